@@ -1,0 +1,120 @@
+"""A blend: named, weighted feelings, and what happens to them when experience arrives."""
+
+import zlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from affect.head import Factory, build
+from affect.learn import Trained, descend, trainable
+from affect.transition import Spec, Transition
+
+HEAD_OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-3))
+
+
+class Feelings(NamedTuple):
+    """Everything of a blend that changes; K heads, in the blend's order.
+
+    Attributes:
+        heads: name -> the head and its optimiser's state.
+        carry: name -> what the head carries across steps.
+        weights: [K], each multiplies a signal.
+    """
+
+    heads: dict[str, Trained]
+    carry: dict[str, Any]
+    weights: jax.Array
+
+
+class Blend:
+    """A vector of named signals. An empty blend is the control: as if there were no affect code.
+
+    Each head has its own optimiser state, and its own key by name, so a head is initialised and
+    trained alike whatever else is in the blend.
+
+    >>> from affect import Fear, Hope, Potential
+    >>> Blend(fear=(0.5, Fear), hope=(1.0, Potential(Hope))).names
+    ('fear', 'hope')
+
+    Args:
+        tx: the heads' optimiser (each head clips its own gradient).
+        steps: gradient steps each head takes on each batch.
+        **heads: name=(weight, factory).
+
+    Raises:
+        ValueError: for a head that is not a (weight, factory) pair.
+    """
+
+    def __init__(
+        self,
+        tx: optax.GradientTransformation = HEAD_OPTIMISER,
+        steps: int = 4,
+        **heads: tuple[float, Factory],
+    ):
+        for name, term in heads.items():
+            if not (isinstance(term, tuple) and len(term) == 2 and callable(term[1])):
+                raise ValueError(f"{name} must be (weight, head), as in {name}=(0.5, Fear)")
+        self.tx, self.steps, self.heads = tx, steps, heads
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the signals, in order."""
+        return tuple(self.heads)
+
+    def init(self, key: jax.Array, spec: Spec, num_envs: int) -> Feelings:
+        """Builds the heads for a world with `num_envs` = B environments."""
+        nets = {name: build(head, spec, _named(key, name)) for name, _, head in self._terms()}
+        carry = {name: net.initial_state(num_envs) for name, net in nets.items()}
+        weights = jnp.array([weight for _, weight, _ in self._terms()], jnp.float32)
+        return Feelings({n: trainable(net, self.tx) for n, net in nets.items()}, carry, weights)
+
+    def feel(self, feelings: Feelings, batch: Transition) -> tuple[jax.Array, Feelings]:
+        """What a batch feels like -> (signals [T, B, K], feelings); nothing is learned."""
+        felt = {n: feelings.heads[n].net(feelings.carry[n], batch) for n in self.names}
+        if not felt:
+            return jnp.zeros((*batch.reward.shape, 0)), feelings
+        signals = jnp.stack([signal for signal, _ in felt.values()], -1)
+        carry = {name: state for name, (_, state) in felt.items()}
+        weights = jnp.broadcast_to(feelings.weights, signals.shape)
+        return jax.lax.stop_gradient(signals) * weights, feelings._replace(carry=carry)
+
+    def learn(self, feelings: Feelings, batch: Transition) -> tuple[Feelings, dict]:
+        """Each head takes its gradient steps on a batch -> (feelings, metrics).
+
+        Give it the feelings as they were *before* they felt the batch.
+        """
+        heads, metrics = {}, {}
+        for name in self.names:
+            heads[name], learned = self._learn_one(
+                feelings.heads[name], feelings.carry[name], batch
+            )
+            metrics |= {f"{name}/{key}": value for key, value in learned.items()}
+        return feelings._replace(heads=heads), metrics
+
+    def update(self, feelings: Feelings, batch: Transition) -> tuple[jax.Array, Feelings, dict]:
+        """Feels, then learns -> (signals [T, B, K], feelings, metrics).
+
+        A feeling answers to what happened before it learns from it.
+        """
+        signals, felt = self.feel(feelings, batch)
+        learned, metrics = self.learn(feelings, batch)
+        for k, name in enumerate(self.names):
+            metrics[f"{name}/signal"] = signals[..., k].mean()
+        return signals, learned._replace(carry=felt.carry), metrics
+
+    def _learn_one(self, trained: Trained, carry: Any, batch: Transition):
+        def step(trained, _):
+            return descend(trained, self.tx, lambda net: net.loss(carry, batch))
+
+        trained, metrics = jax.lax.scan(step, trained, length=self.steps)
+        return trained, jax.tree.map(lambda metric: metric[-1], metrics)
+
+    def _terms(self) -> Iterator[tuple[str, float, Factory]]:
+        return ((name, weight, head) for name, (weight, head) in self.heads.items())
+
+
+def _named(key: jax.Array, name: str) -> jax.Array:
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))

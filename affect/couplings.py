@@ -1,0 +1,173 @@
+"""Couplings: each takes a head and is a head, so they compose like optax transformations.
+
+`Potential(Hope)` is a `Factory` as `Hope` is one: nothing is built before the shapes are known.
+Every coupling learns what its inner head learns; only the signal differs.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from affect.head import Factory, Head, State
+from affect.moments import no_moments, running_moments
+from affect.transition import Spec, Transition
+
+
+class Coupling(Head):
+    """A head around a head: carries and learns what the inner one does, until told otherwise."""
+
+    def __init__(self, spec: Spec, head: Factory, *, rngs: nnx.Rngs):
+        self.inner = head(spec, rngs=rngs)
+
+    def initial_state(self, num_envs: int) -> State:
+        """What the inner head carries."""
+        return self.inner.initial_state(num_envs)
+
+    def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """What the inner head learns."""
+        return self.inner.loss(state, batch)
+
+
+class Remembering(Coupling):
+    """A coupling that carries something of its own beside the inner head's state."""
+
+    def initial_state(self, num_envs: int) -> tuple[State, State]:
+        """(its own, the inner head's)."""
+        return self.own_state(num_envs), self.inner.initial_state(num_envs)
+
+    def own_state(self, num_envs: int) -> State:
+        """The moments of the inner signal."""
+        del num_envs
+        return no_moments()
+
+    def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """What the inner head learns."""
+        return self.inner.loss(state[1], batch)
+
+
+def coupling(module: type[Coupling]) -> Callable[..., Factory]:
+    """Lets a coupling take a factory and give a factory: `Potential(Hope, gamma=.999)`."""
+
+    @functools.wraps(module, updated=())
+    def couple(head: Factory, **knobs) -> Factory:
+        return functools.partial(module, head=head, **knobs)
+
+    return couple
+
+
+@coupling
+class Potential(Remembering):
+    """The feeling as a potential phi: gamma (1 - terminated) phi(next_obs) - phi(obs).
+
+    Potential-based shaping leaves the optimal policy as it is (Ng, Harada & Russell, 1999) if
+    `gamma` is the critic's, phi is 0 beyond a terminal step (so the last step pays back
+    -phi(obs)) and phi is *not* zeroed where an episode is merely cut. phi(obs) is what was
+    emitted one step earlier, before the head learned further (Devlin & Kudenko, 2012); where an
+    episode begins, the head is read at `obs`.
+
+    Args:
+        head: the feeling, a factory.
+        gamma: the discount of the critic that learns from the signal.
+    """
+
+    def __init__(self, spec: Spec, head: Factory, gamma: float = 0.99, *, rngs: nnx.Rngs):
+        super().__init__(spec, head, rngs=rngs)
+        self.gamma = gamma
+
+    def own_state(self, num_envs: int) -> jax.Array:
+        """The potential [B] emitted last."""
+        return jnp.zeros((num_envs,))
+
+    def __call__(self, state, batch: Transition):
+        """gamma phi' - phi, [T, B]."""
+        emitted, inner = state
+        at_obs, _ = self.inner(inner, batch._replace(next_obs=batch.obs))
+        ahead, inner = self.inner(inner, batch)
+        here = jnp.where(batch.first, at_obs, jnp.concatenate([emitted[None], ahead[:-1]]))
+        beyond = jnp.where(batch.terminated, 0.0, self.gamma * ahead)
+        return beyond - here, (ahead[-1], inner)
+
+
+@coupling
+class Normalised(Remembering):
+    """The feeling divided by its running standard deviation, never centred, clipped at +-5.
+
+    The deviation is over all environments and steps so far (as for the intrinsic reward of Burda
+    et al., 2018, but of the signal itself).
+    """
+
+    def __call__(self, state, batch: Transition):
+        """signal / deviation, [T, B]."""
+        own, inner = state
+        signal, inner = self.inner(inner, batch)
+        each, own = running_moments(own, signal)
+        scale = jnp.sqrt(each.variance + 1e-8)[:, None]
+        return jnp.clip(signal / scale, -5.0, 5.0), (own, inner)
+
+
+@coupling
+class Lesion(Coupling):
+    """The control that computes and learns everything and feels nothing."""
+
+    def __call__(self, state, batch: Transition):
+        """0, [T, B]."""
+        signal, state = self.inner(state, batch)
+        return jnp.zeros_like(signal), state
+
+
+@coupling
+class ConstantOf(Remembering):
+    """The control that keeps the feeling's level and drops its information: its running mean."""
+
+    def __call__(self, state, batch: Transition):
+        """The mean over environments and steps so far, [T, B]."""
+        own, inner = state
+        signal, inner = self.inner(inner, batch)
+        each, own = running_moments(own, signal)
+        return jnp.broadcast_to(each.mean[:, None], signal.shape), (own, inner)
+
+
+@coupling
+class Sham(Remembering):
+    """The control that keeps a feeling's distribution: the neighbouring environment's signal.
+
+    Args:
+        head: the feeling, a factory.
+        centred: subtract the running mean. The neighbour's *potential* does not telescope along
+            one's own episode and would drift, so the sham of a potential is centred.
+    """
+
+    def __init__(self, spec: Spec, head: Factory, centred: bool = False, *, rngs: nnx.Rngs):
+        super().__init__(spec, head, rngs=rngs)
+        self.centred = centred
+
+    def own_state(self, num_envs: int) -> State:
+        """The moments of the inner signal."""
+        if num_envs < 2:
+            raise ValueError("a Sham feels its neighbour: it needs at least 2 environments")
+        return no_moments()
+
+    def __call__(self, state, batch: Transition):
+        """The signal of environment b + 1 in environment b, [T, B]."""
+        own, inner = state
+        signal, inner = self.inner(inner, batch)
+        each, own = running_moments(own, signal)
+        drift = each.mean[:, None] if self.centred else 0.0
+        return jnp.roll(signal, -1, axis=1) - drift, (own, inner)
+
+
+@coupling
+class Scrambled(Coupling):
+    """The control that has the architecture and no training: random weights, frozen."""
+
+    def __call__(self, state, batch: Transition):
+        """The signal of the untrained head, [T, B]."""
+        return self.inner(state, batch)
+
+    def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Nothing is learned."""
+        del state, batch
+        return jnp.zeros(()), {}

@@ -1,0 +1,44 @@
+"""Hope: how much reward lies ahead."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from affect.head import Head
+from affect.predict import Predictor, Question, harm
+from affect.transition import Spec, Transition
+
+
+class Hope(Head):
+    """The average reward a step, r = clip(reward, -1, 1), that the next `horizon` steps promise.
+
+    hope(s) = (1 - gamma_h) E[sum_k gamma_h^k r_k], gamma_h = 1 - 1 / horizon (a general value
+    function, Sutton et al., 2011). An end goes on paying what it paid, a harmful end pays 0: so
+    hope is 1 at a good end that paid 1, and gamma_h^k at k steps before it. Reward is clipped
+    as in Mnih et al. (2015), so that a feeling is bounded by +-1 in every world.
+
+    Args:
+        spec: of the world.
+        horizon: in steps, at least 1.
+        width: hidden units.
+        rngs: for the initial weights.
+    """
+
+    def __init__(self, spec: Spec, horizon: float = 50, width: int = 16, *, rngs: nnx.Rngs):
+        self.predictor = Predictor(spec, horizon, width, low=-1.0, rngs=rngs)
+
+    def __call__(self, state, batch: Transition) -> tuple[jax.Array, tuple]:
+        """Hope [T, B] at `next_obs`, in (-1, 1)."""
+        return jax.lax.stop_gradient(self.predictor(batch.next_obs)), state
+
+    def loss(self, state, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """TD(lambda) of the clipped reward, anchored at terminal observations."""
+        reward = jnp.clip(batch.reward, -1.0, 1.0)
+        question = Question(
+            cumulant=(1 - self.predictor.gamma) * reward,
+            end=batch.terminated,
+            anchor=jnp.where(harm(batch), 0.0, reward),
+            cut=batch.terminated | batch.truncated,
+        )
+        loss, error = self.predictor.loss(batch, question)
+        return loss, {"error": error}

@@ -1,0 +1,28 @@
+"""The one gradient step: the only place where gradients meet parameters."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+
+class Trained(NamedTuple):
+    """A module and what its optimiser remembers of it: all of it a pytree."""
+
+    net: Any
+    opt_state: optax.OptState
+
+
+def trainable(net: Any, tx: optax.GradientTransformation) -> Trained:
+    """A module at the start of its training under `tx`."""
+    return Trained(net, tx.init(net))
+
+
+def descend(
+    trained: Trained, tx: optax.GradientTransformation, loss: Callable, *args: Any
+) -> tuple[Trained, dict[str, jax.Array]]:
+    """One gradient step on `loss(net, *args) -> (scalar, metrics)` -> (trained, metrics)."""
+    (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(trained.net, *args)
+    updates, opt_state = tx.update(grads, trained.opt_state, trained.net)
+    return Trained(optax.apply_updates(trained.net, updates), opt_state), metrics

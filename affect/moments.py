@@ -1,0 +1,48 @@
+"""Running mean and variance as explicit state, the same step by step as on a chunk."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Moments(NamedTuple):
+    """Count [], mean [*shape] and summed squared deviation [*shape] of what was seen so far."""
+
+    count: jax.Array
+    mean: jax.Array
+    m2: jax.Array
+
+    @property
+    def variance(self) -> jax.Array:
+        """Biased variance [*shape]; 0 before anything was seen."""
+        count = jnp.expand_dims(self.count, range(self.count.ndim, self.m2.ndim))
+        return self.m2 / jnp.maximum(count, 1.0)
+
+
+def no_moments(shape: tuple[int, ...] = ()) -> Moments:
+    """Moments of nothing."""
+    return Moments(jnp.zeros(()), jnp.zeros(shape), jnp.zeros(shape))
+
+
+def running_moments(moments: Moments, x: jax.Array) -> tuple[Moments, Moments]:
+    """Takes in x [T, B, *shape] -> (moments after each step [T, ...], moments after the last).
+
+    The parallel update of Chan, Golub & LeVeque (1983, eq. 2.1), summed along time, so that no
+    scan is needed and the moments at step t hold all environments up to and including t.
+    """
+    deviation = x - jnp.broadcast_to(moments.mean, x.shape)
+    count = moments.count + x.shape[1] * jnp.arange(1.0, x.shape[0] + 1)
+    per_step = jnp.expand_dims(count, range(1, x.ndim - 1))
+    total = jnp.cumsum(deviation.sum(1), 0)
+    squares = jnp.cumsum(jnp.square(deviation).sum(1), 0)
+    m2 = jnp.maximum(moments.m2[None] + squares - jnp.square(total) / per_step, 0.0)
+    each = Moments(count, moments.mean[None] + total / per_step, m2)
+    return each, jax.tree.map(lambda leaf: leaf[-1], each)
+
+
+def whiten(moments: Moments, x: jax.Array, clip: float) -> jax.Array:
+    """Centres and scales x [..., *shape] by the moments, clipped at +-`clip` deviations."""
+    mean = jnp.broadcast_to(moments.mean, x.shape)
+    scale = jnp.broadcast_to(jnp.sqrt(moments.variance + 1e-8), x.shape)
+    return jnp.clip((x - mean) / scale, -clip, clip)

@@ -1,0 +1,60 @@
+"""What an agent lives through, and what a head or an agent must know of a world's shapes."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+
+
+class Transition(NamedTuple):
+    """A batch of experience, time-major: T steps of B environments.
+
+    One type for jitted worlds, host-stepped environments and datasets. `terminated` and
+    `truncated` are never merged: beyond the first there is no value, beyond the second there is.
+
+    Attributes:
+        obs: [T, B, D] what the agent saw.
+        action: [T, B] integers, or [T, B, A] in [-1, 1].
+        next_obs: [T, B, D] the true successor, before any reset.
+        reward: [T, B] the task's own reward, never shaped.
+        terminated: [T, B] bool, the world ended.
+        truncated: [T, B] bool, we stopped looking.
+        first: [T, B] bool, `obs` begins an episode.
+        info: what the world reports beside reward, each [T, B, ...]: harm, body, other, ...
+    """
+
+    obs: jax.Array
+    action: jax.Array
+    next_obs: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    first: jax.Array
+    info: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The shapes of a world. Observations are vectors; actions are discrete or live in [-1, 1].
+
+    Attributes:
+        obs_dim: D, length of an observation.
+        num_actions: number of discrete actions, 0 where actions are continuous.
+        action_dim: A, length of a continuous action, 0 where actions are discrete.
+        info: the keys of `Transition.info` that the world fills.
+
+    Raises:
+        ValueError: unless exactly one of `num_actions` and `action_dim` is positive.
+    """
+
+    obs_dim: int
+    num_actions: int = 0
+    action_dim: int = 0
+    info: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if (self.num_actions > 0) == (self.action_dim > 0):
+            raise ValueError(
+                f"a Spec has discrete or continuous actions, not num_actions={self.num_actions} "
+                f"with action_dim={self.action_dim}: set exactly one of them"
+            )

@@ -1,0 +1,153 @@
+"""Training: rollout -> feel -> learn, in jitted chunks, `vmap`ped and sharded over seeds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from affect import Blend, Feelings, Spec, Transition
+from envs.world import Env, Life, World, begin, rollout
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything of one arm that does not change.
+
+    Attributes:
+        agent: init, act, update (see `agents.ppo.PPO`).
+        blend: the feelings.
+        num_envs: B, environments a seed.
+        num_steps: T, steps in each of them an update.
+    """
+
+    agent: Any
+    blend: Blend
+    num_envs: int
+    num_steps: int
+
+
+class Learner(NamedTuple):
+    """Everything that learns, for one seed."""
+
+    agent: Any
+    feelings: Feelings
+
+
+class Tally(NamedTuple):
+    """Episodes under way, [B] each: return and length so far."""
+
+    total: jax.Array
+    length: jax.Array
+
+
+class Run(NamedTuple):
+    """One seed's training: what learns, what it lives through, and its stream of keys."""
+
+    learner: Learner
+    lives: Life
+    tally: Tally
+    key: jax.Array
+
+
+def new_learner(key: jax.Array, setup: Setup, spec: Spec) -> Learner:
+    """An untrained agent and its feelings. The agent's key does not depend on the blend."""
+    k_agent, k_heads = jax.random.split(key)
+    agent = setup.agent.init(k_agent, spec, len(setup.blend.names))
+    return Learner(agent, setup.blend.init(k_heads, spec, setup.num_envs))
+
+
+def update(
+    setup: Setup, learner: Learner, key: jax.Array, batch: Transition
+) -> tuple[Learner, dict[str, jax.Array]]:
+    """Feels, then learns, from a batch [T, B]. Shared by the jitted and the host-stepped loop."""
+    signals, feelings, felt = setup.blend.update(learner.feelings, batch)
+    agent, learned = setup.agent.update(learner.agent, key, batch, signals)
+    return Learner(agent, feelings), felt | learned
+
+
+def no_tally(num_envs: int) -> Tally:
+    """Nothing counted yet."""
+    return Tally(jnp.zeros((num_envs,)), jnp.zeros((num_envs,)))
+
+
+def count(tally: Tally, batch: Transition) -> tuple[Tally, dict[str, jax.Array]]:
+    """Counts the episodes that end in a batch -> (tally, sums over those episodes)."""
+
+    def step(tally, now):
+        reward, ended = now
+        total, length = tally.total + reward, tally.length + 1.0
+        sums = {
+            "episodes": ended.sum(dtype=jnp.float32),
+            "return": jnp.where(ended, total, 0.0).sum(),
+            "length": jnp.where(ended, length, 0.0).sum(),
+        }
+        return Tally(jnp.where(ended, 0.0, total), jnp.where(ended, 0.0, length)), sums
+
+    tally, sums = jax.lax.scan(step, tally, (batch.reward, batch.terminated | batch.truncated))
+    return tally, jax.tree.map(jnp.sum, sums)
+
+
+def new_run(key: jax.Array, setup: Setup, env: Env, worlds: Callable) -> Run:
+    """One seed before its first step in a jitted world."""
+    k_learner, k_lives, key = jax.random.split(key, 3)
+    learner = new_learner(k_learner, setup, env.spec)
+    lives = begin(k_lives, env, worlds, setup.num_envs)
+    return Run(learner, lives, no_tally(setup.num_envs), key)
+
+
+def train(
+    run: Run, setup: Setup, env: Env, worlds: Callable[[jax.Array], World], num_updates: int
+) -> tuple[Run, dict[str, jax.Array], jax.Array]:
+    """A chunk of `num_updates` updates of one seed.
+
+    Returns:
+        (run, metrics averaged over the chunk, finite [num_updates] bool: whether everything that
+        learns and everything it saw was a number after each update).
+    """
+
+    def step(run, _):
+        key, k_rollout, k_update = jax.random.split(run.key, 3)
+        act = partial(_act, setup, run.learner)
+        lives, batch = rollout(k_rollout, env, worlds, act, run.lives, setup.num_steps)
+        learner, metrics = update(setup, run.learner, k_update, batch)
+        tally, sums = count(run.tally, batch)
+        finite = all_finite((learner, batch, metrics))
+        return Run(learner, lives, tally, key), (metrics, sums, finite)
+
+    run, (metrics, sums, finite) = jax.lax.scan(step, run, length=num_updates)
+    return run, summary(metrics, sums), finite
+
+
+def summary(metrics: dict, sums: dict) -> dict[str, jax.Array]:
+    """Reduces a chunk's metrics [U] and episode sums [U] to one number each."""
+    sums = jax.tree.map(jnp.sum, sums)
+    episodes = jnp.where(sums["episodes"] > 0, sums["episodes"], jnp.nan)
+    means = {key: sums[key] / episodes for key in ("return", "length")}
+    return jax.tree.map(jnp.mean, metrics) | means | {"episodes": sums["episodes"]}
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Whether every floating leaf holds only numbers, bool []."""
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(x), jnp.floating)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
+
+
+def over_seeds(fn: Callable, num_seeds: int) -> Callable:
+    """`vmap`s fn over a leading axis of seeds and shards that axis over the devices.
+
+    Uses as many devices as divide `num_seeds`: virtual CPU devices or GPUs, alike.
+    """
+    devices = jax.devices()
+    count = max(n for n in range(1, len(devices) + 1) if num_seeds % n == 0)
+    mesh = jax.sharding.Mesh(np.array(devices[:count]), ("seed",))
+    spec = jax.sharding.PartitionSpec("seed")
+    mapped = jax.shard_map(jax.vmap(fn), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+    return jax.jit(mapped)
+
+
+def _act(setup: Setup, learner: Learner, key: jax.Array, obs: jax.Array) -> jax.Array:
+    return setup.agent.act(learner.agent, key, obs)
