@@ -86,7 +86,8 @@ class Blend:
 
         Give it the feelings as they were *before* they felt the batch.
         """
-        heads, metrics = {}, {}
+        heads: dict[str, Trained] = {}
+        metrics: dict[str, jax.Array] = {}
         for name in self.names:
             heads[name], learned = self._learn_one(
                 feelings.heads[name], feelings.carry[name], batch
@@ -105,8 +106,10 @@ class Blend:
             metrics[f"{name}/signal"] = signals[..., k].mean()
         return signals, learned._replace(carry=felt.carry), metrics
 
-    def _learn_one(self, trained: Trained, carry: Any, batch: Transition):
-        def step(trained, _):
+    def _learn_one(
+        self, trained: Trained, carry: Any, batch: Transition
+    ) -> tuple[Trained, dict[str, jax.Array]]:
+        def step(trained: Trained, _: None) -> tuple[Trained, dict[str, jax.Array]]:
             return descend(trained, self.tx, lambda net: net.loss(carry, batch))
 
         trained, metrics = jax.lax.scan(step, trained, length=self.steps)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from affect.head import Head
+from affect.head import Head, State
 from affect.transition import Spec, Transition
 
 
@@ -24,6 +24,6 @@ class Constant(Head):
         del spec, rngs
         self.value = value
 
-    def __call__(self, state, batch: Transition) -> tuple[jax.Array, tuple]:
+    def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
         """`value` [T, B]."""
         return jnp.full_like(batch.reward, self.value), state

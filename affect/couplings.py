@@ -6,6 +6,7 @@ Every coupling learns what its inner head learns; only the signal differs.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ def coupling(module: type[Coupling]) -> Callable[..., Factory]:
     """Lets a coupling take a factory and give a factory: `Potential(Hope, gamma=.999)`."""
 
     @functools.wraps(module, updated=())
-    def couple(head: Factory, **knobs) -> Factory:
+    def couple(head: Factory, **knobs: Any) -> Factory:
         return functools.partial(module, head=head, **knobs)
 
     return couple
@@ -81,8 +82,8 @@ class Potential(Remembering):
         """The potential [B] emitted last."""
         return jnp.zeros((num_envs,))
 
-    def __call__(self, state, batch: Transition):
-        """gamma phi' - phi, [T, B]."""
+    def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
+        """The difference, gamma phi' - phi, [T, B]."""
         emitted, inner = state
         at_obs, _ = self.inner(inner, batch._replace(next_obs=batch.obs))
         ahead, inner = self.inner(inner, batch)
@@ -99,8 +100,8 @@ class Normalised(Remembering):
     et al., 2018, but of the signal itself).
     """
 
-    def __call__(self, state, batch: Transition):
-        """signal / deviation, [T, B]."""
+    def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
+        """The signal over its deviation, [T, B]."""
         own, inner = state
         signal, inner = self.inner(inner, batch)
         each, own = running_moments(own, signal)
@@ -112,7 +113,7 @@ class Normalised(Remembering):
 class Lesion(Coupling):
     """The control that computes and learns everything and feels nothing."""
 
-    def __call__(self, state, batch: Transition):
+    def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
         """0, [T, B]."""
         signal, state = self.inner(state, batch)
         return jnp.zeros_like(signal), state
@@ -122,7 +123,7 @@ class Lesion(Coupling):
 class ConstantOf(Remembering):
     """The control that keeps the feeling's level and drops its information: its running mean."""
 
-    def __call__(self, state, batch: Transition):
+    def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
         """The mean over environments and steps so far, [T, B]."""
         own, inner = state
         signal, inner = self.inner(inner, batch)
@@ -150,7 +151,7 @@ class Sham(Remembering):
             raise ValueError("a Sham feels its neighbour: it needs at least 2 environments")
         return no_moments()
 
-    def __call__(self, state, batch: Transition):
+    def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
         """The signal of environment b + 1 in environment b, [T, B]."""
         own, inner = state
         signal, inner = self.inner(inner, batch)
@@ -163,7 +164,7 @@ class Sham(Remembering):
 class Scrambled(Coupling):
     """The control that has the architecture and no training: random weights, frozen."""
 
-    def __call__(self, state, batch: Transition):
+    def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
         """The signal of the untrained head, [T, B]."""
         return self.inner(state, batch)
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from affect.head import Head
+from affect.head import Head, State
 from affect.predict import Predictor, Question, harm
 from affect.transition import Spec, Transition
 
@@ -28,11 +28,11 @@ class Fear(Head):
     def __init__(self, spec: Spec, horizon: float = 10, width: int = 16, *, rngs: nnx.Rngs):
         self.predictor = Predictor(spec, horizon, width, low=0.0, rngs=rngs)
 
-    def __call__(self, state, batch: Transition) -> tuple[jax.Array, tuple]:
+    def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
         """Minus the probability of harm [T, B] at `next_obs`, in (-1, 0)."""
         return -jax.lax.stop_gradient(self.predictor(batch.next_obs)), state
 
-    def loss(self, state, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
         """TD(lambda) of the hitting probability, anchored at harm and at harmless ends."""
         harmed = harm(batch)
         question = Question(

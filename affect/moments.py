@@ -7,17 +7,17 @@ import jax.numpy as jnp
 
 
 class Moments(NamedTuple):
-    """Count [], mean [*shape] and summed squared deviation [*shape] of what was seen so far."""
+    """Number [], mean [*shape] and summed squared deviation [*shape] of what was seen so far."""
 
-    count: jax.Array
+    number: jax.Array
     mean: jax.Array
     m2: jax.Array
 
     @property
     def variance(self) -> jax.Array:
         """Biased variance [*shape]; 0 before anything was seen."""
-        count = jnp.expand_dims(self.count, range(self.count.ndim, self.m2.ndim))
-        return self.m2 / jnp.maximum(count, 1.0)
+        number = jnp.expand_dims(self.number, range(self.number.ndim, self.m2.ndim))
+        return self.m2 / jnp.maximum(number, 1.0)
 
 
 def no_moments(shape: tuple[int, ...] = ()) -> Moments:
@@ -32,12 +32,12 @@ def running_moments(moments: Moments, x: jax.Array) -> tuple[Moments, Moments]:
     scan is needed and the moments at step t hold all environments up to and including t.
     """
     deviation = x - jnp.broadcast_to(moments.mean, x.shape)
-    count = moments.count + x.shape[1] * jnp.arange(1.0, x.shape[0] + 1)
-    per_step = jnp.expand_dims(count, range(1, x.ndim - 1))
+    number = moments.number + x.shape[1] * jnp.arange(1.0, x.shape[0] + 1)
+    per_step = jnp.expand_dims(number, range(1, x.ndim - 1))
     total = jnp.cumsum(deviation.sum(1), 0)
     squares = jnp.cumsum(jnp.square(deviation).sum(1), 0)
     m2 = jnp.maximum(moments.m2[None] + squares - jnp.square(total) / per_step, 0.0)
-    each = Moments(count, moments.mean[None] + total / per_step, m2)
+    each = Moments(number, moments.mean[None] + total / per_step, m2)
     return each, jax.tree.map(lambda leaf: leaf[-1], each)
 
 

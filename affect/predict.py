@@ -74,7 +74,7 @@ def lambda_returns(
 ) -> jax.Array:
     """TD(lambda) targets [T, B] from the worth of what lies ahead [T, B] (Sutton, 1988)."""
 
-    def back(target, step):
+    def back(target: jax.Array, step: tuple) -> tuple[jax.Array, jax.Array]:
         cumulant, ahead, cut = step
         beyond = jnp.where(cut, ahead, (1 - trace) * ahead + trace * target)
         target = cumulant + gamma * beyond

@@ -52,7 +52,7 @@ class Spec:
     action_dim: int = 0
     info: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if (self.num_actions > 0) == (self.action_dim > 0):
             raise ValueError(
                 f"a Spec has discrete or continuous actions, not num_actions={self.num_actions} "

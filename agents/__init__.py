@@ -1,0 +1,1 @@
+"""Agents that see signals and never heads. One algorithm, one file."""

@@ -61,7 +61,12 @@ def sense(
 
 
 def act(
-    key: jax.Array, channel: Channel, memory: Memory, spec: Spec, first: jax.Array, action: jax.Array
+    key: jax.Array,
+    channel: Channel,
+    memory: Memory,
+    spec: Spec,
+    first: jax.Array,
+    action: jax.Array,
 ) -> tuple[jax.Array, Memory]:
     """A chosen action -> (the action that takes effect, memory).
 
@@ -87,4 +92,3 @@ def pay(key: jax.Array, channel: Channel, reward: jax.Array) -> jax.Array:
 
 def _disturb(key: jax.Array, channel: Channel, scale: jax.Array, obs: jax.Array) -> jax.Array:
     return channel.gain * obs + channel.noise * scale * jax.random.normal(key, obs.shape)
-

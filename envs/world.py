@@ -88,9 +88,7 @@ class Env(FuncEnv):
             obs, memory = senses.sense(k_sense, world.channel, memory, self._scale(), obs)
             reward = senses.pay(k_pay, world.channel, reward)
         info = self.transition_info(life.state, taken, state, params)
-        transition = Transition(
-            life.obs, action, obs, reward, terminated, truncated, first, info
-        )
+        transition = Transition(life.obs, action, obs, reward, terminated, truncated, first, info)
         return Life(world, state, obs, memory, life.time + 1), transition
 
     def _scale(self) -> jax.Array:
@@ -135,9 +133,7 @@ def rollout(
     return jax.lax.scan(step, lives, jax.random.split(key, num_steps))
 
 
-def begin(
-    key: jax.Array, env: Env, worlds: Callable[[jax.Array], World], num_envs: int
-) -> Life:
+def begin(key: jax.Array, env: Env, worlds: Callable[[jax.Array], World], num_envs: int) -> Life:
     """Begins an episode in each of B = `num_envs` environments -> lives [B]."""
 
     def one(key):

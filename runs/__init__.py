@@ -1,0 +1,1 @@
+"""The laboratory: each module asks one question and is run as `python -m runs.NAME`."""

@@ -1,0 +1,1 @@
+"""What every study shares: training, scoring, statistics, and everything that touches the disk."""

@@ -105,8 +105,8 @@ def train(
     """A chunk of `num_updates` updates of one seed.
 
     Returns:
-        (run, metrics averaged over the chunk, finite [num_updates] bool: whether everything that
-        learns and everything it saw was a number after each update).
+        (run, metrics averaged over the chunk, sound [num_updates, 3] bool: `soundness` after
+        each update).
     """
 
     def step(run, _):
@@ -115,11 +115,10 @@ def train(
         lives, batch = rollout(k_rollout, env, worlds, act, run.lives, setup.num_steps)
         learner, metrics = update(setup, run.learner, k_update, batch)
         tally, sums = count(run.tally, batch)
-        finite = all_finite((learner, batch, metrics))
-        return Run(learner, lives, tally, key), (metrics, sums, finite)
+        return Run(learner, lives, tally, key), (metrics, sums, soundness(learner, batch, metrics))
 
-    run, (metrics, sums, finite) = jax.lax.scan(step, run, length=num_updates)
-    return run, summary(metrics, sums), finite
+    run, (metrics, sums, sound) = jax.lax.scan(step, run, length=num_updates)
+    return run, summary(metrics, sums), sound
 
 
 def summary(metrics: dict, sums: dict) -> dict[str, jax.Array]:
@@ -130,22 +129,49 @@ def summary(metrics: dict, sums: dict) -> dict[str, jax.Array]:
     return jax.tree.map(jnp.mean, metrics) | means | {"episodes": sums["episodes"]}
 
 
-def all_finite(tree: Any) -> jax.Array:
+SOURCES = ("the environment", "a head", "the agent")  # in the order in which trouble travels
+
+
+def soundness(learner: Learner, batch: Transition, metrics: dict) -> jax.Array:
+    """Whether there were only numbers in what each of SOURCES made, bool [3]."""
+    felt = {key: value for key, value in metrics.items() if "/" in key}
+    parts = batch, (learner.feelings, felt), (learner.agent, metrics)
+    return jnp.stack([_all_finite(part) for part in parts])
+
+
+def _all_finite(tree: Any) -> jax.Array:
     """Whether every floating leaf holds only numbers, bool []."""
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(x), jnp.floating)]
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
 
 
-def over_seeds(fn: Callable, num_seeds: int) -> Callable:
+def seed_keys(base: int, seeds: Any) -> jax.Array:
+    """A key for each of `seeds` [S], the same whatever the others are."""
+    return jax.vmap(partial(jax.random.fold_in, jax.random.key(base)))(jnp.asarray(seeds))
+
+
+def over_seeds(fn: Callable, num_seeds: int, shared: int = 0) -> Callable:
     """`vmap`s fn over a leading axis of seeds and shards that axis over the devices.
 
     Uses as many devices as divide `num_seeds`: virtual CPU devices or GPUs, alike.
+
+    Args:
+        fn: of one seed.
+        num_seeds: S.
+        shared: how many of its last arguments are the same for all seeds.
     """
     devices = jax.devices()
     count = max(n for n in range(1, len(devices) + 1) if num_seeds % n == 0)
     mesh = jax.sharding.Mesh(np.array(devices[:count]), ("seed",))
-    spec = jax.sharding.PartitionSpec("seed")
-    mapped = jax.shard_map(jax.vmap(fn), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+    seed, same = jax.sharding.PartitionSpec("seed"), jax.sharding.PartitionSpec()
+
+    def mapped(*args):
+        own = len(args) - shared
+        each = jax.vmap(fn, in_axes=(0,) * own + (None,) * shared)
+        specs = (seed,) * own + (same,) * shared
+        sharded = jax.shard_map(each, mesh=mesh, in_specs=specs, out_specs=seed, check_vma=False)
+        return sharded(*args)
+
     return jax.jit(mapped)
 
 

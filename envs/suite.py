@@ -1,0 +1,66 @@
+"""A suite: the world one trains in and the shifts one is scored under."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from envs.shift import Shift, sensible
+from envs.world import World
+
+SEVERITIES = (0.25, 0.5, 0.75, 1.0)
+
+
+class Point(NamedTuple):
+    """One cell of the score file: a shift at a severity; "none" at 0 is in distribution."""
+
+    shift: str
+    family: str
+    severity: float
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a comparison runs on.
+
+    Attributes:
+        name: of the suite.
+        env: the family of worlds, jitted (`envs.world.Env`) or host-stepped (`envs.host.Host`).
+        world: the one that agents are trained in.
+        shifts: what agents are scored under.
+        randomised: the training distribution of the arm `random`; None where there is none.
+        severities: at which each shift is scored, beside severity 0.
+    """
+
+    name: str
+    env: Any
+    world: World
+    shifts: tuple[Shift, ...]
+    randomised: Shift | None = None
+    severities: tuple[float, ...] = SEVERITIES
+
+    def __post_init__(self):
+        names = [shift.name for shift in self.shifts]
+        if len(set(names)) < len(names):
+            raise ValueError(f"suite {self.name} has two shifts of one name among {names}")
+        if not all(0 < severity <= 1 for severity in self.severities):
+            raise ValueError(f"suite {self.name}: severities {self.severities} must be in (0, 1]")
+
+    def points(self) -> tuple[Point, ...]:
+        """P points: in distribution first, then each shift by severity."""
+        home = Point("none", "none", 0.0)
+        return (home,) + tuple(
+            Point(shift.name, shift.family, severity)
+            for shift in self.shifts
+            for severity in self.severities
+        )
+
+    def worlds(self, key: jax.Array, draws: int) -> World:
+        """The worlds of all points, stacked into one pytree with leading axes [P, draws]."""
+        stacked = [jax.vmap(lambda _: sensible(self.world))(jnp.arange(draws))]
+        for i, shift in enumerate(self.shifts):
+            keys = jax.random.split(jax.random.fold_in(key, i), draws)
+            for severity in self.severities:
+                stacked.append(jax.vmap(lambda k, s=severity, f=shift: f(self.world, s, k))(keys))
+        return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *stacked)

@@ -1,0 +1,181 @@
+"""Which feeling is worth what, when the world shifts?
+
+Trains every arm over many seeds, scores each on every shift x severity, and compares it with the
+arm that feels nothing. Writes TensorBoard logs, a tidy score file, checkpoints, a table and a
+figure. Interrupted at any moment, the same command goes on where it was.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from runs.harness.config import choose, exit_cleanly, fingerprint, parse
+from runs.harness.errors import UserError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the comparison.
+
+    Attributes:
+        env: a world of ours, such as CartPole, or any gymnasium id, such as LunarLander-v3.
+        heads: the feelings to compare; the first one gets a sham and a scrambled control.
+        seeds: training runs an arm, at least 3.
+        steps: environment steps a seed; 0 for 500,000 in our worlds, 100,000 on the host.
+        shifts: names of the shifts to score; all of them if none is named.
+        episodes: scored at each point; 0 for 256 in our worlds, 8 on the host.
+        out: folder of the study; by default runs/logs/compare/ENV-FINGERPRINT.
+        config: a YAML file of these settings; flags go before it.
+        smoke: a run of seconds that touches everything and means nothing.
+        record: also write the table and the figure to runs/results/.
+    """
+
+    env: str = "CartPole"
+    heads: tuple[str, ...] = ("fear", "hope", "curiosity")
+    seeds: int = 20
+    steps: int = 0
+    shifts: tuple[str, ...] = ()
+    episodes: int = 0
+    out: Path | None = None
+    config: Path | None = None
+    smoke: bool = False
+    record: bool = False
+
+
+def main(argv: list[str]) -> int:
+    """Parses, then runs; the exit code."""
+    settings = parse(Settings, argv, __doc__ or "")
+    check(settings)
+    from runs.harness.watch import Progress, run_interruptibly
+
+    progress = Progress(total=1)
+    command = " ".join(["python -m runs.compare", *argv])
+    try:
+        return run_interruptibly(
+            lambda stopped: compare(settings, command, progress, stopped),
+            lambda: f"stopped; what was done is kept. Go on with:\n  {command}",
+        )
+    finally:
+        progress.close()
+
+
+def check(settings: Settings) -> None:
+    """Refuses what can be refused without importing jax.
+
+    Raises:
+        UserError: for a number out of range.
+    """
+    if settings.seeds < 3:
+        raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
+    for name in ("steps", "episodes"):
+        if getattr(settings, name) < 0:
+            raise UserError(f"--{name} {getattr(settings, name)}: must not be negative")
+    if not settings.heads:
+        raise UserError("--heads: name at least one head")
+
+
+def compare(settings, command, progress, stopped) -> int:
+    """The whole study in this process; the exit code."""
+    from runs.harness import devices
+
+    devices.prepare()
+    from runs.harness.lock import hold
+    from runs.harness.report import report
+    from runs.harness.study import Study
+    from runs.harness.watch import Interrupted
+
+    suite, trainer, plan, arms = design(settings)
+    out = settings.out or Path("runs/logs/compare") / f"{suite.name}-{identity(settings)}"
+    out.mkdir(parents=True, exist_ok=True)
+    with hold(out):
+        claim(out, settings)
+        units = plan.chunks + len(suite.points())
+        progress.total = len(arms) * units
+        progress.say(
+            f"{suite.name}: {len(arms)} arms x {plan.seeds} seeds x "
+            f"{plan.chunks * plan.chunk_steps:,} steps, {len(suite.points())} points -> {out}"
+        )
+        rows = []
+        for i, arm in enumerate(arms):
+            study = Study(
+                out,
+                suite.name,
+                plan,
+                progress.say,
+                lambda name, done, now, i=i: progress.advance(name, i * units + done, now),
+                stopped,
+            )
+            running = trainer(suite, arm, plan)
+            try:
+                rows += study.run(running)
+            except Interrupted:
+                return 0
+            finally:
+                running.close()
+        progress.close()
+        report(out, suite.name, rows, plan, command, settings.record)
+    return 0
+
+
+def design(settings: Settings):
+    """What will be run -> (suite, kind of trainer, plan, arms).
+
+    Raises:
+        UserError: for an unknown environment, head or shift, or a space that does not fit.
+    """
+    import jax
+
+    from agents.ppo import PPO
+    from envs import SUITES, load_suite
+    from envs.host import suite as host_suite
+    from runs.harness.arms import HEADS, arms
+    from runs.harness.hosted import Hosted
+    from runs.harness.jitted import Jitted
+    from runs.harness.plan import Plan
+
+    ours = settings.env in SUITES
+    try:
+        suite = load_suite(settings.env) if ours else host_suite(settings.env)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    for name in settings.heads:
+        choose("head", name, HEADS)
+    if settings.shifts:
+        names = [choose("shift", name, [s.name for s in suite.shifts]) for name in settings.shifts]
+        suite = replace(suite, shifts=tuple(s for s in suite.shifts if s.name in names))
+    num_envs, num_steps, chunks = (4, 128, 50) if ours else (8, 128, 1_000_000)
+    steps = settings.steps or (500_000 if ours else 100_000)
+    seeds, episodes = settings.seeds, settings.episodes or (256 if ours else 8)
+    if settings.smoke:
+        steps, seeds, episodes, chunks = 2 * num_envs * num_steps, 3, 4, 2
+    updates = max(steps // (num_envs * num_steps), 1)
+    chunks = min(chunks, updates)
+    agent = PPO(anneal=chunks * (updates // chunks), normalise=not ours)
+    if suite.env.spec.action_dim:
+        agent = replace(agent, entropy=0.0)
+    rows = -(-seeds // len(jax.devices())) * len(jax.devices())
+    plan = Plan(agent, seeds, rows, chunks, updates // chunks, num_envs, num_steps, episodes)
+    found = arms(settings.heads, agent.gamma, suite.randomised is not None)
+    return suite, Jitted if ours else Hosted, plan, found
+
+
+def identity(settings: Settings) -> str:
+    """What names the folder: all settings that change a result."""
+    return fingerprint(settings, leave_out=("out", "config", "record"))
+
+
+def claim(out: Path, settings: Settings) -> None:
+    """Marks the folder as this study's.
+
+    Raises:
+        UserError: if it is another study's.
+    """
+    mark = out / "identity"
+    if mark.exists() and mark.read_text() != identity(settings):
+        raise UserError(
+            f"{out} holds a study with other settings; choose another --out, or delete it"
+        )
+    mark.write_text(identity(settings))
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

@@ -1,0 +1,272 @@
+"""One arm in a host-stepped environment: only the rollout differs, `update` is the jitted one."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from affect import Transition
+from envs import channel as senses
+from envs.channel import Channel, Memory
+from envs.host import Host
+from envs.host_pool import HostPool, Step
+from envs.shift import sensible
+from envs.suite import Point, Suite
+from envs.world import World
+from runs.harness.arms import Arm
+from runs.harness.evaluate import SCORES
+from runs.harness.plan import Plan
+from runs.harness.train import (
+    Learner,
+    Setup,
+    Tally,
+    count,
+    new_learner,
+    no_tally,
+    over_seeds,
+    seed_keys,
+    soundness,
+    summary,
+    update,
+)
+from runs.harness.watch import Interrupted
+
+FILM = 300  # frames at most
+
+
+class Ears(NamedTuple):
+    """What one seed senses of its B environments: obs [B, D], the channel's memory, first [B]."""
+
+    obs: jax.Array
+    memory: Memory
+    first: jax.Array
+
+
+class HostRun(NamedTuple):
+    """The training of all seeds. `pool` is where the environments are, to be played again."""
+
+    learner: Learner
+    ears: Ears
+    tally: Tally
+    key: jax.Array
+    pool: dict[str, np.ndarray]
+
+
+class Hosted:
+    """Trains and scores S seeds of one arm, all in one pool of S x B environments.
+
+    Args:
+        suite: of a `Host`.
+        arm: what is trained.
+        plan: sizes.
+    """
+
+    def __init__(self, suite: Suite, arm: Arm, plan: Plan):
+        self.suite, self.arm, self.plan = suite, arm, plan
+        self.host: Host = suite.env
+        self.setup = setup = Setup(plan.agent, arm.blend, plan.num_envs, plan.num_steps)
+        self.channel = sensible(suite.world).channel
+        over = partial(over_seeds, num_seeds=plan.rows)
+        self._new_learner = over(partial(new_learner, setup=setup, spec=self.host.spec))
+        self._attend = over(partial(attend, self.host), shared=1)
+        self._choose = over(partial(choose, setup, self.host, greedy=False), shared=1)
+        self._mode = over(partial(choose, setup, self.host, greedy=True), shared=1)
+        self._hear = over(partial(hear, self.host), shared=1)
+        self._learn = over(partial(learn, setup))
+        self.pool = self._open(suite.world, plan.rows * plan.num_envs, plan.base)
+
+    def start(self) -> HostRun:
+        """All seeds before their first step."""
+        k_learn, k_attend, key = _split(seed_keys(self.plan.base, np.arange(self.plan.rows)), 3)
+        ears = self._attend(k_attend, self._by_seed(self.pool.reset()), self.channel)
+        tally = no_tally(self.plan.num_envs)
+        tally = jax.tree.map(lambda leaf: jnp.stack([leaf] * self.plan.rows), tally)
+        return HostRun(self._new_learner(k_learn), ears, tally, key, self.pool.snapshot())
+
+    def resume(self, run: HostRun) -> None:
+        """Brings the environments back to where the run left them."""
+        self.pool.restore({name: np.asarray(leaf) for name, leaf in run.pool.items()})
+
+    def chunk(self, run: HostRun, stopped: Callable[[], bool]) -> tuple[HostRun, dict, np.ndarray]:
+        """A chunk of updates -> (run, metrics [S], sound [S, U, sources])."""
+        rows = []
+        for _ in range(self.plan.updates):
+            run, *row = self._update(run, stopped)
+            rows.append(row)
+        metrics, sums, sound = jax.tree.map(lambda *leaves: jnp.stack(leaves, 1), *rows)
+        run = run._replace(pool=self.pool.snapshot())
+        return run, jax.vmap(summary)(metrics, sums), np.asarray(sound)
+
+    def score(
+        self, run: HostRun, done: int, stopped: Callable[[], bool]
+    ) -> Iterator[tuple[Point, dict[str, np.ndarray]]]:
+        """Each point from the `done`-th on, with its scores [S], one by one."""
+        points = self.suite.points()
+        worlds = self.suite.worlds(jax.random.key(self.plan.base + 1), 1)
+        for i, point in list(enumerate(points))[done:]:
+            world = jax.tree.map(lambda leaf, i=i: leaf[i, 0], worlds)
+            yield point, self._score(run.learner, world, stopped)
+
+    def film(self, run: HostRun) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """One episode of the first seed -> (frames [T, H, W, 3], signals by name [T])."""
+        learner = jax.tree.map(lambda leaf: leaf[0], run.learner)
+        env = self.host.maker(self.suite.world, render_mode="rgb_array")()
+        act = jax.jit(partial(self.plan.agent.act, learner.agent, None))
+        frames, seen, first = [], [], True
+        try:
+            obs, _ = env.reset(seed=self.plan.base)
+            while len(frames) < FILM and not (seen and any(seen[-1][4:6])):
+                frames.append(env.render())
+                action = np.asarray(act(obs))
+                next_obs, reward, terminated, truncated, _ = env.step(action)
+                seen.append((obs, action, next_obs, reward, terminated, truncated, first))
+                obs, first = next_obs, False
+        finally:
+            env.close()
+        columns = (np.stack([column] * self.plan.num_envs, 1) for column in zip(*seen, strict=True))
+        batch = jax.tree.map(jnp.asarray, _transition(self.host, *columns))
+        signals, _ = self.arm.blend.feel(learner.feelings, batch)
+        named = {n: np.asarray(signals[:, 0, k]) for k, n in enumerate(self.arm.blend.names)}
+        return np.stack(frames), named
+
+    def close(self) -> None:
+        """Ends the worker processes."""
+        self.pool.close()
+
+    def _update(self, run: HostRun, stopped: Callable[[], bool]):
+        ears, batches = run.ears, []
+        *k_steps, k_learn, key = _split(run.key, self.plan.num_steps + 2)
+        for k_step in k_steps:
+            if stopped():
+                raise Interrupted
+            ears, batch, _ = self._live(self.pool, self._choose, run.learner, ears, k_step)
+            batches.append(batch)
+        batch = jax.tree.map(lambda *leaves: jnp.stack(leaves, 1), *batches)
+        learner, tally, *row = self._learn(run.learner, run.tally, batch, k_learn)
+        return run._replace(learner=learner, ears=ears, tally=tally, key=key), *row
+
+    def _live(self, pool: HostPool, choose: Callable, learner, ears, keys, channel=None):
+        """One step of all environments of all seeds -> (ears, transition, what was told)."""
+        channel = self.channel if channel is None else channel
+        k_choose, k_hear = _split(keys, 2)
+        action, taken, ears = choose(k_choose, learner, ears, channel)
+        taken = np.asarray(taken)
+        step = pool.step(taken.reshape(-1, *taken.shape[2:]))
+        told = Step(*(jax.tree.map(self._by_seed, part) for part in step))
+        ears, transition = self._hear(k_hear, ears, action, told, channel)
+        return ears, transition, told
+
+    def _score(
+        self, learner: Learner, world: World, stopped: Callable[[], bool]
+    ) -> dict[str, np.ndarray]:
+        """Plays each seed's episodes at one point side by side, all seeds the same ones."""
+        rows, episodes = self.plan.rows, self.plan.episodes
+        streams = np.tile(np.arange(episodes), rows)
+        pool = self._open(world, rows * episodes, self.plan.base + 2, streams)
+        key = jax.random.key(self.plan.base + 3)
+        alive = np.ones((rows, episodes), bool)
+        total, length, ended = np.zeros(alive.shape), np.zeros(alive.shape), ~alive
+        try:
+            ears = self._attend(_same(key, rows), self._by_seed(pool.reset()), world.channel)
+            for t in range(self.host.horizon):
+                if stopped():
+                    raise Interrupted
+                keys = _same(jax.random.fold_in(key, t), rows)
+                ears, _, told = self._live(pool, self._mode, learner, ears, keys, world.channel)
+                total, length = total + alive * told.reward, length + alive
+                ended = ended | (alive & told.terminated)
+                alive = alive & ~told.terminated & ~told.truncated
+                if not alive.any():
+                    break
+        finally:
+            pool.close()
+        success = self.host.success(total, length)
+        scores = (total, length, success, ended, ~ended)
+        return {name: x.mean(1) for name, x in zip(SCORES, scores, strict=True)}
+
+    def _open(self, world: World, num_envs: int, seed: int, streams: Any = None) -> HostPool:
+        return HostPool(self.host.maker(world), num_envs, seed, name=self.host.id, streams=streams)
+
+    def _by_seed(self, array: np.ndarray) -> np.ndarray:
+        return array.reshape(self.plan.rows, -1, *array.shape[1:])
+
+
+def attend(host: Host, key: jax.Array, obs: jax.Array, channel: Channel) -> Ears:
+    """The first observations [B, D] of one seed's environments, as they are sensed."""
+    keys, scale = jax.random.split(key, obs.shape[0]), jnp.array(host.obs_scale)
+    one = partial(_attend_one, host, channel, scale)
+    sensed, memory = jax.vmap(one)(keys, obs)
+    return Ears(sensed, memory, jnp.ones(obs.shape[0], bool))
+
+
+def _attend_one(host, channel, scale, key, obs):
+    return senses.attend(key, channel, host.spec, scale, obs)
+
+
+def choose(
+    setup: Setup,
+    host: Host,
+    key: jax.Array,
+    learner: Learner,
+    ears: Ears,
+    channel: Channel,
+    greedy: bool,
+) -> tuple[jax.Array, jax.Array, Ears]:
+    """One seed's actions [B] -> (chosen, what takes effect, ears)."""
+    k_act, k_slip = jax.random.split(key)
+    action = setup.agent.act(learner.agent, None if greedy else k_act, ears.obs)
+    keys = jax.random.split(k_slip, ears.first.shape[0])
+    taken, memory = jax.vmap(
+        lambda key, memory, first, action: senses.act(
+            key, channel, memory, host.spec, first, action
+        )
+    )(keys, ears.memory, ears.first, action)
+    if host.spec.action_dim:  # a stopped seed may choose what is not a number
+        taken = jnp.clip(jnp.nan_to_num(taken), -1.0, 1.0)
+    return action, taken, ears._replace(memory=memory)
+
+
+def hear(
+    host: Host, key: jax.Array, ears: Ears, action: jax.Array, told: Step, channel: Channel
+) -> tuple[Ears, Transition]:
+    """What one seed's environments [B] told of a step, as it is sensed."""
+    scale = jnp.array(host.obs_scale)
+
+    def one(key, ears, action, told):
+        k_sense, k_attend, k_pay = jax.random.split(key, 3)
+        next_obs, memory = senses.sense(k_sense, channel, ears.memory, scale, told.next_obs)
+        fresh, clean = senses.attend(k_attend, channel, host.spec, scale, told.obs)
+        ended = told.terminated | told.truncated
+        reward = senses.pay(k_pay, channel, told.reward)
+        ends = told.terminated, told.truncated
+        seen = _transition(host, ears.obs, action, next_obs, reward, *ends, ears.first)
+        after = Ears(fresh, clean, ended), Ears(next_obs, memory, ended)
+        return jax.tree.map(lambda new, old: jnp.where(ended, new, old), *after), seen
+
+    keys = jax.random.split(key, ears.first.shape[0])
+    return jax.vmap(one)(keys, ears, action, told)
+
+
+def learn(setup: Setup, learner: Learner, tally: Tally, batch: Transition, key: jax.Array):
+    """One seed's update on a batch [T, B] -> (learner, tally, metrics, sums, sound)."""
+    learner, metrics = update(setup, learner, key, batch)
+    tally, sums = count(tally, batch)
+    return learner, tally, metrics, sums, soundness(learner, batch, metrics)
+
+
+def _transition(host, obs, action, next_obs, reward, terminated, truncated, first) -> Transition:
+    info = {"harm": terminated.astype(np.float32)} if host.harmful else {}
+    return Transition(obs, action, next_obs, reward, terminated, truncated, first, info)
+
+
+def _split(keys: jax.Array, count: int) -> jax.Array:
+    """Splits the key of each seed, keys [S] -> [count, S]."""
+    return jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, count))(keys), 1, 0)
+
+
+def _same(key: jax.Array, rows: int) -> jax.Array:
+    """One key for all seeds, [S]: common random numbers."""
+    return jnp.broadcast_to(key, (rows,))

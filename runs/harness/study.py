@@ -1,0 +1,250 @@
+"""One arm from its first step to its scores, whatever interrupts it.
+
+The truth on disk is a checkpoint, `metrics.jsonl` (a line a chunk) and `scores.csv` (a row a seed
+and point). Whatever was written after the checkpoint that a run resumes from is cut away first, so
+a run that was interrupted at any moment ends as one that was not.
+"""
+
+import csv
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.suite import Point
+from runs.harness.board import Board, safe
+from runs.harness.checkpoint import Checkpoints
+from runs.harness.evaluate import SCORES
+from runs.harness.plan import Plan
+from runs.harness.train import SOURCES
+from runs.harness.watch import Interrupted
+
+CHECKPOINT_SECONDS = 10.0  # between two checkpoints
+COLUMNS = ("env", "arm", "seed", "shift", "family", "severity", "episodes", "score") + SCORES
+
+
+class Study:
+    """The folder of a study: trains arms in it and scores them.
+
+    Args:
+        out: the folder.
+        env: name of the environment.
+        plan: sizes.
+        say: prints a line for the user.
+        advance: told how far an arm is, as (arm, chunks and points done, whether just now).
+        stopped: whether the user asked to stop.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        env: str,
+        plan: Plan,
+        say: Callable[[str], None],
+        advance: Callable[[str, int, bool], None],
+        stopped: Callable[[], bool],
+    ):
+        self.out, self.env, self.plan = out, env, plan
+        self.say, self.advance, self.stopped = say, advance, stopped
+        self.board = Board(out, env)
+
+    def run(self, trainer: Any) -> list[dict]:
+        """Trains and scores one arm, or goes on with it -> its score rows.
+
+        Raises:
+            Interrupted: after a checkpoint, if the user asked to stop.
+            UserError: if what the folder holds does not fit.
+        """
+        arm, plan = trainer.arm.name, self.plan
+        checkpoints = Checkpoints(self.out / "checkpoints" / safe(arm), warn=self.say)
+        run, alive = trainer.start(), np.ones(plan.rows, bool)
+        done, saved = 0, checkpoints.restore((run, alive))
+        if saved is not None:
+            done, (run, alive) = saved
+            alive = np.asarray(alive)
+            trainer.resume(run)
+        self._cut_metrics(arm, done * plan.chunk_steps)
+        self.advance(arm, done, False)
+        due = time.monotonic() + CHECKPOINT_SECONDS
+        try:
+            while done < plan.chunks:
+                if self.stopped():
+                    raise Interrupted
+                run, alive = self._chunk(trainer, run, alive, done)
+                done += 1
+                self.advance(arm, done, True)
+                if time.monotonic() > due or done == plan.chunks:
+                    checkpoints.save(done, (run, alive))
+                    due = time.monotonic() + CHECKPOINT_SECONDS
+        except Interrupted:
+            checkpoints.save(done, (run, alive))
+            raise
+        rows = self._score(trainer, run, alive)
+        self.film(trainer, run)
+        return rows
+
+    def film(self, trainer: Any, run: Any) -> None:
+        """Writes one episode of the arm as an animation, unless it is there."""
+        from runs.harness.board import write_rollout
+
+        mark = self.out / "films" / f"{safe(trainer.arm.name)}.done"
+        if not mark.exists():
+            frames, signals = trainer.film(run)
+            write_rollout(self.out, self.env, trainer.arm.name, frames, signals)
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+
+    def _chunk(self, trainer: Any, run: Any, alive: np.ndarray, done: int):
+        """One chunk; a seed that made something that is not a number stays as it was before."""
+        began = time.monotonic()
+        new, metrics, sound = trainer.chunk(run, self.stopped)
+        sound = np.asarray(sound)  # [S, U, sources]
+        failing = alive & ~sound.all((1, 2))
+        failing[self.plan.seeds :] = False
+        for seed in np.flatnonzero(failing):
+            self._stop_seed(trainer.arm.name, run, int(seed), sound[seed], done)
+        alive = alive & sound.all((1, 2))
+        if not alive.all():
+            new = keep(alive, new, run)
+        values = {key: np.asarray(value)[: self.plan.seeds] for key, value in metrics.items()}
+        line = {
+            "arm": trainer.arm.name,
+            "step": (done + 1) * self.plan.chunk_steps,
+            "seconds": round(time.monotonic() - began, 3),
+            "metrics": {
+                key: [_number(x) if ok else None for x, ok in zip(value, alive, strict=False)]
+                for key, value in values.items()
+            },
+        }
+        with (self.out / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        self.board.append(line)
+        return new, alive
+
+    def _stop_seed(self, arm: str, run: Any, seed: int, sound: np.ndarray, done: int) -> None:
+        """Names what went wrong and keeps the state before it, for replay."""
+        update = int((~sound).any(1).argmax())
+        source = SOURCES[int((~sound[update]).argmax())]
+        steps = self.plan.num_envs * self.plan.num_steps
+        step = done * self.plan.chunk_steps + (update + 1) * steps
+        kept = self.out / "stopped" / f"{safe(arm)}-s{seed}"
+        own = jax.tree.map(lambda leaf: leaf[seed : seed + 1], _per_seed(run))
+        Checkpoints(kept, warn=self.say).save(done, own)
+        self.say(
+            f"{self.env}, arm {arm}, seed {seed}: {source} made something that is not a number by "
+            f"step {step}; the seed is stopped, its state at step {done * self.plan.chunk_steps} "
+            f"is in {kept}"
+        )
+
+    def _score(self, trainer: Any, run: Any, alive: np.ndarray) -> list[dict]:
+        arm, path = trainer.arm.name, self.out / "scores.csv"
+        points = len(trainer.suite.points())
+        rows, others = self._read_scores(path, arm)
+        seeds = [seed for seed in range(self.plan.seeds) if alive[seed]]
+        done = len(rows) // max(len(seeds), 1)
+        rows = rows[: done * len(seeds)]
+        if done < points:
+            _write_atomically(path, others + rows)
+        self.advance(arm, self.plan.chunks + done, False)
+        for point, scores in trainer.score(run, done, self.stopped):
+            fresh = [self._row(arm, seed, point, scores) for seed in seeds]
+            with path.open("a", newline="") as file:
+                csv.DictWriter(file, COLUMNS).writerows(fresh)
+                file.flush()
+                os.fsync(file.fileno())
+            rows += fresh
+            done += 1
+            self.advance(arm, self.plan.chunks + done, True)
+        return rows
+
+    def _row(self, arm: str, seed: int, point: Point, scores: dict) -> dict:
+        values = {name: float(scores[name][seed]) for name in SCORES}
+        score = values["return" if np.isnan(values["success"]) else "success"]
+        return {
+            "env": self.env,
+            "arm": arm,
+            "seed": seed,
+            "shift": point.shift,
+            "family": point.family,
+            "severity": point.severity,
+            "episodes": self.plan.episodes,
+            "score": score,
+        } | values
+
+    def _read_scores(self, path: Path, arm: str) -> tuple[list[dict], list[dict]]:
+        """Rows of the arm and of the others, without what a crash left half written."""
+        rows = read_scores(path) if path.exists() else []
+        return [r for r in rows if r["arm"] == arm], [r for r in rows if r["arm"] != arm]
+
+    def _cut_metrics(self, arm: str, step: int) -> None:
+        path = self.out / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = [line for line in lines if _belongs(line, arm, step)]
+        if kept != lines or (lines and not path.read_text().endswith("\n")):
+            _replace(path, "".join(f"{line}\n" for line in kept))
+        self.board.restart(arm, step)
+
+
+def read_scores(path: Path) -> list[dict]:
+    """The rows of a score file; a last line that a crash cut is left out."""
+    rows = []
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if None in row or None in row.values() or not all(row.values()):
+                continue
+            number = {k: float(row[k]) for k in ("severity", "score", *SCORES)}
+            rows.append(row | number | {"seed": int(row["seed"]), "episodes": int(row["episodes"])})
+    return rows
+
+
+def keep(alive: np.ndarray, new: Any, old: Any) -> Any:
+    """Seeds that are alive from `new`, the others from `old`; leaves [S, ...]."""
+
+    def pick(new, old):
+        if jnp.shape(new)[:1] != alive.shape:
+            return new
+        return jnp.where(alive.reshape(-1, *[1] * (jnp.ndim(new) - 1)), new, old)
+
+    return _with_per_seed(new, jax.tree.map(pick, _per_seed(new), _per_seed(old)))
+
+
+def _per_seed(run: Any) -> Any:
+    """A run without what belongs to no single seed: the pool of host environments."""
+    return run._replace(pool=()) if hasattr(run, "pool") else run
+
+
+def _with_per_seed(run: Any, own: Any) -> Any:
+    return own._replace(pool=run.pool) if hasattr(run, "pool") else own
+
+
+def _number(x: Any) -> float | None:
+    return float(x) if np.isfinite(x) else None
+
+
+def _belongs(line: str, arm: str, step: int) -> bool:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return row["arm"] != arm or row["step"] <= step
+
+
+def _write_atomically(path: Path, rows: Sequence[dict]) -> None:
+    beside = path.with_suffix(".part")
+    with beside.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(beside, path)
+
+
+def _replace(path: Path, text: str) -> None:
+    beside = path.with_suffix(".part")
+    beside.write_text(text)
+    os.replace(beside, path)
