@@ -16,14 +16,15 @@ class Constant(Head):
 
     Args:
         spec: of the world, unused.
-        value: the signal.
+        value: the signal; a parameter that nothing moves, so all constants are one program.
         rngs: unused.
     """
 
     def __init__(self, spec: Spec, value: float, *, rngs: nnx.Rngs):
         del spec, rngs
-        self.value = value
+        self.value = nnx.Param(jnp.asarray(value, jnp.float32))
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
         """`value` [T, B]."""
-        return jnp.full_like(batch.reward, self.value), state
+        signal = jax.lax.stop_gradient(self.value[...])
+        return jnp.broadcast_to(signal, batch.reward.shape), state

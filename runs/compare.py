@@ -25,7 +25,7 @@ class Settings:
         episodes: scored at each point; 0 for 256 in our worlds, 8 on the host.
         out: folder of the study; by default runs/logs/compare/ENV-FINGERPRINT.
         config: a YAML file of these settings; flags go before it.
-        smoke: a run of seconds that touches everything and means nothing.
+        smoke: a run of seconds with one head, which touches everything and means nothing.
         record: also write the table and the figure to runs/results/.
     """
 
@@ -147,6 +147,7 @@ def design(settings: Settings):
     seeds, episodes = settings.seeds, settings.episodes or (256 if ours else 8)
     if settings.smoke:
         steps, seeds, episodes, chunks = 2 * num_envs * num_steps, 3, 4, 2
+        settings = replace(settings, heads=settings.heads[:1])
     updates = max(steps // (num_envs * num_steps), 1)
     chunks = min(chunks, updates)
     agent = PPO(anneal=chunks * (updates // chunks), normalise=not ours)
@@ -154,6 +155,7 @@ def design(settings: Settings):
         agent = replace(agent, entropy=0.0)
     rows = -(-seeds // len(jax.devices())) * len(jax.devices())
     plan = Plan(agent, seeds, rows, chunks, updates // chunks, num_envs, num_steps, episodes)
+    plan = replace(plan, optimise=not settings.smoke)
     found = arms(settings.heads, agent.gamma, suite.randomised is not None)
     return suite, Jitted if ours else Hosted, plan, found
 

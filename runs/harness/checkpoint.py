@@ -74,23 +74,13 @@ class Checkpoints:
 
         Raises:
             UserError: the disk is full or cannot be written; earlier checkpoints are untouched.
-            TypeError: a leaf, named, is of a kind that cannot be stored.
+            TypeError: a leaf, which is named, is of a kind that cannot be stored.
         """
         leaves = {name: _encode(name, leaf) for name, leaf in _named(tree).items()}
         records = {name: {**r, "sha256": _leaf_sha(array)} for name, (r, array) in leaves.items()}
         manifest = {"format": FORMAT, "step": int(step), "leaves": records}
-        arrays = {name: array for name, (_, array) in leaves.items()}
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            self._sweep()
-            _check_space(self.directory, sum(array.nbytes for array in arrays.values()))
-            partial = self.directory / f".partial-{os.getpid()}"
-            partial.mkdir()
-            _write(partial, manifest, arrays)
-            serial = max(map(_serial, self._saved()), default=0) + 1
-            os.rename(partial, self.directory / f"{serial:06d}-step-{int(step)}")
-            _flush(self.directory)
-            self._retire()
+            self._store(manifest, {name: array for name, (_, array) in leaves.items()})
         except (OSError, ValueError) as error:
             raise UserError(_why_not_saved(error, self.directory)) from error
         finally:
@@ -128,6 +118,18 @@ class Checkpoints:
             decoded = [_decode(arrays[name], leaf) for name, leaf in leaves.items()]
             return manifest["step"], jax.tree.unflatten(jax.tree.structure(like), decoded)
         return None
+
+    def _store(self, manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._sweep()
+        _check_space(self.directory, sum(array.nbytes for array in arrays.values()))
+        partial = self.directory / f".partial-{os.getpid()}"
+        partial.mkdir()
+        _write(partial, manifest, arrays)
+        serial = max(map(_serial, self._saved()), default=0) + 1
+        os.rename(partial, self.directory / f"{serial:06d}-step-{manifest['step']}")
+        _flush(self.directory)
+        self._retire()
 
     def _saved(self) -> list[Path]:
         """Finished checkpoints, oldest first."""
@@ -299,7 +301,7 @@ def _flush(path: Path) -> None:
 
 
 def _check_space(directory: Path, size: int) -> None:
-    """Raise before Orbax starts, which reports a full disk in hundreds of lines."""
+    """Raise before Orbax starts: on a full disk its threads write hundreds of lines to stderr."""
     if shutil.disk_usage(directory).free < size + 2**20:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -1,5 +1,6 @@
 """One arm in a host-stepped environment: only the rollout differs, `update` is the jitted one."""
 
+import functools
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -69,22 +70,17 @@ class Hosted:
         self.host: Host = suite.env
         self.setup = setup = Setup(plan.agent, arm.blend, plan.num_envs, plan.num_steps)
         self.channel = sensible(suite.world).channel
-        over = partial(over_seeds, num_seeds=plan.rows)
-        self._new_learner = over(partial(new_learner, setup=setup, spec=self.host.spec))
-        self._attend = over(partial(attend, self.host), shared=1)
-        self._choose = over(partial(choose, setup, self.host, greedy=False), shared=1)
-        self._mode = over(partial(choose, setup, self.host, greedy=True), shared=1)
-        self._hear = over(partial(hear, self.host), shared=1)
-        self._learn = over(partial(learn, setup))
+        self.turn = compiled(plan.agent, self.host, plan.rows)
+        self._begin = over_seeds(partial(begin, setup, self.host), plan.rows, optimise=False)
+        self._learn = over_seeds(partial(learn, setup), plan.rows, optimise=plan.optimise)
         self.pool = self._open(suite.world, plan.rows * plan.num_envs, plan.base)
 
     def start(self) -> HostRun:
         """All seeds before their first step."""
-        k_learn, k_attend, key = _split(seed_keys(self.plan.base, np.arange(self.plan.rows)), 3)
-        ears = self._attend(k_attend, self._by_seed(self.pool.reset()), self.channel)
-        tally = no_tally(self.plan.num_envs)
-        tally = jax.tree.map(lambda leaf: jnp.stack([leaf] * self.plan.rows), tally)
-        return HostRun(self._new_learner(k_learn), ears, tally, key, self.pool.snapshot())
+        keys = seed_keys(self.plan.base, np.arange(self.plan.rows))
+        ears = self.turn.attend(keys, self._by_seed(self.pool.reset()), self.channel)
+        learner, tally, keys = self._begin(keys)
+        return HostRun(learner, ears, tally, keys, self.pool.snapshot())
 
     def resume(self, run: HostRun) -> None:
         """Brings the environments back to where the run left them."""
@@ -95,10 +91,10 @@ class Hosted:
         rows = []
         for _ in range(self.plan.updates):
             run, *row = self._update(run, stopped)
-            rows.append(row)
-        metrics, sums, sound = jax.tree.map(lambda *leaves: jnp.stack(leaves, 1), *rows)
+            rows.append(jax.tree.map(np.asarray, row))
+        metrics, sums, sound = jax.tree.map(lambda *leaves: np.stack(leaves, 1), *rows)
         run = run._replace(pool=self.pool.snapshot())
-        return run, jax.vmap(summary)(metrics, sums), np.asarray(sound)
+        return run, jax.vmap(summary)(metrics, sums), sound
 
     def score(
         self, run: HostRun, done: int, stopped: Callable[[], bool]
@@ -137,26 +133,25 @@ class Hosted:
         self.pool.close()
 
     def _update(self, run: HostRun, stopped: Callable[[], bool]):
-        ears, batches = run.ears, []
-        *k_steps, k_learn, key = _split(run.key, self.plan.num_steps + 2)
-        for k_step in k_steps:
+        ears, steps = run.ears, []
+        for t in range(self.plan.num_steps):
             if stopped():
                 raise Interrupted
-            ears, batch, _ = self._live(self.pool, self._choose, run.learner, ears, k_step)
-            batches.append(batch)
-        batch = jax.tree.map(lambda *leaves: jnp.stack(leaves, 1), *batches)
-        learner, tally, *row = self._learn(run.learner, run.tally, batch, k_learn)
+            ears, seen, _ = self._live(self.pool, run.learner, ears, run.key, t)
+            steps.append(jax.tree.map(np.asarray, seen))
+        batch = jax.tree.map(lambda *leaves: np.stack(leaves, 1), *steps)
+        learner, tally, key, *row = self._learn(run.learner, run.tally, batch, run.key)
         return run._replace(learner=learner, ears=ears, tally=tally, key=key), *row
 
-    def _live(self, pool: HostPool, choose: Callable, learner, ears, keys, channel=None):
+    def _live(self, pool, learner, ears, keys, t, world: World | None = None):
         """One step of all environments of all seeds -> (ears, transition, what was told)."""
-        channel = self.channel if channel is None else channel
-        k_choose, k_hear = _split(keys, 2)
-        action, taken, ears = choose(k_choose, learner, ears, channel)
+        choose = self.turn.choose if world is None else self.turn.mode
+        channel = self.channel if world is None else world.channel
+        action, taken, ears = choose(keys, learner, ears, channel, t)
         taken = np.asarray(taken)
         step = pool.step(taken.reshape(-1, *taken.shape[2:]))
         told = Step(*(jax.tree.map(self._by_seed, part) for part in step))
-        ears, transition = self._hear(k_hear, ears, action, told, channel)
+        ears, transition = self.turn.hear(keys, ears, action, told, channel, t)
         return ears, transition, told
 
     def _score(
@@ -166,16 +161,15 @@ class Hosted:
         rows, episodes = self.plan.rows, self.plan.episodes
         streams = np.tile(np.arange(episodes), rows)
         pool = self._open(world, rows * episodes, self.plan.base + 2, streams)
-        key = jax.random.key(self.plan.base + 3)
+        keys = jnp.broadcast_to(jax.random.key(self.plan.base + 3), (rows,))  # the same for all
         alive = np.ones((rows, episodes), bool)
         total, length, ended = np.zeros(alive.shape), np.zeros(alive.shape), ~alive
         try:
-            ears = self._attend(_same(key, rows), self._by_seed(pool.reset()), world.channel)
+            ears = self.turn.attend(keys, self._by_seed(pool.reset()), world.channel)
             for t in range(self.host.horizon):
                 if stopped():
                     raise Interrupted
-                keys = _same(jax.random.fold_in(key, t), rows)
-                ears, _, told = self._live(pool, self._mode, learner, ears, keys, world.channel)
+                ears, _, told = self._live(pool, learner, ears, keys, t, world)
                 total, length = total + alive * told.reward, length + alive
                 ended = ended | (alive & told.terminated)
                 alive = alive & ~told.terminated & ~told.truncated
@@ -194,43 +188,72 @@ class Hosted:
         return array.reshape(self.plan.rows, -1, *array.shape[1:])
 
 
+def begin(setup: Setup, host: Host, key: jax.Array) -> tuple[Learner, Tally, jax.Array]:
+    """One seed before its first step."""
+    k_learner, key = jax.random.split(key)
+    return new_learner(k_learner, setup, host.spec), no_tally(setup.num_envs), key
+
+
+class Turn(NamedTuple):
+    """The two halves of a step around the environments', compiled once for all arms."""
+
+    attend: Callable
+    choose: Callable
+    mode: Callable
+    hear: Callable
+
+
+@functools.cache
+def compiled(agent: Any, host: Host, rows: int) -> Turn:
+    """The compiled halves for `rows` seeds."""
+    return Turn(
+        over_seeds(partial(attend, host), rows, shared=1),
+        over_seeds(partial(choose, agent, host, greedy=False), rows, shared=2),
+        over_seeds(partial(choose, agent, host, greedy=True), rows, shared=2),
+        over_seeds(partial(hear, host), rows, shared=2),
+    )
+
+
 def attend(host: Host, key: jax.Array, obs: jax.Array, channel: Channel) -> Ears:
     """The first observations [B, D] of one seed's environments, as they are sensed."""
-    keys, scale = jax.random.split(key, obs.shape[0]), jnp.array(host.obs_scale)
-    one = partial(_attend_one, host, channel, scale)
-    sensed, memory = jax.vmap(one)(keys, obs)
+    keys = jax.random.split(jax.random.fold_in(key, host.horizon), obs.shape[0])
+    one = partial(senses.attend, channel=channel, spec=host.spec, scale=jnp.array(host.obs_scale))
+    sensed, memory = jax.vmap(lambda key, obs: one(key, obs=obs))(keys, obs)
     return Ears(sensed, memory, jnp.ones(obs.shape[0], bool))
 
 
-def _attend_one(host, channel, scale, key, obs):
-    return senses.attend(key, channel, host.spec, scale, obs)
-
-
 def choose(
-    setup: Setup,
+    agent: Any,
     host: Host,
     key: jax.Array,
     learner: Learner,
     ears: Ears,
     channel: Channel,
+    time: jax.Array,
     greedy: bool,
 ) -> tuple[jax.Array, jax.Array, Ears]:
-    """One seed's actions [B] -> (chosen, what takes effect, ears)."""
-    k_act, k_slip = jax.random.split(key)
-    action = setup.agent.act(learner.agent, None if greedy else k_act, ears.obs)
+    """One seed's actions [B] at a step -> (chosen, what takes effect, ears)."""
+    k_act, k_slip = jax.random.split(jax.random.fold_in(key, 2 * time))
+    action = agent.act(learner.agent, None if greedy else k_act, ears.obs)
+
+    def one(key, memory, first, action):
+        return senses.act(key, channel, memory, host.spec, first, action)
+
     keys = jax.random.split(k_slip, ears.first.shape[0])
-    taken, memory = jax.vmap(
-        lambda key, memory, first, action: senses.act(
-            key, channel, memory, host.spec, first, action
-        )
-    )(keys, ears.memory, ears.first, action)
+    taken, memory = jax.vmap(one)(keys, ears.memory, ears.first, action)
     if host.spec.action_dim:  # a stopped seed may choose what is not a number
         taken = jnp.clip(jnp.nan_to_num(taken), -1.0, 1.0)
     return action, taken, ears._replace(memory=memory)
 
 
 def hear(
-    host: Host, key: jax.Array, ears: Ears, action: jax.Array, told: Step, channel: Channel
+    host: Host,
+    key: jax.Array,
+    ears: Ears,
+    action: jax.Array,
+    told: Step,
+    channel: Channel,
+    time: jax.Array,
 ) -> tuple[Ears, Transition]:
     """What one seed's environments [B] told of a step, as it is sensed."""
     scale = jnp.array(host.obs_scale)
@@ -246,27 +269,18 @@ def hear(
         after = Ears(fresh, clean, ended), Ears(next_obs, memory, ended)
         return jax.tree.map(lambda new, old: jnp.where(ended, new, old), *after), seen
 
-    keys = jax.random.split(key, ears.first.shape[0])
+    keys = jax.random.split(jax.random.fold_in(key, 2 * time + 1), ears.first.shape[0])
     return jax.vmap(one)(keys, ears, action, told)
 
 
 def learn(setup: Setup, learner: Learner, tally: Tally, batch: Transition, key: jax.Array):
-    """One seed's update on a batch [T, B] -> (learner, tally, metrics, sums, sound)."""
-    learner, metrics = update(setup, learner, key, batch)
+    """One seed's update on a batch [T, B] -> (learner, tally, key, metrics, sums, sound)."""
+    k_update, key = jax.random.split(key)
+    learner, metrics = update(setup, learner, k_update, batch)
     tally, sums = count(tally, batch)
-    return learner, tally, metrics, sums, soundness(learner, batch, metrics)
+    return learner, tally, key, metrics, sums, soundness(learner, batch, metrics)
 
 
 def _transition(host, obs, action, next_obs, reward, terminated, truncated, first) -> Transition:
     info = {"harm": terminated.astype(np.float32)} if host.harmful else {}
     return Transition(obs, action, next_obs, reward, terminated, truncated, first, info)
-
-
-def _split(keys: jax.Array, count: int) -> jax.Array:
-    """Splits the key of each seed, keys [S] -> [count, S]."""
-    return jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, count))(keys), 1, 0)
-
-
-def _same(key: jax.Array, rows: int) -> jax.Array:
-    """One key for all seeds, [S]: common random numbers."""
-    return jnp.broadcast_to(key, (rows,))

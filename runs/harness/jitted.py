@@ -13,7 +13,7 @@ from envs.world import Env, World, begin, rollout
 from runs.harness.arms import Arm
 from runs.harness.evaluate import evaluate
 from runs.harness.plan import Plan
-from runs.harness.train import Run, Setup, new_run, over_seeds, seed_keys, train
+from runs.harness.train import QUICK, Learner, Run, Setup, new_run, over_seeds, seed_keys, train
 
 DRAWS = 16  # worlds drawn for a shift that draws
 
@@ -35,7 +35,8 @@ class Jitted:
         step = partial(
             train, setup=self.setup, env=suite.env, worlds=worlds, num_updates=plan.updates
         )
-        self._build, self._train = over_seeds(build, plan.rows), over_seeds(step, plan.rows)
+        self._build = over_seeds(build, plan.rows, optimise=False)
+        self._train = over_seeds(step, plan.rows, optimise=plan.optimise)
 
     def start(self) -> Run:
         """All seeds before their first step."""
@@ -57,7 +58,7 @@ class Jitted:
         draws = min(DRAWS, self.plan.episodes)
         worlds = self.suite.worlds(jax.random.key(self.plan.base + 1), draws)
         plan, env = self.plan, self.suite.env
-        scoring = _scorer(plan.agent, env, plan.rows, plan.episodes // draws)
+        scoring = _scorer(plan.agent, env, plan.rows, plan.episodes // draws, plan.optimise)
         scores = scoring(run.learner.agent, worlds, jax.random.key(self.plan.base + 2))
         scores = {name: np.asarray(score) for name, score in scores.items()}
         for i, point in list(enumerate(self.suite.points()))[done:]:
@@ -66,17 +67,15 @@ class Jitted:
     def film(self, run: Run) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """One episode of the first seed -> (frames [T, H, W, 3], signals by name [T])."""
         env, learner = self.suite.env, jax.tree.map(lambda leaf: leaf[0], run.learner)
-        worlds = partial(_same, self.suite.world)
-        k_begin, k_live = jax.random.split(jax.random.key(self.plan.base + 3))
-        act = partial(_mode, self.setup, learner)
-        lives = begin(k_begin, env, worlds, self.plan.num_envs)
-        states, batch = _record(k_live, env, worlds, act, lives)
-        signals, _ = self.arm.blend.feel(learner.feelings, batch)
+        live = partial(_record, self.setup, env, self.suite.world)
+        key = jax.random.key(self.plan.base + 3)
+        states, batch, signals = jax.jit(live, compiler_options=QUICK)(learner, key)
         ended = np.asarray(batch.terminated | batch.truncated)[:, 0]
-        states = jax.tree.map(lambda leaf: np.asarray(leaf[: ended.argmax() + 1, 0]), states)
-        frames = draw(env, self.suite.world, states, length=int(ended.argmax()) + 1)
-        named = {n: np.asarray(signals[:, 0, k]) for k, n in enumerate(self.arm.blend.names)}
-        return frames, {name: signal[: len(frames)] for name, signal in named.items()}
+        length = int(ended.argmax()) + 1
+        states = jax.tree.map(lambda leaf: np.asarray(leaf[:length, 0]), states)
+        frames = draw(env, self.suite.world, states, length)
+        signals = np.asarray(signals)[:length, 0]
+        return frames, {name: signals[:, k] for k, name in enumerate(self.arm.blend.names)}
 
     def close(self) -> None:
         """Nothing is open."""
@@ -94,9 +93,10 @@ def draw(env: Env, world: World, states: Any, length: int) -> np.ndarray:
 
 
 @functools.cache
-def _scorer(agent: Any, env: Env, rows: int, episodes: int) -> Callable:
+def _scorer(agent: Any, env: Env, rows: int, episodes: int, optimise: bool) -> Callable:
     """One compiled program for all arms whose agents have the same shapes."""
-    return over_seeds(partial(_score, agent=agent, env=env, episodes=episodes), rows, shared=2)
+    score = partial(_score, agent=agent, env=env, episodes=episodes)
+    return over_seeds(score, rows, shared=2, optimise=optimise)
 
 
 def _score(agent_state, worlds, key, *, agent, env, episodes):
@@ -111,15 +111,18 @@ def _draw(suite: Suite, key: jax.Array) -> World:
     return suite.randomised(suite.world, 1.0, key)
 
 
-def _mode(setup: Setup, learner: Any, key: jax.Array, obs: jax.Array) -> jax.Array:
-    return setup.agent.act(learner.agent, None, obs)
+def _record(setup: Setup, env: Env, world: World, learner: Learner, key: jax.Array):
+    """The states [T, B, ...], transitions [T, B] and signals [T, B, K] of one horizon."""
+    k_begin, k_live = jax.random.split(key)
+    worlds = partial(_same, world)
 
-
-def _record(key, env, worlds, act, lives):
-    """The states [T, B, ...] and transitions [T, B] of one horizon."""
+    def act(key, obs):
+        return setup.agent.act(learner.agent, None, obs)
 
     def step(lives, key):
         after, batch = rollout(key, env, worlds, act, lives, 1)
         return after, (lives.state, jax.tree.map(lambda leaf: leaf[0], batch))
 
-    return jax.lax.scan(step, lives, jax.random.split(key, env.horizon))[1]
+    lives = begin(k_begin, env, worlds, setup.num_envs)
+    _, (states, batch) = jax.lax.scan(step, lives, jax.random.split(k_live, env.horizon))
+    return states, batch, setup.blend.feel(learner.feelings, batch)[0]

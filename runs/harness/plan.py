@@ -18,6 +18,7 @@ class Plan:
         num_steps: T, steps in each of them an update.
         episodes: scored at each point.
         base: seed of all seeds.
+        optimise: whether programs run long enough to be compiled with care.
     """
 
     agent: Any
@@ -29,6 +30,7 @@ class Plan:
     num_steps: int
     episodes: int
     base: int = 0
+    optimise: bool = True
 
     @property
     def chunk_steps(self) -> int:

@@ -17,9 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs.host_pool import HostFailure
 from envs.suite import Point
 from runs.harness.board import Board, safe
 from runs.harness.checkpoint import Checkpoints
+from runs.harness.errors import UserError
 from runs.harness.evaluate import SCORES
 from runs.harness.plan import Plan
 from runs.harness.train import SOURCES
@@ -85,6 +87,9 @@ class Study:
         except Interrupted:
             checkpoints.save(done, (run, alive))
             raise
+        except HostFailure as error:
+            checkpoints.save(done, (run, alive))
+            raise UserError(f"arm {arm}: {error}; the same command then goes on") from error
         rows = self._score(trainer, run, alive)
         self.film(trainer, run)
         return rows

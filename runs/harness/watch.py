@@ -27,8 +27,8 @@ class Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
 
-        self.total, self.done, self.before = total, 0, 0
-        self.began, self.said, self.began_work = time.monotonic(), 0.0, None
+        self.total, self.done, self.made = total, 0, 0
+        self.began, self.said = time.monotonic(), 0.0
         self.console = Console(stderr=True)
         columns = (
             TextColumn("{task.description:<16}"),
@@ -48,11 +48,10 @@ class Progress:
     def advance(self, what: str, done: int, fresh: bool = True) -> None:
         """Work now under way, units done in all; `fresh` if this process did them."""
         now = time.monotonic()
-        if self.began_work is None or not fresh:
-            self.began_work, self.before = now, done
+        self.made += done - self.done if fresh else 0
         self.done = done
         eta = self._eta(now)
-        self.bar.update(self.task, completed=done, description=what, eta=eta)
+        self.bar.update(self.task, total=self.total, completed=done, description=what, eta=eta)
         if not self.console.is_terminal and now - self.said > EVERY:
             self.said = now
             elapsed = time.strftime("%M:%S", time.gmtime(now - self.began))
@@ -63,10 +62,9 @@ class Progress:
         self.bar.stop()
 
     def _eta(self, now: float) -> str:
-        made = self.done - self.before
-        if made <= 0:
+        if self.made <= 0:
             return "ETA ..."
-        left = (now - self.began_work) / made * (self.total - self.done)
+        left = (now - self.began) / self.made * (self.total - self.done)
         return f"ETA {int(left // 60)}:{int(left % 60):02d}"
 
 

@@ -1,0 +1,402 @@
+"""The host pool: the stream of plain environments, whatever goes wrong, and from any point on."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from functools import partial
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+from envs.host_pool import HostFailure, HostPool, episode_seed
+from tests.envs.faulty import Faulty, distshift
+
+CARTPOLE = partial(gymnasium.make, "CartPole-v1", max_episode_steps=25)
+WORLDS = {
+    "CartPole-v1": CARTPOLE,
+    "LunarLander-v3": partial(gymnasium.make, "LunarLander-v3"),
+    "Pendulum-v1": partial(gymnasium.make, "Pendulum-v1", max_episode_steps=30),
+    "MiniGrid-DistShift1-v0": distshift,
+}
+
+
+def actions_of(space, steps, num_envs, seed=0):
+    """Random actions, [steps, num_envs, ...]."""
+    space.seed(seed)
+    return np.array([[space.sample() for _ in range(num_envs)] for _ in range(steps)])
+
+
+def stream(pool, actions, begin=True):
+    """What the pool gives for the actions: for each name an array [steps, B, ...]."""
+    first = [pool.reset()] if begin else []
+    steps = [pool.step(action) for action in actions]
+    arrays = {name: np.array([getattr(s, name) for s in steps]) for name in steps[0]._fields[:-1]}
+    infos = {key: np.array([s.info[key] for s in steps]) for key in steps[0].info}
+    return {"first": np.array(first)} | arrays | infos
+
+
+def assert_same(a, b):
+    """Bit for bit, types included."""
+    assert a.keys() == b.keys()
+    for key in a:
+        assert a[key].dtype == b[key].dtype, key
+        assert a[key].tobytes() == b[key].tobytes(), key
+
+
+def faulty(workers=2, num_envs=4, timeout=60.0, info_keys=(), **fault):
+    """A pool of faulty environments."""
+    return HostPool(
+        partial(Faulty, **fault),
+        num_envs,
+        7,
+        name="Faulty-v0",
+        workers=workers,
+        timeout=timeout,
+        info_keys=info_keys,
+    )
+
+
+ACTIONS = actions_of(Faulty.action_space, 40, 4)
+
+
+@pytest.fixture(scope="module")
+def healthy():
+    with faulty(workers=0) as pool:
+        return stream(pool, ACTIONS)
+
+
+# --- the stream -------------------------------------------------------------------------------
+
+
+def test_equals_plain_environments():
+    num_envs, seed = 3, 11
+    singles = [CARTPOLE() for _ in range(num_envs)]
+    actions = actions_of(singles[0].action_space, 120, num_envs)
+    with HostPool(CARTPOLE, num_envs, seed, name="CartPole-v1", workers=2) as pool:
+        got = stream(pool, actions)
+    assert got["terminated"].any() and got["truncated"].any()
+    assert len({tuple(ends) for ends in got["terminated"].T}) == num_envs, "ends are staggered"
+    for i, env in enumerate(singles):
+        episode = 0
+        obs, _ = env.reset(seed=episode_seed(seed, i, 0))
+        np.testing.assert_array_equal(got["first"][0, i], obs)
+        for t in range(len(actions)):
+            obs, reward, terminated, truncated, _ = env.step(actions[t, i])
+            np.testing.assert_array_equal(got["next_obs"][t, i], obs)
+            if terminated or truncated:
+                episode += 1
+                obs, _ = env.reset(seed=episode_seed(seed, i, episode))
+            np.testing.assert_array_equal(got["obs"][t, i], obs)
+            assert got["reward"][t, i] == reward and got["reward"].dtype == np.float32
+            assert (got["terminated"][t, i], got["truncated"][t, i]) == (terminated, truncated)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_number_of_workers_changes_nothing(workers, healthy):
+    with faulty(workers=workers) as pool:
+        assert_same(stream(pool, ACTIONS), healthy)
+    assert healthy["terminated"].any()
+
+
+def test_seeds_differ_between_environments_episodes_and_pools():
+    seeds = {episode_seed(s, i, n) for s in range(3) for i in range(9) for n in range(9)}
+    assert len(seeds) == 243 and max(seeds) < 2**32
+
+
+def test_environments_on_the_same_stream_meet_the_same_episodes(healthy):
+    make = partial(Faulty)
+    with HostPool(make, 4, 7, name="Faulty-v0", workers=2, streams=np.array([2, 0, 2, 1])) as pool:
+        got = stream(pool, ACTIONS[:, [2, 0, 2, 1]])
+    for name in ("obs", "next_obs", "reward", "terminated"):
+        np.testing.assert_array_equal(got[name], healthy[name][:, [2, 0, 2, 1]])
+    with pytest.raises(ValueError, match="3 streams for 4 environments"):
+        HostPool(make, 4, 7, name="Faulty-v0", streams=range(3))
+
+
+def test_info_and_a_worker_without_jax():
+    with faulty(info_keys=("action", "jax")) as pool:
+        got = stream(pool, ACTIONS[:5])
+    np.testing.assert_array_equal(got["action"], ACTIONS[:5, :, 0])
+    assert got["action"].dtype == np.float32 and not got["jax"].any()
+
+
+def test_missing_info_is_named():
+    with faulty(workers=0, info_keys=("cost",)) as pool, pytest.raises(HostFailure, match="'cost'"):
+        stream(pool, ACTIONS)
+
+
+# --- snapshots --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_goes_on_from_a_snapshot(name):
+    with HostPool(WORLDS[name], 3, 5, name=name, workers=2) as pool:
+        actions = actions_of(pool.single_action_space, 150, 3)
+        stream(pool, actions[:110])
+        snapshot = pool.snapshot()
+        rest = stream(pool, actions[110:], begin=False)
+        again = pool.snapshot()
+    unused = np.arange(snapshot["actions"].shape[1]) >= snapshot["length"][:, None]
+    assert snapshot["length"].any() and not snapshot["actions"][unused].any()
+    assert {k: (v.shape, v.dtype) for k, v in snapshot.items()} == {
+        k: (v.shape, v.dtype) for k, v in again.items()
+    }
+    with HostPool(WORLDS[name], 3, 5, name=name, workers=0) as pool:
+        obs = pool.restore(snapshot)
+        np.testing.assert_array_equal(obs, snapshot["obs"])
+        assert_same(pool.snapshot(), snapshot)
+        assert_same(stream(pool, actions[110:], begin=False), rest)
+        assert_same(pool.snapshot(), again)
+        pool.restore(snapshot)  # back, in a pool that has gone on
+        assert_same(stream(pool, actions[110:], begin=False), rest)
+
+
+def test_an_episode_longer_than_was_foreseen():
+    actions = actions_of(Faulty.action_space, 1040, 2)
+    with faulty(workers=0, num_envs=2, ends=0.0) as pool:
+        stream(pool, actions[:1030])
+        snapshot = pool.snapshot()
+        rest = stream(pool, actions[1030:], begin=False)
+    assert snapshot["actions"].shape == (2, 2048, 1)
+    with faulty(workers=0, num_envs=2, ends=0.0) as pool:
+        pool.restore(snapshot)
+        assert_same(stream(pool, actions[1030:], begin=False), rest)
+
+
+def test_actions_that_the_environment_scribbles_on(healthy):
+    with faulty(workers=0, fault="scribble") as pool:
+        stream(pool, ACTIONS[:20])
+        for _ in range(2):
+            np.testing.assert_array_equal(pool.restore(pool.snapshot()), healthy["obs"][19])
+
+
+def test_a_snapshot_of_something_else_is_refused():
+    with faulty(workers=0, fault="remember") as pool:
+        stream(pool, ACTIONS)
+        with pytest.raises(HostFailure, match="was not brought back by its seed and actions"):
+            pool.restore(pool.snapshot())
+    with faulty(workers=0) as pool:
+        pool.reset()
+        snapshot = pool.snapshot()
+        for key, wrong, why in (
+            ("seed", snapshot["seed"] + 1, "seed"),
+            ("seed", np.ones(9), "size"),
+        ):
+            with pytest.raises(ValueError, match=why):
+                pool.restore(snapshot | {key: wrong})
+
+
+# --- faults -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["raise", "exit", "kill", "hang"])
+def test_one_fault_is_invisible(fault, healthy, tmp_path, caplog):
+    timeout = 1.0 if fault == "hang" else 60.0
+    marker = tmp_path / "once"
+    with faulty(fault=fault, marker=str(marker), timeout=timeout) as pool:
+        assert_same(stream(pool, ACTIONS), healthy)
+        assert pool.recoveries == 1
+        children = [int(pid) for pid in marker.read_text().split()]
+        assert len(children) == (fault == "hang") and gone(children, 1)
+    assert caplog.text.count("starting it again") == 1
+
+
+def test_one_fault_is_invisible_without_workers(healthy, tmp_path):
+    with faulty(workers=0, fault="raise", marker=str(tmp_path / "once")) as pool:
+        assert_same(stream(pool, ACTIONS), healthy)
+        assert pool.recoveries == 1
+
+
+def test_a_worker_killed_between_any_steps(healthy):
+    with faulty() as pool:
+        obs, steps = pool.reset(), []
+        for t, actions in enumerate(ACTIONS):
+            if t % 8 == 3:
+                os.kill(pool._shards[t % 2].pid, signal.SIGKILL)
+            steps.append(pool.step(actions))
+    np.testing.assert_array_equal(obs, healthy["first"][0])
+    assert_same({"obs": np.array([s.obs for s in steps])}, {"obs": healthy["obs"]})
+    assert pool.recoveries == 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause", "workers"),
+    [
+        ("raise", "raised ZeroDivisionError: a wheel came off (faulty.py:", 0),
+        ("raise", "raised ZeroDivisionError: a wheel came off (faulty.py:", 2),
+        ("exit", "died with exit code 3", 2),
+        ("kill", "died with exit code -9 (Killed)", 2),
+        ("hang", "gave no answer within 0.3 s", 2),
+    ],
+)
+def test_three_faults_are_named(fault, cause, workers, healthy):
+    timeout = 0.3 if fault == "hang" else 60.0
+    with faulty(workers=workers, fault=fault, timeout=timeout) as pool:
+        start = time.monotonic()
+        with pytest.raises(HostFailure) as caught:
+            stream(pool, ACTIONS)
+        assert time.monotonic() - start < 15
+        failure, message = caught.value, str(caught.value)
+        assert pool.recoveries == 2
+        snapshot = pool.snapshot()  # the state before the step that failed
+        with pytest.raises(RuntimeError, match="closed"):
+            pool.step(ACTIONS[0])
+    (index,) = failure.indices
+    ended = (healthy["terminated"][:, index]).nonzero()[0]
+    lengths = np.diff(np.concatenate([[-1], ended]))  # of the episodes that did end
+    episode = int(np.argmax(np.append(lengths, 99) > 5))  # the first one that has a step 5
+    seed = episode_seed(7, index, episode)
+    assert failure.seeds == [seed] and cause in failure.cause
+    assert message.startswith(
+        f"Faulty-v0: environment {index} (episode seed {seed}, step 5) {cause}"
+    )
+    assert ", 3 times in a row: " in message and "\n" not in message
+    done = int(snapshot["length"][index] + lengths[:episode].sum())
+    with faulty(workers=0) as pool:
+        pool.restore(snapshot)
+        rest = stream(pool, ACTIONS[done:], begin=False)
+    assert_same({"obs": rest["obs"]}, {"obs": healthy["obs"][done:]})
+
+
+def test_faults_outside_of_steps_are_named():
+    with pytest.raises(HostFailure, match="environment 0, when made, raised OSError: no such map"):
+        faulty(fault="make")
+    with faulty(fault="reset") as pool, pytest.raises(HostFailure) as caught:
+        stream(pool, ACTIONS)
+    (index,) = caught.value.indices
+    assert caught.value.seeds == [episode_seed(7, index, 1)], "the seed whose reset failed"
+    assert "step 0) raised ValueError: no level for this seed" in str(caught.value)
+
+
+def test_slow_is_not_stuck(healthy):
+    with faulty(workers=1, timeout=0.6, fault="slow") as pool:  # four times .2 s
+        np.testing.assert_array_equal(stream(pool, ACTIONS[:1])["obs"], healthy["obs"][:1])
+        assert pool.recoveries == 0
+
+
+def test_an_interrupted_step_leaves_the_state_before_it(healthy, monkeypatch):
+    with faulty() as pool:
+        stream(pool, ACTIONS[:10])
+        with monkeypatch.context() as patch:
+            patch.setattr(type(pool._shards[1]), "answer", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                pool.step(ACTIONS[10])
+        assert all(shard._process.returncode is not None for shard in pool._shards)
+        snapshot = pool.snapshot()
+    with faulty() as pool:
+        pool.restore(snapshot)
+        got = stream(pool, ACTIONS[10:], begin=False)
+    np.testing.assert_array_equal(got["obs"], healthy["obs"][10:])
+
+
+def interrupt(shard):
+    raise KeyboardInterrupt
+
+
+def test_wrong_use_is_one_line():
+    with pytest.raises(ValueError, match="cannot be pickled.*functools.partial"):
+        HostPool(lambda: Faulty(), 2, 0, name="Faulty-v0")
+    with pytest.raises(ValueError, match="num_envs must be >= 1"):
+        HostPool(Faulty, 0, 0, name="Faulty-v0")
+    with faulty(workers=0) as pool:
+        with pytest.raises(RuntimeError, match="call reset or restore first"):
+            pool.step(ACTIONS[0])
+        pool.reset()
+        with pytest.raises(ValueError, match=r"shape \(4,\), not \(4, 1\)"):
+            pool.step(ACTIONS[0, :, 0])
+        pool.step(ACTIONS[0])  # a refused call changes nothing
+
+
+# --- ends -------------------------------------------------------------------------------------
+
+
+def alive(pid):
+    """Whether the process runs; one that is over and that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone(pids, seconds):
+    """Whether all of the processes end within so many seconds."""
+    until = time.monotonic() + seconds
+    while any(map(alive, pids)) and time.monotonic() < until:
+        time.sleep(0.02)
+    return not any(map(alive, pids))
+
+
+def owner(body, **faults):
+    """Starts a process that owns a pool, prints its workers' ids, and goes on with `body`."""
+    program = f"""
+        import functools, signal, sys, time
+        from envs.host_pool import HostPool
+        from tests.envs.faulty import Faulty
+        make = functools.partial(Faulty, **{faults!r})
+        pool = HostPool(make, 4, 7, name="Faulty-v0", workers=2)
+        pool.reset()
+        print(*(shard.pid for shard in pool._shards), flush=True)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program) + body],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    return process, [int(pid) for pid in process.stdout.readline().split()]
+
+
+def test_no_orphans():
+    process, pids = owner("signal.pause()")
+    assert len(pids) == 2 and all(map(alive, pids))
+    process.kill()
+    process.communicate()
+    assert gone(pids, 2)
+
+
+def test_no_orphans_of_a_hanging_environment(tmp_path):
+    marker = tmp_path / "child"
+    process, pids = owner("pool.step([[0.0]] * 4)", fault="hang", at=0, marker=str(marker))
+    while not (marker.exists() and marker.read_text()):
+        time.sleep(0.02)
+    pids.append(int(marker.read_text()))
+    assert all(map(alive, pids))
+    process.kill()
+    process.communicate()
+    assert gone(pids, 8)
+
+
+def test_interrupts_are_left_to_the_caller(healthy):
+    body = """
+heard = []
+signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+print("ready", flush=True)
+while not heard:
+    time.sleep(0.05)
+pool.step([[0.0]] * 4)
+print("recoveries", pool.recoveries, flush=True)
+pool.close()
+"""
+    process, pids = owner(body)
+    assert process.stdout.readline() == "ready\n"
+    for pid in pids:
+        os.kill(pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=20)[0] == "recoveries 0\n"
+    assert gone(pids, 1) and process.returncode == 0
+
+
+def test_close_ends_workers_and_lets_environments_close(tmp_path):
+    marker = tmp_path / "closed"
+    with faulty(fault="close", marker=str(marker)) as pool:
+        pool.reset()
+        pids = [shard.pid for shard in pool._shards]
+        assert not marker.exists()
+    assert gone(pids, 1) and marker.exists()
+    pool.close()  # twice is once

@@ -1,0 +1,120 @@
+"""The lock on an output directory: exclusive, named, and gone with its holder."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from runs.harness.errors import UserError
+from runs.harness.lock import hold
+
+ROOT = Path(__file__).parents[2]
+
+HOLDER = """
+import os, subprocess, sys, time
+from pathlib import Path
+from runs.harness.lock import hold
+
+with hold(Path(sys.argv[1])):
+    kind = sys.argv[2]
+    child = 0
+    if kind == "fork":
+        child = os.fork()
+    elif kind == "exec":
+        child = subprocess.Popen(["sleep", "60"], close_fds=False).pid
+    elif kind == "unwind":
+        child = os.fork()
+        if not child:
+            sys.exit()  # Runs the end of the with block in the child.
+        os.waitpid(child, 0)
+    if kind != "fork" or child:
+        print(child, flush=True)
+    time.sleep(60)
+"""
+
+
+def start(directory: Path, kind: str) -> tuple[subprocess.Popen, int]:
+    """A process that holds `directory`, and the process id of its child."""
+    command = [sys.executable, "-c", HOLDER, str(directory), kind]
+    holder = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    return holder, int(holder.stdout.readline())
+
+
+def test_a_second_holder_is_told_directory_process_and_remedy(tmp_path):
+    holder, _ = start(tmp_path, "alone")
+    try:
+        with pytest.raises(UserError) as caught, hold(tmp_path):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    message = str(caught.value)
+    assert str(tmp_path) in message and str(holder.pid) in message and "--out" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("kind", ["fork", "exec"])
+def test_kill_9_frees_the_lock_while_a_child_lives(tmp_path, kind):
+    holder, child = start(tmp_path, kind)
+    try:
+        with pytest.raises(UserError), hold(tmp_path):
+            pass
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+        os.kill(child, 0)  # Raises if the child is gone.
+        with hold(tmp_path):
+            assert (tmp_path / ".lock").read_text() == str(os.getpid())
+    finally:
+        os.kill(child, signal.SIGKILL)
+        holder.communicate()
+
+
+def test_a_child_that_leaves_the_block_does_not_free_its_parents_lock(tmp_path):
+    holder, _ = start(tmp_path, "unwind")
+    try:
+        with pytest.raises(UserError), hold(tmp_path):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_released_at_the_end_of_the_block_and_after_an_error(tmp_path):
+    directory = tmp_path / "made" / "here"
+    for _ in range(2):
+        with pytest.raises(KeyError), hold(directory):
+            raise KeyError
+    with hold(directory), pytest.raises(UserError), hold(directory):
+        pass
+
+
+def test_two_directories_are_independent(tmp_path):
+    with hold(tmp_path / "a"), hold(tmp_path / "b"):
+        pass
+
+
+def test_a_directory_that_cannot_be_made_is_a_user_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--out"), hold(tmp_path / "file"):
+        pass
+
+
+def test_only_one_of_several_that_start_at_once_gets_it(tmp_path):
+    script = (
+        "import sys, time; from pathlib import Path; from runs.harness.lock import hold\n"
+        "from runs.harness.errors import UserError\n"
+        "time.sleep(max(0, float(sys.argv[2]) - time.time()))\n"
+        "try:\n"
+        "    with hold(Path(sys.argv[1])): print('got'); sys.stdout.flush(); time.sleep(2)\n"
+        "except UserError: print('refused')\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path), str(time.time() + 1)]
+    runs = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    said = sorted(run.communicate()[0].strip() for run in runs)
+    assert said == ["got", "refused", "refused", "refused"]

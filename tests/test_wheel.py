@@ -1,0 +1,129 @@
+"""What is shipped: the library alone, and it works without the laboratory."""
+
+import email
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LABORATORY = ("envs", "agents", "runs")
+LAB_ONLY = ("gymnasium", "matplotlib", "minigrid", "orbax", "pandas", "statsmodels", "tensorboard")
+
+# Runs in a fresh interpreter, in another folder, with the installed wheel first on the path.
+ALONE = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {LABORATORY + LAB_ONLY}:
+            raise ModuleNotFoundError(f"{{name}} does not come with the wheel", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def build(target: str, folder: Path) -> Path:
+    """Builds the wheel or the sdist of this checkout into the folder, without a network."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = folder.iterdir()
+    return built
+
+
+def alone(site: Path, folder: Path, code: str, timeout: float) -> str:
+    """Runs the code where only the wheel is installed; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE + code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    return build("wheel", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def site(wheel, tmp_path_factory):
+    """A folder that holds the installed wheel and nothing else."""
+    folder = tmp_path_factory.mktemp("site")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", str(folder), str(wheel)], check=True, timeout=120)
+    return folder
+
+
+def test_the_wheel_holds_the_library_alone(wheel):
+    shipped = set(zipfile.ZipFile(wheel).namelist())
+    ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "affect").rglob("*.py")}
+    assert ours | {"affect/py.typed"} == {name for name in shipped if name.startswith("affect/")}
+    info = {name.split("/")[0] for name in shipped} - {"affect"}
+    assert len(info) == 1
+    assert info.pop().endswith(".dist-info")
+    assert any(name.endswith("/licenses/LICENSE") for name in shipped)
+
+
+def test_the_wheel_asks_for_jax_flax_and_optax_only(wheel):
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    metadata = email.message_from_string(archive.read(name).decode())
+    needs = [need for need in metadata.get_all("Requires-Dist") if "extra ==" not in need]
+    assert sorted(need.split("<")[0] for need in needs) == ["flax", "jax", "optax"]
+    assert metadata["Name"] == "affect-heads"
+    assert set(metadata.get_all("Provides-Extra")) == {"lab", "hosts", "bench", "dev"}
+
+
+def test_the_sdist_holds_the_whole_project(tmp_path):
+    with tarfile.open(build("sdist", tmp_path)) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    kept = [ROOT / "constraints.txt", ROOT / ".ci" / "run"]
+    for folder in ("affect", "tests", *LABORATORY):
+        kept += (ROOT / folder).rglob("*.py")
+    assert {path.relative_to(ROOT).as_posix() for path in kept} <= inside
+    assert not [name for name in inside if name.startswith((".venv", ".git/", "runs/logs/"))]
+
+
+def test_the_library_imports_alone(site, tmp_path):
+    code = """
+from importlib.metadata import version
+import affect
+print(affect.__file__, affect.__version__, version("affect-heads"))
+"""
+    place, stated, installed = alone(site, tmp_path, code, timeout=120).split()
+    assert Path(place).is_relative_to(site)
+    assert stated == installed
+
+
+def test_the_laboratory_is_out_of_reach_there(site, tmp_path):
+    tried = "".join(
+        f"try: import {name}\nexcept ModuleNotFoundError as error: print(error)\n"
+        for name in LABORATORY + LAB_ONLY
+    )
+    printed = alone(site, tmp_path, tried, timeout=60)
+    assert printed.count("does not come with the wheel") == len(LABORATORY + LAB_ONLY)
+
+
+@pytest.mark.skipif(not (ROOT / "tests" / "affect").exists(), reason="no tests of the library")
+def test_the_library_passes_its_tests_alone(site, tmp_path):
+    shutil.copytree(ROOT / "tests" / "affect", tmp_path / "tests" / "affect")
+    for name in ("pyproject.toml", "tests/conftest.py"):
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, tmp_path / name)
+    arguments = ["tests/affect", "-q", "-p", "no:cacheprovider"]
+    code = f"import pytest, affect; code = pytest.main({arguments}); print(affect.__file__)\n"
+    printed = alone(site, tmp_path, code + "sys.exit(code)", timeout=600)
+    assert " passed" in printed
+    assert Path(printed.split()[-1]).is_relative_to(site)
