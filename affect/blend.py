@@ -51,7 +51,7 @@ class Blend:
     def __init__(
         self,
         tx: optax.GradientTransformation = HEAD_OPTIMISER,
-        steps: int = 4,
+        steps: int = 2,
         **heads: tuple[float, Factory],
     ):
         for name, term in heads.items():

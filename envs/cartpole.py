@@ -8,7 +8,11 @@ import numpy as np
 from gymnasium import spaces
 
 from affect import Spec
-from envs.world import Env
+from envs.shift import box, ramp, scale
+from envs.suite import Suite
+from envs.world import Env, World
+
+INK, CART, POLE, SAFE, BAD = "#2b2f36", "#41597a", "#d98324", "#6aa879", "#c8322b"
 
 
 class Params(NamedTuple):
@@ -95,6 +99,74 @@ class CartPole(Env):
         """`harm`: 1 where the pole falls."""
         return {"harm": self.terminal(next_state, None, params).astype(jnp.float32)}
 
+    def render_init(self, params: Params | None = None, **kwargs) -> None:
+        """Nothing is kept from picture to picture."""
+
+    def render_image(self, state: jax.Array, render_state: None, params: Params | None = None):
+        """Draws cart, pole and limits to scale -> (None, picture uint8 [400, 600, 3])."""
+        from envs.draw import Canvas
+
+        params = self.default_params if params is None else params
+        x, _, angle, _ = map(float, state)
+        length, mass = 2 * float(params.half_length), float(params.pole_mass)
+        fallen, out = abs(angle) > self.angle_limit, abs(x) > self.x_limit
+        sheet = Canvas((600, 400), min(104.0, 235 / length), (300, 325), "#f7f8fa")
+        sheet.box((-99, -99), (99, 0), "#e4e7eb")
+        for side in (-self.x_limit, self.x_limit):
+            sheet.line((side, -0.1), (side, 0.55), BAD if out else INK, 4)
+            sheet.text(sheet.pixel((side, -0.15)), f"{side:+.1f} m", INK, anchor="ma")
+        sheet.line((-self.x_limit, 0), (self.x_limit, 0), INK, 4)
+        foot, reach = np.array([x, 0.42]), 1.15 * max(length, 0.5)
+        limits = np.linspace(-self.angle_limit, self.angle_limit, 25)
+        fan = [foot + reach * np.array([np.sin(a), np.cos(a)]) for a in limits]
+        sheet.polygon([foot, *fan], "#f3cdc8" if fallen else "#d5ebda")
+        for edge in (fan[0], fan[-1]):
+            sheet.line(foot, edge, BAD if fallen else SAFE, 1.5)
+        sheet.box((x - 0.3, 0.12), (x + 0.3, 0.42), CART, 5)
+        for wheel in (x - 0.17, x + 0.17):
+            sheet.dot((wheel, 0.09), 0.09 * sheet.scale, INK)
+        tip = foot + length * np.array([np.sin(angle), np.cos(angle)])
+        sheet.line(foot, tip, POLE, 10 * (mass / 0.1) ** (1 / 3))
+        sheet.dot(foot, 3.5, "white")
+        sheet.text((14, 12), f"position {x:+.2f} m", BAD if out else INK)
+        sheet.text(
+            (14, 33), f"angle {np.degrees(angle):+.1f}\N{DEGREE SIGN}", BAD if fallen else INK
+        )
+        sheet.text((586, 12), f"pole {length:.2g} m, {mass:.2g} kg", INK, anchor="ra")
+        sheet.text((586, 33), f"push {float(params.force):.2g} N", INK, anchor="ra")
+        return None, sheet.array()
+
+    def render_close(self, render_state: None, params: Params | None = None) -> None:
+        """Nothing was kept."""
+
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
         """At least 195 of the first 200 steps (Packer et al., 2018)."""
         return length >= 195
+
+
+# Packer et al. (2018), "Assessing Generalization in Deep Reinforcement Learning", table 1.
+PACKER_R = {"force": (5.0, 15.0), "half_length": (0.25, 0.75), "pole_mass": (0.05, 0.5)}
+PACKER_E = {"force": (1.0, 20.0), "half_length": (0.05, 1.0), "pole_mass": (0.01, 1.0)}
+
+
+def suite() -> Suite:
+    """Packer's default world, 200 steps, under shifts of its physics, sensors and actuators."""
+    env = CartPole(horizon=200)
+    return Suite(
+        name="CartPole",
+        env=env,
+        world=World(env.get_default_params()),
+        randomised=box("R", "dynamics", "params", outer=PACKER_R),
+        shifts=(
+            box("interpolation", "dynamics", "params", outer=PACKER_R),
+            box("extrapolation", "dynamics", "params", outer=PACKER_E, inner=PACKER_R),
+            scale("force", "dynamics", "params.force", to=0.1),
+            scale("length", "dynamics", "params.half_length", to=4.0),
+            scale("mass", "dynamics", "params.pole_mass", to=20.0),
+            ramp("noise", "sensor", "channel.noise", to=0.5),
+            ramp("dropout", "sensor", "channel.dropout", to=0.8),
+            ramp("gain", "sensor", "channel.gain", to=0.0),
+            ramp("flip", "actuator", "channel.flip", to=0.8),
+            ramp("delay", "actuator", "channel.delay", to=4.0),
+        ),
+    )

@@ -91,7 +91,7 @@ def suite(id: str) -> Suite:
     env.close()
     host = Host(id, spec, limit, _units(space), known.harmful, goal)
     world = World(dict(known.setters))
-    physics = PHYSICS.get(id, ())
+    physics = PHYSICS.get(id.rpartition(":")[2], ())
     for shift in physics:
         check_effect(host, world, shift)
     # A layout is the one or the other: it has no severity between.

@@ -7,6 +7,7 @@ of its physics may change. Anything else is `gymnasium.make`, with no setters.
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 from gymnasium import spaces, wrappers
+
+from envs import SUITES
 
 LARGEST = 10_000  # numbers in one observation
 LIMIT = 1_000  # steps of an environment that declares no limit
@@ -87,20 +90,23 @@ KNOWN = {
 
 
 def known(id: str) -> Known:
-    """What is known of an id.
+    """What is known of an id, which may begin with the module that registers it and a colon.
 
     Raises:
         ValueError: if gymnasium has no such id, naming the nearest; or if its package is missing.
     """
-    if id.startswith("MiniGrid"):
-        _import_minigrid()
-    if id in KNOWN:
-        return KNOWN[id]
-    if id not in gymnasium.registry:
-        close = difflib.get_close_matches(id, gymnasium.registry, 1)
-        hint = f"; did you mean {close[0]}?" if close else "; see gymnasium.registry"
-        raise ValueError(f"unknown environment {id!r}{hint}")
-    if id.startswith("MiniGrid"):
+    module, _, name = id.rpartition(":")
+    gridworld = name.startswith("MiniGrid")
+    if module or gridworld:
+        _import(module or "minigrid")
+    if name in KNOWN:
+        return KNOWN[name]
+    if name not in gymnasium.registry:
+        names = {known.lower(): known for known in (*gymnasium.registry, *SUITES)}
+        close = difflib.get_close_matches(name.lower(), names, 1)
+        hint = f"did you mean {names[close[0]]}?" if close else "see gymnasium.registry"
+        raise ValueError(f"unknown environment {id!r}; {hint}")
+    if gridworld:
         return Known(lambda **kwargs: minigrid(id, **kwargs), goal=0.01)
     return Known(lambda **kwargs: gymnasium.make(id, **kwargs))
 
@@ -113,23 +119,28 @@ def make(id: str, **kwargs) -> gymnasium.Env:
         **kwargs: declared setters, and what `gymnasium.make` takes.
 
     Raises:
-        ValueError: for an unknown id, a missing package, or a space that does not fit, naming the
-            wrapper that helps.
+        ValueError: for an unknown id, a missing package, an environment that raises when made, or
+            a space that does not fit, naming the wrapper that helps.
     """
+    kind = known(id)
     try:
-        env = known(id).make(**kwargs)
-    except gymnasium.error.DependencyNotInstalled as error:
+        env = kind.make(**kwargs)
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise ValueError(f"{id} needs a package: pip install -e '.[hosts]' ({error})") from None
+    except Exception as error:  # somebody else's code
+        cause = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{id} cannot be made ({cause}); mend the environment") from error
     env = _act_in_unit_box(_see_a_vector(env, id), id)
     limit = env.spec.max_episode_steps if env.spec else None
     return env if limit else wrappers.TimeLimit(env, LIMIT)
 
 
-def _import_minigrid() -> None:
+def _import(module: str) -> None:
+    """Imports a module that registers environments."""
     try:
-        import minigrid  # noqa: F401  (registers its ids)
-    except ImportError:
-        raise ValueError("MiniGrid worlds need a package: pip install -e '.[hosts]'") from None
+        importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"{module} is missing: pip install -e '.[hosts]' ({error})") from None
 
 
 def _see_a_vector(env: gymnasium.Env, id: str) -> gymnasium.Env:

@@ -94,7 +94,14 @@ def box(
 
     Packer et al. (2018): R is `box(outer=R)`, E is `box(outer=E, inner=R)`. Severity moves the
     field from what it is towards what was drawn.
+
+    Raises:
+        ValueError: if an interval is reversed, or one of `inner` is not inside that of `outer`.
     """
+    for field, (low, high) in {**outer, **(inner or {})}.items():
+        least, most = outer.get(field, (0.0, 0.0))
+        if not (field in outer and least <= low <= high <= most):
+            raise ValueError(f"shift {name}: {field} has no interval ({low}, {high}) inside outer's")
 
     def fn(world: World, severity: jax.Array, key: jax.Array) -> World:
         for k_field, (field, interval) in zip(

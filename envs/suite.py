@@ -62,5 +62,6 @@ class Suite:
         for i, shift in enumerate(self.shifts):
             keys = jax.random.split(jax.random.fold_in(key, i), draws)
             for severity in self.severities:
-                stacked.append(jax.vmap(lambda k, s=severity, f=shift: f(self.world, s, k))(keys))
+                again = jax.random.clone(keys)  # one draw at all severities
+                stacked.append(jax.vmap(lambda k, s=severity, f=shift: f(self.world, s, k))(again))
         return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *stacked)

@@ -86,6 +86,8 @@ def check(settings: Settings) -> None:
     Raises:
         UserError: for an unknown part, no repeats, or a smoke run that is to be recorded.
     """
+    if not settings.parts:
+        raise UserError(f"--parts: name at least one of {', '.join(PARTS)}")
     for part in settings.parts:
         choose("part", part, PARTS)
     if settings.repeats < 1:
@@ -155,12 +157,12 @@ UNITS: dict[str, tuple[Callable[[dict], float], str]] = {  # unit -> (reading, f
 
 def duels(settings: Settings) -> list[Duel]:
     """The rows asked for; those that share a process stand together."""
-    four, eight = Job("ours"), Job("ours", seeds=8, updates=12)
-    narrow = Job("ours", seeds=20, num_envs=4, updates=60)  # the sizes of the main job
+    four, eight = Job("ours", seeds=4, updates=16), Job("ours", seeds=8, updates=8)
+    narrow = Job("ours", seeds=20, num_envs=4, updates=40)  # the sizes of the main job
     sbx = Job("sbx", seeds=1, updates=2)
     scoring = Job("evaluation", seeds=20, num_envs=4, updates=0)
     chunk = Job("compilation", seeds=20, num_envs=4, updates=0, heads=("fear",))
-    short = Job("memory", seeds=2, num_envs=4, updates=200, heads=("fear",))
+    short = Job("memory", seeds=2, num_envs=4, updates=100, heads=("fear",))
     long = replace(short, updates=10 * short.updates)
 
     def against(kind: str, ours: Job) -> Job:
@@ -182,7 +184,6 @@ def duels(settings: Settings) -> list[Duel]:
         ),
         Duel("ceiling", "training, 4 seeds / bare products", four, against("ceiling", four)),
         Duel("heads", "three heads / none, 64 envs", feeling(four), four, HEADS, " us/step"),
-        Duel("evaluation", "evaluation / training, 64 envs", scoring, four, EVALUATION),
         Duel("evaluation", "evaluation / training, 4 envs", scoring, narrow, EVALUATION),
         Duel("heads", "three heads / none, 4 envs", feeling(narrow), narrow, HEADS, " us/step"),
         Duel("compilation", "compilation, cached / cold", chunk, chunk, COMPILATION, " s", "empty"),
@@ -198,7 +199,7 @@ def small(job: Job) -> Job:
     """The same job for a smoke run: little to do, and few programs to compile."""
     heads = job.heads[:1] if job.kind == "ours" else ()
     updates = max(job.updates // 100, 1)
-    sizes = {"num_envs": 4, "num_steps": 8, "updates": updates, "episodes": 16}
+    sizes = {"num_envs": 4, "num_steps": 8, "updates": updates, "episodes": 4}
     return replace(job, seeds=min(job.seeds, 2), heads=heads, **sizes)
 
 
@@ -274,8 +275,13 @@ class Workers:
     def of(self, job: Job) -> Worker:
         """The one that has prepared the job."""
         if job not in self.by_job:
-            self.by_job[job] = self.shared or Worker()
-            self.by_job[job].ask("prepare", job)
+            worker = self.shared or Worker()
+            try:
+                worker.ask("prepare", job)
+            except Failed:
+                self._end(worker)
+                raise
+            self.by_job[job] = worker
         return self.by_job[job]
 
     def once(self, job: Job | None, cache: str | None = None) -> dict:
@@ -287,21 +293,22 @@ class Workers:
             worker.ask("prepare", job)
             return worker.ask("measure", job)
         finally:
-            if worker is not self.shared:
-                worker.close()
+            self._end(worker)
 
     def release(self, but: Iterable[Job] = ()) -> None:
         """Ends those of all jobs but some."""
         for job in set(self.by_job) - set(but):
-            worker = self.by_job.pop(job)
-            if worker is not self.shared:
-                worker.close()
+            self._end(self.by_job.pop(job))
 
     def close(self) -> None:
         """Ends all of them."""
         self.release()
         if self.shared is not None:
             self.shared.close()
+
+    def _end(self, worker: Worker) -> None:
+        if worker is not self.shared:
+            worker.close()
 
 
 class Result(NamedTuple):

@@ -5,11 +5,16 @@ arm that feels nothing. Writes TensorBoard logs, a tidy score file, checkpoints,
 figure. Interrupted at any moment, the same command goes on where it was.
 """
 
+import os
+import shlex
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runs.harness.config import choose, exit_cleanly, fingerprint, parse
 from runs.harness.errors import UserError
+
+COMMAND = "python -m runs.compare"
 
 
 @dataclass(frozen=True)
@@ -43,16 +48,20 @@ class Settings:
 
 def main(argv: list[str]) -> int:
     """Parses, then runs; the exit code."""
-    settings = parse(Settings, argv, __doc__ or "")
+    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
     check(settings)
     from runs.harness.watch import Progress, run_interruptibly
 
     progress = Progress(total=1)
-    command = " ".join(["python -m runs.compare", *argv])
+    command = f"{COMMAND} {shlex.join(argv)}".strip()
+
+    def farewell() -> str:
+        progress.close()
+        return f"stopped; what was done is kept. Go on with:\n  {command}"
+
     try:
         return run_interruptibly(
-            lambda stopped: compare(settings, command, progress, stopped),
-            lambda: f"stopped; what was done is kept. Go on with:\n  {command}",
+            lambda stopped: compare(settings, command, progress, stopped), farewell
         )
     finally:
         progress.close()
@@ -62,7 +71,7 @@ def check(settings: Settings) -> None:
     """Refuses what can be refused without importing jax.
 
     Raises:
-        UserError: for a number out of range.
+        UserError: for a number out of range, no head, or a head that is named twice.
     """
     if settings.seeds < 3:
         raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
@@ -71,6 +80,8 @@ def check(settings: Settings) -> None:
             raise UserError(f"--{name} {getattr(settings, name)}: must not be negative")
     if not settings.heads:
         raise UserError("--heads: name at least one head")
+    if len(set(settings.heads)) < len(settings.heads):
+        raise UserError(f"--heads {' '.join(settings.heads)}: name each head once")
 
 
 def compare(settings, command, progress, stopped) -> int:
@@ -78,14 +89,16 @@ def compare(settings, command, progress, stopped) -> int:
     from runs.harness import devices
 
     devices.prepare()
+    from envs.host_pool import HostFailure
+    from runs.harness.board import safe
     from runs.harness.lock import hold
     from runs.harness.report import report
     from runs.harness.study import Study
     from runs.harness.watch import Interrupted
 
     suite, trainer, plan, arms = design(settings)
-    out = settings.out or Path("runs/logs/compare") / f"{suite.name}-{identity(settings)}"
-    out.mkdir(parents=True, exist_ok=True)
+    name = f"{safe(suite.name)}-{identity(settings)}"
+    out = settings.out or Path("runs/logs/compare") / name
     with hold(out):
         claim(out, settings)
         units = plan.chunks + len(suite.points())
@@ -104,15 +117,18 @@ def compare(settings, command, progress, stopped) -> int:
                 lambda name, done, now, i=i: progress.advance(name, i * units + done, now),
                 stopped,
             )
-            running = trainer(suite, arm, plan)
             try:
-                rows += study.run(running)
+                with closing(trainer(suite, arm, plan)) as running:
+                    rows += study.run(running)
             except Interrupted:
                 return 0
-            finally:
-                running.close()
+            except HostFailure as error:
+                raise UserError(f"arm {arm.name}: {error}; the same command then goes on") from error
+            except OSError as error:
+                cause = f"{error.filename or out}: {error.strerror or error}"
+                raise UserError(f"{cause}; mend it, then the same command goes on") from error
         progress.close()
-        report(out, suite.name, rows, plan, command, settings.record)
+        report(out, suite.name, rows, plan, [arm.name for arm in arms], command, settings.record)
     return 0
 
 
@@ -172,11 +188,14 @@ def claim(out: Path, settings: Settings) -> None:
         UserError: if it is another study's.
     """
     mark = out / "identity"
-    if mark.exists() and mark.read_text() != identity(settings):
+    if not mark.exists():
+        beside = out / "identity.part"
+        beside.write_text(identity(settings))
+        os.replace(beside, mark)
+    elif mark.read_text() != identity(settings):
         raise UserError(
             f"{out} holds a study with other settings; choose another --out, or delete it"
         )
-    mark.write_text(identity(settings))
 
 
 if __name__ == "__main__":

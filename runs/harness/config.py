@@ -20,10 +20,17 @@ from typing import Any, TypeVar
 from runs.harness.errors import UserError
 
 T = TypeVar("T")
+SCIENTIFIC = r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"  # YAML 1.1 reads 3e-4 and 1.5e3 as text
 
 
-def parse(settings: type[T], argv: list[str], description: str) -> T:
+def parse(settings: type[T], argv: list[str], description: str, prog: str | None = None) -> T:
     """Reads settings from flags, over a `--config file.yaml`, over the defaults.
+
+    Args:
+        settings: a frozen dataclass, every field with a default.
+        argv: the flags.
+        description: of the command, shown by `--help`.
+        prog: how the command is called, such as `python -m runs.compare`.
 
     Raises:
         UserError: for anything that does not fit, naming it.
@@ -35,7 +42,9 @@ def parse(settings: type[T], argv: list[str], description: str) -> T:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(settings, args=argv, default=default, description=description)
+            return tyro.cli(
+                settings, prog=prog, args=argv, default=default, description=description
+            )
     except SystemExit as stop:
         if stop.code:
             raise UserError(_one_line(said.getvalue())) from None
@@ -105,6 +114,8 @@ def exit_cleanly(main: Callable[[list[str]], int | None]) -> None:
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
+    except KeyboardInterrupt:  # before the work began
+        code = 130
     sys.exit(code or 0)
 
 
@@ -113,7 +124,7 @@ def _value_of(flag: str, argv: list[str]) -> str | None:
         if word.startswith(f"{flag}="):
             return word.partition("=")[2]
         if word == flag:
-            if i + 1 == len(argv):
+            if not argv[i + 1 :] or argv[i + 1].startswith("--"):
                 raise UserError(f"{flag} needs a value")
             return argv[i + 1]
     return None
@@ -131,8 +142,8 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
         return tuple(_typed(one, typing.get_args(kind)[0], where) for one in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if kind is float and isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value):
-        return float(value)  # YAML 1.1 reads 3e-4 as text
+    if kind is float and isinstance(value, str) and re.fullmatch(SCIENTIFIC, value):
+        return float(value)
     if kind is Path and isinstance(value, str):
         return Path(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -141,7 +152,8 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
 
 
 def _one_line(said: str) -> str:
-    """What a boxed message says, in one line."""
+    """What a boxed message says, in one line: without its heading and what repeats `--help`."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
-    words = re.sub(r"[─│╭╮╰╯┌┐└┘]+", " ", plain).split()
-    return " ".join(words) or "these flags do not fit; see --help"
+    lines = [line.strip(" │") for line in plain.splitlines() if not line.startswith(("╭", "╰"))]
+    body = re.sub("Argument helptext:.*(?=For full helptext)", "", " ".join(lines))
+    return " ".join(body.replace("─", " ").split()) or "these flags do not fit; see --help"

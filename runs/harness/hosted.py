@@ -170,7 +170,7 @@ class Hosted:
                 if stopped():
                     raise Interrupted
                 ears, _, told = self._live(pool, learner, ears, keys, t, world)
-                total, length = total + alive * told.reward, length + alive
+                total, length = total + np.where(alive, told.reward, 0.0), length + alive
                 ended = ended | (alive & told.terminated)
                 alive = alive & ~told.terminated & ~told.truncated
                 if not alive.any():
@@ -216,7 +216,7 @@ def compiled(agent: Any, host: Host, rows: int) -> Turn:
 
 def attend(host: Host, key: jax.Array, obs: jax.Array, channel: Channel) -> Ears:
     """The first observations [B, D] of one seed's environments, as they are sensed."""
-    keys = jax.random.split(jax.random.fold_in(key, host.horizon), obs.shape[0])
+    keys = jax.random.split(jax.random.fold_in(key, 2 * host.horizon), obs.shape[0])
     one = partial(senses.attend, channel=channel, spec=host.spec, scale=jnp.array(host.obs_scale))
     sensed, memory = jax.vmap(lambda key, obs: one(key, obs=obs))(keys, obs)
     return Ears(sensed, memory, jnp.ones(obs.shape[0], bool))
@@ -275,7 +275,8 @@ def hear(
 
 def learn(setup: Setup, learner: Learner, tally: Tally, batch: Transition, key: jax.Array):
     """One seed's update on a batch [T, B] -> (learner, tally, key, metrics, sums, sound)."""
-    k_update, key = jax.random.split(key)
+    # The steps of the batch used the numbers below 2 T, and splitting is folding in 0, 1, ...
+    k_update, key = jax.random.split(jax.random.fold_in(key, 2 * batch.reward.shape[0]))
     learner, metrics = update(setup, learner, k_update, batch)
     tally, sums = count(tally, batch)
     return learner, tally, key, metrics, sums, soundness(learner, batch, metrics)

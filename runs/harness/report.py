@@ -1,5 +1,6 @@
 """What a comparison found: a table, a figure of severity curves, and TensorBoard's aggregates."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from runs.harness import devices, stats
 from runs.harness.board import safe, write_comparison
+from runs.harness.errors import UserError
 from runs.harness.plan import Plan
 from runs.harness.stats import Estimate
 
@@ -25,50 +27,76 @@ class Line(NamedTuple):
 
     Attributes:
         arm: its name.
-        seeds: that were not stopped.
+        seeds: that count: neither stopped nor paid what is not a number.
         home: in-distribution score.
         away: mean over shifts and severities.
         worst: the shift whose mean over severities is lowest, and that mean.
         gain: difference of `away` to the arm `none`.
+
+    An estimate is None where fewer than 3 seeds count, the worst shift where none does.
     """
 
     arm: str
     seeds: int
     home: Estimate | None
     away: Estimate | None
-    worst: tuple[str, float]
+    worst: tuple[str, float] | None
     gain: Estimate | None
 
 
-def summarise(rows: list[dict]) -> list[Line]:
+def counting(rows: list[dict]) -> list[dict]:
+    """The score rows of the seeds whose every score is a number."""
+    lost = {(row["arm"], row["seed"]) for row in rows if not np.isfinite(row["score"])}
+    return [row for row in rows if (row["arm"], row["seed"]) not in lost]
+
+
+def summarise(rows: list[dict], arms: Sequence[str]) -> list[Line]:
     """The table, from score rows. The unit is the seed: its points are averaged first."""
     import pandas as pd
 
-    table = pd.DataFrame(rows)
-    away = table[table["shift"] != "none"].groupby(["arm", "seed"])["score"].mean()
-    home = table[table["shift"] == "none"].groupby(["arm", "seed"])["score"].mean()
-    shifts = table[table["shift"] != "none"].groupby(["arm", "shift"])["score"].mean()
+    table = pd.DataFrame(counting(rows), columns=["arm", "seed", "shift", "score"])
+    shifted = table["shift"] != "none"
+    away = table[shifted].groupby(["arm", "seed"])["score"].mean()
+    home = table[~shifted].groupby(["arm", "seed"])["score"].mean()
+    shifts = table[shifted].groupby(["arm", "shift"])["score"].mean()
+    seeds = {arm: away[away.index.get_level_values("arm") == arm].to_numpy() for arm in arms}
     lines = []
-    for arm in table["arm"].unique():
-        mine, count = away.loc[arm].to_numpy(), len(away.loc[arm])
-        enough = count >= stats.FEWEST
-        against = arm != "none" and enough and len(away.loc["none"]) >= stats.FEWEST
+    for arm, mine in seeds.items():
+        if not len(mine):
+            lines.append(Line(arm, 0, None, None, None, None))
+            continue
+        enough = len(mine) >= stats.FEWEST
+        against = arm != "none" and enough and len(seeds.get("none", ())) >= stats.FEWEST
         lines.append(
             Line(
                 arm,
-                count,
+                len(mine),
                 stats.mean(home.loc[arm].to_numpy()) if enough else None,
                 stats.mean(mine) if enough else None,
                 (shifts.loc[arm].idxmin(), float(shifts.loc[arm].min())),
-                stats.difference(mine, away.loc["none"].to_numpy()) if against else None,
+                stats.difference(mine, seeds["none"]) if against else None,
             )
         )
     return lines
 
 
-def report(out: Path, env: str, rows: list[dict], plan: Plan, command: str, record: bool) -> None:
-    """Prints and writes everything that is to be seen of a finished comparison."""
-    lines = summarise(rows)
+def report(
+    out: Path,
+    env: str,
+    rows: list[dict],
+    plan: Plan,
+    arms: Sequence[str],
+    command: str,
+    record: bool,
+) -> None:
+    """Prints and writes everything that is to be seen of a finished comparison.
+
+    Raises:
+        UserError: if every seed of every arm was stopped.
+    """
+    rows, lines = counting(rows), summarise(rows, arms)
+    if not rows:
+        raise UserError(f"every seed was stopped; the states before are in {out / 'stopped'}")
     score = "success" if np.isfinite([row["success"] for row in rows]).all() else "return"
     settings = {
         line.arm: {"arm": line.arm, "seeds": plan.seeds, "steps": plan.chunks * plan.chunk_steps}
@@ -161,6 +189,8 @@ def figure(rows: list[dict], env: str, score: str, path: Path) -> None:
 
 
 def _cells(line: Line) -> list[str]:
+    if line.worst is None:
+        return [line.arm, "0", *["-"] * 4]
     digits = ".3f" if abs(line.worst[1]) < 10 else ".1f"
     sign = f"+{digits}"
     return [

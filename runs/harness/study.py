@@ -6,6 +6,7 @@ a run that was interrupted at any moment ends as one that was not.
 """
 
 import csv
+import io
 import json
 import os
 import time
@@ -21,7 +22,6 @@ from envs.host_pool import HostFailure
 from envs.suite import Point
 from runs.harness.board import Board, safe
 from runs.harness.checkpoint import Checkpoints
-from runs.harness.errors import UserError
 from runs.harness.evaluate import SCORES
 from runs.harness.plan import Plan
 from runs.harness.train import SOURCES
@@ -61,6 +61,7 @@ class Study:
 
         Raises:
             Interrupted: after a checkpoint, if the user asked to stop.
+            HostFailure: after a checkpoint, if a host environment fails for good.
             UserError: if what the folder holds does not fit.
         """
         arm, plan = trainer.arm.name, self.plan
@@ -84,12 +85,9 @@ class Study:
                 if time.monotonic() > due or done == plan.chunks:
                     checkpoints.save(done, (run, alive))
                     due = time.monotonic() + CHECKPOINT_SECONDS
-        except Interrupted:
+        except (Interrupted, HostFailure):
             checkpoints.save(done, (run, alive))
             raise
-        except HostFailure as error:
-            checkpoints.save(done, (run, alive))
-            raise UserError(f"arm {arm}: {error}; the same command then goes on") from error
         rows = self._score(trainer, run, alive)
         self.film(trainer, run)
         return rows
@@ -99,11 +97,17 @@ class Study:
         from runs.harness.board import write_rollout
 
         mark = self.out / "films" / f"{safe(trainer.arm.name)}.done"
-        if not mark.exists():
+        if mark.exists():
+            return
+        try:
             frames, signals = trainer.film(run)
-            write_rollout(self.out, self.env, trainer.arm.name, frames, signals)
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            mark.touch()
+        except Exception as error:  # whatever draws a host environment; a film decides nothing
+            cause = " ".join(f"{type(error).__name__}: {error}".split())
+            self.say(f"{self.env}, arm {trainer.arm.name}: not filmed ({cause})")
+            return
+        write_rollout(self.out, self.env, trainer.arm.name, frames, signals)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
 
     def _chunk(self, trainer: Any, run: Any, alive: np.ndarray, done: int):
         """One chunk; a seed that made something that is not a number stays as it was before."""
@@ -127,8 +131,7 @@ class Study:
                 for key, value in values.items()
             },
         }
-        with (self.out / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        _append(self.out / "metrics.jsonl", json.dumps(line) + "\n")
         self.board.append(line)
         return new, alive
 
@@ -139,8 +142,7 @@ class Study:
         steps = self.plan.num_envs * self.plan.num_steps
         step = done * self.plan.chunk_steps + (update + 1) * steps
         kept = self.out / "stopped" / f"{safe(arm)}-s{seed}"
-        own = jax.tree.map(lambda leaf: leaf[seed : seed + 1], _per_seed(run))
-        Checkpoints(kept, warn=self.say).save(done, own)
+        Checkpoints(kept, warn=self.say).save(done, one_seed(run, seed, self.plan.num_envs))
         self.say(
             f"{self.env}, arm {arm}, seed {seed}: {source} made something that is not a number by "
             f"step {step}; the seed is stopped, its state at step {done * self.plan.chunk_steps} "
@@ -154,15 +156,18 @@ class Study:
         seeds = [seed for seed in range(self.plan.seeds) if alive[seed]]
         done = len(rows) // max(len(seeds), 1)
         rows = rows[: done * len(seeds)]
-        if done < points:
-            _write_atomically(path, others + rows)
         self.advance(arm, self.plan.chunks + done, False)
+        if done == points or not seeds:
+            return rows
+        _replace(path, _csv(others + rows, header=True))
         for point, scores in trainer.score(run, done, self.stopped):
             fresh = [self._row(arm, seed, point, scores) for seed in seeds]
-            with path.open("a", newline="") as file:
-                csv.DictWriter(file, COLUMNS).writerows(fresh)
-                file.flush()
-                os.fsync(file.fileno())
+            for seed in [row["seed"] for row in fresh if not np.isfinite(row["score"])]:
+                self.say(
+                    f"{self.env}, arm {arm}, seed {seed}: the environment paid something that is "
+                    f"not a number under {point.shift} {point.severity}; the seed is left out"
+                )
+            _append(path, _csv(fresh))
             rows += fresh
             done += 1
             self.advance(arm, self.plan.chunks + done, True)
@@ -198,13 +203,10 @@ class Study:
 
 def read_scores(path: Path) -> list[dict]:
     """The rows of a score file; a last line that a crash cut is left out."""
-    rows = []
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if None in row or None in row.values() or not all(row.values()):
-                continue
-            number = {k: float(row[k]) for k in ("severity", "score", *SCORES)}
-            rows.append(row | number | {"seed": int(row["seed"]), "episodes": int(row["episodes"])})
+    rows, lines = [], path.read_text().splitlines(keepends=True)
+    for row in csv.DictReader(line for line in lines if line.endswith("\n")):
+        number = {k: float(row[k]) for k in ("severity", "score", *SCORES)}
+        rows.append(row | number | {"seed": int(row["seed"]), "episodes": int(row["episodes"])})
     return rows
 
 
@@ -217,6 +219,15 @@ def keep(alive: np.ndarray, new: Any, old: Any) -> Any:
         return jnp.where(alive.reshape(-1, *[1] * (jnp.ndim(new) - 1)), new, old)
 
     return _with_per_seed(new, jax.tree.map(pick, _per_seed(new), _per_seed(old)))
+
+
+def one_seed(run: Any, seed: int, num_envs: int) -> Any:
+    """What a run holds of one seed, leaves [1, ...] (of its host environments: [B, ...])."""
+    own = jax.tree.map(lambda leaf: leaf[seed : seed + 1], _per_seed(run))
+    if not hasattr(run, "pool"):
+        return own
+    here = slice(seed * num_envs, (seed + 1) * num_envs)
+    return own._replace(pool={name: leaf[here] for name, leaf in run.pool.items()})
 
 
 def _per_seed(run: Any) -> Any:
@@ -240,16 +251,25 @@ def _belongs(line: str, arm: str, step: int) -> bool:
     return row["arm"] != arm or row["step"] <= step
 
 
-def _write_atomically(path: Path, rows: Sequence[dict]) -> None:
-    beside = path.with_suffix(".part")
-    with beside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+def _csv(rows: Sequence[dict], header: bool = False) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    if header:
         writer.writeheader()
-        writer.writerows(rows)
-    os.replace(beside, path)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _append(path: Path, text: str) -> None:
+    """Adds text for good: it is on the disk before the checkpoint that counts on it."""
+    with path.open("a") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _replace(path: Path, text: str) -> None:
     beside = path.with_suffix(".part")
-    beside.write_text(text)
+    beside.unlink(missing_ok=True)
+    _append(beside, text)
     os.replace(beside, path)

@@ -54,8 +54,7 @@ class Progress:
         self.bar.update(self.task, total=self.total, completed=done, description=what, eta=eta)
         if not self.console.is_terminal and now - self.said > EVERY:
             self.said = now
-            elapsed = time.strftime("%M:%S", time.gmtime(now - self.began))
-            self.say(f"{elapsed}  {what}  {done}/{self.total}  {eta}")
+            self.say(f"{_clock(now - self.began)}  {what}  {done}/{self.total}  {eta}")
 
     def close(self) -> None:
         """Leaves the terminal as it was."""
@@ -65,7 +64,13 @@ class Progress:
         if self.made <= 0:
             return "ETA ..."
         left = (now - self.began) / self.made * (self.total - self.done)
-        return f"ETA {int(left // 60)}:{int(left % 60):02d}"
+        return f"ETA {_clock(left)}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"
 
 
 def run_interruptibly(
@@ -104,11 +109,11 @@ def run_interruptibly(
             thread.join(0.1)
         if caught:
             thread.join(PATIENCE)
-            print(f"\n{farewell()}", file=sys.stderr, flush=True)
-            if thread.is_alive():
-                os._exit(128 + caught[0])
-            return 128 + caught[0]
-        thread.join()
+            if not result or not isinstance(result[0], BaseException):
+                print(f"\n{farewell()}", file=sys.stderr, flush=True)
+                if thread.is_alive():
+                    os._exit(128 + caught[0])
+                return 128 + caught[0]
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
