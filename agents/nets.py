@@ -55,7 +55,7 @@ class Actor(nnx.Module):
         out = self(obs)
         if self.discrete:
             logs = jax.nn.log_softmax(out)
-            chosen = jnp.where(action[..., None] == jnp.arange(out.shape[-1]), logs, 0.0).sum(-1)
+            chosen = (logs * jax.nn.one_hot(action, out.shape[-1])).sum(-1)
             return chosen, -(jnp.exp(logs) * logs).sum(-1)
         log_std = jnp.broadcast_to(self.log_std[...], out.shape)
         z = (action - out) * jnp.exp(-log_std)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -123,6 +124,8 @@ def make(id: str, **kwargs) -> gymnasium.Env:
             a space that does not fit, naming the wrapper that helps.
     """
     kind = known(id)
+    if kwargs.get("render_mode") == "rgb_array":
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pictures need no screen
     try:
         env = kind.make(**kwargs)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:

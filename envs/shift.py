@@ -101,7 +101,7 @@ def box(
     for field, (low, high) in {**outer, **(inner or {})}.items():
         least, most = outer.get(field, (0.0, 0.0))
         if not (field in outer and least <= low <= high <= most):
-            raise ValueError(f"shift {name}: {field} has no interval ({low}, {high}) inside outer's")
+            raise ValueError(f"shift {name}: ({low}, {high}) is no interval of {field} in outer")
 
     def fn(world: World, severity: jax.Array, key: jax.Array) -> World:
         for k_field, (field, interval) in zip(

@@ -1,0 +1,137 @@
+"""CartPole is gymnasium's CartPole-v1, step by step; and it can be looked at."""
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from envs.cartpole import CartPole, Params
+from envs.world import World
+
+OTHER = Params(gravity=7.0, cart_mass=1.5, pole_mass=0.4, half_length=0.8, force=13.0, tau=0.015)
+
+
+def theirs(params: Params) -> gymnasium.Env:
+    """CartPole-v1 with other constants, the cached ones too."""
+    env = gymnasium.make("CartPole-v1")
+    inner = env.unwrapped
+    inner.gravity, inner.masscart, inner.masspole = params[:3]
+    inner.length, inner.force_mag, inner.tau = params[3:]
+    inner.total_mass = inner.masscart + inner.masspole
+    inner.polemass_length = inner.masspole * inner.length
+    return env
+
+
+def choose(rng: np.random.Generator, state: np.ndarray, care: float) -> int:
+    """A policy that never falls if it always takes care."""
+    x, velocity, angle, spin = state
+    good = int(angle + 0.4 * spin + 0.1 * velocity + 0.04 * x > 0)
+    return good if rng.random() < care else int(rng.integers(2))
+
+
+def parity(params: Params, forced: bool, atol: float) -> np.ndarray:
+    """Steps both 1,300 times; returns how the episodes ended, [..., 2] (terminated, truncated).
+
+    Free running, only resets are copied from gymnasium; forced, the state before every step. An
+    upright pole is unstable: what separates the two grows e-fold every 12 steps, so that rounding
+    alone would be 1e-9 after 200. Only short episodes can be free.
+    """
+    env, gym, rng = CartPole(), theirs(params), np.random.default_rng(0)
+    world, step = World(params), jax.jit(env.step)
+    life, endings = None, []
+    for _ in range(1300):
+        if life is None:
+            gym.reset(seed=len(endings))
+            life = env.reset(jax.random.key(0), world)
+            life = life._replace(state=jnp.asarray(gym.unwrapped.state))
+        before = gym.unwrapped.state
+        if forced:
+            life = life._replace(state=jnp.asarray(before, jnp.float32))
+        action = choose(rng, before, care=float(len(endings) % 4 == 0) if forced else 0.2)
+        obs, reward, terminated, truncated, _ = gym.step(action)
+        life, seen = step(jax.random.key(0), life, jnp.int32(action))
+        np.testing.assert_allclose(life.state, gym.unwrapped.state, rtol=0, atol=atol)
+        np.testing.assert_allclose(seen.next_obs, obs, rtol=1e-6, atol=1e-5)
+        ours = (float(seen.reward), bool(seen.terminated), bool(seen.truncated))
+        assert ours == (reward, terminated, truncated)
+        assert seen.info["harm"] == terminated
+        if terminated or truncated:
+            endings.append((terminated, truncated))
+            life = None
+    return np.array(endings)
+
+
+@pytest.mark.parametrize("params", [Params(), OTHER], ids=["default", "changed"])
+def test_free_running_parity_with_gymnasium_in_double_precision(params):
+    with jax.enable_x64(True):
+        endings = parity(params, forced=False, atol=1e-9)
+    assert len(endings) > 10
+
+
+@pytest.mark.parametrize("params", [Params(), OTHER], ids=["default", "changed"])
+def test_one_step_parity_with_gymnasium_in_single_precision(params):
+    endings = parity(params, forced=True, atol=1e-5)
+    assert (endings.sum(0) >= 1).all()  # some fell, and some stood for 500 steps
+
+
+def test_derived_constants_follow_the_params():
+    params = Params()._replace(pole_mass=0.5, half_length=2.0)
+    assert params.total_mass == 1.5
+    assert params.pole_moment == 1.0
+
+
+def test_it_starts_where_gymnasium_starts():
+    states = jax.vmap(CartPole().initial, (0, None))(
+        jax.random.split(jax.random.key(0), 4096), Params()
+    )
+    assert states.shape == (4096, 4)
+    assert (jnp.abs(states) <= 0.05).all()
+    np.testing.assert_allclose(states.std(0), 0.1 / 12**0.5, rtol=0.05)
+    np.testing.assert_allclose(states.mean(0), 0.0, atol=0.002)
+
+
+def test_success_is_packers():
+    length = jnp.array([194.0, 195.0, 200.0])
+    np.testing.assert_array_equal(CartPole(200).success(length, length), [False, True, True])
+
+
+def drawn(params: Params, x: float = 0.0, angle: float = 0.0) -> np.ndarray:
+    env = CartPole()
+    state = jnp.array([x, 0.0, angle, 0.0])
+    return env.render_image(state, env.render_init(params), params)[1]
+
+
+def coloured(image: np.ndarray, colour: str) -> np.ndarray:
+    """Where a picture has a colour: [N, 2] of row and column."""
+    rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return np.argwhere((np.abs(image.astype(int) - rgb) < 12).all(-1))
+
+
+def test_the_picture_shows_the_state_and_the_physics():
+    from envs.cartpole import BAD, CART, POLE
+
+    image = drawn(Params())
+    assert image.shape == (400, 600, 3) and image.dtype == np.uint8
+    pole = coloured(image, POLE)
+    height, width = np.ptp(pole[:, 0]), np.ptp(pole[:, 1])
+    # leaning to the right, the pole reaches further right; moved, the cart is where it should be
+    assert coloured(drawn(Params(), angle=0.2), POLE)[:, 1].max() > pole[:, 1].max() + 10
+    right = coloured(drawn(Params(), x=1.0), CART)[:, 1].mean()
+    assert right - coloured(image, CART)[:, 1].mean() == pytest.approx(104, abs=2)
+    # a longer pole is longer, a heavier one thicker, in proportion
+    short = coloured(drawn(Params(half_length=0.25)), POLE)
+    assert np.ptp(short[:, 0]) == pytest.approx(height / 2, abs=8)
+    heavy = coloured(drawn(Params(pole_mass=0.8)), POLE)
+    assert np.ptp(heavy[:, 1]) == pytest.approx(2 * width, abs=3)
+    # the longest one of the suite is inside the picture
+    long = coloured(drawn(Params(half_length=2.0)), POLE)
+    assert long[:, 0].min() > 20
+    # red is for what has failed
+    assert len(coloured(image, BAD)) == 0
+    assert len(coloured(drawn(Params(), angle=0.25), BAD)) > 50
+    assert len(coloured(drawn(Params(), x=2.5), BAD)) > 50
+
+
+def test_a_state_far_outside_can_be_drawn():
+    assert drawn(Params(), x=1e9, angle=50.0).shape == (400, 600, 3)

@@ -1,0 +1,180 @@
+"""Every field of the channel does what it says, and nothing beside."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from affect import Spec
+from envs.cartpole import CartPole, Params
+from envs.channel import MAX_DELAY, Channel, act, attend, pay, sense
+from envs.world import World
+
+DISCRETE, CONTINUOUS = Spec(obs_dim=2, num_actions=4), Spec(obs_dim=2, action_dim=3)
+SCALE, OBS = jnp.array([1.0, 10.0]), jnp.array([3.0, -4.0])
+NUM = 20_000
+CARTPOLE = CartPole()
+
+
+def many(fn, num=NUM, seed=0):
+    """Calls fn with `num` keys."""
+    return jax.jit(jax.vmap(fn))(jax.random.split(jax.random.key(seed), num))
+
+
+def remembered(channel, spec=DISCRETE):
+    return attend(jax.random.key(99), channel, spec, SCALE, OBS)[1]
+
+
+def acted(channel, spec, actions, seed=0):
+    """What takes effect of actions [T, ...] chosen in one episode."""
+
+    def step(memory, now):
+        key, first, action = now
+        taken, memory = act(key, channel, memory, spec, first, action)
+        return memory, taken
+
+    first = jnp.arange(len(actions)) == 0
+    keys = jax.random.split(jax.random.key(seed), len(actions))
+    return np.asarray(jax.lax.scan(step, remembered(channel, spec), (keys, first, actions))[1])
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.3, -2.0])
+def test_gain_is_exact(gain):
+    channel = Channel(gain=gain)
+    sensed, memory = attend(jax.random.key(0), channel, DISCRETE, SCALE, OBS)
+    np.testing.assert_array_equal(sensed, gain * OBS)
+    later, _ = sense(jax.random.key(1), channel, memory, SCALE, 2 * OBS)
+    np.testing.assert_array_equal(later, gain * 2 * OBS)
+
+
+def test_noise_is_gaussian_in_units_of_the_scale():
+    channel = Channel(noise=0.5)
+    memory = remembered(channel)
+    begun = many(lambda key: attend(key, channel, DISCRETE, SCALE, OBS)[0])
+    later = many(lambda key: sense(key, channel, memory, SCALE, OBS)[0], seed=1)
+    for sensed in (begun, later):
+        error = (np.asarray(sensed) - np.asarray(OBS)) / np.asarray(SCALE)
+        np.testing.assert_allclose(error.mean(0), 0.0, atol=0.02)
+        np.testing.assert_allclose(error.std(0), 0.5, rtol=0.03)
+        assert abs(np.corrcoef(error.T)[0, 1]) < 0.03
+        assert (np.abs(error) < 0.5).mean() == pytest.approx(0.683, abs=0.02)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_dropout_shows_the_last_frame_again_at_its_rate(rate):
+    channel = Channel(dropout=rate)
+    memory = remembered(channel)
+    sensed = np.asarray(many(lambda key: sense(key, channel, memory, SCALE, 7 * OBS)[0]))
+    lost = (sensed == np.asarray(OBS)).all(1)
+    assert ((sensed == 7 * np.asarray(OBS)).all(1) | lost).all()
+    assert lost.mean() == pytest.approx(rate, abs=0.015)
+
+
+def test_a_dropped_frame_is_the_last_one_sensed_and_not_the_last_true_one():
+    channel = Channel(dropout=0.6, noise=0.1)
+
+    def step(memory, key):
+        sensed, memory = sense(key, channel, memory, SCALE, OBS)
+        return memory, sensed
+
+    start = remembered(channel)
+    keys = jax.random.split(jax.random.key(0), 2000)
+    sensed = np.asarray(jax.lax.scan(step, start, keys)[1])
+    frames = np.concatenate([start.frame[None], sensed])
+    same = (frames[1:] == frames[:-1]).all(1)  # noise is drawn anew only with a new frame
+    assert same.mean() == pytest.approx(0.6, abs=0.04)
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3, MAX_DELAY])
+def test_delay_shifts_actions_and_the_first_one_fills(delay):
+    actions = jnp.arange(5, 30)
+    taken = acted(Channel(delay=float(delay)), DISCRETE, actions)
+    np.testing.assert_array_equal(taken[delay:], actions[: len(actions) - delay])
+    np.testing.assert_array_equal(taken[:delay], np.full(delay, 5))
+
+
+@pytest.mark.parametrize(("delay", "steps"), [(0.4, 0), (0.6, 1), (2.9, 3), (99.0, MAX_DELAY)])
+def test_delay_is_rounded_and_bounded(delay, steps):
+    actions = jnp.arange(20)
+    rounded = acted(Channel(delay=float(steps)), DISCRETE, actions)
+    np.testing.assert_array_equal(acted(Channel(delay=delay), DISCRETE, actions), rounded)
+
+
+def test_delay_shifts_continuous_actions_too():
+    actions = jax.random.uniform(jax.random.key(3), (12, 3), minval=-1.0)
+    taken = acted(Channel(delay=2.0), CONTINUOUS, actions)
+    np.testing.assert_array_equal(taken[2:], actions[:-2])
+    np.testing.assert_array_equal(taken[:2], actions[jnp.zeros(2, int)])
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.4, 1.0])
+def test_flip_replaces_a_discrete_action_by_any(rate):
+    taken = acted(Channel(flip=rate), DISCRETE, jnp.full(NUM, 2))
+    shares = np.bincount(taken, minlength=4) / NUM
+    expected = np.full(4, rate / 4)
+    expected[2] += 1 - rate
+    np.testing.assert_allclose(shares, expected, atol=0.015)
+    assert taken.max() < 4
+
+
+def test_flip_replaces_a_continuous_action_by_any():
+    taken = acted(Channel(flip=0.4), CONTINUOUS, jnp.full((NUM, 3), 0.25))
+    flipped = (taken != 0.25).all(1)
+    assert flipped.mean() == pytest.approx(0.4, abs=0.015)
+    np.testing.assert_array_equal(taken[~flipped], np.full(((~flipped).sum(), 3), 0.25, np.float32))
+    np.testing.assert_allclose(taken[flipped].mean(0), 0.0, atol=0.03)
+    np.testing.assert_allclose(taken[flipped].std(0), 1 / 3**0.5, rtol=0.03)
+    assert (np.abs(taken[flipped]) <= 1).all()
+
+
+def test_action_noise_is_gaussian_and_for_continuous_actions_alone():
+    channel = Channel(action_noise=0.2)
+    taken = acted(channel, CONTINUOUS, jnp.full((NUM, 3), 0.25))
+    np.testing.assert_allclose(taken.mean(0), 0.25, atol=0.01)
+    np.testing.assert_allclose(taken.std(0), 0.2, rtol=0.03)
+    actions = jnp.arange(100) % 4
+    np.testing.assert_array_equal(acted(channel, DISCRETE, actions), actions)
+
+
+def test_reward_noise_is_gaussian_around_the_reward():
+    paid = np.asarray(many(lambda key: pay(key, Channel(reward_noise=0.5), jnp.float32(3.0))))
+    assert paid.mean() == pytest.approx(3.0, abs=0.02)
+    assert paid.std() == pytest.approx(0.5, rel=0.03)
+
+
+FIELDS = [
+    # field, value, what it changes in an episode of CartPole under the same keys and actions
+    ("noise", 0.5, {"first", "obs"}),
+    ("gain", 0.5, {"first", "obs"}),
+    ("dropout", 0.5, {"obs"}),
+    ("action_noise", 0.5, set()),  # CartPole's actions are discrete
+    ("flip", 0.5, {"obs", "state"}),
+    ("delay", 2.0, {"obs", "state"}),
+    ("reward_noise", 0.5, {"reward"}),
+]
+
+
+@partial(jax.jit, static_argnums=0)
+def episode(env, world):
+    """The first 8 steps, in which no pole falls, under one sequence of keys and actions."""
+    k_reset, k_act, k_step = jax.random.split(jax.random.key(0), 3)
+    life = env.reset(k_reset, world)
+
+    def step(life, now):
+        key, action = now
+        life, seen = env.step(key, life, action)
+        return life, {"obs": seen.next_obs, "state": life.state, "reward": seen.reward}
+
+    actions = jax.random.randint(k_act, (8,), 0, 2)
+    return jax.lax.scan(step, life, (jax.random.split(k_step, 8), actions))[1] | {"first": life.obs}
+
+
+@pytest.mark.parametrize(("field", "value", "changes"), FIELDS)
+def test_a_field_changes_what_it_says_and_nothing_beside(field, value, changes):
+    assert {name for name, *_ in FIELDS} == set(Channel._fields)
+    still = jax.tree.map(jnp.float32, World(Params(), Channel()))
+    moved = still._replace(channel=still.channel._replace(**{field: jnp.float32(value)}))
+    before, after = episode(CARTPOLE, still), episode(CARTPOLE, moved)
+    assert {key for key in before if (before[key] != after[key]).any()} == changes

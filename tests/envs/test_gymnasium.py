@@ -1,0 +1,280 @@
+"""Registered worlds are good gymnasium citizens, alone and as a vector."""
+
+import warnings
+from functools import partial
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+import envs
+from envs.as_gymnasium import WorldEnv, begin, setting, word
+from envs.as_vector import WorldVectorEnv
+from envs.cartpole import CartPole, Params
+from envs.channel import Channel
+from envs.shift import box, scale
+from envs.world import World
+
+CARTPOLE = "envs:affect/CartPole-v0"
+NOISY = World(Params(), Channel(noise=0.1, dropout=0.2, flip=0.1, delay=1.0, reward_noise=0.3))
+RANDOM = box("R", "dynamics", "params", {"force": (5.0, 15.0)})
+HARD = {"world": NOISY, "shift": RANDOM, "severity": 0.7, "horizon": 30}
+
+
+def vectors(num_envs, mode, **options):
+    """Ours, and gymnasium's of singles."""
+    ours = gymnasium.make_vec(
+        CARTPOLE, num_envs, "vector_entry_point", autoreset_mode=mode, **options
+    )
+    vector_kwargs = {"autoreset_mode": mode}
+    return ours, gymnasium.make_vec(CARTPOLE, num_envs, "sync", vector_kwargs, **options)
+
+
+def equal(one, two):
+    """Whether values, dtypes and structure are the same, bit for bit."""
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(equal(one[key], two[key]) for key in one)
+    if isinstance(one, tuple):
+        return len(one) == len(two) and all(map(equal, one, two))
+    if one is None or two is None:
+        return one is two
+    if one.dtype == object:
+        return two.dtype == object and len(one) == len(two) and all(map(equal, one, two))
+    return (one.dtype, one.shape, one.tobytes()) == (two.dtype, two.shape, two.tobytes())
+
+
+# --- one environment --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", envs.WORLDS)
+@pytest.mark.parametrize("render_mode", [None, "rgb_array"])
+def test_every_registered_world_passes_the_checks_of_gymnasium(name, render_mode):
+    env = gymnasium.make(f"envs:{name}", render_mode=render_mode).unwrapped
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_env(env)
+    # Through a noisy channel an observation has no bounds.
+    found = [str(w.message) for w in caught if "Box observation space" not in str(w.message)]
+    assert found == []
+
+
+def test_a_random_and_shifted_world_passes_them_too():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error")
+        warnings.filterwarnings("ignore", "(?s).*Box observation space")
+        check_env(gymnasium.make(CARTPOLE, **HARD).unwrapped)
+
+
+def test_it_is_the_stepping_of_the_world():
+    env, family = gymnasium.make(CARTPOLE, **HARD), CartPole(horizon=30)
+    place = setting(family, NOISY, RANDOM, 0.7)
+    seed_word = word(np.random.default_rng(5))  # as gymnasium makes its generator
+    step, rng, ends = jax.jit(family.step), np.random.default_rng(0), []
+    for number in range(6):
+        obs, info = env.reset(seed=5 if number == 0 else None)
+        life = jax.jit(begin)(place, seed_word, number).life
+        np.testing.assert_array_equal(obs, life.obs)
+        assert info == {}
+        _, _, k_steps = jax.random.split(jax.random.fold_in(jax.random.key(seed_word), number), 3)
+        ended = False
+        while not ended:
+            action = rng.integers(2)
+            key = jax.random.fold_in(jax.random.clone(k_steps), life.time)
+            life, seen = step(key, life, jnp.int32(action))
+            obs, reward, terminated, truncated, info = env.step(action)
+            np.testing.assert_array_equal(obs, seen.next_obs)
+            assert (reward, terminated, truncated) == (seen.reward, seen.terminated, seen.truncated)
+            assert info == {"harm": seen.info["harm"]}
+            ended = terminated or truncated
+        ends.append(terminated)
+        assert life.time <= 30
+    assert any(ends)
+
+
+def test_the_horizon_truncates_and_nothing_else_does():
+    env = gymnasium.make(CARTPOLE, horizon=7)
+    wrapper = env
+    while wrapper is not env.unwrapped:
+        assert not isinstance(wrapper, gymnasium.wrappers.TimeLimit)
+        wrapper = wrapper.env
+    env.reset(seed=0)
+    ends = [env.step(t % 2)[2:4] for t in range(7)]
+    assert ends == [(False, False)] * 6 + [(False, True)]
+
+
+def test_a_seed_gives_a_stream_of_episodes():
+    env = gymnasium.make(CARTPOLE)
+    first = [env.reset(seed=seed)[0] for seed in (3, None, None)]
+    second = [env.reset(seed=seed)[0] for seed in (3, None, None)]
+    np.testing.assert_array_equal(first, second)
+    other = [env.reset(seed=seed)[0] for seed in (4, None, 2**40)]
+    unseeded = [gymnasium.make(CARTPOLE).reset()[0] for _ in range(2)]
+    everything = np.array([*first, *other, *unseeded])
+    assert len(np.unique(everything, axis=0)) == len(everything)
+
+
+def test_worlds_and_shifts_reach_the_environment():
+    force = scale("force", "dynamics", "params.force", to=0.1)
+    worlds = {
+        "home": {},
+        "world": {"world": World(Params(force=1.0))},
+        "shift": {"shift": force},
+        "half": {"shift": force, "severity": 0.5},
+        "none": {"shift": force, "severity": 0.0},
+    }
+    speeds = {}
+    for name, options in worlds.items():
+        env = gymnasium.make(CARTPOLE, **options)
+        start = env.reset(seed=0)[0][1]
+        speeds[name] = env.step(1)[0][1] - start
+    assert speeds["world"] == pytest.approx(speeds["shift"])
+    assert speeds["none"] == speeds["home"]
+    assert speeds["half"] == pytest.approx((speeds["home"] + speeds["shift"]) / 2, rel=1e-3)
+    assert speeds["home"] == pytest.approx(10 * speeds["shift"], rel=0.05)
+
+
+def test_a_shift_draws_anew_every_episode():
+    env = gymnasium.make(CARTPOLE, shift=RANDOM)
+    speeds = set()
+    for number in range(5):
+        start = env.reset(seed=0 if number == 0 else None)[0][1]
+        speeds.add(round(float(env.step(1)[0][1] - start), 4))
+    assert len(speeds) == 5
+
+
+def test_environments_of_a_family_share_their_program():
+    one, two = (gymnasium.make(CARTPOLE, horizon=60).unwrapped for _ in range(2))
+    assert one.func_env is two.func_env
+    assert one.func_env is not gymnasium.make(CARTPOLE, horizon=61).unwrapped.func_env
+
+
+def test_it_is_drawn():
+    env = gymnasium.make(CARTPOLE, render_mode="rgb_array")
+    env.reset(seed=0)
+    before = env.render()
+    assert before.shape == (400, 600, 3) and before.dtype == np.uint8
+    for _ in range(5):
+        env.step(1)
+    assert (env.render() != before).any()
+    assert gymnasium.make(CARTPOLE, render_mode="rgb_array_list").reset() is not None
+
+
+def test_bad_input_is_named():
+    make = partial(gymnasium.make, CARTPOLE)
+    with pytest.raises(ValueError, match="severity 1.5 is outside"):
+        make(shift=RANDOM, severity=1.5)
+    with pytest.raises(ValueError, match="no field 'friction'; it has gravity"):
+        make(shift=scale("s", "dynamics", "params.friction", to=2.0))
+    with pytest.raises(ValueError, match="CartPole has no render mode 'ansi'"):
+        WorldEnv(CartPole(), render_mode="ansi")
+    env = make().unwrapped
+    with pytest.raises(ResetNeeded, match="call reset first"):
+        env.step(0)
+    with pytest.raises(ResetNeeded, match="call reset first"):
+        env.render()
+    env.reset()
+    assert env.render() is None
+    for action in (2, -1, 0.5, [0, 1]):
+        with pytest.raises(ValueError, match="is not in Discrete"):
+            env.step(action)
+    env = make(horizon=1).unwrapped
+    env.reset()
+    env.step(np.int64(1))
+    with pytest.raises(ResetNeeded):
+        env.step(1)
+
+
+# --- a vector ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [(mode, HARD) for mode in AutoresetMode] + [(AutoresetMode.SAME_STEP, {"horizon": 40})],
+    ids=["next-step", "same-step", "disabled", "plain"],
+)
+def test_a_vector_is_the_sync_vector_of_singles(mode, options):
+    ours, theirs = vectors(4, mode, **options)
+    assert (ours.metadata["autoreset_mode"], ours.num_envs) == (mode, 4)
+    assert ours.observation_space == theirs.observation_space
+    assert ours.action_space == theirs.action_space
+    rng, ended = np.random.default_rng(0), np.zeros((1000, 4), bool)
+    assert equal(ours.reset(seed=3), theirs.reset(seed=3))
+    for t in range(1000):
+        actions = rng.integers(0, 2, 4)
+        one, two = ours.step(actions), theirs.step(actions)
+        assert equal(one, two), t
+        ended[t] = one[2] | one[3]
+        if mode is AutoresetMode.DISABLED and ended[t].any():
+            masks = [{"reset_mask": ended[t].copy()} for _ in range(2)]
+            assert equal(ours.reset(options=masks[0]), theirs.reset(options=masks[1]))
+    assert (ended.sum(0) > 15).all()
+    assert (ended.any(1) & ~ended.all(1)).sum() > 50  # staggered
+
+
+def test_a_member_is_the_single_of_its_seed():
+    ours, single = vectors(3, "SameStep", **HARD)[0], gymnasium.make(CARTPOLE, **HARD)
+    rng = np.random.default_rng(1)
+    begun, obs = ours.reset(seed=10)[0], single.reset(seed=12)[0]
+    np.testing.assert_array_equal(begun[2], obs)
+    for _ in range(200):
+        actions = rng.integers(0, 2, 3)
+        batch, rewards, terminated, truncated, infos = ours.step(actions)
+        obs, reward, *ends, _ = single.step(actions[2])
+        assert (rewards[2], terminated[2], truncated[2]) == (reward, *ends)
+        if any(ends):
+            np.testing.assert_array_equal(infos["final_obs"][2], obs)
+            obs = single.reset()[0]
+        np.testing.assert_array_equal(batch[2], obs)
+
+
+def test_resets_of_some_and_seeds_of_some():
+    ours, theirs = vectors(4, "Disabled", **HARD)
+    assert equal(ours.reset(seed=[7, 7, 8, 9]), theirs.reset(seed=[7, 7, 8, 9]))
+    mask = np.array([True, False, True, False])
+    for seed in (None, 20, [None, 30, 31, None]):
+        both = [env.reset(seed=seed, options={"reset_mask": mask.copy()}) for env in (ours, theirs)]
+        assert equal(*both)
+        for env in (ours, theirs):
+            env.step(np.array([0, 1, 0, 1]))
+    assert equal(ours.reset(), theirs.reset())
+    unseeded = vectors(4, "SameStep")[0].reset()[0]
+    assert len(np.unique(unseeded, axis=0)) == 4
+
+
+def test_a_vector_is_drawn():
+    ours, _ = vectors(2, "SameStep", render_mode="rgb_array")
+    ours.reset(seed=0)
+    images = ours.render()
+    assert [image.shape for image in images] == [(400, 600, 3)] * 2
+    assert (images[0] != images[1]).any()
+    ours.close()
+
+
+def test_bad_input_to_a_vector_is_named():
+    env = WorldVectorEnv(CartPole(horizon=2), 3, autoreset_mode="Disabled")
+    with pytest.raises(ResetNeeded, match=r"environments \[0 1 2\]"):
+        env.step([0, 1, 0])
+    with pytest.raises(ResetNeeded):
+        env.render()
+    with pytest.raises(ValueError, match="2 seeds for 3 environments"):
+        env.reset(seed=[1, 2])
+    for mask in (np.zeros(3, bool), np.ones(2, bool), np.ones(3)):
+        with pytest.raises(ValueError, match="reset_mask must be bool"):
+            env.reset(options={"reset_mask": mask})
+    env.reset(seed=0)
+    assert env.render() == (None, None, None)
+    for actions in ([0, 1], [0, 1, 2], [0.0, 1.0, 0.5]):
+        with pytest.raises(ValueError, match="is not in MultiDiscrete"):
+            env.step(actions)
+    env.step([0, 0, 0])
+    env.step([1, 1, 1])
+    env.reset(options={"reset_mask": np.array([True, False, False])})
+    with pytest.raises(ResetNeeded, match=r"environments \[1 2\]"):
+        env.step([0, 0, 0])
+    with pytest.raises(ValueError, match="Later"):
+        WorldVectorEnv(CartPole(), 3, autoreset_mode="Later")

@@ -1,0 +1,332 @@
+"""The makers of shifts, and the contract: shifts that break it are found out."""
+
+import re
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from affect import Spec
+from envs.cartpole import PACKER_E, PACKER_R, Params
+from envs.channel import Channel
+from envs.contract import MAY_TOUCH, violations
+from envs.shift import FAMILIES, Shift, box, edit, ramp, scale, sensible, swap
+from envs.world import Env, World
+
+HOME = World(Params())
+
+
+def at(shift, severity, world=HOME, seed=0):
+    return shift(world, severity, jax.random.key(seed))
+
+
+def draws(shift, path, severity=1.0, num=4000):
+    """What a shift makes of params.`path`, over keys."""
+    keys = jax.random.split(jax.random.key(1), num)
+    worlds = jax.jit(jax.vmap(lambda key: shift(HOME, severity, key)))(keys)
+    return np.asarray(getattr(worlds.params, path))
+
+
+# --- the makers -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("severity", "force"), [(0.0, 10.0), (0.5, 6.0), (1.0, 2.0)])
+def test_scale_multiplies_by_up_to_its_factor(severity, force):
+    shifted = at(scale("force", "dynamics", "params.force", to=0.2), severity)
+    assert shifted.params.force == pytest.approx(force)
+    assert shifted.params._replace(force=10.0) == HOME.params
+    assert shifted.channel == Channel()
+
+
+@pytest.mark.parametrize(("severity", "noise"), [(0.0, 0.1), (0.5, 0.3), (1.0, 0.5)])
+def test_ramp_moves_a_field_to_its_end(severity, noise):
+    world = World(Params(), Channel(noise=0.1, gain=0.9))
+    shifted = at(ramp("noise", "sensor", "channel.noise", to=0.5), severity, world)
+    assert shifted.channel.noise == pytest.approx(noise)
+    assert shifted.channel.gain == 0.9
+    assert shifted.params == HOME.params
+
+
+def test_box_draws_uniformly_from_its_interval():
+    force = draws(box("R", "dynamics", "params", PACKER_R), "force")
+    assert force.min() >= 5 and force.max() <= 15
+    np.testing.assert_allclose(np.histogram(force, 10, (5, 15))[0] / len(force), 0.1, atol=0.02)
+
+
+@pytest.mark.parametrize("field", PACKER_R)
+def test_box_draws_from_outside_the_inner_interval(field):
+    drawn = draws(box("E", "dynamics", "params", PACKER_E, PACKER_R), field)
+    (low, high), (gap_low, gap_high) = PACKER_E[field], PACKER_R[field]
+    assert (drawn >= low).all() and (drawn <= high).all()
+    assert not ((drawn > gap_low) & (drawn < gap_high)).any()
+    below = (gap_low - low) / (gap_low - low + high - gap_high)
+    assert (drawn <= gap_low).mean() == pytest.approx(below, abs=0.03)
+    # uniform on either side
+    for side, ends in ((drawn[drawn <= gap_low], (low, gap_low)), (drawn, (gap_high, high))):
+        side = side[(side >= ends[0]) & (side <= ends[1])]
+        shares = np.histogram(side, 4, ends)[0] / len(side)
+        np.testing.assert_allclose(shares, 0.25, atol=4 * 0.5 / len(side) ** 0.5)
+
+
+def test_box_draws_fields_independently_and_severity_goes_there():
+    shift = box("R", "dynamics", "params", PACKER_R)
+    force, mass = draws(shift, "force"), draws(shift, "pole_mass")
+    assert abs(np.corrcoef(force, mass)[0, 1]) < 0.05
+    np.testing.assert_allclose(draws(shift, "force", 0.25), 10 + 0.25 * (force - 10), rtol=1e-5)
+
+
+def test_box_with_an_inner_field_alone_leaves_the_others_whole():
+    shift = box("E", "dynamics", "params", PACKER_E, {"force": PACKER_R["force"]})
+    mass = draws(shift, "pole_mass")
+    assert ((mass > 0.05) & (mass < 0.5)).mean() == pytest.approx(0.45 / 0.99, abs=0.03)
+
+
+@pytest.mark.parametrize("severity", [0.0, 0.3, 1.0])
+def test_swap_replaces_with_probability_severity(severity):
+    swapped = draws(
+        swap("moons", "dynamics", "params.gravity", (1.6, 3.7, 24.8)), "gravity", severity
+    )
+    assert (swapped != np.float32(9.8)).mean() == pytest.approx(severity, abs=0.03)
+    for choice in (1.6, 3.7, 24.8):
+        share = (swapped == np.float32(choice)).mean()
+        assert share == pytest.approx(severity / 3, abs=0.03)
+
+
+def test_swap_takes_arrays():
+    world = World({"layout": jnp.zeros((2, 3), jnp.int32)})
+    choices = np.arange(12, dtype=np.int32).reshape(2, 2, 3)
+    shifted = at(swap("maze", "layout", "params.layout", choices), 1.0, world)
+    assert any((shifted.params["layout"] == choice).all() for choice in choices)
+    assert shifted.params["layout"].dtype == jnp.int32
+
+
+def test_composition_applies_both_with_keys_of_their_own():
+    one = box("a", "dynamics", "params", {"force": (5.0, 15.0)})
+    two = box("b", "dynamics", "params", {"gravity": (5.0, 15.0)})
+    both = one | two | ramp("noise", "sensor", "channel.noise", to=0.5)
+    assert (both.name, both.family) == ("a|b|noise", "dynamics|dynamics|sensor")
+    shifted = at(both, 1.0)
+    assert shifted.params.force != shifted.params.gravity
+    assert shifted.channel.noise == 0.5
+    order = scale("x", "dynamics", "params.force", to=2.0) | ramp(
+        "y", "dynamics", "params.force", 3.0
+    )
+    assert at(order, 1.0).params.force == pytest.approx(3.0)
+
+
+def test_a_world_is_given_a_channel_and_keeps_its_own():
+    assert sensible(HOME) == World(Params(), Channel())
+    world = World(Params(), Channel(noise=0.3))
+    assert sensible(world) is world
+
+
+# --- bad input --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "complaint"),
+    [
+        ("params.friction", "no field 'friction'; it has gravity, cart_mass"),
+        ("chanel.noise", "no field 'chanel'; it has params, channel"),
+        ("params.force.left", "no field 'left'; it has none"),
+    ],
+)
+def test_a_missing_field_is_named_beside_those_there_are(path, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        at(scale("s", "dynamics", path, to=2.0), 1.0)
+
+
+def test_edit_reaches_through_mappings():
+    tree = {"a": {"b": 1, "c": 2}}
+    assert edit(tree, "a.b", lambda value: value + 5) == {"a": {"b": 6, "c": 2}}
+    assert tree == {"a": {"b": 1, "c": 2}}
+    with pytest.raises(ValueError, match="no field 'd'; it has b, c"):
+        edit(tree, "a.d", abs)
+
+
+@pytest.mark.parametrize("severity", [-0.01, 1.01, 2, float("nan")])
+def test_a_severity_outside_its_range_is_refused(severity):
+    with pytest.raises(ValueError, match="outside"):
+        at(scale("s", "dynamics", "params.force", to=2.0), severity)
+
+
+@pytest.mark.parametrize("family", ["weather", "dynamics|weather", ""])
+def test_an_unknown_family_is_refused(family):
+    with pytest.raises(ValueError, match="is no family"):
+        scale("s", family, "params.force", to=2.0)
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [
+        ({"force": (15.0, 5.0)}, None),
+        ({"force": (5.0, 15.0)}, {"gravity": (9.0, 10.0)}),
+        ({"force": (5.0, 15.0)}, {"force": (4.0, 10.0)}),
+        ({"force": (5.0, 15.0)}, {"force": (10.0, 16.0)}),
+        ({"force": (5.0, 15.0)}, {"force": (12.0, 8.0)}),
+    ],
+)
+def test_a_box_of_impossible_intervals_is_refused(outer, inner):
+    with pytest.raises(ValueError, match="shift b: .* is no interval of (force|gravity)"):
+        box("b", "dynamics", "params", outer, inner)
+
+
+# --- the contract -----------------------------------------------------------------------------
+
+
+class Arrows(NamedTuple):
+    push: jax.Array | float = 1.0
+    start: jax.Array | float = 0.0
+    glare: jax.Array | float = 0.0
+    pay: jax.Array | float = 1.0
+    limit: jax.Array | float = 100.0
+    unused: jax.Array | float = 1.0
+    count: jax.Array | int = 3
+
+
+class Arrow(Env):
+    """A point that is pushed along a line; one parameter for everything that a shift may touch."""
+
+    spec = Spec(obs_dim=1, action_dim=1)
+    obs_scale = (1.0,)
+    horizon = 40
+
+    def get_default_params(self, **kwargs):
+        return Arrows(**kwargs)
+
+    def initial(self, rng, params):
+        return jax.random.normal(rng, (1,)) + params.start
+
+    def transition(self, state, action, rng, params):
+        return state + params.push * action
+
+    def observation(self, state, rng, params):
+        return state + params.glare
+
+    def reward(self, state, action, next_state, rng, params):
+        return params.pay * next_state[0]
+
+    def terminal(self, state, rng, params):
+        return jnp.abs(state[0]) > params.limit
+
+
+ARROW, LINE = Arrow(), World(Arrows())
+
+
+def moved(family, path, by=0.5, name="s"):
+    def fn(world, severity, key):
+        return edit(world, path, lambda value: value + severity * by)
+
+    return Shift(name, family, fn)
+
+
+def impure(world, severity, key):
+    noise = np.random.default_rng().random()
+    return edit(world, "params.push", lambda value: value * (1 + severity * noise))
+
+
+def unjittable(world, severity, key):
+    factor = 2.0 if isinstance(severity, float) and severity > 0 else 1.0
+    return edit(world, "params.push", lambda value: value * factor)
+
+
+def reshaped(world, severity, key):
+    return edit(world, "params.push", lambda value: value * (1 + severity * jnp.ones((1,))))
+
+
+def inverse(world, severity, key):
+    return edit(world, "params.push", lambda value: value / jnp.float32(1 - severity))
+
+
+def another(world, severity, key):
+    return world._replace(params=world.params._asdict())
+
+
+def offset(world, severity, key):
+    return edit(world, "params.push", lambda value: value + 0.1)
+
+
+def sometimes(world, severity, key):
+    """The identity at a severity that is known while tracing, and only there."""
+    if isinstance(severity, float):
+        return edit(world, "params.push", lambda value: value + severity)
+    return edit(world, "params.push", lambda value: value + severity + 1e-3)
+
+
+BROKEN = [
+    (Shift("s", "dynamics", offset), "severity 0 changes params.push"),
+    (Shift("s", "dynamics", sometimes), "severity 0 changes params.push"),
+    (Shift("s", "dynamics", impure), "the same key gives different worlds"),
+    (Shift("s", "dynamics", unjittable), "under vmap"),
+    (Shift("s", "dynamics", reshaped), r"params.push was float32\[\] and becomes float32\[1\]"),
+    (Shift("s", "dynamics", inverse), "severity 1.0 makes params.push inf"),
+    (Shift("s", "dynamics", another), "another tree"),
+    (scale("s", "dynamics", "params.count", to=2.0), "params.count was int32.* becomes float32"),
+    (Shift("s", "dynamics", lambda world, severity, key: world), "changes nothing in the world"),
+    (moved("dynamics", "params.unused"), "but nothing that happens"),
+    (moved("actuator", "channel.flip", by=0.0), "changes nothing in the world"),
+    (moved("dynamics", "params.glare"), "dynamics must not touch first"),
+    (moved("dynamics", "params.start"), "dynamics must not touch first"),
+    (moved("dynamics", "channel.noise"), "dynamics must not touch channel"),
+    (moved("layout", "channel.noise"), "layout must not touch channel"),
+    (moved("sensor", "params.push"), "sensor must not touch states"),
+    (moved("sensor", "params.start"), "sensor must not touch states"),
+    (moved("sensor", "params.pay"), "sensor must not touch reward"),
+    (moved("sensor", "params.limit", by=-99.0), "sensor must not touch ends"),
+    (moved("actuator", "params.start"), "actuator must not touch first"),
+    (moved("actuator", "channel.noise"), "actuator must not touch first"),
+    (moved("reward", "params.push"), "reward must not touch states"),
+    (moved("reward", "channel.gain"), "reward must not touch first"),
+    (moved("sensor|reward", "params.push"), "must not touch states"),
+]
+SOUND = [
+    moved("dynamics", "params.push"),
+    moved("dynamics", "params.limit", by=-99.0),
+    moved("layout", "params.start"),
+    moved("social", "params.push"),
+    moved("sensor", "params.glare"),
+    moved("sensor", "channel.gain"),
+    moved("sensor", "channel.dropout"),
+    moved("actuator", "channel.flip"),
+    moved("actuator", "channel.action_noise"),
+    moved("actuator", "channel.delay", by=2.0),
+    moved("reward", "channel.reward_noise"),
+    moved("reward", "params.pay"),
+    moved("time", "params.push"),
+    moved("sensor", "channel.noise") | moved("dynamics", "params.push"),
+    swap("s", "dynamics", "params.push", (2.0, 3.0)),
+]
+
+
+@pytest.mark.parametrize(("shift", "complaint"), BROKEN)
+def test_a_shift_that_breaks_its_promise_is_found_out(shift, complaint):
+    found = violations(shift, ARROW, LINE)
+    assert any(re.search(complaint, line) for line in found), found
+    assert all(line.startswith("s: ") for line in found)
+
+
+@pytest.mark.parametrize("shift", SOUND, ids=lambda shift: shift.family)
+def test_a_shift_that_keeps_its_promise_is_left_alone(shift):
+    assert violations(shift, ARROW, LINE) == []
+
+
+def test_every_family_says_what_it_may_touch():
+    assert set(MAY_TOUCH) == set(FAMILIES)
+    tried = {family for shift in SOUND for family in shift.family.split("|")}
+    assert tried == set(FAMILIES)
+
+
+def test_a_shift_of_a_field_that_the_world_lacks_is_refused():
+    with pytest.raises(ValueError, match="no field 'friction'"):
+        violations(moved("dynamics", "params.friction"), ARROW, LINE)
+
+
+def test_severity_may_be_traced_and_mapped():
+    shift = scale("force", "dynamics", "params.force", to=0.5)
+    forces = jax.vmap(partial(shift, HOME), (0, None))(
+        jnp.array([0.0, 0.5, 1.0]), jax.random.key(0)
+    )
+    np.testing.assert_allclose(forces.params.force, [10.0, 7.5, 5.0])

@@ -1,0 +1,135 @@
+"""Suites: their points, their worlds, the registry; and the contract of every registered shift."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+from envs.cartpole import CartPole, Params
+from envs.channel import Channel
+from envs.contract import violations
+from envs.shift import box, ramp, scale
+from envs.suite import Point, Suite
+from envs.world import Env, World
+
+SUITES = [suite for suite in map(envs.load_suite, envs.SUITES) if isinstance(suite.env, Env)]
+SHIFTS = [
+    pytest.param(suite, shift, id=f"{suite.name}-{shift.name}")
+    for suite in SUITES
+    for shift in dict.fromkeys((*suite.shifts, *filter(None, [suite.randomised])))
+]
+FORCE = scale("force", "dynamics", "params.force", to=0.5)
+NOISE = ramp("noise", "sensor", "channel.noise", to=0.5)
+BOX = box("box", "dynamics", "params", {"half_length": (0.25, 0.75)})
+
+
+def small(**changes):
+    fields = {
+        "name": "small",
+        "env": CartPole(horizon=20),
+        "world": World(Params()),
+        "shifts": (FORCE, NOISE, BOX),
+        "severities": (0.5, 1.0),
+    }
+    return Suite(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(("suite", "shift"), SHIFTS)
+def test_every_registered_shift_keeps_the_contract(suite, shift):
+    assert violations(shift, suite.env, suite.world) == []
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
+def test_every_registered_suite_says_what_success_is(suite):
+    success = suite.env.success(jnp.zeros((3,)), jnp.zeros((3,)))
+    assert success.shape == (3,) and success.dtype == bool
+
+
+def test_points_are_home_and_then_each_shift_by_severity():
+    assert small().points() == (
+        Point("none", "none", 0.0),
+        Point("force", "dynamics", 0.5),
+        Point("force", "dynamics", 1.0),
+        Point("noise", "sensor", 0.5),
+        Point("noise", "sensor", 1.0),
+        Point("box", "dynamics", 0.5),
+        Point("box", "dynamics", 1.0),
+    )
+
+
+def test_worlds_are_stacked_in_the_order_of_the_points():
+    worlds = small().worlds(jax.random.key(0), draws=3)
+    assert {leaf.shape for leaf in jax.tree.leaves(worlds)} == {(7, 3)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(worlds)} == {jnp.float32.dtype}
+    force = [10.0, 7.5, 5.0, 10.0, 10.0, 10.0, 10.0]
+    np.testing.assert_allclose(worlds.params.force, np.tile(force, (3, 1)).T)
+    noise = [0.0, 0.0, 0.0, 0.25, 0.5, 0.0, 0.0]
+    np.testing.assert_allclose(worlds.channel.noise, np.tile(noise, (3, 1)).T)
+    length = np.asarray(worlds.params.half_length)
+    np.testing.assert_array_equal(length[:5], np.full((5, 3), 0.5))
+    assert len(np.unique(length[6])) == 3  # each draw is another
+    np.testing.assert_allclose(length[5] - 0.5, (length[6] - 0.5) / 2, atol=1e-6)  # one draw
+
+
+def test_worlds_depend_on_the_key_and_on_nothing_else():
+    lengths = [
+        np.asarray(small().worlds(jax.random.key(seed), draws=4).params.half_length)
+        for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(lengths[0], lengths[1])
+    assert (lengths[0][5:] != lengths[2][5:]).all()
+
+
+def test_shifts_draw_independently_of_each_other():
+    other = box("other", "dynamics", "params", {"half_length": (0.25, 0.75)})
+    length = small(shifts=(BOX, other)).worlds(jax.random.key(0), draws=4).params.half_length
+    assert (length[2] != length[4]).all()  # both at severity 1
+
+
+def test_a_world_with_a_channel_keeps_it():
+    worlds = small(world=World(Params(), Channel(gain=0.9))).worlds(jax.random.key(0), draws=1)
+    np.testing.assert_allclose(worlds.channel.gain, np.full((7, 1), 0.9))
+
+
+def test_two_shifts_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="two shifts of one name"):
+        small(shifts=(FORCE, NOISE, FORCE))
+
+
+@pytest.mark.parametrize("severities", [(0.0, 1.0), (0.5, 1.1), (-0.5,)])
+def test_severities_outside_their_range_are_refused(severities):
+    with pytest.raises(ValueError, match="severities"):
+        small(severities=severities)
+
+
+@pytest.mark.parametrize("name", envs.SUITES)
+def test_a_registered_suite_is_loaded_by_its_name(name):
+    assert envs.load_suite(name).name == name
+
+
+@pytest.mark.parametrize("name", ["cartpole", "CartPol", "Cart-Pole"])
+def test_an_unknown_suite_is_refused_with_the_nearest_name(name):
+    with pytest.raises(ValueError, match=f"no suite {name!r}; did you mean CartPole"):
+        envs.load_suite(name)
+
+
+def test_a_suite_like_no_other_is_refused_with_all_names():
+    with pytest.raises(ValueError, match="no suite 'zzz'; there are .*CartPole"):
+        envs.load_suite("zzz")
+
+
+def test_importing_the_package_does_not_import_jax():
+    script = "import sys, envs; print('jax' in sys.modules, *envs.SUITES)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(envs.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["False", *envs.SUITES]

@@ -1,0 +1,189 @@
+"""The fused step and the rollout, on a world whose every number can be told beforehand."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from affect import Spec
+from envs.cartpole import CartPole
+from envs.channel import Channel
+from envs.shift import box
+from envs.world import Env, World, begin, rollout
+
+
+class Params(NamedTuple):
+    limit: jax.Array | float = 3.0
+    gain: jax.Array | float = 1.0
+
+
+class Counter(Env):
+    """Counts steps up to a limit, beside a number that names the episode."""
+
+    spec = Spec(obs_dim=3, num_actions=3, info=("doubled",))
+    obs_scale = (1.0, 1.0, 1.0)
+    horizon = 5
+
+    def get_default_params(self, **kwargs):
+        return Params(**kwargs)
+
+    def initial(self, rng, params):
+        return jnp.stack([jnp.zeros(()), jax.random.uniform(rng)])
+
+    def transition(self, state, action, rng, params):
+        return state + jnp.array([1.0, 0.0])
+
+    def observation(self, state, rng, params):
+        return jnp.append(state, params.limit)
+
+    def reward(self, state, action, next_state, rng, params):
+        return 100 * state[0] + 10 * action + next_state[0]
+
+    def terminal(self, state, rng, params):
+        return state[0] >= params.limit
+
+    def transition_info(self, state, action, next_state, params):
+        return {"doubled": 2 * next_state[0]}
+
+
+def ones(key, obs):
+    return jnp.ones(obs.shape[:1], jnp.int32)
+
+
+def coin(key, obs):
+    return jax.random.randint(key, obs.shape[:1], 0, 2)
+
+
+def lived(env, worlds, act, num_envs, num_steps, seed=0):
+    """Rolls out from the beginning -> (lives, transitions) as numpy."""
+    k_begin, k_roll = jax.random.split(jax.random.key(seed))
+    lives = begin(k_begin, env, worlds, num_envs)
+    rolled = jax.jit(rollout, static_argnums=(1, 2, 3, 5))(
+        k_roll, env, worlds, act, lives, num_steps
+    )
+    return jax.tree.map(np.asarray, rolled)
+
+
+def test_a_step_says_what_happened():
+    env = Counter()
+    life = env.reset(jax.random.key(0), World(Params()))
+    name = life.state[1]
+    np.testing.assert_array_equal(life.obs, [0, name, 3])
+    after, seen = env.step(jax.random.key(1), life, jnp.int32(2))
+    np.testing.assert_array_equal(seen.obs, [0, name, 3])
+    np.testing.assert_array_equal(seen.next_obs, [1, name, 3])
+    assert (seen.action, seen.reward, seen.info["doubled"]) == (2, 21, 2)
+    assert (seen.first, seen.terminated, seen.truncated) == (True, False, False)
+    assert after.time == 1
+    _, seen = env.step(jax.random.key(2), after, jnp.int32(0))
+    assert (seen.first, seen.reward) == (False, 102)
+
+
+@pytest.mark.parametrize(
+    ("limit", "length", "terminated", "truncated"),
+    [(3.0, 3, True, False), (5.0, 5, True, False), (9.0, 5, False, True)],
+)
+def test_an_episode_ends_by_the_world_or_by_time_and_never_by_both(
+    limit, length, terminated, truncated
+):
+    env = Counter()
+    life = env.reset(jax.random.key(0), World(Params(limit)))
+    for t in range(length):
+        life, seen = env.step(jax.random.key(t), life, jnp.int32(0))
+        ended = (bool(seen.terminated), bool(seen.truncated))
+        assert ended == ((terminated, truncated) if t == length - 1 else (False, False))
+
+
+@pytest.mark.parametrize("limit", [3.0, 9.0])
+def test_next_obs_is_the_true_successor_and_the_next_obs_begins_the_next_episode(limit):
+    lives, seen = lived(Counter(), lambda _: World(Params(limit)), ones, 4, 20)
+    ended = seen.terminated | seen.truncated
+    length = min(limit, 5)
+    np.testing.assert_array_equal(ended.sum(0), np.full(4, 20 // length))
+    # inside an episode one transition ends where the next one begins, and its name is kept
+    np.testing.assert_array_equal(seen.next_obs[:-1][~ended[:-1]], seen.obs[1:][~ended[:-1]])
+    np.testing.assert_array_equal(seen.next_obs[..., 1], seen.obs[..., 1])
+    # at an end the successor is the last state, and then comes a new episode
+    np.testing.assert_array_equal(seen.next_obs[ended][:, 0], np.full(ended.sum(), length))
+    np.testing.assert_array_equal(seen.obs[1:][ended[:-1]][:, 0], np.zeros(ended[:-1].sum()))
+    assert (seen.obs[1:][ended[:-1]][:, 1] != seen.obs[:-1][ended[:-1]][:, 1]).all()
+    # `first` marks just those
+    np.testing.assert_array_equal(seen.first[1:], ended[:-1])
+    assert seen.first[0].all()
+    np.testing.assert_array_equal(lives.time, seen.next_obs[-1, :, 0] * ~ended[-1])
+
+
+def test_environments_that_end_leave_the_others_alone():
+    env, length = CartPole(), 300
+    lives, seen = lived(env, lambda _: World(env.get_default_params()), coin, 8, length)
+    ended = seen.terminated | seen.truncated
+    assert ended.any(0).sum() > 0 and (ended.sum(1) < 8).all()  # staggered
+    staying = ~ended[:-1]
+    np.testing.assert_array_equal(seen.next_obs[:-1][staying], seen.obs[1:][staying])
+
+
+def test_the_rollout_is_a_loop_over_steps():
+    env, num_steps, num_envs = CartPole(horizon=20), 50, 3
+    shift = box("R", "dynamics", "params", {"force": (5.0, 15.0)})
+    worlds = partial(shift, World(env.get_default_params()), 1.0)
+    _, seen = lived(env, worlds, coin, num_envs, num_steps)
+    reset, advance = jax.jit(env.reset), jax.jit(env.step)
+    k_begin, k_roll = jax.random.split(jax.random.key(0))
+    lives = []
+    for key in jax.random.split(k_begin, num_envs):
+        k_world, k_reset = jax.random.split(key)
+        lives.append(reset(k_reset, worlds(k_world)))
+    for t, k_time in enumerate(jax.random.split(k_roll, num_steps)):
+        k_act, k_step = jax.random.split(k_time)
+        actions = coin(k_act, jnp.zeros((num_envs, 4)))
+        for i, key in enumerate(jax.random.split(k_step, num_envs)):
+            k_one, k_world, k_reset = jax.random.split(key, 3)
+            lives[i], one = advance(k_one, lives[i], actions[i])
+            for name in ("obs", "action", "next_obs", "reward", "terminated", "truncated", "first"):
+                whole = getattr(seen, name)[t, i]
+                np.testing.assert_allclose(whole, getattr(one, name), rtol=1e-5, atol=1e-6)
+            if one.terminated or one.truncated:
+                lives[i] = reset(k_reset, worlds(k_world))
+    assert (seen.terminated | seen.truncated).sum() > 4
+
+
+def test_domain_randomisation_draws_a_world_for_every_episode():
+    shift = box("R", "dynamics", "params", {"limit": (2.0, 8.0)})
+    worlds = partial(shift, World(Params()), 1.0)
+    _, seen = lived(Counter(), worlds, ones, 6, 40)
+    limit, ended = seen.obs[..., 2], seen.terminated | seen.truncated
+    np.testing.assert_array_equal(limit[1:][~ended[:-1]], limit[:-1][~ended[:-1]])
+    assert (limit[1:][ended[:-1]] != limit[:-1][ended[:-1]]).all()
+    assert len(np.unique(limit[seen.first])) == seen.first.sum() > 40
+    steps = seen.next_obs[..., 0]
+    np.testing.assert_array_equal(seen.terminated, steps >= limit)
+    np.testing.assert_array_equal(seen.truncated, (steps == 5) & (limit > 5))
+
+
+def test_episodes_and_environments_begin_differently():
+    env = Counter()
+    lives = begin(jax.random.key(0), env, lambda _: World(Params()), 16)
+    assert len(np.unique(lives.state[:, 1])) == 16
+    assert (lives.time == 0).all()
+    assert lives.world.params.limit.shape == (16,)
+
+
+def test_the_default_channel_disturbs_nothing_bit_for_bit():
+    env = CartPole()
+    params = env.get_default_params()
+    bare, through = (
+        lived(env, lambda _, c=channel: World(params, c), coin, 4, 200)
+        for channel in (None, Channel())
+    )
+    for one, two in zip(jax.tree.leaves(bare[1]), jax.tree.leaves(through[1]), strict=True):
+        assert one.dtype == two.dtype and one.tobytes() == two.tobytes()
+    assert bare[0].memory is None
+    np.testing.assert_array_equal(bare[0].state, through[0].state)
+
+
+def test_a_world_without_success_says_so():
+    with pytest.raises(NotImplementedError, match="Counter must say what success is"):
+        Counter().success(jnp.zeros(()), jnp.zeros(()))
