@@ -159,33 +159,29 @@ def duels(settings: Settings) -> list[Duel]:
     """The rows asked for; those that share a process stand together."""
     four, eight = Job("ours", seeds=4, updates=16), Job("ours", seeds=8, updates=8)
     narrow = Job("ours", seeds=20, num_envs=4, updates=40)  # the sizes of the main job
-    sbx = Job("sbx", seeds=1, updates=2)
     scoring = Job("evaluation", seeds=20, num_envs=4, updates=0)
     chunk = Job("compilation", seeds=20, num_envs=4, updates=0, heads=("fear",))
     short = Job("memory", seeds=2, num_envs=4, updates=100, heads=("fear",))
     long = replace(short, updates=10 * short.updates)
 
-    def against(kind: str, ours: Job) -> Job:
-        return replace(ours, kind=kind)
+    def one(kind: str, ours: Job) -> Job:
+        return replace(ours, kind=kind, seeds=1, updates=128 // ours.num_envs)
 
-    def feeling(job: Job) -> Job:
-        return replace(job, heads=("fear", "hope", "curiosity"))
+    def feeling(ours: Job) -> Job:
+        return replace(ours, heads=("fear", "hope", "curiosity"))
 
+    sb3 = "stable_baselines3"
     rows = [
-        Duel("training", "training, 8 seeds / rejax", eight, against("rejax", eight), REJAX),
-        Duel("training", "training, 4 seeds / rejax", four, against("rejax", four), REJAX),
-        Duel("training", "training, 4 seeds / SBX", four, sbx, BASELINES),
-        Duel(
-            "training",
-            "training, 4 seeds / Stable-Baselines3",
-            four,
-            against("stable_baselines3", sbx),
-            BASELINES,
-        ),
-        Duel("ceiling", "training, 4 seeds / bare products", four, against("ceiling", four)),
-        Duel("heads", "three heads / none, 64 envs", feeling(four), four, HEADS, " us/step"),
-        Duel("evaluation", "evaluation / training, 4 envs", scoring, narrow, EVALUATION),
-        Duel("heads", "three heads / none, 4 envs", feeling(narrow), narrow, HEADS, " us/step"),
+        Duel("training", "8 seeds, 64 envs / rejax", eight, replace(eight, kind="rejax"), REJAX),
+        Duel("training", "4 seeds, 64 envs / rejax", four, replace(four, kind="rejax"), REJAX),
+        Duel("training", "4 seeds, 64 envs / SBX", four, one("sbx", four), BASELINES),
+        Duel("training", "4 seeds, 64 envs / SB3", four, one(sb3, four), BASELINES),
+        Duel("ceiling", "4 seeds, 64 envs / bare products", four, replace(four, kind="ceiling")),
+        Duel("heads", "64 envs, three heads / none", feeling(four), four, HEADS, " us/step"),
+        Duel("training", "20 seeds, 4 envs / SBX", narrow, one("sbx", narrow), BASELINES),
+        Duel("training", "20 seeds, 4 envs / SB3", narrow, one(sb3, narrow), BASELINES),
+        Duel("heads", "4 envs, three heads / none", feeling(narrow), narrow, HEADS, " us/step"),
+        Duel("evaluation", "4 envs, evaluation / training", scoring, narrow, EVALUATION),
         Duel("compilation", "compilation, cached / cold", chunk, chunk, COMPILATION, " s", "empty"),
         Duel("memory", "peak memory, 10 x as long / 1 x", long, short, MEMORY, " MB", "filled"),
     ]
@@ -483,9 +479,9 @@ def record(results: list[Result], facts: dict[str, str], command: str, folder: P
         "PPO on CartPole (500 steps), two networks of 64-64 tanh, 4 epochs of 4 minibatches. Both "
         "sides take turns in processes of their own; medians of each side, and of the ratio taken "
         "pair by pair, with its extremes. Compilation and a warm-up come before. `/s` are "
-        "environment steps a second, over all seeds. Rejax runs without its evaluations; SBX and "
-        "Stable-Baselines3 train one seed in one process, the latter with one thread or torch's "
-        f"choice, whichever is faster.\n\n{notes}\n`{command}`\n\n{described(facts)}\n"
+        "environment steps a second, over all seeds. Rejax trains as many seeds as we do, without "
+        "its evaluations; SBX and Stable-Baselines3 (SB3) train one seed in one process, the "
+        "latter with one thread or torch's choice, whichever is faster.\n\n{notes}\n`{command}`\n\n{described(facts)}\n"
     )
     with (folder / "benchmark.csv").open("w", newline="") as file:
         writer = csv.writer(file)

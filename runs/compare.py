@@ -123,7 +123,9 @@ def compare(settings, command, progress, stopped) -> int:
             except Interrupted:
                 return 0
             except HostFailure as error:
-                raise UserError(f"arm {arm.name}: {error}; the same command then goes on") from error
+                raise UserError(
+                    f"arm {arm.name}: {error}; the same command then goes on"
+                ) from error
             except OSError as error:
                 cause = f"{error.filename or out}: {error.strerror or error}"
                 raise UserError(f"{cause}; mend it, then the same command goes on") from error
@@ -164,6 +166,7 @@ def design(settings: Settings):
     if settings.smoke:
         steps, seeds, episodes, chunks = 2 * num_envs * num_steps, 3, 4, 2
         settings = replace(settings, heads=settings.heads[:1])
+        suite = replace(suite, severities=(1.0,))
     updates = max(steps // (num_envs * num_steps), 1)
     chunks = min(chunks, updates)
     agent = PPO(anneal=chunks * (updates // chunks), normalise=not ours)
