@@ -84,6 +84,18 @@ class Potential(Remembering):
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
         """The difference, gamma phi' - phi, [T, B]."""
+        if not jax.tree.leaves(state[1]):
+            return self._shape(state, batch)
+
+        # What the inner head carries must not notice that it was read at `obs`: step by step.
+        def step(state: State, now: Transition) -> tuple[State, jax.Array]:
+            signal, state = self._shape(state, jax.tree.map(lambda leaf: leaf[None], now))
+            return state, signal[0]
+
+        state, signal = jax.lax.scan(step, state, batch)
+        return signal, state
+
+    def _shape(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
         emitted, inner = state
         at_obs, _ = self.inner(inner, batch._replace(next_obs=batch.obs))
         ahead, inner = self.inner(inner, batch)

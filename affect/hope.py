@@ -14,8 +14,9 @@ class Hope(Head):
 
     hope(s) = (1 - gamma_h) E[sum_k gamma_h^k r_k], gamma_h = 1 - 1 / horizon (a general value
     function, Sutton et al., 2011). An end goes on paying what it paid, a harmful end pays 0: so
-    hope is 1 at a good end that paid 1, and gamma_h^k at k steps before it. Reward is clipped
-    as in Mnih et al. (2015), so that a feeling is bounded by +-1 in every world.
+    hope is 1 at a good end that paid 1, 1 where the next step reaches it, and gamma_h^k at k
+    steps before that. Reward is clipped as in Mnih et al. (2015), so that a feeling is bounded
+    by +-1 in every world.
 
     Args:
         spec: of the world.

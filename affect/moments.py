@@ -31,13 +31,15 @@ def running_moments(moments: Moments, x: jax.Array) -> tuple[Moments, Moments]:
     The parallel update of Chan, Golub & LeVeque (1983, eq. 2.1), summed along time, so that no
     scan is needed and the moments at step t hold all environments up to and including t.
     """
-    deviation = x - jnp.broadcast_to(moments.mean, x.shape)
+    # Before anything was seen any centre will do, and one amid the data keeps float32's digits.
+    centre = jnp.where(moments.number > 0, moments.mean, x[0].mean(0))
+    deviation = x - jnp.broadcast_to(centre, x.shape)
     number = moments.number + x.shape[1] * jnp.arange(1.0, x.shape[0] + 1)
     per_step = jnp.expand_dims(number, range(1, x.ndim - 1))
     total = jnp.cumsum(deviation.sum(1), 0)
     squares = jnp.cumsum(jnp.square(deviation).sum(1), 0)
     m2 = jnp.maximum(moments.m2[None] + squares - jnp.square(total) / per_step, 0.0)
-    each = Moments(number, moments.mean[None] + total / per_step, m2)
+    each = Moments(number, centre[None] + total / per_step, m2)
     return each, jax.tree.map(lambda leaf: leaf[-1], each)
 
 

@@ -11,10 +11,24 @@ from affect import Spec
 SCALE = nnx.initializers.variance_scaling
 
 
-def layer(inputs: int, outputs: int, gain: float, rngs: nnx.Rngs) -> nnx.Linear:
+class Linear(nnx.Linear):
+    """A linear layer whose bias, too, is a product, of a feature that is always 1.
+
+    The gradient of a bias that is added is a sum over the samples. XLA fuses that sum with what
+    comes before it, and then adds in another order where the critic has more channels: a last bit
+    that makes an agent with a feeling of weight 0 differ from one without.
+    """
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., inputs] -> [..., outputs]."""
+        one = jnp.ones((*x.shape[:-1], 1))
+        return x @ self.kernel[...] + one @ self.bias[...][None]
+
+
+def layer(inputs: int, outputs: int, gain: float, rngs: nnx.Rngs) -> Linear:
     """A linear layer whose weights have variance gain / inputs."""
     init = SCALE(gain, "fan_in", "truncated_normal") if gain else nnx.initializers.zeros
-    return nnx.Linear(inputs, outputs, kernel_init=init, rngs=rngs)
+    return Linear(inputs, outputs, kernel_init=init, rngs=rngs)
 
 
 class Trunk(nnx.Module):

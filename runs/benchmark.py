@@ -65,6 +65,8 @@ def main(argv: list[str]) -> int:
 
     if load > QUIET:
         say(f"the machine is busy (load {load:.1f}): expect figures that are too low and too wide")
+    if settings.smoke:
+        say("a smoke run: its figures mean nothing")
     workers = Workers(shared=settings.smoke)
     try:
         results = measure(settings, workers, say)
@@ -232,9 +234,9 @@ class Worker:
             Failed: for an error, a death, or an answer that does not come within LIMIT.
         """
         command = [verb] if job is None else [verb, asdict(job)]
-        timer = threading.Timer(LIMIT, self.process.kill)
+        hung = threading.Event()
+        timer = threading.Timer(LIMIT, lambda: (hung.set(), self.process.kill()))
         timer.start()
-        began = time.monotonic()
         try:
             self.process.stdin.write(json.dumps(command) + "\n")
             self.process.stdin.flush()
@@ -243,7 +245,7 @@ class Worker:
             line = ""
         finally:
             timer.cancel()
-        if not line and time.monotonic() - began >= LIMIT:
+        if hung.is_set():
             raise Failed(f"no answer within {LIMIT:.0f} s")
         if not line:
             self.errors.seek(0)
@@ -274,7 +276,7 @@ class Workers:
             worker = self.shared or Worker()
             try:
                 worker.ask("prepare", job)
-            except Failed:
+            except BaseException:  # an interrupt too
                 self._end(worker)
                 raise
             self.by_job[job] = worker
@@ -481,7 +483,8 @@ def record(results: list[Result], facts: dict[str, str], command: str, folder: P
         "pair by pair, with its extremes. Compilation and a warm-up come before. `/s` are "
         "environment steps a second, over all seeds. Rejax trains as many seeds as we do, without "
         "its evaluations; SBX and Stable-Baselines3 (SB3) train one seed in one process, the "
-        "latter with one thread or torch's choice, whichever is faster.\n\n{notes}\n`{command}`\n\n{described(facts)}\n"
+        "latter with one thread or torch's choice, whichever is faster.\n\n"
+        f"{notes}\n`{command}`\n\n{described(facts)}\n"
     )
     with (folder / "benchmark.csv").open("w", newline="") as file:
         writer = csv.writer(file)

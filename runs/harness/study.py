@@ -74,7 +74,7 @@ class Study:
             trainer.resume(run)
         self._cut_metrics(arm, done * plan.chunk_steps)
         self.advance(arm, done, False)
-        due = time.monotonic() + CHECKPOINT_SECONDS
+        due = time.monotonic()  # the first chunk is kept at once
         try:
             while done < plan.chunks:
                 if self.stopped():

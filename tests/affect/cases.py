@@ -1,0 +1,88 @@
+"""What the tests of the library share: the matrix of heads, and something to feel."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import affect
+from affect import Constant, Curiosity, Fear, Hope, Spec, Transition
+
+SPEC = Spec(obs_dim=3, num_actions=2, info=("harm",))
+T, B = 6, 4
+
+
+def constant(spec, *, rngs):
+    """A constant feeling of .5."""
+    return Constant(spec, 0.5, rngs=rngs)
+
+
+def matrix() -> dict[str, affect.Factory]:
+    """Name -> factory: every head, bare and in every coupling, and couplings of couplings."""
+    cases = {head.__name__: head for head in affect.HEADS} | {"Constant": constant}
+    for couple in affect.COUPLINGS:
+        for head in affect.HEADS:
+            cases[f"{couple.__name__}({head.__name__})"] = couple(head)
+    return cases | {
+        "Sham(Potential(Fear), centred)": affect.Sham(affect.Potential(Fear), centred=True),
+        "Normalised(Potential(Hope))": affect.Normalised(affect.Potential(Hope)),
+        "Potential(Normalised(Curiosity))": affect.Potential(affect.Normalised(Curiosity)),
+        "Potential(Scrambled(Fear))": affect.Potential(affect.Scrambled(Fear)),
+        "Lesion(ConstantOf(Constant))": affect.Lesion(affect.ConstantOf(constant)),
+    }
+
+
+CASES = matrix()
+
+
+def experience(seed: int = 0, steps: int = T, envs: int = B, obs_dim: int = 3) -> Transition:
+    """Episodes that end at random, either way; what follows an end is a new beginning."""
+    rng = np.random.default_rng(seed)
+    next_obs = rng.normal(size=(steps, envs, obs_dim))
+    fresh = rng.normal(size=(steps, envs, obs_dim))
+    terminated = rng.random((steps, envs)) < 0.25
+    truncated = ~terminated & (rng.random((steps, envs)) < 0.2)
+    first = np.concatenate([np.ones((1, envs), bool), (terminated | truncated)[:-1]])
+    obs = np.where(first[..., None], fresh, np.roll(next_obs, 1, axis=0))
+    reward = rng.choice([-0.7, 0.0, 1.0], (steps, envs))
+    harm = terminated & (reward <= 0) | (rng.random((steps, envs)) < 0.1)
+    batch = Transition(
+        obs=obs.astype(np.float32),
+        action=rng.integers(0, 2, (steps, envs)).astype(np.int32),
+        next_obs=next_obs.astype(np.float32),
+        reward=reward.astype(np.float32),
+        terminated=terminated,
+        truncated=truncated,
+        first=first,
+        info={"harm": harm.astype(np.int32)},
+    )
+    return jax.tree.map(jnp.asarray, batch)
+
+
+def chunk(batch: Transition, start: int, stop: int) -> Transition:
+    """The steps from start to stop."""
+    return jax.tree.map(lambda leaf: leaf[start:stop], batch)
+
+
+@jax.jit
+def feel(head: affect.Head, state: affect.head.State, batch: Transition):
+    """What the head makes of the batch -> (signal [T, B], state), compiled."""
+    return head(state, batch)
+
+
+@jax.jit
+def feel_all(heads: affect.Head, states: affect.head.State, batch: Transition):
+    """`feel` of a head a seed, all at once -> (signals [S, T, B], states [S])."""
+    return jax.vmap(lambda head, state: head(state, batch))(heads, states)
+
+
+def assert_close(one, other, rtol: float = 1e-4, atol: float = 1e-5) -> None:
+    """Two pytrees are equal in structure and nearly so in every number."""
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=rtol, atol=atol), one, other)
+
+
+def same_bits(one, other) -> bool:
+    """Whether two pytrees are equal in structure and in every bit."""
+    bits, others = ([np.asarray(x).tobytes() for x in jax.tree.leaves(t)] for t in (one, other))
+    return jax.tree.structure(one) == jax.tree.structure(other) and bits == others

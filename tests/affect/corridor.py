@@ -1,0 +1,61 @@
+"""A corridor with an end on either side, one-hot observations, and its values by linear algebra."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from affect import Spec, Transition
+
+STATES = 7  # 0 is the end on the left, 6 the end on the right
+SPEC = Spec(obs_dim=STATES, num_actions=2)
+EYE = np.eye(STATES, dtype=np.float32)
+
+
+def walk(start: np.ndarray, right: np.ndarray, reward: dict[int, float]) -> Transition:
+    """Walks B corridors for T steps, beginning anew in the middle after either end.
+
+    Args:
+        start: [B] first states.
+        right: [T, B] bool, whether a step goes right.
+        reward: for arriving in a state; 0 in those not named.
+    """
+    state, states, successors = start, [], []
+    for step in right:
+        states.append(state)
+        successors.append(state + np.where(step, 1, -1))
+        ended = np.isin(successors[-1], (0, STATES - 1))
+        state = np.where(ended, STATES // 2, successors[-1])
+    return lived(np.stack(states), np.stack(successors), reward)
+
+
+def lived(state: np.ndarray, successor: np.ndarray, reward: dict[int, float]) -> Transition:
+    """The experience [T, B] of going from states to successors."""
+    paid = np.zeros(STATES, np.float32)
+    paid[list(reward)] = list(reward.values())
+    ended = np.isin(successor, (0, STATES - 1))
+    first = np.concatenate([np.ones_like(ended[:1]), ended[:-1]])
+    fields = EYE[state], state * 0, EYE[successor], paid[successor], ended, ended & False, first
+    return Transition(*map(jnp.asarray, fields))
+
+
+def every_step_once(reward: dict[int, float]) -> Transition:
+    """[1, B] each inner state once to the left and once to the right: a random walk, exactly."""
+    inner = np.arange(1, STATES - 1)
+    state = np.concatenate([inner, inner])[None]
+    successor = np.concatenate([inner - 1, inner + 1])[None]
+    return lived(state, successor, reward)
+
+
+def solve(gamma: float, cumulant: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
+    """v = E[cumulant of the successor + gamma v(successor)] of a random walk -> [STATES].
+
+    Args:
+        gamma: discount.
+        cumulant: [STATES] collected on arrival.
+        ends: what the left and the right end are worth.
+    """
+    step = np.zeros((STATES, STATES))
+    for state in range(1, STATES - 1):
+        step[state, [state - 1, state + 1]] = 0.5
+    fixed = np.zeros(STATES)
+    fixed[[0, -1]] = ends
+    return np.linalg.solve(np.eye(STATES) - gamma * step, step @ cumulant + fixed)

@@ -1,0 +1,116 @@
+"""A blend: names, weights, independence of its heads, and the order of feeling and learning."""
+
+import operator
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from affect import Blend, ConstantOf, Curiosity, Fear, Hope, Normalised, Potential
+from tests.affect.cases import SPEC, B, T, assert_close, chunk, experience, same_bits
+
+KEY = jax.random.key(7)
+THREE = {"fear": (0.5, Fear), "hope": (1.0, Potential(Hope)), "curiosity": (-2.0, Curiosity)}
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return experience(seed=9)
+
+
+@pytest.fixture(scope="module")
+def three(batch):
+    """(blend, feelings, what an update gives)."""
+    blend = Blend(**THREE)
+    feelings = blend.init(KEY, SPEC, B)
+    return blend, feelings, jax.jit(blend.update)(feelings, batch)
+
+
+def test_signals_are_in_order_and_weighted(three, batch):
+    blend, feelings, (signals, _, metrics) = three
+    assert blend.names == ("fear", "hope", "curiosity")
+    assert signals.shape == (T, B, 3)
+    for k, name in enumerate(blend.names):
+        net, carry = feelings.heads[name].net, feelings.carry[name]
+        raw, _ = net(carry, batch)
+        assert_close(signals[..., k], THREE[name][0] * raw)
+        assert np.isclose(metrics[f"{name}/signal"], signals[..., k].mean(), atol=1e-6)
+        assert f"{name}/error" in metrics
+
+
+def test_it_feels_before_it_learns(three, batch):
+    blend, feelings, (signals, after, _) = three
+    felt, carried = jax.jit(blend.feel)(feelings, batch)
+    learned, _ = jax.jit(blend.learn)(feelings, batch)
+    assert_close(signals, felt)
+    assert_close(after.carry, carried.carry)
+    assert_close(after.heads, learned.heads, rtol=1e-3)
+    assert same_bits(carried.heads, feelings.heads)
+    assert same_bits(learned.carry, feelings.carry)
+    assert not same_bits(after.heads, feelings.heads)
+
+
+def test_a_head_is_the_same_whatever_else_is_in_the_blend(three, batch):
+    _, feelings, (signals, after, _) = three
+    alone = Blend(hope=THREE["hope"])
+    begun = alone.init(KEY, SPEC, B)
+    assert same_bits(begun.heads["hope"], feelings.heads["hope"])
+    signal, learned, _ = jax.jit(alone.update)(begun, batch)
+    assert_close(signal[..., 0], signals[..., 1])
+    assert_close(learned.heads["hope"], after.heads["hope"], rtol=1e-3)
+
+
+def test_heads_of_different_names_begin_differently():
+    feelings = Blend(one=(1.0, Fear), other=(1.0, Fear)).init(KEY, SPEC, B)
+    assert not same_bits(feelings.heads["one"], feelings.heads["other"])
+
+
+def test_a_head_of_weight_0_learns_and_is_not_felt(batch):
+    blend = Blend(fear=(0.0, Fear))
+    feelings = blend.init(KEY, SPEC, B)
+    signals, after, _ = blend.update(feelings, batch)
+    assert (signals == 0).all()
+    assert not same_bits(after.heads, feelings.heads)
+
+
+def test_weights_are_data_so_one_program_serves_them_all(three, batch):
+    blend, feelings, (signals, _, _) = three
+    feel = jax.jit(blend.feel)
+    doubled, _ = feel(feelings._replace(weights=2 * feelings.weights), batch)
+    assert_close(doubled, 2 * signals)
+
+
+def test_an_empty_blend_is_nothing(batch):
+    blend = Blend()
+    feelings = blend.init(KEY, SPEC, B)
+    signals, after, metrics = jax.jit(blend.update)(feelings, batch)
+    assert signals.shape == (T, B, 0)
+    assert metrics == {}
+    assert jax.tree.leaves((feelings.heads, feelings.carry)) == []
+    assert same_bits(after, feelings)
+
+
+def test_seeds_in_parallel_equal_seeds_in_a_loop():
+    blend, keys = Blend(fear=(1.0, Normalised(Fear))), jax.random.split(KEY, 2)
+    together = jax.jit(jax.vmap(lambda key: blend.init(key, SPEC, B)))(keys)
+    for seed, key in enumerate(keys):
+        alone = blend.init(key, SPEC, B)
+        assert_close(jax.tree.map(operator.itemgetter(seed), together), alone)
+
+
+def test_what_is_carried_goes_on_from_chunk_to_chunk():
+    blend = Blend(mean=(1.0, ConstantOf(Fear)))
+    feelings, batch = blend.init(KEY, SPEC, B), experience(steps=2 * T)
+    whole, _ = blend.feel(feelings, batch)
+    early, feelings = blend.feel(feelings, chunk(batch, 0, T))
+    late, _ = blend.feel(feelings, chunk(batch, T, 2 * T))
+    assert_close(jnp.concatenate([early, late]), whole)
+
+
+@pytest.mark.parametrize("term", [Fear, (0.5,), (0.5, Fear, 3), 0.5, (0.5, "fear")])
+def test_a_wrong_term_is_named(term):
+    complaint = "fear must be (weight, head), as in fear=(0.5, Fear)"
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        Blend(fear=term)

@@ -1,0 +1,76 @@
+"""The control is exact (T14 of the science): what is not felt changes no bit of an agent."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from affect import Blend, Curiosity, Fear, Hope, Lesion
+from agents.ppo import PPO
+from envs.cartpole import CartPole
+from envs.world import World
+from runs.harness.train import Setup, new_run, over_seeds, train
+from tests.affect.cases import same_bits
+
+HEADS = {"fear": Fear, "hope": Hope, "curiosity": Lesion(Curiosity)}
+SEEDS = 2
+
+
+@cache
+def program(**heads):
+    """(keys [S], weights [K]) -> runs [S]: four updates on CartPole, compiled once for all weights.
+
+    There is a device for each seed, so XLA may take the axis of seeds away; that is where one more
+    channel of the critic once changed the order of a sum.
+    """
+    env = CartPole()
+    world = World(env.get_default_params())
+    blend = Blend(**{name: (1.0, head) for name, head in heads.items()})
+    setup = Setup(PPO(width=16, epochs=2, lr=1e-3), blend, num_envs=4, num_steps=32)
+
+    def one(key, weights):
+        run = new_run(key, setup, env, lambda key: world)
+        feelings = run.learner.feelings._replace(weights=weights)
+        run = run._replace(learner=run.learner._replace(feelings=feelings))
+        return train(run, setup, env, lambda key: world, num_updates=4)[0]
+
+    return over_seeds(one, SEEDS, shared=1)
+
+
+def lived(weights: tuple[float, ...], **heads):
+    """The runs of an agent that gives its heads these weights."""
+    keys = jax.random.split(jax.random.key(0), SEEDS)
+    with jax.debug_key_reuse(False):  # it takes a scan over keys split under vmap for a reuse
+        return program(**heads)(keys, jnp.array(weights))
+
+
+def shared(runs):
+    """What there is with feelings and without: policy, critic of the task, lives and returns."""
+    net = runs.learner.agent.trained.net
+    return net.actor, net.critic.trunk, net.critic.task, runs.lives, runs.tally
+
+
+def channels(runs) -> list[jax.Array]:
+    """Parameters of the critic's channels for the feelings."""
+    return jax.tree.leaves(runs.learner.agent.trained.net.critic.signals)
+
+
+@pytest.fixture(scope="module")
+def unfeeling():
+    return shared(lived(()))
+
+
+def test_a_weight_of_0_and_a_lesion_are_no_feelings_at_all(unfeeling):
+    runs = lived((0.0, 0.0, 1.0), **HEADS)
+    assert same_bits(shared(runs), unfeeling)
+    assert not any(leaf.any() for leaf in channels(runs))
+
+
+def test_a_feeling_is_one(unfeeling):
+    runs = lived((0.1, 0.1, 1.0), **HEADS)
+    for ours, theirs in zip(shared(runs), unfeeling, strict=True):
+        assert not same_bits(ours, theirs)
+    fear, hope, lesion = runs.learner.agent.trained.net.critic.signals
+    assert all(leaf.any() for leaf in jax.tree.leaves((fear, hope)))
+    assert not any(leaf.any() for leaf in jax.tree.leaves(lesion))

@@ -1,0 +1,219 @@
+"""PPO: what one update does, and what it must come to know of the probes."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from affect import Blend, Constant
+from agents.ppo import PPO, shuffled
+from envs.world import World
+from runs.harness.train import QUICK, Setup, new_run, train
+from tests.affect.cases import SPEC, experience, same_bits
+from tests.agents.probes import Probe, Probes, Steer
+
+GAMMA, SIGNAL_GAMMA = 0.9, 0.5
+AGENT = PPO(width=16, gamma=GAMMA, signal_gamma=SIGNAL_GAMMA, lr=1e-2, minibatches=2, anneal=150)
+NORMALISED = replace(AGENT, normalise=True)
+ENDLESS = jnp.inf
+PROBES = {
+    "one step": Probe(last=1.0),
+    "a cue": Probe(cued=1.0, shown=1.0),
+    "two steps": Probe(length=2.0, last=1.0),
+    "a choice": Probe(chosen=1.0),
+    "a match": Probe(matched=1.0, shown=1.0),
+    "endless": Probe(length=ENDLESS, each=1.0),
+}
+OBS = jnp.array([[cue, time] for cue in (-1.0, 0.0, 1.0) for time in (0.0, 1.0)])
+
+
+# --- probes -----------------------------------------------------------------------------------
+
+
+def learn(probes: dict[str, Probe], env=None, agent=AGENT, blend=None, obs=OBS) -> dict:
+    """Trains an agent in each probe, all at once.
+
+    Returns:
+        probe -> {(cue, time): (values [C], what it does there)}.
+    """
+    env, blend = env or Probes(), blend or Blend()
+    setup = Setup(agent, blend, num_envs=16, num_steps=8)
+
+    def one(params):
+        worlds = partial(_always, World(params))
+        run = new_run(jax.random.key(0), setup, env, worlds)
+        run, _, _ = train(run, setup, env, worlds, agent.anneal)
+        state = run.learner.agent
+        return agent.value(state, obs), agent.act(state, None, obs)
+
+    stacked = jax.tree.map(lambda *leaves: jnp.array(leaves), *probes.values())
+    with jax.debug_key_reuse(False):  # it takes a scan over keys split under vmap for a reuse
+        values, actions = jax.jit(jax.vmap(one), compiler_options=QUICK)(stacked)
+    places = [tuple(place) for place in OBS.tolist()]
+    return {
+        name: {place: (values[i, j], actions[i, j]) for j, place in enumerate(places)}
+        for i, name in enumerate(probes)
+    }
+
+
+def _always(world, key):
+    return world
+
+
+@pytest.fixture(scope="module")
+def known():
+    return learn(PROBES)
+
+
+def value(knowledge, cue=0.0, time=0.0, channel=0):
+    return float(knowledge[cue, time][0][channel])
+
+
+def test_the_value_of_one_step_is_its_reward(known):
+    assert value(known["one step"]) == pytest.approx(1.0, abs=0.02)
+
+
+def test_the_value_depends_on_what_is_seen(known):
+    for cue in (-1.0, 1.0):
+        assert value(known["a cue"], cue) == pytest.approx(cue, abs=0.02)
+
+
+def test_the_value_of_what_comes_later_is_discounted(known):
+    assert value(known["two steps"], time=1.0) == pytest.approx(1.0, abs=0.02)
+    assert value(known["two steps"], time=0.0) == pytest.approx(GAMMA, abs=0.02)
+
+
+def test_the_action_that_pays_is_chosen(known):
+    assert known["a choice"][0.0, 0.0][1] == 1
+    assert value(known["a choice"]) > 0.9
+
+
+def test_the_action_that_pays_here_is_chosen_here(known):
+    for cue, action in ((-1.0, 0), (1.0, 1)):
+        assert known["a match"][cue, 0.0][1] == action
+        assert value(known["a match"], cue) > 0.9
+
+
+def test_beyond_a_cut_there_is_value(known):
+    """A life of 1 a step that never ends is worth 1 / (1 - gamma), though we look for 3 steps."""
+    assert value(known["endless"]) == pytest.approx(1 / (1 - GAMMA), rel=0.02)
+
+
+def test_a_continuous_action_is_steered():
+    known = learn({"steer": Probe(shown=1.0)}, env=Steer())["steer"]
+    for cue in (-1.0, 1.0):
+        assert known[cue, 0.0][1] == pytest.approx(cue / 2, abs=0.1)
+
+
+def test_what_is_seen_is_whitened_if_asked():
+    """An offset of 1000 deviations hides the cue from an agent that does not whiten."""
+    offset, probes = 1000.0, {"far": PROBES["a match"]._replace(offset=1000.0)}
+    far = partial(learn, probes, obs=OBS + offset)
+    whitened, plain = (far(agent=agent)["far"] for agent in (NORMALISED, AGENT))
+    for cue, action in ((-1.0, 0), (1.0, 1)):
+        assert whitened[cue, 0.0][1] == action
+        assert value(whitened, cue) > 0.8
+    assert plain[-1.0, 0.0][1] == plain[1.0, 0.0][1]
+
+
+def test_a_feeling_has_a_channel_and_a_discount_of_its_own():
+    """Where nothing is paid and each step feels like 1: 1 + gamma of two steps, or for ever."""
+
+    def content(spec, *, rngs):
+        return Constant(spec, 1.0, rngs=rngs)
+
+    probes = {"two steps": Probe(length=2.0), "endless": Probe(length=ENDLESS)}
+    known = learn(probes, blend=Blend(content=(1.0, content)))
+    feels = partial(value, channel=1)
+    assert feels(known["two steps"], time=1.0) == pytest.approx(1.0, abs=0.02)
+    assert feels(known["two steps"], time=0.0) == pytest.approx(1 + SIGNAL_GAMMA, abs=0.02)
+    assert feels(known["endless"]) == pytest.approx(1 / (1 - SIGNAL_GAMMA), abs=0.02)
+    for knowledge in known.values():
+        assert value(knowledge) == pytest.approx(0.0, abs=0.02)
+
+
+# --- one update -------------------------------------------------------------------------------
+
+SMALL = PPO(width=8, epochs=2, minibatches=2, anneal=1)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return experience(seed=3, steps=8)
+
+
+@pytest.fixture(scope="module")
+def updated(batch):
+    """The agent before an update, and after it with a signal of 0 and with one that says more."""
+    state, update = SMALL.init(jax.random.key(0), SPEC, 1), jax.jit(SMALL.update)
+    dull = jnp.zeros((*batch.reward.shape, 1))
+    felt = jnp.sin(jnp.arange(dull.size)).reshape(dull.shape)
+    return state, *(update(state, jax.random.key(1), batch, felt)[0] for felt in (dull, felt))
+
+
+def test_a_feeling_reaches_the_policy(updated):
+    _, dull, felt = (state.trained.net for state in updated)
+    assert not same_bits(dull.actor, felt.actor)
+    assert not same_bits(dull.critic.trunk, felt.critic.trunk)
+    assert not same_bits(dull.critic.signals, felt.critic.signals)
+
+
+def test_a_signal_of_0_leaves_its_channel_at_0(updated):
+    before, dull, _ = (state.trained.net for state in updated)
+    assert same_bits(before.critic.signals, dull.critic.signals)
+    assert not same_bits(before.actor, dull.actor)
+
+
+def test_the_step_size_anneals_to_0(updated, batch):
+    _, _, state = updated
+    signals = jnp.ones((*batch.reward.shape, 1))
+    after, _ = jax.jit(SMALL.update)(state, jax.random.key(0), batch, signals)
+    assert same_bits(after.trained.net, state.trained.net)
+
+
+def test_moments_are_of_what_was_observed(batch):
+    agent = PPO(width=8, epochs=1, minibatches=1, normalise=True)
+    state = agent.init(jax.random.key(0), SPEC)
+    state, _ = jax.jit(agent.update)(
+        state, jax.random.key(0), batch, jnp.zeros((*batch.reward.shape, 0))
+    )
+    seen = np.asarray(batch.obs).reshape(-1, 3)
+    np.testing.assert_allclose(state.moments.mean, seen.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(state.moments.variance, seen.var(0), rtol=1e-4)
+    assert SMALL.init(jax.random.key(0), SPEC).moments is None
+
+
+def test_minibatches_must_divide(batch):
+    agent = PPO(width=8, minibatches=5)
+    with pytest.raises(ValueError, match="32 samples do not divide into 5 minibatches"):
+        agent.update(
+            agent.init(jax.random.key(0), SPEC),
+            jax.random.key(0),
+            batch,
+            jnp.zeros((*batch.reward.shape, 0)),
+        )
+
+
+# --- the order of samples ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 100, 513])
+def test_a_shuffle_is_a_permutation(size):
+    order = shuffled(jax.random.key(size), size)
+    assert order.dtype == jnp.int32
+    assert sorted(order.tolist()) == list(range(size))
+
+
+def test_every_order_is_as_likely_as_any_other():
+    """Which sample comes where, over 6,000 shuffles of 6; chi-square on 25 degrees of freedom."""
+    orders = jax.vmap(partial(shuffled, size=6))(jax.random.split(jax.random.key(0), 6000))
+    counts = np.stack([np.bincount(place, minlength=6) for place in np.asarray(orders).T])
+    assert ((counts - 1000) ** 2 / 1000).sum() < 52.6  # exceeded by chance once in a thousand
+
+
+def test_shuffles_differ():
+    one, other = (shuffled(key, 513) for key in jax.random.split(jax.random.key(0)))
+    assert (one != other).any()

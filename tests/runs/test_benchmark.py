@@ -1,0 +1,304 @@
+"""The benchmark: what is measured, in which order, and what becomes of the figures."""
+
+import csv
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from importlib import util
+from pathlib import Path
+
+import pytest
+
+from runs import benchmark
+from runs.benchmark import (
+    COMPILATION,
+    HEADS,
+    INSTALL,
+    REJAX,
+    Duel,
+    Failed,
+    Result,
+    Settings,
+    Worker,
+    Workers,
+    afresh,
+    by_turns,
+    cells,
+    check,
+    duels,
+    ratios,
+    reached,
+    record,
+    small,
+)
+from runs.harness.errors import UserError
+from runs.harness.peers import OURS, PEERS, Job, bare, products
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS_JOB, OTHER_JOB = Job("ours", 4, 1), Job("rejax", 4, 1)
+
+
+def fought(*seconds: tuple[float, float], goal=None, unit=" s") -> Result:
+    """Makes the result of a duel of the given seconds."""
+    duel = Duel("training", "a / b", OURS_JOB, OTHER_JOB, goal, unit)
+    pairs = tuple(tuple({"steps": 10, "seconds": each} for each in pair) for pair in seconds)
+    return Result(duel, pairs)
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def test_smoke_prints_every_row_or_why_it_is_left_out():
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+    done = subprocess.run(
+        [sys.executable, "-m", "runs.benchmark", "--smoke"],
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = duels(Settings())
+    assert {row.part for row in rows} == set(benchmark.PARTS)
+    for row in rows:
+        absent = row.other.kind in PEERS and util.find_spec(row.other.kind) is None
+        line = next(line for line in done.stdout.splitlines() if f"│ {row.what} " in line)
+        assert ("left out" in line) == absent, line
+        assert (f"left out: {row.what}: {INSTALL}" in done.stdout) == absent
+        assert f"{row.what}: " in done.stderr
+    assert "devices " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        (Settings(parts=("trianing",)), "training"),
+        (Settings(parts=()), "--parts"),
+        (Settings(repeats=0), "--repeats 0"),
+        (Settings(smoke=True, record=True), "--record"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(settings, word):
+    with pytest.raises(UserError, match=word):
+        check(settings)
+
+
+def test_parts_choose_rows_and_smoke_keeps_them():
+    assert {row.part for row in duels(Settings(parts=("heads", "memory")))} == {"heads", "memory"}
+    full, smoke = duels(Settings()), duels(Settings(smoke=True))
+    assert [row.what for row in full] == [row.what for row in smoke]
+    assert all(row.ours.steps <= 2 * 4 * 8 * 10 for row in smoke)
+    assert {row.ours.kind for row in full} | {row.other.kind for row in full} == {*OURS, *PEERS}
+
+
+def test_both_sides_of_a_training_row_do_the_same_work():
+    for row in duels(Settings()):
+        if row.part in ("training", "heads", "ceiling"):
+            mine, other = row.ours, row.other
+            assert (mine.num_envs, mine.num_steps) == (other.num_envs, other.num_steps)
+        if row.other.kind in ("rejax", "ceiling") or row.part == "heads":
+            assert replace(row.ours, heads=()) == replace(row.other, kind="ours")
+
+
+# --- turns --------------------------------------------------------------------------------------
+
+
+class Recording(Workers):
+    """Workers that note what they are asked, and answer with its number."""
+
+    def __init__(self):
+        self.asked = []
+
+    def of(self, job):
+        return self
+
+    def ask(self, verb, job):
+        self.asked.append((job.kind, None))
+        return {"seconds": float(len(self.asked))}
+
+    def once(self, job, cache=None):
+        self.asked.append((job.kind, cache))
+        return {"seconds": float(len(self.asked))}
+
+
+def test_sides_take_turns_and_so_does_who_begins():
+    workers = Recording()
+    pairs = list(by_turns(fought().duel, 3, workers))
+    kinds = [kind for kind, _ in workers.asked]
+    assert kinds == ["ours", "rejax", "rejax", "ours", "ours", "rejax"]
+    assert [(a["seconds"], b["seconds"]) for a, b in pairs] == [(1, 2), (4, 3), (5, 6)]
+
+
+def test_a_cold_process_comes_before_a_cached_one_and_shares_its_folder():
+    workers = Recording()
+    pairs = list(afresh(replace(fought().duel, fresh="empty"), 2, workers))
+    assert [kind for kind, _ in workers.asked] == ["rejax", "ours"] * 2
+    folders = [folder for _, folder in workers.asked]
+    assert folders[0] == folders[1] != folders[2] == folders[3]
+    assert not any(Path(folder).exists() for folder in folders)
+    assert [(a["seconds"], b["seconds"]) for a, b in pairs] == [(2, 1), (4, 3)]
+
+
+def test_a_filled_cache_is_filled_by_a_pair_that_does_not_count():
+    workers = Recording()
+    pairs = list(afresh(replace(fought().duel, fresh="filled"), 5, workers))
+    assert [(a["seconds"], b["seconds"]) for a, b in pairs] == [(4, 3), (6, 5), (8, 7)]
+    assert {folder for _, folder in workers.asked} == {None}
+
+
+def test_a_peer_that_is_missing_is_left_out(monkeypatch):
+    monkeypatch.setattr(util, "find_spec", lambda name: None)
+    said, workers = [], Workers(shared=False)
+    results = benchmark.measure(Settings(parts=("training",)), workers, said.append)
+    assert [result.reason for result in results] == [INSTALL] * 6
+    assert not workers.by_job
+    assert sum(INSTALL in line for line in said) == 6
+
+
+# --- processes ----------------------------------------------------------------------------------
+
+
+def test_an_error_in_a_process_is_an_answer_and_a_death_is_told():
+    worker = Worker()
+    try:
+        with pytest.raises(Failed, match="KeyError: 'nonsense'"):
+            worker.ask("prepare", Job("nonsense", 1, 1))
+        with pytest.raises(Failed, match="KeyError"):  # alive, but it has not prepared that
+            worker.ask("measure", Job("ours", 1, 1))
+        worker.process.kill()
+        with pytest.raises(Failed, match="the process died, exit code -9"):
+            worker.ask("measure", Job("ours", 1, 1))
+    finally:
+        worker.close()
+
+
+def test_a_process_that_hangs_is_ended(monkeypatch):
+    monkeypatch.setattr(benchmark, "LIMIT", 0.2)
+    worker = Worker()
+    try:
+        monkeypatch.setattr(worker.process.stdin, "write", lambda text: None)  # never told
+        with pytest.raises(Failed, match="no answer within 0 s"):
+            worker.ask("measure", Job("ours", 1, 1))
+        assert worker.process.wait(10) == -9
+    finally:
+        worker.close()
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def test_ratios_are_taken_pair_by_pair():
+    """A machine that slows down for a whole pair does not move its ratio."""
+    result = fought((2.0, 1.0), (200.0, 100.0), (6.0, 2.0))
+    assert ratios(result) == [2.0, 2.0, 3.0]
+    assert cells(result)[1:4] == ["6.00 s", "2.00 s", "2.00 [2.00, 3.00]"]
+
+
+def test_a_rate_is_steps_by_seconds():
+    result = fought((2.0, 1.0), unit="/s")
+    assert ratios(result) == [0.5]
+    assert cells(result)[1:3] == ["5/s", "10/s"]
+
+
+@pytest.mark.parametrize(
+    ("goal", "pairs", "verdict"),
+    [
+        (REJAX, [(1.7, 1.0), (9.0, 1.0), (1.0, 1.0)], True),
+        (REJAX, [(1.6, 1.0), (9.0, 1.0), (1.0, 1.0)], False),
+        (HEADS, [(1.3, 1.0)], True),
+        (HEADS, [(1.4, 1.0)], False),
+        (COMPILATION, [(2.9, 1.0)], True),  # seconds, whatever the ratio
+        (COMPILATION, [(3.1, 30.0)], False),
+        (None, [(1.0, 1.0)], None),
+        (REJAX, [], None),
+    ],
+)
+def test_a_goal_is_held_against_the_median(goal, pairs, verdict):
+    assert reached(fought(*pairs, goal=goal)) is verdict
+
+
+def test_record_writes_the_table_and_every_pair(tmp_path):
+    missing = Result(replace(fought().duel, what="c / d"), (), INSTALL)
+    results = [fought((2.0, 1.0), (3.0, 1.0), goal=REJAX), missing]
+    record(results, {"machine": "abacus"}, "python -m runs.benchmark", tmp_path / "results")
+    text = (tmp_path / "results" / "benchmark.md").read_text()
+    expected = "| a / b | 2.50 s | 1.00 s | 2.50 [2.00, 3.00] | at least 1.7, aim 2 | yes |"
+    for part in (expected, "machine abacus", "`python -m runs.benchmark`", f"c / d: {INSTALL}"):
+        assert part in text
+    with (tmp_path / "results" / "benchmark.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["repeat"], row["ratio"]) for row in rows] == [("0", "2.0"), ("1", "3.0")]
+
+
+# --- the ceiling --------------------------------------------------------------------------------
+
+
+def test_products_by_hand():
+    """One step, one epoch, networks 4-3-3-2 and 4-3-3-1."""
+    from agents.ppo import PPO
+
+    agent = PPO(width=3, epochs=1, minibatches=1)
+    actor_forward = 4 * 3 + 3 * 3 + 3 * 2  # 27
+    critic_forward = 4 * 3 + 3 * 3 + 3 * 1  # 24
+    actor_backward = actor_forward + 3 * 3 + 3 * 2  # weights; inputs of the last two layers
+    critic_backward = critic_forward + 3 * 3 + 3 * 1
+    actor = 3 * actor_forward + actor_backward  # lived, old log-probability, one epoch
+    critic = 3 * critic_forward + critic_backward  # observation, successor, one epoch
+    count = products(agent, Job("ceiling", 1, 1, num_envs=1, num_steps=1))
+    assert count == 2 * (actor + critic) == 462
+
+
+def test_the_bare_program_multiplies_as_much_as_is_counted():
+    import jax
+
+    from agents.ppo import PPO
+
+    agent = PPO(width=5, epochs=3, minibatches=2)
+    job = Job("ceiling", seeds=1, updates=7, num_envs=2, num_steps=6)
+    program = jax.make_jaxpr(partial(bare, agent=agent, job=job))(jax.random.key(0))
+    assert flops(program.jaxpr) == job.updates * products(agent, job)
+
+
+def flops(jaxpr) -> int:
+    """Counts 2 m k n for each product of a program, times the turns of the loops around it."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            inner = 1
+            for axis in contracted:
+                inner *= left[axis]
+            total += 2 * inner * equation.outvars[0].aval.size
+        turns = equation.params.get("length", 1)
+        for name in ("jaxpr", "call_jaxpr"):
+            if name in equation.params:
+                within = equation.params[name]
+                total += turns * flops(getattr(within, "jaxpr", within))
+    return total
+
+
+def test_small_jobs_are_small():
+    assert small(Job("memory", 2, 1000, heads=("fear",))).updates == 10
+    assert small(Job("ours", 4, 16, heads=("fear", "hope"))).heads == ("fear",)
+
+
+# --- the peers, where they are installed ----------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", PEERS)
+def test_a_peer_trains(kind):
+    if util.find_spec(kind) is None:
+        pytest.skip(f"{kind} is {INSTALL}")
+    workers, job = Workers(shared=False), Job(kind, 1, 2, num_envs=4, num_steps=8)
+    try:
+        sample = workers.once(job)
+    finally:
+        workers.close()
+    assert sample["steps"] == 64
+    assert sample["seconds"] > 0

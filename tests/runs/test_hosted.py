@@ -1,0 +1,355 @@
+"""A host-stepped arm: exact after any interruption, scored as a plain loop would score it."""
+
+import os
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from affect import Blend, Spec, Transition
+from envs import host
+from envs.channel import Channel
+from envs.host_pool import HostFailure, HostPool, Step, episode_seed
+from envs.world import World
+from runs.harness import hosted
+from runs.harness.checkpoint import Checkpoints
+from runs.harness.hosted import Hosted, attend, choose, hear, learn
+from runs.harness.study import one_seed
+from runs.harness.train import Learner, Setup, no_tally
+from runs.harness.watch import Interrupted
+from tests.runs import small
+
+over_seeds = pytest.fixture(scope="module", autouse=True)(small.without_key_check)
+AGENT = small.replace(small.PLAN.agent, normalise=True)
+PLAN = small.replace(small.PLAN, agent=AGENT, updates=1)
+STRANGE = "tests.envs.strange:Strange/"
+
+
+def of(id: str, *shifts: str, arm="fear", plan=PLAN) -> Hosted:
+    """A trainer in a gymnasium environment, under some of its shifts at full severity."""
+    suite = host.suite(id)
+    chosen = tuple(shift for shift in suite.shifts if shift.name in shifts)
+    suite = small.replace(suite, shifts=chosen, severities=(1.0,))
+    return Hosted(suite, small.ARMS[arm], plan)
+
+
+@pytest.fixture(scope="module")
+def cartpole():
+    trainer = of("CartPole-v1", "force", "noise")
+    yield trainer
+    trainer.close()
+
+
+@pytest.fixture(scope="module")
+def whole(cartpole, tmp_path_factory):
+    """The folder of a study that nothing interrupted."""
+    out = tmp_path_factory.mktemp("whole")
+    rows, _ = small.run(cartpole, out)
+    assert len(rows) == 3 * PLAN.seeds
+    return out
+
+
+# --- interruption -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunks", [0, 2])
+def test_stopped_and_gone_on_with_is_uninterrupted(cartpole, whole, chunks, tmp_path):
+    with pytest.raises(Interrupted):
+        small.run(cartpole, tmp_path, stop_at=chunks)
+    small.run(cartpole, tmp_path)
+    small.assert_same_study(cartpole, whole, tmp_path)
+
+
+def test_a_new_process_goes_on_inside_an_episode(cartpole, whole, tmp_path):
+    with pytest.raises(Interrupted):
+        small.run(cartpole, tmp_path, stop_at=3)
+    _, (run, _) = small.final(cartpole, tmp_path)
+    assert run.pool["length"].max() > 0
+    other = of("CartPole-v1", "force", "noise")
+    try:
+        small.run(other, tmp_path)
+    finally:
+        other.close()
+    small.assert_same_study(cartpole, whole, tmp_path)
+
+
+@pytest.mark.parametrize("calls", [PLAN.num_steps + 5, 4 * PLAN.num_steps + 12])
+def test_a_stop_is_heard_at_every_step(cartpole, whole, calls, tmp_path, monkeypatch):
+    heard = []
+
+    def stopped(watch):
+        heard.append(watch)
+        return len(heard) == calls
+
+    monkeypatch.setattr(small.Watch, "stopped", stopped)
+    with pytest.raises(Interrupted):
+        small.run(cartpole, tmp_path)
+    small.run(cartpole, tmp_path)
+    assert len(heard) > calls
+    small.assert_same_study(cartpole, whole, tmp_path)
+
+
+def test_killed_and_gone_on_with_is_uninterrupted(cartpole, whole, tmp_path):
+    with pytest.raises(small.Killed):
+        small.run(cartpole, tmp_path, kill_at=3)
+    with pytest.raises(small.Killed):
+        small.run(cartpole, tmp_path, kill_at=PLAN.chunks + 2)
+    small.run(cartpole, tmp_path)
+    small.assert_same_study(cartpole, whole, tmp_path)
+
+
+# --- scores -----------------------------------------------------------------------------------
+
+
+def play(trainer: Hosted, agent, world: World, episode: int) -> tuple[float, int, bool]:
+    """One episode in a plain gymnasium loop -> (return, length, terminated)."""
+    env = trainer.host.maker(world)()
+    act = jax.jit(partial(trainer.plan.agent.act, agent, None))
+    obs, _ = env.reset(seed=episode_seed(trainer.plan.base + 2, episode, 0))
+    total, length, terminated, truncated = 0.0, 0, False, False
+    while not (terminated or truncated):
+        obs, reward, terminated, truncated, _ = env.step(np.asarray(act(obs)))
+        total, length = total + reward, length + 1
+    env.close()
+    return total, length, terminated
+
+
+@pytest.mark.parametrize(
+    ("id", "shift", "begin"), [("CartPole-v1", "force", 0), ("Pendulum-v1", "gravity", 1)]
+)
+def test_scores_are_those_of_a_plain_loop(id, shift, begin):
+    trainer = of(id, shift)
+    run = trainer.start()
+    for _ in range(3):
+        run, _, _ = trainer.chunk(run, lambda: False)
+    points = dict(trainer.score(run, begin, lambda: False))
+    shift, home = trainer.suite.shifts[0], trainer.suite.world
+    worlds = [home, shift(home, 1.0, jax.random.key(0))][begin:]
+    for scores, world in zip(points.values(), worlds, strict=True):
+        for seed in range(PLAN.seeds):
+            agent = jax.tree.map(lambda leaf, s=seed: leaf[s], run.learner.agent)
+            played = [play(trainer, agent, world, episode) for episode in range(PLAN.episodes)]
+            total, length, terminated = np.mean(played, 0)
+            assert scores["return"][seed] == pytest.approx(total, rel=1e-4)
+            assert scores["length"][seed] == length
+            assert scores["terminated"][seed] == terminated
+            assert scores["truncated"][seed] == 1 - terminated
+    trainer.close()
+
+
+def test_success_is_reaching_the_declared_threshold():
+    total = np.array([[475.0, 474.9], [500.0, np.nan]])
+    cartpole, pendulum = host.suite("CartPole-v1").env, host.suite("Pendulum-v1").env
+    assert cartpole.success(total, None).tolist() == [[True, False], [True, False]]
+    assert np.isnan(pendulum.success(total, None)).all()
+
+
+# --- the channel of a host environment --------------------------------------------------------
+
+B, T = 64, 40
+HOST = host.Host("Fake-v0", Spec(obs_dim=2, num_actions=2), 100, (1.0, 10.0), False, None)
+
+
+class Told(NamedTuple):
+    """An agent that chooses what its state says."""
+
+    def act(self, state, key, obs):
+        return state
+
+
+class Lived(NamedTuple):
+    """A stretch of life, arrays [T, B, ...]."""
+
+    chosen: np.ndarray
+    taken: np.ndarray
+    seen: Transition
+
+
+def live(channel: Channel, ends=(), actions=None, spec=HOST.spec, reward=1.0) -> Lived:
+    """Steps B environments in which nothing happens: obs are (t, 0), and the given steps end."""
+    host = small.replace(HOST, spec=spec)
+    actions = np.arange(T) % 3 % 2 if actions is None else actions  # [T] or [T, A]
+    actions = np.repeat(actions[:, None], B, axis=1)
+    key = jax.random.key(0)
+    obs = [np.tile(np.float32([t, 0]), (B, 1)) for t in range(T + 1)]
+    turn = jax.jit(partial(choose, Told(), host, greedy=True))
+    listen = jax.jit(partial(hear, host))
+    ears, rows = attend(host, key, jnp.asarray(obs[0]), channel), []
+    for t in range(T):
+        learner = Learner(jnp.asarray(actions[t]), ())
+        chosen, taken, ears = turn(key, learner, ears, channel, t)
+        terminated = np.full(B, t in ends)
+        paid, truncated = np.full(B, reward, np.float32), np.zeros(B, bool)
+        told = Step(obs[t + 1], obs[t + 1], paid, terminated, truncated, {})
+        ears, seen = listen(key, ears, chosen, told, channel, t)
+        rows.append(Lived(chosen, taken, seen))
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+
+
+def test_a_channel_at_rest_changes_nothing():
+    lived = live(Channel(), ends=(10,))
+    assert (lived.taken == lived.chosen).all()
+    assert (lived.seen.obs[:, :, 0] == np.arange(T)[:, None]).all()
+    assert (lived.seen.next_obs[:, :, 0] == 1 + np.arange(T)[:, None]).all()
+    assert lived.seen.first[:, 0].nonzero()[0].tolist() == [0, 11]
+    assert (lived.seen.reward == 1).all()
+
+
+def test_noise_is_in_units_of_the_observation():
+    lived = live(Channel(noise=0.2))
+    wrong = lived.seen.obs - np.stack([np.arange(T), np.zeros(T)], -1)[:, None]
+    assert wrong[..., 0].std() == pytest.approx(0.2, rel=0.05)
+    assert wrong[..., 1].std() == pytest.approx(2.0, rel=0.05)
+    assert abs(np.corrcoef(wrong[:-1, :, 0].ravel(), wrong[1:, :, 0].ravel())[0, 1]) < 0.06
+    # What was seen after a step is what is acted on next.
+    assert (lived.seen.next_obs[:-1] == lived.seen.obs[1:]).all()
+
+
+def test_a_lost_frame_is_the_last_one_seen_again():
+    frames = live(Channel(dropout=0.6)).seen.next_obs[..., 0]
+    now = np.repeat(np.arange(1, T + 1)[:, None], B, axis=1)
+    again = frames[1:] == frames[:-1]
+    assert again.mean() == pytest.approx(0.6, abs=0.03)
+    assert (frames[1:][~again] == now[1:][~again]).all()
+
+
+def test_actions_are_flipped_at_the_rate():
+    lived = live(Channel(flip=0.5))
+    assert (lived.taken != lived.chosen).mean() == pytest.approx(0.25, abs=0.03)
+    assert (lived.seen.action == lived.chosen).all()  # the learner knows what it chose
+
+
+@pytest.mark.parametrize("delay", [1, 3])
+def test_actions_come_late_and_not_from_the_episode_before(delay):
+    actions = np.random.default_rng(0).integers(0, 2, T)
+    taken = live(Channel(delay=float(delay)), ends=(19,), actions=actions).taken
+    for begin, end in ((0, 20), (20, T)):
+        mine = actions[begin:end]
+        late = np.concatenate([[mine[0]] * delay, mine[:-delay]])
+        assert (taken[begin:end] == late[:, None]).all()
+
+
+def test_continuous_actions_slip_and_stay_in_their_box():
+    spec = Spec(obs_dim=2, action_dim=1)
+    still = np.zeros((T, 1), np.float32)
+    lived = live(Channel(action_noise=0.1), actions=still, spec=spec)
+    assert lived.taken.std() == pytest.approx(0.1, rel=0.1)
+    wild = still + np.float32(np.nan)
+    assert (np.abs(live(Channel(action_noise=9.0), actions=wild, spec=spec).taken) <= 1).all()
+
+
+def test_reward_noise_is_the_learners_alone():
+    paid = live(Channel(reward_noise=0.5), reward=2.0).seen.reward
+    assert paid.mean() == pytest.approx(2.0, abs=0.05)
+    assert paid.std() == pytest.approx(0.5, rel=0.1)
+
+
+class Numb(NamedTuple):
+    """An agent that shows the key it learns with."""
+
+    def update(self, state, key, batch, signals):
+        return state, {"key": jax.random.key_data(key), "loss": jnp.zeros(())}
+
+
+def test_no_number_is_drawn_twice():
+    lived = live(Channel())
+    key, steps = jax.random.key(5), lived.seen.reward.shape[0]
+    learner = Learner((), Blend().init(jax.random.key(0), HOST.spec, B))
+    setup = Setup(Numb(), Blend(), B, steps)
+    with jax.debug_key_reuse(True):
+        _, _, after, metrics, _, _ = learn(setup, learner, no_tally(B), lived.seen, key)
+    used = [jax.random.fold_in(key, i) for i in range(2 * steps)]
+    used += [k for now in used for k in jax.random.split(now, B)]
+    bits = {np.asarray(jax.random.key_data(k)).tobytes() for k in used}
+    ours = {np.asarray(metrics["key"]).tobytes(), np.asarray(jax.random.key_data(after)).tobytes()}
+    assert len(bits) == len(used)
+    assert len(ours) == 2
+    assert not bits & ours
+
+
+# --- what goes wrong --------------------------------------------------------------------------
+
+
+def test_a_reward_without_end_stops_its_seed_alone(tmp_path, monkeypatch):
+    trainer = of(STRANGE + "Rich-v0", arm="none")
+    sound, _ = small.run(trainer, tmp_path / "sound")
+    trainer.close()
+    # The second environment of the second seed pays without end in its very first episode.
+    monkeypatch.setenv("RICH", str(episode_seed(PLAN.base, 1 * PLAN.num_envs + 1, 0)))
+    trainer = of(STRANGE + "Rich-v0", arm="none")
+    rows, watch = small.run(trainer, tmp_path / "rich")
+    trainer.close()
+    [said] = [line for line in watch.said if "not filmed" not in line]
+    assert said.startswith(f"{STRANGE}Rich-v0, arm none, seed 1: the environment made something")
+    assert f"by step {PLAN.num_envs * PLAN.num_steps};" in said
+    assert list(map(str, rows)) == [str(row) for row in sound if row["seed"] == 0]
+    one, other = (small.metrics(tmp_path / name) for name in ("sound", "rich"))
+    for mine, theirs in zip(one, other, strict=True):
+        assert {k: [v[0], None] for k, v in mine["metrics"].items()} == theirs["metrics"]
+
+
+def test_the_environments_of_a_stopped_seed_can_be_played_again(cartpole, tmp_path):
+    run = cartpole.start()
+    for _ in range(2):
+        run, _, _ = cartpole.chunk(run, lambda: False)
+    kept = Checkpoints(tmp_path)
+    kept.save(2, one_seed(run, 1, PLAN.num_envs))
+    _, own = kept.restore(one_seed(cartpole.start(), 1, PLAN.num_envs))
+    streams = range(PLAN.num_envs, 2 * PLAN.num_envs)
+    make = cartpole.host.maker(cartpole.suite.world)
+    with HostPool(make, PLAN.num_envs, PLAN.base, name="again", workers=0, streams=streams) as pool:
+        obs = pool.restore({name: np.asarray(leaf) for name, leaf in own.pool.items()})
+    assert (obs == np.asarray(run.ears.obs)[1]).all()
+
+
+@pytest.mark.parametrize("fault", ["raise", "exit", "hang"])
+def test_a_host_that_fails_for_good_is_named_after_a_checkpoint(fault, tmp_path, monkeypatch):
+    monkeypatch.setattr(hosted, "HostPool", partial(HostPool, timeout=0.5))
+    trainer = of(f"{STRANGE}{fault}-v0", arm="none")
+    with pytest.raises(HostFailure) as caught:
+        small.run(trainer, tmp_path)
+    said = {"raise": "raised ZeroDivisionError", "exit": "died with", "hang": "gave no answer"}
+    message = str(caught.value)
+    assert message.startswith(f"{STRANGE}{fault}-v0: environment ")
+    assert "\n" not in message
+    assert f"{said[fault]}" in message
+    assert "3 times in a row" in message
+    again = of(f"{STRANGE}Well-v0", arm="none")
+    assert small.final(again, tmp_path)[0] == 0
+    trainer.close()
+    again.close()
+
+
+@pytest.mark.parametrize("fault", ["raise", "exit"])
+def test_a_fault_that_passes_changes_nothing(fault, tmp_path, monkeypatch):
+    marker = tmp_path / "marker"
+    marker.touch()
+    monkeypatch.setenv("MARKER", str(marker))
+    trainer = of(f"{STRANGE}{fault}-v0", arm="none")
+    small.run(trainer, tmp_path / "sound")
+    assert trainer.pool.recoveries == 0
+    marker.unlink()
+    small.run(trainer, tmp_path / "once")
+    assert trainer.pool.recoveries == 1
+    small.assert_same_study(trainer, tmp_path / "sound", tmp_path / "once")
+    trainer.close()
+
+
+def test_no_worker_outlives_its_arm():
+    trainer = of("CartPole-v1", "force")
+    pids = [shard.pid for shard in trainer.pool._shards]
+    trainer.close()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_film_has_its_signals(cartpole):
+    frames, signals = cartpole.film(cartpole.start())
+    assert frames.dtype == np.uint8
+    assert set(signals) == {"fear"}
+    assert signals["fear"].shape == frames.shape[:1]
+    assert np.isfinite(signals["fear"]).all()

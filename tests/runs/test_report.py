@@ -1,0 +1,187 @@
+"""What a comparison says, from score tables whose answers are known."""
+
+import re
+
+import numpy as np
+import pytest
+
+from runs.harness import report as module
+from runs.harness.board import safe
+from runs.harness.errors import UserError
+from runs.harness.report import HEADINGS, Line, counting, markdown, report, show, summarise
+from runs.harness.stats import difference, mean
+from tests.runs import small
+
+# Mean over shifts by seed; "calm" is better than "none" by 0.3 everywhere, and worst under "b".
+BASE = {"none": [0.1, 0.2, 0.3, 0.4], "calm": [0.4, 0.5, 0.6, 0.7]}
+SHIFTS = {"a": 0.05, "b": -0.05}
+
+
+def scores(base=BASE, success=True) -> list[dict]:
+    """Rows of two shifts at two severities; at home everything is 0.2 higher."""
+    rows = []
+    for arm, values in base.items():
+        for seed, value in enumerate(values):
+            cells = [("none", 0.0, value + 0.2)]
+            cells += [
+                (shift, severity, value + offset + slope)
+                for shift, offset in SHIFTS.items()
+                for severity, slope in ((0.5, 0.02), (1.0, -0.02))
+            ]
+            rows += [
+                {
+                    "env": "Fake",
+                    "arm": arm,
+                    "seed": seed,
+                    "shift": shift,
+                    "family": "dynamics",
+                    "severity": severity,
+                    "score": score,
+                    "success": score if success else np.nan,
+                }
+                for shift, severity, score in cells
+            ]
+    return rows
+
+
+def approx(estimate):
+    return pytest.approx(tuple(estimate))
+
+
+# --- the table --------------------------------------------------------------------------------
+
+
+def test_the_unit_is_the_seed():
+    none, calm = summarise(scores(), ["none", "calm"])
+    x, y = np.array(BASE["calm"]), np.array(BASE["none"])
+    assert (none.arm, none.seeds, calm.arm, calm.seeds) == ("none", 4, "calm", 4)
+    assert calm.home == approx(mean(x + 0.2))
+    assert calm.away == approx(mean(x))
+    assert calm.worst == ("b", pytest.approx(0.5))
+    assert calm.gain == approx(difference(x, y))
+    assert calm.gain.value == pytest.approx(0.3)
+    assert none.gain is None
+    assert none.worst == ("b", pytest.approx(0.2))
+
+
+def test_the_order_is_that_of_the_arms():
+    assert [line.arm for line in summarise(scores(), ["calm", "none"])] == ["calm", "none"]
+
+
+def test_the_worst_shift_is_of_the_mean_and_not_of_one_cell():
+    rows = scores()
+    for row in rows:
+        if row["arm"] == "calm" and row["shift"] == "a":
+            row["score"] += 0.5 if row["severity"] == 0.5 else -0.4  # one cell of a is the lowest
+    assert summarise(rows, ["none", "calm"])[1].worst[0] == "b"
+
+
+def test_a_seed_with_a_score_that_is_not_a_number_is_left_out_whole():
+    rows = scores()
+    rows[3]["score"] = np.inf
+    none, calm = summarise(rows, ["none", "calm"])
+    assert (none.seeds, calm.seeds) == (3, 4)
+    assert none.away == approx(mean(np.array(BASE["none"][1:])))
+    assert {row["seed"] for row in counting(rows) if row["arm"] == "none"} == {1, 2, 3}
+
+
+def test_fewer_than_three_seeds_have_no_interval():
+    few = {"none": BASE["none"], "calm": BASE["calm"][:2]}
+    none, calm = summarise(scores(few), ["none", "calm"])
+    assert (calm.seeds, calm.home, calm.away, calm.gain) == (2, None, None, None)
+    assert calm.worst == ("b", pytest.approx(0.4))
+    few = {"none": BASE["none"][:2], "calm": BASE["calm"]}
+    none, calm = summarise(scores(few), ["none", "calm"])
+    assert calm.gain is None
+    assert calm.away is not None
+
+
+@pytest.mark.parametrize("lost", ["none", "calm"])
+def test_an_arm_without_a_seed_has_its_line(lost):
+    left = {arm: values for arm, values in BASE.items() if arm != lost}
+    lines = {line.arm: line for line in summarise(scores(left), ["none", "calm"])}
+    assert lines[lost] == Line(lost, 0, None, None, None, None)
+    [other] = set(BASE) - {lost}
+    assert lines[other].seeds == 4
+    assert lines[other].gain is None
+
+
+# --- what is printed and written --------------------------------------------------------------
+
+PLAN = small.replace(small.PLAN, seeds=4, rows=4)
+
+
+def told(tmp_path, capsys, rows, arms=("none", "calm"), **kwargs) -> str:
+    report(tmp_path, "Fake/1", rows, PLAN, arms, "python -m runs.compare", False, **kwargs)
+    return capsys.readouterr().out
+
+
+def test_the_report_names_every_file_that_it_wrote(tmp_path, capsys):
+    out = told(tmp_path, capsys, scores())
+    for heading in HEADINGS:
+        assert heading in out
+    assert "0.550 [0.345, 0.755]" in out
+    assert "+0.300 [+0.077, +0.523]" in out
+    assert "0.500 b" in out
+    assert "stopped seeds   0 of 8" in out
+    for name in ("table.md", "table.png", "scores.csv", "checkpoints"):
+        assert str(tmp_path / name) in out
+    assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.glob(f"tb/compare/{safe('Fake/1')}/calm/*"))
+    text = (tmp_path / "table.md").read_text()
+    assert "# Fake/1: success by arm" in text
+    assert "calm | 4 | 0.750 | 0.550 [0.345, 0.755] | 0.500 b | +0.300 [+0.077, +0.523]" in text
+    assert "`python -m runs.compare`" in text
+    assert re.search(r"python 3\.\d+.*jax 0\.", text)
+
+
+def test_stopped_seeds_are_counted(tmp_path, capsys):
+    few = {"none": BASE["none"], "calm": BASE["calm"][:3], "lost": []}
+    out = told(tmp_path, capsys, scores(few), ("none", "calm", "lost"))
+    assert "stopped seeds   5 of 12" in out
+    cells = [line.split("│")[1:-1] for line in out.splitlines() if line.startswith("│")]
+    seeds = {row[0].strip(): row[1].strip() for row in cells}
+    assert seeds == {"none": "4", "calm": "3", "lost": "0"}
+    assert [cell.strip() for cell in cells[-1]] == ["lost", "0", "-", "-", "-", "-"]
+
+
+def test_a_comparison_without_a_seed_left_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="every seed was stopped; the states before are in"):
+        report(tmp_path, "Fake", [], PLAN, ["none"], "command", False)
+
+
+def test_returns_are_the_score_where_nobody_says_what_success_is(tmp_path, capsys):
+    out = told(tmp_path, capsys, scores(success=False))
+    assert "score: return" in out
+
+
+def test_large_scores_have_one_digit(capsys):
+    rows = scores({arm: [1000 * x for x in values] for arm, values in BASE.items()})
+    lines = summarise(rows, ["none", "calm"])
+    show(lines, "return")
+    assert "+300.0 [+76.6, +523.4]" in capsys.readouterr().out
+    assert "550.0 [344.6, 755.4]" in markdown(lines, "Fake", "return", PLAN, "command")
+
+
+def test_recorded_results_are_of_this_environment(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report(tmp_path / "out", "Fake/1", scores(), PLAN, list(BASE), "command", True)
+    names = sorted(path.name for path in (tmp_path / "runs" / "results").iterdir())
+    assert names == ["compare-Fake_1.md", "compare-Fake_1.png"]
+    written = (tmp_path / "runs/results/compare-Fake_1.md").read_text()
+    assert written == (tmp_path / "out" / "table.md").read_text()
+
+
+def test_a_figure_has_a_panel_for_each_shift(tmp_path, monkeypatch):
+    from matplotlib import pyplot as plt
+
+    titles = []
+    monkeypatch.setattr(plt, "close", lambda figure: titles.extend(figure.axes))
+    module.figure(scores(), "Fake", "success", tmp_path / "figure.png")
+    monkeypatch.undo()
+    shown = [axis.get_title() for axis in titles if axis.axison]
+    assert shown == ["a", "b"]
+    lines = {line.get_label(): line.get_xydata() for line in titles[0].get_lines()}
+    expected = [[0, 0.45], [0.5, 0.32], [1.0, 0.28]]
+    assert lines["none"] == pytest.approx(np.array(expected))
+    plt.close("all")
