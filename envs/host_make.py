@@ -11,6 +11,7 @@ import importlib
 import inspect
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import gymnasium
@@ -148,7 +149,7 @@ def _import(module: str) -> None:
 
 def _see_a_vector(env: gymnasium.Env, id: str) -> gymnasium.Env:
     space = env.observation_space
-    if not space.is_np_flattenable:
+    if not _of_numbers(space):
         raise ValueError(
             f"{id}: observation space {space} is not made of numbers; keep the keys that are by "
             "gymnasium.wrappers.FilterObservation, or map it by TransformObservation"
@@ -161,7 +162,21 @@ def _see_a_vector(env: gymnasium.Env, id: str) -> gymnasium.Env:
         )
     if not (isinstance(space, spaces.Box) and len(space.shape) == 1):
         env = wrappers.FlattenObservation(env)
-    return wrappers.DtypeObservation(env, np.float32)
+    low, high = env.observation_space.low, env.observation_space.high
+    if low.dtype == np.float32:
+        return env
+    with np.errstate(over="ignore"):  # beyond the largest float32 there is no bound
+        bounded = spaces.Box(low.astype(np.float32), high.astype(np.float32))
+    return wrappers.TransformObservation(env, partial(np.asarray, dtype=np.float32), bounded)
+
+
+def _of_numbers(space: spaces.Space) -> bool:
+    """Whether a space flattens to a vector that means something; letters would be numbered."""
+    if isinstance(space, spaces.Dict):
+        return all(map(_of_numbers, space.values()))
+    if isinstance(space, spaces.Tuple):
+        return all(map(_of_numbers, space))
+    return space.is_np_flattenable and not isinstance(space, spaces.Text)
 
 
 def _act_in_unit_box(env: gymnasium.Env, id: str) -> gymnasium.Env:

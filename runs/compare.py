@@ -160,20 +160,21 @@ def design(settings: Settings):
     if settings.shifts:
         names = [choose("shift", name, [s.name for s in suite.shifts]) for name in settings.shifts]
         suite = replace(suite, shifts=tuple(s for s in suite.shifts if s.name in names))
-    num_envs, num_steps, chunks = (4, 128, 50) if ours else (8, 128, 1_000_000)
+    num_envs, num_steps = (4, 128) if ours else (8, 128)
     steps = settings.steps or (500_000 if ours else 100_000)
     seeds, episodes = settings.seeds, settings.episodes or (256 if ours else 8)
     if settings.smoke:
-        steps, seeds, episodes, chunks = 2 * num_envs * num_steps, 3, 4, 2
+        steps, seeds, episodes = 2 * num_envs * num_steps, 3, 4
         settings = replace(settings, heads=settings.heads[:1])
         suite = replace(suite, severities=(1.0,))
     updates = max(steps // (num_envs * num_steps), 1)
-    chunks = min(chunks, updates)
-    agent = PPO(anneal=chunks * (updates // chunks), normalise=not ours)
+    together = max(updates // 60, 1) if ours else 1  # updates in a chunk, about a second
+    chunks = updates // together
+    agent = PPO(anneal=chunks * together, normalise=not ours)
     if suite.env.spec.action_dim:
         agent = replace(agent, entropy=0.0)
     rows = -(-seeds // len(jax.devices())) * len(jax.devices())
-    plan = Plan(agent, seeds, rows, chunks, updates // chunks, num_envs, num_steps, episodes)
+    plan = Plan(agent, seeds, rows, chunks, together, num_envs, num_steps, episodes)
     plan = replace(plan, optimise=not settings.smoke)
     found = arms(settings.heads, agent.gamma, suite.randomised is not None)
     return suite, Jitted if ours else Hosted, plan, found

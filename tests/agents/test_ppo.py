@@ -26,6 +26,7 @@ PROBES = {
     "a choice": Probe(chosen=1.0),
     "a match": Probe(matched=1.0, shown=1.0),
     "endless": Probe(length=ENDLESS, each=1.0),
+    "far": Probe(matched=1.0, shown=1.0, offset=1000.0),
 }
 OBS = jnp.array([[cue, time] for cue in (-1.0, 0.0, 1.0) for time in (0.0, 1.0)])
 
@@ -33,7 +34,7 @@ OBS = jnp.array([[cue, time] for cue in (-1.0, 0.0, 1.0) for time in (0.0, 1.0)]
 # --- probes -----------------------------------------------------------------------------------
 
 
-def learn(probes: dict[str, Probe], env=None, agent=AGENT, blend=None, obs=OBS) -> dict:
+def learn(probes: dict[str, Probe], env=None, agent=AGENT, blend=None) -> dict:
     """Trains an agent in each probe, all at once.
 
     Returns:
@@ -47,7 +48,8 @@ def learn(probes: dict[str, Probe], env=None, agent=AGENT, blend=None, obs=OBS) 
         run = new_run(jax.random.key(0), setup, env, worlds)
         run, _, _ = train(run, setup, env, worlds, agent.anneal)
         state = run.learner.agent
-        return agent.value(state, obs), agent.act(state, None, obs)
+        seen = OBS + params.offset
+        return agent.value(state, seen), agent.act(state, None, seen)
 
     stacked = jax.tree.map(lambda *leaves: jnp.array(leaves), *probes.values())
     with jax.debug_key_reuse(False):  # it takes a scan over keys split under vmap for a reuse
@@ -108,11 +110,9 @@ def test_a_continuous_action_is_steered():
         assert known[cue, 0.0][1] == pytest.approx(cue / 2, abs=0.1)
 
 
-def test_what_is_seen_is_whitened_if_asked():
+def test_what_is_seen_is_whitened_if_asked(known):
     """An offset of 1000 deviations hides the cue from an agent that does not whiten."""
-    offset, probes = 1000.0, {"far": PROBES["a match"]._replace(offset=1000.0)}
-    far = partial(learn, probes, obs=OBS + offset)
-    whitened, plain = (far(agent=agent)["far"] for agent in (NORMALISED, AGENT))
+    plain, whitened = known["far"], learn({"far": PROBES["far"]}, agent=NORMALISED)["far"]
     for cue, action in ((-1.0, 0), (1.0, 1)):
         assert whitened[cue, 0.0][1] == action
         assert value(whitened, cue) > 0.8
@@ -177,9 +177,8 @@ def test_the_step_size_anneals_to_0(updated, batch):
 def test_moments_are_of_what_was_observed(batch):
     agent = PPO(width=8, epochs=1, minibatches=1, normalise=True)
     state = agent.init(jax.random.key(0), SPEC)
-    state, _ = jax.jit(agent.update)(
-        state, jax.random.key(0), batch, jnp.zeros((*batch.reward.shape, 0))
-    )
+    silence = jnp.zeros((*batch.reward.shape, 0))
+    state, _ = jax.jit(agent.update)(state, jax.random.key(0), batch, silence)
     seen = np.asarray(batch.obs).reshape(-1, 3)
     np.testing.assert_allclose(state.moments.mean, seen.mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(state.moments.variance, seen.var(0), rtol=1e-4)
@@ -187,14 +186,10 @@ def test_moments_are_of_what_was_observed(batch):
 
 
 def test_minibatches_must_divide(batch):
-    agent = PPO(width=8, minibatches=5)
+    agent, silence = PPO(width=8, minibatches=5), jnp.zeros((*batch.reward.shape, 0))
+    state = agent.init(jax.random.key(0), SPEC)
     with pytest.raises(ValueError, match="32 samples do not divide into 5 minibatches"):
-        agent.update(
-            agent.init(jax.random.key(0), SPEC),
-            jax.random.key(0),
-            batch,
-            jnp.zeros((*batch.reward.shape, 0)),
-        )
+        agent.update(state, jax.random.key(0), batch, silence)
 
 
 # --- the order of samples ---------------------------------------------------------------------
@@ -209,7 +204,8 @@ def test_a_shuffle_is_a_permutation(size):
 
 def test_every_order_is_as_likely_as_any_other():
     """Which sample comes where, over 6,000 shuffles of 6; chi-square on 25 degrees of freedom."""
-    orders = jax.vmap(partial(shuffled, size=6))(jax.random.split(jax.random.key(0), 6000))
+    keys = jax.random.split(jax.random.key(0), 6000)
+    orders = jax.jit(jax.vmap(partial(shuffled, size=6)))(keys)
     counts = np.stack([np.bincount(place, minlength=6) for place in np.asarray(orders).T])
     assert ((counts - 1000) ** 2 / 1000).sum() < 52.6  # exceeded by chance once in a thousand
 

@@ -67,11 +67,13 @@ class Watch:
         return self.done == self.stop_at
 
 
-def run(trainer, out: Path, **when) -> tuple[list[dict], Watch]:
+def run(trainer, out: Path, film=False, **when) -> tuple[list[dict], Watch]:
     """Runs a study of one arm to its end -> (score rows, what was seen of it)."""
     watch = Watch(**when)
     suite, plan = trainer.suite, trainer.plan
     study = Study(out, suite.name, plan, watch.said.append, watch.advance, watch.stopped)
+    if not film:
+        study.film = lambda trainer, run: None
     out.mkdir(parents=True, exist_ok=True)
     return study.run(trainer), watch
 

@@ -23,7 +23,6 @@ import pytest
 
 from envs import load_suite
 from envs.host_pool import HostFailure
-from runs import compare
 from runs.compare import Settings, claim, design, identity, main
 from runs.harness import devices
 from runs.harness.errors import UserError
@@ -34,7 +33,8 @@ from runs.harness.report import HEADINGS
 from runs.harness.study import Study
 
 ROOT = Path(__file__).parents[2]
-SMOKE_ARMS = "none random fear constant_plus constant_minus fear_sham fear_scrambled".split()
+CONSTANTS, CONTROLS = ["constant_plus", "constant_minus"], ["fear_sham", "fear_scrambled"]
+SMOKE_ARMS = ["none", "random", "fear", *CONSTANTS, *CONTROLS]
 SHIFTS = [shift.name for shift in load_suite("CartPole").shifts]
 STRANGE = "tests.envs.strange:Strange/"
 
@@ -202,19 +202,11 @@ def test_the_same_command_again_computes_nothing_and_says_the_same(smoke):
 def test_the_defaults_are_the_whole_comparison():
     suite, trainer, plan, arms = design(Settings())
     assert (suite.name, trainer) == ("CartPole", Jitted)
-    assert [arm.name for arm in arms] == [
-        "none",
-        "random",
-        "fear",
-        "hope",
-        "curiosity",
-        "constant_plus",
-        "constant_minus",
-        "fear_sham",
-        "fear_scrambled",
-    ]
+    heads = ["fear", "hope", "curiosity"]
+    assert [arm.name for arm in arms] == ["none", "random", *heads, *CONSTANTS, *CONTROLS]
     assert [arm.name for arm in arms if arm.randomised] == ["random"]
-    assert (plan.seeds, plan.chunks, plan.episodes, plan.optimise) == (20, 50, 256, True)
+    assert (plan.seeds, plan.episodes, plan.optimise) == (20, 256, True)
+    assert 20 <= plan.chunks <= 200
     assert 480_000 <= plan.chunks * plan.chunk_steps <= 500_000
     assert plan.agent.anneal == plan.chunks * plan.updates
     assert plan.rows % len(jax.devices()) == 0 and plan.rows >= 20
@@ -378,7 +370,7 @@ def test_the_arm_is_closed_whatever_happens(tmp_path, monkeypatch):
 
     monkeypatch.setattr(devices, "prepare", lambda: None)
     monkeypatch.setattr(Study, "run", run)
-    monkeypatch.setattr(Jitted, "close", closed.append)
+    monkeypatch.setattr(Jitted, "close", lambda self: closed.append(self))
     assert refusal("--smoke", "--out", tmp_path) == "bad"
     assert len(closed) == 1
 
@@ -537,7 +529,3 @@ def test_two_at_once_name_the_first(tmp_path):
     )
     assert len(second.err.splitlines()) == 1
     assert first.wait(300) == 0
-
-
-def test_the_module_is_what_its_help_says():
-    assert compare.COMMAND == "python -m runs.compare"

@@ -68,9 +68,10 @@ def test_metrics_have_a_line_a_chunk(whole):
 
 
 def test_a_film_is_made_once(whole, monkeypatch):
+    small.run(whole.trainer, whole.out, film=True)
     assert list(whole.out.glob("tb/compare/CartPole/fear/*.rollout"))
     monkeypatch.setattr(whole.trainer, "film", lambda run: pytest.fail("filmed again"))
-    small.run(whole.trainer, whole.out)
+    small.run(whole.trainer, whole.out, film=True)
 
 
 def test_what_cannot_be_filmed_is_scored_all_the_same(whole, monkeypatch, tmp_path):
@@ -78,7 +79,7 @@ def test_what_cannot_be_filmed_is_scored_all_the_same(whole, monkeypatch, tmp_pa
         raise RuntimeError("no\nscreen")
 
     monkeypatch.setattr(whole.trainer, "film", film)
-    rows, watch = small.run(whole.trainer, tmp_path)
+    rows, watch = small.run(whole.trainer, tmp_path, film=True)
     assert rows == whole.rows
     assert watch.said == ["CartPole, arm fear: not filmed (RuntimeError: no screen)"]
 

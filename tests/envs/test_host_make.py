@@ -1,0 +1,213 @@
+"""Host environments speak in vectors, whatever their spaces; what cannot is refused in one line."""
+
+import pickle
+import subprocess
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from envs import host_make
+from envs.host_make import KNOWN, LIMIT, known, make
+from tests.envs import strange  # noqa: F401  (registers ids)
+
+IDS = ("CartPole-v1", "LunarLander-v3", "Pendulum-v1", "MiniGrid-DistShift1-v0")
+STRANGE = "tests.envs.strange:Strange/"
+OTHERS = (
+    "Acrobot-v1",
+    "FrozenLake-v1",
+    "MountainCarContinuous-v0",
+    "Blackjack-v1",
+    "MiniGrid-Empty-5x5-v0",
+    STRANGE + "Dict-v0",
+    STRANGE + "Wide-v0",
+    STRANGE + "Well-v0",
+)
+
+
+# --- what fits --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", IDS + OTHERS)
+def test_a_vector_is_seen_and_a_choice_or_a_unit_box_is_done(id):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # gymnasium's would come once for every environment
+        env = make(id)
+    seen, done = env.observation_space, env.action_space
+    assert isinstance(seen, spaces.Box) and len(seen.shape) == 1 and seen.dtype == np.float32
+    if isinstance(done, spaces.Box):
+        assert len(done.shape) == 1  # any number; what is beyond [-1, 1] is clipped
+    else:
+        assert isinstance(done, spaces.Discrete) and done.start == 0
+    done.seed(0)
+    obs, _ = env.reset(seed=0)
+    for _ in range(30):
+        assert obs.shape == seen.shape and obs.dtype == np.float32
+        obs, reward, terminated, truncated, _ = env.step(done.sample())
+        assert np.isfinite(float(reward))
+        if terminated or truncated:
+            obs, _ = env.reset()
+    env.close()
+
+
+def test_actions_are_rescaled_and_clipped():
+    env = make(STRANGE + "Wide-v0")  # pays the sum of an action in [0, 10] x [-2, 2]
+    env.reset(seed=0)
+    for action, paid in (([-1, 0], 0), ([1, 1], 12), ([0, -0.5], 4), ([5, -9], 8)):
+        assert env.step(np.array(action, np.float32))[1] == pytest.approx(paid)
+
+
+def test_parts_are_flattened_in_order():
+    env, raw = make(STRANGE + "Dict-v0"), gymnasium.make("Strange/Dict-v0")
+    obs, parts = env.reset(seed=3)[0], raw.reset(seed=3)[0]
+    assert obs.tolist() == spaces.flatten(raw.observation_space, parts).tolist()
+    assert obs.tolist() == [*parts["seen"].tolist(), *np.eye(4)[parts["held"]].tolist()]
+
+
+def test_an_image_of_a_minigrid_is_its_cells():
+    env, raw = make("MiniGrid-DistShift1-v0"), gymnasium.make("MiniGrid-DistShift1-v0")
+    obs = env.reset(seed=0)[0]
+    assert (obs == raw.reset(seed=0)[0]["image"].ravel()).all()
+    assert obs.shape == (7 * 7 * 3,)
+
+
+def test_an_environment_without_a_limit_gets_one():
+    assert make(STRANGE + "Endless-v0").spec.max_episode_steps == LIMIT
+    assert make("CartPole-v1").spec.max_episode_steps == 500
+
+
+def test_a_known_world_without_setters_is_gymnasiums_own():
+    for id in IDS[:3]:
+        env, raw = make(id), gymnasium.make(id)
+        env.action_space.seed(1)
+        assert (env.reset(seed=5)[0] == raw.reset(seed=5)[0]).all()
+        for _ in range(50):
+            action = env.action_space.sample()
+            low, high = (getattr(raw.action_space, side, 0) for side in ("low", "high"))
+            scaled = low + (action + 1) * (high - low) / 2 if id == "Pendulum-v1" else action
+            mine, theirs = env.step(action), raw.step(scaled)
+            assert mine[0] == pytest.approx(theirs[0], abs=1e-5)
+            assert mine[1] == pytest.approx(theirs[1], abs=1e-5)
+            assert mine[2:4] == theirs[2:4]
+            if any(mine[2:4]):
+                break
+
+
+# --- setters ----------------------------------------------------------------------------------
+
+CHANGED = {
+    "force": 5.0,
+    "half_length": 1.0,
+    "pole_mass": 1.0,
+    "gravity": -5.0,
+    "wind": 15.0,
+    "mass": 2.0,
+    "length": 2.0,
+    "layout": 1.0,
+}
+SETTERS = [(id, name) for id in KNOWN for name in KNOWN[id].setters]
+
+
+def lived(id: str, steps: int = 60, **setters) -> np.ndarray:
+    """What is seen and paid under one series of actions, [steps, D + 1]."""
+    env = make(id, **setters)
+    env.action_space.seed(0)
+    rows = [np.append(env.reset(seed=0)[0], 0.0)]
+    for _ in range(steps):
+        obs, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+        rows.append(np.append(obs, reward))
+        if terminated or truncated:
+            rows.append(np.append(env.reset()[0], 0.0))
+    env.close()
+    return np.array(rows[:steps])
+
+
+@pytest.mark.parametrize(("id", "name"), SETTERS)
+def test_every_declared_setter_changes_what_happens(id, name):
+    default = KNOWN[id].setters[name]
+    assert np.array_equal(lived(id), lived(id, **{name: default}))
+    assert not np.array_equal(lived(id), lived(id, **{name: CHANGED[name]}))
+
+
+def test_cartpole_is_its_equations():
+    force, half_length, pole_mass = 7.0, 0.8, 0.4
+    env = make("CartPole-v1", force=force, half_length=half_length, pole_mass=pole_mass)
+    x, v, angle, spin = env.reset(seed=0)[0].astype(float)
+    total, sin, cos = 1.0 + pole_mass, np.sin(angle), np.cos(angle)
+    drive = (force + pole_mass * half_length * spin**2 * sin) / total
+    rate = (9.8 * sin - cos * drive) / (half_length * (4 / 3 - pole_mass * cos**2 / total))
+    push = drive - pole_mass * half_length * rate * cos / total
+    expected = [x + 0.02 * v, v + 0.02 * push, angle + 0.02 * spin, spin + 0.02 * rate]
+    assert env.step(1)[0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_shifted_layout_is_the_other_worlds():
+    other = gymnasium.make("MiniGrid-DistShift2-v0")
+    other.reset(seed=0)
+    shifted, home = (make("MiniGrid-DistShift1-v0", layout=x) for x in (1.0, 0.0))
+    for env in (shifted, home):
+        env.reset(seed=0)
+    grid = other.unwrapped.grid.encode()
+    assert (shifted.unwrapped.grid.encode() == grid).all()
+    assert (home.unwrapped.grid.encode() != grid).any()
+
+
+# --- what does not fit ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("id", "words"),
+    [
+        (STRANGE + "Text-v0", ["observation space Dict", "FilterObservation"]),
+        (STRANGE + "Image-v0", ["21168 numbers, more than 10000", "ResizeObservation"]),
+        (STRANGE + "Multi-v0", ["action space MultiDiscrete", "TransformAction"]),
+        (STRANGE + "Unbounded-v0", ["action space Box(-inf, inf", "TransformAction"]),
+        (STRANGE + "FromOne-v0", ["action space Discrete(2, start=1)", "TransformAction"]),
+        (STRANGE + "make-v0", ["cannot be made (OSError: no such map)", "mend"]),
+        ("CartPol-v1", ["unknown environment 'CartPol-v1'", "did you mean CartPole-v1?"]),
+        ("cartpole", ["did you mean CartPole?"]),
+        ("LunarLander-v2", ["did you mean LunarLander-v3?"]),
+        ("MiniGrid-DistShft1-v0", ["did you mean MiniGrid-DistShift1-v0?"]),
+        ("Nothing/like-it", ["see gymnasium.registry"]),
+        ("no_such_module:Any-v0", ["no_such_module is missing", "pip install"]),
+        ("Ant-v2", ["Ant-v2 needs a package", "gymnasium-robotics"]),
+    ],
+)
+def test_what_does_not_fit_is_named_with_its_remedy(id, words):
+    with pytest.raises(ValueError) as caught:
+        make(id)
+    for word in words:
+        assert word in " ".join(str(caught.value).split())
+
+
+@pytest.mark.parametrize(
+    ("id", "package"), [("MiniGrid-Empty-5x5-v0", "minigrid"), ("LunarLander-v3", "Box2D")]
+)
+def test_a_missing_package_is_named(id, package, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError) as caught:
+        make(id)
+    assert "pip install -e '.[hosts]'" in str(caught.value)
+    assert package.lower() in str(caught.value).lower()
+
+
+def test_an_id_is_known_by_its_module_too():
+    assert known("minigrid:MiniGrid-DistShift1-v0") is KNOWN["MiniGrid-DistShift1-v0"]
+
+
+def test_workers_make_it_without_jax():
+    sent = pickle.dumps(partial(host_make.make, "CartPole-v1", force=5.0))
+    code = f"import pickle, sys; pickle.loads({sent!r})(); print('jax' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert (done.stdout.strip(), done.stderr) == ("False", "")
