@@ -8,7 +8,7 @@ from flax import nnx
 
 from affect import Fear, Hope, Transition, build
 from affect.predict import Question, harm, lambda_returns
-from tests.affect.cases import SPEC, experience
+from tests.affect.cases import SPEC, chunk, experience
 
 
 def by_hand(cumulant, ahead, cut, gamma, trace):
@@ -59,6 +59,23 @@ def test_what_is_cut_short_is_predicted_beyond_and_what_ends_is_not(feeling):
     ended = head.loss((), batch._replace(terminated=always, truncated=never))[0]
     assert goes_on == cut_short
     assert ended != goes_on
+
+
+@pytest.mark.parametrize("feeling", [Fear, Hope])
+@pytest.mark.parametrize("how", ["terminated", "truncated"])
+def test_no_target_reaches_beyond_a_cut(feeling, how):
+    """Two steps with a cut between them teach what each teaches alone."""
+    head, never = build(feeling, SPEC, jax.random.key(0)), jnp.zeros((2, 4), bool)
+    batch = experience(steps=2)._replace(terminated=never, truncated=never, info={})
+
+    def error(batch):
+        return head.loss((), batch)[1]["error"]
+
+    cut = batch._replace(**{how: never.at[0].set(True)})
+    alone = (error(chunk(cut, 0, 1)) + error(chunk(cut, 1, 2))) / 2
+    np.testing.assert_allclose(error(cut), alone, rtol=1e-6)
+    alone = (error(chunk(batch, 0, 1)) + error(chunk(batch, 1, 2))) / 2
+    assert abs(error(batch) - alone) > 1e-4
 
 
 @pytest.mark.parametrize("feeling", [Fear, Hope])

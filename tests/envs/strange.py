@@ -1,7 +1,8 @@
 """Environments that do not fit or do not last, with ids, so that a command can name them.
 
-`--env tests.envs.strange:Strange/Text-v0`; what MARKER and RICH name in the environment's variables
-reaches the worker processes too.
+`--env tests.envs.strange:Strange/Text-v0`. The variables FAULT, MARKER and RICH reach the worker
+processes too: they say what `Strange/Faulty-v0` does wrong, which file it then makes and does not
+do it again, and the seed of the episode that pays without end.
 """
 
 import os
@@ -23,7 +24,6 @@ SPACES = {
     "Dict": (spaces.Dict(seen=SEEN, held=spaces.Discrete(4)), TWO),
     "Wide": (SEEN, spaces.Box(np.array([0.0, -2.0]), np.array([10.0, 2.0]), dtype=np.float64)),
 }
-FAULTS = ("raise", "exit", "hang", "make")
 
 
 class Odd(gymnasium.Env):
@@ -42,8 +42,11 @@ class Odd(gymnasium.Env):
         return self.observation_space.sample(), float(np.sum(action)), False, False, {}
 
 
-class Rich(Faulty):
-    """Pays without end at the third step of the episode whose seed is RICH."""
+class Told(Faulty):
+    """Does wrong what the variables say."""
+
+    def __init__(self):
+        super().__init__(os.environ.get("FAULT", ""), marker=os.environ.get("MARKER", ""))
 
     def reset(self, *, seed=None, options=None):
         self.pays = str(seed) == os.environ.get("RICH")
@@ -54,11 +57,6 @@ class Rich(Faulty):
         return obs, np.inf if self.pays and self.steps == 3 else reward, *rest
 
 
-def faulty(fault):
-    """Faulty for ever, or once if MARKER names a file."""
-    return Faulty(fault, marker=os.environ.get("MARKER", ""))
-
-
 for _name, (_seen, _done) in SPACES.items():
     gymnasium.register(
         f"Strange/{_name}-v0",
@@ -66,13 +64,5 @@ for _name, (_seen, _done) in SPACES.items():
         max_episode_steps=5,
         kwargs={"observation_space": _seen, "action_space": _done},
     )
-for _name in FAULTS:
-    gymnasium.register(
-        f"Strange/{_name}-v0",
-        entry_point="tests.envs.strange:faulty",
-        max_episode_steps=20,
-        kwargs={"fault": _name},
-    )
-gymnasium.register("Strange/Well-v0", entry_point="tests.envs.faulty:Faulty", max_episode_steps=20)
-gymnasium.register("Strange/Rich-v0", entry_point="tests.envs.strange:Rich", max_episode_steps=20)
+gymnasium.register("Strange/Faulty-v0", entry_point="tests.envs.strange:Told", max_episode_steps=20)
 gymnasium.register("Strange/Endless-v0", entry_point="tests.envs.faulty:Faulty")

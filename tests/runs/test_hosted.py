@@ -25,7 +25,7 @@ from tests.runs import small
 over_seeds = pytest.fixture(scope="module", autouse=True)(small.without_key_check)
 AGENT = small.replace(small.PLAN.agent, normalise=True)
 PLAN = small.replace(small.PLAN, agent=AGENT, updates=1)
-STRANGE = "tests.envs.strange:Strange/"
+STRANGE = "tests.envs.strange:Strange/Faulty-v0"
 
 
 def of(id: str, *shifts: str, arm="fear", plan=PLAN) -> Hosted:
@@ -44,6 +44,21 @@ def cartpole():
 
 
 @pytest.fixture(scope="module")
+def strange():
+    """An environment that does wrong what the process's variables say when it is made."""
+    trainer = of(STRANGE, arm="none")
+    yield trainer
+    trainer.close()
+
+
+def afresh(trainer: Hosted) -> Hosted:
+    """The same with environments that are made anew."""
+    trainer.close()
+    trainer.pool = trainer._open(trainer.suite.world, PLAN.rows * PLAN.num_envs, PLAN.base)
+    return trainer
+
+
+@pytest.fixture(scope="module")
 def whole(cartpole, tmp_path_factory):
     """The folder of a study that nothing interrupted."""
     out = tmp_path_factory.mktemp("whole")
@@ -55,7 +70,7 @@ def whole(cartpole, tmp_path_factory):
 # --- interruption -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chunks", [0, 2])
+@pytest.mark.parametrize("chunks", [2])
 def test_stopped_and_gone_on_with_is_uninterrupted(cartpole, whole, chunks, tmp_path):
     with pytest.raises(Interrupted):
         small.run(cartpole, tmp_path, stop_at=chunks)
@@ -76,7 +91,7 @@ def test_a_new_process_goes_on_inside_an_episode(cartpole, whole, tmp_path):
     small.assert_same_study(cartpole, whole, tmp_path)
 
 
-@pytest.mark.parametrize("calls", [PLAN.num_steps + 5, 4 * PLAN.num_steps + 12])
+@pytest.mark.parametrize("calls", [PLAN.num_steps + 5])
 def test_a_stop_is_heard_at_every_step(cartpole, whole, calls, tmp_path, monkeypatch):
     heard = []
 
@@ -138,6 +153,21 @@ def test_scores_are_those_of_a_plain_loop(id, shift, begin):
             assert scores["terminated"][seed] == terminated
             assert scores["truncated"][seed] == 1 - terminated
     trainer.close()
+
+
+def test_what_is_paid_beyond_an_episode_is_nobodys(strange, monkeypatch):
+    """Beside a longer one an environment goes on with its next episode, which does not count."""
+    run = afresh(strange).start()
+
+    def returns(stream, episode):
+        monkeypatch.setenv("RICH", str(episode_seed(PLAN.base + 2, stream, episode)))
+        _, scores = next(strange.score(run, 0, lambda: False))
+        return scores["return"].tolist()
+
+    sound = returns(99, 0)
+    assert np.isfinite(sound).all()
+    assert returns(0, 1) == sound
+    assert np.isinf(returns(1, 0)).all()
 
 
 def test_success_is_reaching_the_declared_threshold():
@@ -273,17 +303,13 @@ def test_no_number_is_drawn_twice():
 # --- what goes wrong --------------------------------------------------------------------------
 
 
-def test_a_reward_without_end_stops_its_seed_alone(tmp_path, monkeypatch):
-    trainer = of(STRANGE + "Rich-v0", arm="none")
-    sound, _ = small.run(trainer, tmp_path / "sound")
-    trainer.close()
+def test_a_reward_without_end_stops_its_seed_alone(strange, tmp_path, monkeypatch):
+    sound, _ = small.run(afresh(strange), tmp_path / "sound")
     # The second environment of the second seed pays without end in its very first episode.
     monkeypatch.setenv("RICH", str(episode_seed(PLAN.base, 1 * PLAN.num_envs + 1, 0)))
-    trainer = of(STRANGE + "Rich-v0", arm="none")
-    rows, watch = small.run(trainer, tmp_path / "rich")
-    trainer.close()
+    rows, watch = small.run(afresh(strange), tmp_path / "rich")
     [said] = watch.said
-    assert said.startswith(f"{STRANGE}Rich-v0, arm none, seed 1: the environment made something")
+    assert said.startswith(f"{STRANGE}, arm none, seed 1: the environment made something")
     assert f"by step {PLAN.num_envs * PLAN.num_steps};" in said
     assert list(map(str, rows)) == [str(row) for row in sound if row["seed"] == 0]
     one, other = (small.metrics(tmp_path / name) for name in ("sound", "rich"))
@@ -306,36 +332,36 @@ def test_the_environments_of_a_stopped_seed_can_be_played_again(cartpole, tmp_pa
 
 
 @pytest.mark.parametrize("fault", ["raise", "exit", "hang"])
-def test_a_host_that_fails_for_good_is_named_after_a_checkpoint(fault, tmp_path, monkeypatch):
+def test_a_host_that_fails_for_good_is_named_after_a_checkpoint(
+    fault, strange, tmp_path, monkeypatch
+):
     monkeypatch.setattr(hosted, "HostPool", partial(HostPool, timeout=0.5))
-    trainer = of(f"{STRANGE}{fault}-v0", arm="none")
+    monkeypatch.setenv("FAULT", fault)
     with pytest.raises(HostFailure) as caught:
-        small.run(trainer, tmp_path)
+        small.run(afresh(strange), tmp_path)
     said = {"raise": "raised ZeroDivisionError", "exit": "died with", "hang": "gave no answer"}
     message = str(caught.value)
-    assert message.startswith(f"{STRANGE}{fault}-v0: environment ")
+    assert message.startswith(f"{STRANGE}: environment ")
     assert "\n" not in message
     assert f"{said[fault]}" in message
     assert "3 times in a row" in message
-    again = of(f"{STRANGE}Well-v0", arm="none")
-    assert small.final(again, tmp_path)[0] == 0
-    trainer.close()
-    again.close()
+    monkeypatch.undo()
+    rows, _ = small.run(afresh(strange), tmp_path)  # once it is mended
+    assert len(rows) == PLAN.seeds
 
 
 @pytest.mark.parametrize("fault", ["raise", "exit"])
-def test_a_fault_that_passes_changes_nothing(fault, tmp_path, monkeypatch):
+def test_a_fault_that_passes_changes_nothing(fault, strange, tmp_path, monkeypatch):
     marker = tmp_path / "marker"
-    marker.touch()
+    marker.touch()  # as if it had happened
     monkeypatch.setenv("MARKER", str(marker))
-    trainer = of(f"{STRANGE}{fault}-v0", arm="none")
-    small.run(trainer, tmp_path / "sound")
-    assert trainer.pool.recoveries == 0
+    monkeypatch.setenv("FAULT", fault)
+    small.run(afresh(strange), tmp_path / "sound")
+    assert strange.pool.recoveries == 0
     marker.unlink()
-    small.run(trainer, tmp_path / "once")
-    assert trainer.pool.recoveries == 1
-    small.assert_same_study(trainer, tmp_path / "sound", tmp_path / "once")
-    trainer.close()
+    small.run(strange, tmp_path / "once")
+    assert strange.pool.recoveries == 1
+    small.assert_same_study(strange, tmp_path / "sound", tmp_path / "once")
 
 
 def test_no_worker_outlives_its_arm():
