@@ -67,12 +67,12 @@ def test_heads_of_different_names_begin_differently():
     assert not same_bits(feelings.heads["one"], feelings.heads["other"])
 
 
-def test_a_head_learns_from_what_it_carries(batch):
+def test_a_head_learns_from_what_it_carried_when_the_batch_began(batch):
     """Curiosity learns from observations whitened by what it has seen."""
     blend = Blend(steps=1, curiosity=(1.0, Curiosity))
-    feelings = blend.init(KEY, SPEC, B)
-    _, feelings = blend.feel(feelings, batch)
-    _, metrics = blend.learn(feelings, batch)
+    elsewhere = batch._replace(obs=3 * batch.obs + 1)
+    _, feelings = blend.feel(blend.init(KEY, SPEC, B), elsewhere)
+    *_, metrics = blend.update(feelings, batch)
     loss, _ = feelings.heads["curiosity"].net.loss(feelings.carry["curiosity"], batch)
     np.testing.assert_allclose(metrics["curiosity/error"], loss, rtol=1e-5)
 

@@ -182,14 +182,23 @@ def test_the_step_size_anneals_to_0(updated, batch):
     assert same_bits(after.trained.net, state.trained.net)
 
 
-def test_the_policy_stays_close_to_the_one_that_acted(batch):
-    """However often it learns from a batch, it has nothing to gain beyond the clip."""
-    agent = PPO(width=8, epochs=200, minibatches=1, lr=1e-2, entropy=0.0)
+def drilled(batch, entropy: float):
+    """An agent before and after learning from one batch, 200 times over."""
+    agent = PPO(width=8, epochs=200, minibatches=1, lr=1e-2, entropy=entropy)
     before, silence = agent.init(jax.random.key(0), SPEC), jnp.zeros((*batch.reward.shape, 0))
     after, _ = jax.jit(agent.update)(before, jax.random.key(1), batch, silence)
-    new, old = (s.trained.net.actor.log_prob(batch.obs, batch.action)[0] for s in (after, before))
-    ratio = np.exp(new - old)
-    assert 0.1 < np.abs(ratio - 1).mean() < 0.5
+    return [state.trained.net.actor.log_prob(batch.obs, batch.action) for state in (before, after)]
+
+
+def test_the_policy_stays_close_to_the_one_that_acted(batch):
+    """However often it learns from a batch, it has nothing to gain beyond the clip."""
+    (old, _), (new, _) = drilled(batch, entropy=0.0)
+    assert 0.1 < np.abs(np.exp(new - old) - 1).mean() < 0.5
+
+
+def test_the_entropy_bonus_keeps_it_undecided(batch):
+    decided, undecided = (drilled(batch, entropy)[1][1].mean() for entropy in (0.0, 1.0))
+    assert decided < undecided - 0.01
 
 
 def test_moments_are_of_what_was_observed(batch):

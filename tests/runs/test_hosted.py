@@ -102,8 +102,8 @@ def test_a_stop_is_heard_at_every_step(cartpole, whole, calls, tmp_path, monkeyp
     monkeypatch.setattr(small.Watch, "stopped", stopped)
     with pytest.raises(Interrupted):
         small.run(cartpole, tmp_path)
+    assert small.final(cartpole, tmp_path)[0] == 1  # in the middle of the second chunk
     small.run(cartpole, tmp_path)
-    assert len(heard) > calls
     small.assert_same_study(cartpole, whole, tmp_path)
 
 

@@ -145,6 +145,15 @@ def test_stopped_seeds_are_counted(tmp_path, capsys):
     assert [cell.strip() for cell in cells[-1]] == ["lost", "0", "-", "-", "-", "-"]
 
 
+def test_only_seeds_that_count_are_drawn(tmp_path, capsys, monkeypatch):
+    rows, drawn = scores(), []
+    rows[3]["score"] = np.nan
+    for name, place in (("figure", 0), ("write_comparison", 2)):
+        monkeypatch.setattr(module, name, lambda *args, i=place: drawn.append(args[i]))
+    assert "stopped seeds   1 of 8" in told(tmp_path, capsys, rows)
+    assert drawn == [counting(rows)] * 2
+
+
 def test_a_comparison_without_a_seed_left_is_one_line(tmp_path):
     with pytest.raises(UserError, match="every seed was stopped; the states before are in"):
         report(tmp_path, "Fake", [], PLAN, ["none"], "command", False)

@@ -257,6 +257,8 @@ def assert_one_seed_stopped(trainer, sound, out, seed, chunk, source):
     done, (run, alive) = small.final(trainer, out)
     _, (healthy, _) = small.final(sound.trainer, sound.out)
     assert (done, alive.tolist()) == (3, [s != seed for s in range(4)])
+    before = jax.tree.map(lambda leaf: leaf[seed : seed + 1], run)  # where it was left
+    assert small.bits(Checkpoints(kept).restore(before)) == small.bits((chunk, before))
     for s in others:
         mine, theirs = (small.bits(one_seed(r, s, SEEDS.num_envs)) for r in (run, healthy))
         assert {k: v for k, v in mine.items() if "limit" not in k} == {
