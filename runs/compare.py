@@ -147,7 +147,7 @@ def design(settings: Settings):
     from envs.host import suite as host_suite
     from runs.harness.arms import HEADS, arms
     from runs.harness.hosted import Hosted
-    from runs.harness.jitted import Jitted
+    from runs.harness.jitted import DRAWS, Jitted
     from runs.harness.plan import Plan
 
     ours = settings.env in SUITES
@@ -167,6 +167,8 @@ def design(settings: Settings):
         steps, seeds, episodes = 2 * num_envs * num_steps, 3, 4
         settings = replace(settings, heads=settings.heads[:1])
         suite = replace(suite, severities=(1.0,))
+    if ours:
+        episodes -= episodes % min(DRAWS, episodes)  # as many in each world that is drawn
     updates = max(steps // (num_envs * num_steps), 1)
     together = max(updates // 60, 1) if ours else 1  # updates in a chunk, about a second
     chunks = updates // together

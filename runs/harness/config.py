@@ -108,11 +108,16 @@ def fingerprint(settings: Any, leave_out: Iterable[str] = ()) -> str:
 
 
 def exit_cleanly(main: Callable[[list[str]], int | None]) -> None:
-    """Runs a command; bad input prints one line and exits with code 2."""
+    """Runs a command; bad input, or a package that is missing, is one line and exit code 2."""
     try:
         code = main(sys.argv[1:])
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        code = 2
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] in ("affect", "agents", "envs", "runs"):
+            raise
+        print(f"error: {error.name} is missing: pip install -e '.[lab]'", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:  # before the work began
         code = 130

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-PATIENCE = 4.0  # seconds from the request to stop to leaving regardless
+PATIENCE = 3.5  # seconds from the request to stop to leaving regardless
 EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 
 

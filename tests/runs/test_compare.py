@@ -235,6 +235,12 @@ def test_settings_are_sizes():
     assert plan.chunks * plan.chunk_steps == 512  # one update at least
 
 
+@pytest.mark.parametrize(("asked", "scored"), [(1, 1), (9, 9), (16, 16), (40, 32)])
+def test_episodes_are_as_many_as_are_scored(asked, scored):
+    assert design(Settings(episodes=asked))[2].episodes == scored
+    assert design(Settings(env="CartPole-v1", episodes=asked))[2].episodes == asked
+
+
 def test_a_folder_is_one_study(tmp_path):
     claim(tmp_path, Settings())
     claim(tmp_path, Settings(out=tmp_path, config=Path("other"), record=True))
@@ -295,7 +301,7 @@ def test_bad_flags_are_refused(argv, complaint, nothing_is_compiled, tmp_path, c
     file.touch()
     began = time.process_time()
     assert complaint in refusal(*argv.format(file=file).split())
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 5
     assert capfd.readouterr().err == ""  # the one line comes from whoever catches it
 
 

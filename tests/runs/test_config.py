@@ -229,6 +229,11 @@ def test_a_fingerprint_changes_with_what_counts_alone():
         (130, 130, ""),
         (UserError("two\n  lines"), 2, "error: two lines\n"),
         (KeyboardInterrupt(), 130, ""),
+        (
+            ModuleNotFoundError("No module named 'scipy'", name="scipy"),
+            2,
+            "error: scipy is missing: pip install -e '.[lab]'\n",
+        ),
     ],
 )
 def test_a_command_leaves_with_a_code_and_at_most_one_line(result, code, stderr, capsys):
@@ -241,6 +246,14 @@ def test_a_command_leaves_with_a_code_and_at_most_one_line(result, code, stderr,
         exit_cleanly(main)
     assert left.value.code == code
     assert capsys.readouterr().err == stderr
+
+
+def test_a_missing_module_of_ours_is_a_bug_and_shows_its_trace():
+    def main(argv):
+        raise ModuleNotFoundError("No module named 'runs.nowhere'", name="runs.nowhere")
+
+    with pytest.raises(ModuleNotFoundError):
+        exit_cleanly(main)
 
 
 def test_refusing_takes_no_jax_and_one_line(tmp_path):
