@@ -1,7 +1,7 @@
 """What a study shows in TensorBoard, written from its two truths: `metrics.jsonl` and the scores.
 
     out/tb/runs/<env>/<arm>/s<seed>   a run a seed: `train/<metric>` curves, `score/<...>` points
-    out/tb/compare/<env>/<arm>        a run an arm: mean, lo, hi over seeds, margin charts, rollout
+    out/tb/compare/<env>/<arm>        a run an arm: mean, lo, hi over seeds, margin charts
 
 Nothing here is read back: every file can be deleted and is rewritten from the truths. Names are
 made safe for paths and run names, so an arm may be called `constant+0.01` and an environment
@@ -28,9 +28,6 @@ from runs.harness.events import RUN_FILES, Events
 
 POINTS = 500
 """The most points that a curve keeps: of more lines only every 2nd, 4th, 8th ... is shown."""
-
-FRAMES, WIDTH, STRIP = 150, 300, 54
-"""Of a rollout: the most pictures, about its width and the height of a signal, in pixels."""
 
 CHARTS = "mean and 95 % interval over seeds (x: 100 x severity; training: environment steps)"
 CORE = ("score/in_dist", "score/shift_mean", "score/shift_worst")
@@ -110,7 +107,7 @@ class Board:
         """
         for key in [key for key in self._events if key[0] == arm]:
             self._events.pop(key).close()
-        _delete(self._home / safe(arm), "s*/" + RUN_FILES + ".train")
+        delete(self._home / safe(arm), "s*/" + RUN_FILES + ".train")
         lines = read_metrics(self._out, arm, until_step)
         self._count[arm] = len(lines)
         every = stride(len(lines))
@@ -167,8 +164,8 @@ def write_comparison(
     import pandas as pd
 
     runs, compare = (Path(out) / "tb" / kind / safe(env) for kind in ("runs", "compare"))
-    _delete(compare, "*/" + RUN_FILES + ".compare")
-    _delete(runs, "*/s*/" + RUN_FILES + ".score")
+    delete(compare, "*/" + RUN_FILES + ".compare")
+    delete(runs, "*/s*/" + RUN_FILES + ".score")
     table = pd.DataFrame(list(rows)).astype({"seed": int, "severity": float, "score": float})
     score = table.groupby(["arm", "shift", "severity", "seed"])["score"].mean().unstack("seed")
     shifts = [shift for shift in table["shift"].unique() if shift != "none"]
@@ -195,70 +192,8 @@ def write_comparison(
                 events.hparams(columns[arm], list(metrics), group=f"{env}|{arm}|{study}")
 
 
-def write_rollout(
-    out: Path,
-    env: str,
-    arm: str,
-    frames: np.ndarray,
-    signals: Mapping[str, np.ndarray],
-    fps: float = 25.0,
-) -> None:
-    """Writes one episode as an animation above the timeline of every signal.
-
-    Long episodes are thinned to at most `FRAMES` pictures and these shrunk or enlarged by a whole
-    number to about `WIDTH` pixels, which keeps the GIF of a simple world under a megabyte.
-
-    Args:
-      out: directory of the study.
-      env: name of the environment.
-      arm: the arm whose agent acts.
-      frames: uint8 [T, H, W, 3].
-      signals: what each head emitted, `{name: float [T]}`; may be empty.
-      fps: frames shown a second, before thinning; the episode keeps its pace.
-
-    Raises:
-      ValueError: there is no frame, or a signal is not as long as the episode.
-    """
-    home = Path(out) / "tb" / "compare" / safe(env) / safe(arm)
-    _delete(home, RUN_FILES + ".rollout")
-    frames = np.asarray(frames, np.uint8)
-    if not len(frames):
-        raise ValueError("an episode without a frame cannot be shown")
-    every = -(-len(frames) // FRAMES)
-    shrink, grow = max(1, round(frames.shape[2] / WIDTH)), max(1, WIDTH // frames.shape[2])
-    shown = frames[::every, ::shrink, ::shrink].repeat(grow, axis=1).repeat(grow, axis=2)
-    width = shown.shape[2]
-    if signals:
-        strips = [_strip(name, values, len(frames), width) for name, values in signals.items()]
-        below = np.repeat(np.concatenate(strips)[None], len(shown), axis=0)
-        now = np.arange(0, len(frames), every) * (width - 1) // max(1, len(frames) - 1)
-        below[np.arange(len(shown)), :, now] = (200, 30, 30)
-        shown = np.concatenate([shown, below], axis=1)
-    with Events(home, ".rollout") as events:
-        events.gif("rollout", shown, step=0, fps=fps / every)
-
-
-def _strip(name: str, signal: np.ndarray, length: int, width: int) -> np.ndarray:
-    """Draws the curve of a signal [T] with its range as a picture uint8 [STRIP, width, 3]."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    signal = np.asarray(signal, float)
-    if signal.shape != (length,):
-        raise ValueError(f"signal {name!r} has shape {signal.shape}, the episode {length} frames")
-    finite = signal[np.isfinite(signal)]
-    lo, hi = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    height = (np.nan_to_num(signal, nan=lo, posinf=hi, neginf=lo) - lo) / ((hi - lo) or 1.0)
-    x = np.arange(length) / max(1, length - 1) * (width - 1)
-    y = STRIP - 3 - height * (STRIP - 22)
-    picture = Image.new("RGB", (width, STRIP), "white")
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(14)
-    draw.text((3, 1), f"{name}  {lo:.3g} to {hi:.3g}", fill=(0, 0, 0), font=font)
-    draw.line(list(zip(x, y, strict=True)), fill=(30, 90, 200), width=2)
-    draw.line([(0, 0), (width, 0)], fill=(210, 210, 210))
-    return np.asarray(picture)
-
-
-def _delete(home: Path, pattern: str) -> None:
+def delete(home: Path, pattern: str) -> None:
+    """Deletes the files of a folder that match."""
     for path in list(home.glob(pattern)):
         path.unlink()
 

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from runs.harness.errors import UserError
+from runs.harness.leaves import decode, encode, named
 
 FORMAT = 1
 
@@ -76,7 +77,7 @@ class Checkpoints:
             UserError: the disk is full or cannot be written; earlier checkpoints are untouched.
             TypeError: a leaf, which is named, is of a kind that cannot be stored.
         """
-        leaves = {name: _encode(name, leaf) for name, leaf in _named(tree).items()}
+        leaves = {name: encode(name, leaf) for name, leaf in named(tree).items()}
         records = {name: {**r, "sha256": _leaf_sha(array)} for name, (r, array) in leaves.items()}
         manifest = {"format": FORMAT, "step": int(step), "leaves": records}
         try:
@@ -102,8 +103,8 @@ class Checkpoints:
         """
         import jax
 
-        leaves = _named(like)
-        wanted = {name: _encode(name, leaf)[0] for name, leaf in leaves.items()}
+        leaves = named(like)
+        wanted = {name: encode(name, leaf)[0] for name, leaf in leaves.items()}
         for path in reversed(self._saved()):
             try:
                 manifest = _read_manifest(path)
@@ -115,7 +116,7 @@ class Checkpoints:
                 self._damaged.add(path)
                 self.warn(f"checkpoint {path} is damaged and passed over: {_one_line(error)}")
                 continue
-            decoded = [_decode(arrays[name], leaf) for name, leaf in leaves.items()]
+            decoded = [decode(arrays[name], leaf) for name, leaf in leaves.items()]
             return manifest["step"], jax.tree.unflatten(jax.tree.structure(like), decoded)
         return None
 
@@ -152,59 +153,6 @@ def _serial(path: Path) -> int:
     """The how-manyeth save made this checkpoint, from 1; 0 if it is not a checkpoint."""
     match = re.fullmatch(r"(\d+)-step--?\d+", path.name)
     return int(match[1]) if match else 0
-
-
-# Leaves of a pytree <-> named numpy arrays.
-
-
-def _named(tree: Any) -> dict[str, Any]:
-    """Leaves by path, such as `.agent.layers[0].kernel.value`, in the order of the tree."""
-    import jax
-
-    paths = jax.tree_util.tree_leaves_with_path(tree)
-    leaves = {jax.tree_util.keystr(path): leaf for path, leaf in paths}
-    if len(leaves) < len(paths):
-        raise TypeError("two leaves of the tree have the same path and cannot be told apart")
-    return leaves
-
-
-def _is_key(leaf: Any) -> bool:
-    import jax
-
-    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _encode(name: str, leaf: Any) -> tuple[dict[str, Any], np.ndarray]:
-    """What the manifest says of a leaf (shape, dtype) and the array that Orbax stores.
-
-    The dtype of a typed key is `key<implementation>`, that of a Python number its type's name.
-    """
-    import jax
-
-    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-    python = type(leaf) in (bool, int, float, complex)
-    numeric = array.dtype == bool or jax.dtypes.issubdtype(array.dtype, np.number)
-    if not (numeric and (python or isinstance(leaf, jax.Array | np.ndarray | np.generic))):
-        raise TypeError(f"leaf {name} is of {type(leaf)}, which a checkpoint cannot hold")
-    dtype = leaf.dtype if _is_key(leaf) else type(leaf).__name__ if python else array.dtype.name
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return {"shape": list(array.shape), "dtype": str(dtype)}, array
-
-
-def _decode(array: np.ndarray, like: Any) -> Any:
-    """The stored array as the kind of leaf that `like` is, on the devices of `like`."""
-    import jax
-
-    if isinstance(like, np.ndarray):
-        return array
-    if isinstance(like, np.generic):
-        return array[()]
-    if not isinstance(like, jax.Array):
-        return type(like)(array.item())
-    if _is_key(like):
-        array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
-    # An uncommitted array may join arrays on any devices, so it must not come back committed.
-    return jax.device_put(array, like.sharding if like.committed else None)
 
 
 def _check_fit(manifest: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:

@@ -13,11 +13,17 @@ def prepare() -> None:
     """
     import jax
 
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    jax.config.update("jax_num_cpu_devices", cores())
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(home / "affect-heads" / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def describe() -> dict[str, str]:
@@ -30,7 +36,7 @@ def describe() -> dict[str, str]:
     kind = jax.devices()[0].device_kind
     packages = ("jax", "flax", "optax", "gymnasium")
     return {
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "machine": f"{_processor()}, {cores()} cores",
         "devices": f"{len(jax.devices())} x {kind}",
         "python": platform.python_version(),
     } | {name: version(name) for name in packages}

@@ -16,6 +16,7 @@ from runs.harness.plan import Plan
 from runs.harness.train import QUICK, Learner, Run, Setup, new_run, over_seeds, seed_keys, train
 
 DRAWS = 16  # worlds drawn for a shift that draws
+TOGETHER = 128  # environments, of all the seeds a core trains at once, that still fit its cache
 
 
 class Jitted:
@@ -36,7 +37,8 @@ class Jitted:
             train, setup=self.setup, env=suite.env, worlds=worlds, num_updates=plan.updates
         )
         self._build = over_seeds(build, plan.rows, optimise=False)
-        self._train = over_seeds(step, plan.rows, optimise=plan.optimise)
+        together = TOGETHER // plan.num_envs
+        self._train = over_seeds(step, plan.rows, optimise=plan.optimise, together=together)
 
     def start(self) -> Run:
         """All seeds before their first step."""

@@ -94,7 +94,7 @@ class Study:
 
     def film(self, trainer: Any, run: Any) -> None:
         """Writes one episode of the arm as an animation, unless it is there."""
-        from runs.harness.board import write_rollout
+        from runs.harness.film import write_rollout
 
         mark = self.out / "films" / f"{safe(trainer.arm.name)}.done"
         if mark.exists():

@@ -12,29 +12,14 @@ from pathlib import Path
 import pytest
 
 from runs import benchmark
-from runs.benchmark import (
-    COMPILATION,
-    HEADS,
-    INSTALL,
-    REJAX,
-    Duel,
-    Failed,
-    Result,
-    Settings,
-    Worker,
-    Workers,
-    afresh,
-    by_turns,
-    cells,
-    check,
-    duels,
-    ratios,
-    reached,
-    record,
-    small,
-)
+from runs.bench import contest
+from runs.bench.ceiling import bare, products
+from runs.bench.contest import Duel, Failed, Result, Worker, Workers, afresh, by_turns
+from runs.bench.figures import cells, ratios, reached, record
+from runs.bench.job import Job
+from runs.bench.worker import OURS, PEERS
+from runs.benchmark import COMPILATION, HEADS, INSTALL, REJAX, Settings, check, duels, small
 from runs.harness.errors import UserError
-from runs.harness.peers import OURS, PEERS, Job, bare, products
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS_JOB, OTHER_JOB = Job("ours", 4, 1), Job("rejax", 4, 1)
@@ -177,7 +162,7 @@ def test_an_error_in_a_process_is_an_answer_and_a_death_is_told():
 
 
 def test_a_process_that_hangs_is_ended(monkeypatch):
-    monkeypatch.setattr(benchmark, "LIMIT", 0.2)
+    monkeypatch.setattr(contest, "LIMIT", 0.2)
     worker = Worker()
     try:
         monkeypatch.setattr(worker.process.stdin, "write", lambda text: None)  # never told

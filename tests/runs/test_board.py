@@ -20,15 +20,14 @@ from tensorboard.util import tensor_util
 from runs.harness.board import (
     CORE,
     POINTS,
-    STRIP,
     Board,
     interval,
     read_metrics,
     safe,
     stride,
     write_comparison,
-    write_rollout,
 )
+from runs.harness.film import STRIP, write_rollout
 
 ENV = "CartPole-v1"
 

@@ -1,0 +1,118 @@
+"""What we measure of our own: training, evaluation, compilation and memory of the main job."""
+
+import dataclasses
+import resource
+import sys
+import time
+from functools import partial
+
+from runs.bench.job import WIDTH, Job, Measure, timed
+
+
+def ours(job: Job) -> Measure:
+    """Training in CartPole with its 500 steps, by the trainer of the main job."""
+    from affect import Blend
+    from agents.ppo import PPO
+    from envs.cartpole import CartPole
+    from envs.suite import Suite
+    from envs.world import World
+    from runs.harness.arms import Arm, head
+    from runs.harness.jitted import Jitted
+    from runs.harness.plan import Plan
+
+    agent, env = PPO(width=WIDTH), CartPole(horizon=500)
+    blend = Blend(**{name: head(name, agent.gamma) for name in job.heads})
+    plan = Plan(
+        agent,
+        seeds=job.seeds,
+        rows=job.seeds,
+        chunks=1,
+        updates=job.updates,
+        num_envs=job.num_envs,
+        num_steps=job.num_steps,
+        episodes=1,
+    )
+    suite = Suite("CartPole-v1", env, World(env.get_default_params()), shifts=())
+    trainer = Jitted(suite, Arm("benchmark", blend), plan)
+    run = trainer.start()
+    train = partial(trainer.chunk, run, _never)
+    timed(train, job.steps)
+    return lambda: timed(train, job.steps)
+
+
+def evaluation(job: Job) -> Measure:
+    """Scoring an arm of the main job, trained for a while, at all points of its suite.
+
+    Counts the steps computed; `lived` is the share of them before an episode's end.
+    """
+    import numpy as np
+
+    trainer = _main_job(job)
+    run = trainer.start()
+    for _ in range(min(5, trainer.plan.chunks)):
+        run = trainer.chunk(run, _never)[0]
+    points, horizon = len(trainer.suite.points()), trainer.suite.env.horizon
+    steps = trainer.plan.seeds * points * trainer.plan.episodes * horizon
+
+    def measure():
+        began = time.perf_counter()
+        scores = list(trainer.score(run, 0, _never))
+        seconds = time.perf_counter() - began
+        lived = float(np.mean([score["length"] for _, score in scores])) / horizon
+        return {"steps": steps, "seconds": seconds, "lived": lived}
+
+    measure()
+    return measure
+
+
+def compilation(job: Job) -> Measure:
+    """The first call of the main job's training chunk, less what a second one takes."""
+    trainer = _main_job(job)
+    run = trainer.start()
+    chunk = partial(trainer.chunk, run, _never)
+
+    def measure():
+        first, second = (timed(chunk, 0)["seconds"] for _ in range(2))
+        return {"seconds": max(first - second, 1e-3)}
+
+    return measure
+
+
+def memory(job: Job) -> Measure:
+    """The most memory this process ever held, after a whole training of the main job."""
+    import jax
+
+    trainer = _main_job(job)
+    start = trainer.start()
+
+    def measure():
+        run = start
+        for _ in range(trainer.plan.chunks):
+            run, metrics, _ = trainer.chunk(run, _never)
+            jax.device_get(metrics)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {"megabytes": peak / (2**20 if sys.platform == "darwin" else 2**10)}
+
+    return measure
+
+
+def _main_job(job: Job):
+    """A trainer of one arm, as `runs.compare` makes it."""
+    from runs.compare import Settings, design
+
+    steps = job.updates * job.num_envs * job.num_steps
+    settings = Settings(seeds=max(job.seeds, 3), steps=steps, episodes=job.episodes)
+    suite, trainer, plan, arms = design(settings)
+    plan = dataclasses.replace(plan, seeds=job.seeds, rows=_rows(job.seeds))
+    name = job.heads[0] if job.heads else "none"
+    return trainer(suite, next(arm for arm in arms if arm.name == name), plan)
+
+
+def _rows(seeds: int) -> int:
+    import jax
+
+    return -(-seeds // len(jax.devices())) * len(jax.devices())
+
+
+def _never() -> bool:
+    return False
