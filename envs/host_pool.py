@@ -13,11 +13,13 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
+from envs.host_log import Log, after, log_of
 from envs.host_worker import GRACE, Fault, Local, Worker, parcel
 
 ATTEMPTS = 3  # failures in a row of one worker on one step before the pool gives up
@@ -47,21 +49,6 @@ class HostFailure(RuntimeError):
     def __init__(self, message: str, indices: list[int], seeds: list[int], cause: str):
         super().__init__(message)
         self.indices, self.seeds, self.cause = indices, seeds, cause
-
-
-class _Log(NamedTuple):
-    """Where every environment is. With the actions of its episode, all that is to be known."""
-
-    episode: np.ndarray  # [B] int32
-    length: np.ndarray  # [B] int32, steps taken in the episode
-    seeds: np.ndarray  # [B] uint32, of the episode
-    next_seeds: np.ndarray  # [B] uint32, of the episode after it
-    obs: np.ndarray | None  # [B, ...]
-
-
-def episode_seed(seed: int, stream: int, episode: int) -> int:
-    """Returns the 32-bit seed of an episode; environment i follows stream i if nothing is said."""
-    return int(np.random.SeedSequence(seed, spawn_key=(stream, episode)).generate_state(1)[0])
 
 
 class HostPool(AbstractContextManager):
@@ -114,15 +101,29 @@ class HostPool(AbstractContextManager):
         count = min(max(workers, 1), num_envs)
         self.name, self.num_envs, self.recoveries = name, num_envs, 0
         self._seed, self._streams, self._closed = seed, np.array(streams, int), False
-        self._log = self._log_of(*np.zeros((2, num_envs), np.int32), None)
         bounds = np.linspace(0, num_envs, count + 1).astype(int).tolist()
         self._rows = [slice(*pair) for pair in zip(bounds[:-1], bounds[1:], strict=True)]
-        sent = parcel(make, name) if workers else make
-        self._made = [("make", sent, r.stop - r.start, tuple(info_keys)) for r in self._rows]
+        self._info_keys = tuple(info_keys)
         self._shards = [Worker(timeout) if workers else Local() for _ in self._rows]
+        self._sent = partial(parcel, name=name) if workers else lambda make: make
         with self._closing_when_interrupted():
             for shard in self._shards:
                 shard.start()
+        self.remake(make)
+
+    def remake(self, make: Callable[[], gymnasium.Env]) -> None:
+        """Puts environments of another make in the place of these, in the same processes.
+
+        Raises:
+            ValueError: if `make` cannot be sent to a worker.
+            HostFailure: if the environment cannot be made.
+        """
+        with self._closing_when_interrupted():
+            sent, keys = self._sent(make), self._info_keys
+            self._made = [("make", sent, rows.stop - rows.start, keys) for rows in self._rows]
+            self._log = log_of(
+                self._seed, self._streams, *np.zeros((2, self.num_envs), np.int32), None
+            )
             spaces = self._all(self._made)[0]
         self.single_observation_space, self.single_action_space, self._limit = spaces
 
@@ -131,7 +132,7 @@ class HostPool(AbstractContextManager):
         space = self.single_action_space
         room = self._limit if self._limit and self._limit <= LONGEST else 1024
         self._actions = np.zeros((self.num_envs, room, *space.shape), space.dtype)
-        self._log = self._log_of(*np.zeros((2, self.num_envs), np.int32), None)
+        self._log = self._at_the_start()
         return self._replay()
 
     def step(self, actions: np.ndarray) -> Step:
@@ -159,7 +160,7 @@ class HostPool(AbstractContextManager):
             ended = terminated | truncated
             obs = next_obs.copy()
             obs[ended] = fresh
-            self._log = self._after(ended, obs)
+            self._log = after(log, self._seed, self._streams, ended, obs)
         return Step(obs.copy(), next_obs, reward, terminated, truncated, info)
 
     def snapshot(self) -> dict[str, np.ndarray]:
@@ -189,31 +190,20 @@ class HostPool(AbstractContextManager):
         if given["seed"].shape != (self.num_envs,) or given["actions"].shape[2:] != space.shape:
             raise ValueError(f"{self.name}: the snapshot is of a pool with other sizes")
         past = (given[key].astype(np.int32) for key in ("episode", "length"))
-        log = self._log_of(*past, given["obs"])
+        log = log_of(self._seed, self._streams, *past, given["obs"])
         if (log.seeds != given["seed"]).any():
             raise ValueError(f"{self.name}: the snapshot is of a pool with another seed")
         self._actions, self._log = given["actions"].astype(space.dtype), log
         return self._replay()
 
-    def _begun(self) -> _Log:
+    def _at_the_start(self) -> Log:
+        none = np.zeros((2, self.num_envs), np.int32)
+        return log_of(self._seed, self._streams, *none, None)
+
+    def _begun(self) -> Log:
         if self._log.obs is None:
             raise RuntimeError(f"{self.name}: call reset or restore first")
         return self._log
-
-    def _seeds(self, streams: np.ndarray, episode: np.ndarray) -> np.ndarray:
-        pairs = zip(streams.tolist(), episode.tolist(), strict=True)
-        return np.array([episode_seed(self._seed, *pair) for pair in pairs], np.uint32)
-
-    def _log_of(self, episode: np.ndarray, length: np.ndarray, obs: np.ndarray | None) -> _Log:
-        seeds = (self._seeds(self._streams, episode + ahead) for ahead in (0, 1))
-        return _Log(episode, length, *seeds, obs)
-
-    def _after(self, ended: np.ndarray, obs: np.ndarray) -> _Log:
-        """Returns the log after a step that ended the episodes `ended` [B] bool."""
-        log, next_seeds = self._log, self._log.next_seeds.copy()
-        episode, length = log.episode + ended, np.where(ended, 0, log.length + 1)
-        next_seeds[ended] = self._seeds(self._streams[ended], episode[ended] + 1)
-        return _Log(episode, length, np.where(ended, log.next_seeds, log.seeds), next_seeds, obs)
 
     def _replay(self) -> np.ndarray:
         with self._closing_when_interrupted():

@@ -94,6 +94,8 @@ class Shard:
 
     def make(self, make: Callable | bytes, num_envs: int, info_keys: Sequence[str]):
         """Makes the environments; returns their two spaces and their longest episode, or None."""
+        if self.envs is not None:
+            self.envs.close()
         make = pickle.loads(make) if isinstance(make, bytes) else make
         self._info_keys = info_keys
         self.envs = SyncVectorEnv(

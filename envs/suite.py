@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from affect import Factory
 from envs.shift import Shift, sensible
 from envs.world import World
 
@@ -31,6 +32,8 @@ class Suite:
         shifts: what agents are scored under.
         randomised: the training distribution of the arm `random`; None where there is none.
         severities: at which each shift is scored, beside severity 0.
+        setpoint: where each variable of `info["body"]` should be, in its unit.
+        innate: the feeling that these worlds hard-wire, a factory; None where there is none.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Suite:
     shifts: tuple[Shift, ...]
     randomised: Shift | None = None
     severities: tuple[float, ...] = SEVERITIES
+    setpoint: float | tuple[float, ...] = 0.0
+    innate: Factory | None = None
 
     def __post_init__(self):
         names = [shift.name for shift in self.shifts]

@@ -23,6 +23,7 @@ from runs.harness.errors import UserError
 PARTS = ("training", "ceiling", "heads", "evaluation", "compilation", "memory")
 RESULTS = Path("runs/results")
 INSTALL = "not installed: pip install -e '.[bench]' -c constraints.txt"
+ALL = ("fear", "hope", "curiosity", "mood", "satiation", "homeostasis", "care", "innate")
 PACKAGES = {"rejax": "rejax", "sbx": "sbx-rl", "stable_baselines3": "stable-baselines3"}
 QUIET = 0.5  # load average up to which a machine counts as quiet
 
@@ -95,6 +96,7 @@ def check(settings: Settings) -> None:
 REJAX = Goal("at least 1.7, aim 2", "ratio", True, 1.7)
 BASELINES = Goal("at least 30", "ratio", True, 30.0)
 HEADS = Goal("at most 1.35", "ratio", False, 1.35)
+EVERY_HEAD = Goal("at most 1.6", "ratio", False, 1.6)
 EVALUATION = Goal("at least 20", "ratio", True, 20.0)
 COMPILATION = Goal("cached < 3 s", "ours", False, 3.0)
 MEMORY = Goal("flat: < 1.1", "ratio", False, 1.1)
@@ -112,8 +114,8 @@ def duels(settings: Settings) -> list[Duel]:
     def one(kind: str, ours: Job) -> Job:
         return replace(ours, kind=kind, seeds=1, updates=128 // ours.num_envs)
 
-    def feeling(ours: Job) -> Job:
-        return replace(ours, heads=("fear", "hope", "curiosity"))
+    def feeling(ours: Job, heads: tuple[str, ...] = ("fear", "hope", "curiosity")) -> Job:
+        return replace(ours, heads=heads)
 
     sb3 = "stable_baselines3"
     rows = [
@@ -123,6 +125,10 @@ def duels(settings: Settings) -> list[Duel]:
         Duel("training", "4 seeds, 64 envs / SB3", four, one(sb3, four), BASELINES),
         Duel("ceiling", "4 seeds, 64 envs / bare products", four, replace(four, kind="ceiling")),
         Duel("heads", "64 envs, three heads / none", feeling(four), four, HEADS, " us/step"),
+        Duel(
+            *("heads", f"64 envs, all {len(ALL)} heads / none", feeling(four, ALL), four),
+            *(EVERY_HEAD, " us/step"),
+        ),
         Duel("training", "20 seeds, 4 envs / SBX", narrow, one("sbx", narrow), BASELINES),
         Duel("training", "20 seeds, 4 envs / SB3", narrow, one(sb3, narrow), BASELINES),
         Duel("heads", "4 envs, three heads / none", feeling(narrow), narrow, HEADS, " us/step"),

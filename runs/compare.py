@@ -145,7 +145,7 @@ def design(settings: Settings):
     from agents.ppo import PPO
     from envs import SUITES, load_suite
     from envs.host import suite as host_suite
-    from runs.harness.arms import HEADS, arms
+    from runs.harness.arms import HEADS, arms, refuse
     from runs.harness.hosted import Hosted
     from runs.harness.jitted import DRAWS, Jitted
     from runs.harness.plan import Plan
@@ -164,6 +164,7 @@ def design(settings: Settings):
     steps = settings.steps or (500_000 if ours else 100_000)
     seeds, episodes = settings.seeds, settings.episodes or (256 if ours else 8)
     if settings.smoke:
+        num_envs, num_steps = (4, 128) if ours else (2, 32)
         steps, seeds, episodes = 2 * num_envs * num_steps, 3, 4
         settings = replace(settings, heads=settings.heads[:1])
         suite = replace(suite, severities=(1.0,))
@@ -172,13 +173,15 @@ def design(settings: Settings):
     updates = max(steps // (num_envs * num_steps), 1)
     together = max(updates // 60, 1) if ours else 1  # updates in a chunk, about a second
     chunks = updates // together
-    agent = PPO(anneal=chunks * together, normalise=not ours)
+    # On the host steps are dear and runs are short, so each of them learns more.
+    agent = PPO(anneal=chunks * together, normalise=not ours, lr=2.5e-4 if ours else 1e-3)
     if suite.env.spec.action_dim:
         agent = replace(agent, entropy=0.0)
     rows = -(-seeds // len(jax.devices())) * len(jax.devices())
     plan = Plan(agent, seeds, rows, chunks, together, num_envs, num_steps, episodes)
     plan = replace(plan, optimise=not settings.smoke)
-    found = arms(settings.heads, agent.gamma, suite.randomised is not None)
+    found = arms(settings.heads, agent.gamma, suite)
+    refuse(found, suite, num_envs)
     return suite, Jitted if ours else Hosted, plan, found
 
 

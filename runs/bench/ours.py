@@ -13,15 +13,12 @@ def ours(job: Job) -> Measure:
     """Training in CartPole with its 500 steps, by the trainer of the main job."""
     from affect import Blend
     from agents.ppo import PPO
-    from envs.cartpole import CartPole
-    from envs.suite import Suite
-    from envs.world import World
     from runs.harness.arms import Arm, head
     from runs.harness.jitted import Jitted
     from runs.harness.plan import Plan
 
-    agent, env = PPO(width=WIDTH), CartPole(horizon=500)
-    blend = Blend(**{name: head(name, agent.gamma) for name in job.heads})
+    agent, suite = PPO(width=WIDTH), _cartpole(telling="care" in job.heads)
+    blend = Blend(**{name: head(name, agent.gamma, suite) for name in job.heads})
     plan = Plan(
         agent,
         seeds=job.seeds,
@@ -32,12 +29,32 @@ def ours(job: Job) -> Measure:
         num_steps=job.num_steps,
         episodes=1,
     )
-    suite = Suite("CartPole-v1", env, World(env.get_default_params()), shifts=())
     trainer = Jitted(suite, Arm("benchmark", blend), plan)
     run = trainer.start()
     train = partial(trainer.chunk, run, _never)
     timed(train, job.steps)
     return lambda: timed(train, job.steps)
+
+
+def _cartpole(telling: bool):
+    """CartPole with 500 steps; `telling`, it also reports a body and another's seat, its own."""
+    import jax.numpy as jnp
+
+    from affect import Innate, Spec
+    from envs.cartpole import CartPole
+    from envs.suite import Suite
+    from envs.world import World
+
+    class Telling(CartPole):
+        spec = Spec(obs_dim=4, num_actions=2, info=("harm", "body", "other"))
+
+        def transition_info(self, state, action, next_state, params):
+            told = super().transition_info(state, action, next_state, params)
+            return told | {"body": next_state[:2], "other": {"body": next_state[2:]}}
+
+    env = (Telling if telling else CartPole)(horizon=500)
+    lean = partial(Innate, fn=lambda batch: -jnp.abs(batch.next_obs[..., 2]))
+    return Suite("CartPole-v1", env, World(env.get_default_params()), shifts=(), innate=lean)
 
 
 def evaluation(job: Job) -> Measure:

@@ -3,21 +3,32 @@
 import functools
 from dataclasses import dataclass
 
+import jax
+
 from affect import (
     Blend,
+    Care,
     Constant,
     Curiosity,
     Factory,
     Fear,
+    Homeostasis,
     Hope,
+    MissingInfo,
+    Mood,
     Normalised,
     Potential,
+    Satiation,
     Scrambled,
     Sham,
 )
+from envs import SUITES, load_suite
+from envs.suite import Suite
 from runs.harness.config import choose
+from runs.harness.errors import UserError
 
-HEADS = ("fear", "hope", "curiosity")
+HEADS = ("fear", "hope", "curiosity", "mood", "satiation", "homeostasis", "care", "innate")
+POTENTIALS = ("fear", "hope", "homeostasis", "care", "innate")
 
 
 @dataclass(frozen=True)
@@ -35,16 +46,34 @@ class Arm:
     randomised: bool = False
 
 
-def head(name: str, gamma: float) -> tuple[float, Factory]:
-    """A head as the comparison uses it: (weight, factory). Weights were set once, never tuned."""
-    return {
-        "fear": (1.0, Potential(Fear, gamma=gamma)),
-        "hope": (1.0, Potential(Hope, gamma=gamma)),
+def head(name: str, gamma: float, suite: Suite) -> tuple[float, Factory]:
+    """A head as the comparison uses it: (weight, factory). Weights were set once, never tuned.
+
+    Args:
+        name: of HEADS.
+        gamma: the critic's discount, which a potential needs.
+        suite: says where the body should be, and what is innate.
+
+    Raises:
+        UserError: for an unknown head, or `innate` where nothing is.
+    """
+    if name == "innate" and suite.innate is None:
+        raise UserError(f"nothing is innate in {suite.name}: leave out the head innate")
+    body = functools.partial(Homeostasis, setpoint=suite.setpoint)
+    weight, factory = {
+        "fear": (1.0, Fear),
+        "hope": (1.0, Hope),
         "curiosity": (0.1, Normalised(Curiosity)),
+        "mood": (0.1, Mood),
+        "satiation": (0.1, Satiation),
+        "homeostasis": (1.0, body),
+        "care": (1.0, Care(body)),
+        "innate": (1.0, suite.innate),
     }[choose("head", name, HEADS)]
+    return weight, Potential(factory, gamma=gamma) if name in POTENTIALS else factory
 
 
-def arms(heads: tuple[str, ...], gamma: float, randomised: bool) -> tuple[Arm, ...]:
+def arms(heads: tuple[str, ...], gamma: float, suite: Suite) -> tuple[Arm, ...]:
     """Every arm of a comparison of `heads`; the controls come without asking.
 
     The sham and the scrambled are of the first head. Inside a blend they go by the head's own
@@ -52,15 +81,35 @@ def arms(heads: tuple[str, ...], gamma: float, randomised: bool) -> tuple[Arm, .
     """
     level = 1 - gamma
     found = [Arm("none", Blend())]
-    if randomised:
+    if suite.randomised is not None:
         found.append(Arm("random", Blend(), randomised=True))
-    found += [Arm(name, Blend(**{name: head(name, gamma)})) for name in heads]
+    found += [Arm(name, Blend(**{name: head(name, gamma, suite)})) for name in heads]
     for name, value in (("constant_plus", level), ("constant_minus", -level)):
         constant = functools.partial(Constant, value=value)
         found.append(Arm(name, Blend(constant=(1.0, constant))))
     for name in heads[:1]:
-        weight, factory = head(name, gamma)
-        potential = name in ("fear", "hope")
-        controls = {"sham": Sham(factory, centred=potential), "scrambled": Scrambled(factory)}
+        weight, factory = head(name, gamma, suite)
+        sham = Sham(factory, centred=name in POTENTIALS)
+        controls = {"sham": sham, "scrambled": Scrambled(factory)}
         found += [Arm(f"{name}_{k}", Blend(**{name: (weight, f)})) for k, f in controls.items()]
     return tuple(found)
+
+
+def refuse(arms: tuple[Arm, ...], suite: Suite, num_envs: int) -> None:
+    """Refuses what cannot be felt in these worlds, before anything is compiled.
+
+    Raises:
+        UserError: naming the arm, and the worlds that report what its head reads.
+    """
+    for arm in arms:
+        build = functools.partial(arm.blend.init, spec=suite.env.spec, num_envs=num_envs)
+        try:
+            jax.eval_shape(build, jax.random.key(0))
+        except MissingInfo as error:
+            there = [name for name in SUITES if error.key in load_suite(name).env.spec.info]
+            raise UserError(
+                f"{arm.name} in {suite.name}: {error.head} reads info[{error.key!r}], which only "
+                f"{', '.join(there) or 'no world of ours'} reports: choose another --env or head"
+            ) from None
+        except ValueError as error:
+            raise UserError(f"{arm.name} in {suite.name}: {error}") from None

@@ -74,6 +74,7 @@ class Hosted:
         self._begin = over_seeds(partial(begin, setup, self.host), plan.rows, optimise=False)
         self._learn = over_seeds(partial(learn, setup), plan.rows, optimise=plan.optimise)
         self.pool = self._open(suite.world, plan.rows * plan.num_envs, plan.base)
+        self._stage: HostPool | None = None  # where episodes are scored, one point after another
 
     def start(self) -> HostRun:
         """All seeds before their first step."""
@@ -131,6 +132,9 @@ class Hosted:
     def close(self) -> None:
         """Ends the worker processes."""
         self.pool.close()
+        if self._stage is not None:
+            self._stage.close()
+            self._stage = None
 
     def _update(self, run: HostRun, stopped: Callable[[], bool]):
         ears, steps = run.ears, []
@@ -160,23 +164,24 @@ class Hosted:
         """Plays each seed's episodes at one point side by side, all seeds the same ones."""
         rows, episodes = self.plan.rows, self.plan.episodes
         streams = np.tile(np.arange(episodes), rows)
-        pool = self._open(world, rows * episodes, self.plan.base + 2, streams)
+        if self._stage is None:
+            self._stage = self._open(world, rows * episodes, self.plan.base + 2, streams)
+        else:
+            self._stage.remake(self.host.maker(world))
+        pool = self._stage
         keys = jnp.broadcast_to(jax.random.key(self.plan.base + 3), (rows,))  # the same for all
         alive = np.ones((rows, episodes), bool)
         total, length, ended = np.zeros(alive.shape), np.zeros(alive.shape), ~alive
-        try:
-            ears = self.turn.attend(keys, self._by_seed(pool.reset()), world.channel)
-            for t in range(self.host.horizon):
-                if stopped():
-                    raise Interrupted
-                ears, _, told = self._live(pool, learner, ears, keys, t, world)
-                total, length = total + np.where(alive, told.reward, 0.0), length + alive
-                ended = ended | (alive & told.terminated)
-                alive = alive & ~told.terminated & ~told.truncated
-                if not alive.any():
-                    break
-        finally:
-            pool.close()
+        ears = self.turn.attend(keys, self._by_seed(pool.reset()), world.channel)
+        for t in range(self.host.horizon):
+            if stopped():
+                raise Interrupted
+            ears, _, told = self._live(pool, learner, ears, keys, t, world)
+            total, length = total + np.where(alive, told.reward, 0.0), length + alive
+            ended = ended | (alive & told.terminated)
+            alive = alive & ~told.terminated & ~told.truncated
+            if not alive.any():
+                break
         success = self.host.success(total, length)
         scores = (total, length, success, ended, ~ended)
         return {name: x.mean(1) for name, x in zip(SCORES, scores, strict=True)}

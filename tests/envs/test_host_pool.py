@@ -13,7 +13,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from envs.host_pool import HostFailure, HostPool, episode_seed
+from envs.host_log import episode_seed
+from envs.host_pool import HostFailure, HostPool
 from tests.envs.faulty import Faulty, distshift
 
 CARTPOLE = partial(gymnasium.make, "CartPole-v1", max_episode_steps=25)
@@ -400,3 +401,24 @@ def test_close_ends_workers_and_lets_environments_close(tmp_path):
         assert not marker.exists()
     assert gone(pids, 1) and marker.exists()
     pool.close()  # twice is once
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_pool_is_remade_in_the_same_processes(workers):
+    """After other environments it lives through what a new pool does, and in no other process."""
+    one, other = (partial(gymnasium.make, name) for name in ("CartPole-v1", "Acrobot-v1"))
+    with (
+        HostPool(other, 3, 5, name="pool", workers=workers) as pool,
+        HostPool(one, 3, 5, name="pool", workers=workers) as fresh,
+    ):
+        pool.reset()
+        pool.step(np.zeros(3, int))
+        before = [getattr(shard, "_process", shard) for shard in pool._shards]
+        pool.remake(one)
+        np.testing.assert_array_equal(pool.reset(), fresh.reset())
+        for _ in range(60):
+            for ours, theirs in zip(
+                pool.step(np.ones(3, int)), fresh.step(np.ones(3, int)), strict=True
+            ):
+                np.testing.assert_array_equal(ours, theirs)
+        assert [getattr(shard, "_process", shard) for shard in pool._shards] == before

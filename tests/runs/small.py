@@ -17,7 +17,8 @@ from runs.harness.checkpoint import Checkpoints
 from runs.harness.plan import Plan
 from runs.harness.study import Study
 
-ARMS = {arm.name: arm for arm in arms(("fear", "hope", "curiosity"), 0.99, randomised=True)}
+HEADS = ("fear", "hope", "curiosity")
+ARMS = {arm.name: arm for arm in arms(HEADS, 0.99, load_suite("CartPole"))}
 PLAN = Plan(
     agent=PPO(width=8, epochs=1, minibatches=2),
     seeds=2,

@@ -12,7 +12,8 @@ import pytest
 from affect import Blend, Spec, Transition
 from envs import host
 from envs.channel import Channel
-from envs.host_pool import HostFailure, HostPool, Step, episode_seed
+from envs.host_log import episode_seed
+from envs.host_pool import HostFailure, HostPool, Step
 from envs.world import World
 from runs.harness import hosted
 from runs.harness.checkpoint import Checkpoints
@@ -161,7 +162,7 @@ def test_what_is_paid_beyond_an_episode_is_nobodys(strange, monkeypatch):
 
     def returns(stream, episode):
         monkeypatch.setenv("RICH", str(episode_seed(PLAN.base + 2, stream, episode)))
-        _, scores = next(strange.score(run, 0, lambda: False))
+        _, scores = next(afresh(strange).score(run, 0, lambda: False))
         return scores["return"].tolist()
 
     sound = returns(99, 0)

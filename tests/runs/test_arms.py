@@ -1,0 +1,53 @@
+"""The arms of a comparison, and what is refused before anything is compiled."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import pytest
+from flax import nnx
+
+from affect import Innate
+from envs import load_suite
+from runs.harness.arms import HEADS, POTENTIALS, arms, head, refuse
+from runs.harness.errors import UserError
+
+SUITE = load_suite("CartPole")
+
+
+def names(heads: tuple[str, ...], suite=SUITE) -> list[str]:
+    return [arm.name for arm in arms(heads, 0.99, suite)]
+
+
+def test_the_controls_come_without_asking():
+    expected = ["none", "random", "mood", "hope", "constant_plus", "constant_minus"]
+    assert names(("mood", "hope")) == [*expected, "mood_sham", "mood_scrambled"]
+    assert "random" not in names(("mood",), replace(SUITE, randomised=None))
+
+
+def test_every_head_of_the_comparison_can_be_felt_somewhere():
+    lean = partial(Innate, fn=lambda batch: -batch.next_obs[..., 0])
+    spec = replace(SUITE.env.spec, info=("harm", "body", "other"))
+    for name in HEADS:
+        weight, factory = head(name, 0.99, replace(SUITE, innate=lean))
+        built = jax.eval_shape(lambda f=factory: f(spec, rngs=nnx.Rngs(0)))
+        assert weight > 0
+        assert (type(built).__name__ == "Potential") == (name in POTENTIALS)
+
+
+@pytest.mark.parametrize("name", ["homeostasis", "care"])
+def test_a_head_that_cannot_be_felt_is_refused_naming_the_worlds(name):
+    found = arms((name,), 0.99, SUITE)
+    with pytest.raises(UserError, match=rf"{name} in CartPole: .*reads info.*FoodShare.*choose"):
+        refuse(found, SUITE, 4)
+
+
+def test_nothing_is_innate_where_the_suite_has_nothing():
+    with pytest.raises(UserError, match="nothing is innate in CartPole"):
+        arms(("innate",), 0.99, SUITE)
+
+
+def test_a_sham_of_one_environment_is_refused():
+    with pytest.raises(UserError, match="fear_sham in CartPole: .*at least 2 environments"):
+        refuse(arms(("fear",), 0.99, SUITE), SUITE, 1)
+    refuse(arms(("fear",), 0.99, SUITE), SUITE, 2)
