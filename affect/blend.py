@@ -65,8 +65,20 @@ class Blend:
         return tuple(self.heads)
 
     def init(self, key: jax.Array, spec: Spec, num_envs: int) -> Feelings:
-        """Builds the heads for a world with `num_envs` = B environments."""
+        """Builds the heads for a world with `num_envs` = B environments.
+
+        Raises:
+            ValueError: a head of known sign has a negative weight.
+            MissingInfo: a head reads what the world does not report.
+        """
         nets = {name: build(head, spec, _named(key, name)) for name, _, head in self._terms()}
+        for name, weight, _ in self._terms():
+            if nets[name].sign and weight < 0:
+                never = "positive" if nets[name].sign < 0 else "negative"
+                raise ValueError(
+                    f"{name} is never {never} and a weight of {weight} would turn it into its "
+                    f"opposite: give it a weight of at least 0"
+                )
         carry = {name: net.initial_state(num_envs) for name, net in nets.items()}
         weights = jnp.array([weight for _, weight, _ in self._terms()], jnp.float32)
         return Feelings({n: trainable(net, self.tx) for n, net in nets.items()}, carry, weights)

@@ -22,6 +22,7 @@ class Coupling(Head):
 
     def __init__(self, spec: Spec, head: Factory, *, rngs: nnx.Rngs):
         self.inner = head(spec, rngs=rngs)
+        self.sign = self.inner.sign
 
     def initial_state(self, num_envs: int) -> State:
         """What the inner head carries."""
@@ -57,51 +58,6 @@ def coupling(module: type[Coupling]) -> Callable[..., Factory]:
         return functools.partial(module, head=head, **knobs)
 
     return couple
-
-
-@coupling
-class Potential(Remembering):
-    """The feeling as a potential phi: gamma (1 - terminated) phi(next_obs) - phi(obs).
-
-    Potential-based shaping leaves the optimal policy as it is (Ng, Harada & Russell, 1999) if
-    `gamma` is the critic's, phi is 0 beyond a terminal step (so the last step pays back
-    -phi(obs)) and phi is *not* zeroed where an episode is merely cut. phi(obs) is what was
-    emitted one step earlier, before the head learned further (Devlin & Kudenko, 2012); where an
-    episode begins, the head is read at `obs`.
-
-    Args:
-        head: the feeling, a factory.
-        gamma: the discount of the critic that learns from the signal.
-    """
-
-    def __init__(self, spec: Spec, head: Factory, gamma: float = 0.99, *, rngs: nnx.Rngs):
-        super().__init__(spec, head, rngs=rngs)
-        self.gamma = gamma
-
-    def own_state(self, num_envs: int) -> jax.Array:
-        """The potential [B] emitted last."""
-        return jnp.zeros((num_envs,))
-
-    def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        """The difference, gamma phi' - phi, [T, B]."""
-        if not jax.tree.leaves(state[1]):
-            return self._shape(state, batch)
-
-        # What the inner head carries must not notice that it was read at `obs`: step by step.
-        def step(state: State, now: Transition) -> tuple[State, jax.Array]:
-            signal, state = self._shape(state, jax.tree.map(lambda leaf: leaf[None], now))
-            return state, signal[0]
-
-        state, signal = jax.lax.scan(step, state, batch)
-        return signal, state
-
-    def _shape(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        emitted, inner = state
-        at_obs, _ = self.inner(inner, batch._replace(next_obs=batch.obs))
-        ahead, inner = self.inner(inner, batch)
-        here = jnp.where(batch.first, at_obs, jnp.concatenate([emitted[None], ahead[:-1]]))
-        beyond = jnp.where(batch.terminated, 0.0, self.gamma * ahead)
-        return beyond - here, (ahead[-1], inner)
 
 
 @coupling
@@ -156,6 +112,7 @@ class Sham(Remembering):
     def __init__(self, spec: Spec, head: Factory, centred: bool = False, *, rngs: nnx.Rngs):
         super().__init__(spec, head, rngs=rngs)
         self.centred = centred
+        self.sign = 0 if centred else self.inner.sign
 
     def own_state(self, num_envs: int) -> State:
         """The moments of the inner signal."""

@@ -22,6 +22,8 @@ class Curiosity(Head):
         rngs: for the initial weights.
     """
 
+    sign = 1
+
     def __init__(self, spec: Spec, width: int = 16, *, rngs: nnx.Rngs):
         self.obs_dim = spec.obs_dim
         self.random = _features(spec.obs_dim, width, rngs)

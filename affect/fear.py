@@ -25,6 +25,8 @@ class Fear(Head):
         rngs: for the initial weights.
     """
 
+    sign = -1
+
     def __init__(self, spec: Spec, horizon: float = 10, width: int = 16, *, rngs: nnx.Rngs):
         self.predictor = Predictor(spec, horizon, width, low=0.0, rngs=rngs)
 

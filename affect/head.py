@@ -12,12 +12,37 @@ from affect.transition import Spec, Transition
 State = Any  # a pytree; () for a head that carries nothing across steps
 
 
+class MissingInfo(ValueError):
+    """A head reads what the world does not report.
+
+    Attributes:
+        head: name of the head.
+        key: of `Transition.info` that it reads.
+        reported: the keys that the world does report.
+    """
+
+    def __init__(self, head: str, key: str, reported: tuple[str, ...]):
+        self.head, self.key, self.reported = head, key, reported
+        there = ", ".join(reported) or "nothing"
+        super().__init__(
+            f'{head} reads info["{key}"] and this world reports {there}: '
+            f"choose a world whose spec.info has {key!r}, or leave {head} out"
+        )
+
+
 class Head(nnx.Module):
     """A feeling. An NNX module used as a plain pytree: its leaves are float parameters only.
 
     A head is built by `Head(spec, *, rngs)`; anything with that signature is a `Factory`, so a
     class is one, `functools.partial(Fear, horizon=20)` is one, and `Potential(Hope)` is one.
+
+    Attributes:
+        sign: -1 for a signal that is never positive, 1 for one that is never negative, 0 for
+            either. A blend refuses a negative weight where the sign is known: it would turn the
+            feeling into its opposite.
     """
+
+    sign: int = 0
 
     def initial_state(self, num_envs: int) -> State:
         """What the head carries across steps and chunks for B = `num_envs` environments."""
@@ -40,6 +65,15 @@ class Head(nnx.Module):
         """
         del state, batch
         return jnp.zeros(()), {}
+
+    def require(self, spec: Spec, key: str) -> None:
+        """Declares that the head reads `info[key]`; called by its constructor.
+
+        Raises:
+            MissingInfo: the world does not report it.
+        """
+        if key not in spec.info:
+            raise MissingInfo(type(self).__name__, key, spec.info)
 
 
 Factory = Callable[..., Head]  # (spec: Spec, *, rngs: nnx.Rngs) -> Head

@@ -20,7 +20,9 @@ class Transition(NamedTuple):
         terminated: [T, B] bool, the world ended.
         truncated: [T, B] bool, we stopped looking.
         first: [T, B] bool, `obs` begins an episode.
-        info: what the world reports beside reward, each [T, B, ...]: harm, body, other, ...
+        info: what the world reports beside reward, each [T, B, ...]: `harm`; `body` [T, B, n],
+            the agent's own after the step; `foregone` [T, B, num_actions], what each action would
+            have paid; `other`, a dict of what another's seat shows (fields and info keys).
     """
 
     obs: jax.Array

@@ -7,10 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 
 import affect
-from affect import Constant, Curiosity, Fear, Hope, Spec, Transition
+from affect import (
+    GRM,
+    Care,
+    Constant,
+    Curiosity,
+    Fear,
+    Homeostasis,
+    Hope,
+    Innate,
+    Mood,
+    Potential,
+    Spec,
+    Transition,
+)
 
-SPEC = Spec(obs_dim=3, num_actions=2, info=("harm",))
+SPEC = Spec(obs_dim=3, num_actions=2, info=("harm", "body", "foregone", "other"))
 T, B = 6, 4
+SEEDS = 2
 
 
 def constant(spec, *, rngs):
@@ -18,18 +32,42 @@ def constant(spec, *, rngs):
     return Constant(spec, 0.5, rngs=rngs)
 
 
+def homeostasis(spec, *, rngs):
+    """A body of two variables that should be at 0 and 1."""
+    return Homeostasis(spec, setpoint=(0.0, 1.0), rngs=rngs)
+
+
+def innate(spec, *, rngs):
+    """Hard-wired: how close the first coordinate is to 0, and whether it hurts."""
+    return Innate(spec, fn=_closeness, reads=("harm",), rngs=rngs)
+
+
+def _closeness(batch: Transition) -> jax.Array:
+    harm = batch.info.get("harm", jnp.zeros_like(batch.terminated))
+    return jnp.exp(-jnp.abs(batch.next_obs[..., 0])) - harm
+
+
+BARE = (*affect.HEADS, constant, homeostasis, innate)
+KINDS = (Fear, Curiosity, Mood)  # carries nothing; carries moments and learns; carries an episode
+
+
 def matrix() -> dict[str, affect.Factory]:
-    """Name -> factory: every head, bare and in every coupling, and couplings of couplings."""
-    cases = {head.__name__: head for head in affect.HEADS} | {"Constant": constant}
-    for couple in affect.COUPLINGS:
-        for head in affect.HEADS:
-            cases[f"{couple.__name__}({head.__name__})"] = couple(head)
+    """Name -> factory: every head, bare and as a potential, every coupling around every kind."""
+    cases = {head.__name__: head for head in BARE}
+    pairs = [(Potential, head) for head in BARE]
+    pairs += [(couple, head) for couple in affect.COUPLINGS for head in KINDS]
+    cases |= {f"{couple.__name__}({head.__name__})": couple(head) for couple, head in pairs}
     return cases | {
-        "Sham(Potential(Fear), centred)": affect.Sham(affect.Potential(Fear), centred=True),
-        "Normalised(Potential(Hope))": affect.Normalised(affect.Potential(Hope)),
-        "Potential(Normalised(Curiosity))": affect.Potential(affect.Normalised(Curiosity)),
-        "Potential(Scrambled(Fear))": affect.Potential(affect.Scrambled(Fear)),
+        "Sham(Potential(Fear), centred)": affect.Sham(Potential(Fear), centred=True),
+        "Normalised(Potential(Hope))": affect.Normalised(Potential(Hope)),
+        "Potential(Normalised(Curiosity))": Potential(affect.Normalised(Curiosity)),
+        "Potential(Scrambled(Fear))": Potential(affect.Scrambled(Fear)),
         "Lesion(ConstantOf(Constant))": affect.Lesion(affect.ConstantOf(constant)),
+        "GRM(Curiosity, longer than the chunk)": GRM(Curiosity, delay=T + 3),
+        "Potential(Care(Mood))": Potential(Care(Mood)),
+        "Care(homeostasis)": Care(homeostasis),
+        "Care(Potential(Mood))": Care(Potential(Mood)),
+        "Care(Care(Curiosity))": Care(Care(Curiosity)),
     }
 
 
@@ -47,6 +85,15 @@ def experience(seed: int = 0, steps: int = T, envs: int = B, obs_dim: int = 3) -
     obs = np.where(first[..., None], fresh, np.roll(next_obs, 1, axis=0))
     reward = rng.choice([-0.7, 0.0, 1.0], (steps, envs))
     harm = terminated & (reward <= 0) | (rng.random((steps, envs)) < 0.1)
+    body, others_body = rng.normal(size=(2, steps, envs, 2))
+    other = {
+        "obs": rng.normal(size=obs.shape),
+        "next_obs": rng.normal(size=obs.shape),
+        "reward": rng.choice([-1.0, 0.0, 0.4], (steps, envs)),
+        "body": others_body,
+    }
+    foregone = rng.normal(size=(steps, envs, 2))
+    info = {"body": body, "foregone": foregone, "other": other}
     batch = Transition(
         obs=obs.astype(np.float32),
         action=rng.integers(0, 2, (steps, envs)).astype(np.int32),
@@ -55,7 +102,8 @@ def experience(seed: int = 0, steps: int = T, envs: int = B, obs_dim: int = 3) -
         terminated=terminated,
         truncated=truncated,
         first=first,
-        info={"harm": harm.astype(np.int32)},
+        info={"harm": harm.astype(np.int32)}
+        | jax.tree.map(lambda leaf: leaf.astype(np.float32), info),
     )
     return jax.tree.map(jnp.asarray, batch)
 
@@ -74,7 +122,8 @@ def feel(head: affect.Head, state: affect.head.State, batch: Transition):
 @jax.jit
 def feel_all(heads: affect.Head, states: affect.head.State, batch: Transition):
     """`feel` of a head a seed, all at once -> (signals [S, T, B], states [S])."""
-    return jax.vmap(lambda head, state: head(state, batch))(heads, states)
+    one = jax.vmap(lambda head, state: head(state, batch), axis_size=SEEDS)
+    return one(heads, states)
 
 
 def assert_close(one, other, rtol: float = 1e-4, atol: float = 1e-5) -> None:

@@ -12,7 +12,7 @@ from affect import Blend, ConstantOf, Curiosity, Fear, Hope, Normalised, Potenti
 from tests.affect.cases import SPEC, B, T, assert_close, chunk, experience, same_bits
 
 KEY = jax.random.key(7)
-THREE = {"fear": (0.5, Fear), "hope": (1.0, Potential(Hope)), "curiosity": (-2.0, Curiosity)}
+THREE = {"fear": (0.5, Fear), "hope": (1.0, Potential(Hope)), "curiosity": (2.0, Curiosity)}
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +124,10 @@ def test_a_wrong_term_is_named(term):
     complaint = "fear must be (weight, head), as in fear=(0.5, Fear)"
     with pytest.raises(ValueError, match=re.escape(complaint)):
         Blend(fear=term)
+
+
+@pytest.mark.parametrize("feeling", [Fear, Curiosity, Normalised(Curiosity)])
+def test_a_feeling_is_not_turned_into_its_opposite(feeling):
+    with pytest.raises(ValueError, match="it is never .* weight of -0.5 .* at least 0"):
+        Blend(it=(-0.5, feeling)).init(KEY, SPEC, B)
+    Blend(it=(0.0, feeling), either=(-0.5, Potential(feeling))).init(KEY, SPEC, B)

@@ -12,6 +12,7 @@ from affect import build, descend, trainable
 from affect.blend import HEAD_OPTIMISER
 from tests.affect.cases import (
     CASES,
+    SEEDS,
     SPEC,
     B,
     T,
@@ -23,8 +24,8 @@ from tests.affect.cases import (
     same_bits,
 )
 
-SEEDS = 2
 BARE = [name for name in CASES if "(" not in name]
+LEARNERS = [head for head in affect.HEADS if head.loss is not affect.Head.loss]
 
 
 @pytest.fixture(params=CASES, scope="module")
@@ -76,6 +77,7 @@ def test_a_signal_is_a_number_a_step(head, felt):
     assert signal.dtype == jnp.float32
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(felt))
     assert shapes(state) == shapes(head.initial_state(B))
+    assert (head.sign * signal >= 0).all()
 
 
 def test_compiled_and_in_parallel_equals_one_by_one(heads, batch, felt):
@@ -94,6 +96,17 @@ def test_single_steps_equal_chunks_and_chunks_join(head, all_heads):
         signals.append(signal)
     assert_close(jnp.concatenate(signals), jnp.concatenate([early[0], late[0]]))
     assert_close(state, first(chunked))
+
+
+def test_an_episode_is_felt_whatever_was_before_it(name, heads, batch):
+    """What is carried is of this life, or, for running moments, of all lives alike."""
+    if any(word in name for word in ("Curiosity", "Normalised", "ConstantOf", "centred")):
+        pytest.skip("carries running moments of all that was seen")
+    head, anew = heads[0], batch._replace(first=batch.first.at[0].set(True))
+    _, carried = feel(head, head.initial_state(B), experience(seed=4))
+    assert_close(
+        feel(head, carried, anew)[0], feel(head, head.initial_state(B), anew)[0], atol=1e-6
+    )
 
 
 def test_environments_are_alike(name, all_heads, batch, felt):
@@ -132,7 +145,7 @@ def test_parameters_are_floats_and_survive_saving_bit_for_bit(head, batch, felt)
     assert same_bits(feel(*restored, now), feel(head, first(felt[1]), now))
 
 
-@pytest.mark.parametrize("factory", affect.HEADS)
+@pytest.mark.parametrize("factory", LEARNERS)
 def test_learning_lowers_the_loss_on_a_fixed_batch(factory, batch):
     def learn(head):
         state = head.initial_state(B)
@@ -159,3 +172,22 @@ def test_info_may_be_of_any_type_and_may_be_missing(bare, batch):
         info = jax.tree.map(lambda leaf, dtype=dtype: leaf.astype(dtype), batch.info)
         assert loss(info) == loss(batch.info)
     assert jnp.isfinite(loss({}))
+
+
+def test_seeds_on_two_devices_equal_seeds_on_one(batch):
+    """Every head that carries something, sharded over a seed axis."""
+    heads = [build(factory, SPEC, jax.random.key(0)) for factory in CASES.values()]
+    pairs = [(head, head.initial_state(B)) for head in heads]
+    pairs = [pair for pair in pairs if jax.tree.leaves(pair[1])]
+    pairs = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), pairs)
+
+    def feel_each(pairs):
+        return jax.vmap(lambda pairs: [head(state, batch) for head, state in pairs])(pairs)
+
+    seed = jax.sharding.PartitionSpec("seed")
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("seed",))
+    apart = jax.shard_map(feel_each, mesh=mesh, in_specs=seed, out_specs=seed, check_vma=False)
+    quick = {"xla_backend_optimization_level": 0}
+    assert len(pairs) > len(affect.COUPLINGS)
+    felt = (jax.jit(f, compiler_options=quick)(pairs) for f in (apart, feel_each))
+    assert_close(*felt)

@@ -1,0 +1,39 @@
+"""Satiation: one has had enough."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from affect.head import Head
+from affect.trace import average, rate
+from affect.transition import Spec, Transition
+
+
+class Satiation(Head):
+    """Minus the exponential moving average of reward: what has been paid lately pays less.
+
+    s_t = -m_t, m_t = m_{t-1} + (r_t - m_{t-1}) / tau, m = 0 where an episode begins. After k steps
+    of reward r it is -r (1 - (1 - 1 / tau)^k): drive falls as it is met (Hull, 1943), and a
+    single-minded maximiser turns to something else. Where reward is a punishment, its sign turns.
+
+    Args:
+        spec: of the world, unused.
+        tau: steps in which it grows and fades by a factor e, at least 1.
+        rngs: unused.
+
+    Raises:
+        ValueError: tau is below 1.
+    """
+
+    def __init__(self, spec: Spec, tau: float = 20, *, rngs: nnx.Rngs):
+        del spec, rngs
+        self.rate = rate(tau)
+
+    def initial_state(self, num_envs: int) -> jax.Array:
+        """The average [B] of nothing."""
+        return jnp.zeros((num_envs,))
+
+    def __call__(self, state: jax.Array, batch: Transition) -> tuple[jax.Array, jax.Array]:
+        """Satiation [T, B], in units of reward."""
+        mean, state = average(state, batch.reward, batch.first, self.rate)
+        return -jax.lax.stop_gradient(mean), state
