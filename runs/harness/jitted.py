@@ -69,9 +69,9 @@ class Jitted:
     def film(self, run: Run) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """One episode of the first seed -> (frames [T, H, W, 3], signals by name [T])."""
         env, learner = self.suite.env, jax.tree.map(lambda leaf: leaf[0], run.learner)
-        live = partial(_record, self.setup, env, self.suite.world)
+        record = partial(live, self.setup, env, self.suite.world)
         key = jax.random.key(self.plan.base + 3)
-        states, batch, signals = jax.jit(live, compiler_options=QUICK)(learner, key)
+        states, batch, signals = jax.jit(record, compiler_options=QUICK)(learner, key)
         ended = np.asarray(batch.terminated | batch.truncated)[:, 0]
         length = int(ended.argmax()) + 1
         states = jax.tree.map(lambda leaf: np.asarray(leaf[:length, 0]), states)
@@ -113,13 +113,15 @@ def _draw(suite: Suite, key: jax.Array) -> World:
     return suite.randomised(suite.world, 1.0, key)
 
 
-def _record(setup: Setup, env: Env, world: World, learner: Learner, key: jax.Array):
+def live(
+    setup: Setup, env: Env, world: World, learner: Learner, key: jax.Array, greedy: bool = True
+):
     """The states [T, B, ...], transitions [T, B] and signals [T, B, K] of one horizon."""
     k_begin, k_live = jax.random.split(key)
     worlds = partial(_same, world)
 
     def act(key, obs):
-        return setup.agent.act(learner.agent, None, obs)
+        return setup.agent.act(learner.agent, None if greedy else key, obs)
 
     def step(lives, key):
         after, batch = rollout(key, env, worlds, act, lives, 1)

@@ -116,10 +116,10 @@ def report(
     print(f"table, figure   {out / 'table.md'}, {out / 'table.png'}")
     print(f"scores          {out / 'scores.csv'}")
     print(f"checkpoints     {out / 'checkpoints'}")
-    print(f"TensorBoard     tensorboard --logdir {out}")
-    print(
-        "                then open  http://localhost:6006/#custom_scalars&regexInput=tb%2Fcompare"
-    )
+    print(f"TensorBoard     tensorboard --logdir {out}  (every seed, hparams)")
+    # Above 40 runs TensorBoard selects none and draws all of them grey: the arms by themselves.
+    print(f"                tensorboard --logdir {out / 'tb' / 'compare'}  (arms, then open")
+    print("                http://localhost:6006/#custom_scalars for one chart a shift)")
 
 
 def show(lines: list[Line], score: str) -> None:

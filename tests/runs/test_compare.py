@@ -159,7 +159,9 @@ def test_a_smoke_run_ends_well_and_prints_the_whole_table(smoke):
     assert all(re.fullmatch(rf"{number} \[{number}, {number}\]", line[3]) for line in cells)
     assert all(line[4].split()[1] in SHIFTS for line in cells)
     assert [line[5] == "-" for line in cells] == [True] + [False] * 6
-    assert f"tensorboard --logdir {smoke.out}" in smoke.ended.out
+    assert f"tensorboard --logdir {smoke.out} " in smoke.ended.out
+    assert f"tensorboard --logdir {smoke.out / 'tb' / 'compare'} " in smoke.ended.out
+    assert (smoke.out / "tb" / "compare").is_dir()
 
 
 def test_the_score_file_is_tidy_and_complete(smoke):

@@ -1,0 +1,176 @@
+"""What does each feeling say over one and the same episode?
+
+Trains an agent on the task alone, with every head that the world can feed learning beside it, and
+draws one episode: pictures of it above, and below them the signal of each head, as it is emitted.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runs.harness.config import exit_cleanly, parse
+from runs.harness.errors import UserError
+
+COMMAND = "python -m runs.feelings"
+PICTURES = 6
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the picture.
+
+    Attributes:
+        env: a world of ours, such as FoodShare.
+        shift: what the episode happens under; in distribution if none is named.
+        severity: of that shift, in [0, 1].
+        steps: environment steps that the agent and the heads learn from first.
+        seed: of everything.
+        out: the picture; by default runs/logs/feelings/ENV.png.
+        config: a YAML file of these settings; flags go before it.
+        smoke: a run of seconds that means nothing.
+        record: write the picture to runs/results/ instead.
+    """
+
+    env: str = "FoodShare"
+    shift: str = ""
+    severity: float = 1.0
+    steps: int = 3_000
+    seed: int = 0
+    out: Path | None = None
+    config: Path | None = None
+    smoke: bool = False
+    record: bool = False
+
+
+def main(argv: list[str]) -> int:
+    """Parses, trains, plays, draws; the exit code."""
+    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
+    if settings.steps < 1 or not 0 <= settings.severity <= 1:
+        raise UserError("--steps must be positive and --severity within [0, 1]")
+    name = settings.env + (f"-{settings.shift}" if settings.shift else "")
+    folder = Path("runs/results" if settings.record else "runs/logs/feelings")
+    path = settings.out or folder / (f"feelings-{name}.png" if settings.record else f"{name}.png")
+    frames, signals, reward = episode(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw(frames, signals | {"(task reward)": reward}, name, path)
+    for head, signal in signals.items():
+        print(f"{head:12} {signal.min():+.3f} to {signal.max():+.3f}")
+    print(f"{len(reward)} steps, drawn in {path}")
+    return 0
+
+
+def episode(settings: Settings) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
+    """Frames [T, H, W, 3], signals by head [T] and reward [T] of one episode.
+
+    Raises:
+        UserError: for an unknown world or shift.
+    """
+    from runs.harness import devices
+
+    devices.prepare()
+    import jax
+    import jax.numpy as jnp
+
+    from affect import Blend
+    from agents.ppo import PPO
+    from envs import SUITES, load_suite
+    from runs.harness.config import choose
+    from runs.harness.jitted import draw as pictures
+    from runs.harness.jitted import live
+    from runs.harness.train import QUICK, Setup, new_run, train
+
+    suite = load_suite(choose("env", settings.env, SUITES))
+    world = suite.world
+    if settings.shift:
+        shifts = {shift.name: shift for shift in suite.shifts}
+        shift = shifts[choose("shift", settings.shift, shifts)]
+        world = shift(world, settings.severity, jax.random.key(settings.seed))
+    num_envs, num_steps = 8, 32 if settings.smoke else 128
+    updates = 1 if settings.smoke else max(settings.steps // (num_envs * num_steps), 1)
+    blend = Blend(**{name: (0.0, factory) for name, factory in felt(suite).items()})
+    setup = Setup(PPO(lr=1e-3), blend, num_envs, num_steps)
+    home = lambda key: suite.world  # noqa: E731
+
+    @partial(jax.jit, compiler_options=QUICK if settings.smoke else None)
+    def learn(key):
+        run = new_run(key, setup, suite.env, home)
+        return train(run, setup, suite.env, home, updates)[0].learner
+
+    learner = learn(jax.random.key(settings.seed))
+    feelings = learner.feelings._replace(weights=jnp.ones_like(learner.feelings.weights))
+    learner = learner._replace(feelings=feelings)
+    play = jax.jit(partial(live, setup, suite.env, world, greedy=False), compiler_options=QUICK)
+    states, batch, signals = play(learner, jax.random.key(settings.seed + 1))
+    ended = np.asarray(batch.terminated | batch.truncated)[:, 0]
+    length = int(ended.argmax()) + 1
+    states = jax.tree.map(lambda leaf: np.asarray(leaf[:length, 0]), states)
+    frames = pictures(suite.env, world, states, length)
+    signals = np.asarray(signals)[:length, 0]
+    named = {name: signals[:, k] for k, name in enumerate(blend.names)}
+    return frames, named, np.asarray(batch.reward)[:length, 0]
+
+
+def felt(suite: Any) -> dict[str, Any]:
+    """The factories of all heads that these worlds can feed, uncoupled, by name."""
+    import jax
+    from flax import nnx
+
+    from affect import Care, Curiosity, Fear, Homeostasis, Hope, MissingInfo, Mood, Satiation
+
+    body = partial(Homeostasis, setpoint=suite.setpoint)
+    every = {
+        "hope": Hope,
+        "fear": Fear,
+        "curiosity": Curiosity,
+        "mood": Mood,
+        "satiation": Satiation,
+        "homeostasis": body,
+        "care": Care(body),
+    }
+    if suite.innate is not None:
+        every["innate"] = suite.innate
+
+    def fits(factory):
+        try:
+            jax.eval_shape(lambda: factory(suite.env.spec, rngs=nnx.Rngs(0)))
+        except MissingInfo:
+            return False
+        return True
+
+    return {name: factory for name, factory in every.items() if fits(factory)}
+
+
+def draw(frames: np.ndarray, rows: dict[str, np.ndarray], title: str, path: Path) -> None:
+    """Draws pictures of the episode above one strip a signal, all over the same steps."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    shown = np.linspace(0, len(frames) - 1, min(PICTURES, len(frames))).round().astype(int)
+    figure = pyplot.figure(figsize=(10, 1.9 + 0.75 * len(rows)), constrained_layout=True)
+    top, below = figure.subfigures(2, 1, height_ratios=[1.7, 0.75 * len(rows)])
+    for axis, step in zip(top.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        axis.imshow(frames[step])
+        axis.set_title(f"step {step}", fontsize=9)
+        axis.set_axis_off()
+    axes = below.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (name, signal) in zip(axes, rows.items(), strict=True):
+        axis.plot(signal, color="#2166ac" if name[0] != "(" else "#777777", linewidth=1.4)
+        axis.axhline(0, color="#bbbbbb", linewidth=0.6, zorder=0)
+        for step in shown:
+            axis.axvline(step, color="#dddddd", linewidth=0.6, zorder=0)
+        axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[-1].set_xlabel("step")
+    figure.suptitle(f"What each feeling says over one episode of {title}", fontsize=11)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

@@ -1,0 +1,47 @@
+"""The picture of all feelings over one episode."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from envs import load_suite
+from runs.feelings import draw, felt, main
+from runs.harness.errors import UserError
+
+
+def test_a_world_is_felt_by_every_head_that_it_can_feed():
+    bodiless = {"hope", "fear", "curiosity", "mood", "satiation"}
+    assert set(felt(load_suite("CartPole"))) == bodiless
+    assert set(felt(load_suite("FoodShare"))) == bodiless | {"homeostasis", "care"}
+
+
+def test_a_smoke_run_draws_an_episode(tmp_path, capsys):
+    out = tmp_path / "felt.png"
+    flags = ["--smoke", "--env", "CartPole", "--shift", "force", "--severity", ".5"]
+    assert main([*flags, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert all(f"{head} " in said for head in ("hope", "fear", "curiosity", "mood", "satiation"))
+    assert str(out) in said
+    assert min(Image.open(out).size) > 400
+
+
+def test_a_signal_that_moves_is_drawn_moving(tmp_path):
+    frames = np.zeros((9, 20, 30, 3), np.uint8)
+    for name, signal in {"flat": np.zeros(9), "step": np.arange(9) > 4}.items():
+        draw(frames, {"fear": signal.astype(float)}, "X", tmp_path / f"{name}.png")
+    flat, step = (np.asarray(Image.open(tmp_path / f"{n}.png")) for n in ("flat", "step"))
+    assert (flat != step).any()
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (["--env", "CartPoole"], "did you mean CartPole"),
+        (["--env", "CartPole", "--shift", "lenght"], "did you mean length"),
+        (["--severity", "1.5"], "within"),
+        (["--steps", "0"], "positive"),
+    ],
+)
+def test_bad_input_is_one_line(flags, word):
+    with pytest.raises(UserError, match=word):
+        main(flags)
