@@ -1,5 +1,7 @@
 """The networks that agents share."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -11,24 +13,10 @@ from affect import Spec
 SCALE = nnx.initializers.variance_scaling
 
 
-class Linear(nnx.Linear):
-    """A linear layer whose bias, too, is a product, of a feature that is always 1.
-
-    The gradient of a bias that is added is a sum over the samples. XLA fuses that sum with what
-    comes before it, and then adds in another order where the critic has more channels: a last bit
-    that makes an agent with a feeling of weight 0 differ from one without.
-    """
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., inputs] -> [..., outputs]."""
-        one = jnp.ones((*x.shape[:-1], 1))
-        return x @ self.kernel[...] + one @ self.bias[...][None]
-
-
-def layer(inputs: int, outputs: int, gain: float, rngs: nnx.Rngs) -> Linear:
+def layer(inputs: int, outputs: int, gain: float, rngs: nnx.Rngs) -> nnx.Linear:
     """A linear layer whose weights have variance gain / inputs."""
-    init = SCALE(gain, "fan_in", "truncated_normal") if gain else nnx.initializers.zeros
-    return Linear(inputs, outputs, kernel_init=init, rngs=rngs)
+    init = SCALE(gain, "fan_in", "truncated_normal")
+    return nnx.Linear(inputs, outputs, kernel_init=init, rngs=rngs)
 
 
 class Trunk(nnx.Module):
@@ -81,18 +69,29 @@ class Actor(nnx.Module):
 class Critic(nnx.Module):
     """Values of C = 1 + K channels over one trunk: the task reward and each of K signals.
 
-    A signal's channel begins at exactly 0, so a signal that is always 0 never moves anything.
+    There is room for a multiple of 8 channels, used or not, so that an agent with a few feelings
+    is the same program as one with none, to the order of every sum. All channels but the task's
+    begin at exactly 0, and one whose signal is always 0, or that is not used, stays there.
     """
 
     def __init__(self, spec: Spec, width: int, num_signals: int, *, rngs: nnx.Rngs):
         self.trunk = Trunk(spec.obs_dim, width, rngs=rngs)
-        self.task = layer(width, 1, 1.0, rngs)
-        self.signals = nnx.List([layer(width, 1, 0.0, rngs) for _ in range(num_signals)])
+        self.out = nnx.Linear(width, room(1 + num_signals), kernel_init=_task_alone, rngs=rngs)
 
     def __call__(self, obs: jax.Array) -> jax.Array:
-        """[..., D] -> values [..., C], the task's first."""
-        hidden = self.trunk(obs)
-        return jnp.concatenate([out(hidden) for out in (self.task, *self.signals)], -1)
+        """[..., D] -> values [..., room(C)], the task's first."""
+        return self.out(self.trunk(obs))
+
+
+def room(channels: int) -> int:
+    """The channels that a critic of so many has room for: the next multiple of 8."""
+    return -(-channels // 8) * 8
+
+
+def _task_alone(key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:
+    """Weights [width, room] of which only the first column is not 0."""
+    task = SCALE(1.0, "fan_in", "truncated_normal")(key, (shape[0], 1), dtype)
+    return jnp.pad(task, ((0, 0), (0, shape[1] - 1)))
 
 
 class ActorCritic(nnx.Module):

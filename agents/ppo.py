@@ -11,7 +11,7 @@ from flax import nnx
 from affect import Spec, Trained, Transition, descend, trainable
 from affect.moments import Moments, no_moments, running_moments, whiten
 from agents.gae import gae
-from agents.nets import ActorCritic
+from agents.nets import ActorCritic, room
 
 
 class PPOState(NamedTuple):
@@ -76,7 +76,7 @@ class PPO:
         return state.trained.net.actor.sample(key, self._see(state, obs))
 
     def value(self, state: PPOState, obs: jax.Array) -> jax.Array:
-        """Values [..., 1 + K] at obs [..., D]."""
+        """Values [..., room for 1 + K channels] at obs [..., D], the task's first."""
         return state.trained.net.critic(self._see(state, obs))
 
     def update(
@@ -105,9 +105,11 @@ class PPO:
     def _samples(self, state: PPOState, batch: Transition, signals: jax.Array) -> Samples:
         obs, next_obs = self._see(state, batch.obs), self._see(state, batch.next_obs)
         net = state.trained.net
-        reward = jnp.concatenate([batch.reward[..., None], signals], -1)
+        channels = jnp.concatenate([batch.reward[..., None], signals], -1)
+        unused = room(channels.shape[-1]) - channels.shape[-1]
+        reward = jnp.pad(channels, ((0, 0), (0, 0), (0, unused)))
         gamma = self.gamma if self.signal_gamma is None else self.signal_gamma
-        gammas = jnp.array([self.gamma] + [gamma] * signals.shape[-1])
+        gammas = jnp.array([self.gamma] + [gamma] * (reward.shape[-1] - 1))
         value, next_value = net.critic(obs), net.critic(next_obs)
         ends = batch.terminated, batch.truncated
         advantage = gae(reward, value, next_value, *ends, gammas, self.lam)

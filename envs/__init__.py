@@ -15,10 +15,29 @@ import gymnasium
 if TYPE_CHECKING:
     from envs.suite import Suite
 
-WORLDS = {"affect/CartPole-v0": "envs.cartpole:CartPole"}
+WORLDS = {
+    "affect/CartPole-v0": "envs.cartpole:CartPole",
+    "affect/Corridor-v0": "envs.corridor:Corridor",
+    "affect/DeepSea-v0": "envs.deep_sea:DeepSea",
+    "affect/Drift-v0": "envs.drift:Drift",
+    "affect/Drive-v0": "envs.drive:Drive",
+    "affect/FoodShare-v0": "envs.food_share:FoodShare",
+    "affect/Gamble-v0": "envs.gamble:Gamble",
+    "affect/HungryThirsty-v0": "envs.hungry_thirsty:HungryThirsty",
+    "affect/Ponder-v0": "envs.ponder:Ponder",
+    "affect/Timid-v0": "envs.drive:Timid",
+}
 """Gymnasium id -> the class of a jitted world, imported when one is made."""
 
-SUITES = {"CartPole": "envs.cartpole:suite"}
+SUITES = {
+    "CartPole": "envs.cartpole:suite",
+    "DeepSea": "envs.deep_sea:suite",
+    "Drive": "envs.drive_shifts:suite",
+    "FoodShare": "envs.food_share:suite",
+    "Gamble": "envs.gamble:suite",
+    "HungryThirsty": "envs.hungry_thirsty:suite",
+    "Timid": "envs.drive_shifts:timid",
+}
 """Name -> the function that makes the suite, imported when it is asked for."""
 
 for _id, _entry in WORLDS.items():

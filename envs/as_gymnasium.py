@@ -145,7 +145,7 @@ class WorldEnv(gymnasium.Env):
         seen = jax.device_get(seen)
         terminated, truncated = bool(seen.terminated), bool(seen.truncated)
         self._ended = terminated or truncated
-        info = {key: np.array(value)[()] for key, value in seen.info.items()}
+        info = jax.tree.map(lambda value: np.array(value)[()], seen.info)
         return np.array(seen.next_obs), float(seen.reward), terminated, truncated, info
 
     def render(self) -> np.ndarray | None:

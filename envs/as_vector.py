@@ -170,13 +170,20 @@ def _chosen(mask: jax.Array, new: Episode, old: Episode) -> Episode:
     return jax.tree.map(partial(jnp.where, mask), new, old)
 
 
-def _infos(info: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, np.ndarray]:
+def _infos(info: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
     """Gymnasium's vector form of the info [B, ...] of the environments in `mask` [B]."""
     infos = {}
     for key, value in info.items() if mask.any() else ():
-        here = mask.reshape(mask.shape + (1,) * (value.ndim - 1))
-        infos |= {key: np.where(here, value, np.zeros_like(value)), f"_{key}": mask.copy()}
+        infos |= {key: _masked(value, mask), f"_{key}": mask.copy()}
     return infos
+
+
+def _masked(value: Any, mask: np.ndarray) -> Any:
+    """Values where `mask` says so and zeros elsewhere; a mapping is an info of its own."""
+    if isinstance(value, dict):
+        return _infos(value, mask)
+    here = mask.reshape(mask.shape + (1,) * (value.ndim - 1))
+    return np.where(here, value, np.zeros_like(value))
 
 
 def _finals(seen: Transition, ended: np.ndarray) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from affect import Spec
@@ -68,10 +69,11 @@ def test_an_untrained_policy_is_undecided():
     assert jnp.abs(logits).max() < 0.05
 
 
-def test_a_critic_has_a_channel_a_signal_and_they_begin_at_0():
-    critic = Critic(DISCRETE, 8, 2, rngs=nnx.Rngs(0))
+@pytest.mark.parametrize(("signals", "room"), [(0, 8), (2, 8), (7, 8), (8, 16)])
+def test_a_critic_has_room_for_its_signals_and_they_begin_at_0(signals, room):
+    critic = Critic(DISCRETE, 8, signals, rngs=nnx.Rngs(0))
     values = critic(OBS)
-    assert values.shape == (5, 6, 3)
+    assert values.shape == (5, 6, room)
     assert (values[..., 1:] == 0).all()
     assert (values[..., 0] != 0).all()
 

@@ -26,13 +26,11 @@ RANDOM = box("R", "dynamics", "params", {"force": (5.0, 15.0)})
 HARD = {"world": NOISY, "shift": RANDOM, "severity": 0.7, "horizon": 30}
 
 
-def vectors(num_envs, mode, **options):
+def vectors(num_envs, mode, name=CARTPOLE, **options):
     """Ours, and gymnasium's of singles."""
-    ours = gymnasium.make_vec(
-        CARTPOLE, num_envs, "vector_entry_point", autoreset_mode=mode, **options
-    )
+    ours = gymnasium.make_vec(name, num_envs, "vector_entry_point", autoreset_mode=mode, **options)
     vector_kwargs = {"autoreset_mode": mode}
-    return ours, gymnasium.make_vec(CARTPOLE, num_envs, "sync", vector_kwargs, **options)
+    return ours, gymnasium.make_vec(name, num_envs, "sync", vector_kwargs, **options)
 
 
 def equal(one, two):
@@ -214,6 +212,32 @@ def test_a_vector_is_the_sync_vector_of_singles(mode, options):
             assert equal(ours.reset(options=masks[0]), theirs.reset(options=masks[1]))
     assert (ended.sum(0) > 15).all()
     assert (ended.any(1) & ~ended.all(1)).sum() > 50  # staggered
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_info_within_info_is_passed_on_like_any_other(mode):
+    ours, theirs = vectors(3, mode, "envs:affect/FoodShare-v0", horizon=7)
+    rng, ended = np.random.default_rng(0), False
+    assert equal(ours.reset(seed=3), theirs.reset(seed=3))
+    for t in range(60):
+        actions = rng.integers(0, 2, 3)
+        one, two = ours.step(actions), theirs.step(actions)
+        assert equal(one, two), t
+        final = one[4].get("final_info", {})
+        ended |= "other" in final and final["other"]["next_obs"].shape == (3, 4)
+    assert ended == (mode is AutoresetMode.SAME_STEP)
+    assert one[4]["other"]["_body"].all()
+
+
+def test_info_within_info_is_that_of_the_world():
+    env = gymnasium.make("envs:affect/FoodShare-v0")
+    obs, _ = env.reset(seed=1)
+    next_obs, *_, info = env.step(1)
+    other = info["other"]
+    np.testing.assert_array_equal(other["obs"], obs[[1, 0, 3, 2]])
+    np.testing.assert_array_equal(other["next_obs"], next_obs[[1, 0, 3, 2]])
+    assert isinstance(other["obs"], np.ndarray) and isinstance(other["reward"], np.float32)
+    assert (other["body"], info["body"]) == (1.0, next_obs[0])  # it was passed the meal
 
 
 def test_a_member_is_the_single_of_its_seed():

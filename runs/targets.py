@@ -1,0 +1,208 @@
+"""Does everything come out as theory, published numbers and human data say it must?
+
+Runs every module of runs/theory and prints one table: what each target is, what is expected, what
+we get, and whether it is as it should be. Exits with code 1 unless all of them are.
+"""
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib import import_module, util
+from pathlib import Path
+from typing import NamedTuple
+
+from runs.harness.config import choose, exit_cleanly, parse
+from runs.harness.errors import UserError
+from runs.theory.target import Target
+
+COMMAND = "python -m runs.targets"
+PACKAGE = "runs.theory"
+RESULTS = Path("runs/results")
+MODULES = {
+    "shaping": ("T1", "T3", "T4", "T14"),
+    "qlearning": ("T2",),
+    "hungry_thirsty": ("T5",),
+    "food_share": ("T7",),
+    "gamble": ("T8", "T9", "T10"),
+    "deep_sea": ("T11",),
+    "corridor": ("T13",),
+    "mood": ("T15",),
+}
+"""Name of a module of runs/theory -> the numbers of its targets."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the table of targets.
+
+    Attributes:
+        only: the targets to check, such as T5; all of them if none is named.
+        smoke: the fast half, under a minute: fewer seeds, and what cannot be checked so is left
+            out.
+        record: also write the table to runs/results/targets.md.
+    """
+
+    only: tuple[str, ...] = ()
+    smoke: bool = False
+    record: bool = False
+
+
+class Row(NamedTuple):
+    """A target and the seconds that it took."""
+
+    target: Target
+    seconds: float
+
+
+def main(argv: list[str]) -> int:
+    """Parses, then runs; the exit code."""
+    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
+    check(settings)
+    from runs.harness import devices
+
+    devices.prepare()
+    start, rows = time.perf_counter(), []
+    try:
+        for row in run(settings, say):
+            say(f"    {row.target.number} {row.target.what}: {verdict(row)} ({row.seconds:.1f} s)")
+            rows.append(row)
+    except KeyboardInterrupt:
+        say("stopped; nothing was written")
+        return 130
+    seconds = time.perf_counter() - start
+    rows.sort(key=lambda row: int(row.target.number[1:]))
+    show(rows, seconds)
+    if settings.record:
+        command = f"{COMMAND} {shlex.join(argv)}".strip()
+        record(rows, seconds, devices.describe(), command, RESULTS)
+    return int(not all(row.target.passed for row in rows))
+
+
+def check(settings: Settings) -> None:
+    """Refuses what makes no sense.
+
+    Raises:
+        UserError: for an unknown target, or a part of the table that is to be recorded.
+    """
+    known = sorted((n for numbers in MODULES.values() for n in numbers), key=lambda n: int(n[1:]))
+    for number in settings.only:
+        choose("target", number, known)
+    if settings.record and (settings.smoke or settings.only):
+        raise UserError("--record: the whole table is recorded; leave out --smoke and --only")
+
+
+def run(
+    settings: Settings, say: Callable[[str], None], modules: dict | None = None
+) -> Iterator[Row]:
+    """Yields the rows of all modules (MODULES if None) as they are computed.
+
+    A module that is missing, fails, or yields no row for a target that the whole table must have
+    becomes a row that says so and has not passed.
+    """
+    modules = MODULES if modules is None else modules
+    wanted = {
+        name: [number for number in numbers if number in (settings.only or numbers)]
+        for name, numbers in modules.items()
+    }
+    wanted = {name: numbers for name, numbers in wanted.items() if numbers}
+    for i, (name, numbers) in enumerate(wanted.items()):
+        say(f"{i + 1}/{len(wanted)}  {name}: {', '.join(numbers)} ...")
+        owed = set(numbers)
+        for row in _timed(_targets(name, numbers, settings.smoke)):
+            if row.target.number in numbers:
+                owed.discard(row.target.number)
+                yield row
+        if not settings.smoke:
+            for number in sorted(owed):
+                yield Row(_broken(number, name, "yields no such target"), 0.0)
+
+
+def _targets(name: str, numbers: list[str], smoke: bool) -> Iterator[Target]:
+    """The targets of a module; where it is missing or fails, a row for all that it owes."""
+    if util.find_spec(f"{PACKAGE}.{name}") is None:
+        yield from (_broken(number, name, "is missing") for number in numbers)
+        return
+    owed = list(numbers)
+    try:
+        for target in import_module(f"{PACKAGE}.{name}").targets(smoke):
+            owed = [number for number in owed if number != target.number]
+            yield target
+    except Exception as error:
+        reason = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        for number in owed or numbers[-1:]:
+            yield _broken(number, name, reason)
+
+
+def _timed(targets: Iterable[Target]) -> Iterator[Row]:
+    start = time.perf_counter()
+    for target in targets:
+        yield Row(target, time.perf_counter() - start)
+        start = time.perf_counter()
+
+
+def _broken(number: str, name: str, reason: str) -> Target:
+    return Target(number, f"runs/theory/{name}.py", "-", reason, False)
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+HEADINGS = ("target", "what", "expected", "ours", "pass", "seconds")
+
+
+def verdict(row: Row) -> str:
+    """Yes or no."""
+    return "yes" if row.target.passed else "NO"
+
+
+def cells(row: Row) -> list[str]:
+    """One row of the table."""
+    target = row.target
+    texts = [target.number, target.what, target.expected, target.ours]
+    return [*texts, verdict(row), f"{row.seconds:.1f}"]
+
+
+def total(rows: list[Row], seconds: float) -> str:
+    """What the table comes to."""
+    passed = sum(row.target.passed for row in rows)
+    return f"{passed} of {len(rows)} rows as they should be, {seconds:.0f} s in all"
+
+
+def show(rows: list[Row], seconds: float) -> None:
+    """Prints the table to the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right" if heading == "seconds" else "left")
+    for row in rows:
+        style = "" if row.target.passed else "bold red"
+        table.add_row(*cells(row), style=style)
+    console = Console(width=None if sys.stdout.isatty() else 132, markup=False)
+    console.print(table)
+    print(total(rows, seconds))
+
+
+def record(
+    rows: list[Row], seconds: float, facts: dict[str, str], command: str, folder: Path
+) -> None:
+    """Writes the table to `folder`/targets.md, with the command and the machine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [HEADINGS, ["---"] * len(HEADINGS), *map(cells, rows)]
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    table = "\n".join("| " + " | ".join(line) + " |" for line in escaped)
+    machine = "; ".join(f"{key} {value}" for key, value in facts.items())
+    (folder / "targets.md").write_text(
+        f"# Targets\n\n{table}\n\n{total(rows, seconds)}.\n\n`{command}`\n\n{machine}\n"
+    )
+
+
+def say(line: str) -> None:
+    """Progress, on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

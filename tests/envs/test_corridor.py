@@ -1,0 +1,108 @@
+"""Corridor: where steps lead, what ends it, and the oracle of its hitting probabilities."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from envs.corridor import Corridor, Params, hitting, marching
+from envs.world import World, begin, rollout
+
+
+def step(env, cell, action, params=None, seed=0):
+    params = Params() if params is None else params
+    after = env.transition(jnp.int32(cell), jnp.int32(action), jax.random.key(seed), params)
+    reward = env.reward(jnp.int32(cell), action, after, None, params)
+    info = env.transition_info(jnp.int32(cell), action, after, params)
+    return int(after), float(reward), bool(env.terminal(after, None, params)), float(info["harm"])
+
+
+@pytest.mark.parametrize(
+    ("ends", "cell", "action", "seen"),
+    [
+        ("both", 3, 0, (2, 0.0, False, 0.0)),
+        ("both", 3, 1, (4, 0.0, False, 0.0)),
+        ("both", 1, 0, (0, 0.0, True, 1.0)),
+        ("both", 5, 1, (6, 2.5, True, 0.0)),
+        ("left", 1, 0, (0, 0.0, True, 1.0)),
+        ("left", 5, 1, (6, 0.0, False, 0.0)),
+        ("left", 6, 1, (6, 0.0, False, 0.0)),
+        ("left", 6, 0, (5, 0.0, False, 0.0)),
+    ],
+)
+def test_steps_go_where_they_are_meant_to(ends, cell, action, seen):
+    assert step(Corridor(7, ends), cell, action, Params(pay=2.5)) == seen
+
+
+def test_slips_go_either_way():
+    keys = jax.random.split(jax.random.key(0), 4000)
+    move = jax.vmap(partial(Corridor(7).transition, jnp.int32(3), jnp.int32(0)), (0, None))
+    assert (move(keys, Params(slip=0.4)) == 4).mean() == pytest.approx(0.2, abs=0.02)
+
+
+@pytest.mark.parametrize(("ends", "last"), [("both", 5), ("left", 6)])
+def test_episodes_begin_in_every_cell_that_is_no_end(ends, last):
+    keys = jax.random.split(jax.random.key(0), 3000)
+    cells = np.asarray(jax.vmap(partial(Corridor(7, ends).initial, params=Params()))(keys))
+    assert sorted(set(cells)) == list(range(1, last + 1))
+    np.testing.assert_allclose(np.bincount(cells)[1:] / 3000, 1 / last, atol=0.03)
+
+
+def test_marching_is_the_linear_solution_of_going_left():
+    expected = marching(9, 0.8)
+    np.testing.assert_allclose(hitting(9, 0.8, right=0.0, ends="left"), expected, rtol=1e-12)
+    inner = hitting(9, 0.8, right=0.0)  # but for the right end, which is safe
+    np.testing.assert_allclose(inner[:-1], expected[:-1], rtol=1e-12)
+    assert inner[-1] == 0
+
+
+def test_the_random_walk_is_that_of_the_book():
+    # Gambler's ruin (Feller, 1968, XIV.4): without discount, and its generating function with it.
+    cells = np.arange(7)
+    np.testing.assert_allclose(hitting(7, 1.0), 1 - cells / 6, atol=1e-12)
+    gamma = 0.9
+    root = (1 + np.sqrt(1 - gamma**2)) / gamma
+    closed = (root ** (6 - cells) - root ** (cells - 6.0)) / (root**6 - root**-6.0)
+    np.testing.assert_allclose(hitting(7, gamma), closed, rtol=1e-12)
+
+
+@pytest.mark.parametrize("ends", ["both", "left"])
+def test_the_oracle_is_what_happens_in_the_world(ends):
+    env, gamma, n = Corridor(6, ends), 0.9, 4000
+    world = World(env.get_default_params(slip=1.0))
+    worlds = partial(lambda world, key: world, world)
+    k_begin, k_live = jax.random.split(jax.random.key(0))
+    lives = begin(k_begin, env, worlds, n)
+    act = partial(lambda key, obs: jnp.zeros(n, jnp.int32))
+    _, batch = jax.jit(lambda key, lives: rollout(key, env, worlds, act, lives, 100))(k_live, lives)
+    ended = np.asarray(batch.terminated).argmax(0)  # the first end of each environment
+    harmed = np.asarray(batch.info["harm"])[ended, np.arange(n)]
+    start = np.asarray(batch.obs[0]).argmax(-1)
+    paid = harmed * gamma ** (ended + 1)
+    for cell, expected in enumerate(hitting(6, gamma, ends=ends)):
+        if (start == cell).any():
+            assert paid[start == cell].mean() == pytest.approx(expected, abs=0.05)
+
+
+def test_success_is_the_right_end_or_survival():
+    env = Corridor(5)
+    assert env.success(jnp.array([0.0, 1.0]), jnp.array([4.0, 4.0])).tolist() == [False, True]
+    env = Corridor(5, "left", horizon=9)
+    assert env.success(jnp.zeros(2), jnp.array([8.0, 9.0])).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("ends", ["both", "left"])
+def test_it_is_drawn(ends):
+    env = Corridor(8, ends)
+    images = [env.render_image(jnp.int32(cell), None)[1] for cell in (0, 4)]
+    assert images[0].shape == (160, 600, 3) and images[0].dtype == np.uint8
+    assert (images[0] != images[1]).any()
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="at least 3 cells, not 2"):
+        Corridor(2)
+    with pytest.raises(ValueError, match="cannot end 'right'; it ends both or left"):
+        Corridor(5, "right")

@@ -1,0 +1,96 @@
+"""DeepSea: the dive, the treasure, and how seldom chance finds it."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from envs.deep_sea import DeepSea
+from envs.world import World, begin, rollout
+
+
+def dive(env, rights, **params):
+    """An episode that goes right where `rights` says so -> (obs, rewards, states, ends)."""
+    params, key = env.get_default_params(**params), jax.random.key(0)
+    state, seen = env.initial(key, params), []
+    for right in rights:
+        cell = params.right[state.row, state.column]
+        action = cell if right else 1 - cell
+        after = env.transition(state, action, jax.random.clone(key), params)
+        reward = env.reward(state, action, after, None, params)
+        obs = env.observation(after, None, params)
+        seen.append((obs, float(reward), after, bool(env.terminal(after, None, params))))
+        state = after
+    return [list(column) for column in zip(*seen, strict=True)]
+
+
+@pytest.mark.parametrize("size", [2, 7])
+def test_only_all_steps_to_the_right_find_the_treasure(size):
+    env = DeepSea(size)
+    _, rewards, states, ends = dive(env, [True] * size)
+    assert sum(rewards) == pytest.approx(0.99)
+    assert rewards[:-1] == pytest.approx([-0.01 / size] * (size - 1))
+    assert ends == [False] * (size - 1) + [True]
+    assert bool(states[-1].found)
+    for miss in range(size):
+        _, rewards, states, _ = dive(env, [step != miss for step in range(size)])
+        assert sum(rewards) == pytest.approx(-0.01 * (size - 1) / size)
+        assert not bool(states[-1].found)
+
+
+def test_to_the_left_is_free_and_stays_at_the_wall():
+    obs, rewards, states, _ = dive(DeepSea(4), [True, False, False, False])
+    assert rewards == pytest.approx([-0.0025, 0, 0, 0])
+    assert [int(state.column) for state in states] == [1, 0, 0, 0]
+    cells = [np.flatnonzero(one).tolist() for one in obs]
+    assert cells == [[5], [8], [12], []]  # zeros beyond the last row
+
+
+def test_the_right_action_is_drawn_for_every_cell_and_fixed():
+    env = DeepSea(20)
+    right = np.asarray(env.get_default_params().right)
+    assert right.shape == (20, 20) and set(right.ravel()) == {0, 1}
+    assert right.mean() == pytest.approx(0.5, abs=0.08)
+    np.testing.assert_array_equal(right, env.get_default_params().right)
+    assert (right != env.get_default_params(seed=1).right).any()
+
+
+def test_a_slip_sinks_straight_down_and_costs():
+    _, rewards, states, _ = dive(DeepSea(3), [True] * 3, slip=1.0)
+    assert [int(state.column) for state in states] == [0, 0, 0]
+    assert rewards == pytest.approx([-0.01 / 3] * 3)
+
+
+def test_a_random_walk_finds_it_once_in_two_to_the_n():
+    env, envs, dives = DeepSea(5), 512, 20
+    worlds = partial(lambda world, key: world, World(env.get_default_params()))
+    k_begin, k_live = jax.random.split(jax.random.key(0))
+
+    def act(key, obs):
+        return jax.random.randint(key, obs.shape[:1], 0, 2)
+
+    lives = begin(k_begin, env, worlds, envs)
+    live = jax.jit(lambda key, lives: rollout(key, env, worlds, act, lives, 5 * dives)[1])
+    batch = live(k_live, lives)
+    assert batch.terminated[4::5].all() and not batch.truncated.any()
+    found = float((batch.reward > 0.5).sum()) / (envs * dives)
+    assert found == pytest.approx(2**-5, abs=0.006)
+
+
+def test_success_is_the_treasure():
+    totals = jnp.array([-0.01, 0.0, 0.99])
+    assert DeepSea().success(totals, jnp.full(3, 10.0)).tolist() == [False, False, True]
+
+
+def test_it_is_drawn():
+    env = DeepSea(6)
+    _, _, states, _ = dive(env, [True] * 6)
+    images = [env.render_image(state, None)[1] for state in (states[0], states[-1])]
+    assert images[0].shape == (440, 400, 3) and (images[0] != images[1]).any()
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="at least 2 cells deep, not 1"):
+        DeepSea(1)

@@ -1,0 +1,507 @@
+"""Drive: hand-built scenes with known answers, and what every shift claims."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from envs import load_suite
+from envs.drive import Drive, Params, State, Timid, around
+from envs.drive_sight import ANGLES, REACH, looming
+from envs.drive_traffic import AWAY, CARS, CROSSING, SLOTS, Traffic, place
+from envs.world import Life, World
+
+new = jax.random.key
+ENV, HOME, SUITE = Drive(), Params(), load_suite("Drive")
+STEP = jax.jit(lambda state, action, seed, params: ENV.transition(state, action, new(seed), params))
+OBSERVE = jax.jit(lambda state, params: ENV.observation(state, None, params))
+PLACE = jax.jit(jax.vmap(lambda seed, params: place(new(seed), params), (0, None)))
+BRAKE, COAST, GAS = 0, 3, 6  # + left 0, straight 1, right 2
+CAR, CROSSER, CONE = 0, CARS, CARS + CROSSING  # slots
+
+
+def scene(*others, x=0.0, y=0.0, speed=10.0, drift=0.0, time=0, wanted=8.0) -> State:
+    """The driver and a few others, (slot, x, y, vx, vy) each."""
+    boxes = np.zeros((4, SLOTS), np.float32)
+    boxes[0] = AWAY
+    for slot, *rest in others:
+        boxes[:, slot] = rest
+    lane, want = boxes[1, :CARS].copy(), np.full(CARS, wanted, np.float32)
+    dash = np.full(CROSSING, 6.0, np.float32)
+    traffic = Traffic(*map(jnp.array, (*boxes, lane, want, dash)))
+    own = (jnp.float32(part) for part in (x, y, speed, drift))
+    return State(*own, traffic, jnp.int32(time))
+
+
+def drive(state: State, actions, params=HOME) -> list[State]:
+    """The state before each action and after the last; the others' moods are drawn anew."""
+    states = [state]
+    for t, action in enumerate(actions):
+        states.append(STEP(states[-1], jnp.int32(action), t, params))
+    return states
+
+
+def sees(state: State, params=HOME) -> tuple[np.ndarray, np.ndarray]:
+    """Distances [16] in metres, infinite where there is nothing, and closing speeds [16]."""
+    obs = np.asarray(OBSERVE(state, params), float)
+    near, closing = obs[5:21], obs[21:]
+    return np.where(near > 0, (1 - near) * REACH, np.inf), closing * 20
+
+
+def ray(degrees: float) -> int:
+    return int(np.abs(np.degrees(ANGLES) - degrees).argmin())
+
+
+# --- what is sensed ---------------------------------------------------------------------------
+
+
+def test_rays_meet_a_box_where_geometry_says():
+    ahead, _ = sees(scene((CAR, 20, 0, 8, 0)))
+    assert ahead[ray(0)] == pytest.approx(20 - 2.25, abs=1e-3)
+    assert np.isinf(ahead[ray(5)])  # at 17.75 m it is 1.55 m aside, the car's half width is .9
+    near, _ = sees(scene((CAR, 10, 0, 8, 0)))
+    assert near[ray(5)] == pytest.approx(7.75 / np.cos(np.radians(5)), abs=1e-3)
+    beside, _ = sees(scene((CAR, 0, 4, 8, 0), (CROSSER, -20, 0, 0, 0), (CONE, 9, -9, 0, 0)))
+    assert beside[ray(90)] == pytest.approx(4 - 0.9, abs=1e-3)
+    assert beside[ray(180)] == pytest.approx(20 - 0.9, abs=1e-3)  # who crosses is turned
+    assert beside[ray(-45)] == pytest.approx((9 - 0.3) * 2**0.5, abs=1e-3)
+    assert np.isinf(beside[[ray(0), ray(-90)]]).all()
+
+
+def crossed(boxes: np.ndarray, way: np.ndarray) -> tuple[float, float]:
+    """The nearest edge [N, 6] of boxes on a ray: its distance, and how fast it draws near."""
+    best = np.inf, 0.0
+    for x, y, long, wide, *velocity in boxes:
+        corners = [(x + i * long, y + j * wide) for i, j in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+        for one, two in zip(corners, corners[1:] + corners[:1], strict=True):
+            along = np.subtract(two, one)
+            across = way[0] * along[1] - way[1] * along[0]
+            if abs(across) < 1e-9:
+                continue
+            t = (one[0] * along[1] - one[1] * along[0]) / across
+            u = (one[0] * way[1] - one[1] * way[0]) / across
+            if 0 < t < min(best[0], REACH) and 0 <= u <= 1:
+                best = t, -way @ np.array(velocity)
+    return best
+
+
+def test_rays_agree_with_intersections_of_edges_in_crowded_scenes():
+    rng, met = np.random.default_rng(0), 0
+    for _ in range(20):
+        at = rng.uniform((-30, -12), (50, 12), (SLOTS, 2))
+        at[:, 0] += np.where(np.abs(at[:, 0]) < 4, 8, 0)  # the driver is inside nothing
+        others = np.column_stack([np.arange(SLOTS), at, rng.uniform(-9, 9, (SLOTS, 2))])
+        rows = [(int(slot), *rest) for slot, *rest in others]
+        state = scene(*rows, speed=rng.uniform(0, 18), drift=rng.uniform(-3, 3))
+        distance, closing = sees(state)
+        boxes = np.stack(around(state), 1).astype(float)
+        for r, angle in enumerate(ANGLES):
+            away, speed = crossed(boxes, np.array([np.cos(angle), np.sin(angle)]))
+            assert distance[r] == pytest.approx(away, abs=2e-3)
+            assert closing[r] == pytest.approx(speed, abs=2e-3)
+            met += np.isfinite(away)
+    assert met > 100
+
+
+def test_what_draws_near_is_closing_and_what_draws_away_is_not():
+    _, closing = sees(scene((CAR, 20, 0, 4, 0), (1, -20, 0, 13, 0), (2, 0, 4, 0, -2), speed=10))
+    assert closing[ray(0)] == pytest.approx(6)
+    assert closing[ray(180)] == pytest.approx(3)
+    assert closing[ray(90)] == pytest.approx(2)
+    assert closing[ray(-90)] == 0
+    _, closing = sees(scene((CAR, 20, 0, 14, 0), speed=10, drift=0))
+    assert closing[ray(0)] == pytest.approx(-4)
+
+
+def test_the_nearest_is_seen_and_nobody_through_fog():
+    both = scene((CAR, 40, 0, 2, 0), (1, 20, 0, 9, 0))
+    distance, closing = sees(both)
+    assert (distance[0], closing[0]) == (pytest.approx(17.75, abs=1e-3), pytest.approx(1))
+    for sight, seen in ((17.8, True), (17.7, False), (4.0, False)):
+        foggy, clear = (OBSERVE(s, HOME._replace(sight=sight)) for s in (both, scene()))
+        assert (foggy == clear).all() != seen
+        if seen:  # what is seen is seen as ever, not in units of the fog
+            np.testing.assert_array_equal(foggy, OBSERVE(both, HOME))
+
+
+def test_one_s_own_state_is_observed_in_constant_units():
+    state = scene(x=75.0, y=-2.55, speed=9.0, drift=1.5, time=30)
+    own = [0.5, -0.5, 0.5, 0.5, 0.2]
+    np.testing.assert_allclose(OBSERVE(state, HOME)[:5], own, atol=1e-6)
+    assert Timid().observation(state, None, HOME)[3] == pytest.approx(75 / 220)
+    assert np.all(OBSERVE(state, HOME)[5:] == 0)
+
+
+@pytest.mark.parametrize(
+    ("others", "seconds"),
+    [
+        ([(CAR, 24.5, 0, 5, 0)], 4.0),  # 20 m between bumpers, closing at 5 m/s
+        ([(CAR, 24.5, 0, 12, 0)], 10.0),  # draws away
+        ([(CAR, 24.5, 1.81, 5, 0)], 10.0),  # passes
+        ([(CAR, -14.5, 0, 15, 0)], 2.0),  # from behind
+        ([(CROSSER, 20, -9.15, 0, 4)], 1.685),  # there when the driver arrives, 16.85 m on
+        ([(CROSSER, 20, -30.0, 0, 4)], 10.0),  # too late
+        ([(CAR, 24.5, 0, 5, 0), (1, 12.25, 0, 9, 0)], 4.0),
+    ],
+)
+def test_the_time_to_a_collision_is_that_of_constant_speeds(others, seconds):
+    state = scene(*others, speed=10.0)
+    info = ENV.transition_info(state, 0, state, HOME)
+    assert info["collision"] == pytest.approx(seconds, abs=1e-3)
+    assert info["harm"] == 0
+
+
+def test_looming_sees_the_same_danger_but_not_through_fog():
+    state = scene((CAR, 22.25, 0, 5, 0), speed=10.0)  # 20 m from the eyes, 4 s
+    assert looming(OBSERVE(state, HOME)) == pytest.approx(0.2, abs=1e-4)
+    assert looming(OBSERVE(state, HOME._replace(sight=10.0))) == 0
+    away = OBSERVE(scene((CAR, 22.25, 0, 15, 0), speed=10.0), HOME)
+    aside = OBSERVE(scene((CAR, 0, 4, 0, -3), speed=10.0), HOME)
+    assert looming(away) == looming(aside) == 0
+    assert looming(jnp.stack([away, aside])).shape == (2,)
+
+
+# --- ends -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("other", "crash"),
+    [
+        ((CAR, 4.49, 0), True),
+        ((CAR, 4.51, 0), False),
+        ((CAR, -4.49, 1.79), True),
+        ((CAR, -4.49, 1.81), False),
+        ((CROSSER, 3.14, 3.14), True),
+        ((CROSSER, 3.16, 3.14), False),
+        ((CROSSER, 3.14, 3.16), False),
+        ((CONE, 2.54, -1.19), True),
+        ((CONE, 2.56, -1.19), False),
+        ((CONE, 2.54, -1.21), False),
+    ],
+)
+def test_boxes_that_overlap_crash_and_those_that_just_miss_do_not(other, crash):
+    state = scene((*other, 0, 0))
+    assert bool(ENV.terminal(state, None, HOME)) == crash
+    assert ENV.reward(state, 0, state, None, HOME) == -float(crash)
+    assert ENV.transition_info(state, 0, state, HOME)["harm"] == float(crash)
+
+
+@pytest.mark.parametrize(
+    ("where", "end", "reward"),
+    [
+        ({"y": 5.09}, False, 0),
+        ({"y": 5.11}, True, -1),
+        ({"y": -5.11}, True, -1),
+        ({"x": 149.9}, False, 0),
+        ({"x": 150.0}, True, 1),
+        ({"x": 150.0, "y": 5.2}, True, -1),
+        ({"time": 149}, False, 0),
+        ({"time": 150}, True, 0),
+    ],
+)
+def test_the_road_its_end_and_the_time(where, end, reward):
+    state = scene(**where)
+    assert (bool(ENV.terminal(state, None, HOME)), ENV.reward(*[state] * 3, None, HOME)) == (
+        end,
+        reward,
+    )
+
+
+def test_running_out_of_time_is_an_end_of_the_world():
+    state = scene(time=149)
+    life = Life(World(HOME), state, OBSERVE(state, HOME), None, jnp.int32(149))
+    _, seen = jax.jit(ENV.step)(new(0), life, jnp.int32(COAST))
+    assert seen.terminated and not seen.truncated
+    assert (seen.reward, seen.info["harm"]) == (0, 0)
+    assert ENV.success(jnp.array([1.0, 0.0, -1.0]), jnp.ones(3)).tolist() == [True, False, False]
+
+
+# --- the car ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grip", [1.0, 0.5, 0.07])
+@pytest.mark.parametrize("speed", [18.0, 6.0])
+def test_brakes_stop_within_v_squared_over_2a(speed, grip):
+    a = 5.0 * grip
+    steps = int(np.ceil(speed / a / 0.2)) + 1
+    last = drive(scene(speed=speed), [BRAKE + 1] * steps, HOME._replace(grip=grip))[-1]
+    assert last.speed == 0
+    assert last.x == pytest.approx(speed**2 / (2 * a), abs=a * 0.2**2)
+
+
+def test_gas_coasting_and_the_fastest():
+    gas = drive(scene(speed=2.0), [GAS + 1] * 30)
+    np.testing.assert_allclose([s.speed for s in gas[:3]], [2.0, 2.8, 3.6], rtol=1e-6)
+    assert gas[-1].speed == 18
+    coast = drive(scene(speed=7.0), [COAST + 1] * 5)[-1]
+    assert (coast.speed, coast.x) == (7, pytest.approx(7))
+    other = drive(scene(speed=2.0), [GAS + 1, BRAKE + 1], HOME._replace(gas=3.0, brake=2.0))
+    np.testing.assert_allclose([s.speed for s in other], [2.0, 2.6, 2.2], rtol=1e-6)
+
+
+def test_the_wheel_moves_sideways_as_far_as_grip_and_speed_let_it():
+    left, right = (drive(scene(speed=10.0), [COAST + w] * 3)[-1] for w in (0, 2))
+    assert (left.y, left.drift, right.y) == (pytest.approx(1.8), 3, -left.y)
+    straight = drive(left, [COAST + 1])[-1]
+    assert straight.drift == 0
+    icy = drive(scene(speed=10.0), [COAST] * 3, HOME._replace(grip=0.1))
+    np.testing.assert_allclose([s.drift for s in icy], [0, 0.3, 0.6, 0.9], rtol=1e-5)
+    assert drive(scene(speed=0.0), [COAST] * 3)[-1].y == 0
+    assert drive(scene(speed=2.5), [COAST])[-1].drift == pytest.approx(1.5)
+
+
+# --- the others -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("headway", [1.5, 0.3])
+def test_cars_keep_their_headway_to_the_car_ahead_and_to_the_driver(headway):
+    calm = HOME._replace(headway=headway, restless=0.0)
+    state = scene((0, 60, 4, 8, 0), (1, 90, 4, 6, 0), (2, -40, -4, 8, 0), y=-4.0, speed=5.0)
+    state = state._replace(traffic=state.traffic._replace(wanted=jnp.array([9.0, 6] + [9.0] * 5)))
+    states = drive(state, [COAST + 1] * 140, calm)
+    for ahead, behind, speed in ((lambda s: s.traffic.x[1], 0, 6.0), (lambda s: s.x, 2, 5.0)):
+        room = [float(ahead(s) - s.traffic.x[behind]) - 4.5 for s in states]
+        assert min(room) > 1.0
+        assert room[-1] == pytest.approx(2 + headway * speed, abs=0.6)
+        assert states[-1].traffic.vx[behind] == pytest.approx(speed, abs=0.2)
+
+
+def test_cars_stop_behind_a_driver_who_stands_still():
+    states = drive(scene((0, -50, 0, 8, 0), speed=0.0), [COAST + 1] * 60, HOME._replace(restless=0))
+    assert states[-1].traffic.vx[0] == pytest.approx(0, abs=0.05)
+    assert -7.5 < states[-1].traffic.x[0] < -4.5
+
+
+def worlds(params, seeds=256):
+    """The starts of many episodes: the driver's y, and all others."""
+    return PLACE(jnp.arange(seeds), params)
+
+
+@partial(jax.jit, static_argnums=1)
+def lived(params, seeds, speed):
+    """Many episodes [150, seeds] of a driver who keeps lane and speed, whatever happens."""
+
+    def one(seed):
+        state = ENV.initial(new(seed), params)._replace(speed=speed)
+        return jax.lax.scan(step, state, seeds + 150 * seed + jnp.arange(150))[1]
+
+    def step(state, seed):
+        return (state := STEP(state, COAST + 1, seed, params)), state
+
+    return jax.vmap(one, out_axes=1)(jnp.arange(seeds))
+
+
+def test_cars_start_apart_and_stay_apart_and_on_their_lanes():
+    state = lived(HOME, 64, 6.0)
+    x, y = np.asarray(state.traffic.x)[..., :CARS], np.asarray(state.traffic.y)[..., :CARS]
+    apart = np.abs(x[..., :, None] - x[..., None, :]) + 99 * np.eye(CARS)
+    same = np.abs(y[..., :, None] - y[..., None, :]) < 1.8
+    assert np.where(same, apart, 99).min() > 4.5
+    assert np.abs(y).max() <= 4
+    moved = np.abs(np.diff(np.asarray(state.traffic.lane), axis=0)) > 0
+    assert 0.001 < moved.mean() < 0.005  # restless .005 a step, where there is room
+    assert set(np.unique(np.asarray(state.traffic.lane))) == {-4.0, 0.0, 4.0}
+
+
+def test_a_lane_further_left_is_faster_and_a_mirror_is_a_mirror():
+    y, home = worlds(HOME)
+    lane, wanted = np.asarray(home.lane), np.asarray(home.wanted)
+    means = [wanted[lane == at].mean() for at in (-4, 0, 4)]
+    np.testing.assert_allclose(means, [4.5, 8.0, 11.5], atol=0.2)
+    assert set(np.unique(y)) == {-4.0, 0.0, 4.0}
+    own, other = worlds(HOME._replace(mirror=1.0))
+    np.testing.assert_array_equal(own, y)
+    flipped = home._replace(y=home.y.at[:, :CARS].multiply(-1), lane=-home.lane)
+    jax.tree.map(np.testing.assert_array_equal, other, flipped)
+    _, half = worlds(HOME._replace(mirror=0.5))
+    mirrored = (half.lane == -home.lane).all(1) & (home.lane != 0).any(1)
+    assert mirrored.mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_what_is_mirrored_lives_on_as_a_mirror():
+    calm = HOME._replace(restless=0.0)
+    one = scene((0, 30, 4, 8, 0), (1, 40, 4, 5, 0), (2, 20, 0, 5, 0), (CROSSER, 50, 9, 0, 0))
+    one = one._replace(traffic=one.traffic._replace(lane=one.traffic.lane.at[2].set(4.0)))
+    signs = {"y": -one.y, "drift": -one.drift}
+    turned = {name: -getattr(one.traffic, name) for name in ("y", "vy", "lane", "dash")}
+    two = one._replace(**signs, traffic=one.traffic._replace(**turned))
+    for a, b in zip(drive(one, [GAS] * 5, calm), drive(two, [GAS + 2] * 5, calm), strict=True):
+        np.testing.assert_array_equal(a.traffic.x, b.traffic.x)
+        np.testing.assert_array_equal(a.traffic.y, -b.traffic.y)
+        assert (a.x, a.y) == (b.x, -b.y)
+
+
+def test_those_who_cross_wait_for_the_driver_and_then_yield_to_nobody():
+    state = scene((CROSSER, 50, -10, 0, 0), (CROSSER + 1, 90, -10, 0, 0), speed=10.0)
+    ys = np.array([s.traffic.y[CROSSER : CROSSER + 2] for s in drive(state, [COAST + 1] * 30)])
+    off = 50 - 28  # metres, reached after 2.2 s
+    assert (ys[: int(off / 2), 0] == -10).all() and (ys[:, 1] == -10).all()
+    np.testing.assert_allclose(np.diff(ys[13:, 0]), 6 * 0.2, rtol=1e-4)
+    assert ys[-1, 0] > 10
+    near, far = (
+        scene((CROSSER, 30, -1, 0, 6), speed=10.0),
+        scene((CROSSER, 30, -1, 0, 6), speed=2.0),
+    )
+    paths = [[s.traffic.y[CROSSER] for s in drive(s, [COAST + 1] * 3)] for s in (near, far)]
+    assert paths[0] != paths[1]  # who is further away than 28 m lets them wait
+
+
+@pytest.mark.parametrize("crossing", [0.0, 0.5, 1.0])
+def test_so_many_cross_from_either_side(crossing):
+    _, others = worlds(HOME._replace(crossing=crossing))
+    x, y, dash = (np.asarray(part) for part in (others.x[:, 7:10], others.y[:, 7:10], others.dash))
+    assert (x > 0).mean() == pytest.approx(crossing, abs=0.06)
+    assert (np.abs(y) == 10).all() and (np.sign(y) == -np.sign(dash)).all()
+    assert (dash > 0).mean() == pytest.approx(0.5, abs=0.06)
+    assert np.abs(dash).min() >= 4 and np.abs(dash).max() <= 8
+
+
+@pytest.mark.parametrize("closed", [0.0, 0.1, 0.3, 0.45])
+def test_cones_close_a_share_of_the_road_and_leave_the_rest(closed):
+    _, others = worlds(HOME._replace(closed=closed))
+    x = np.asarray(others.x)[:, CONE:].reshape(-1, 3, 4)
+    y = np.asarray(others.y)[:, CONE:].reshape(-1, 3, 4)
+    if closed == 0:
+        assert (x == AWAY).all()
+        return
+    assert (np.diff(x, axis=2) == 2).all() and x.min() > 25 and x.max() < 150
+    assert (x[:, 1:, 0] - x[:, :-1, -1]).min() > 12  # room to change sides
+    side = np.sign(y[..., :1])
+    inner, outer = (side * y - 0.3), (side * y + 0.3)
+    np.testing.assert_allclose(inner[..., -1], 6 - 12 * closed, atol=1e-4)  # the rest is open
+    holes = np.append(6 - outer[..., :1], inner[..., :-1] - outer[..., 1:], -1)
+    assert holes.max() < 1.8  # no car slips between two of them, or between them and the edge
+    assert (side > 0).mean() == pytest.approx(0.5, abs=0.06)
+
+
+# --- what the shifts claim --------------------------------------------------------------------
+
+
+def shifted(name: str, severity=1.0) -> World:
+    shift = next(shift for shift in SUITE.shifts if shift.name == name)
+    return shift(SUITE.world, severity, new(0))
+
+
+def test_pushy_drivers_cut_in_and_tailgate():
+    close = []
+    for severity in (0.0, 0.5, 1.0):
+        state = lived(shifted("aggressive", severity).params, 64, 8.0)
+        ahead = np.asarray(state.traffic.x[..., :CARS] - state.x[..., None])
+        lane = np.abs(np.asarray(state.traffic.y[..., :CARS] - state.y[..., None])) < 1.8
+        close.append((lane & (ahead > 0) & (ahead < 12)).any(-1).mean())
+    assert close[0] < 0.6 * close[1] and close[1] < close[2]
+
+
+def test_each_shift_moves_what_it_claims():
+    home, params, channel = SUITE.world.params, {}, {}
+    for shift in SUITE.shifts:
+        world = shifted(shift.name)
+        params[shift.name] = {
+            f for f in home._fields if getattr(world.params, f) != getattr(home, f)
+        }
+        channel[shift.name] = {
+            f for f, v in world.channel._asdict().items() if v != (1.0 if f == "gain" else 0.0)
+        }
+    assert params["ice|cross"] == params["ice"] | params["cross"] == {"grip", "crossing"}
+    assert params["aggressive"] == {"headway", "gap", "cut_in"}
+    claims = {"cones": "closed", "mirror": "mirror", "fog": "sight"}
+    assert all(params[name] == {field} for name, field in claims.items())
+    for name in ("noise", "dropout", "delay", "flip"):
+        assert (params[name], channel[name]) == (set(), {name})
+    assert not any(
+        channel[name] for name in ("cones", "aggressive", "cross", "mirror", "ice", "fog")
+    )
+
+
+def test_noise_is_on_the_rays_and_hardly_on_one_s_own_state():
+    noisy = shifted("noise")
+    begin = jax.jit(jax.vmap(lambda seed, world: ENV.reset(new(seed), world).obs, (0, None)))
+    here, there = (begin(jnp.arange(512), world) for world in (shifted("noise", 0.0), noisy))
+    spread = np.asarray(there - here).std(0) / noisy.channel.noise
+    np.testing.assert_allclose(spread, np.array(ENV.obs_scale), rtol=0.2)
+
+
+def test_timid_is_further_and_slower():
+    env = Timid()
+    params = env.get_default_params(grip=0.5)
+    assert (params.gas, params.brake, params.start, params.grip, env.goal) == (3, 6, 10, 0.5, 220)
+    assert not env.terminal(scene(x=219.0), None, params)
+    assert env.terminal(scene(x=220.0), None, params)
+    assert load_suite("Timid").world.params.gas == 3
+    assert jax.jit(env.initial)(new(0), params).speed == 10
+
+
+# --- the picture ------------------------------------------------------------------------------
+
+
+def drawn(state: State, **params) -> np.ndarray:
+    return ENV.render_image(state, ENV.render_init(), HOME._replace(**params))[1]
+
+
+def coloured(image: np.ndarray, colour: str) -> np.ndarray:
+    """Where a picture has a colour: [N, 2] of row and column."""
+    rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return np.argwhere((np.abs(image.astype(int) - rgb) < 12).all(-1))
+
+
+def test_the_picture_shows_the_road_the_others_and_the_weather():
+    from envs import drive_scene as colours
+
+    metre, here = colours.SCALE, colours.HERE
+    plain = drawn(scene(x=40.0))
+    assert plain.shape == (360, 640, 3) and plain.dtype == np.uint8
+    car = coloured(plain[:256], colours.DRIVER)
+    assert np.ptp(car[:, 1]) == pytest.approx(4.5 * metre, abs=4)
+    moved = coloured(drawn(scene(x=90.0, y=4.0))[:256], colours.DRIVER)
+    np.testing.assert_allclose(moved.mean(0) - car.mean(0), [-4 * metre, 0], atol=3)  # it scrolls
+    cones = coloured(drawn(scene((CONE, 60, 2, 0, 0), x=40.0)), colours.ORANGE)
+    assert len(cones) > 5 and cones[:, 1].mean() == pytest.approx(here + 20 * metre, abs=3)
+    assert len(coloured(plain, colours.ORANGE)) == 0
+    crosser = drawn(scene((CROSSER, 60, -10, 0, 0), x=40.0))
+    assert len(coloured(crosser, colours.CROSSER)) > 150
+    hit = coloured(drawn(scene((CAR, 60, 0, 8, 0), x=40.0))[:256], colours.HIT)
+    assert hit[:, 1].mean() == pytest.approx(here + 17.75 * metre, abs=4)
+    assert len(coloured(drawn(scene(x=40.0), grip=0.0), colours.ICE)) > 1e4
+    assert drawn(scene(x=40.0), sight=10.0)[:256, 400:].mean() > plain[:256, 400:].mean() + 30
+    assert len(coloured(plain, colours.BAD)) == 0
+    assert len(coloured(drawn(scene((CAR, 43, 0, 0, 0), x=40.0))[:256], colours.BAD)) > 200
+    road = {"cut_in": 0.1, "mirror": 1.0, "closed": 0.1, "crossing": 0.5}
+    warned = [
+        (drawn(scene(), **{name: value}) != drawn(scene())).any() for name, value in road.items()
+    ]
+    assert all(warned)
+
+
+@pytest.mark.parametrize(
+    ("where", "ending"),
+    [({"x": 151.0}, "SAFE"), ({"y": 5.2}, "BAD"), ({"time": 150}, "INK")],
+)
+def test_the_picture_says_how_it_ended(where, ending):
+    from envs import drive_scene as colours
+
+    corner = drawn(scene(**where))[310:, 500:]
+    assert len(coloured(corner, getattr(colours, ending))) > 30
+    assert len(coloured(drawn(scene())[310:, 500:], getattr(colours, ending))) == 0
+
+
+# --- learning ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_ppo_learns_to_arrive():
+    from affect import Blend
+    from agents.ppo import PPO
+    from envs.suite import Suite
+    from runs.harness.arms import Arm
+    from runs.harness.jitted import Jitted
+    from runs.harness.plan import Plan
+
+    suite = Suite("home", ENV, SUITE.world, shifts=())
+    plan = Plan(PPO(lr=1e-3, anneal=53), 4, 4, 1, 53, 32, 128, 256)
+    jitted = Jitted(suite, Arm("none", Blend()), plan)
+    run, _, sound = jitted.chunk(jitted.start(), lambda: False)
+    ((_, scores),) = jitted.score(run, 0, lambda: False)
+    assert sound.all()
+    assert scores["success"].mean() > 0.9

@@ -1,0 +1,165 @@
+"""FoodShare: bodies, meals and seats; and that dynamic programming solves this very world."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from envs.food_share import EAT, PASS, FoodShare, Params, State, drive
+from envs.solve import STATES, _model, least_care, optimum
+from envs.world import World, begin, rollout
+
+ENV = FoodShare()
+
+
+def state(own, other, own_hungry=0, other_hungry=0):
+    return State(jnp.array([own, other]), jnp.array([own_hungry, other_hungry]))
+
+
+def after(start, action, num=4000, **params):
+    """Outcomes of one step, over keys."""
+    keys = jax.random.split(jax.random.key(0), num)
+    step = jax.vmap(ENV.transition, (None, None, 0, None))
+    return step(start, jnp.int32(action), keys, Params(**params))
+
+
+# --- the world --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("action", "eater"), [(EAT, 0), (PASS, 1)])
+def test_who_gets_the_meal_is_high_and_the_other_runs_down(action, eater):
+    outcome = after(state(1, 1), action)
+    assert (outcome.energy[:, eater] == 1).all()
+    lost = outcome.energy[:, 1 - eater] == 0
+    assert lost.mean() == pytest.approx(0.1, abs=0.02)
+    np.testing.assert_array_equal(outcome.hungry[:, 1 - eater], lost)
+    outcome = after(state(0, 0, 4, 7), action, num=8)
+    assert (outcome.energy[:, eater] == 1).all() and (outcome.hungry[:, eater] == 0).all()
+    assert (outcome.hungry[:, 1 - eater] == (7, 4)[eater] + 1).all()
+
+
+def test_params_are_felt():
+    assert after(state(1, 1), PASS, need=0.7).energy[:, 0].mean() == pytest.approx(0.3, abs=0.03)
+    other = after(state(1, 1), EAT, other_need=0.4).energy[:, 1].mean()
+    assert other == pytest.approx(0.6, abs=0.03)
+    fed = after(state(0, 1), EAT, plenty=0.3).energy[:, 0].mean()
+    assert fed == pytest.approx(0.3, abs=0.03)
+
+
+@pytest.mark.parametrize(("hungry", "ends"), [((9, 9), False), ((10, 0), True), ((0, 10), True)])
+def test_ten_steps_of_either_at_low_energy_end_it(hungry, ends):
+    assert bool(ENV.terminal(state(0, 0, *hungry), None, Params())) == ends
+
+
+def test_reward_is_one_s_own_reduction_of_drive():
+    low, high = float(drive(jnp.array(0))), float(drive(jnp.array(1)))
+    assert (low, high) == pytest.approx((-np.log(0.05), -np.log(0.95)))
+    for before, then in ((0, 1), (1, 0), (1, 1), (0, 0)):
+        old, new = state(before, 0), state(then, 1)
+        gain = {0: low, 1: high}
+        assert float(ENV.reward(old, PASS, new, None, Params())) == pytest.approx(
+            gain[before] - gain[then], abs=1e-6
+        )
+        other = ENV.transition_info(old, PASS, new, Params())["other"]
+        assert float(other["reward"]) == pytest.approx(low - high)
+
+
+def test_the_other_s_seat_is_one_s_own_with_the_bodies_exchanged():
+    old, new = state(1, 0, 0, 3), state(0, 1, 1, 0)
+    mirrored = [State(s.energy[::-1], s.hungry[::-1]) for s in (old, new)]
+    info = ENV.transition_info(old, PASS, new, Params())
+    there = ENV.transition_info(*mirrored[:1], EAT, *mirrored[1:], Params())
+    for key in ("body", "harm"):
+        np.testing.assert_array_equal(info["other"][key], there[key])
+        assert info["other"][key].shape == info[key].shape
+    for key, at in (("obs", 0), ("next_obs", 1)):
+        np.testing.assert_array_equal(
+            info["other"][key], ENV.observation(mirrored[at], None, Params())
+        )
+    np.testing.assert_allclose(ENV.observation(old, None, Params()), [1, 0, 0, 0.3])
+
+
+def test_harm_is_of_the_one_that_starves():
+    info = ENV.transition_info(state(0, 1, 9, 0), PASS, state(0, 1, 10, 0), Params())
+    assert (info["harm"], info["other"]["harm"]) == (1, 0)
+
+
+def test_it_is_drawn():
+    images = [ENV.render_image(s, None)[1] for s in (state(1, 0, 0, 8), state(0, 1, 10, 0))]
+    assert images[0].shape == (260, 440, 3) and (images[0] != images[1]).any()
+
+
+# --- its solution -----------------------------------------------------------------------------
+
+
+def test_the_solution_is_of_this_world():
+    """The enumerated probabilities and drives are those of the world's own steps."""
+    params = {"need": 0.3, "other_need": 0.2, "plenty": 0.7}
+    step, own, other = _model(*Params(**params))
+    rng = np.random.default_rng(0)
+    for i in rng.choice(len(STATES), 12, replace=False):
+        (own_energy, own_hungry), (other_energy, other_hungry) = STATES[i]
+        start = state(own_energy, other_energy, own_hungry, other_hungry)
+        for action in (EAT, PASS):
+            then = after(start, action, num=3000, **params)
+            gains = drive(start.energy)[None] - drive(then.energy)
+            np.testing.assert_allclose(gains.mean(0), [own[action, i], other[action, i]], atol=0.15)
+            bodies = np.stack([then.energy, then.hungry], -1).reshape(-1, 4)
+            for j, (mine, theirs) in enumerate(STATES):
+                share = (bodies == np.array([*mine, *theirs])).all(1).mean()
+                assert share == pytest.approx(step[action, i, j], abs=0.05)
+
+
+def test_policy_iteration_agrees_with_value_iteration():
+    for care in (0.0, 0.02, 0.6):
+        step, own, other = _model(*Params(need=0.2))
+        value = np.zeros(len(STATES))
+        for _ in range(400):
+            value = (own + care * other + 0.9 * step @ value).max(0)
+        found = optimum(care, 0.9, Params(need=0.2))
+        np.testing.assert_allclose(found.value, value, atol=1e-9)
+
+
+def test_without_care_the_other_starves():
+    found = optimum(0.0)
+    # It is high at first, drops after 10 steps on average, is low for 10: 19; or low at once: 10.
+    assert found.life == pytest.approx((19 + 10) / 2)
+    assert (found.policy == EAT).all()
+    assert np.isnan(found.share)
+
+
+def test_with_a_little_care_nobody_does():
+    assert least_care() == pytest.approx(0.0109, abs=5e-5)
+    found = optimum(0.011)
+    assert found.life == np.inf
+    assert found.share == pytest.approx(1 / 11)  # low once in 10 + 1 steps, and then fed
+    assert optimum(0.0108).life == pytest.approx(14.5)
+
+
+def test_more_discount_needs_more_care():
+    assert least_care(0.9) > least_care(0.99) > least_care(0.999)
+
+
+def test_where_nobody_can_be_saved_it_says_so():
+    with pytest.raises(ValueError, match="nobody is immortal"):
+        least_care(params=Params(plenty=0.0))
+
+
+@pytest.mark.parametrize(("care", "life"), [(0.0, 14.5), (0.02, 200.0)])
+def test_the_best_policy_lives_so_long_in_the_world(care, life):
+    policy, envs = jnp.array(optimum(care).policy), 2000
+    worlds = partial(lambda world, key: world, World(Params()))
+
+    def act(key, obs):
+        hungry = jnp.round(10 * obs[:, 2:]).astype(jnp.int32)
+        body = jnp.where(obs[:, :2] == 1, 0, 1 + hungry)  # as in `solve.BODIES`
+        return policy[11 * body[:, 0] + body[:, 1]]
+
+    k_begin, k_live = jax.random.split(jax.random.key(0))
+    lives = begin(k_begin, ENV, worlds, envs)
+    batch = jax.jit(lambda key, lives: rollout(key, ENV, worlds, act, lives, 200)[1])(k_live, lives)
+    lived = (batch.terminated | batch.truncated).argmax(0) + 1
+    assert lived.mean() == pytest.approx(life, abs=0.5)
+    assert ENV.success(jnp.zeros(envs), lived).all() == (care > 0)

@@ -1,0 +1,72 @@
+"""Ponder: looking costs and tells, choosing ends it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from envs.ponder import LEFT, RIGHT, WAIT, Params, Ponder
+from envs.world import World
+
+ENV = Ponder(horizon=6)
+WORLD = World(Params())
+
+
+def live(*actions, seed=0, world=WORLD):
+    life = ENV.reset(jax.random.key(seed), world)
+    worth, step, seen = life.state.worth, jax.jit(ENV.step), []
+    for t, action in enumerate(actions):
+        life, transition = step(jax.random.key(100 + t), life, jnp.int32(action))
+        seen.append(transition)
+    return np.asarray(worth), seen
+
+
+@pytest.mark.parametrize("choice", [LEFT, RIGHT])
+def test_a_choice_pays_its_worth_and_ends_it(choice):
+    worth, (waited, chosen) = live(WAIT, choice)
+    assert waited.reward == pytest.approx(-0.02) and not waited.terminated
+    assert chosen.reward == pytest.approx(worth[choice]) and chosen.terminated
+    np.testing.assert_allclose(chosen.info["foregone"], [*worth, -0.02], rtol=1e-6)
+
+
+def test_looks_average_to_the_worth():
+    life = ENV.reset(jax.random.key(0), WORLD)
+
+    def look(state, key):
+        state = ENV.transition(state, jnp.int32(WAIT), key, Params())
+        return state, None
+
+    state, _ = jax.lax.scan(look, life.state, jax.random.split(jax.random.key(1), 20_000))
+    mean = ENV.observation(state, None, Params())[:2]
+    np.testing.assert_allclose(mean, life.state.worth, atol=0.03)
+    np.testing.assert_array_equal(life.obs, [0.0, 0.0, 0.0])
+
+
+def test_choosing_sees_nothing_more():
+    _, (looked, chosen) = live(WAIT, LEFT)
+    np.testing.assert_array_equal(chosen.next_obs, looked.next_obs)
+
+
+def test_whoever_waits_too_long_has_chosen_nothing():
+    _, seen = live(*[WAIT] * 6)
+    assert [bool(s.terminated) for s in seen] == [False] * 5 + [True]
+    assert sum(float(s.reward) for s in seen) == pytest.approx(-0.12)
+    assert seen[-1].next_obs[2] == 1.0
+
+
+def test_the_gap_spreads_the_options():
+    spreads = []
+    for gap in (0.0, 0.5, 2.0):
+        starts = jax.vmap(lambda key, gap=gap: ENV.initial(key, Params(gap=gap)).worth)
+        spreads.append(float(starts(jax.random.split(jax.random.key(0), 4000)).std()))
+    np.testing.assert_allclose(spreads, [0.0, 0.5, 2.0], rtol=0.03)
+
+
+def test_the_picture_shows_looks_and_choice():
+    life = ENV.reset(jax.random.key(0), WORLD)
+    states = [life.state]
+    for action in (WAIT, LEFT):
+        states.append(ENV.transition(states[-1], jnp.int32(action), jax.random.key(5), Params()))
+    pictures = [ENV.render_image(state, None, Params())[1] for state in states]
+    assert pictures[0].shape == (320, 480, 3)
+    assert (pictures[0] != pictures[1]).any() and (pictures[1] != pictures[2]).any()
