@@ -99,9 +99,6 @@ class CartPole(Env):
         """`harm`: 1 where the pole falls."""
         return {"harm": self.terminal(next_state, None, params).astype(jnp.float32)}
 
-    def render_init(self, params: Params | None = None, **kwargs) -> None:
-        """Nothing is kept from picture to picture."""
-
     def render_image(self, state: jax.Array, render_state: None, params: Params | None = None):
         """Draws cart, pole and limits to scale -> (None, picture uint8 [400, 600, 3])."""
         from envs.draw import Canvas
@@ -135,9 +132,6 @@ class CartPole(Env):
         sheet.text((586, 12), f"pole {length:.2g} m, {mass:.2g} kg", INK, anchor="ra")
         sheet.text((586, 33), f"push {float(params.force):.2g} N", INK, anchor="ra")
         return None, sheet.array()
-
-    def render_close(self, render_state: None, params: Params | None = None) -> None:
-        """Nothing was kept."""
 
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
         """At least 195 of the first 200 steps (Packer et al., 2018)."""

@@ -93,9 +93,6 @@ class Corridor(Env):
     def _arrived(self, state: jax.Array) -> jax.Array:
         return (state == self.n - 1) & (self.ends == "both")
 
-    def render_init(self, params: Params | None = None, **kwargs) -> None:
-        """Nothing is kept from picture to picture."""
-
     def render_image(self, state: jax.Array, render_state: None, params: Params | None = None):
         """Draws cells, ends and agent -> (None, picture uint8 [160, 600, 3])."""
         from envs.draw import Canvas
@@ -112,9 +109,6 @@ class Corridor(Env):
         sheet.dot((int(state) + 0.5, min(0.5, 45 / side)), min(0.32 * side, 28), AGENT)
         sheet.text((20, 12), f"cell {int(state)} of {self.n}", INK)
         return None, sheet.array()
-
-    def render_close(self, render_state: None, params: Params | None = None) -> None:
-        """Nothing was kept."""
 
 
 def marching(n: int, gamma: float) -> np.ndarray:

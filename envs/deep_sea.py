@@ -99,9 +99,6 @@ class DeepSea(Env):
     def _goes_right(self, state: State, action: jax.Array, params: Params) -> jax.Array:
         return action == params.right[jnp.minimum(state.row, self.size - 1), state.column]
 
-    def render_init(self, params: Params | None = None, **kwargs) -> None:
-        """Nothing is kept from picture to picture."""
-
     def render_image(self, state: State, render_state: None, params: Params | None = None):
         """Draws the sea, the diver and the treasure -> (None, picture uint8 [440, 400, 3])."""
         from envs.draw import Canvas
@@ -121,9 +118,6 @@ class DeepSea(Env):
             sheet.dot((column + 0.5, -n - 6 / side), 6, DIVER)
         sheet.text((10, 14), "treasure!" if found else f"depth {row} of {n}", INK)
         return None, sheet.array()
-
-    def render_close(self, render_state: None, params: Params | None = None) -> None:
-        """Nothing was kept."""
 
 
 def suite() -> Suite:

@@ -97,9 +97,6 @@ class Drift(Env):
         """More was won than lost."""
         return total > 0
 
-    def render_init(self, params: Params | None = None, **kwargs) -> None:
-        """Nothing is kept from picture to picture."""
-
     def render_image(self, state: State, render_state: None, params: Params | None = None):
         """Draws what each arm paid around the level -> (None, picture uint8 [300, 400, 3])."""
         from envs.draw import Canvas
@@ -121,6 +118,3 @@ class Drift(Env):
             (386, 10), f"level {level:+.2f}, drift {float(params.drift):+.3f}", INK, 16, "ra"
         )
         return None, sheet.array()
-
-    def render_close(self, render_state: None, params: Params | None = None) -> None:
-        """Nothing was kept."""

@@ -110,9 +110,6 @@ class FoodShare(Env):
         """Both lived to the horizon."""
         return length >= self.horizon
 
-    def render_init(self, params: Params | None = None, **kwargs) -> None:
-        """Nothing is kept from picture to picture."""
-
     def render_image(self, state: State, render_state: None, params: Params | None = None):
         """Draws two bodies, their energy and patience -> (None, picture uint8 [260, 440, 3])."""
         from envs.draw import Canvas
@@ -130,9 +127,6 @@ class FoodShare(Env):
             sheet.text(sheet.pixel((x, 1.75)), ("has the food", "the other")[who], INK, 16, "ma")
         sheet.box((2.05, 0.65), (2.35, 0.85), FOOD, 6)
         return None, sheet.array()
-
-    def render_close(self, render_state: None, params: Params | None = None) -> None:
-        """Nothing was kept."""
 
 
 def drive(energy: jax.Array) -> jax.Array:

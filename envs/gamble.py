@@ -140,9 +140,6 @@ class Gamble(Env):
         """Richer than at the start."""
         return total > 0
 
-    def render_init(self, params: Params | None = None, **kwargs) -> None:
-        """Nothing is kept from picture to picture."""
-
     def render_image(self, state: State, render_state: None, params: Params | None = None):
         """Draws four decks and the last card -> (None, picture uint8 [320, 560, 3])."""
         from envs.draw import Canvas
@@ -166,9 +163,6 @@ class Gamble(Env):
         sheet.text((300, 16), f"won {gain:.0f}", GOOD, 18)
         sheet.text((536, 16), f"lost {loss:.0f}", BAD if loss else INK, 18, anchor="ra")
         return None, sheet.array()
-
-    def render_close(self, render_state: None, params: Params | None = None) -> None:
-        """Nothing was kept."""
 
 
 def suite() -> Suite:

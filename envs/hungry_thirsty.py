@@ -139,9 +139,6 @@ class HungryThirsty(Env):
         """Not hungry on a step in twenty: half of what is possible in the hardest layout."""
         return total >= 0.05 * length
 
-    def render_init(self, params: Params | None = None, **kwargs) -> None:
-        """Nothing is kept from picture to picture."""
-
     def render_image(self, state: State, render_state: None, params: Params | None = None):
         """Draws grid, walls, food, water and animal -> (None, picture uint8 [400, 560, 3])."""
         from envs.draw import Canvas
@@ -178,9 +175,6 @@ class HungryThirsty(Env):
             sheet.text((400, top), words, INK if int(need) else colour, 22)
         sheet.text((400, 220), f"thirst returns {float(params.thirst):.0%} a step", INK, 13)
         return None, sheet.array()
-
-    def render_close(self, render_state: None, params: Params | None = None) -> None:
-        """Nothing was kept."""
 
 
 def suite() -> Suite:

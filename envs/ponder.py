@@ -101,9 +101,6 @@ class Ponder(Env):
         """Better than taking either option unseen, which pays 0 on average."""
         return total > 0
 
-    def render_init(self, params: Params | None = None, **kwargs) -> None:
-        """Nothing is kept from picture to picture."""
-
     def render_image(self, state: State, render_state: None, params: Params | None = None):
         """Draws what was seen of both options -> (None, picture uint8 [320, 480, 3])."""
         from envs.draw import Canvas
@@ -123,6 +120,3 @@ class Ponder(Env):
         sheet.box((0.5, 2.55), (0.5 + max(7 * gone, 0.05), 2.7), TIME, 4)
         sheet.text((30, 8), f"{waited} looks; bars: seen, lines: worth", INK, 14)
         return None, sheet.array()
-
-    def render_close(self, render_state: None, params: Params | None = None) -> None:
-        """Nothing was kept."""

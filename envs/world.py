@@ -46,8 +46,8 @@ class Env(FuncEnv):
     """A family of worlds with the same shapes: gymnasium's functional protocol, `params` traced.
 
     A world defines `get_default_params`, `initial`, `transition`, `observation`, `reward`,
-    `terminal` and, where it has them, `transition_info` and `success`; `spec`, `horizon` and
-    `obs_scale` are its constants.
+    `terminal` and, where it has them, `transition_info`, `success` and `render_image`; `spec`,
+    `horizon` and `obs_scale` are its constants.
 
     Attributes:
         spec: shapes of observation and action.
@@ -62,6 +62,12 @@ class Env(FuncEnv):
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
         """Whether an episode of this return and length was a success, bool [...]."""
         raise NotImplementedError(f"{type(self).__name__} must say what success is")
+
+    def render_init(self, params: Any = None, **kwargs: Any) -> Any:
+        """What is kept from picture to picture: nothing."""
+
+    def render_close(self, render_state: Any, params: Any = None) -> None:
+        """Nothing was kept."""
 
     def reset(self, key: jax.Array, world: World) -> Life:
         """Begins an episode."""
