@@ -7,7 +7,24 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from runs.harness.stats import FEWEST, Estimate, difference, mean
+from runs.harness.stats import (
+    FEWEST,
+    Estimate,
+    a_a,
+    clusters,
+    detectable,
+    difference,
+    holm,
+    mean,
+    optimism,
+    p_value,
+    paired,
+    permutation,
+    seed_share,
+    seeds_needed,
+    superiority,
+    wilson,
+)
 
 rng = np.random.default_rng(0)
 
@@ -77,3 +94,101 @@ def test_what_is_not_a_number_is_refused(bad):
 def test_an_estimate_is_printed_with_its_interval():
     assert f"{Estimate(0.5, -1, 2)}" == "+0.500 [-1.000, +2.000]"
     assert f"{Estimate(12.34, 1, 20):.1f}" == "12.3 [1.0, 20.0]"
+
+
+def test_a_paired_difference_is_that_of_the_pairs():
+    layout = rng.normal(0, 100, 20)
+    x, y = layout + rng.normal(1, 0.1, 20), layout + rng.normal(0, 0.1, 20)
+    assert paired(x, y) == mean(x - y)
+    assert paired(x, y).low > 0 > difference(x, y).low
+    with pytest.raises(ValueError, match="20 and 19 seeds are no pairs"):
+        paired(x, y[1:])
+
+
+@pytest.mark.parametrize(("one", "other"), [(3, 4), (20, 10)])
+def test_the_p_value_agrees_with_scipy_and_with_its_interval(one, other):
+    for shift in (0.0, 0.5, 2.0):
+        x, y = rng.normal(shift, 1.0, one), rng.normal(0.0, 2.0, other)
+        assert p_value(x, y) == pytest.approx(stats.ttest_ind(x, y, equal_var=False).pvalue)
+        low, high = difference(x, y)[1:]
+        assert (p_value(x, y) < 0.05) == (low > 0 or high < 0)
+    assert p_value(np.ones(3), np.ones(3)) == 1.0
+    assert p_value(np.ones(3), np.zeros(3)) == 0.0
+
+
+def test_exchanging_seeds_agrees_with_welch_where_scores_are_normal():
+    for shift in (0.0, 0.7, 1.5):
+        x, y = rng.normal(shift, 1.0, 20), rng.normal(0.0, 1.0, 20)
+        assert permutation(x, y) == pytest.approx(p_value(x, y), abs=0.02)
+
+
+def test_exchanging_three_seeds_takes_every_exchange():
+    """Of 20 ways to choose three of six, the two extreme ones are as far apart as these."""
+    assert permutation(np.array([7.0, 8.0, 9.5]), np.array([1.0, 2.0, 3.5])) == pytest.approx(0.1)
+
+
+def test_a_bootstrap_of_seeds_is_near_the_t_interval():
+    cells = rng.normal(0, 1, (30, 1)) + rng.normal(0, 1, (30, 12))
+    found, wanted = clusters(cells), mean(cells.mean(1))
+    assert found == pytest.approx(wanted, abs=0.05)
+    assert found.low > wanted.low
+    assert found.high < wanted.high
+
+
+def test_superiority_counts_pairs():
+    x, y = np.array([1.0, 2.0, 3.0]), np.array([0.0, 2.0, 2.0])
+    assert superiority(x, y).value == pytest.approx((1 + 2 + 3) / 9)
+    assert superiority(x + 10, y) == (1.0, 1.0, 1.0)
+    x, y = rng.normal(1.0, 1.0, 4000), rng.normal(0.0, 1.0, 4000)
+    exact = stats.norm.cdf(1 / math.sqrt(2))
+    found = superiority(x, y)
+    assert found.low < exact < found.high
+    assert found.high - found.low < 0.03
+
+
+def test_superiority_covers_at_its_rate():
+    draws = rng.normal(0, 1, (600, 2, 20))
+    found = [superiority(*pair) for pair in draws]
+    assert np.mean([one.low <= 0.5 <= one.high for one in found]) == pytest.approx(0.95, abs=0.03)
+
+
+def test_wilson_of_no_failure_in_ten_is_the_textbooks():
+    found = wilson(0, 10)
+    z = stats.norm.ppf(0.975)
+    assert found == pytest.approx((0.0, 0.0, z**2 / (10 + z**2)))
+
+
+def test_holm_by_hand():
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx(
+        {"a": 0.03, "b": 0.06, "c": 0.06}
+    )
+
+
+def test_an_arm_against_itself_is_its_even_seeds_less_its_odd_ones():
+    x = np.array([1.0, 0.0, 1.2, 0.1, 1.1, 0.3])
+    assert a_a(x) == difference(x[[0, 2, 4]], x[[1, 3, 5]])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
+def test_the_seeds_share_of_the_variance(share):
+    """Between seeds `share`, within them the rest; that shifts differ in difficulty is neither."""
+    hard = rng.normal(0, 5, 12)
+    cells = rng.normal(0, math.sqrt(share), (4000, 1))
+    cells = cells + rng.normal(0, math.sqrt(1 - share), (4000, 12)) + hard
+    assert seed_share(cells) == pytest.approx(share, abs=0.03)
+    assert seed_share(np.ones((3, 4))) == 0.0
+
+
+def test_how_many_seeds_are_needed():
+    """17 an arm for a difference of one deviation, a textbook's number."""
+    assert seeds_needed(1.0, 1.0) == 17
+    assert seeds_needed(0.2, 0.1) == seeds_needed(2.0, 1.0)
+    assert detectable(1.0, 17) == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_best_of_many_nothings():
+    """Expected maxima of standard normals, in every table of order statistics."""
+    tabled = {1: 0.0, 2: 1 / math.sqrt(math.pi), 5: 1.16296, 10: 1.53875, 20: 1.86748, 50: 2.24907}
+    for looks, value in tabled.items():
+        assert optimism(looks) == pytest.approx(value, abs=5e-3)
+    assert optimism(8) == pytest.approx(rng.normal(0, 1, (200_000, 8)).max(1).mean(), abs=0.01)
