@@ -10,8 +10,8 @@ from flax import nnx
 
 from affect import Spec, Trained, Transition, descend, trainable
 from affect.moments import Moments, no_moments, running_moments, whiten
-from agents.gae import gae
-from agents.nets import ActorCritic, room
+from agents.nets import ActorCritic
+from agents.samples import Samples, samples
 
 
 class PPOState(NamedTuple):
@@ -19,16 +19,6 @@ class PPOState(NamedTuple):
 
     trained: Trained
     moments: Moments | None
-
-
-class Samples(NamedTuple):
-    """What the loss is taken on, flattened to [N, ...]."""
-
-    obs: jax.Array
-    action: jax.Array
-    log_prob: jax.Array
-    advantage: jax.Array
-    target: jax.Array
 
 
 @dataclass(frozen=True)
@@ -83,10 +73,13 @@ class PPO:
         self, state: PPOState, key: jax.Array, batch: Transition, signals: jax.Array
     ) -> tuple[PPOState, dict[str, jax.Array]]:
         """Learns from a batch [T, B] and the signals [T, B, K] -> (state, metrics)."""
-        samples = self._samples(state, batch, signals)
+        obs, next_obs = self._see(state, batch.obs), self._see(state, batch.next_obs)
+        seen = batch._replace(obs=obs, next_obs=next_obs)
+        settings = self.gamma, self.signal_gamma, self.lam
+        found = samples(state.trained.net, seen, signals, *settings)
         if self.normalise:
             state = state._replace(moments=running_moments(state.moments, batch.obs)[1])
-        size = samples.advantage.shape[0]
+        size = found.advantage.shape[0]
         if size % self.minibatches:
             raise ValueError(f"{size} samples do not divide into {self.minibatches} minibatches")
 
@@ -95,27 +88,12 @@ class PPO:
             return jax.lax.scan(minibatch, trained, order)
 
         def minibatch(trained, chosen):
-            part = jax.tree.map(lambda leaf: leaf[chosen], samples)
+            part = jax.tree.map(lambda leaf: leaf[chosen], found)
             return descend(trained, self._tx(), self._loss, part)
 
         keys = jax.random.split(key, self.epochs)
         trained, metrics = jax.lax.scan(epoch, state.trained, keys)
         return state._replace(trained=trained), jax.tree.map(jnp.mean, metrics)
-
-    def _samples(self, state: PPOState, batch: Transition, signals: jax.Array) -> Samples:
-        obs, next_obs = self._see(state, batch.obs), self._see(state, batch.next_obs)
-        net = state.trained.net
-        channels = jnp.concatenate([batch.reward[..., None], signals], -1)
-        unused = room(channels.shape[-1]) - channels.shape[-1]
-        reward = jnp.pad(channels, ((0, 0), (0, 0), (0, unused)))
-        gamma = self.gamma if self.signal_gamma is None else self.signal_gamma
-        gammas = jnp.array([self.gamma] + [gamma] * (reward.shape[-1] - 1))
-        value, next_value = net.critic(obs), net.critic(next_obs)
-        ends = batch.terminated, batch.truncated
-        advantage = gae(reward, value, next_value, *ends, gammas, self.lam)
-        log_prob, _ = net.actor.log_prob(obs, batch.action)
-        samples = Samples(obs, batch.action, log_prob, advantage.sum(-1), advantage + value)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), samples)
 
     def _loss(self, net: ActorCritic, part: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
         log_prob, entropy = net.actor.log_prob(part.obs, part.action)

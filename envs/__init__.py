@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from envs.suite import Suite
 
 WORLDS = {
+    "affect/Acrobot-v0": "envs.acrobot:Acrobot",
+    "affect/BoatRace-v0": "envs.boat_race:BoatRace",
+    "affect/Button-v0": "envs.button:Button",
     "affect/CartPole-v0": "envs.cartpole:CartPole",
+    "affect/Coin-v0": "envs.grid:Coin",
     "affect/Corridor-v0": "envs.corridor:Corridor",
     "affect/DeepSea-v0": "envs.deep_sea:DeepSea",
     "affect/Drift-v0": "envs.drift:Drift",
@@ -24,19 +28,35 @@ WORLDS = {
     "affect/FoodShare-v0": "envs.food_share:FoodShare",
     "affect/Gamble-v0": "envs.gamble:Gamble",
     "affect/HungryThirsty-v0": "envs.hungry_thirsty:HungryThirsty",
+    "affect/Keys-v0": "envs.grid:Keys",
+    "affect/Lava-v0": "envs.grid:Grid",
+    "affect/MountainCar-v0": "envs.mountain_car:MountainCar",
+    "affect/Pendulum-v0": "envs.pendulum:Pendulum",
     "affect/Ponder-v0": "envs.ponder:Ponder",
+    "affect/Share-v0": "envs.share:Share",
     "affect/Timid-v0": "envs.drive:Timid",
+    "affect/Tomatoes-v0": "envs.tomatoes:Tomatoes",
 }
 """Gymnasium id -> the class of a jitted world, imported when one is made."""
 
 SUITES = {
+    "Acrobot": "envs.acrobot:suite",
+    "BoatRace": "envs.boat_race:suite",
+    "Button": "envs.button:suite",
     "CartPole": "envs.cartpole:suite",
+    "Coin": "envs.grid:coin",
     "DeepSea": "envs.deep_sea:suite",
     "Drive": "envs.drive_shifts:suite",
     "FoodShare": "envs.food_share:suite",
     "Gamble": "envs.gamble:suite",
     "HungryThirsty": "envs.hungry_thirsty:suite",
+    "Keys": "envs.grid:keys",
+    "Lava": "envs.grid:lava",
+    "MountainCar": "envs.mountain_car:suite",
+    "Pendulum": "envs.pendulum:suite",
+    "Share": "envs.share:suite",
     "Timid": "envs.drive_shifts:timid",
+    "Tomatoes": "envs.tomatoes:suite",
 }
 """Name -> the function that makes the suite, imported when it is asked for."""
 

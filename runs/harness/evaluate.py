@@ -29,7 +29,8 @@ def evaluate(
 
     Returns:
         Means over draws and episodes, each [P]: return, length, success, terminated (the world
-        ended the episode), truncated (it ran out of time).
+        ended the episode), truncated (it ran out of time). Where the world reports
+        `info["success"]`, an episode is a success only if its last step says so too.
     """
     channel = worlds.channel._replace(reward_noise=jnp.zeros_like(worlds.channel.reward_noise))
     draws = worlds.channel.noise.shape[1]
@@ -47,7 +48,7 @@ def _episodes(agent_state: Any, agent: Any, env: Env, keys: jax.Array, worlds: W
         return env.step(jax.random.fold_in(key, time), life, action)
 
     def step(carry, time):
-        lives, alive, total, length, ends = carry
+        lives, alive, total, length, ends, passed = carry
         action = agent.act(agent_state, None, lives.obs)
         lives, seen = jax.vmap(jax.vmap(one, (0, None, 0, 0)), (0, None, 0, 0))(
             keys, time, lives, action
@@ -55,12 +56,14 @@ def _episodes(agent_state: Any, agent: Any, env: Env, keys: jax.Array, worlds: W
         total = total + jnp.where(alive, seen.reward, 0.0)
         ends = ends | (alive & seen.terminated)
         length = length + alive
-        return (lives, alive & ~seen.terminated & ~seen.truncated, total, length, ends), None
+        passed = jnp.where(alive, seen.info.get("success", 1.0) > 0, passed)
+        alive = alive & ~seen.terminated & ~seen.truncated
+        return (lives, alive, total, length, ends, passed), None
 
     zero, no = jnp.zeros(keys.shape), jnp.zeros(keys.shape, bool)
-    start = (lives, ~no, zero, zero, no)
-    (_, _, total, length, ends), _ = jax.lax.scan(step, start, jnp.arange(env.horizon))
-    scores = total, length, env.success(total, length), ends, ~ends
+    start = (lives, ~no, zero, zero, no, no)
+    (_, _, total, length, ends, passed), _ = jax.lax.scan(step, start, jnp.arange(env.horizon))
+    scores = total, length, env.success(total, length) & passed, ends, ~ends
     return {
         name: score.astype(jnp.float32).mean() for name, score in zip(SCORES, scores, strict=True)
     }

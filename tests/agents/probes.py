@@ -1,14 +1,17 @@
 """Probe worlds: so small that what an agent must come to know of them is known beforehand."""
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from affect import Spec
-from envs.world import Env
+from affect import Blend, Head, Spec
+from envs.world import Env, World
+from runs.harness.train import QUICK, Setup, new_run, train
 
 HORIZON = 3  # steps; only a life that never ends gets there
+OBS = jnp.array([[cue, time] for cue in (-1.0, 0.0, 1.0) for time in (0.0, 1.0)])
 
 
 class Probe(NamedTuple):
@@ -80,3 +83,49 @@ class Steer(Probes):
 
     def reward(self, state: State, action: jax.Array, next_state, rng, params: Probe) -> jax.Array:
         return -jnp.square(action[0] - state.cue / 2)
+
+
+class Liking(Head):
+    """A feeling for action 1."""
+
+    def __init__(self, spec, *, rngs):
+        pass
+
+    def __call__(self, state, batch):
+        return batch.action.astype(jnp.float32), state
+
+
+def learn(agent: Any, probes: dict[str, Probe], env=None, blend=None) -> dict:
+    """Trains an agent in each probe, all at once, for as many updates as its `anneal`.
+
+    Returns:
+        probe -> {(cue, time): (values [C], what it does there)}.
+    """
+    env, blend = env or Probes(), blend or Blend()
+    setup = Setup(agent, blend, num_envs=16, num_steps=8)
+
+    def one(params):
+        worlds = partial(_always, World(params))
+        run = new_run(jax.random.key(0), setup, env, worlds)
+        run, _, _ = train(run, setup, env, worlds, agent.anneal)
+        state = run.learner.agent
+        seen = OBS + params.offset
+        return agent.value(state, seen), agent.act(state, None, seen)
+
+    stacked = jax.tree.map(lambda *leaves: jnp.array(leaves), *probes.values())
+    with jax.debug_key_reuse(False):  # it takes a scan over keys split under vmap for a reuse
+        values, actions = jax.jit(jax.vmap(one), compiler_options=QUICK)(stacked)
+    places = [tuple(place) for place in OBS.tolist()]
+    return {
+        name: {place: (values[i, j], actions[i, j]) for j, place in enumerate(places)}
+        for i, name in enumerate(probes)
+    }
+
+
+def _always(world, key):
+    return world
+
+
+def value(knowledge: dict, cue: float = 0.0, time: float = 0.0, channel: int = 0) -> float:
+    """What an agent came to think a place is worth, in one channel."""
+    return float(knowledge[cue, time][0][channel])

@@ -9,12 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from affect import Blend, Head
+from affect import Blend
 from agents.ppo import PPO, shuffled
-from envs.world import World
-from runs.harness.train import QUICK, Setup, new_run, train
 from tests.affect.cases import SPEC, experience, same_bits
-from tests.agents.probes import Probe, Probes, Steer
+from tests.agents.probes import Liking, Probe, Steer, learn, value
 
 GAMMA, SIGNAL_GAMMA = 0.9, 0.5
 AGENT = PPO(width=16, gamma=GAMMA, signal_gamma=SIGNAL_GAMMA, lr=1e-2, minibatches=2, anneal=150)
@@ -29,60 +27,14 @@ PROBES = {
     "endless": Probe(length=ENDLESS, each=1.0),
     "far": Probe(matched=1.0, shown=1.0, offset=1000.0),
 }
-OBS = jnp.array([[cue, time] for cue in (-1.0, 0.0, 1.0) for time in (0.0, 1.0)])
-
-
-class Liking(Head):
-    """A feeling for action 1."""
-
-    def __init__(self, spec, *, rngs):
-        pass
-
-    def __call__(self, state, batch):
-        return batch.action.astype(jnp.float32), state
 
 
 # --- probes -----------------------------------------------------------------------------------
 
 
-def learn(probes: dict[str, Probe], env=None, agent=AGENT, blend=None) -> dict:
-    """Trains an agent in each probe, all at once.
-
-    Returns:
-        probe -> {(cue, time): (values [C], what it does there)}.
-    """
-    env, blend = env or Probes(), blend or Blend()
-    setup = Setup(agent, blend, num_envs=16, num_steps=8)
-
-    def one(params):
-        worlds = partial(_always, World(params))
-        run = new_run(jax.random.key(0), setup, env, worlds)
-        run, _, _ = train(run, setup, env, worlds, agent.anneal)
-        state = run.learner.agent
-        seen = OBS + params.offset
-        return agent.value(state, seen), agent.act(state, None, seen)
-
-    stacked = jax.tree.map(lambda *leaves: jnp.array(leaves), *probes.values())
-    with jax.debug_key_reuse(False):  # it takes a scan over keys split under vmap for a reuse
-        values, actions = jax.jit(jax.vmap(one), compiler_options=QUICK)(stacked)
-    places = [tuple(place) for place in OBS.tolist()]
-    return {
-        name: {place: (values[i, j], actions[i, j]) for j, place in enumerate(places)}
-        for i, name in enumerate(probes)
-    }
-
-
-def _always(world, key):
-    return world
-
-
 @pytest.fixture(scope="module")
 def known():
-    return learn(PROBES)
-
-
-def value(knowledge, cue=0.0, time=0.0, channel=0):
-    return float(knowledge[cue, time][0][channel])
+    return learn(AGENT, PROBES)
 
 
 def test_the_value_of_one_step_is_its_reward(known):
@@ -116,14 +68,14 @@ def test_beyond_a_cut_there_is_value(known):
 
 
 def test_a_continuous_action_is_steered():
-    known = learn({"steer": Probe(shown=1.0)}, env=Steer())["steer"]
+    known = learn(AGENT, {"steer": Probe(shown=1.0)}, env=Steer())["steer"]
     for cue in (-1.0, 1.0):
         assert known[cue, 0.0][1] == pytest.approx(cue / 2, abs=0.1)
 
 
 def test_what_is_seen_is_whitened_if_asked(known):
     """An offset of 1000 deviations hides the cue from an agent that does not whiten."""
-    plain, whitened = known["far"], learn({"far": PROBES["far"]}, agent=NORMALISED)["far"]
+    plain, whitened = known["far"], learn(NORMALISED, {"far": PROBES["far"]})["far"]
     for cue, action in ((-1.0, 0), (1.0, 1)):
         assert whitened[cue, 0.0][1] == action
         assert value(whitened, cue) > 0.8
@@ -133,7 +85,7 @@ def test_what_is_seen_is_whitened_if_asked(known):
 def test_a_feeling_has_a_channel_and_a_discount_of_its_own():
     """Where nothing is paid and action 1 feels good: 1 + gamma of two steps, or for ever."""
     probes = {"two steps": Probe(length=2.0), "endless": Probe(length=ENDLESS)}
-    known = learn(probes, blend=Blend(liking=(1.0, Liking)))
+    known = learn(AGENT, probes, blend=Blend(liking=(1.0, Liking)))
     feels = partial(value, channel=1)
     assert feels(known["two steps"], time=1.0) == pytest.approx(1.0, abs=0.02)
     assert feels(known["two steps"], time=0.0) == pytest.approx(1 + SIGNAL_GAMMA, abs=0.02)

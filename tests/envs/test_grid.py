@@ -1,0 +1,203 @@
+"""Grid: hand-built rooms with known answers, wrong goals, splits without leaks, rooms refused."""
+
+import jax
+import numpy as np
+import pytest
+
+import envs
+from envs import grid_layouts as layouts
+from envs.grid import SEEN, Grid
+from envs.grid_layouts import CHEST, COIN, FLAG, KEY, MOVES, SIDE, START, WALL, parse
+
+UP, DOWN, LEFT, RIGHT = range(4)
+EMPTY = ["......."] * 6
+ENV = Grid()
+KINDS = ("lava", "keys", "coin")
+
+
+@jax.jit
+def begun(bank):
+    state = ENV.initial(jax.random.key(0), ENV.get_default_params()._replace(tiles=bank))
+    return state, ENV.observation(state, None, None)
+
+
+@jax.jit
+def stepped(state, action):
+    after = ENV.transition(state, action, None, None)
+    paid = ENV.reward(state, action, after, None, None)
+    info = ENV.transition_info(state, action, after, None)
+    ends = ENV.terminal(after, None, None)
+    return after, (paid, ends, info["harm"], info["other_goal"]), ENV.observation(after, None, None)
+
+
+def walk(room, moves):
+    """Goes through a room until the episode ends -> (last state, [steps, (reward, ends, ...)])."""
+    layout = room if isinstance(room, np.ndarray) else parse(room)
+    state, rows = begun(layout[None])[0], []
+    for move in moves:
+        state, row, _ = stepped(state, np.int32(move))
+        rows.append([float(x) for x in row])
+        if rows[-1][1]:
+            break
+    return state, np.array(rows)
+
+
+# --- the rules --------------------------------------------------------------------------------
+
+
+def test_a_coin_pays_and_ends_it_and_lava_is_harm_and_ends_it():
+    room = ["S.~.G..", *EMPTY]
+    around = [DOWN, RIGHT, RIGHT, RIGHT, RIGHT, UP]
+    np.testing.assert_array_equal(walk(room, around)[1], [[0, 0, 0, 0]] * 5 + [[1, 1, 0, 0]])
+    np.testing.assert_array_equal(walk(room, [RIGHT] * 4)[1], [[0, 0, 0, 0], [0, 1, 1, 0]])
+
+
+def test_walls_are_not_entered_and_the_torus_is_closed():
+    room = ["S#....C", *EMPTY]
+    for move in (UP, LEFT, RIGHT):
+        assert walk(room, [move])[0].cell.tolist() == [1, 1]
+    corner = ["C......", *EMPTY[:5], "......S"]
+    for move in (DOWN, RIGHT):
+        assert walk(corner, [move])[0].cell.tolist() == [7, 7]
+    assert walk(corner, [UP, LEFT])[0].cell.tolist() == [6, 6]
+
+
+def test_the_agent_sees_the_whole_room_from_where_it_is():
+    layout = parse(["S.k..#C", "~......", "..c....", *EMPTY[:4]])
+    state, obs = begun(layout[None])
+    bits = np.asarray(obs[:-1]).reshape(SIDE, SIDE, len(SEEN))
+    middle = SIDE // 2
+    for offset, thing in (((0, 2), KEY), ((0, 5), WALL), ((1, 0), layouts.LAVA), ((2, 2), CHEST)):
+        there = bits[(middle + offset[0]) % SIDE, (middle + offset[1]) % SIDE]
+        np.testing.assert_array_equal(there, [bit == thing for bit in SEEN])
+    assert bits.sum() == 15 + 5 and obs[-1] == 0  # 15 cells of outer wall
+    _, _, moved = stepped(stepped(state, RIGHT)[0], RIGHT)
+    assert moved[-1] == 0.25  # the key is held, and gone from the room
+    again = np.asarray(moved[:-1]).reshape(SIDE, SIDE, len(SEEN))
+    np.testing.assert_array_equal(np.roll(again, 2, 1)[..., WALL - 1], bits[..., WALL - 1])
+    assert again[..., SEEN.index(KEY)].sum() == 0
+
+
+def test_a_key_opens_one_chest_and_all_chests_pay_1_together():
+    room = ["Sckckc.", *EMPTY]
+    state, rows = walk(room, [RIGHT] * 6)
+    np.testing.assert_array_equal(rows[:, 0], [0, 0, 0.5, 0, 0.5])  # the first had no key yet
+    np.testing.assert_array_equal(rows[:, 1], [0, 0, 0, 0, 1])  # no key for the last chest
+    assert rows[:, 3].sum() == 0 and state.keys == 0
+    assert bool(ENV.success(rows[:, 0].sum(), 5.0))
+
+
+def test_a_key_too_many_is_a_wrong_goal():
+    room = ["Skkkc..", *EMPTY]
+    _, rows = walk(room, [RIGHT] * 4)
+    np.testing.assert_array_equal(rows[:, 3], [0, 1, 1, 0])
+    np.testing.assert_array_equal(rows[:, 0], [0, 0, 0, 1])
+
+
+def test_a_flag_without_its_coin_is_a_wrong_goal_that_ends_it():
+    room = ["S.F...C", *EMPTY]
+    _, rows = walk(room, [RIGHT] * 6)
+    np.testing.assert_array_equal(rows, [[0, 0, 0, 0], [0, 1, 0, 1]])
+    assert not ENV.success(rows[:, 0].sum(), 2.0)
+    _, rows = walk(["S.G...C", *EMPTY], [RIGHT] * 6)
+    np.testing.assert_array_equal(rows, [[0, 0, 0, 0], [1, 1, 0, 0]])
+
+
+@pytest.mark.parametrize("kind", ["lava", "coin"])
+def test_the_shortest_way_is_as_long_as_it_should_be(kind):
+    for layout in layouts.drawn(kind)[:4]:
+        steps = layouts.distances(layout)
+        cell, way = tuple(np.argwhere(layout & COIN)[0]), []
+        while steps[cell]:
+            back = [((cell[0] - down) % SIDE, (cell[1] - right) % SIDE) for down, right in MOVES]
+            nearer = [steps[c] == steps[cell] - 1 and not layout[c] & layouts.LAVA for c in back]
+            way, cell = [nearer.index(True), *way], back[nearer.index(True)]
+        _, rows = walk(layout, way)
+        assert len(rows) == steps[tuple(np.argwhere(layout & COIN)[0])]
+        np.testing.assert_array_equal(rows[-1], [1, 1, 0, 0])
+
+
+# --- layouts ----------------------------------------------------------------------------------
+
+
+def test_distances_go_around_what_cannot_be_passed():
+    steps = layouts.distances(parse(["S#C....", ".#.....", ".~.....", "...F...", *EMPTY[:3]]))
+    assert steps[1, 1] == 0 and steps[1, 2] == -1  # a wall
+    assert steps[3, 2] == 3 and steps[4, 4] == 6  # lava and flag are reached, not passed
+    assert steps[1, 3] == 8
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_splits_share_no_layout(kind):
+    train, test = layouts.drawn(kind), layouts.drawn(kind, test=True)
+    seen, unseen = ({layouts.digest(layout) for layout in split} for split in (train, test))
+    assert len(seen) == len(unseen) == layouts.NUM
+    assert not seen & unseen
+    assert not any(map(layouts.held_out, train)) and all(map(layouts.held_out, test))
+    other = layouts.drawn(kind, seed=1)
+    assert not {layouts.digest(layout) for layout in other} & unseen
+    np.testing.assert_array_equal(layouts.drawn.__wrapped__(kind), train)
+
+
+def test_shifted_layouts_are_what_they_are_called():
+    lava, keys, coin = map(layouts.drawn, KINDS)
+    moved = layouts.lava_moves(lava)
+    np.testing.assert_array_equal(moved[:, 3, 5], lava[:, 5, 3])
+    assert {layouts.digest(x) for x in moved}.isdisjoint(map(layouts.digest, lava))
+    more = layouts.more_keys_than_chests(keys)
+    for bank, counts in ((keys, (2, 4)), (more, (4, 2))):
+        for thing, count in zip((KEY, CHEST), counts, strict=True):
+            assert (((bank & thing) > 0).sum((1, 2)) == count).all()
+    np.testing.assert_array_equal((more & KEY) > 0, (keys & CHEST) > 0)
+    elsewhere = layouts.coin_elsewhere(coin)
+    assert (coin[:, -1, -1] == FLAG | COIN).all() and (elsewhere[:, -1, -1] == FLAG).all()
+    assert (((elsewhere & COIN) > 0).sum((1, 2)) == 1).all()
+    for bit in (WALL, START):
+        np.testing.assert_array_equal(elsewhere & bit, coin & bit)
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ("S.#C#..", "no way leads to the coin in row 1, column 4"),
+        ("S.~C~..", "no way leads to the coin"),
+        ("S.FCF..", "no way leads to the coin"),
+        ("Sk#c#..", "no way leads to the chest"),
+        ("Sc#k#..", "no way leads to the key"),
+        ("S.k....", "nothing in it pays"),
+        ("S......", "nothing in it pays"),
+    ],
+)
+def test_a_layout_that_cannot_be_solved_is_refused(row, complaint):
+    rows = [row, "#######", *EMPTY[:5]]
+    good = parse(["S.....C", *EMPTY])
+    with pytest.raises(ValueError, match=f"layout 1 cannot be solved: {complaint}") as refused:
+        Grid().get_default_params([good, parse(rows)])
+    assert "\n" not in str(refused.value)
+
+
+def test_rooms_that_are_none_are_refused():
+    for rows in (EMPTY, ["S......", *EMPTY, "......."], ["S.....?", *EMPTY]):
+        with pytest.raises(ValueError, match="a room has 7 rows of 7"):
+            parse(rows)
+    with pytest.raises(ValueError, match="one start S, not 2"):
+        parse(["S.....S", *EMPTY])
+    with pytest.raises(ValueError, match="must have one start"):
+        layouts.bank([parse(["S.....C", *EMPTY]) & ~np.uint8(START)])
+    with pytest.raises(ValueError, match="no layouts 'sea'; there are lava, keys, coin"):
+        layouts.drawn("sea")
+
+
+@pytest.mark.parametrize("name", ["Lava", "Keys", "Coin"])
+def test_a_suite_trains_on_one_split_and_is_scored_on_the_other(name):
+    suite = envs.load_suite(name)
+    unseen = {shift.name: shift for shift in suite.shifts}["unseen"]
+    shifted = unseen(suite.world, 1.0, jax.random.key(0))
+    np.testing.assert_array_equal(suite.world.params.tiles, layouts.drawn(suite.env.kind))
+    np.testing.assert_array_equal(shifted.params.tiles, layouts.drawn(suite.env.kind, test=True))
+
+
+def test_it_is_drawn():
+    rooms = (["S.k..#C", "~..c..F", *EMPTY[:5]], ["S.....G", *EMPTY])
+    images = [ENV.render_image(begun(parse(room)[None])[0], None)[1] for room in rooms]
+    assert images[0].shape == (420, 420, 3) and (images[0] != images[1]).any()
