@@ -60,7 +60,11 @@ class Env(FuncEnv):
     obs_scale: tuple[float, ...]
 
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
-        """Whether an episode of this return and length was a success, bool [...]."""
+        """Whether an episode of this return and length was a success, bool [...].
+
+        A world that needs to see more reports `info["success"]`, and then the last step of an
+        episode must say so too.
+        """
         raise NotImplementedError(f"{type(self).__name__} must say what success is")
 
     def render_init(self, params: Any = None, **kwargs: Any) -> Any:
