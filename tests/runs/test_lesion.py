@@ -129,7 +129,6 @@ def test_tables_and_figure_are_written(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "table.png").stat().st_size > 20_000
 
 
-@pytest.mark.slow
 def test_the_whole_command_in_smoke(tmp_path):
     command = [sys.executable, "-m", "runs.lesion", "--smoke", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
