@@ -8,9 +8,10 @@ import numpy as np
 from gymnasium import spaces
 
 from affect import Spec
-from envs.shift import box, ramp, scale
+from envs import packer
+from envs.shift import ramp, scale
 from envs.suite import Suite
-from envs.world import Env, World
+from envs.world import Env
 
 INK, UPPER, LOWER, GOAL, REACHED = "#2b2f36", "#41597a", "#d98324", "#6aa879", "#d5ebda"
 
@@ -153,27 +154,19 @@ def rates(state: jax.Array, torque: jax.Array, params: Params) -> jax.Array:
     return jnp.stack([spin, turn, -(shared * turn_rate + pull) / both, turn_rate])
 
 
-# Packer et al. (2018), "Assessing Generalization in Deep Reinforcement Learning", table 1.
+# Packer et al. (2018), table 1.
 PACKER_R = {"length": (0.75, 1.25), "mass": (0.75, 1.25), "inertia": (0.75, 1.25)}
 PACKER_E = {"length": (0.5, 1.5), "mass": (0.5, 1.5), "inertia": (0.5, 1.5)}
 
 
 def suite() -> Suite:
     """Packer's default world under shifts of its physics, sensors and actuators."""
-    env = Acrobot()
-    return Suite(
-        name="Acrobot",
-        env=env,
-        world=World(env.get_default_params()),
-        randomised=box("R", "dynamics", "params", outer=PACKER_R),
-        shifts=(
-            box("interpolation", "dynamics", "params", outer=PACKER_R),
-            box("extrapolation", "dynamics", "params", outer=PACKER_E, inner=PACKER_R),
-            scale("mass", "dynamics", "params.mass", to=2.0),
-            scale("torque", "dynamics", "params.torque", to=0.5),
-            ramp("noise", "sensor", "channel.noise", to=1.0),
-            ramp("dropout", "sensor", "channel.dropout", to=0.9),
-            ramp("flip", "actuator", "channel.flip", to=0.8),
-            ramp("delay", "actuator", "channel.delay", to=4.0),
-        ),
+    shifts = (
+        scale("mass", "dynamics", "params.mass", to=2.0),
+        scale("torque", "dynamics", "params.torque", to=0.5),
+        ramp("noise", "sensor", "channel.noise", to=1.0),
+        ramp("dropout", "sensor", "channel.dropout", to=0.9),
+        ramp("flip", "actuator", "channel.flip", to=0.8),
+        ramp("delay", "actuator", "channel.delay", to=4.0),
     )
+    return packer.suite(Acrobot(), PACKER_R, PACKER_E, shifts)

@@ -8,9 +8,10 @@ import numpy as np
 from gymnasium import spaces
 
 from affect import Spec
-from envs.shift import box, ramp, scale
+from envs import packer
+from envs.shift import ramp, scale
 from envs.suite import Suite
-from envs.world import Env, World
+from envs.world import Env
 
 INK, CART, POLE, SAFE, BAD = "#2b2f36", "#41597a", "#d98324", "#6aa879", "#c8322b"
 
@@ -138,29 +139,21 @@ class CartPole(Env):
         return length >= 195
 
 
-# Packer et al. (2018), "Assessing Generalization in Deep Reinforcement Learning", table 1.
+# Packer et al. (2018), table 1.
 PACKER_R = {"force": (5.0, 15.0), "half_length": (0.25, 0.75), "pole_mass": (0.05, 0.5)}
 PACKER_E = {"force": (1.0, 20.0), "half_length": (0.05, 1.0), "pole_mass": (0.01, 1.0)}
 
 
 def suite() -> Suite:
     """Packer's default world, 200 steps, under shifts of its physics, sensors and actuators."""
-    env = CartPole(horizon=200)
-    return Suite(
-        name="CartPole",
-        env=env,
-        world=World(env.get_default_params()),
-        randomised=box("R", "dynamics", "params", outer=PACKER_R),
-        shifts=(
-            box("interpolation", "dynamics", "params", outer=PACKER_R),
-            box("extrapolation", "dynamics", "params", outer=PACKER_E, inner=PACKER_R),
-            scale("force", "dynamics", "params.force", to=0.03),
-            scale("length", "dynamics", "params.half_length", to=4.0),
-            scale("gravity", "dynamics", "params.gravity", to=5.0),
-            ramp("noise", "sensor", "channel.noise", to=0.2),
-            ramp("dropout", "sensor", "channel.dropout", to=0.5),
-            ramp("gain", "sensor", "channel.gain", to=0.1),
-            ramp("flip", "actuator", "channel.flip", to=0.5),
-            ramp("delay", "actuator", "channel.delay", to=4.0),
-        ),
+    shifts = (
+        scale("force", "dynamics", "params.force", to=0.03),
+        scale("length", "dynamics", "params.half_length", to=4.0),
+        scale("gravity", "dynamics", "params.gravity", to=5.0),
+        ramp("noise", "sensor", "channel.noise", to=0.2),
+        ramp("dropout", "sensor", "channel.dropout", to=0.5),
+        ramp("gain", "sensor", "channel.gain", to=0.1),
+        ramp("flip", "actuator", "channel.flip", to=0.5),
+        ramp("delay", "actuator", "channel.delay", to=4.0),
     )
+    return packer.suite(CartPole(horizon=200), PACKER_R, PACKER_E, shifts)

@@ -127,9 +127,6 @@ class Drive(Env):
         soon = collision(around(next_state), LONG, WIDE)
         return {"harm": crashed(next_state).astype(jnp.float32), "collision": soon}
 
-    def render_init(self, params: Params | None = None, **kwargs) -> None:
-        """Nothing is kept from picture to picture."""
-
     def render_image(self, state: State, render_state: None, params: Params | None = None):
         """Draws the road around the driver -> (None, picture uint8 [360, 640, 3])."""
         from envs.drive_scene import scene
@@ -138,9 +135,6 @@ class Drive(Env):
         late = "out of time" if state.time >= self.horizon else ""
         ending = "crash" if crashed(state) else "arrived" if state.x >= self.goal else late
         return None, scene(state, around(state), params, self.goal, self.horizon, ending)
-
-    def render_close(self, render_state: None, params: Params | None = None) -> None:
-        """Nothing was kept."""
 
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
         """It arrived."""

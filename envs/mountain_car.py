@@ -8,9 +8,10 @@ import numpy as np
 from gymnasium import spaces
 
 from affect import Spec
-from envs.shift import box, ramp, scale
+from envs import packer
+from envs.shift import ramp, scale
 from envs.suite import Suite
-from envs.world import Env, World
+from envs.world import Env
 
 INK, HILL, CAR, WHEEL, FLAG = "#2b2f36", "#d9d4c7", "#41597a", "#2b2f36", "#6aa879"
 
@@ -124,27 +125,19 @@ def _height(position: float) -> float:
     return float(0.45 * np.sin(3 * position) + 0.55)
 
 
-# Packer et al. (2018), "Assessing Generalization in Deep Reinforcement Learning", table 1.
+# Packer et al. (2018), table 1.
 PACKER_R = {"force": (0.0005, 0.005), "gravity": (0.001, 0.005)}
 PACKER_E = {"force": (0.0001, 0.01), "gravity": (0.0005, 0.01)}
 
 
 def suite() -> Suite:
     """Packer's default world under shifts of its physics, sensors and actuators."""
-    env = MountainCar()
-    return Suite(
-        name="MountainCar",
-        env=env,
-        world=World(env.get_default_params()),
-        randomised=box("R", "dynamics", "params", outer=PACKER_R),
-        shifts=(
-            box("interpolation", "dynamics", "params", outer=PACKER_R),
-            box("extrapolation", "dynamics", "params", outer=PACKER_E, inner=PACKER_R),
-            scale("force", "dynamics", "params.force", to=0.4),
-            scale("gravity", "dynamics", "params.gravity", to=2.0),
-            ramp("noise", "sensor", "channel.noise", to=1.0),
-            ramp("dropout", "sensor", "channel.dropout", to=0.9),
-            ramp("flip", "actuator", "channel.flip", to=0.8),
-            ramp("delay", "actuator", "channel.delay", to=8.0),
-        ),
+    shifts = (
+        scale("force", "dynamics", "params.force", to=0.4),
+        scale("gravity", "dynamics", "params.gravity", to=2.0),
+        ramp("noise", "sensor", "channel.noise", to=1.0),
+        ramp("dropout", "sensor", "channel.dropout", to=0.9),
+        ramp("flip", "actuator", "channel.flip", to=0.8),
+        ramp("delay", "actuator", "channel.delay", to=8.0),
     )
+    return packer.suite(MountainCar(), PACKER_R, PACKER_E, shifts)

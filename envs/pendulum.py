@@ -8,9 +8,10 @@ import numpy as np
 from gymnasium import spaces
 
 from affect import Spec
-from envs.shift import box, ramp, scale
+from envs import packer
+from envs.shift import ramp, scale
 from envs.suite import Suite
-from envs.world import Env, World
+from envs.world import Env
 
 INK, POLE, SAFE, FAN = "#2b2f36", "#d98324", "#6aa879", "#d5ebda"
 
@@ -141,27 +142,19 @@ def _torque(action: jax.Array, params: Params) -> jax.Array:
     return params.torque * jnp.clip(action[0], -1.0, 1.0)
 
 
-# Packer et al. (2018), "Assessing Generalization in Deep Reinforcement Learning", table 1.
+# Packer et al. (2018), table 1.
 PACKER_R = {"length": (0.75, 1.25), "mass": (0.75, 1.25)}
 PACKER_E = {"length": (0.5, 1.5), "mass": (0.5, 1.5)}
 
 
 def suite() -> Suite:
     """Packer's default world under shifts of its physics, sensors and actuators."""
-    env = Pendulum()
-    return Suite(
-        name="Pendulum",
-        env=env,
-        world=World(env.get_default_params()),
-        randomised=box("R", "dynamics", "params", outer=PACKER_R),
-        shifts=(
-            box("interpolation", "dynamics", "params", outer=PACKER_R),
-            box("extrapolation", "dynamics", "params", outer=PACKER_E, inner=PACKER_R),
-            scale("mass", "dynamics", "params.mass", to=2.0),
-            scale("torque", "dynamics", "params.torque", to=0.4),
-            ramp("noise", "sensor", "channel.noise", to=0.5),
-            ramp("dropout", "sensor", "channel.dropout", to=0.8),
-            ramp("slip", "actuator", "channel.action_noise", to=2.0),
-            ramp("delay", "actuator", "channel.delay", to=4.0),
-        ),
+    shifts = (
+        scale("mass", "dynamics", "params.mass", to=2.0),
+        scale("torque", "dynamics", "params.torque", to=0.4),
+        ramp("noise", "sensor", "channel.noise", to=0.5),
+        ramp("dropout", "sensor", "channel.dropout", to=0.8),
+        ramp("slip", "actuator", "channel.action_noise", to=2.0),
+        ramp("delay", "actuator", "channel.delay", to=4.0),
     )
+    return packer.suite(Pendulum(), PACKER_R, PACKER_E, shifts)

@@ -1,7 +1,6 @@
 """A2C: what one update does, and what it must come to know of the probes."""
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,6 @@ from agents.a2c import A2C
 from agents.gae import gae
 from agents.nets import room
 from agents.ppo import PPO
-from agents.samples import samples
 from tests.affect.cases import SPEC, experience, same_bits
 from tests.agents.probes import Liking, Probe, Steer, learn, value
 
@@ -83,10 +81,8 @@ def silence(batch):
 
 def test_samples_are_returns_less_values(batch):
     """With a trace of 1, the target is the return of what was lived, bootstrapped at its end."""
-    net = PLAIN.init(jax.random.key(0), SPEC).trained.net
-    found = jax.jit(partial(samples, gamma=GAMMA, signal_gamma=None, lam=1.0))(
-        net, batch, silence(batch)
-    )
+    state = PLAIN.init(jax.random.key(0), SPEC)
+    net, found = state.trained.net, jax.jit(PLAIN.samples)(state, batch, silence(batch))
     steps, envs = batch.reward.shape
     target = np.asarray(found.target).reshape(steps, envs, room(1))[..., 0]
     ahead = np.asarray(net.critic(batch.next_obs))[..., 0]

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -31,8 +30,8 @@ with hold(Path(sys.argv[1])):
         if not child:
             sys.exit()  # Runs the end of the with block in the child.
         os.waitpid(child, 0)
-    if kind != "fork" or child:
-        print(child, flush=True)
+    if kind != "fork" or not child:  # A forked child speaks for itself: its fork hook has run.
+        print(child or os.getpid(), flush=True)
     time.sleep(60)
 """
 
@@ -105,16 +104,21 @@ def test_a_directory_that_cannot_be_made_is_a_user_error(tmp_path):
 
 def test_only_one_of_several_that_start_at_once_gets_it(tmp_path):
     script = (
-        "import sys, time; from pathlib import Path; from runs.harness.lock import hold\n"
+        "import sys; from pathlib import Path; from runs.harness.lock import hold\n"
         "from runs.harness.errors import UserError\n"
-        "time.sleep(max(0, float(sys.argv[2]) - time.time()))\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
         "try:\n"
-        "    with hold(Path(sys.argv[1])): print('got'); sys.stdout.flush(); time.sleep(2)\n"
-        "except UserError: print('refused')\n"
+        "    with hold(Path(sys.argv[1])): print('got', flush=True); sys.stdin.readline()\n"
+        "except UserError: print('refused', flush=True)\n"
     )
-    command = [sys.executable, "-c", script, str(tmp_path), str(time.time() + 1)]
-    runs = [
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(4)
-    ]
-    said = sorted(run.communicate()[0].strip() for run in runs)
-    assert said == ["got", "refused", "refused", "refused"]
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    runs = [subprocess.Popen(command, cwd=ROOT, **piped) for _ in range(4)]
+    assert [run.stdout.readline() for run in runs] == ["ready\n"] * 4
+    for run in runs:
+        run.stdin.write("go\n")
+        run.stdin.flush()
+    said = sorted(run.stdout.readline() for run in runs)
+    for run in runs:
+        run.communicate()  # Ends the input: the one that holds leaves.
+    assert said == ["got\n", "refused\n", "refused\n", "refused\n"]

@@ -1,0 +1,119 @@
+"""What PPO and A2C share: two networks, a critic channel for each feeling, and what they see."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from affect import Spec, Trained, Transition, trainable
+from affect.moments import Moments, no_moments, running_moments, whiten
+from agents.gae import gae
+from agents.nets import ActorCritic, room
+
+
+class AgentState(NamedTuple):
+    """What changes: networks with their optimiser, and the moments of what was observed."""
+
+    trained: Trained
+    moments: Moments | None
+
+
+class Samples(NamedTuple):
+    """What a loss is taken on, flattened to N = T B samples.
+
+    Attributes:
+        obs: [N, D] as the networks see it.
+        action: [N, ...] taken there.
+        log_prob: [N] of it, by the policy that took it.
+        advantage: [N] summed over the channels.
+        target: [N, C] of the critic.
+    """
+
+    obs: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    advantage: jax.Array
+    target: jax.Array
+
+
+@dataclass(frozen=True)
+class ActorCriticAgent:
+    """An agent is its own configuration; those below add what they do with samples.
+
+    Attributes:
+        width: units in each of two hidden layers.
+        gamma: discount of the task reward.
+        signal_gamma: discount of each feeling's channel; None for `gamma`, as a potential needs.
+        lam: trace of the advantage estimate.
+        lr: step size at the start.
+        anneal: updates over which it falls to 0 linearly; 0 keeps it.
+        entropy: weight of the entropy bonus.
+        critic: weight of the critic's loss.
+        max_norm: global norm at which a gradient is clipped.
+        normalise: whiten observations by their running moments.
+    """
+
+    width: int = 64
+    gamma: float = 0.99
+    signal_gamma: float | None = None
+    lam: float = 0.95
+    lr: float = 2.5e-4
+    anneal: int = 0
+    entropy: float = 0.01
+    critic: float = 0.5
+    max_norm: float = 0.5
+    normalise: bool = False
+
+    def init(self, key: jax.Array, spec: Spec, num_signals: int = 0) -> AgentState:
+        """An untrained agent for a world of shapes `spec` and K = `num_signals` feelings."""
+        net = ActorCritic(spec, self.width, num_signals, rngs=nnx.Rngs(key))
+        moments = no_moments((spec.obs_dim,)) if self.normalise else None
+        return AgentState(trainable(net, self.tx()), moments)
+
+    def act(self, state: AgentState, key: jax.Array | None, obs: jax.Array) -> jax.Array:
+        """Actions [...] at obs [..., D]: sampled, or the mode if there is no key."""
+        return state.trained.net.actor.sample(key, self._see(state, obs))
+
+    def value(self, state: AgentState, obs: jax.Array) -> jax.Array:
+        """Values [..., room for 1 + K channels] at obs [..., D], the task's first."""
+        return state.trained.net.critic(self._see(state, obs))
+
+    def tx(self) -> optax.GradientTransformation:
+        """The optimiser."""
+        raise NotImplementedError(f"{type(self).__name__} must say how it descends")
+
+    def observe(self, state: AgentState, batch: Transition) -> AgentState:
+        """The moments of what was observed take in a batch [T, B]."""
+        if not self.normalise:
+            return state
+        return state._replace(moments=running_moments(state.moments, batch.obs)[1])
+
+    def samples(self, state: AgentState, batch: Transition, signals: jax.Array) -> Samples:
+        """Advantages and targets of a batch [T, B] with signals [T, B, K], flattened."""
+        obs, next_obs = self._see(state, batch.obs), self._see(state, batch.next_obs)
+        net = state.trained.net
+        channels = jnp.concatenate([batch.reward[..., None], signals], -1)
+        unused = room(channels.shape[-1]) - channels.shape[-1]
+        reward = jnp.pad(channels, ((0, 0), (0, 0), (0, unused)))
+        gamma = self.gamma if self.signal_gamma is None else self.signal_gamma
+        gammas = jnp.array([self.gamma] + [gamma] * (reward.shape[-1] - 1))
+        value, next_value = net.critic(obs), net.critic(next_obs)
+        ends = batch.terminated, batch.truncated
+        advantage = gae(reward, value, next_value, *ends, gammas, self.lam)
+        log_prob, _ = net.actor.log_prob(obs, batch.action)
+        found = Samples(obs, batch.action, log_prob, advantage.sum(-1), advantage + value)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+
+    def total(
+        self, net: ActorCritic, part: Samples, policy: jax.Array, entropy: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The loss of policy [], critic and entropy [N] together -> (scalar, metrics)."""
+        critic = 0.5 * jnp.square(net.critic(part.obs) - part.target).sum(-1).mean()
+        loss = policy + self.critic * critic - self.entropy * entropy.mean()
+        return loss, {"loss": loss, "critic": critic, "entropy": entropy.mean()}
+
+    def _see(self, state: AgentState, obs: jax.Array) -> jax.Array:
+        return whiten(state.moments, obs, 10.0) if self.normalise else obs
