@@ -6,6 +6,7 @@ The import registers every world with gymnasium, so that
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,13 @@ SUITES = {
 }
 """Name -> the function that makes the suite, imported when it is asked for."""
 
+ADAPTERS = {
+    "craftax": "envs.adapters.craftax:suite",
+    "gymnax": "envs.adapters.gymnax:suite",
+    "navix": "envs.adapters.navix:suite",
+}
+"""Prefix -> the function that makes the suite of `prefix:id`, anybody's jitted environment."""
+
 for _id, _entry in WORLDS.items():
     gymnasium.register(
         _id,
@@ -75,15 +83,31 @@ def load(entry: str) -> Any:
     return getattr(import_module(module), name)
 
 
+def jitted(name: str) -> bool:
+    """Whether `load_suite` makes it: one of SUITES, or an id behind a prefix of ADAPTERS."""
+    prefix, colon, _ = name.partition(":")
+    return name in SUITES or (bool(colon) and prefix in ADAPTERS)
+
+
 def load_suite(name: str) -> Suite:
-    """Makes a registered suite.
+    """Makes a registered suite, such as "CartPole", or an adapted one: "gymnax:CartPole-v1".
 
     Raises:
-        ValueError: if there is none of this name; the nearest ones are named.
+        ValueError: if there is none of this name; the nearest ones are named. Or if it is of a
+            package that is missing.
     """
-    if name not in SUITES:
-        lower = {known.lower(): known for known in SUITES}
-        near = [lower[match] for match in get_close_matches(name.lower(), lower)]
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(SUITES)}"
-        raise ValueError(f"there is no suite {name!r}; {hint}")
-    return load(SUITES[name])()
+    if not jitted(name):
+        raise ValueError(f"there is no suite {name!r}; {nearest(name, SUITES)}")
+    if name in SUITES:
+        return load(SUITES[name])()
+    prefix, _, id = name.partition(":")
+    return load(ADAPTERS[prefix])(id)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A hint at the names that resemble this one, or at all of them if none does."""
+    lower = {known.lower(): known for known in names}
+    near = [lower[match] for match in get_close_matches(name.lower(), lower)]
+    return (
+        f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(lower.values())}"
+    )

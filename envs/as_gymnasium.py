@@ -16,7 +16,7 @@ from gymnasium.error import ResetNeeded
 from affect import Transition
 from envs import load
 from envs.shift import Shift
-from envs.world import Env, Life, World
+from envs.world import Env, Life, World, at
 
 
 class Episode(NamedTuple):
@@ -174,7 +174,7 @@ def rendering(env: Env, render_mode: str | None) -> dict[str, Any]:
 
 def picture(env: Env, life: Life) -> np.ndarray:
     """Draws the true state of a life, uint8 [H, W, 3]."""
-    params = life.world.params
+    params = at(life.world, life.time).params
     return env.render_image(life.state, env.render_init(params), params)[1]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from affect import Spec
-from envs.shift import ramp, swap
+from envs.shift import box, ramp, swap
 from envs.suite import Suite
 from envs.world import Env, World
 
@@ -144,17 +144,27 @@ def _corner(cell: int) -> tuple[int, int]:
     return ring[cell]
 
 
+EASY = {"again": (0.0, 0.3)}
+"""The training distribution of the arm `random`: here, to farm a buoy pays .15 a step, laps .25."""
+
+
 def suite() -> Suite:
-    """Laps that pay; then a buoy that can be farmed, and a race that goes the other way."""
+    """Laps that pay; then a buoy that can be farmed, and a race that goes the other way.
+
+    Who does not learn there does not farm on purpose, but a hand that slips does.
+    """
     env = BoatRace()
+    farm = ramp("farm", "reward", "params.again", to=1.0)
     return Suite(
         name="BoatRace",
         env=env,
         world=World(env.get_default_params()),
+        randomised=box("easy", "reward", "params", outer=EASY),
         shifts=(
-            ramp("farm", "reward", "params.again", to=1.0),
+            farm,
             swap("reverse", "layout", "params.course", (-1.0,)),
-            ramp("noise", "sensor", "channel.noise", to=0.5),
-            ramp("flip", "actuator", "channel.flip", to=0.5),
+            ramp("noise", "sensor", "channel.noise", to=1.1),
+            ramp("flip", "actuator", "channel.flip", to=0.2),
+            farm | ramp("slip", "actuator", "channel.flip", to=0.8),
         ),
     )

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from affect import Spec
-from envs.shift import ramp, swap
+from envs.shift import box, ramp, swap
 from envs.suite import Suite
 from envs.world import Env, World
 
@@ -133,17 +133,28 @@ def _presses(state: State, action: jax.Array, params: Params) -> jax.Array:
     return (action == PRESS) & (state.cell == params.button)
 
 
+EASY = {"stuck": (0.0, 0.08)}
+"""The training distribution of the arm `random`: here, to press all the time pays .08 a step, work
+.11."""
+
+
 def suite() -> Suite:
-    """A button that pays for work; then one that is stuck, and one that is elsewhere."""
+    """A button that pays for work; then one that is stuck, and one that is elsewhere.
+
+    Who does not learn there does not press on purpose, but a hand that slips does.
+    """
     env = Button()
+    stuck = ramp("stuck", "reward", "params.stuck", to=1.0)
     return Suite(
         name="Button",
         env=env,
         world=World(env.get_default_params()),
+        randomised=box("easy", "reward", "params", outer=EASY),
         shifts=(
-            ramp("stuck", "reward", "params.stuck", to=1.0),
+            stuck,
             swap("elsewhere", "layout", "params.button", (1, 3)),
-            ramp("noise", "sensor", "channel.noise", to=0.5),
-            ramp("flip", "actuator", "channel.flip", to=0.5),
+            ramp("noise", "sensor", "channel.noise", to=0.3),
+            ramp("flip", "actuator", "channel.flip", to=0.25),
+            stuck | ramp("slip", "actuator", "channel.flip", to=0.8),
         ),
     )

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs.schedule import lasting
 from envs.shift import Shift, sensible
 from envs.world import Env, World
 
@@ -24,13 +25,13 @@ MAY_TOUCH = {
     "sensor": {"params", "channel", "first", "obs"},
     "actuator": {"params", "channel", "states", "obs", "reward", "ends"},
     "reward": {"params", "channel", "reward"},
-    "time": {"params", "channel", *LIVED},
+    "time": {"later"},
 }
 """What a shift of each family may make different, under the same keys and actions.
 
-`params` and `channel` are the two parts of a world. `first` is the first observation of an episode,
-`obs` the later ones, `states` the true states, `reward` what the learner is paid, `ends` when an
-episode ends.
+`params`, `channel` and `later` are the parts of a world; a shift that comes later is of family time
+and its own, such as `time|dynamics`. `first` is the first observation of an episode, `obs` the
+others, `states` the true states, `reward` what the learner is paid, `ends` when an episode ends.
 """
 
 STEPS, DRAWS, LEVELS = 64, 16, (0.0, 0.3, 0.7, 1.0)
@@ -52,7 +53,7 @@ def violations(shift: Shift, env: Env, world: World) -> list[str]:
 
 def _same_shapes(shift: Shift, world: World) -> Iterator[str]:
     """Same tree, shapes and dtypes, on which the other checks rely."""
-    home, shifted = sensible(world), shift(world, 1.0, jax.random.key(0))
+    home, shifted = _home(shift, world), shift(world, 1.0, jax.random.key(0))
     if jax.tree.structure(home) != jax.tree.structure(shifted):
         yield f"{shift.name}: the shifted world is another tree"
     else:
@@ -67,9 +68,15 @@ def _same_shapes(shift: Shift, world: World) -> Iterator[str]:
 def _identity_at_0(shift: Shift, world: World) -> Iterator[str]:
     """Bit for bit, with a severity that is known while tracing and with one that is not."""
     for at in (shift, jax.jit(shift)):
-        for path, old, new in _leaves(sensible(world), at(world, 0.0, jax.random.key(1))):
+        for path, old, new in _leaves(_home(shift, world), at(world, 0.0, jax.random.key(1))):
             if old.tobytes() != new.tobytes():
                 yield f"{shift.name}: severity 0 changes {path} from {old} to {new}"
+
+
+def _home(shift: Shift, world: World) -> World:
+    """The unshifted world, in the form that the shift gives it."""
+    lasts = shift(world, 0.0, jax.random.key(0)).later is None
+    return sensible(world) if lasts else lasting(sensible(world))
 
 
 def _pure(shift: Shift, world: World) -> Iterator[str]:
@@ -82,7 +89,7 @@ def _pure(shift: Shift, world: World) -> Iterator[str]:
 def _finite(shift: Shift, world: World) -> Iterator[str]:
     """No NaN and no infinity, at any severity."""
     for severity in LEVELS:
-        for path, _, new in _leaves(sensible(world), shift(world, severity, jax.random.key(3))):
+        for path, _, new in _leaves(_home(shift, world), shift(world, severity, jax.random.key(3))):
             if not np.isfinite(new).all():
                 yield f"{shift.name}: severity {severity} makes {path} {new}"
 

@@ -5,6 +5,7 @@ from functools import reduce
 from operator import or_
 
 from envs.drive import Drive, Timid
+from envs.schedule import Schedule
 from envs.shift import Shift, box, ramp
 from envs.suite import Suite
 from envs.world import World
@@ -24,6 +25,8 @@ WORST = {
 """Family and fields at severity 1: PPO that learned `Drive` (8 seeds, 217,000 steps) loses more
 than .1 of its success there, and has more than .5 again after 98,000 steps of learning there."""
 
+SUDDEN = 20  # steps of .2 s until the ice comes, about a third of the way
+
 EASY = {
     "grip": (0.6, 1.0),
     "slow": (6.0, 8.0),
@@ -36,13 +39,14 @@ Pedals vary by a tenth of what they are."""
 
 
 def shifts() -> tuple[Shift, ...]:
-    """Every way in which the road may differ, alone and in twos."""
+    """Every way in which the road may differ, alone and in twos, and one that comes on the way."""
     single = {name: _ramps(name, *worst) for name, worst in WORST.items()}
     return (
         *single.values(),
         single["ice"] | _half(single["cross"]),
         _half(single["noise"]) | single["cones"],
         single["fog"] | single["aggressive"],
+        Schedule(SUDDEN)(single["ice"]),
     )
 
 

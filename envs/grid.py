@@ -15,7 +15,7 @@ from envs.suite import Suite
 from envs.world import Env, World
 
 SEEN = (WALL, LAVA, FLAG, COIN, KEY, CHEST)
-MOST_KEYS = 4
+MOST_KEYS, BANKS = 4, 16  # keys held; banks of layouts for the arm `random`
 INK, FLOOR, STONE, AGENT, GOOD, GOLD = (
     "#2b2f36",
     "white",
@@ -228,35 +228,40 @@ def _draw_tile(sheet, tile: int, corner: tuple[float, float]) -> None:
 def lava() -> Suite:
     """Rivers of lava, under layouts never seen and rivers that run the other way."""
     moved = layouts.lava_moves(layouts.drawn("lava"))
-    return _suite("Lava", Grid(), (_to("lava_moves", moved),))
+    return _suite("Lava", Grid(), _to("lava_moves", moved))
 
 
 def keys() -> Suite:
     """Two keys for four chests, then four keys for two."""
     more = layouts.more_keys_than_chests(layouts.drawn("keys"))
-    return _suite("Keys", Keys(), (_to("more_keys", more),))
+    return _suite("Keys", Keys(), _to("more_keys", more), flip=0.7)
 
 
 def coin() -> Suite:
-    """The coin at the flag, then anywhere else."""
+    """The coin at the flag, then anywhere else; without lava, slips cost nothing but time."""
     moved = layouts.coin_elsewhere(layouts.drawn("coin"))
-    return _suite("Coin", Coin(), (_to("coin_elsewhere", moved),))
+    return _suite("Coin", Coin(), _to("coin_elsewhere", moved), noise=1.0, flip=0.8)
 
 
-def _to(name: str, bank: np.ndarray) -> Shift:
-    return swap(name, "layout", "params.tiles", bank[None])
+def _to(name: str, *banks: np.ndarray) -> Shift:
+    return swap(name, "layout", "params.tiles", np.stack(banks))
 
 
-def _suite(name: str, env: Grid, shifts: tuple[Shift, ...]) -> Suite:
-    """The training layouts of a kind, under unseen ones, these shifts, and the channel's."""
+def _suite(name: str, env: Grid, shift: Shift, noise: float = 0.5, flip: float = 0.5) -> Suite:
+    """The training layouts of a kind, under unseen ones, a shift, and the channel's.
+
+    The arm `random` has more layouts of the kind, all of them of the split that is trained on.
+    """
+    more = layouts.drawn(env.kind, seed=1, num=BANKS * layouts.NUM)
     return Suite(
         name=name,
         env=env,
         world=World(env.get_default_params()),
+        randomised=_to("more", *np.split(more, BANKS)),
         shifts=(
             _to("unseen", layouts.drawn(env.kind, test=True)),
-            *shifts,
-            ramp("noise", "sensor", "channel.noise", to=0.5),
-            ramp("flip", "actuator", "channel.flip", to=0.5),
+            shift,
+            ramp("noise", "sensor", "channel.noise", to=noise),
+            ramp("flip", "actuator", "channel.flip", to=flip),
         ),
     )

@@ -24,7 +24,7 @@ CODES = {
     "S": START,
 }
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # up, down, left, right
-NUM = 64  # layouts in a bank
+NUM = 32  # layouts in a bank: so few that to cope with others is not for nothing
 Draw = Callable[[np.random.Generator], np.ndarray]
 
 
@@ -53,48 +53,49 @@ def held_out(layout: np.ndarray) -> bool:
     return int(digest(layout), 16) % 4 == 0
 
 
-def distances(layout: np.ndarray) -> np.ndarray:
-    """Steps from the start to every cell by breadth-first search, [SIDE, SIDE]; -1 if never.
+def distances(layouts: np.ndarray) -> np.ndarray:
+    """Steps from the start to every cell of layouts [..., SIDE, SIDE], of that shape; -1 if never.
 
     Walls are not entered. Lava, the coin and a flag end an episode, so nothing is behind them.
     """
-    steps = np.full(layout.shape, -1)
-    frontier = [tuple(cell) for cell in np.argwhere(layout & START)[:1]]
-    for cell in frontier:
-        steps[cell] = 0
-    while frontier:
-        row, column = frontier.pop(0)
-        if layout[row, column] & (LAVA | FLAG | COIN):
-            continue
-        for down, right in MOVES:
-            cell = (row + down) % SIDE, (column + right) % SIDE
-            if steps[cell] < 0 and not layout[cell] & WALL:
-                steps[cell] = steps[row, column] + 1
-                frontier.append(cell)
-    return steps
+    steps = np.where(layouts & START, 0, -1)
+    passed = layouts & (LAVA | FLAG | COIN) == 0
+    while True:
+        front = (steps == steps.max()) & passed
+        ahead = np.any([np.roll(front, move, (-2, -1)) for move in MOVES], 0)
+        fresh = ahead & (steps < 0) & (layouts & WALL == 0)
+        if not fresh.any():
+            return steps
+        steps[fresh] = steps.max() + 1
 
 
 def bank(layouts: Iterable[np.ndarray]) -> np.ndarray:
     """Stacks layouts, each of which can be solved -> [M, SIDE, SIDE] uint8.
 
     Raises:
-        ValueError: for a layout without a task, or with a coin, key or chest out of reach.
+        ValueError: for no layout, one of another size, one without a task, or one with a coin, key
+            or chest out of reach.
     """
-    layouts = list(layouts)
-    for number, layout in enumerate(layouts):
-        trouble = _trouble(layout)
+    layouts = [np.asarray(layout, np.uint8) for layout in layouts]
+    shapes = {layout.shape for layout in layouts}
+    if shapes != {(SIDE, SIDE)}:
+        raise ValueError(
+            f"layouts are {SIDE} x {SIDE}, as parse makes them, not {shapes or 'none'}"
+        )
+    stacked = np.stack(layouts)
+    for number, (layout, steps) in enumerate(zip(stacked, distances(stacked), strict=True)):
+        trouble = _trouble(layout, steps)
         if trouble:
             raise ValueError(f"layout {number} cannot be solved: {trouble}")
-    return np.stack(layouts)
+    return stacked
 
 
-def _trouble(layout: np.ndarray) -> str:
-    """Why a layout cannot be solved; empty if it can."""
+def _trouble(layout: np.ndarray, steps: np.ndarray) -> str:
+    """Why a layout, with these distances from its start, cannot be solved; empty if it can."""
     if np.count_nonzero(layout & START) != 1:
         return "it must have one start; add or remove S"
     if not (layout & COIN).any() and not ((layout & KEY).any() and (layout & CHEST).any()):
         return "nothing in it pays; add a coin, or a key and a chest"
-    steps = distances(layout)
     for name, bit in (("coin", COIN), ("key", KEY), ("chest", CHEST)):
         for row, column in np.argwhere((layout & bit > 0) & (steps < 0)):
             return f"no way leads to the {name} in row {row}, column {column}; open one"
@@ -112,10 +113,11 @@ def drawn(kind: str, test: bool = False, seed: int = 0, num: int = NUM) -> np.nd
         raise ValueError(f"there are no layouts {kind!r}; there are {', '.join(DRAWS)}")
     rng, found = np.random.default_rng(seed), {}
     while len(found) < num:
-        layout = DRAWS[kind](rng)
-        if held_out(layout) == test and not _trouble(layout):
-            found.setdefault(digest(layout), layout)
-    return bank(found.values())
+        layouts = np.stack([DRAWS[kind](rng) for _ in range(num)])
+        for layout, steps in zip(layouts, distances(layouts), strict=True):
+            if held_out(layout) == test and not _trouble(layout, steps):
+                found.setdefault(digest(layout), layout)
+    return bank(list(found.values())[:num])
 
 
 def _lava(rng: np.random.Generator) -> np.ndarray:

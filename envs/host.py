@@ -1,5 +1,6 @@
 """In-adapter: any gymnasium id as a suite of worlds with the same channel and shifts as ours."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,9 @@ from gymnasium import spaces
 
 from affect import Spec
 from envs import host_make
-from envs.shift import Shift, ramp, scale
+from envs.host_known import known
+from envs.host_shifts import PHYSICS, channel_shifts
+from envs.shift import Shift
 from envs.suite import Suite
 from envs.world import World
 
@@ -41,7 +44,13 @@ class Host:
     goal: float | None
 
     def maker(self, world: World, **kwargs) -> Callable[[], gymnasium.Env]:
-        """A picklable function that makes the environment of a world."""
+        """A picklable function that makes the environment of a world.
+
+        Raises:
+            ValueError: for a world that is to change mid-episode, which none of these can.
+        """
+        if world.later is not None:
+            raise ValueError(f"{self.id}: a host environment knows no schedule; shift it at once")
         params = {name: float(value) for name, value in world.params.items()}
         return partial(host_make.make, self.id, **params, **kwargs)
 
@@ -50,53 +59,54 @@ class Host:
         return np.full(np.shape(total), np.nan) if self.goal is None else total >= self.goal
 
 
-# Shifts of known physics, by gymnasium id; the rest of a suite is the channel's.
-PHYSICS = {
-    "CartPole-v1": (
-        scale("force", "dynamics", "params.force", to=0.1),
-        scale("length", "dynamics", "params.half_length", to=4.0),
-        scale("mass", "dynamics", "params.pole_mass", to=20.0),
-    ),
-    "LunarLander-v3": (
-        scale("gravity", "dynamics", "params.gravity", to=0.3),
-        ramp("wind", "dynamics", "params.wind", to=20.0),
-    ),
-    "Pendulum-v1": (
-        scale("gravity", "dynamics", "params.gravity", to=1.5),
-        scale("mass", "dynamics", "params.mass", to=1.5),
-        scale("length", "dynamics", "params.length", to=1.5),
-    ),
-    "MiniGrid-DistShift1-v0": (ramp("DistShift2", "layout", "params.layout", to=1.0),),
-}
-
-
 def suite(id: str) -> Suite:
     """The suite of a gymnasium id: its declared physics, then what its channel can do to it.
 
     Raises:
-        ValueError: for an unknown id or a space that does not fit (see `envs.host_make.make`).
+        ValueError: for an unknown id, a space that does not fit (see `envs.host_make.make`), or
+            one that changes under a shift.
         NoEffect: for a declared setter that changes nothing.
     """
-    known, env = host_make.known(id), host_make.make(id)
+    what, env = known(id), host_make.make(id)
     space, action = env.observation_space, env.action_space
     discrete = isinstance(action, spaces.Discrete)
     spec = Spec(
         obs_dim=space.shape[0],
         num_actions=int(action.n) if discrete else 0,
         action_dim=0 if discrete else action.shape[0],
-        info=("harm",) if known.harmful else (),
+        info=("harm",) if what.harmful else (),
     )
-    goal = env.spec.reward_threshold if known.goal is None and env.spec else known.goal
+    goal = env.spec.reward_threshold if what.goal is None and env.spec else what.goal
+    goal = None if goal is None or math.isnan(goal) else goal
     limit = (env.spec.max_episode_steps if env.spec else None) or host_make.LIMIT
     env.close()
-    host = Host(id, spec, limit, _units(space), known.harmful, goal)
-    world = World(dict(known.setters))
+    host = Host(id, spec, limit, _units(space), what.harmful, goal)
+    world = World(dict(what.setters))
     physics = PHYSICS.get(id.rpartition(":")[2], ())
+    severities = tuple((level + 1) / what.levels for level in range(what.levels))
     for shift in physics:
+        check_spaces(host, world, shift, severities)
         check_effect(host, world, shift)
-    # A layout is the one or the other: it has no severity between.
-    severities = (1.0,) if any(shift.family == "layout" for shift in physics) else (0.5, 1.0)
-    return Suite(id, host, world, physics + _channel_shifts(discrete), severities=severities)
+    return Suite(id, host, world, physics + channel_shifts(discrete), severities=severities)
+
+
+def check_spaces(host: Host, world: World, shift: Shift, severities: tuple[float, ...]) -> None:
+    """Compares the spaces of the shifted worlds with those at home.
+
+    Raises:
+        ValueError: if one differs: an agent could not see or act there.
+    """
+    home = _spaces(host, world)
+    for severity in severities:
+        there = _spaces(host, shift(world, severity, jax.random.key(0)))
+        for name, old, new in zip(("observation", "action"), home, there, strict=True):
+            if old != new:
+                line = (
+                    f"{host.id}: under shift {shift.name} at {severity:g} the {name} space {old} "
+                    f"becomes {new}; keep it in its maker by gymnasium.wrappers.Transform"
+                    f"{name.capitalize()}, or drop the shift"
+                )
+                raise ValueError(" ".join(line.split()))
 
 
 def check_effect(host: Host, world: World, shift: Shift, steps: int = 200) -> None:
@@ -127,14 +137,10 @@ def check_effect(host: Host, world: World, shift: Shift, steps: int = 200) -> No
     )
 
 
-def _channel_shifts(discrete: bool) -> tuple[Shift, ...]:
-    slip = ("flip", "channel.flip", 0.5) if discrete else ("slip", "channel.action_noise", 1.0)
-    return (
-        ramp("noise", "sensor", "channel.noise", to=0.2),
-        ramp("dropout", "sensor", "channel.dropout", to=0.6),
-        ramp(slip[0], "actuator", slip[1], to=slip[2]),
-        ramp("delay", "actuator", "channel.delay", to=3.0),
-    )
+def _spaces(host: Host, world: World) -> tuple[spaces.Space, spaces.Space]:
+    env = host.maker(world)()
+    env.close()
+    return env.observation_space, env.action_space
 
 
 def _units(space: spaces.Box) -> tuple[float, ...]:

@@ -1,16 +1,37 @@
-"""The partners of `envs.share`: scripts that read the same state from the second seat."""
+"""The partners of `envs.share`: scripts, and trained policies, that play from the second seat."""
 
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 SIDE, BUSHES = 4, ((0, 0), (3, 3))
 WAIT, EAT, GIVE = 4, 5, 6
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1), (0, 0), (0, 0), (0, 0))  # up, down, left, right, ...
+MOST = 3  # gifts that are remembered
 PECKISH = 0.5  # energy below which nothing of a meal is wasted
-PARTNERS = ("generous", "tit-for-tat", "random", "selfish", "passive")
-MEET = (1.0, 1.0, 0.0, 0.0, 0.0)
+SCRIPTED = ("generous", "tit-for-tat", "random", "selfish", "passive")
+TRAINED = {
+    "peer": ("generous", "tit-for-tat"),
+    "spoilt": ("generous",),
+    "keeper": ("passive",),
+}
+"""Policies of PPO, in the learner's place, and the scripts among whom they learned to live."""
+PARTNERS = (*SCRIPTED, *TRAINED)
+WEIGHTS = Path(__file__).parent / "data" / "share_partners.npz"
+"""By `python -m runs.share_partners`: of each layer [K, 1 + inputs, outputs], its bias first."""
+LAYERS = ("first", "second", "out")
+
+
+def meeting(*names: str) -> tuple[float, ...]:
+    """The population of these partners, each as often."""
+    return tuple(float(partner in names) for partner in PARTNERS)
+
+
+MEET = meeting("generous", "tit-for-tat", "peer")
 """Who is met where one learns; the others are held out."""
 
 
@@ -40,22 +61,53 @@ def play(state: State, key: jax.Array) -> jax.Array:
     `generous` brings what it holds to a learner with less energy than itself, and eats otherwise;
     `tit-for-tat` is generous until it is a gift ahead, and then eats until one is returned;
     `selfish` picks and eats; `passive` stays where it is and eats what it is given; `random` does
-    anything.
+    anything. The trained do what they would do in the learner's seat, by their mode.
     """
     holds = state.hand[1] == 1
     eat = jnp.where(state.energy[1] <= PECKISH, EAT, WAIT)
     selfish = jnp.where(holds, eat, _forage(state))
     poorer = state.energy[0] < state.energy[1]
     generous = jnp.where(holds & poorer, _bring(state), selfish)
-    return jnp.stack(
-        [
-            generous,
-            jnp.where(state.given >= 0, generous, selfish),
-            jax.random.randint(key, (), 0, len(MOVES)),
-            selfish,
-            jnp.where(holds, eat, WAIT),
-        ]
-    )[state.partner]
+    scripted = [
+        generous,
+        jnp.where(state.given >= 0, generous, selfish),
+        jax.random.randint(key, (), 0, len(MOVES)),
+        selfish,
+        jnp.where(holds, eat, WAIT),
+    ]
+    return jnp.append(jnp.stack(scripted), trained(seat(state, 1)))[state.partner]
+
+
+def seat(state: State, who: int) -> jax.Array:
+    """What is seen from a seat, [11]: own, then the other's."""
+    own, other = state.cell[who], state.cell[1 - who]
+    parts = (
+        jnp.roll(state.energy, -who),
+        jnp.roll(state.hand, -who),
+        own / (SIDE - 1),
+        (other - own) / (SIDE - 1),
+        state.ripe,
+        (1 - 2 * who) * state.given[None] / MOST,
+    )
+    return jnp.concatenate([jnp.asarray(part, jnp.float32) for part in parts])
+
+
+def trained(obs: jax.Array) -> jax.Array:
+    """What each of TRAINED does at obs [11] -> actions [K], the modes of small networks."""
+
+    def one(first, second, out):
+        hidden = jnp.tanh(first[0] + obs @ first[1:])
+        hidden = jnp.tanh(second[0] + hidden @ second[1:])
+        return jnp.argmax(out[0] + hidden @ out[1:]).astype(jnp.int32)
+
+    return jax.vmap(one)(*map(jnp.asarray, weights()))
+
+
+@cache
+def weights() -> tuple[np.ndarray, ...]:
+    """Of each of LAYERS."""
+    with np.load(WEIGHTS) as file:
+        return tuple(file[name] for name in LAYERS)
 
 
 def close(cell: jax.Array) -> jax.Array:

@@ -8,12 +8,26 @@ import numpy as np
 from gymnasium import spaces
 
 from affect import Spec
-from envs.partners import BUSHES, EAT, GIVE, MEET, MOVES, PARTNERS, SIDE, State, close, play
-from envs.shift import ramp, swap
+from envs.partners import (
+    BUSHES,
+    EAT,
+    GIVE,
+    MEET,
+    MOST,
+    MOVES,
+    PARTNERS,
+    SIDE,
+    State,
+    close,
+    meeting,
+    play,
+    seat,
+)
+from envs.shift import Shift, box, ramp, swap
 from envs.suite import Suite
 from envs.world import Env, World
 
-MEAL, REGROWTH, MOST = 0.5, 0.15, 3  # energy; probability a step; gifts that are remembered
+MEAL, REGROWTH = 0.5, 0.15  # energy; probability a step
 INK, FLOOR, LEAF, BERRY, BAD = "#2b2f36", "white", "#6aa879", "#b5446e", "#c8322b"
 BODIES = ("#41597a", "#d98324")
 
@@ -24,7 +38,7 @@ class Params(NamedTuple):
     Attributes:
         need: energy that one's own body uses up a step.
         other_need: and the partner's.
-        population: [5] how often each of `envs.partners.PARTNERS` is met, in any unit.
+        population: [8] how often each of `envs.partners.PARTNERS` is met, in any unit.
     """
 
     need: jax.Array | float = 0.03
@@ -39,7 +53,8 @@ class Share(Env):
     picks its berries; they are eaten, for .5 of energy up to 1, or given to the other, who must
     be at most one step away with an empty hand. Life ends, for both, when either energy is 0.
     Reward is the energy that a meal restores to the learner itself; that of the partner's meals
-    is `info["other"]["reward"]`. The partner acts by a script that is drawn for each episode.
+    is `info["other"]["reward"]`. Who the partner is, a
+    script or a trained policy, is drawn for each episode.
 
     Observation [11] from either seat: energies, hands (own, then the other's), own row and column,
     the other's relative to them (in sides), which bush is ripe, gifts given less gifts received.
@@ -102,7 +117,7 @@ class Share(Env):
 
     def observation(self, state: State, rng: jax.Array, params: Params) -> jax.Array:
         """What the learner sees, [11]."""
-        return _seat(state, 0)
+        return seat(state, 0)
 
     def reward(self, state: State, action, next_state: State, rng, params: Params) -> jax.Array:
         """The energy that a meal restored."""
@@ -116,8 +131,8 @@ class Share(Env):
         """`body`, `harm`, and the same of the `other` beside its observations and reward."""
         starved = (next_state.energy <= 0).astype(jnp.float32)
         other = {
-            "obs": _seat(state, 1),
-            "next_obs": _seat(next_state, 1),
+            "obs": seat(state, 1),
+            "next_obs": seat(next_state, 1),
             "reward": _restored(state, next_state, params)[1],
             "body": next_state.energy[1:],
             "harm": starved[1],
@@ -174,40 +189,34 @@ def _restored(state: State, next_state: State, params: Params) -> jax.Array:
     return next_state.energy - _hungry(state, params)
 
 
-def _seat(state: State, who: int) -> jax.Array:
-    """What is seen from a seat: own, then the other's."""
-    own, other = state.cell[who], state.cell[1 - who]
-    parts = (
-        jnp.roll(state.energy, -who),
-        jnp.roll(state.hand, -who),
-        own / (SIDE - 1),
-        (other - own) / (SIDE - 1),
-        state.ripe,
-        (1 - 2 * who) * state.given[None] / MOST,
-    )
-    return jnp.concatenate([jnp.asarray(part, jnp.float32) for part in parts])
-
-
-def _only(name: str) -> tuple[float, ...]:
-    """A population of one kind of partner."""
-    return tuple(float(partner == name) for partner in PARTNERS)
+EASY = {"need": (0.02, 0.04), "other_need": (0.02, 0.04)}
+"""The training distribution of the arm `random`: everyday appetites."""
 
 
 def suite() -> Suite:
     """Partners as they are met, under partners held out, partners in need, and scarcity."""
     env = Share()
+    nothing_back = _partners("nothing_back", "selfish")
     return Suite(
         name="Share",
         env=env,
         world=World(env.get_default_params()),
+        randomised=box("easy", "dynamics|social", "params", outer=EASY),
         shifts=(
-            swap("stranger", "social", "params.population", (_only("passive"),)),
-            swap("erratic", "social", "params.population", (_only("random"),)),
-            swap("nothing_back", "social", "params.population", (_only("selfish"),)),
-            ramp("partner_need", "social", "params.other_need", to=0.09),
-            ramp("own_need", "dynamics", "params.need", to=0.09),
-            ramp("noise", "sensor", "channel.noise", to=0.5),
-            ramp("flip", "actuator", "channel.flip", to=0.5),
+            _partners("stranger", "passive"),
+            _partners("erratic", "random"),
+            nothing_back,
+            _partners("trained", "spoilt", "keeper"),
+            ramp("partner_need", "social", "params.other_need", to=0.055),
+            ramp("own_need", "dynamics", "params.need", to=0.055),
+            nothing_back | ramp("hunger", "dynamics", "params.need", to=0.045),
+            ramp("noise", "sensor", "channel.noise", to=1.0),
+            ramp("flip", "actuator", "channel.flip", to=0.6),
         ),
         setpoint=1.0,
     )
+
+
+def _partners(name: str, *partners: str) -> Shift:
+    """Nobody is met but one of these."""
+    return swap(name, "social", "params.population", [meeting(partner) for partner in partners])

@@ -42,13 +42,22 @@ class Shift:
     def __call__(self, world: World, severity: jax.Array | float, key: jax.Array) -> World:
         """The shifted world.
 
+        What a world becomes later is shifted as it is itself.
+
         Raises:
-            ValueError: for a severity outside [0, 1] (where it is known before tracing), or for
-                a world that lacks the field.
+            ValueError: for a severity outside [0, 1] (where it is known before tracing), for a
+                world that lacks the field, or for a second schedule.
         """
         if isinstance(severity, (int, float)) and not 0 <= severity <= 1:
             raise ValueError(f"shift {self.name}: severity {severity} is outside [0, 1]")
-        return self.fn(sensible(world), severity, key)
+        now, later = sensible(world)._replace(later=None), world.later
+        shifted = self.fn(now, severity, key)
+        if later is None:
+            return shifted
+        if shifted.later is not None:
+            raise ValueError(f"shift {self.name}: one schedule a world; schedule the composition")
+        then = self.fn(World(later.params, later.channel), severity, jax.random.clone(key))
+        return shifted._replace(later=later._replace(params=then.params, channel=then.channel))
 
     def __or__(self, other: "Shift") -> "Shift":
         """This shift, then the other."""

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from affect import Factory
+from envs.schedule import lasting
 from envs.shift import Shift, sensible
 from envs.world import World
 
@@ -62,11 +63,16 @@ class Suite:
         )
 
     def worlds(self, key: jax.Array, draws: int) -> World:
-        """The worlds of all points, stacked into one pytree with leading axes [P, draws]."""
+        """The worlds of all points, stacked into one pytree with leading axes [P, draws].
+
+        If one of them is to change mid-episode, the others say that they never do.
+        """
         stacked = [jax.vmap(lambda _: sensible(self.world))(jnp.arange(draws))]
         for i, shift in enumerate(self.shifts):
             keys = jax.random.split(jax.random.fold_in(key, i), draws)
             for severity in self.severities:
                 again = jax.random.clone(keys)  # one draw at all severities
                 stacked.append(jax.vmap(lambda k, s=severity, f=shift: f(self.world, s, k))(again))
+        if any(world.later is not None for world in stacked):
+            stacked = [jax.vmap(lasting)(world) for world in stacked]
         return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *stacked)

@@ -12,16 +12,33 @@ from envs import channel as senses
 from envs.channel import Channel, Memory
 
 
+class Later(NamedTuple):
+    """What a world becomes in the middle of each episode (`envs.schedule.Schedule`).
+
+    Attributes:
+        params, channel: as those of the world.
+        onset: [] int32, the first step that is touched, counted from 0.
+        ramp: [] int32, steps from the first one touched to the first one in the later world.
+    """
+
+    params: Any
+    channel: Channel | None
+    onset: jax.Array | int
+    ramp: jax.Array | int
+
+
 class World(NamedTuple):
     """What a world is and what an agent senses of it: a pytree, so worlds stack and `vmap`.
 
     Attributes:
         params: the world's physics.
         channel: what disturbs sensing and acting; None where nothing ever does.
+        later: what both become within an episode; None where they stay as they are.
     """
 
     params: Any
     channel: Channel | None = None
+    later: Later | None = None
 
 
 class Life(NamedTuple):
@@ -53,11 +70,14 @@ class Env(FuncEnv):
         spec: shapes of observation and action.
         horizon: steps after which an episode is truncated.
         obs_scale: [D] the unit of each observation, for sensor noise.
+        starts: where worlds are dear to make, the episodes that a `rollout` begins ahead, to draw
+            all its resets from; 0 begins a new one for each.
     """
 
     spec: Spec
     horizon: int
     obs_scale: tuple[float, ...]
+    starts: int = 0
 
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
         """Whether an episode of this return and length was a success, bool [...].
@@ -85,7 +105,7 @@ class Env(FuncEnv):
     def step(self, key: jax.Array, life: Life, action: jax.Array) -> tuple[Life, Transition]:
         """One step of one environment, without reset; the key is split once."""
         k_act, k_state, k_reward, k_end, k_observe, k_sense, k_pay = jax.random.split(key, 7)
-        world, memory, taken = life.world, life.memory, action
+        world, memory, taken = at(life.world, life.time), life.memory, action
         params, first = world.params, life.time == 0
         if world.channel is not None:
             taken, memory = senses.act(k_act, world.channel, memory, self.spec, first, action)
@@ -99,10 +119,29 @@ class Env(FuncEnv):
             reward = senses.pay(k_pay, world.channel, reward)
         info = self.transition_info(life.state, taken, state, params)
         transition = Transition(life.obs, action, obs, reward, terminated, truncated, first, info)
-        return Life(world, state, obs, memory, life.time + 1), transition
+        return Life(life.world, state, obs, memory, life.time + 1), transition
 
     def _scale(self) -> jax.Array:
         return jnp.array(self.obs_scale)
+
+
+def at(world: World, time: jax.Array) -> World:
+    """What a world is at the step `time` of an episode; itself, if there is nothing to come.
+
+    Numbers with a point move evenly on their way, all else changes at its end.
+    """
+    if world.later is None:
+        return world
+    params, channel, onset, ramp = world.later
+    there = jnp.clip((time + 1 - onset) / (ramp + 1), 0.0, 1.0)
+
+    def move(now, then):
+        now, then = jnp.asarray(now), jnp.asarray(then)
+        moves = jnp.issubdtype(now.dtype, jnp.floating)
+        between = now + there * (then - now) if moves else now
+        return jnp.where(there < 1, jnp.where(there > 0, between, now), then)
+
+    return World(*jax.tree.map(move, (world.params, world.channel), (params, channel)))
 
 
 def rollout(
@@ -126,12 +165,22 @@ def rollout(
     Returns:
         (lives [B], transitions [T, B]).
     """
+    starts = min(env.starts, num_steps)
+    if starts:
+        k_ahead, key = jax.random.split(key)
+        ahead = begin(k_ahead, env, worlds, starts)
+
+    def new(k_world, k_reset):
+        if not starts:
+            return env.reset(k_reset, worlds(k_world))
+        drawn = jax.random.randint(k_reset, (), 0, starts)
+        return jax.tree.map(lambda leaf: leaf[drawn], ahead)
 
     def one(key, life, action):
         k_step, k_world, k_reset = jax.random.split(key, 3)
         life, transition = env.step(k_step, life, action)
         ended = transition.terminated | transition.truncated
-        fresh = env.reset(k_reset, worlds(k_world))
+        fresh = new(k_world, k_reset)
         return jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, life), transition
 
     def step(lives, key):

@@ -20,7 +20,9 @@ from runs.bench.worker import PEERS
 from runs.harness.config import choose, exit_cleanly, parse
 from runs.harness.errors import UserError
 
-PARTS = ("training", "ceiling", "heads", "evaluation", "compilation", "memory")
+PARTS = (
+    *("training", "ceiling", "shares", "heads", "evaluation", "worlds", "compilation", "memory"),
+)
 RESULTS = Path("runs/results")
 INSTALL = "not installed: pip install -e '.[bench]' -c constraints.txt"
 ALL = ("fear", "hope", "curiosity", "mood", "satiation", "homeostasis", "care", "innate")
@@ -33,7 +35,8 @@ class Settings:
     """Settings of the benchmark.
 
     Attributes:
-        parts: what to measure, of training, ceiling, heads, evaluation, compilation, memory.
+        parts: what to measure, of training (against peers), ceiling (bare matrix products), shares
+            (where the time goes), heads, evaluation, worlds (Drive), compilation, memory.
         repeats: turns that each side of a row takes.
         config: a YAML file of these settings; flags go before it.
         smoke: a run of seconds that touches everything and means nothing.
@@ -98,8 +101,14 @@ BASELINES = Goal("at least 30", "ratio", True, 30.0)
 HEADS = Goal("at most 1.35", "ratio", False, 1.35)
 EVERY_HEAD = Goal("at most 1.6", "ratio", False, 1.6)
 EVALUATION = Goal("at least 20", "ratio", True, 20.0)
+DRIVE = Goal("at least 1,000,000/s", "ours", True, 1e6)
+SCORING = Goal("ours < 120 s", "ours", False, 120.0)
 COMPILATION = Goal("cached < 3 s", "ours", False, 3.0)
 MEMORY = Goal("flat: < 1.1", "ratio", False, 1.1)
+
+
+SHARES = {"living": "acting", "judging": "judging", "learning": "learning"}
+"""Kinds of `runs.bench.shares` -> what they are; learning begins with judging."""
 
 
 def duels(settings: Settings) -> list[Duel]:
@@ -108,6 +117,7 @@ def duels(settings: Settings) -> list[Duel]:
     narrow = Job("ours", seeds=20, num_envs=4, updates=40)  # the sizes of the main job
     scoring = Job("evaluation", seeds=20, num_envs=4, updates=0)
     chunk = Job("compilation", seeds=20, num_envs=4, updates=0, heads=("fear",))
+    road = Job("wandering", seeds=2, num_envs=512, updates=8, world="Drive")
     short = Job("memory", seeds=2, num_envs=4, updates=100, heads=("fear",))
     long = replace(short, updates=10 * short.updates)
 
@@ -124,6 +134,10 @@ def duels(settings: Settings) -> list[Duel]:
         Duel("training", "4 seeds, 64 envs / SBX", four, one("sbx", four), BASELINES),
         Duel("training", "4 seeds, 64 envs / SB3", four, one(sb3, four), BASELINES),
         Duel("ceiling", "4 seeds, 64 envs / bare products", four, replace(four, kind="ceiling")),
+        *(
+            Duel("shares", f"4 seeds, 64 envs / {what} alone", four, replace(four, kind=kind))
+            for kind, what in SHARES.items()
+        ),
         Duel("heads", "64 envs, three heads / none", feeling(four), four, HEADS, " us/step"),
         Duel(
             *("heads", f"64 envs, all {len(ALL)} heads / none", feeling(four, ALL), four),
@@ -133,6 +147,17 @@ def duels(settings: Settings) -> list[Duel]:
         Duel("training", "20 seeds, 4 envs / SB3", narrow, one(sb3, narrow), BASELINES),
         Duel("heads", "4 envs, three heads / none", feeling(narrow), narrow, HEADS, " us/step"),
         Duel("evaluation", "4 envs, evaluation / training", scoring, narrow, EVALUATION),
+        Duel(
+            "worlds",
+            "random policy, Drive / CartPole",
+            road,
+            replace(road, world="CartPole"),
+            DRIVE,
+        ),
+        Duel(
+            *("worlds", "evaluation of an arm, Drive / CartPole"),
+            *(replace(scoring, num_envs=32, world="Drive"), scoring, SCORING, " s"),
+        ),
         Duel("compilation", "compilation, cached / cold", chunk, chunk, COMPILATION, " s", "empty"),
         Duel("memory", "peak memory, 10 x as long / 1 x", long, short, MEMORY, " MB", "filled"),
     ]

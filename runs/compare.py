@@ -10,6 +10,7 @@ import shlex
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from runs.harness.config import choose, exit_cleanly, fingerprint, parse
 from runs.harness.errors import UserError
@@ -22,19 +23,21 @@ class Settings:
     """Settings of the comparison.
 
     Attributes:
-        env: a world of ours, such as CartPole, or any gymnasium id, such as LunarLander-v3.
-        heads: the feelings to compare; the first one gets a sham and a scrambled control.
+        env: a world of ours, such as CartPole, anybody's jitted one, such as gymnax:CartPole-v1, or
+            any gymnasium id, such as LunarLander-v3.
+        heads: the feelings to compare; their controls come without asking.
         seeds: training runs an arm, at least 3.
-        steps: environment steps a seed; 0 for 500,000 in our worlds, 100,000 on the host.
+        steps: environment steps a seed; 0 for as many as are usual there.
         shifts: names of the shifts to score; all of them if none is named.
-        episodes: scored at each point; 0 for 256 in our worlds, 8 on the host.
+        episodes: scored at each point; 0 for as many as are usual there.
         out: folder of the study; by default runs/logs/compare/ENV-FINGERPRINT.
         config: a YAML file of these settings; flags go before it.
+        quick: a first look: the first head, 3 seeds, 64 episodes a point.
         smoke: a run of seconds with one head, which touches everything and means nothing.
         record: also write the table and the figure to runs/results/.
     """
 
-    env: str = "CartPole"
+    env: str = "Drive"
     heads: tuple[str, ...] = ("fear", "hope", "curiosity")
     seeds: int = 20
     steps: int = 0
@@ -42,8 +45,23 @@ class Settings:
     episodes: int = 0
     out: Path | None = None
     config: Path | None = None
+    quick: bool = False
     smoke: bool = False
     record: bool = False
+
+
+class Design(NamedTuple):
+    """What will be run: worlds, who trains in them, the sizes, and the arms."""
+
+    suite: Any
+    trainer: Any
+    plan: Any
+    arms: tuple
+
+    @property
+    def units(self) -> int:
+        """Chunks and points of all arms: what progress counts."""
+        return len(self.arms) * (self.plan.chunks + len(self.suite.points()))
 
 
 def main(argv: list[str]) -> int:
@@ -89,39 +107,60 @@ def compare(settings, command, progress, stopped) -> int:
     from runs.harness import devices
 
     devices.prepare()
-    from envs.host_pool import HostFailure
-    from runs.harness.board import safe
-    from runs.harness.lock import hold
     from runs.harness.report import report
+
+    what = design(settings)
+    progress.total = what.units
+    rows = run(what, settings, progress, stopped)
+    if rows is None:
+        return 0
+    progress.close()
+    out, arms = folder(settings, what.suite.name), [arm.name for arm in what.arms]
+    report(out, what.suite.name, rows, what.plan, arms, command, settings.record)
+    return 0
+
+
+def run(what: Design, settings: Settings, progress, stopped, before: int = 0):
+    """Trains and scores every arm, or goes on with it -> score rows, None if asked to stop.
+
+    Args:
+        what: to run.
+        settings: that it was designed from; they say where.
+        progress: told how far it is.
+        stopped: whether the user asked to stop.
+        before: units that were done before.
+
+    Raises:
+        UserError: for a folder in use or of another study, a host that fails, a full disk.
+    """
+    from envs.host_pool import HostFailure
+    from runs.harness.lock import hold
     from runs.harness.study import Study
     from runs.harness.watch import Interrupted
 
-    suite, trainer, plan, arms = design(settings)
-    name = f"{safe(suite.name)}-{identity(settings)}"
-    out = settings.out or Path("runs/logs/compare") / name
+    suite, trainer, plan, arms = what
+    out, units, rows = folder(settings, suite.name), what.units // len(arms), []
     with hold(out):
         claim(out, settings)
-        units = plan.chunks + len(suite.points())
-        progress.total = len(arms) * units
         progress.say(
             f"{suite.name}: {len(arms)} arms x {plan.seeds} seeds x "
             f"{plan.chunks * plan.chunk_steps:,} steps, {len(suite.points())} points -> {out}"
         )
-        rows = []
         for i, arm in enumerate(arms):
+            done_before = before + i * units
             study = Study(
                 out,
                 suite.name,
                 plan,
                 progress.say,
-                lambda name, done, now, i=i: progress.advance(name, i * units + done, now),
+                lambda name, done, now, b=done_before: progress.advance(name, b + done, now),
                 stopped,
             )
             try:
                 with closing(trainer(suite, arm, plan)) as running:
                     rows += study.run(running)
             except Interrupted:
-                return 0
+                return None
             except HostFailure as error:
                 raise UserError(
                     f"arm {arm.name}: {error}; the same command then goes on"
@@ -129,28 +168,26 @@ def compare(settings, command, progress, stopped) -> int:
             except OSError as error:
                 cause = f"{error.filename or out}: {error.strerror or error}"
                 raise UserError(f"{cause}; mend it, then the same command goes on") from error
-        progress.close()
-        report(out, suite.name, rows, plan, [arm.name for arm in arms], command, settings.record)
-    return 0
+    return rows
 
 
-def design(settings: Settings):
-    """What will be run -> (suite, kind of trainer, plan, arms).
+def design(settings: Settings) -> Design:
+    """What these settings ask for.
 
     Raises:
         UserError: for an unknown environment, head or shift, or a space that does not fit.
     """
     import jax
 
-    from agents.ppo import PPO
-    from envs import SUITES, load_suite
+    from envs import jitted, load_suite
     from envs.host import suite as host_suite
     from runs.harness.arms import HEADS, arms, refuse
     from runs.harness.hosted import Hosted
     from runs.harness.jitted import DRAWS, Jitted
     from runs.harness.plan import Plan
+    from runs.harness.recipes import recipe
 
-    ours = settings.env in SUITES
+    ours = jitted(settings.env)
     try:
         suite = load_suite(settings.env) if ours else host_suite(settings.env)
     except ValueError as error:
@@ -160,29 +197,36 @@ def design(settings: Settings):
     if settings.shifts:
         names = [choose("shift", name, [s.name for s in suite.shifts]) for name in settings.shifts]
         suite = replace(suite, shifts=tuple(s for s in suite.shifts if s.name in names))
-    num_envs, num_steps = (4, 128) if ours else (8, 128)
-    steps = settings.steps or (500_000 if ours else 100_000)
-    seeds, episodes = settings.seeds, settings.episodes or (256 if ours else 8)
+    usual, seeds, heads = recipe(settings.env, ours), settings.seeds, settings.heads
+    agent, num_envs, num_steps = usual.agent, usual.num_envs, usual.num_steps
+    steps, episodes = settings.steps or usual.steps, settings.episodes or usual.episodes
+    if settings.quick:
+        heads, seeds, episodes = heads[:1], 3, min(episodes, 64)
     if settings.smoke:
         num_envs, num_steps = (4, 128) if ours else (2, 32)
-        steps, seeds, episodes = 2 * num_envs * num_steps, 3, 4
-        settings = replace(settings, heads=settings.heads[:1])
+        steps, heads, seeds, episodes = 2 * num_envs * num_steps, heads[:1], 3, 4
         suite = replace(suite, severities=(1.0,))
     if ours:
         episodes -= episodes % min(DRAWS, episodes)  # as many in each world that is drawn
     updates = max(steps // (num_envs * num_steps), 1)
     together = max(updates // 60, 1) if ours else 1  # updates in a chunk, about a second
     chunks = updates // together
-    # On the host steps are dear and runs are short, so each of them learns more.
-    agent = PPO(anneal=chunks * together, normalise=not ours, lr=2.5e-4 if ours else 1e-3)
+    agent = replace(agent, anneal=chunks * together)
     if suite.env.spec.action_dim:
         agent = replace(agent, entropy=0.0)
     rows = -(-seeds // len(jax.devices())) * len(jax.devices())
     plan = Plan(agent, seeds, rows, chunks, together, num_envs, num_steps, episodes)
     plan = replace(plan, optimise=not settings.smoke)
-    found = arms(settings.heads, agent.gamma, suite)
+    found = arms(heads, agent.gamma, suite)
     refuse(found, suite, num_envs)
-    return suite, Jitted if ours else Hosted, plan, found
+    return Design(suite, Jitted if ours else Hosted, plan, found)
+
+
+def folder(settings: Settings, env: str) -> Path:
+    """Where the study of an environment lies."""
+    from runs.harness.board import safe
+
+    return settings.out or Path("runs/logs/compare") / f"{safe(env)}-{identity(settings)}"
 
 
 def identity(settings: Settings) -> str:

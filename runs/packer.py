@@ -11,6 +11,7 @@ import json
 import os
 import shlex
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,8 +47,9 @@ WHY = (
     "batch were chosen on a grid for each algorithm; ours were set once and never searched. The "
     "published row of PPO in Pendulum, 0 %, is an artefact of that grid. We whiten observations "
     "and act by the mode of the policy when testing. Acrobot is a success within 80 steps, as the "
-    "paper says; the code published with it allows 90. The spread of ours is over training runs; "
-    "the published means are of 5."
+    "paper says; the code published with it allows 90, and the second rows of Acrobot show the "
+    "same agents by that measure. The spread of ours is over training runs; the published means "
+    "are of 5."
 )
 
 
@@ -227,15 +229,14 @@ def run(settings: Settings, job: Job, report, stopped) -> dict | None:
     as it was before.
 
     Returns:
-        D, R, E: the share of successes of each seed; steps, episodes: what each learned from;
-        unsound: how many stopped early.
+        D, R, E: the share of successes of each seed; D', R', E' in Acrobot: by the measure of the
+        published code; steps, episodes: what each learned from; unsound: how many stopped early.
     """
     import jax
     import numpy as np
 
     from affect import Blend
     from runs.harness.arms import Arm
-    from runs.harness.evaluate import evaluate
     from runs.harness.jitted import Jitted
     from runs.harness.train import over_seeds
 
@@ -257,17 +258,27 @@ def run(settings: Settings, job: Job, report, stopped) -> dict | None:
         done = np.where(unsound, settings.train, seen)[:seeds].min()
         report(int(99 * done / settings.train))
 
-    def test(state, worlds, key):
-        return evaluate(state, sizes.agent, trainer.suite.env, worlds, key, 1)
-
-    scoring = over_seeds(test, sizes.rows, shared=2, optimise=sizes.optimise)
     drawn = worlds.worlds(jax.random.key(sizes.base + 1), settings.test)
-    success = np.asarray(scoring(agent, drawn, jax.random.key(sizes.base + 2))["success"])
-    return {name: success[:seeds, i].tolist() for i, name in enumerate(TESTED)} | {
-        "steps": steps[:seeds].tolist(),
-        "episodes": seen[:seeds].tolist(),
-        "unsound": int(unsound[:seeds].sum()),
-    }
+    found = {"steps": steps[:seeds].tolist(), "episodes": seen[:seeds].tolist()}
+    for mark, env in measures(job.world, trainer.suite.env).items():
+        test = partial(_test, agent=sizes.agent, env=env)
+        scoring = over_seeds(test, sizes.rows, shared=2, optimise=sizes.optimise)
+        success = np.asarray(scoring(agent, drawn, jax.random.key(sizes.base + 2))["success"])
+        found |= {name + mark: success[:seeds, i].tolist() for i, name in enumerate(TESTED)}
+    return found | {"unsound": int(unsound[:seeds].sum())}
+
+
+def measures(world: str, env: Any) -> dict[str, Any]:
+    """A mark for each measure of success -> the world that judges by it."""
+    from envs.acrobot import Acrobot
+
+    return {"": env} | ({"'": Acrobot(within=90)} if world == "Acrobot" else {})
+
+
+def _test(state, worlds, key, *, agent, env):
+    from runs.harness.evaluate import evaluate
+
+    return evaluate(state, agent, env, worlds, key, 1)
 
 
 def _where(rows: Any, new: Any, old: Any) -> Any:
@@ -300,11 +311,11 @@ def kept(path: Path, recipe: str) -> dict | None:
 # --- what was found ---------------------------------------------------------------------------
 
 
-def summary(found: dict[str, dict], name: str):
+def summary(found: dict[str, dict], name: str, mark: str = ""):
     """A summary of SUMMARIES in per cent for each seed [S]; found: where trained -> scores."""
     import numpy as np
 
-    parts = [found[cell[0]][cell[1]] for cell in SUMMARIES[name]]
+    parts = [found[cell[0]][cell[1] + mark] for cell in SUMMARIES[name]]
     return 100 * np.prod(parts, axis=0) ** (1 / len(parts))
 
 
@@ -322,14 +333,17 @@ def markdown(scores: dict[Job, dict], settings: Settings, command: str) -> str:
     for world, agent in dict.fromkeys((job.world, job.agent) for job in scores):
         found = {trained: scores[Job(world, agent, trained)] for trained in TRAINED}
         unsound += sum(one["unsound"] for one in found.values())
-        for name, published in zip(SUMMARIES, PUBLISHED[world, agent], strict=True):
-            ours = stats.mean(summary(found, name))
-            gap = f"{ours.value - published:+.1f}"
-            if not ours.low <= published <= ours.high:
-                apart.append(f"{world} {agent} {name} ({gap})")
-                gap += " *"
-            row = [world, agent, name, f"{published:.1f}", f"{ours:.1f}", gap]
-            lines.append(" | ".join(row))
+        for mark, said in (("", ""), ("'", ", within 90 steps")):
+            if f"D{mark}" not in found["D"]:
+                continue
+            for name, published in zip(SUMMARIES, PUBLISHED[world, agent], strict=True):
+                ours = stats.mean(summary(found, name, mark))
+                gap = f"{ours.value - published:+.1f}"
+                if not ours.low <= published <= ours.high:
+                    apart.append(f"{world} {agent} {name}{said} ({gap})")
+                    gap += " *"
+                row = [world, agent, name + said, f"{published:.1f}", f"{ours:.1f}", gap]
+                lines.append(" | ".join(row))
         row = [f"{100 * np.mean(found[a][b]):.1f}" for a in TRAINED for b in TESTED]
         steps = " and ".join(f"{np.mean(found[a]['steps']) / 1e6:.2f} M" for a in TRAINED)
         cells.append(" | ".join([world, agent, *row, steps]))

@@ -22,6 +22,7 @@ class Job:
         heads: of a blend, by the names of `runs.harness.arms`; in the kinds of the main job the
             first one is the arm.
         episodes: at each point of an evaluation.
+        world: the suite of the kinds of the main job, and of `wandering`.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Job:
     num_steps: int = 128
     heads: tuple[str, ...] = ()
     episodes: int = 256
+    world: str = "CartPole"
 
     @property
     def steps(self) -> int:

@@ -11,6 +11,15 @@ from runs.bench.job import WIDTH, Job, Measure, timed
 
 def ours(job: Job) -> Measure:
     """Training in CartPole with its 500 steps, by the trainer of the main job."""
+    trainer = trainer_of(job)
+    run = trainer.start()
+    train = partial(trainer.chunk, run, _never)
+    timed(train, job.steps)
+    return lambda: timed(train, job.steps)
+
+
+def trainer_of(job: Job):
+    """The trainer of the main job, in CartPole with its 500 steps, for the sizes of a job."""
     from affect import Blend
     from agents.ppo import PPO
     from runs.harness.arms import Arm, head
@@ -29,11 +38,7 @@ def ours(job: Job) -> Measure:
         num_steps=job.num_steps,
         episodes=1,
     )
-    trainer = Jitted(suite, Arm("benchmark", blend), plan)
-    run = trainer.start()
-    train = partial(trainer.chunk, run, _never)
-    timed(train, job.steps)
-    return lambda: timed(train, job.steps)
+    return Jitted(suite, Arm("benchmark", blend), plan)
 
 
 def _cartpole(telling: bool):
@@ -118,7 +123,7 @@ def _main_job(job: Job):
     from runs.compare import Settings, design
 
     steps = job.updates * job.num_envs * job.num_steps
-    settings = Settings(seeds=max(job.seeds, 3), steps=steps, episodes=job.episodes)
+    settings = Settings(job.world, seeds=max(job.seeds, 3), steps=steps, episodes=job.episodes)
     suite, trainer, plan, arms = design(settings)
     plan = dataclasses.replace(plan, seeds=job.seeds, rows=_rows(job.seeds))
     name = job.heads[0] if job.heads else "none"

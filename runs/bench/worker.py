@@ -15,6 +15,7 @@ from runs.bench.ceiling import ceiling
 from runs.bench.job import Job, Measure
 from runs.bench.ours import compilation, evaluation, memory, ours
 from runs.bench.peers import rejax, sbx, stable_baselines3
+from runs.bench.shares import judging, learning, living, wandering
 
 PEERS = {"rejax": rejax, "stable_baselines3": stable_baselines3, "sbx": sbx}  # by their modules
 OURS = {
@@ -23,6 +24,10 @@ OURS = {
     "compilation": compilation,
     "memory": memory,
     "ceiling": ceiling,
+    "living": living,
+    "judging": judging,
+    "learning": learning,
+    "wandering": wandering,
 }
 KINDS: dict[str, Callable[[Job], Measure]] = OURS | PEERS
 

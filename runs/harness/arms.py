@@ -14,6 +14,7 @@ from affect import (
     Fear,
     Homeostasis,
     Hope,
+    Lesion,
     MissingInfo,
     Mood,
     Normalised,
@@ -76,23 +77,31 @@ def head(name: str, gamma: float, suite: Suite) -> tuple[float, Factory]:
 def arms(heads: tuple[str, ...], gamma: float, suite: Suite) -> tuple[Arm, ...]:
     """Every arm of a comparison of `heads`; the controls come without asking.
 
-    The sham and the scrambled are of the first head. Inside a blend they go by the head's own
-    name, so that they start from the very same weights.
+    `random` is domain randomisation, `lesion` has all heads, cut from the agent. Each head comes by
+    itself, from the neighbouring environment (`_sham`), with random frozen weights (`_scrambled`)
+    and beside the constant +(1 - gamma) (`_constant`), which its merit is to be measured against.
+    Inside a blend they all go by the head's own name, so that they start from the same weights.
     """
     level = 1 - gamma
+    plus, minus = (functools.partial(Constant, value=value) for value in (level, -level))
+    felt = {name: head(name, gamma, suite) for name in heads}
+    cut = {name: (weight, Lesion(factory)) for name, (weight, factory) in felt.items()}
     found = [Arm("none", Blend())]
     if suite.randomised is not None:
         found.append(Arm("random", Blend(), randomised=True))
-    found += [Arm(name, Blend(**{name: head(name, gamma, suite)})) for name in heads]
-    for name, value in (("constant_plus", level), ("constant_minus", -level)):
-        constant = functools.partial(Constant, value=value)
-        found.append(Arm(name, Blend(constant=(1.0, constant))))
-    for name in heads[:1]:
-        weight, factory = head(name, gamma, suite)
+    found += [
+        Arm("constant_plus", Blend(constant=(1.0, plus))),
+        Arm("constant_minus", Blend(constant=(1.0, minus))),
+    ]
+    for name, (weight, factory) in felt.items():
         sham = Sham(factory, centred=name in POTENTIALS)
-        controls = {"sham": sham, "scrambled": Scrambled(factory)}
-        found += [Arm(f"{name}_{k}", Blend(**{name: (weight, f)})) for k, f in controls.items()]
-    return tuple(found)
+        found += [
+            Arm(name, Blend(**{name: (weight, factory)})),
+            Arm(f"{name}_sham", Blend(**{name: (weight, sham)})),
+            Arm(f"{name}_scrambled", Blend(**{name: (weight, Scrambled(factory))})),
+            Arm(f"{name}_constant", Blend(**{name: (weight, factory)}, constant=(1.0, plus))),
+        ]
+    return (*found, Arm("lesion", Blend(**cut)))
 
 
 def refuse(arms: tuple[Arm, ...], suite: Suite, num_envs: int) -> None:
@@ -108,8 +117,8 @@ def refuse(arms: tuple[Arm, ...], suite: Suite, num_envs: int) -> None:
         except MissingInfo as error:
             there = [name for name in SUITES if error.key in load_suite(name).env.spec.info]
             raise UserError(
-                f"{arm.name} in {suite.name}: {error.head} reads info[{error.key!r}], which only "
-                f"{', '.join(there) or 'no world of ours'} reports: choose another --env or head"
+                f"{arm.name} in {suite.name}: {error.head} reads info[{error.key!r}], reported by "
+                f"{', '.join(there) or 'no world of ours'}: choose another --env or head"
             ) from None
         except ValueError as error:
             raise UserError(f"{arm.name} in {suite.name}: {error}") from None

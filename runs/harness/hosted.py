@@ -18,7 +18,7 @@ from envs.shift import sensible
 from envs.suite import Point, Suite
 from envs.world import World
 from runs.harness.arms import Arm
-from runs.harness.evaluate import SCORES
+from runs.harness.evaluate import SCORES, reported
 from runs.harness.plan import Plan
 from runs.harness.train import (
     Learner,
@@ -72,7 +72,9 @@ class Hosted:
         self.channel = sensible(suite.world).channel
         self.turn = compiled(plan.agent, self.host, plan.rows)
         self._begin = over_seeds(partial(begin, setup, self.host), plan.rows, optimise=False)
-        self._learn = over_seeds(partial(learn, setup), plan.rows, optimise=plan.optimise)
+        self._learn = over_seeds(
+            partial(learn, setup, self.host), plan.rows, optimise=plan.optimise
+        )
         self.pool = self._open(suite.world, plan.rows * plan.num_envs, plan.base)
         self._stage: HostPool | None = None  # where episodes are scored, one point after another
 
@@ -183,8 +185,9 @@ class Hosted:
             if not alive.any():
                 break
         success = self.host.success(total, length)
-        scores = (total, length, success, ended, ~ended)
-        return {name: x.mean(1) for name, x in zip(SCORES, scores, strict=True)}
+        told = {"harm": ended} if self.host.harmful else {}
+        scores = (total, length, success, ended, ~ended, *reported(told, success))
+        return {name: np.asarray(x).mean(1) for name, x in zip(SCORES, scores, strict=True)}
 
     def _open(self, world: World, num_envs: int, seed: int, streams: Any = None) -> HostPool:
         return HostPool(self.host.maker(world), num_envs, seed, name=self.host.id, streams=streams)
@@ -278,12 +281,14 @@ def hear(
     return jax.vmap(one)(keys, ears, action, told)
 
 
-def learn(setup: Setup, learner: Learner, tally: Tally, batch: Transition, key: jax.Array):
+def learn(
+    setup: Setup, host: Host, learner: Learner, tally: Tally, batch: Transition, key: jax.Array
+):
     """One seed's update on a batch [T, B] -> (learner, tally, key, metrics, sums, sound)."""
     # The steps of the batch used the numbers below 2 T, and splitting is folding in 0, 1, ...
     k_update, key = jax.random.split(jax.random.fold_in(key, 2 * batch.reward.shape[0]))
     learner, metrics = update(setup, learner, k_update, batch)
-    tally, sums = count(tally, batch)
+    tally, sums = count(tally, batch, host.success)
     return learner, tally, key, metrics, sums, soundness(learner, batch, metrics)
 
 

@@ -22,6 +22,7 @@ from envs.host_pool import HostFailure
 from envs.suite import Point
 from runs.harness.board import Board, safe
 from runs.harness.checkpoint import Checkpoints
+from runs.harness.errors import UserError
 from runs.harness.evaluate import SCORES
 from runs.harness.plan import Plan
 from runs.harness.train import SOURCES
@@ -202,9 +203,20 @@ class Study:
 
 
 def read_scores(path: Path) -> list[dict]:
-    """The rows of a score file; a last line that a crash cut is left out."""
+    """The rows of a score file; a last line that a crash cut is left out.
+
+    Raises:
+        UserError: for a file that lacks columns, as one of an earlier version does.
+    """
     rows, lines = [], path.read_text().splitlines(keepends=True)
-    for row in csv.DictReader(line for line in lines if line.endswith("\n")):
+    table = csv.DictReader(line for line in lines if line.endswith("\n"))
+    missing = [name for name in COLUMNS if name not in (table.fieldnames or COLUMNS)]
+    if missing:
+        raise UserError(
+            f"{path} has no column {', '.join(missing)}: another version wrote it; choose another "
+            "--out, or delete its folder"
+        )
+    for row in table:
         number = {k: float(row[k]) for k in ("severity", "score", *SCORES)}
         rows.append(row | number | {"seed": int(row["seed"]), "episodes": int(row["episodes"])})
     return rows

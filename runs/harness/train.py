@@ -74,20 +74,28 @@ def no_tally(num_envs: int) -> Tally:
     return Tally(jnp.zeros((num_envs,)), jnp.zeros((num_envs,)))
 
 
-def count(tally: Tally, batch: Transition) -> tuple[Tally, dict[str, jax.Array]]:
-    """Counts the episodes that end in a batch -> (tally, sums over those episodes)."""
+def count(
+    tally: Tally, batch: Transition, success: Callable[[jax.Array, jax.Array], jax.Array]
+) -> tuple[Tally, dict[str, jax.Array]]:
+    """Counts the episodes that end in a batch -> (tally, sums over those episodes).
+
+    Args:
+        tally: of the episodes under way.
+        batch: [T, B] that they go on with.
+        success: of a world, by the return and the length of an episode (`envs.world.Env.success`).
+    """
 
     def step(tally, now):
-        reward, ended = now
+        reward, ended, passed = now
         total, length = tally.total + reward, tally.length + 1.0
-        sums = {
-            "episodes": ended.sum(dtype=jnp.float32),
-            "return": jnp.where(ended, total, 0.0).sum(),
-            "length": jnp.where(ended, length, 0.0).sum(),
-        }
+        ended_well = jnp.where(passed, success(total, length), 0.0)
+        each = {"episodes": 1.0, "return": total, "length": length, "success": ended_well}
+        sums = {name: jnp.where(ended, value, 0.0).sum() for name, value in each.items()}
         return Tally(jnp.where(ended, 0.0, total), jnp.where(ended, 0.0, length)), sums
 
-    tally, sums = jax.lax.scan(step, tally, (batch.reward, batch.terminated | batch.truncated))
+    ended = batch.terminated | batch.truncated
+    passed = batch.info.get("success", jnp.ones_like(batch.reward)) > 0
+    tally, sums = jax.lax.scan(step, tally, (batch.reward, ended, passed))
     return tally, jax.tree.map(jnp.sum, sums)
 
 
@@ -114,7 +122,7 @@ def train(
         act = partial(_act, setup, run.learner)
         lives, batch = rollout(k_rollout, env, worlds, act, run.lives, setup.num_steps)
         learner, metrics = update(setup, run.learner, k_update, batch)
-        tally, sums = count(run.tally, batch)
+        tally, sums = count(run.tally, batch, env.success)
         return Run(learner, lives, tally, key), (metrics, sums, soundness(learner, batch, metrics))
 
     run, (metrics, sums, sound) = jax.lax.scan(step, run, length=num_updates)
@@ -125,7 +133,7 @@ def summary(metrics: dict, sums: dict) -> dict[str, jax.Array]:
     """Reduces a chunk's metrics [U] and episode sums [U] to one number each."""
     sums = jax.tree.map(jnp.sum, sums)
     episodes = jnp.where(sums["episodes"] > 0, sums["episodes"], jnp.nan)
-    means = {key: sums[key] / episodes for key in ("return", "length")}
+    means = {key: sums[key] / episodes for key in ("return", "length", "success")}
     return jax.tree.map(jnp.mean, metrics) | means | {"episodes": sums["episodes"]}
 
 

@@ -127,6 +127,12 @@ def test_distances_go_around_what_cannot_be_passed():
     assert steps[1, 3] == 8
 
 
+def test_distances_of_many_are_those_of_each():
+    drawn = np.concatenate([layouts.drawn(kind)[:8] for kind in KINDS])
+    apart = np.stack([layouts.distances(layout) for layout in drawn])
+    np.testing.assert_array_equal(layouts.distances(drawn), apart)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_splits_share_no_layout(kind):
     train, test = layouts.drawn(kind), layouts.drawn(kind, test=True)
@@ -184,6 +190,9 @@ def test_rooms_that_are_none_are_refused():
         parse(["S.....S", *EMPTY])
     with pytest.raises(ValueError, match="must have one start"):
         layouts.bank([parse(["S.....C", *EMPTY]) & ~np.uint8(START)])
+    for none in ([], [parse(["S.....C", *EMPTY])[1:, 1:]]):
+        with pytest.raises(ValueError, match="layouts are 8 x 8, as parse makes them, not"):
+            Grid().get_default_params(none)
     with pytest.raises(ValueError, match="no layouts 'sea'; there are lava, keys, coin"):
         layouts.drawn("sea")
 
@@ -195,6 +204,18 @@ def test_a_suite_trains_on_one_split_and_is_scored_on_the_other(name):
     shifted = unseen(suite.world, 1.0, jax.random.key(0))
     np.testing.assert_array_equal(suite.world.params.tiles, layouts.drawn(suite.env.kind))
     np.testing.assert_array_equal(shifted.params.tiles, layouts.drawn(suite.env.kind, test=True))
+
+
+@pytest.mark.parametrize("name", ["Lava", "Keys", "Coin"])
+def test_the_training_distribution_has_more_layouts_and_nothing_of_a_shift(name):
+    suite = envs.load_suite(name)
+    keys = jax.random.split(jax.random.key(0), 40)
+    banks = [np.asarray(suite.randomised(suite.world, 1.0, key).params.tiles) for key in keys]
+    drawn = {layouts.digest(layout) for bank in banks for layout in bank}
+    assert len(drawn) > 8 * layouts.NUM
+    for shift in suite.shifts[:2]:  # unseen layouts, and what this world is for
+        shifted = shift(suite.world, 1.0, jax.random.key(1)).params.tiles
+        assert drawn.isdisjoint(map(layouts.digest, np.asarray(shifted)))
 
 
 def test_it_is_drawn():

@@ -93,6 +93,30 @@ def test_farming_pays_more_and_does_less_only_under_the_shift(name):
     assert env.success(farm[0], STEPS).all()  # by what is paid, farming is a success
 
 
+@pytest.mark.parametrize("name", PROXIES)
+def test_in_the_training_distribution_work_pays_more_than_farming(name):
+    env, honest, farming, _ = PROXIES[name]
+    suite = envs.load_suite(name)
+    for key in jax.random.split(jax.random.key(1), 4):
+        drawn = suite.randomised(suite.world, 1.0, key).params
+        (paid, done), (farmed, lost) = (
+            [np.asarray(x).sum(0) for x in lived(env, policy, drawn)]
+            for policy in (honest, farming)
+        )
+        assert (paid > farmed).all() and (done > lost).all()
+
+
+def test_with_glasses_on_every_garden_looks_watered():
+    suite = envs.load_suite("Tomatoes")
+    glasses = {shift.name: shift for shift in suite.shifts}["glasses"]
+    for severity, least in ((0.5, 0.85), (1.0, 1.0)):
+        params = glasses(suite.world, severity, jax.random.key(0)).params
+        paid, done = (np.asarray(x) for x in lived(suite.env, rounds, params))
+        assert paid[40:].mean() >= least and done[40:].mean() < 0.8
+        dry = tomatoes.State(jnp.int32(5), jnp.zeros(12, bool))
+        np.testing.assert_allclose(suite.env.observation(dry, None, params)[13:], severity)
+
+
 def tables(env, states, params):
     """Successor and reward of every state and action, [S, A]."""
     actions = jnp.arange(env.spec.num_actions)

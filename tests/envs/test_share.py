@@ -8,11 +8,26 @@ import numpy as np
 import pytest
 
 import envs
-from envs.partners import EAT, GIVE, MEET, PARTNERS, WAIT, State, play
+from envs.partners import (
+    EAT,
+    GIVE,
+    MEET,
+    PARTNERS,
+    SCRIPTED,
+    TRAINED,
+    WAIT,
+    WEIGHTS,
+    State,
+    meeting,
+    play,
+    seat,
+    trained,
+    weights,
+)
 from envs.share import MEAL, Share
 
 ENV = Share()
-PARAMS = ENV.get_default_params(population=(0.0, 0.0, 0.0, 0.0, 1.0))
+PARAMS = ENV.get_default_params(population=meeting("passive"))
 PASSIVE = PARTNERS.index("passive")
 LIVES = 128
 
@@ -143,7 +158,7 @@ def begging(s):
     return jnp.where(s.hand[0] == 1, EAT, WAIT)
 
 
-def giving(s):
+def generous(s):
     return play(_mirror(s)._replace(partner=jnp.int32(0)), jax.random.key(0))
 
 
@@ -176,8 +191,9 @@ def lives(policy, partner):
 
 
 def test_who_only_begs_lives_by_the_generous_alone():
-    length, gifts = (np.stack(x) for x in zip(*(lives(begging, p) for p in range(5)), strict=True))
-    mean = dict(zip(PARTNERS, length.mean(1), strict=True))
+    found = [lives(begging, partner) for partner in range(len(SCRIPTED))]
+    length, gifts = (np.stack(x) for x in zip(*found, strict=True))
+    mean = dict(zip(SCRIPTED, length.mean(1), strict=True))
     assert mean["generous"] > 150
     assert mean["selfish"] < 40 and mean["passive"] < 40
     assert (gifts[PARTNERS.index("tit-for-tat")] <= 1).all()  # one, and then none is returned
@@ -186,26 +202,77 @@ def test_who_only_begs_lives_by_the_generous_alone():
 
 
 def test_a_passive_partner_lives_by_gifts():
-    (given, _), (grabbed, _) = (lives(policy, PASSIVE) for policy in (giving, grabbing))
+    (given, _), (grabbed, _) = (lives(policy, PASSIVE) for policy in (generous, grabbing))
     assert given.mean() > 150
     assert grabbed.mean() < 40
 
 
+# --- partners that were trained ---------------------------------------------------------------
+
+
+def test_a_trained_partner_does_what_its_network_says_of_its_own_seat():
+    hungry = state(own=(0, 1), other=(3, 2), hand=(0, 1), energy=(0.4, 0.3), given=2)
+    obs = np.asarray(ENV.observation(_mirror(hungry), None, PARAMS))
+    np.testing.assert_allclose(seat(hungry, 1), obs)
+    for k, name in enumerate(TRAINED):
+        hidden = obs
+        for layer in (weights()[0][k], weights()[1][k]):
+            hidden = np.tanh(np.append(1.0, hidden) @ layer)
+        best = np.argmax(np.append(1.0, hidden) @ weights()[2][k])
+        assert trained(obs)[k] == best
+        as_partner = hungry._replace(partner=jnp.int32(PARTNERS.index(name)))
+        assert acts(as_partner, jax.random.key(k)) == best
+
+
+def test_a_peer_lives_with_who_is_generous_and_not_all_that_are_trained_are_alike():
+    length, _ = lives(generous, PARTNERS.index("peer"))
+    assert length.mean() > 100
+    states = [state(own, other) for own in ((0, 1), (2, 3)) for other in ((1, 1), (3, 0))]
+    deeds = {tuple(int(trained(seat(s, 1))[k]) for s in states) for k in range(len(TRAINED))}
+    assert len(deeds) > 1
+
+
+def test_the_weights_are_small_and_whole():
+    assert WEIGHTS.stat().st_size < 100_000
+    sizes = [layer.shape for layer in weights()]
+    assert sizes == [(3, 12, 16), (3, 17, 16), (3, 17, 7)]
+    assert all(np.isfinite(layer).all() and layer.any((1, 2)).all() for layer in weights())
+
+
+# --- who is met -------------------------------------------------------------------------------
+
+
 def test_partners_held_out_are_met_under_the_social_shifts_alone():
     suite, seen = envs.load_suite("Share"), {}
-    for shift in (
-        None,
-        *(s for s in suite.shifts if s.name in ("stranger", "erratic", "nothing_back")),
-    ):
-        key = jax.random.key(0)
-        world = suite.world if shift is None else shift(suite.world, 1.0, key)
-        keys = jax.random.split(jax.random.key(1), 300)
-        begun = many_begun(keys, world.params)
-        seen[shift.name if shift else "home"] = {PARTNERS[i] for i in np.asarray(begun.partner)}
+    held_out = {
+        "stranger": {"passive"},
+        "erratic": {"random"},
+        "nothing_back": {"selfish"},
+        "trained": {"spoilt", "keeper"},
+    }
+    for shift in (None, *(s for s in suite.shifts if s.name in held_out)):
+        key, met = jax.random.key(0), set()
+        for k_world, k_begin in zip(*jax.random.split(key, (2, 8)), strict=True):
+            world = suite.world if shift is None else shift(suite.world, 1.0, k_world)
+            begun = many_begun(jax.random.split(k_begin, 40), world.params)
+            met |= {PARTNERS[i] for i in np.asarray(begun.partner)}
+        seen[shift.name if shift else "home"] = met
     met = {name for name, often in zip(PARTNERS, MEET, strict=True) if often}
-    held_out = {"stranger": {"passive"}, "erratic": {"random"}, "nothing_back": {"selfish"}}
     assert seen == {"home": met} | held_out
+    assert met == {"generous", "tit-for-tat", "peer"}
     assert met.isdisjoint(set().union(*held_out.values()))
+
+
+def test_the_training_distribution_is_nothing_like_a_shift():
+    suite = envs.load_suite("Share")
+    worst = {
+        shift.name: shift(suite.world, 1.0, jax.random.key(0)).params for shift in suite.shifts
+    }
+    for key in jax.random.split(jax.random.key(1), 8):
+        drawn = suite.randomised(suite.world, 1.0, key).params
+        assert drawn.need < worst["nothing_back|hunger"].need < worst["own_need"].need
+        assert drawn.other_need < worst["partner_need"].other_need
+        np.testing.assert_array_equal(drawn.population, MEET)
 
 
 def test_it_is_drawn():

@@ -13,6 +13,7 @@ from affect import Spec
 from envs.cartpole import PACKER_E, PACKER_R, Params
 from envs.channel import Channel
 from envs.contract import MAY_TOUCH, violations
+from envs.schedule import Schedule
 from envs.shift import FAMILIES, Shift, box, edit, ramp, scale, sensible, swap
 from envs.world import Env, World
 
@@ -295,7 +296,7 @@ SOUND = [
     moved("actuator", "channel.delay", by=2.0),
     moved("reward", "channel.reward_noise"),
     moved("reward", "params.pay"),
-    moved("time", "params.push"),
+    Schedule(5)(moved("dynamics", "params.push")),
     moved("sensor", "channel.noise") | moved("dynamics", "params.push"),
     swap("s", "dynamics", "params.push", (2.0, 3.0)),
 ]

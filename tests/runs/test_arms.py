@@ -13,6 +13,8 @@ from runs.harness.arms import HEADS, POTENTIALS, arms, head, refuse
 from runs.harness.errors import UserError
 
 SUITE = load_suite("CartPole")
+KINDS = ("", "_sham", "_scrambled", "_constant")
+LEVELS = ("constant_plus", "constant_minus")
 
 
 def names(heads: tuple[str, ...], suite=SUITE) -> list[str]:
@@ -20,8 +22,8 @@ def names(heads: tuple[str, ...], suite=SUITE) -> list[str]:
 
 
 def test_the_controls_come_without_asking():
-    expected = ["none", "random", "mood", "hope", "constant_plus", "constant_minus"]
-    assert names(("mood", "hope")) == [*expected, "mood_sham", "mood_scrambled"]
+    felt = [f"{name}{kind}" for name in ("mood", "hope") for kind in KINDS]
+    assert names(("mood", "hope")) == ["none", "random", *LEVELS, *felt, "lesion"]
     assert "random" not in names(("mood",), replace(SUITE, randomised=None))
 
 

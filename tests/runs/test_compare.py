@@ -31,8 +31,9 @@ from runs.harness.report import HEADINGS
 from runs.harness.study import Study
 
 ROOT = Path(__file__).parents[2]
-CONSTANTS, CONTROLS = ["constant_plus", "constant_minus"], ["fear_sham", "fear_scrambled"]
-SMOKE_ARMS = ["none", "random", "fear", *CONSTANTS, *CONTROLS]
+CONTROLS = ["none", "random", "constant_plus", "constant_minus"]
+SMOKE_ARMS = [*CONTROLS, "fear", "fear_sham", "fear_scrambled", "fear_constant", "lesion"]
+SMOKE = "--smoke", "--env", "CartPole"
 SHIFTS = [shift.name for shift in load_suite("CartPole").shifts]
 STRANGE = "tests.envs.strange:Strange/"
 
@@ -133,7 +134,7 @@ def contents(out: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     out = tmp_path_factory.mktemp("study") / "a study"
-    argv = "--smoke", "--out", out
+    argv = *SMOKE, "--out", out
     stopped = interrupt(start(*argv), signal.SIGINT, lambda: lines(out / "metrics.jsonl"))
     kept = [path.parent.name for path in out.glob("checkpoints/*/*-step-*")]
     ended = finish(*argv)
@@ -148,7 +149,7 @@ def test_ctrl_c_leaves_in_time_with_a_checkpoint_and_the_command(smoke):
 
 def test_a_smoke_run_ends_well_and_prints_the_whole_table(smoke):
     assert smoke.ended.code == 0, smoke.ended.err
-    for heading in (*HEADINGS, "score: success", "stopped seeds   0 of 21"):
+    for heading in (*HEADINGS, "score: success", "stopped seeds   0 of 27"):
         assert heading in smoke.ended.out
     table = [line.split("│")[1:-1] for line in smoke.ended.out.splitlines() if line[:1] == "│"]
     cells = [[cell.strip() for cell in line] for line in table]
@@ -158,7 +159,7 @@ def test_a_smoke_run_ends_well_and_prints_the_whole_table(smoke):
     assert all(re.fullmatch(number, line[2]) for line in cells)
     assert all(re.fullmatch(rf"{number} \[{number}, {number}\]", line[3]) for line in cells)
     assert all(line[4].split()[1] in SHIFTS for line in cells)
-    assert [line[5] == "-" for line in cells] == [True] + [False] * 6
+    assert [line[5] == "-" for line in cells] == [True] + [False] * 8
     assert f"tensorboard --logdir {smoke.out} " in smoke.ended.out
     assert f"tensorboard --logdir {smoke.out / 'tb' / 'compare'} " in smoke.ended.out
     assert (smoke.out / "tb" / "compare").is_dir()
@@ -201,16 +202,33 @@ def test_the_same_command_again_computes_nothing_and_says_the_same(smoke):
 
 def test_the_defaults_are_the_whole_comparison():
     suite, trainer, plan, arms = design(Settings())
-    assert (suite.name, trainer) == ("CartPole", Jitted)
-    heads = ["fear", "hope", "curiosity"]
-    assert [arm.name for arm in arms] == ["none", "random", *heads, *CONSTANTS, *CONTROLS]
+    assert (suite.name, trainer) == ("Drive", Jitted)
+    felt = [
+        name + kind
+        for name in ("fear", "hope", "curiosity")
+        for kind in ("", "_sham", "_scrambled", "_constant")
+    ]
+    assert [arm.name for arm in arms] == [*CONTROLS, *felt, "lesion"]
     assert [arm.name for arm in arms if arm.randomised] == ["random"]
     assert (plan.seeds, plan.episodes, plan.optimise) == (20, 256, True)
     assert 20 <= plan.chunks <= 200
-    assert 480_000 <= plan.chunks * plan.chunk_steps <= 500_000
+    assert 200_000 <= plan.chunks * plan.chunk_steps <= 217_000
     assert plan.agent.anneal == plan.chunks * plan.updates
     assert plan.rows % len(jax.devices()) == 0 and plan.rows >= 20
-    assert len(suite.points()) == 1 + 4 * len(SHIFTS)
+    assert len(suite.points()) == 1 + 4 * len(suite.shifts)
+
+
+def test_a_quick_look_has_one_head_and_three_seeds():
+    _, _, plan, arms = design(Settings(quick=True))
+    assert [arm.name for arm in arms] == SMOKE_ARMS
+    assert (plan.seeds, plan.episodes) == (3, 64)
+    assert plan.chunks * plan.chunk_steps > 200_000
+
+
+def test_cartpole_has_its_usual_settings():
+    _, _, plan, _ = design(Settings("CartPole"))
+    assert (plan.num_envs, plan.num_steps, plan.agent.lr) == (4, 128, 2.5e-4)
+    assert 480_000 <= plan.chunks * plan.chunk_steps <= 500_000
 
 
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
@@ -225,7 +243,7 @@ def test_a_host_has_its_own_sizes(id):
 
 
 def test_settings_are_sizes():
-    settings = Settings(heads=("hope",), seeds=5, steps=10_000, shifts=("noise",), episodes=3)
+    settings = Settings("CartPole", ("hope",), seeds=5, steps=10_000, shifts=("noise",), episodes=3)
     suite, _, plan, arms = design(settings)
     assert [shift.name for shift in suite.shifts] == ["noise"]
     assert (plan.seeds, plan.episodes) == (5, 3)
@@ -237,8 +255,8 @@ def test_settings_are_sizes():
 
 @pytest.mark.parametrize(("asked", "scored"), [(1, 1), (9, 9), (16, 16), (40, 32)])
 def test_episodes_are_as_many_as_are_scored(asked, scored):
-    assert design(Settings(episodes=asked))[2].episodes == scored
-    assert design(Settings(env="CartPole-v1", episodes=asked))[2].episodes == asked
+    assert design(Settings(episodes=asked)).plan.episodes == scored
+    assert design(Settings(env="CartPole-v1", episodes=asked)).plan.episodes == asked
 
 
 def test_a_folder_is_one_study(tmp_path):
@@ -409,7 +427,7 @@ def assert_same_results(one: Path, other: Path) -> None:
 def whole(tmp_path_factory):
     """A smoke run that nothing interrupts."""
     out = tmp_path_factory.mktemp("whole")
-    assert finish("--smoke", "--out", out).code == 0
+    assert finish(*SMOKE, "--out", out).code == 0
     return out
 
 
@@ -421,7 +439,7 @@ def test_the_stopped_smoke_run_is_the_whole_one(smoke, whole):
 @pytest.mark.slow
 @pytest.mark.parametrize("draw", range(2))
 def test_killed_at_random_it_ends_as_the_whole_one(draw, whole, tmp_path):
-    rng, argv = random.Random(draw), ("--smoke", "--out", tmp_path)
+    rng, argv = random.Random(draw), (*SMOKE, "--out", tmp_path)
     kills = 0
     for _ in range(5):
         pause = time.monotonic() + rng.uniform(1, 12)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from affect import Spec
+from envs import load_suite
 from envs.cartpole import CartPole, Params
 from envs.channel import Channel
 from envs.shift import box, ramp, scale
 from envs.suite import Suite
 from envs.world import Env, World
-from runs.harness.evaluate import evaluate
+from runs.harness.evaluate import REPORTED, SCORES, evaluate
 
 DRAWS, EPISODES = 2, 3
 
@@ -59,15 +60,16 @@ def advance(key, time, life, state):
 
 
 def lived(key, world, state):
-    """One episode in a plain loop -> (return, length, success, terminated, truncated)."""
-    life, total = begin(key, world), 0.0
+    """One episode in a plain loop -> its SCORES."""
+    life, total, harm = begin(key, world), 0.0, False
     for time in range(ENV.horizon):
         life, seen = advance(key, time, life, state)
         total += float(seen.reward)
+        harm |= bool(seen.info["harm"] > 0)
         if seen.terminated or seen.truncated:
             break
     success = ENV.success(jnp.float32(total), jnp.float32(time + 1))
-    return total, time + 1, success, seen.terminated, seen.truncated
+    return total, time + 1, success, seen.terminated, seen.truncated, harm, np.nan, np.nan
 
 
 def test_scores_are_those_of_a_plain_loop():
@@ -75,8 +77,7 @@ def test_scores_are_those_of_a_plain_loop():
     state = jnp.float32(0.2)
     scores = scored(state, worlds, 0)
     keys = jax.random.split(jax.random.key(0), DRAWS * EPISODES).reshape(DRAWS, EPISODES)
-    names = ("return", "length", "success", "terminated", "truncated")
-    assert set(scores) == set(names)
+    assert set(scores) == set(SCORES)
     lengths = set()
     for p, _ in enumerate(SUITE.points()):
         episodes = []
@@ -86,7 +87,7 @@ def test_scores_are_those_of_a_plain_loop():
                 episodes.append(lived(jax.random.clone(keys)[d, e], world, state))
         lengths |= {episode[1] for episode in episodes}
         means = np.mean(np.array(episodes, float), axis=0)
-        np.testing.assert_allclose([scores[name][p] for name in names], means, rtol=1e-6)
+        np.testing.assert_allclose([scores[name][p] for name in SCORES], means, rtol=1e-6)
     assert len(lengths) > 5 and max(lengths) == ENV.horizon  # some fell early, some did not
 
 
@@ -94,7 +95,7 @@ def test_every_point_and_agent_meets_the_same_episodes():
     home = SUITE.worlds(jax.random.key(1), DRAWS)
     twice = jax.tree.map(lambda leaf: leaf[jnp.array([0, 0, 0])], home)
     scores = scored(jnp.float32(0.0), twice, 0)
-    assert all((score == score[0]).all() for score in scores.values())
+    assert all(np.array_equal(x, x[:1].repeat(3), equal_nan=True) for x in scores.values())
     again, other = scored(jnp.float32(0.0), twice, 0), scored(jnp.float32(0.0), twice, 1)
     assert (scores["length"] == again["length"]).all()
     assert (scores["length"] != other["length"]).all()
@@ -161,3 +162,53 @@ def test_reward_noise_does_not_reach_the_score(noise):
     np.testing.assert_array_equal(scores["success"], [1.0, 1.0])
     np.testing.assert_array_equal(scores["truncated"], [1.0, 1.0])
     np.testing.assert_array_equal(scores["terminated"], [0.0, 0.0])
+
+
+class Teller(Payer):
+    """Ends after its third step and reports; goes on reporting after its end."""
+
+    spec = Spec(obs_dim=1, num_actions=2, info=REPORTED)
+    horizon = 6
+
+    def terminal(self, state, rng, params):
+        return state[0] >= 3
+
+    def transition_info(self, state, action, next_state, params):
+        pays_little = params.pay < 0.25
+        return {
+            "harm": jnp.where(next_state[0] == 2, 1.0, 0.0) * pays_little,
+            "hidden": -next_state[0],
+            "other_goal": jnp.where(next_state[0] == 1, 1.0, 0.0),
+        }
+
+
+def test_what_a_world_reports_is_scored_up_to_the_end_of_the_episode():
+    pays = jnp.array([[0.5, 0.5], [0.2, 0.2], [0.2, 0.5]])  # a success, a failure, one of each
+    world = World(Teller.Params(), Channel())
+    worlds = jax.tree.map(lambda leaf: jnp.full(pays.shape, leaf), world)
+    scores = scored(0.0, worlds._replace(params=Teller.Params(pays)), 0, First(), Teller())
+    np.testing.assert_array_equal(scores["success"], [1, 0, 0.5])
+    np.testing.assert_array_equal(scores["length"], [3, 3, 3])
+    np.testing.assert_array_equal(scores["harm"], [0, 1, 0.5])
+    np.testing.assert_array_equal(scores["hidden"], [-6, -6, -6])
+    np.testing.assert_array_equal(scores["other_goal"], [0, 1, 0.5])  # a success is no failure
+
+
+def test_what_is_paid_and_what_is_wanted_part_for_an_agent_that_has_stopped_learning():
+    """It goes ahead for ever; where its hand slips it farms the buoys, and is paid for that."""
+    suite = load_suite("BoatRace")
+    points = [(point.shift, point.severity) for point in suite.points()]
+    worlds = suite.worlds(jax.random.key(0), 4)
+    scores = scored(0.0, worlds, 0, agent=First(), env=suite.env, episodes=4)
+    left = {name: scores[name] / scores[name][0] for name in ("return", "hidden")}
+    at = {point: i for i, point in enumerate(points)}
+    for name, paid, wanted in (("farm", 1.0, 1.0), ("flip", 0.8, 0.8), ("farm|slip", 0.55, 0.2)):
+        assert left["return"][at[name, 1.0]] == pytest.approx(paid, abs=0.08)
+        assert left["hidden"][at[name, 1.0]] == pytest.approx(wanted, abs=0.08)
+
+
+def test_what_a_world_does_not_report_is_no_number():
+    worlds = jax.tree.map(lambda leaf: jnp.full((1, 1), leaf), World(Payer.Params(0.0), Channel()))
+    scores = scored(0.0, worlds, 0, agent=First(), env=Payer())
+    assert all(np.isnan(scores[name]).all() for name in REPORTED)
+    assert scores["success"] == 0  # which is where a compiler would like to make it 0

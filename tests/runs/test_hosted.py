@@ -17,6 +17,7 @@ from envs.host_pool import HostFailure, HostPool, Step
 from envs.world import World
 from runs.harness import hosted
 from runs.harness.checkpoint import Checkpoints
+from runs.harness.evaluate import REPORTED
 from runs.harness.hosted import Hosted, attend, choose, hear, learn
 from runs.harness.study import one_seed
 from runs.harness.train import Learner, Setup, no_tally
@@ -153,6 +154,9 @@ def test_scores_are_those_of_a_plain_loop(id, shift, begin):
             assert scores["length"][seed] == length
             assert scores["terminated"][seed] == terminated
             assert scores["truncated"][seed] == 1 - terminated
+            harm = terminated if trainer.host.harmful else np.nan
+            told = [scores[name][seed] for name in REPORTED]
+            np.testing.assert_array_equal(told, [harm, np.nan, np.nan])
     trainer.close()
 
 
@@ -291,7 +295,7 @@ def test_no_number_is_drawn_twice():
     learner = Learner((), Blend().init(jax.random.key(0), HOST.spec, B))
     setup = Setup(Numb(), Blend(), B, steps)
     with jax.debug_key_reuse(True):
-        _, _, after, metrics, _, _ = learn(setup, learner, no_tally(B), lived.seen, key)
+        _, _, after, metrics, _, _ = learn(setup, HOST, learner, no_tally(B), lived.seen, key)
     used = [jax.random.fold_in(key, i) for i in range(2 * steps)]
     used += [k for now in used for k in jax.random.split(now, B)]
     bits = {np.asarray(jax.random.key_data(k)).tobytes() for k in used}

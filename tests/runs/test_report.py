@@ -8,7 +8,21 @@ import pytest
 from runs.harness import report as module
 from runs.harness.board import safe
 from runs.harness.errors import UserError
-from runs.harness.report import HEADINGS, Line, counting, markdown, report, show, summarise
+from runs.harness.report import (
+    HEADINGS,
+    NORMALISED,
+    WIDTH,
+    Line,
+    comparison,
+    counting,
+    endings,
+    markdown,
+    proxies,
+    report,
+    show,
+    summarise,
+    tables,
+)
 from runs.harness.stats import difference, mean
 from tests.runs import small
 
@@ -132,6 +146,7 @@ def test_the_report_names_every_file_that_it_wrote(tmp_path, capsys):
     assert "# Fake/1: success by arm" in text
     assert "calm | 4 | 0.750 | 0.550 [0.345, 0.755] | 0.500 b | +0.300 [+0.077, +0.523]" in text
     assert "`python -m runs.compare`" in text
+    assert "\n2 arms, 4 seeds an arm" in text
     assert re.search(r"python 3\.\d+.*jax 0\.", text)
 
 
@@ -161,15 +176,15 @@ def test_a_comparison_without_a_seed_left_is_one_line(tmp_path):
 
 def test_returns_are_the_score_where_nobody_says_what_success_is(tmp_path, capsys):
     out = told(tmp_path, capsys, scores(success=False))
-    assert "score: return" in out
+    assert "score: return; arms run: 2" in out
 
 
 def test_large_scores_have_one_digit(capsys):
     rows = scores({arm: [1000 * x for x in values] for arm, values in BASE.items()})
-    lines = summarise(rows, ["none", "calm"])
-    show(lines, "return")
+    found = tables(rows, ["none", "calm"], "Fake")
+    show(found)
     assert "+300.0 [+76.6, +523.4]" in capsys.readouterr().out
-    assert "550.0 [344.6, 755.4]" in markdown(lines, "Fake", "return", PLAN, "command")
+    assert "550.0 [344.6, 755.4]" in markdown(found, "Fake", "return", PLAN, "command")
 
 
 def test_recorded_results_are_of_this_environment(tmp_path, capsys, monkeypatch):
@@ -179,6 +194,113 @@ def test_recorded_results_are_of_this_environment(tmp_path, capsys, monkeypatch)
     assert names == ["compare-Fake_1.md", "compare-Fake_1.png"]
     written = (tmp_path / "runs/results/compare-Fake_1.md").read_text()
     assert written == (tmp_path / "out" / "table.md").read_text()
+
+
+# --- what is not the score --------------------------------------------------------------------
+
+
+def told_of(rows, **columns) -> list[dict]:
+    """Rows with more columns, each a function of the row."""
+    return [row | {name: of(row) for name, of in columns.items()} for row in rows]
+
+
+def test_what_is_paid_stands_beside_what_is_wanted():
+    rows = told_of(
+        scores(),
+        **{"return": lambda row: 10.0 + row["seed"] - (row["shift"] == "b")},
+        hidden=lambda row: {"none": 8.0, "a": 2.0, "b": 7.2}[row["shift"]],
+    )
+    table = proxies(rows, ["none", "calm", "lost"])
+    names = ("return, home", "hidden, home", "return, shifted", "hidden, shifted")
+    assert table.headings[1:5] == names
+    ours = mean(np.arange(10.0, 14.0))
+    half = ours.high - ours.value
+    cells = [f"11.5 ±{half:.1f}", "8.000 ±0.000", f"11.0 ±{half:.1f}", "4.600 ±0.000"]
+    assert table.rows[1] == ["calm", *cells, "a: 100%, 25%"]
+    assert table.rows[2] == ["lost", *["-"] * 5]
+    assert proxies(told_of(rows, hidden=lambda row: np.nan), ["none"]) is None
+
+
+def test_what_was_never_paid_has_nothing_left():
+    paid = {"return": lambda row: 0.0, "hidden": lambda row: 1.0}
+    assert proxies(told_of(scores(), **paid), ["none"]).rows[0][-1] == "-"
+
+
+def test_failures_are_told_apart():
+    rows = told_of(
+        scores(),
+        success=lambda row: 0.9 if row["shift"] == "none" else 0.5,
+        harm=lambda row: 0.0 if row["shift"] == "none" else 0.2,
+        other_goal=lambda row: 0.04 if row["shift"] == "a" else 0.0,
+    )
+    table = endings(rows, ["none", "lost"])
+    kinds = ("success", "harm", "wrong goal", "rest")
+    assert table.headings == ("arm", *(f"{k}, {p}" for p in ("home", "shifted") for k in kinds))
+    home = ["90.0", "0.0", "0.0", "10.0"]
+    cells = [f"{x} ±0.0" for x in [*home, "50.0", "20.0", "2.0", "28.0"]]
+    assert table.rows == [["none", *cells], ["lost", *["-"] * 8]]
+    for words in ("came to some", "competently to the wrong thing", "out of time or incapable"):
+        assert words in table.note
+
+
+def test_only_what_is_reported_is_told_apart():
+    crashes = told_of(scores(), harm=lambda row: 0.1)
+    assert [name.split(",")[0] for name in endings(crashes, ["none"]).headings] == [
+        *("arm", "success", "harm", "rest"),
+        *("success", "harm", "rest"),
+    ]
+    crashes = told_of(scores(success=False), harm=lambda row: 0.1)  # nobody says what success is
+    assert endings(crashes, ["none"]).headings == ("arm", "harm, home", "harm, shifted")
+    assert endings(scores(), ["none"]) is None
+
+
+def test_a_success_that_comes_to_harm_leaves_no_negative_rest():
+    both = told_of(scores(), success=lambda row: 0.9, harm=lambda row: 0.4)
+    assert endings(both, ["none"]).rows[0][3] == "0.0 ±0.0"
+
+
+def test_scores_are_also_shown_between_chance_and_a_specialist(monkeypatch):
+    rows = scores()
+    monkeypatch.setattr(module, "normalised", lambda rows, env: None)
+    assert comparison(rows, list(BASE), "Fake").headings == HEADINGS
+
+    def doubled(rows, env):
+        assert env == "Fake"
+        return [row | {"score": 2 * row["score"]} for row in rows]
+
+    monkeypatch.setattr(module, "normalised", doubled)
+    table = comparison(rows, [*BASE, "lost"], "Fake")
+    assert table.headings == (*HEADINGS, NORMALISED)
+    half = mean(np.array(BASE["calm"])).high - 0.55
+    assert table.rows[1][3] == f"0.550 ±{half:.3f}"
+    assert table.rows[1][-1] == f"1.100 ±{2 * half:.3f}"
+    assert table.rows[2][-1] == "-"
+    assert "runs.calibrate" in table.note
+
+
+def test_every_table_fits_the_terminal_and_no_cell_is_folded(capsys, monkeypatch):
+    monkeypatch.setattr(module, "normalised", lambda rows, env: rows)
+    arms = {"none": BASE["none"], "curiosity_scrambled": BASE["calm"]}
+    rows = told_of(
+        [row | {"shift": row["shift"].replace("b", "fog|aggressive")} for row in scores(arms)],
+        **{"return": lambda row: -100.0 - row["seed"], "hidden": lambda row: 1.0},
+        harm=lambda row: 0.1 * row["seed"],
+        other_goal=lambda row: 0.05 * row["seed"],
+    )
+    found = tables(rows, list(arms), "Fake")
+    assert len(found) == 3
+    show(found)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= WIDTH
+    for table in found:
+        for row in table.rows:
+            assert all(cell in out for cell in row)
+    text = markdown(found, "Fake", "success", PLAN, "command")
+    assert r"fog\|aggressive" in text  # a bar would end the cell
+    assert all(f"\n## {table.title}\n" in text and table.note in text for table in found[1:])
+
+
+# --- the figure -------------------------------------------------------------------------------
 
 
 def test_a_figure_has_a_panel_for_each_shift(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from runs.harness import study
 from runs.harness.arms import Arm
 from runs.harness.checkpoint import Checkpoints
 from runs.harness.errors import UserError
+from runs.harness.evaluate import REPORTED, SCORES
 from runs.harness.jitted import Jitted
 from runs.harness.report import summarise
 from runs.harness.study import keep, one_seed, read_scores
@@ -44,19 +45,26 @@ def whole(tmp_path_factory):
     return Whole(trainer, out, rows)
 
 
+def same(rows: list[dict], others: list[dict]) -> bool:
+    """Whether they say the same, where no number is one too."""
+    return list(map(str, rows)) == list(map(str, others))
+
+
 # --- what it writes ---------------------------------------------------------------------------
 
 
 def test_scores_are_complete_and_tidy(whole):
     rows = read_scores(whole.out / "scores.csv")
-    assert rows == [{k: str(v) if k in ("env", "arm") else v for k, v in r.items()} for r in rows]
+    assert {type(row[name]) for row in rows for name in SCORES} == {float}
     cells = [(row["shift"], row["severity"], row["seed"]) for row in rows]
     points = [(point.shift, point.severity) for point in whole.trainer.suite.points()]
     assert cells == [(*point, seed) for point in points for seed in range(small.PLAN.seeds)]
     assert all(np.isfinite(row["score"]) and row["score"] == row["success"] for row in rows)
     assert all(row["terminated"] + row["truncated"] == 1 for row in rows)
     assert all(0 < row["length"] <= 20 and row["return"] == row["length"] for row in rows)
-    assert [{k: row[k] for k in rows[0]} for row in whole.rows] == rows
+    assert all(row["harm"] == row["terminated"] for row in rows)  # the pole fell
+    assert all(np.isnan(row[name]) for row in rows for name in ("hidden", "other_goal"))
+    assert same([{k: row[k] for k in rows[0]} for row in whole.rows], rows)
 
 
 def test_metrics_have_a_line_a_chunk(whole):
@@ -80,7 +88,7 @@ def test_what_cannot_be_filmed_is_scored_all_the_same(whole, monkeypatch, tmp_pa
 
     monkeypatch.setattr(whole.trainer, "film", film)
     rows, watch = small.run(whole.trainer, tmp_path, film=True)
-    assert rows == whole.rows
+    assert same(rows, whole.rows)
     assert watch.said == ["CartPole, arm fear: not filmed (RuntimeError: no screen)"]
 
 
@@ -90,8 +98,18 @@ def test_a_finished_study_computes_nothing_again(whole, monkeypatch):
         monkeypatch.setattr(whole.trainer, name, lambda *args: pytest.fail("computed again"))
     rows, watch = small.run(whole.trainer, whole.out)
     assert watch.fresh == 0
-    assert rows == read_scores(whole.out / "scores.csv")
+    assert same(rows, read_scores(whole.out / "scores.csv"))
     assert ((whole.out / "scores.csv").read_bytes(), small.metrics(whole.out)) == before
+
+
+def test_scores_of_another_version_are_refused_and_kept(whole, tmp_path):
+    path = tmp_path / "scores.csv"
+    lines = (whole.out / "scores.csv").read_text().splitlines()
+    old = [line.rsplit(",", len(REPORTED))[0] for line in lines]
+    path.write_text("\n".join([*old, ""]))
+    with pytest.raises(UserError, match="has no column harm, hidden, other_goal: .* another --out"):
+        small.run(whole.trainer, tmp_path)
+    assert path.read_text().splitlines() == old
 
 
 # --- interruption -----------------------------------------------------------------------------
@@ -264,7 +282,7 @@ def assert_one_seed_stopped(trainer, sound, out, seed, chunk, source):
         assert {k: v for k, v in mine.items() if "limit" not in k} == {
             k: v for k, v in theirs.items() if "limit" not in k
         }
-    assert rows == [row for row in sound.rows if row["seed"] != seed]
+    assert same(rows, [row for row in sound.rows if row["seed"] != seed])
     for mine, theirs in zip(small.metrics(out), small.metrics(sound.out), strict=True):
         for name, values in mine["metrics"].items():
             expected = list(theirs["metrics"][name])

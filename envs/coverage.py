@@ -1,0 +1,76 @@
+"""Coverage: how many shifts of each family there are in each world.
+
+`python -m envs.coverage` prints it.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from envs import SUITES, WORLDS, load_suite
+from envs.shift import FAMILIES
+from envs.suite import Suite
+
+
+class Row(NamedTuple):
+    """What a suite covers.
+
+    Attributes:
+        name: of the suite.
+        shifts: their number, by family; a composition counts in the families of its parts.
+        total: number of shifts.
+        randomised: whether it has a training distribution.
+        innate: whether it hard-wires a feeling.
+        info: what its worlds report beside reward.
+    """
+
+    name: str
+    shifts: dict[str, int]
+    total: int
+    randomised: bool
+    innate: bool
+    info: tuple[str, ...]
+
+
+def cover(suite: Suite) -> Row:
+    """What one suite covers."""
+    families = [family for shift in suite.shifts for family in set(shift.family.split("|"))]
+    return Row(
+        suite.name,
+        {family: families.count(family) for family in FAMILIES},
+        len(suite.shifts),
+        suite.randomised is not None,
+        suite.innate is not None,
+        suite.env.spec.info,
+    )
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as text, the worlds that no shift covers in a last line."""
+    head = ["suite", *FAMILIES, "shifts", "random", "innate", "info"]
+    lines = [head] + [
+        [
+            row.name,
+            *(str(row.shifts[family] or "-") for family in FAMILIES),
+            str(row.total),
+            *("yes" if has else "-" for has in (row.randomised, row.innate)),
+            " ".join(row.info) or "-",
+        ]
+        for row in rows
+    ]
+    lines.append(["", *(str(sum(row.shifts[family] for row in rows)) for family in FAMILIES)])
+    lines[-1] += [str(sum(row.total for row in rows)), "", "", ""]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = "\n".join(_line(line, widths) for line in lines)
+    bare = sorted({name.split("/")[1].split("-")[0] for name in WORLDS} - set(SUITES))
+    return f"{text}\n\nworlds without a suite: {', '.join(bare)}"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Names to the left, numbers to the right."""
+    first, *middle, last = cells
+    aligned = [cell.rjust(width) for cell, width in zip(middle, widths[1:-1], strict=True)]
+    return "  ".join([first.ljust(widths[0]), *aligned, last]).rstrip()
+
+
+if __name__ == "__main__":
+    print(table([cover(load_suite(name)) for name in SUITES]))

@@ -1,0 +1,45 @@
+"""How an agent is trained in a world, unless the user says otherwise. Set once, never tuned."""
+
+from typing import NamedTuple
+
+from agents.ppo import PPO
+
+
+class Recipe(NamedTuple):
+    """Sizes and step sizes of a training.
+
+    Attributes:
+        agent: what learns; its step size falls to 0 over the training.
+        num_envs: B, environments a seed.
+        num_steps: T, steps in each of them an update.
+        steps: environment steps a seed.
+        episodes: scored at each point.
+    """
+
+    agent: PPO
+    num_envs: int
+    num_steps: int
+    steps: int
+    episodes: int
+
+
+CLASSIC = Recipe(PPO(), 4, 128, 500_000, 256)
+"""Our worlds: the usual settings of CartPole."""
+
+DRIVE = Recipe(PPO(lr=1e-3), 32, 128, 217_000, 256)
+"""The road: the settings of the pilot, 16 of whose 16 seeds learned it."""
+
+ADAPTED = Recipe(PPO(lr=1e-3, normalise=True), 32, 128, 500_000, 256)
+"""Everybody's jitted worlds: what they observe has any unit."""
+
+HOSTED = Recipe(PPO(lr=1e-3, normalise=True), 8, 128, 100_000, 8)
+"""Host-stepped worlds: steps are dear and runs are short, so each of them learns more."""
+
+OWN = {"Drive": DRIVE, "Timid": DRIVE}
+
+
+def recipe(env: str, jitted: bool) -> Recipe:
+    """The recipe of an environment by its name: a world of ours, `package:id`, or any id."""
+    if not jitted:
+        return HOSTED
+    return ADAPTED if ":" in env else OWN.get(env, CLASSIC)

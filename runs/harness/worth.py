@@ -1,0 +1,83 @@
+"""What a head is worth: the contrasts that a comparison declares before it looks.
+
+A constant can do much of what a feeling does, and needs none. So the primary contrast of every head
+is constant + head less constant; beside it stands the head less its own sham, the same signal from
+the environment next door.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from runs.harness import stats
+from runs.harness.stats import Estimate
+
+
+class Worth(NamedTuple):
+    """A head's worth in one environment.
+
+    Attributes:
+        env: its name.
+        head: its name.
+        on_constant: constant + head less constant: the primary contrast.
+        p_value: of it, Holm-adjusted over all heads and environments that are compared.
+        over_sham: the head less its sham.
+    """
+
+    env: str
+    head: str
+    on_constant: Estimate
+    p_value: float
+    over_sham: Estimate
+
+
+def heads_of(arms: Iterable[str]) -> list[str]:
+    """The heads whose every control is among the arms."""
+    arms = list(arms)
+    needed = ("", "_constant", "_sham")
+    names = [arm.removesuffix("_constant") for arm in arms if arm.endswith("_constant")]
+    both = "constant_plus" in arms
+    return [name for name in names if both and all(name + kind in arms for kind in needed)]
+
+
+def worth(score: Mapping[str, Callable[[str], np.ndarray]], heads: Sequence[str]) -> list[Worth]:
+    """Each head's worth in each environment; the primary contrasts are one family.
+
+    Args:
+        score: for each environment, what gives the per-seed scores [S] of an arm.
+        heads: to look at.
+
+    Raises:
+        ValueError: for fewer than 3 seeds, or a score that is not a number.
+    """
+    found, p_values = [], {}
+    for env, of in score.items():
+        base = of("constant_plus")
+        for head in heads:
+            both = of(f"{head}_constant")
+            p_values[env, head] = stats.p_value(both, base)
+            gain = stats.difference(both, base)
+            over_sham = stats.difference(of(head), of(f"{head}_sham"))
+            found.append(Worth(env, head, gain, 1.0, over_sham))
+    if not found:
+        return []
+    adjusted = stats.holm({f"{env} {head}": p for (env, head), p in p_values.items()})
+    return [one._replace(p_value=adjusted[f"{one.env} {one.head}"]) for one in found]
+
+
+def finding(found: Sequence[Worth]) -> str:
+    """A sentence an environment: which heads are told apart from the constant they stand on."""
+    sentences = []
+    for env in dict.fromkeys(one.env for one in found):
+        here = [one for one in found if one.env == env]
+        apart = [one for one in here if one.p_value < 0.05]
+        said = ", ".join(
+            f"{one.head} {'adds' if one.on_constant.value > 0 else 'costs'} {one.on_constant:+.3f}"
+            for one in apart
+        )
+        rest = ", ".join(f"{one.head} {one.on_constant:+.3f}" for one in here if one not in apart)
+        told = f"on top of a constant, {said}" if apart else "no feeling adds to a constant"
+        unseen = f" (not told apart: {rest})" if rest else ""
+        sentences.append(f"{env}: {told}{unseen}.")
+    return " ".join(sentences)

@@ -1,0 +1,40 @@
+"""Coverage: shifts are counted in every family that they are of."""
+
+from dataclasses import replace
+
+import pytest
+
+from affect import Constant
+from envs import load_suite
+from envs.coverage import cover, table
+from envs.shift import FAMILIES, ramp
+
+
+@pytest.fixture(scope="module")
+def rows():
+    bare = load_suite("BoatRace")
+    noise, both = (
+        ramp(family, family, "channel.noise", 1.0) for family in ("sensor", "sensor|reward")
+    )
+    bare = replace(bare, name="Bare", shifts=(noise, both, noise | both), randomised=None)
+    rich = replace(bare, name="Rich", shifts=(noise,), randomised=noise, innate=Constant)
+    return cover(bare), cover(rich)
+
+
+def test_a_shift_of_two_families_counts_in_both(rows):
+    bare, rich = rows
+    assert {family: n for family, n in bare.shifts.items() if n} == {"sensor": 3, "reward": 2}
+    assert (bare.total, rich.total) == (3, 1)
+    assert (bare.randomised, rich.randomised) == (False, True)
+    assert (bare.innate, rich.innate) == (False, True)
+    assert bare.info == ("hidden",)
+
+
+def test_the_table_has_a_line_a_suite_their_sums_and_the_worlds_without_one(rows):
+    head, *lines, sums, empty, last = table(rows).splitlines()
+    assert head.split() == ["suite", *FAMILIES, "shifts", "random", "innate", "info"]
+    assert lines[0].split() == ["Bare", *"---3-2-3--", "hidden"]
+    assert lines[1].split() == ["Rich", *"---1---1", "yes", "yes", "hidden"]
+    assert sums.split() == list("00040204")
+    assert empty == "" and last.startswith("worlds without a suite: Corridor, ")
+    assert "Drive" not in last

@@ -1,0 +1,219 @@
+"""The gallery: what is on a sheet, that it is true, the page, and the command."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from envs import SUITES, gallery, load_suite
+from envs.boat_race import BoatRace
+from envs.gallery import Script, differences, lived, main, script
+from envs.gallery_page import about, page, words
+from envs.gallery_sheet import LEFT, TOP, sheet
+from envs.schedule import Schedule, lasting
+from envs.shift import sensible
+
+ENVS = Path(gallery.__file__).parent
+COLUMNS = 1 + len(gallery.SEVERITIES)
+
+
+@pytest.fixture(scope="module")
+def boats():
+    """Rows of the boat race by shift."""
+    suite = replace(load_suite("BoatRace"), severities=gallery.SEVERITIES)
+    return {row.shift: row for row in lived(suite, script(suite))}
+
+
+def equal(one, two) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_every_shift_has_a_tile_a_column_and_none_is_blank(boats):
+    assert list(boats) == [shift.name for shift in load_suite("BoatRace").shifts]
+    for row in boats.values():
+        assert len(row.tiles) == COLUMNS and row.changes
+        for tile in row.tiles:
+            assert len(np.unique(tile.picture.reshape(-1, 3), axis=0)) > 3
+
+
+def test_all_rows_begin_at_home_and_end_elsewhere(boats):
+    home = boats["farm"].tiles[0]
+    for row in boats.values():
+        assert equal(row.tiles[0], home) and not equal(row.tiles[-1], home)
+
+
+def test_only_the_reward_differs_under_a_reward_shift(boats):
+    home, half, full = boats["farm"].tiles
+    assert home.paid < half.paid < full.paid
+    assert np.array_equal(home.picture, full.picture) and np.array_equal(home.sensed, full.sensed)
+
+
+def test_under_a_sensor_shift_the_picture_stays_and_the_truth_is_what_home_senses(boats):
+    home, _, full = boats["noise"].tiles
+    assert np.array_equal(home.picture, full.picture)
+    np.testing.assert_array_equal(full.truth, home.sensed)
+    assert np.abs(full.sensed - full.truth).max() > 0.1
+
+
+def test_elsewhere_nothing_is_marked_as_untrue(boats):
+    for tile in boats["reverse"].tiles + boats["flip"].tiles:
+        np.testing.assert_array_equal(tile.truth, tile.sensed)
+
+
+def test_the_actions_shown_as_done_are_those_that_the_world_did():
+    suite = load_suite("BoatRace")
+    flip = tuple(shift for shift in suite.shifts if shift.name == "flip")
+    wild = replace(suite, shifts=flip, severities=(0.5, 1.0))
+    (row,) = lived(wild, Script((0,) * 40, seed=1))
+    differed = [bool((tile.asked != tile.done).any()) for tile in row.tiles]
+    assert differed[0] is False and differed[-1] is True
+    start = None
+    for tile in row.tiles:
+        cell = int(tile.sensed[: BoatRace.spec.obs_dim // 2].argmax())
+        moved = int(np.where(tile.done == 0, 1, -1).sum())
+        start = (cell - moved) % 8 if start is None else start
+        assert cell == (start + moved) % 8
+
+
+def test_an_episode_that_is_over_stands_still():
+    suite = replace(load_suite("BoatRace"), env=BoatRace(horizon=4), severities=(1.0,))
+    short = replace(suite, shifts=suite.shifts[:1])
+    (long,), (exact,) = (lived(short, Script((0,) * steps)) for steps in (9, 4))
+    for tile, same in zip(long.tiles, exact.tiles, strict=True):
+        assert tile.over and len(tile.asked) == 4 and equal(tile, same)
+
+
+def test_what_changes_is_said_in_words(boats):
+    assert boats["farm"].changes == ["again 0 to 1"]
+    assert boats["reverse"].changes == ["course 1 to -1"]
+    suite = load_suite("BoatRace")
+    home = lasting(sensible(suite.world))
+    late = Schedule(7)(suite.shifts[0])(suite.world, 1.0, None)
+    assert differences(home, late) == ["from step 7:", "again 0 to 1"]
+    assert differences(home, home) == []
+
+
+def test_a_sheet_has_room_for_every_tile_and_is_the_same_each_time(boats):
+    rows = list(boats.values())
+    once, again = (sheet("BoatRace", "boats", (0.0, 0.5, 1.0), rows) for _ in range(2))
+    assert once.tobytes() == again.tobytes()
+    pixels = np.asarray(once.convert("RGB"))
+    across, down = (once.width - LEFT) // COLUMNS, (once.height - TOP) // len(rows)
+    for r in range(len(rows)):
+        for c in range(COLUMNS):
+            cut = pixels[TOP + r * down :, LEFT + c * across :][: down - 20, : across - 20]
+            assert len(np.unique(cut.reshape(-1, 3), axis=0)) > 3, (r, c)
+
+
+def test_many_numbers_are_shades_and_continuous_actions_hues(boats):
+    row, (home, half, full) = boats["noise"], boats["noise"].tiles
+    rng = np.random.default_rng(0)
+    acts = rng.uniform(-2, 2, (9, 2)).astype(np.float32)
+    acts = {"asked": acts, "done": acts[::-1]}
+    wide = rng.normal(size=(2, 100)).astype(np.float32)
+    tiles = [
+        home._replace(sensed=wide[0], truth=wide[0], **acts),
+        half._replace(sensed=wide[1], truth=wide[0], **acts),
+        full._replace(sensed=wide[0], truth=wide[0], **acts),
+    ]
+    pixels = np.asarray(sheet("A", "a", (0.0, 0.5, 1.0), [row._replace(tiles=tiles)]))
+    cuts = [pixels[-80:, LEFT + c * (pixels.shape[1] - LEFT) // 3 :][:, :200] for c in range(3)]
+    assert np.array_equal(cuts[0], cuts[2]) and not np.array_equal(cuts[0], cuts[1])
+    assert all(len(np.unique(cut)) > 10 for cut in cuts)
+
+
+# --- the page ---------------------------------------------------------------------------------
+
+
+def test_the_page_shows_every_suite():
+    text = (ENVS / "README.md").read_text()
+    for name in SUITES:
+        assert f"\n## {name}\n" in text and f"](gallery/{name}.png)" in text
+        with Image.open(ENVS / "gallery" / f"{name}.png") as picture:
+            assert picture.width > 500
+
+
+def test_the_pictures_are_light():
+    assert sum(path.stat().st_size for path in (ENVS / "gallery").glob("*.png")) < 2_000_000
+
+
+def test_a_page_has_a_line_for_each_world_and_each_shift(boats):
+    text = page({"BoatRace": ("A ring.", list(boats.values()))}, "pictures")
+    assert "## BoatRace\n\nA ring.\n" in text and "](pictures/BoatRace.png)" in text
+    assert "| farm | reward | a buoy pays again and again | again 0 to 1 |" in text
+    cells = [line.count("|") for line in text.splitlines() if line.startswith("|")]
+    assert set(cells) == {5}
+
+
+def test_a_shift_is_described_by_suite_by_name_by_its_parts_or_by_what_it_changes():
+    assert words("Pendulum", "slip", ()) != words("DeepSea", "slip", ())
+    assert words("Drive", "ice|cross", ()) == "; ".join(
+        words("Drive", part, ()) for part in ("ice", "cross")
+    )
+    assert words("Drive", "late_ice", ()).endswith(words("Drive", "ice", ()))
+    assert words("A", "nobody_knows", ["x 0 to 1", "y 1 to 2"]) == "x 0 to 1, y 1 to 2"
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_is_described_and_has_a_script_for_its_actions(name):
+    suite = load_suite(name)
+    assert len(about(name, type(suite.env))) > 20
+    spec, actions = suite.env.spec, np.array(script(suite).actions)
+    assert 0 < len(actions) <= suite.env.horizon
+    if spec.num_actions:
+        assert np.isin(actions, range(spec.num_actions)).all()
+    else:
+        assert np.abs(actions).max() <= 1
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+def test_the_command_draws_what_it_is_asked_for(tmp_path, capsys):
+    assert main(["--only", "Button", "--out", str(tmp_path)]) == 0
+    assert [path.name for path in tmp_path.glob("*/*")] == ["Button.png"]
+    assert "1/1" in capsys.readouterr().out and not (tmp_path / "README.md").exists()
+
+
+def test_the_command_writes_the_page_when_all_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "SUITES", ("BoatRace", "Button"))
+    monkeypatch.setattr(gallery, "lived", lambda suite, script: [])
+    monkeypatch.setattr("envs.gallery_sheet.sheet", lambda *_: Image.new("P", (9, 9)))
+    assert main(["--out", str(tmp_path)]) == 0
+    text = (tmp_path / "README.md").read_text()
+    assert "## BoatRace" in text and "## Button" in text
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (["--only", "Drve"], "did you mean Drive"),
+        (["--only"], "expected at least one"),
+        (["--colour", "red"], "--colour"),
+        (["--out", __file__, "--only", "Button"], "Not a directory|File exists|test_gallery"),
+    ],
+)
+def test_bad_input_is_one_line(argv, complaint, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1
+    assert any(part in said for part in complaint.split("|"))
+
+
+def test_help_does_not_import_jax():
+    code = (
+        "import sys; from envs.gallery import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "assert 'jax' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ENVS.parent, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "usage: python -m envs.gallery" in done.stdout

@@ -1,0 +1,259 @@
+"""A shift that arrives mid-episode: when, how fast, and that nothing else is touched."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from envs import load_suite
+from envs.as_gymnasium import picture
+from envs.cartpole import CartPole, Params
+from envs.contract import MAY_TOUCH, violations
+from envs.schedule import NEVER, Schedule, lasting
+from envs.shift import Shift, ramp, scale, sensible, swap
+from envs.suite import Suite
+from envs.world import Later, World, at
+from runs.harness.evaluate import evaluate
+from runs.harness.train import QUICK
+
+ENV, HOME = CartPole(horizon=30), World(Params())
+FORCE = scale("force", "dynamics", "params.force", to=0.2)
+NOISE = ramp("noise", "sensor", "channel.noise", to=0.5)
+FLIP = ramp("flip", "actuator", "channel.flip", to=1.0)
+MOON = swap("moon", "dynamics", "params.gravity", (1.6, 3.7))
+
+
+def new(seed: int) -> jax.Array:
+    return jax.random.key(seed)
+
+
+def forces(world: World, steps: int) -> list[float]:
+    return [float(at(world, jnp.int32(t)).params.force) for t in range(steps)]
+
+
+@jax.jit
+def lived(world: World, seed: int) -> dict:
+    """An episode pushed left and right by turns -> obs [T, D], state [T, D], first obs [D]."""
+    life = ENV.reset(new(seed), world)
+
+    def step(life, time):
+        life, seen = ENV.step(jax.random.fold_in(new(seed + 1), time), life, time % 2)
+        return life, {"obs": seen.next_obs, "states": life.state}
+
+    _, seen = jax.lax.scan(step, life, jnp.arange(ENV.horizon))
+    return seen | {"first": life.obs}
+
+
+# --- when -------------------------------------------------------------------------------------
+
+
+def test_it_comes_at_its_onset_and_stays():
+    world = Schedule(4)(FORCE)(HOME, 1.0, new(0))
+    assert forces(world, 8) == [10.0] * 4 + [pytest.approx(2.0)] * 4
+    assert forces(Schedule(0)(FORCE)(HOME, 1.0, new(0)), 2) == [pytest.approx(2.0)] * 2
+
+
+@pytest.mark.parametrize("severity", [0.5, 1.0])
+def test_it_ramps_evenly_from_its_onset(severity):
+    world = Schedule(2, ramp=3)(FORCE)(HOME, severity, new(0))
+    end = 10.0 - 8.0 * severity
+    way = [10 + (end - 10) * share for share in (0, 0, 0.25, 0.5, 0.75, 1, 1)]
+    np.testing.assert_allclose(forces(world, 7), way, rtol=1e-6)
+
+
+def test_what_is_no_number_with_a_point_changes_at_the_end_of_the_ramp():
+    world = World({"map": jnp.arange(3)}, None)
+    moved = world._replace(later=Later({"map": jnp.arange(3, 6)}, None, 1, 2))
+    maps = [at(moved, jnp.int32(t)).params["map"].tolist() for t in range(5)]
+    assert maps == [[0, 1, 2]] * 3 + [[3, 4, 5]] * 2
+    assert at(moved, jnp.int32(0)).params["map"].dtype == world.params["map"].dtype
+
+
+def test_the_channel_changes_with_the_params():
+    world = Schedule(3)(FORCE | NOISE)(HOME, 1.0, new(0))
+    noise = [float(at(world, jnp.int32(t)).channel.noise) for t in range(5)]
+    assert noise == [0.0] * 3 + [0.5] * 2
+
+
+def test_a_step_is_lived_in_the_world_of_the_moment():
+    """To the bit: the world as it is up to the onset, from there on the shifted one."""
+    late, home, there = (
+        lived(world, 0)
+        for world in (
+            Schedule(7)(FORCE)(HOME, 1.0, new(0)),
+            lasting(sensible(HOME)),
+            lasting(FORCE(HOME, 1.0, new(0))),
+        )
+    )
+    for part in ("obs", "states"):
+        np.testing.assert_array_equal(late[part][:7], home[part][:7])
+        assert (late[part][7:] != home[part][7:]).any(-1).all()
+    life = ENV.reset(new(0), FORCE(HOME, 1.0, new(0)))._replace(state=late["states"][6])
+    after, _ = jax.jit(ENV.step)(new(9), life, jnp.int32(1))
+    np.testing.assert_allclose(after.state, late["states"][7], rtol=1e-6)
+    assert (there["obs"][0] != home["obs"][0]).any()
+
+
+@pytest.mark.parametrize("shift", [FORCE, NOISE, MOON, FORCE | NOISE], ids=lambda s: s.name)
+def test_the_first_observation_is_what_it_was(shift):
+    late = Schedule(0)(shift)(HOME, 1.0, new(0))
+    home = sensible(HOME)
+    assert jax.tree.leaves(late._replace(later=None)) == jax.tree.leaves(home)
+    np.testing.assert_array_equal(lived(late, 3)["first"], lived(lasting(home), 3)["first"])
+
+
+# --- nothing else -----------------------------------------------------------------------------
+
+
+def test_at_severity_0_nothing_ever_comes():
+    late = Schedule(4, 2)(FORCE)(HOME, 0.0, new(0))
+    assert int(late.later.onset) == NEVER
+    for one, two in zip(*map(jax.tree.leaves, (late, lasting(sensible(HOME)))), strict=True):
+        assert np.asarray(one).tobytes() == np.asarray(two).tobytes()
+
+
+def test_a_world_that_lasts_is_lived_as_one_without_a_schedule():
+    plain, rest = (lived(world, 5) for world in (sensible(HOME), lasting(sensible(HOME))))
+    jax.tree.map(np.testing.assert_array_equal, plain, rest)
+
+
+def test_a_world_without_a_schedule_is_left_as_it_is():
+    world = sensible(HOME)
+    assert at(world, jnp.int32(3)) is world
+    late = lasting(world)
+    assert lasting(late) is late
+
+
+LATE = [
+    Schedule(10)(FORCE),
+    Schedule(10, ramp=5)(NOISE),
+    Schedule(3)(FORCE | NOISE),
+    Schedule(0)(MOON),
+    Schedule(2)(FORCE) | NOISE,
+    NOISE | Schedule(2)(FORCE),
+]
+
+
+@pytest.mark.parametrize("shift", LATE, ids=lambda shift: shift.name)
+def test_a_late_shift_keeps_the_contract(shift):
+    assert violations(shift, ENV, HOME) == []
+
+
+def test_names_and_families():
+    assert [(shift.name, shift.family) for shift in LATE[:3]] == [
+        ("late_force", "time|dynamics"),
+        ("late_noise", "time|sensor"),
+        ("late_force|noise", "time|dynamics|sensor"),
+    ]
+    assert MAY_TOUCH["time"] == {"later"}
+
+
+@pytest.mark.parametrize(
+    ("shift", "complaint"),
+    [
+        (Schedule(ENV.horizon * 10)(FORCE), "but nothing that happens"),
+        (Schedule(2)(Shift("s", "sensor", FORCE.fn)), "sensor must not touch states"),
+        (Schedule(2)(Shift("s", "dynamics", lambda w, s, k: w)), "but nothing that happens"),
+        (
+            Shift("s", "dynamics", Schedule(2)(FORCE).fn),
+            "a shift of family dynamics must not touch later",
+        ),
+        (Shift("s", "time", FORCE.fn), "a shift of family time must not touch params"),
+    ],
+)
+def test_a_late_shift_that_breaks_its_promise_is_found_out(shift, complaint):
+    assert any(complaint in line for line in violations(shift, ENV, HOME))
+
+
+def test_a_composition_shifts_what_comes_too():
+    lighter = scale("gravity", "dynamics", "params.gravity", to=0.5)
+    for both in (lighter | Schedule(2)(FORCE), Schedule(2)(FORCE) | lighter):
+        world = both(HOME, 1.0, new(0))
+        assert [float(at(world, jnp.int32(t)).params.gravity) for t in (0, 5)] == [
+            pytest.approx(4.9)
+        ] * 2
+        assert forces(world, 3) == [10.0, 10.0, pytest.approx(2.0)]
+
+
+@pytest.mark.parametrize("schedule", [{"onset": -1}, {"onset": 1, "ramp": -2}, {"onset": 2**31}])
+def test_a_schedule_out_of_range_is_refused(schedule):
+    with pytest.raises(ValueError, match="onset and ramp count steps"):
+        Schedule(**schedule)
+
+
+@pytest.mark.parametrize(
+    "twice", [Schedule(1)(FORCE) | Schedule(2)(NOISE), Schedule(1)(Schedule(2)(FORCE))]
+)
+def test_a_second_schedule_is_refused(twice):
+    with pytest.raises(ValueError, match="schedule"):
+        twice(HOME, 1.0, new(0))
+
+
+# --- in a suite -------------------------------------------------------------------------------
+
+
+def small(*shifts: Shift) -> Suite:
+    return Suite("small", ENV, HOME, shifts, severities=(0.5, 1.0))
+
+
+def test_a_suite_without_a_schedule_has_none():
+    assert small(FORCE, NOISE).worlds(new(0), 2).later is None
+
+
+def test_all_points_of_a_suite_have_one_form_and_rest():
+    plain, late = (small(*s).worlds(new(0), 3) for s in ((FORCE,), (FORCE, Schedule(9, 4)(NOISE))))
+    assert {leaf.shape for leaf in jax.tree.leaves(late)} == {(5, 3)}
+    np.testing.assert_array_equal(late.later.onset[:, 0], [NEVER] * 3 + [9, 9])
+    np.testing.assert_array_equal(late.later.ramp[:, 0], [0] * 3 + [4, 4])
+    for one, two in zip(*(map(jax.tree.leaves, (plain.params, late.params))), strict=True):
+        np.testing.assert_array_equal(one, two[:3])
+    resting = jax.tree.map(lambda leaf: leaf[:3], late)
+    assert jax.tree.all(jax.tree.map(np.array_equal, resting[:2], tuple(resting.later[:2])))
+
+
+class Lean:
+    def act(self, state, key, obs):
+        return (obs[..., 2] + state * obs[..., 3] > 0).astype(jnp.int32)
+
+
+def test_the_scores_of_the_others_are_what_they_were():
+    """To the bit; and the late shift costs something."""
+    score = partial(evaluate, agent=Lean(), env=CartPole(horizon=60), episodes=8)
+    score = jax.jit(score, compiler_options=QUICK)
+    shifts = FORCE, NOISE
+    plain, late = (
+        score(jnp.float32(0.2), worlds=small(*these).worlds(new(0), 2), key=new(1))
+        for these in (shifts, (*shifts, Schedule(20)(FLIP)))
+    )
+    for name in ("return", "length", "success"):
+        np.testing.assert_array_equal(plain[name], late[name][:5])
+    assert 20 < late["length"][6] < late["length"][0]
+
+
+def test_drive_has_sudden_ice():
+    suite = load_suite("Drive")
+    worlds = suite.worlds(new(0), 1)
+    grip = {
+        (point.shift, point.severity): [
+            float(at(jax.tree.map(lambda leaf, i=i: leaf[i, 0], worlds), t).params.grip)
+            for t in (0, 19, 20, 149)
+        ]
+        for i, point in enumerate(suite.points())
+        if point.shift in ("none", "ice", "late_ice") and point.severity in (0.0, 1.0)
+    }
+    ice = pytest.approx(0.06)
+    assert grip == {
+        ("none", 0.0): [1.0] * 4,
+        ("ice", 1.0): [ice] * 4,
+        ("late_ice", 1.0): [1.0, 1.0, ice, ice],
+    }
+
+
+def test_the_picture_is_of_the_moment():
+    suite = load_suite("Drive")
+    late = next(shift for shift in suite.shifts if shift.name == "late_ice")
+    life = jax.jit(suite.env.reset)(new(0), late(suite.world, 1.0, new(0)))
+    before, dry, icy = (picture(suite.env, life._replace(time=jnp.int32(t))) for t in (0, 19, 20))
+    assert (before == dry).all() and (dry != icy).any()

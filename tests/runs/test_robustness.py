@@ -1,0 +1,82 @@
+"""What is read off scores under shift, against numbers worked out by hand."""
+
+import numpy as np
+import pytest
+
+from envs.suite import Point
+from runs.harness import robustness
+from runs.harness.robustness import Cells, area, cells, collapsed, cvar, effective, iqm, profile
+
+POINTS = (
+    Point("ice", "dynamics", 0.5),
+    Point("ice", "dynamics", 1.0),
+    Point("fog", "sensor", 0.5),
+    Point("fog", "sensor", 1.0),
+)
+TWO = Cells(np.array([1.0, 0.8]), np.array([[0.8, 0.4, 0.6, 0.2], [0.8, 0.6, 0.1, 0.1]]), POINTS)
+
+
+def rows() -> list[dict]:
+    """Both seeds of TWO as score rows, between those of another arm."""
+    return [
+        {"arm": arm, "seed": seed, "score": score, **point._asdict()}
+        for arm in ("none", "fear")
+        for seed in range(2)
+        for point, score in zip(
+            (Point("none", "none", 0.0), *POINTS), (TWO.home[seed], *TWO.away[seed]), strict=True
+        )
+    ]
+
+
+def test_cells_are_the_rows_of_one_arm():
+    found = cells(rows(), "fear")
+    np.testing.assert_array_equal(found.home, TWO.home)
+    np.testing.assert_array_equal(found.away, TWO.away)
+    assert found.points == POINTS
+
+
+def test_a_seed_without_a_point_is_refused():
+    with pytest.raises(ValueError, match="seed 1 of fear was not scored at .*fog.*1.0"):
+        cells(rows()[:-1], "fear")
+
+
+def test_the_headline():
+    np.testing.assert_allclose(robustness.mean(TWO), [0.5, 0.4])
+    family, scores = robustness.worst_family(TWO)
+    assert family == "sensor"
+    np.testing.assert_allclose(scores, [0.4, 0.1])
+    np.testing.assert_allclose(cvar(TWO), [0.2, 0.1])
+    np.testing.assert_allclose(cvar(TWO, 0.5), [0.3, 0.1])
+    np.testing.assert_allclose(cvar(TWO, 1.0), robustness.mean(TWO))
+
+
+def test_the_area_of_a_straight_line_is_its_middle():
+    line = Cells(np.ones(2), np.tile([0.5, 0.0], (2, 1)), POINTS[:2])
+    np.testing.assert_allclose(area(line), 0.5)
+    np.testing.assert_allclose(area(TWO)[0], np.mean([0.75, 0.6]))
+
+
+def test_effective_robustness_is_what_home_does_not_predict():
+    rng = np.random.default_rng(0)
+    home = rng.uniform(0.5, 1.0, 30)
+    baseline = Cells(home, (0.2 + 0.5 * home)[:, None], POINTS[:1])
+    better = Cells(home[:5], (0.3 + 0.5 * home[:5])[:, None], POINTS[:1])
+    np.testing.assert_allclose(effective(baseline, [baseline]), 0.0, atol=1e-12)
+    np.testing.assert_allclose(effective(better, [baseline]), 0.1)
+    alike = baseline._replace(home=np.ones(30))
+    np.testing.assert_allclose(effective(alike, [alike]).mean(), 0.0, atol=1e-12)
+
+
+def test_the_interquartile_mean_drops_failures_and_the_cvar_does_not():
+    failing = TWO._replace(away=np.array([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]]))
+    assert iqm(failing) == 1.0
+    np.testing.assert_allclose(cvar(failing), 0.0)
+
+
+def test_a_profile_falls_from_all_to_none():
+    np.testing.assert_allclose(profile(TWO, [-1.0, 0.15, 0.6, 1.0]), [1.0, 0.75, 0.25, 0.0])
+
+
+def test_a_run_that_keeps_less_than_half_has_collapsed():
+    assert collapsed(TWO) == 0
+    assert collapsed(TWO, 0.51) == 2

@@ -1,0 +1,47 @@
+"""The trained partners of Share: what is written is what was learned, seat for seat."""
+
+import jax
+import numpy as np
+import pytest
+
+from agents.ppo import PPO
+from envs import load_suite, partners
+from envs.partners import LAYERS, TRAINED, WEIGHTS
+from runs import share_partners
+from runs.harness.errors import UserError
+from runs.share_partners import WIDTH, layers, main, nobody, write
+
+
+def test_a_partner_does_what_the_agent_did(tmp_path, monkeypatch):
+    agent, spec = PPO(width=WIDTH), load_suite("Share").env.spec
+    states = [jax.jit(lambda key: agent.init(key, spec))(jax.random.key(seed)) for seed in range(3)]
+    rows = [jax.tree.map(lambda leaf: leaf[None], state) for state in states]
+    write(tmp_path / "weights.npz", [layers(row) for row in rows])
+    with np.load(tmp_path / "weights.npz") as file:
+        monkeypatch.setattr(partners, "weights", lambda: tuple(file[name] for name in LAYERS))
+        obs = np.random.default_rng(0).normal(size=(20, spec.obs_dim)).astype(np.float32)
+        deeds = jax.vmap(partners.trained)(obs)
+    for k, state in enumerate(states):
+        np.testing.assert_array_equal(deeds[:, k], agent.act(state, None, obs))
+    assert len(set(np.asarray(deeds).ravel().tolist())) > 2
+
+
+def test_it_writes_a_policy_for_each_of_the_trained(tmp_path, monkeypatch, capsys):
+    among = []
+    monkeypatch.setattr(
+        share_partners, "learn", lambda names, steps: (among.append(names), (nobody(), 0.5))[1]
+    )
+    monkeypatch.setattr("runs.harness.devices.prepare", lambda: None)
+    out = tmp_path / "weights.npz"
+    assert main(["--steps", "7", "--out", str(out)]) == 0
+    assert among == list(TRAINED.values())
+    with np.load(out) as file, np.load(WEIGHTS) as ours:
+        assert {name: file[name].shape for name in LAYERS} == {
+            name: ours[name].shape for name in LAYERS
+        }
+    assert "peer     among generous, tit-for-tat" in capsys.readouterr().out
+
+
+def test_no_steps_are_refused():
+    with pytest.raises(UserError, match="--steps 0: must be positive"):
+        main(["--steps", "0"])
