@@ -1,12 +1,10 @@
 """The suites of `envs.drive`: what a learner who knows light traffic has never met."""
 
 from dataclasses import replace
-from functools import reduce
-from operator import or_
 
 from envs.drive import Drive, Timid
 from envs.schedule import Schedule
-from envs.shift import Shift, box, ramp
+from envs.shift import Shift, box, ramps
 from envs.suite import Suite
 from envs.world import World
 
@@ -40,7 +38,7 @@ Pedals vary by a tenth of what they are."""
 
 def shifts() -> tuple[Shift, ...]:
     """Every way in which the road may differ, alone and in twos, and one that comes on the way."""
-    single = {name: _ramps(name, *worst) for name, worst in WORST.items()}
+    single = {name: ramps(name, *worst) for name, worst in WORST.items()}
     return (
         *single.values(),
         single["ice"] | _half(single["cross"]),
@@ -58,12 +56,6 @@ def suite() -> Suite:
 def timid() -> Suite:
     """`Timid`, under the shifts of `Drive`."""
     return _suite("Timid", Timid())
-
-
-def _ramps(name: str, family: str, ends: dict[str, float]) -> Shift:
-    """All fields at once, as one shift."""
-    moves = (ramp(name, family, path, to) for path, to in ends.items())
-    return replace(reduce(or_, moves), name=name, family=family)
 
 
 def _half(shift: Shift) -> Shift:

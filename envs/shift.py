@@ -1,11 +1,13 @@
 """A shift is data: a pure function from a world to a world, the identity at severity 0.
 
-Five makers cover most of them; `first | second` composes. The same shift serves jitted worlds and
+Six makers cover most of them; `first | second` composes. The same shift serves jitted worlds and
 host-stepped ones, since both are a `World` of params and channel.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import jax
@@ -90,6 +92,12 @@ def ramp(name: str, family: str, path: str, to: float) -> Shift:
         return edit(world, path, lambda value: value + severity * (to - value))
 
     return Shift(name, family, fn)
+
+
+def ramps(name: str, family: str, ends: Mapping[str, float]) -> Shift:
+    """Moves several fields at once, each path from what it is to its end, as one shift."""
+    moves = (ramp(name, family, path, to) for path, to in ends.items())
+    return replace(reduce(or_, moves), name=name, family=family)
 
 
 def box(

@@ -9,13 +9,14 @@ specialist (`runs.harness.calibration`). Interrupted, the same command goes on w
 
 import shlex
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from runs.harness import calibration
 from runs.harness.calibration import RESULTS, Level
 from runs.harness.config import choose, exit_cleanly, fingerprint, parse
 from runs.harness.errors import UserError
-from runs.packer import keep, kept
+from runs.harness.parts import keep, kept
 
 COMMAND = "python -m runs.calibrate"
 WORLDS = 64  # that a specialist learns in, at each severity, where a shift draws
@@ -59,20 +60,10 @@ def main(argv: list[str]) -> int:
     """Parses, then runs; the exit code."""
     settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
     check(settings)
-    from runs.harness.watch import Progress, run_interruptibly
+    from runs.harness.watch import watched
 
-    progress, command = Progress(1), f"{COMMAND} {shlex.join(argv)}".strip()
-
-    def farewell() -> str:
-        progress.close()
-        return f"stopped; finished parts are kept. Go on with:\n  {command}"
-
-    try:
-        return run_interruptibly(
-            lambda stopped: study(settings, command, progress, stopped), farewell
-        )
-    finally:
-        progress.close()
+    command = f"{COMMAND} {shlex.join(argv)}".strip()
+    return watched(command, partial(study, settings, command))
 
 
 def check(settings: Settings) -> None:

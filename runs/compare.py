@@ -9,6 +9,7 @@ import os
 import shlex
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,21 +69,10 @@ def main(argv: list[str]) -> int:
     """Parses, then runs; the exit code."""
     settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
     check(settings)
-    from runs.harness.watch import Progress, run_interruptibly
+    from runs.harness.watch import watched
 
-    progress = Progress(total=1)
     command = f"{COMMAND} {shlex.join(argv)}".strip()
-
-    def farewell() -> str:
-        progress.close()
-        return f"stopped; what was done is kept. Go on with:\n  {command}"
-
-    try:
-        return run_interruptibly(
-            lambda stopped: compare(settings, command, progress, stopped), farewell
-        )
-    finally:
-        progress.close()
+    return watched(command, partial(compare, settings, command))
 
 
 def check(settings: Settings) -> None:

@@ -81,20 +81,10 @@ def main(argv: list[str]) -> int:
         for world in WORLDS
     }
     check_comparison(parts[WORLDS[0]])
-    from runs.harness.watch import Progress, run_interruptibly
+    from runs.harness.watch import watched
 
-    progress, command = Progress(total=1), f"{COMMAND} {shlex.join(argv)}".strip()
-
-    def farewell() -> str:
-        progress.close()
-        return f"stopped; what was done is kept. Go on with:\n  {command}"
-
-    try:
-        return run_interruptibly(
-            lambda stopped: study(settings, parts, command, progress, stopped), farewell
-        )
-    finally:
-        progress.close()
+    command = f"{COMMAND} {shlex.join(argv)}".strip()
+    return watched(command, partial(study, settings, parts, command))
 
 
 def study(settings, parts: Mapping[str, Comparison], command: str, progress, stopped) -> int:

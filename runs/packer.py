@@ -7,8 +7,6 @@ interpolation R in R, extrapolation the geometric mean of D in R, D in E and R i
 ours are shown side by side. Interrupted, the same command goes on with the next training.
 """
 
-import json
-import os
 import shlex
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +15,7 @@ from typing import Any, NamedTuple
 
 from runs.harness.config import choose, exit_cleanly, fingerprint, parse
 from runs.harness.errors import UserError
+from runs.harness.parts import keep, kept
 
 COMMAND = "python -m runs.packer"
 RESULTS = Path("runs/results")
@@ -93,7 +92,7 @@ def main(argv: list[str]) -> int:
     """Parses, then runs; the exit code."""
     settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
     check(settings)
-    from runs.harness.watch import Progress, run_interruptibly
+    from runs.harness.watch import watched
 
     if settings.smoke:
         settings = replace(settings, seeds=3, train=64, test=16)
@@ -103,18 +102,8 @@ def main(argv: list[str]) -> int:
         for agent in AGENTS
         for trained in TRAINED
     ]
-    progress, command = Progress(100 * len(jobs)), f"{COMMAND} {shlex.join(argv)}".strip()
-
-    def farewell() -> str:
-        progress.close()
-        return f"stopped; finished trainings are kept. Go on with:\n  {command}"
-
-    try:
-        return run_interruptibly(
-            lambda stopped: study(settings, jobs, command, progress, stopped), farewell
-        )
-    finally:
-        progress.close()
+    command = f"{COMMAND} {shlex.join(argv)}".strip()
+    return watched(command, partial(study, settings, jobs, command))
 
 
 def check(settings: Settings) -> None:
@@ -141,6 +130,7 @@ def study(settings, jobs, command, progress, stopped) -> int:
     from runs.harness import devices
 
     devices.prepare()
+    progress.total = 100 * len(jobs)
     from runs.harness.lock import hold
 
     folder = settings.out / fingerprint(settings, ("only", "out", "config", "record"))
@@ -290,22 +280,6 @@ def _where(rows: Any, new: Any, old: Any) -> Any:
         return jax.tree.map(lambda a, b: jnp.where(chosen, a, b), new, old)
 
     return jax.vmap(one)(rows, new, old)
-
-
-def keep(path: Path, found: dict) -> None:
-    """Writes what a training came to, all of it or nothing."""
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(found))
-    os.replace(beside, path)
-
-
-def kept(path: Path, recipe: str) -> dict | None:
-    """What the same training came to before, if it did."""
-    try:
-        found = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    return found if found.get("recipe") == recipe else None
 
 
 # --- what was found ---------------------------------------------------------------------------

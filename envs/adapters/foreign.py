@@ -1,10 +1,7 @@
 """What the in-adapters share: somebody else's jitted environment in the place of one of ours."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from functools import reduce
 from importlib import import_module
-from operator import or_
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -15,7 +12,7 @@ from gymnasium import spaces
 
 from affect import Spec
 from envs import nearest
-from envs.shift import Shift, ramp
+from envs.shift import Shift, ramps
 from envs.world import Env
 
 
@@ -150,5 +147,4 @@ def known(prefix: str, name: str, names: Iterable[str]) -> str:
 
 def towards(name: str, family: str, ends: Mapping[str, float]) -> Shift:
     """A shift that moves several params at once to where they are at severity 1."""
-    moves = (ramp(name, family, f"params.{field}", to) for field, to in ends.items())
-    return replace(reduce(or_, moves), name=name, family=family)
+    return ramps(name, family, {f"params.{field}": to for field, to in ends.items()})

@@ -120,3 +120,25 @@ def run_interruptibly(
     if isinstance(result[0], BaseException):
         raise result[0]
     return result[0]
+
+
+def watched(command: str, work: Callable[[Progress, Callable[[], bool]], int]) -> int:
+    """Runs `work(progress, stopped)` interruptibly; whoever stops it is told what continues it.
+
+    Args:
+        command: that goes on with it.
+        work: keeps what it has done; returns the exit code.
+
+    Returns:
+        The exit code of the work, or 128 + the signal's number.
+    """
+    progress = Progress(total=1)
+
+    def farewell() -> str:
+        progress.close()
+        return f"stopped; what was done is kept. Go on with:\n  {command}"
+
+    try:
+        return run_interruptibly(lambda stopped: work(progress, stopped), farewell)
+    finally:
+        progress.close()
