@@ -30,6 +30,7 @@ class Settings:
         seeds: training runs an arm, at least 3.
         steps: environment steps a seed; 0 for as many as are usual there.
         shifts: names of the shifts to score; all of them if none is named.
+        without: arms to leave out; the report says so.
         episodes: scored at each point; 0 for as many as are usual there.
         out: folder of the study; by default runs/logs/compare/ENV-FINGERPRINT.
         config: a YAML file of these settings; flags go before it.
@@ -43,6 +44,7 @@ class Settings:
     seeds: int = 20
     steps: int = 0
     shifts: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     episodes: int = 0
     out: Path | None = None
     config: Path | None = None
@@ -106,7 +108,10 @@ def compare(settings, command, progress, stopped) -> int:
         return 0
     progress.close()
     out, arms = folder(settings, what.suite.name), [arm.name for arm in what.arms]
-    report(out, what.suite.name, rows, what.plan, arms, command, settings.record)
+    report(
+        *(out, what.suite.name, rows, what.plan, arms, command, settings.record),
+        without=settings.without,
+    )
     return 0
 
 
@@ -208,6 +213,9 @@ def design(settings: Settings) -> Design:
     plan = Plan(agent, seeds, rows, chunks, together, num_envs, num_steps, episodes)
     plan = replace(plan, optimise=not settings.smoke)
     found = arms(heads, agent.gamma, suite)
+    for name in settings.without:
+        choose("arm", name, [arm.name for arm in found if arm.name != "none"])
+    found = tuple(arm for arm in found if arm.name not in settings.without)
     refuse(found, suite, num_envs)
     return Design(suite, Jitted if ours else Hosted, plan, found)
 

@@ -93,7 +93,7 @@ def study(settings, parts: Mapping[str, Comparison], command: str, progress, sto
 
     devices.prepare()
     from runs.harness.board import read_metrics
-    from runs.harness.report import counting
+    from runs.harness.tables import counting
     from runs.harness.worth import heads_of, worth
 
     designs = {world: design(part) for world, part in parts.items()}

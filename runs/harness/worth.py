@@ -51,6 +51,8 @@ def worth(score: Mapping[str, Callable[[str], np.ndarray]], heads: Sequence[str]
     Raises:
         ValueError: for fewer than 3 seeds, or a score that is not a number.
     """
+    if not heads:
+        return []
     found, p_values = [], {}
     for env, of in score.items():
         base = of("constant_plus")
@@ -60,8 +62,6 @@ def worth(score: Mapping[str, Callable[[str], np.ndarray]], heads: Sequence[str]
             gain = stats.difference(both, base)
             over_sham = stats.difference(of(head), of(f"{head}_sham"))
             found.append(Worth(env, head, gain, 1.0, over_sham))
-    if not found:
-        return []
     adjusted = stats.holm({f"{env} {head}": p for (env, head), p in p_values.items()})
     return [one._replace(p_value=adjusted[f"{one.env} {one.head}"]) for one in found]
 

@@ -27,8 +27,8 @@ from runs.harness.errors import UserError
 from runs.harness.hosted import Hosted
 from runs.harness.jitted import Jitted
 from runs.harness.lock import hold
-from runs.harness.report import HEADINGS
 from runs.harness.study import Study
+from runs.harness.tables import HEADINGS
 
 ROOT = Path(__file__).parents[2]
 CONTROLS = ["none", "random", "constant_plus", "constant_minus"]
@@ -225,6 +225,12 @@ def test_a_quick_look_has_one_head_and_three_seeds():
     assert plan.chunks * plan.chunk_steps > 200_000
 
 
+def test_an_arm_is_left_out_if_asked_for():
+    _, _, _, arms = design(Settings(quick=True, without=("fear_sham", "random")))
+    left = [name for name in SMOKE_ARMS if name not in ("fear_sham", "random")]
+    assert [arm.name for arm in arms] == left
+
+
 def test_cartpole_has_its_usual_settings():
     _, _, plan, _ = design(Settings("CartPole"))
     assert (plan.num_envs, plan.num_steps, plan.agent.lr) == (4, 128, 2.5e-4)
@@ -288,6 +294,8 @@ BAD_FLAGS = [
     ("--heads feer", "unknown head 'feer'; did you mean fear?"),
     ("--heads fear feer", "unknown head 'feer'"),
     ("--heads", "--heads: name at least one head"),
+    ("--without fear_shame", "unknown arm 'fear_shame'; did you mean fear_sham?"),
+    ("--without none", "unknown arm 'none'"),
     ("--heads fear fear", "--heads fear fear: name each head once"),
     ("--shifts noize", "unknown shift 'noize'; did you mean noise?"),
     ("--env CartPole-v1 --shifts extrapolation", "unknown shift 'extrapolation'; there are force,"),

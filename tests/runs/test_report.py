@@ -6,24 +6,24 @@ import numpy as np
 import pytest
 
 from runs.harness import report as module
+from runs.harness import tables as tabling
 from runs.harness.board import safe
 from runs.harness.errors import UserError
-from runs.harness.report import (
+from runs.harness.report import WIDTH, markdown, report, show
+from runs.harness.stats import difference, mean
+from runs.harness.tables import (
     HEADINGS,
     NORMALISED,
-    WIDTH,
     Line,
     comparison,
     counting,
     endings,
-    markdown,
+    headline,
     proxies,
-    report,
-    show,
     summarise,
     tables,
+    worths,
 )
-from runs.harness.stats import difference, mean
 from tests.runs import small
 
 # Mean over shifts by seed; "calm" is better than "none" by 0.3 everywhere, and worst under "b".
@@ -261,14 +261,14 @@ def test_a_success_that_comes_to_harm_leaves_no_negative_rest():
 
 def test_scores_are_also_shown_between_chance_and_a_specialist(monkeypatch):
     rows = scores()
-    monkeypatch.setattr(module, "normalised", lambda rows, env: None)
+    monkeypatch.setattr(tabling, "normalised", lambda rows, env: None)
     assert comparison(rows, list(BASE), "Fake").headings == HEADINGS
 
     def doubled(rows, env):
         assert env == "Fake"
         return [row | {"score": 2 * row["score"]} for row in rows]
 
-    monkeypatch.setattr(module, "normalised", doubled)
+    monkeypatch.setattr(tabling, "normalised", doubled)
     table = comparison(rows, [*BASE, "lost"], "Fake")
     assert table.headings == (*HEADINGS, NORMALISED)
     half = mean(np.array(BASE["calm"])).high - 0.55
@@ -279,7 +279,7 @@ def test_scores_are_also_shown_between_chance_and_a_specialist(monkeypatch):
 
 
 def test_every_table_fits_the_terminal_and_no_cell_is_folded(capsys, monkeypatch):
-    monkeypatch.setattr(module, "normalised", lambda rows, env: rows)
+    monkeypatch.setattr(tabling, "normalised", lambda rows, env: rows)
     arms = {"none": BASE["none"], "curiosity_scrambled": BASE["calm"]}
     rows = told_of(
         [row | {"shift": row["shift"].replace("b", "fog|aggressive")} for row in scores(arms)],
@@ -288,7 +288,7 @@ def test_every_table_fits_the_terminal_and_no_cell_is_folded(capsys, monkeypatch
         other_goal=lambda row: 0.05 * row["seed"],
     )
     found = tables(rows, list(arms), "Fake")
-    assert len(found) == 3
+    assert len(found) == 4
     show(found)
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= WIDTH
@@ -298,6 +298,43 @@ def test_every_table_fits_the_terminal_and_no_cell_is_folded(capsys, monkeypatch
     text = markdown(found, "Fake", "success", PLAN, "command")
     assert r"fog\|aggressive" in text  # a bar would end the cell
     assert all(f"\n## {table.title}\n" in text and table.note in text for table in found[1:])
+
+
+HEADS = ("", "_sham", "_constant")
+FELT = BASE | {"constant_plus": BASE["none"], **{f"fear{kind}": BASE["calm"] for kind in HEADS}}
+
+
+def test_what_a_head_is_worth_is_declared_and_said():
+    table = worths(scores(FELT), list(FELT), "Fake")
+    gain = difference(np.array(BASE["calm"]), np.array(BASE["none"]))
+    assert table.rows[0][:2] == ["fear", f"{gain:+.3f}"]
+    assert table.rows[0][3].startswith("+0.000 ")
+    assert f"Fake: on top of a constant, fear adds {gain:+.3f}." in table.note
+    assert worths(scores(), list(BASE), "Fake") is None
+    few = [row for row in scores(FELT) if row["arm"] != "constant_plus" or row["seed"] < 2]
+    assert worths(few, list(FELT), "Fake") is None
+
+
+def test_how_robust_an_arm_is_by_other_measures():
+    many = {arm: [*values, *values] for arm, values in BASE.items()}
+    table = headline(scores(many), list(many))
+    none, calm = table.rows
+    assert none[0] == "none" and none[1].startswith("0.250 ±") and "dynamics" in none[1]
+    assert none[2].startswith("0.180 ±")  # the worst of four points: b at 1
+    assert none[4].startswith(("+0.000", "-0.000")) and calm[6].startswith("0 (up to ")
+    assert none[6].startswith("2 (up to ")  # .1 of .3 at home is less than half; .2 of .4 is not
+    assert "A-A control, the even seeds of none less the odd ones: -0.100 [" in table.note
+    assert "ICC" in table.note and "four times in five" in table.note
+    assert "A-A" not in headline(scores(), list(BASE)).note  # too few seeds to halve
+    assert headline(scores({"none": [0.1, 0.2]}), ["none"]) is None
+
+
+def test_what_was_left_out_on_request_is_said(tmp_path, capsys):
+    assert "left out        fear_sham, on request" in told(
+        tmp_path, capsys, scores(), without=("fear_sham",)
+    )
+    assert "LEFT OUT ON REQUEST: fear_sham." in (tmp_path / "table.md").read_text()
+    assert "left out" not in told(tmp_path, capsys, scores())
 
 
 # --- the figure -------------------------------------------------------------------------------
