@@ -149,13 +149,13 @@ def duels(settings: Settings) -> list[Duel]:
         Duel("evaluation", "4 envs, evaluation / training", scoring, narrow, EVALUATION),
         Duel(
             "worlds",
-            "random policy, Drive / CartPole",
+            "Drive / CartPole, random policy",
             road,
             replace(road, world="CartPole"),
             DRIVE,
         ),
         Duel(
-            *("worlds", "evaluation of an arm, Drive / CartPole"),
+            *("worlds", "Drive / CartPole, evaluation"),
             *(replace(scoring, num_envs=32, world="Drive"), scoring, SCORING, " s"),
         ),
         Duel("compilation", "compilation, cached / cold", chunk, chunk, COMPILATION, " s", "empty"),

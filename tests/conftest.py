@@ -1,9 +1,11 @@
 """Settings for every test: a strict JAX, two devices, compiled programs kept between runs."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -13,3 +15,10 @@ if not jax.config.jax_compilation_cache_dir:
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     jax.config.update("jax_compilation_cache_dir", str(cache / "affect-heads" / "jax-tests"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs() -> Iterator[None]:
+    """Compiled programs are dropped with their module: of all tests they fill gigabytes."""
+    yield
+    jax.clear_caches()

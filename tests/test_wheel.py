@@ -83,7 +83,7 @@ def test_the_wheel_asks_for_jax_flax_and_optax_only(wheel):
     needs = [need for need in metadata.get_all("Requires-Dist") if "extra ==" not in need]
     assert sorted(need.split("<")[0] for need in needs) == ["flax", "jax", "optax"]
     assert metadata["Name"] == "affect-heads"
-    assert set(metadata.get_all("Provides-Extra")) == {"lab", "hosts", "bench", "dev"}
+    assert set(metadata.get_all("Provides-Extra")) == {"lab", "hosts", "jaxenvs", "bench", "dev"}
 
 
 def test_the_sdist_holds_the_whole_project(tmp_path):

@@ -75,6 +75,9 @@ class Probes(Env):
     def transition_info(self, state: State, action: jax.Array, next_state, params: Probe) -> dict:
         return {}
 
+    def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
+        return total > 0
+
 
 class Steer(Probes):
     """One step that pays -(action - cue / 2)^2, for a continuous action."""
