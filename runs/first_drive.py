@@ -182,11 +182,13 @@ def markdown(
     head = "arm | hours until half arrive | at home | over shifts | crashes | never arrive | "
     head += "difference to none"
     body = ["# The first drive", finding(found)]
-    rows = ["world | head | constant + head less constant | p (Holm) | head less its sham"]
-    rows.append(" | ".join(["---"] * 5))
+    rows = ["world | head | constant + head less constant | p (Holm) | head less its sham | "]
+    rows[0] += "head less its scrambled twin"
+    rows.append(" | ".join(["---"] * 6))
     for one in found:
         cells = one.env, one.head, f"{one.on_constant:+.3f}", f"{one.p_value:.3f}"
-        rows.append(" | ".join((*cells, f"{one.over_sham:+.3f}")))
+        over = f"{one.over_sham:+.3f}", f"{one.over_scrambled:+.3f}"
+        rows.append(" | ".join((*cells, *over)))
     body.append("\n".join(rows))
     for world, arms in lines.items():
         plan, points = designs[world].plan, len(designs[world].suite.points()) - 1
@@ -207,7 +209,8 @@ def markdown(
     body.append(
         "Success is arriving. Per-seed means first; t and Welch intervals at 95 %. The first "
         "table's contrasts were declared, and its p-values are Holm-adjusted over all its rows; "
-        "differences to none are not adjusted. A lesion feels, and its agent does not hear of it: "
+        "the others are not adjusted. A scrambled twin has random frozen weights: what it does as "
+        "well was not the feeling's doing. A lesion feels, and its agent does not hear of it: "
         "it is `none`, bit for bit."
     )
     body.append(f"`{command}`\n\n{machine}")

@@ -22,6 +22,9 @@ HEADINGS = (
 NORMALISED = "normalised, mean over shifts"
 WORST = "`worst shift` is the one with the lowest mean."
 SCALE = "Normalised, 0 is a random policy and 1 a specialist of the shift (`runs.calibrate`)."
+WORTH = (
+    *("head", "constant + head less constant", "p (Holm)", "less its sham", "less its scrambled"),
+)
 BASELINES = ("none", "random")  # whose home scores predict what others lose
 ROBUST = (*("arm", "worst family", "CVaR-25", "area", "beyond home", "IQM", "collapsed"),)
 ROBUSTNESS = (
@@ -139,7 +142,7 @@ def comparison(rows: list[dict], arms: Sequence[str], env: str) -> Table:
 
 
 def worths(rows: list[dict], arms: Sequence[str], env: str) -> Table | None:
-    """What each head adds to a constant, and to its sham; None where a control is missing."""
+    """What each head adds to a constant, and to its own controls; None where one is missing."""
     counted = _with_enough(rows, arms)
     heads = heads_of(counted)
     found = worth({env: lambda arm: robustness.mean(counted[arm])}, heads)
@@ -147,9 +150,12 @@ def worths(rows: list[dict], arms: Sequence[str], env: str) -> Table | None:
         return None
     return Table(
         "what a head is worth",
-        ("head", "constant + head less constant", "p (Holm)", "head less its sham"),
+        WORTH,
         [
-            [one.head, f"{one.on_constant:+.3f}", f"{one.p_value:.3f}", f"{one.over_sham:+.3f}"]
+            [
+                *(one.head, f"{one.on_constant:+.3f}", f"{one.p_value:.3f}"),
+                *(f"{one.over_sham:+.3f}", f"{one.over_scrambled:+.3f}"),
+            ]
             for one in found
         ],
         f"{finding(found)} The first column is the primary contrast of every head, Welch on "

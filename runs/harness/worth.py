@@ -1,8 +1,9 @@
 """What a head is worth: the contrasts that a comparison declares before it looks.
 
 A constant can do much of what a feeling does, and needs none. So the primary contrast of every head
-is constant + head less constant; beside it stands the head less its own sham, the same signal from
-the environment next door.
+is constant + head less constant. Beside it stand the head less its sham, the same signal from the
+environment next door, and less its scrambled twin, which has the same form and knows nothing: what
+the twin does as well was not the feeling's doing.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ class Worth(NamedTuple):
         on_constant: constant + head less constant: the primary contrast.
         p_value: of it, Holm-adjusted over all heads and environments that are compared.
         over_sham: the head less its sham.
+        over_scrambled: the head less itself with random frozen weights.
     """
 
     env: str
@@ -30,12 +32,13 @@ class Worth(NamedTuple):
     on_constant: Estimate
     p_value: float
     over_sham: Estimate
+    over_scrambled: Estimate
 
 
 def heads_of(arms: Iterable[str]) -> list[str]:
     """The heads whose every control is among the arms."""
     arms = list(arms)
-    needed = ("", "_constant", "_sham")
+    needed = ("", "_constant", "_sham", "_scrambled")
     names = [arm.removesuffix("_constant") for arm in arms if arm.endswith("_constant")]
     both = "constant_plus" in arms
     return [name for name in names if both and all(name + kind in arms for kind in needed)]
@@ -60,8 +63,8 @@ def worth(score: Mapping[str, Callable[[str], np.ndarray]], heads: Sequence[str]
             both = of(f"{head}_constant")
             p_values[env, head] = stats.p_value(both, base)
             gain = stats.difference(both, base)
-            over_sham = stats.difference(of(head), of(f"{head}_sham"))
-            found.append(Worth(env, head, gain, 1.0, over_sham))
+            over = (stats.difference(of(head), of(head + kind)) for kind in ("_sham", "_scrambled"))
+            found.append(Worth(env, head, gain, 1.0, *over))
     adjusted = stats.holm({f"{env} {head}": p for (env, head), p in p_values.items()})
     return [one._replace(p_value=adjusted[f"{one.env} {one.head}"]) for one in found]
 

@@ -300,7 +300,7 @@ def test_every_table_fits_the_terminal_and_no_cell_is_folded(capsys, monkeypatch
     assert all(f"\n## {table.title}\n" in text and table.note in text for table in found[1:])
 
 
-HEADS = ("", "_sham", "_constant")
+HEADS = ("", "_sham", "_scrambled", "_constant")
 FELT = BASE | {"constant_plus": BASE["none"], **{f"fear{kind}": BASE["calm"] for kind in HEADS}}
 
 

@@ -20,6 +20,7 @@ def test_a_head_is_measured_against_the_constant_it_stands_on():
     (found,) = worth({"Drive": scores(**better)}, ["fear"])
     assert found.on_constant.value == pytest.approx(0.2) and found.p_value < 1e-6
     assert found.over_sham.value == pytest.approx(0.05)
+    assert found.over_scrambled.value == pytest.approx(0.05)
 
 
 def test_the_p_values_of_all_heads_and_environments_are_one_family():
@@ -35,13 +36,15 @@ def test_the_p_values_of_all_heads_and_environments_are_one_family():
 
 
 def test_heads_are_those_with_all_their_controls():
-    arms = ["none", "constant_plus", "fear", "fear_sham", "fear_constant", "hope", "hope_constant"]
+    kinds = ("", "_sham", "_scrambled", "_constant")
+    arms = ["none", "constant_plus", *(f"fear{kind}" for kind in kinds), "hope", "hope_constant"]
     assert heads_of(arms) == ["fear"]
     assert heads_of(arms[2:]) == []
 
 
 def one(value: float, p_value: float) -> Worth:
-    return Worth("Drive", "hope", Estimate(value, value, value), p_value, Estimate(0, 0, 0))
+    nothing = Estimate(0, 0, 0)
+    return Worth("Drive", "hope", Estimate(value, value, value), p_value, nothing, nothing)
 
 
 @pytest.mark.parametrize(
