@@ -35,15 +35,14 @@ def audit(out: Path) -> list[Finding]:
         declared = plan_file.read(out / plan_file.NAME)
     except UserError as error:
         return [*found, Finding("plan", (str(error),))]
-    rows, unread = _rows(out)
-    departures = plan_file.departures(declared, rows, _stopped(out, declared)) if rows else []
+    departures, unread, count = _departures(out, declared)
     return [
         *found,
         Finding("plan", tuple(_plan(declared, entries)), f"hash {declared.hash[:16]}"),
         Finding("training worlds", tuple(_training(declared)), ", ".join(declared.worlds)),
         Finding("checkpoints", tuple(_checkpoints(out)), f"{len(seal.checkpoints(out))} arms"),
-        Finding("scores", (*unread, *_scores(out, entries)), f"{len(rows)} rows"),
-        Finding("run as planned", tuple(departures), "" if rows else "nothing is scored yet"),
+        Finding("scores", (*unread, *_scores(out, entries)), f"{count} rows"),
+        Finding("run as planned", tuple(departures), "" if count else "nothing is scored yet"),
     ]
 
 
@@ -116,15 +115,23 @@ def _scores(out: Path, entries: list[ledger.Entry]) -> Iterator[str]:
             yield f"{name} was changed after it was entered"
 
 
-def _rows(out: Path) -> tuple[list[dict], list[str]]:
-    """The public score rows, and why they cannot be read."""
+def _departures(out: Path, declared: Declared) -> tuple[list[str], list[str], int]:
+    """How the score files depart from the plan, why they cannot be read, and their rows in all."""
     from runs.harness.study import read_scores
 
-    path = out / seal.SCORES["dev"]
-    try:
-        return (read_scores(path) if path.exists() else []), []
-    except (UserError, ValueError, KeyError, TypeError) as error:
-        return [], [f"{path.name} cannot be read: {' '.join(str(error).split())[:120]}"]
+    said, unread, count = [], [], 0
+    for split, name in seal.SCORES.items():
+        try:
+            rows = read_scores(out / name) if (out / name).exists() else []
+        except (UserError, ValueError, KeyError, TypeError) as error:
+            unread.append(f"{name} cannot be read: {' '.join(str(error).split())[:120]}")
+            continue
+        if rows:
+            stopped = _stopped(out, declared)
+            found = plan_file.departures(declared, rows, split, stopped)
+            said += [f"{name}: {each}" for each in found]
+        count += len(rows)
+    return said, unread, count
 
 
 def _stopped(out: Path, declared: Declared) -> list[tuple[str, int]]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.world import Env, Life, World
-from runs.harness.evaluate import _noiseless
+from runs.harness.evaluate import noiseless
 from runs.harness.ranks import rank_correlation
 from runs.harness.readouts import Act, live, mean
 from runs.harness.signals import Prediction
@@ -43,7 +43,8 @@ def credit(
     """How well each signal of one seed assigns credit at each point.
 
     Args:
-        signals: name -> prediction; a potential's difference is one, as is the felt sum.
+        signals: name -> prediction, low where things went badly: what was `felt`, a critic's
+            difference, minus the probability of harm.
         act: the policy. It must draw its actions: of a policy that acts by its mode every step
             has the advantage 0.
         env: the family of worlds.
@@ -83,7 +84,7 @@ def credit(
         told |= {f"{name}/credit": ranks[k] for k, name in enumerate(signals)}
         return told | {f"{name}/delay": late[k] for k, name in enumerate(signals)}
 
-    return jax.lax.map(point, _noiseless(worlds))
+    return jax.lax.map(point, noiseless(worlds))
 
 
 def advantages(

@@ -39,10 +39,10 @@ def evaluate(
     draws = worlds.channel.noise.shape[1]
     keys = jax.random.split(key, draws * episodes).reshape(draws, episodes)
     live = partial(_episodes, agent_state, agent, env, keys)
-    return jax.lax.map(live, _noiseless(worlds))
+    return jax.lax.map(live, noiseless(worlds))
 
 
-def _noiseless(worlds: World) -> World:
+def noiseless(worlds: World) -> World:
     """The same worlds, now and later, paying what the task does."""
 
     def quiet(part):

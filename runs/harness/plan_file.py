@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,10 +19,10 @@ from typing import Any
 from runs.harness.config import choose, nearest
 from runs.harness.errors import UserError
 from runs.harness.splits import HOME, RANDOM, Splits, families, split
-from runs.harness.worth import heads_of
 
 NAME = "plan.toml"
 VERSION = 1
+PLUS = "constant_plus"  # what a head beside a constant is measured against
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def declare(
     Raises:
         UserError: if it does not hang together.
     """
-    contrasts = [(f"{head}_constant", "constant_plus") for head in heads_of(arms)]
+    contrasts = [(arm, PLUS) for arm in arms if arm.endswith("_constant") and PLUS in arms]
     contrasts = contrasts or [(arm, "none") for arm in arms if arm != "none"][:1]
     first = tuple(primary) if primary is not None else contrasts[0] if contrasts else ()
     worlds = {HOME: HOME}
@@ -199,7 +200,7 @@ def text(declared: Declared) -> str:
     lines = ["# Declared before training; see python -m runs.verify."]
     lines += [f"{key} = {_toml(value)}" for key, value in fields.items() if key not in tables]
     for key, table in tables.items():
-        lines += ["", f"[{key}]", *(f"{_toml(name)} = {_toml(v)}" for name, v in table.items())]
+        lines += ["", f"[{key}]", *(f"{_name(k)} = {_toml(v)}" for k, v in table.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -208,35 +209,40 @@ def changes(declared: Declared, run: Declared) -> list[str]:
     return _differences(_flat(declared), _flat(run), "run")
 
 
-def departures(declared: Declared, rows: Sequence[dict], stopped: Iterable = ()) -> list[str]:
+def departures(
+    declared: Declared, rows: Sequence[dict], split: str = "dev", stopped: Iterable = ()
+) -> list[str]:
     """What differs between the study as declared and its score rows, field by field.
 
     Args:
         declared: before training.
         rows: of a score file.
+        split: that they are of, "dev" or "sealed"; where no family is kept back, the sealed worlds
+            are new draws of the public shifts.
         stopped: (arm, seed) of training runs that broke, which have no rows.
     """
-    stopped, planned = set(stopped), _flat(declared)
-    names = [name for name in declared.shifts if name in {row["shift"] for row in rows}]
+    splits, stopped = declared.splits, set(stopped)
+    due = splits.names(split) or (tuple(declared.shifts) if split == "sealed" else ())
+    scored = dict.fromkeys(row["shift"] for row in rows if row["shift"] != HOME)
+    planned = {name: getattr(declared, name) for name in ("env", "episodes")}
+    planned["severities"] = tuple(sorted(declared.severities))
     found = {
-        "env": sorted({row["env"] for row in rows}),
-        "episodes": sorted({row["episodes"] for row in rows}),
-        "severities": sorted({row["severity"] for row in rows if row["shift"] != HOME}),
+        "env": _only({row["env"] for row in rows}),
+        "episodes": _only({row["episodes"] for row in rows}),
+        "severities": tuple(sorted({row["severity"] for row in rows if row["shift"] != HOME})),
     }
-    found = {key: value[0] if len(value) == 1 else tuple(value) for key, value in found.items()}
-    severities = tuple(sorted(declared.severities))
-    planned["severities"] = severities[0] if len(severities) == 1 else severities
-    said = _differences({key: planned[key] for key in found}, found, "scored")
-    extra = {row["shift"] for row in rows} - {HOME, *declared.shifts}
-    said += [f"shift {name}: declared, not scored" for name in declared.shifts if name not in names]
-    said += [f"shift {name}: scored, not declared" for name in sorted(extra)]
-    seeds = {arm: {row["seed"] for row in rows if row["arm"] == arm} for arm in declared.arms}
-    points = 1 + len(names) * len(declared.severities)
-    for arm, seen in seeds.items():
+    said = _differences(planned, found, "scored")
+    said += [f"shift {name}: declared, not scored" for name in due if name not in scored]
+    for name in (name for name in scored if name not in due):
+        which = splits.of(name) if name in declared.shifts else "not at all"
+        said.append(f"shift {name}: scored as {split}, declared {which}")
+    points = 1 + len(scored) * len(declared.severities)
+    for arm in declared.arms:
+        own = [row["seed"] for row in rows if row["arm"] == arm]
         whole = set(range(declared.seeds)) - {seed for name, seed in stopped if name == arm}
-        if seen != whole:
-            said.append(f"seeds of {arm}: {len(whole)} were declared, {len(seen)} scored")
-        elif sum(row["arm"] == arm for row in rows) != points * len(whole):
+        if set(own) != whole:
+            said.append(f"seeds of {arm}: {len(whole)} were declared, {len(set(own))} scored")
+        elif any(own.count(seed) != points for seed in whole):
             said.append(f"points of {arm}: some seeds lack a point or have one twice")
     undeclared = {row["arm"] for row in rows} - set(declared.arms)
     return said + [f"arm {arm}: scored, not declared" for arm in sorted(undeclared)]
@@ -277,6 +283,11 @@ def _differences(planned: Mapping, found: Mapping, verb: str) -> list[str]:
     ]
 
 
+def _only(values: set) -> Any:
+    """The one value that there is; all of them where there are several."""
+    return next(iter(values)) if len(values) == 1 else tuple(sorted(values))
+
+
 def _flat(declared: Declared) -> dict[str, Any]:
     """Fields by name, those of tables by `table.name`."""
     flat = {}
@@ -300,6 +311,10 @@ def _tuples(value: Any) -> Any:
 def _toml(value: Any) -> str:
     """A value as TOML writes it: its strings, numbers and lists are JSON's."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _name(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml(key)
 
 
 def _canonical(value: Any) -> str:

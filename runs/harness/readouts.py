@@ -7,8 +7,7 @@ episode:
 * danger: does harm come within `horizon` steps? AUROC and average precision.
 * return: rank correlation with the discounted return of the task from there on.
 * rarity: rank correlation with minus the visits that the agent pays, in distribution, to the cell
-  of the observation. A cell is a SimHash (Tang et al., 2017): the signs of BITS random projections
-  of the observation, whitened by what is seen in distribution.
+  of the observation (`runs.harness.novelty`).
 
 Episodes are those of `runs.harness.evaluate.evaluate` under the same key.
 """
@@ -20,18 +19,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from affect import Transition
-from affect.moments import Moments, whiten
+from affect import Fear, Transition
 from affect.predict import harm
 from envs.world import Env, Life, World
-from runs.harness.evaluate import _noiseless
+from runs.harness.evaluate import noiseless
+from runs.harness.novelty import Home, cell, familiar
 from runs.harness.ranks import cosine, discrimination, placed
-from runs.harness.signals import Prediction
+from runs.harness.signals import Prediction, bare, critics, felt, predictions, untrained
+from runs.harness.train import Learner, Setup
 
 Act = Callable[[jax.Array, jax.Array], jax.Array]  # (key, obs [D]) -> action [...]
 
 QUESTIONS = ("auroc", "precision", "return", "rarity", "total")
-BITS = 8  # of a cell: there are 256
 BINS = 10  # of a reliability curve, equally wide in [0, 1]
 
 
@@ -53,11 +52,50 @@ class Truth(NamedTuple):
     worth: jax.Array
 
 
-class Home(NamedTuple):
-    """What is familiar: moments of the observation [D], and visits to each cell [2^BITS]."""
+def survey(
+    learner: Learner,
+    made: jax.Array,
+    worlds: World,
+    key: jax.Array,
+    *,
+    setup: Setup,
+    env: Env,
+    episodes: int,
+    horizon: int = 10,
+    rivals: dict[str, Prediction] | None = None,
+) -> dict[str, jax.Array]:
+    """The `readouts` of one trained learner that acts by its mode.
 
-    moments: Moments
-    visits: jax.Array
+    Its signals are its heads by name, each of them untrained (NAME_untrained), `critic`,
+    `minus_critic` and `felt`, what it was paid beside the task. Every `Fear` of this horizon is
+    asked for its level. Over seeds it is
+    `over_seeds(partial(survey, setup=setup, env=env, episodes=4), seeds, shared=2)`.
+
+    Args:
+        learner: of one seed.
+        made: key of its untrained heads, another for each seed.
+        worlds: as for `readouts`.
+        key: of the evaluation.
+        setup: of the learner's arm.
+        env: the family of worlds.
+        episodes: in each world.
+        horizon: h in steps.
+        rivals: more signals, the same for all seeds.
+    """
+    agent, blend, feelings = setup.agent, setup.blend, learner.feelings
+    heads = {name: bare(feelings.heads[name].net, feelings.carry[name])[0] for name in blend.names}
+    fears = tuple(
+        name
+        for name, head in heads.items()
+        if isinstance(head, Fear) and round(1 / (1 - head.predictor.gamma)) == horizon
+    )
+    signals = predictions(blend, feelings) | untrained(blend, feelings, env.spec, made)
+    signals |= critics(agent, learner.agent) | {"felt": felt(blend, feelings)} | (rivals or {})
+
+    def act(key, obs):
+        return agent.act(learner.agent, None, obs)
+
+    return readouts(signals, act, env, worlds, key, episodes, fears, horizon, gamma=agent.gamma)
 
 
 def readouts(
@@ -109,23 +147,23 @@ def readouts(
         home = jax.lax.cond(
             index == 0, lambda: familiar(batch.next_obs, truth.counted), lambda: home
         )
-        felt = {name: predict(batch) for name, predict in signals.items()}
+        said = {name: predict(batch) for name, predict in signals.items()}
         rarity = -home.visits[cell(home.moments, batch.next_obs)]
-        told = _answers(felt, batch, alive, truth, rarity)
+        told = _answers(said, batch, alive, truth, rarity)
         for name in probabilities:
-            level = calibration(felt[name], truth.harmed, truth.known)
+            level = calibration(said[name], truth.harmed, truth.known)
             told |= {f"{name}/{part}": value for part, value in level.items()}
         return home, told
 
     nowhere = jnp.zeros((1, env.spec.obs_dim)), jnp.zeros((1,), bool)
-    places = jnp.arange(points), _noiseless(worlds)
+    places = jnp.arange(points), noiseless(worlds)
     return jax.lax.scan(point, familiar(*nowhere), places)[1]
 
 
 def _answers(
-    felt: dict[str, jax.Array], batch: Transition, alive: jax.Array, truth: Truth, rarity: jax.Array
+    said: dict[str, jax.Array], batch: Transition, alive: jax.Array, truth: Truth, rarity: jax.Array
 ) -> dict[str, jax.Array]:
-    """What was felt [T, B] at one point, held against the truth."""
+    """What was said [T, B] at one point, held against the truth."""
     told = {
         "steps": truth.counted.sum().astype(jnp.float32),
         "harmed": mean(truth.harmed, truth.known),
@@ -141,10 +179,10 @@ def _answers(
         total = jnp.where(alive, signal, 0.0).sum(0).mean()
         return auroc, precision, cosine(place, worth), cosine(place, rarity), total
 
-    if felt:
-        answers = jax.vmap(answer)(jnp.stack(list(felt.values())))
+    if said:
+        answers = jax.vmap(answer)(jnp.stack(list(said.values())))
         for question, each in zip(QUESTIONS, answers, strict=True):
-            told |= {f"{name}/{question}": each[k] for k, name in enumerate(felt)}
+            told |= {f"{name}/{question}": each[k] for k, name in enumerate(said)}
     return told
 
 
@@ -207,25 +245,6 @@ def aftermath(batch: Transition, alive: jax.Array, horizon: int, gamma: float) -
 
     worth = jax.lax.scan(back, jnp.zeros((count,)), batch.reward, reverse=True)[1]
     return Truth(counted, counted & (harmed | seen), harmed, near, worth)
-
-
-def familiar(obs: jax.Array, counted: jax.Array) -> Home:
-    """The observations [..., D] that count, as what is to be expected."""
-    number = jnp.maximum(counted.sum(), 1).astype(jnp.float32)
-    weight = counted.reshape(-1, 1).astype(jnp.float32)
-    flat = obs.reshape(-1, obs.shape[-1])
-    middle = (weight * flat).sum(0) / number
-    m2 = (weight * jnp.square(flat - middle[None])).sum(0)
-    moments = Moments(number, middle, m2)
-    visits = jnp.zeros(2**BITS).at[cell(moments, flat)].add(weight[:, 0])
-    return Home(moments, visits)
-
-
-def cell(moments: Moments, obs: jax.Array) -> jax.Array:
-    """The number [...] int32 of the cell in which obs [..., D] lies."""
-    planes = jax.random.normal(jax.random.key(0), (obs.shape[-1], BITS))
-    sides = (whiten(moments, obs, 5.0) @ planes > 0).astype(jnp.int32)
-    return sides @ (2 ** jnp.arange(BITS))
 
 
 def calibration(

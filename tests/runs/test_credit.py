@@ -33,9 +33,10 @@ def walk(key, obs, right=0.5):
 
 
 @partial(jax.jit, static_argnames="rollouts", compiler_options=QUICK)
-def branched(key, right, rollouts):
+def branched(key, right, rollouts, slip=0.0):
     """Advantages of a walk -> (branches, what they are in truth if its coin is fair, alive)."""
     world = jax.tree.map(lambda leaf: leaf[0], WORLDS)
+    world = world._replace(params=world.params._replace(slip=jnp.full(1, slip)))
     act = partial(walk, right=right)
     k_live, k_branch = jax.random.split(key)
     lives, batch, alive = live(act, ENV, world, jax.random.split(k_live, EPISODES))
@@ -71,8 +72,10 @@ def test_the_error_shrinks_with_the_root_of_the_rollouts():
     assert off[16] / off[144] == pytest.approx(3, rel=0.35)
 
 
-def test_a_policy_that_does_not_draw_has_no_advantage():
-    found, _, _ = branched(jax.random.key(1), 1.0, 16)
+def test_both_branches_meet_the_same_luck():
+    """So a policy that does not draw has no advantage, however the world slips."""
+    found, _, alive = branched(jax.random.key(1), 1.0, 16, 0.5)
+    assert np.asarray(alive).sum(0).std() > 0
     assert not np.asarray(found.advantage).any()
     assert not np.asarray(found.error).any()
 

@@ -14,6 +14,7 @@ from affect import (
     Constant,
     Curiosity,
     Fear,
+    Feelings,
     Hope,
     Lesion,
     Mood,
@@ -30,10 +31,11 @@ from envs.shift import scale
 from envs.suite import Suite
 from envs.world import World
 from runs.harness.evaluate import evaluate
+from runs.harness.novelty import cell, familiar
 from runs.harness.ranks import discrimination, midranks, rank_correlation
-from runs.harness.readouts import aftermath, calibration, cell, familiar, live, readouts
+from runs.harness.readouts import aftermath, calibration, live, readouts, survey
 from runs.harness.signals import critics, felt, predictions, read, untrained
-from runs.harness.train import QUICK, Setup, new_learner
+from runs.harness.train import QUICK, Learner, Setup, new_learner
 from tests.runs import small
 
 CASES, N = 30, 60
@@ -270,8 +272,10 @@ def of_learner(key):
     signals |= untrained(SETUP.blend, feelings, SMALL.env.spec, k_made)
     signals |= critics(AGENT, learner.agent) | {"felt": felt(SETUP.blend, feelings)}
     said = {name: predict(batch) for name, predict in signals.items()}
-    some = {name: signals[name] for name in ("fear", "curiosity", "critic")}
-    told = readouts(some, act, SMALL.env, worlds, again, 3, ("fear",))
+    two = Blend(**{name: SETUP.blend.heads[name] for name in ("potential", "curiosity")})
+    part = Feelings(*({name: d[name] for name in two.names} for d in feelings[:2]), jnp.ones(2))
+    setup, seen = replace(SETUP, blend=two), Learner(learner.agent, part)
+    told = survey(seen, jax.random.key(5), worlds, again, setup=setup, env=SMALL.env, episodes=3)
     scores = evaluate(learner.agent, AGENT, SMALL.env, worlds, more, 3)
     return said, told, scores, batch, alive, feelings
 
@@ -325,8 +329,11 @@ def test_readouts_live_the_episodes_that_were_scored(learner):
     _, told, scores, batch, alive, _ = learner
     np.testing.assert_allclose(told["return"], scores["return"], rtol=1e-6)
     np.testing.assert_allclose(told["length"], scores["length"], rtol=1e-6)
-    assert told["fear/reliability"].shape == (5, 10, 3)
-    np.testing.assert_allclose(told["fear/reliability"][..., 0].sum(-1), 1.0, rtol=1e-6)
+    for name in ("potential", "curiosity_untrained", "minus_critic", "felt"):
+        assert np.isfinite(told[f"{name}/auroc"]).all()
+    assert [name for name in told if name.endswith("brier")] == ["potential/brier"]
+    assert told["potential/reliability"].shape == (5, 10, 3)
+    np.testing.assert_allclose(told["potential/reliability"][..., 0].sum(-1), 1.0, rtol=1e-6)
     after = ~np.asarray(alive)
     assert after.any()
     assert not any(np.asarray(leaf)[after].any() for leaf in jax.tree.leaves(batch))

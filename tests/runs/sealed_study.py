@@ -1,0 +1,54 @@
+"""A finished study in a folder, as honest as can be, without training anything."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from runs.harness import plan_file, seal
+from runs.harness.checkpoint import Checkpoints
+from runs.harness.plan_file import Declared
+from runs.harness.study import COLUMNS
+from tests.runs import small
+
+ARMS = ("none", "random", "constant_plus", "fear", "fear_sham", "fear_constant")
+
+
+def declared(**other) -> Declared:
+    """CartPole under two shifts, six arms, three seeds."""
+    plan = replace(small.PLAN, seeds=3)
+    return plan_file.declare(small.suite(), plan, ARMS, **other)
+
+
+def train(out: Path, arms=ARMS, luck: float = 0.0) -> None:
+    """A checkpoint an arm."""
+    for i, arm in enumerate(arms):
+        tree = {"w": np.arange(3.0) + i + luck}
+        Checkpoints(out / "checkpoints" / arm).save(4, tree)
+
+
+def score(out: Path, name: str = "scores.csv", arms=ARMS, better: float = 0.0) -> None:
+    """A row a seed and point."""
+    with (out / name).open("w") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval=0.5, lineterminator="\n")
+        writer.writeheader()
+        for arm in arms:
+            for point in small.suite().points():
+                for seed in range(3):
+                    row = {"env": "CartPole", "arm": arm, "seed": seed, "episodes": 2}
+                    score = 0.25 * seed + better
+                    writer.writerow(row | point._asdict() | {"score": score})
+
+
+def study(out: Path, **other) -> Path:
+    """Declared, trained, frozen, scored in public, drawn and scored under seal."""
+    assert seal.begin(out, declared(**other)) == []
+    train(out)
+    seal.freeze(out)
+    score(out)
+    seal.look(out)
+    seal.draw(out)
+    score(out, "sealed.csv", better=0.1)
+    seal.look(out, "sealed")
+    return out

@@ -1,0 +1,211 @@
+"""The ledger: whatever is done to it is named, and what a crash does is told from it."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runs.harness import ledger
+from runs.harness.errors import UserError
+from runs.harness.ledger import Looks, append, looks, problems, read, sentence
+
+ROOT = Path(__file__).parents[2]
+
+
+def filled(folder: Path, lines: int = 5) -> Path:
+    path = folder / ledger.NAME
+    for i in range(lines):
+        append(path, "dev", "suite", "plan", {"none": f"c{i}"}, 20, f"r{i}")
+    return path
+
+
+def texts(path: Path) -> list[str]:
+    return path.read_text().splitlines(keepends=True)
+
+
+def rewrite(path: Path, start: int, **fields) -> None:
+    """Edits a line and mends the chain from there on, as a careful cheat does."""
+    entries = read(path)
+    entries[start] = entries[start]._replace(**fields)
+    for i in range(start, len(entries)):
+        previous = entries[i - 1].hash if i else ledger.GENESIS
+        entry = entries[i]._replace(previous=previous)
+        entries[i] = entry._replace(hash=ledger._hash(entry))
+    path.write_text("".join(f"{ledger._text(entry)}\n" for entry in entries))
+
+
+def test_what_is_appended_is_read_and_chained(tmp_path):
+    path = filled(tmp_path)
+    entries = read(path)
+    assert [entry.index for entry in entries] == [1, 2, 3, 4, 5]
+    assert [entry.previous for entry in entries[1:]] == [entry.hash for entry in entries[:-1]]
+    assert entries[0].previous == ledger.GENESIS
+    last = entries[-1]
+    assert (last.split, last.suite, last.plan, last.seeds, last.result) == (
+        *("dev", "suite", "plan", 20, "r4"),
+    )
+    assert last.checkpoints == {"none": "c4"}
+    assert last.time.endswith("+00:00")
+    assert problems(path) == []
+
+
+def test_a_line_says_which_code_wrote_it(tmp_path, monkeypatch):
+    commit, dirty = ledger.code()
+    assert (commit is None) == (dirty is None)
+    assert commit is None or len(commit) == 40
+    entry = read(filled(tmp_path, 1))[0]
+    assert (entry.commit, entry.dirty) == (commit, dirty)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git here
+    assert ledger.code.__wrapped__() == (None, None)
+
+
+@pytest.mark.parametrize("line", [1, 3, 5])
+@pytest.mark.parametrize("field", ["time", "split", "seeds", "result", "commit", "hash"])
+def test_an_edited_line_is_named(line, field, tmp_path):
+    path = filled(tmp_path)
+    lines = texts(path)
+    lines[line - 1] = json.dumps(json.loads(lines[line - 1]) | {field: "other"}, sort_keys=True)
+    path.write_text("".join(f"{text.strip()}\n" for text in lines))
+    assert [said.partition(":")[0] for said in problems(path)] == [f"line {line} was edited"]
+
+
+def test_a_line_that_is_none_is_named(tmp_path):
+    path = filled(tmp_path)
+    path.write_text("".join([*texts(path)[:2], "garbage\n", *texts(path)[3:]]))
+    assert problems(path) == ["line 3 was edited: it does not match its own hash"]
+
+
+@pytest.mark.parametrize(("gone", "named"), [((0,), "line 1"), ((1, 2), "lines 2 to 3")])
+def test_deleted_lines_are_named(gone, named, tmp_path):
+    path = filled(tmp_path)
+    path.write_text("".join(text for i, text in enumerate(texts(path)) if i not in gone))
+    assert problems(path) == [f"deleted: {named}"]
+
+
+@pytest.mark.parametrize(("left", "named"), [(4, "line 5"), (2, "lines 3 to 5"), (0, "lines 1 to")])
+def test_a_cut_tail_is_named(left, named, tmp_path):
+    path = filled(tmp_path)
+    path.write_text("".join(texts(path)[:left]))
+    (said,) = problems(path)
+    assert said.startswith(f"cut from the end: {named}")
+
+
+def test_a_line_cut_in_half_was_cut(tmp_path):
+    path = filled(tmp_path)
+    path.write_text(path.read_text()[:-1])
+    assert problems(path) == ["cut from the end: line 5"]
+    with pytest.raises(UserError, match="cut from the end"):
+        append(path, "dev", "suite", "plan", {}, 20, "r")
+    assert len(texts(path)) == 5
+
+
+def test_exchanged_lines_are_named(tmp_path):
+    path = filled(tmp_path)
+    lines = texts(path)
+    path.write_text("".join([lines[0], lines[2], lines[1], *lines[3:]]))
+    assert any("stands where" in said for said in problems(path))
+
+
+def test_a_line_with_a_mended_hash_breaks_the_chain(tmp_path):
+    path = filled(tmp_path)
+    entries = read(path)
+    entry = entries[2]._replace(result="better")
+    entries[2] = entry._replace(hash=ledger._hash(entry))
+    path.write_text("".join(f"{ledger._text(entry)}\n" for entry in entries))
+    assert problems(path) == ["the chain is broken between lines 3 and 4"]
+
+
+@pytest.mark.parametrize("start", [0, 2, 4])
+def test_a_mended_chain_does_not_end_as_it_was_counted(start, tmp_path):
+    path = filled(tmp_path)
+    rewrite(path, start, result="better")
+    assert problems(path) == ["line 5 was rewritten: it is not the one that was counted"]
+
+
+def test_forged_lines_and_a_lost_count_are_named(tmp_path):
+    path, other = filled(tmp_path, 2), filled(tmp_path / "other", 5)
+    path.write_text(other.read_text())
+    assert problems(path) == ["lines 3 to 5 came from elsewhere: they were never counted"]
+    path = filled(tmp_path / "third")
+    path.with_suffix(".head").unlink()
+    (said,) = problems(path)
+    assert "ledger.head is missing" in said
+
+
+def test_no_ledger_and_a_deleted_one_differ(tmp_path):
+    assert problems(tmp_path / ledger.NAME) == ["there is none"]
+    path = filled(tmp_path)
+    path.unlink()
+    assert problems(path) == ["it was deleted: lines 1 to 5"]
+    with pytest.raises(UserError, match="deleted"):
+        append(path, "dev", "suite", "plan", {}, 20, "r")
+
+
+@pytest.mark.parametrize("half", ['{"index": 6, "prev', "", '{"index": 6}'])
+def test_a_half_written_line_is_mended(half, tmp_path):
+    path = filled(tmp_path)
+    with path.open("a") as file:
+        file.write(half)
+    assert problems(path) == []
+    append(path, "dev", "suite", "plan", {}, 20, "r5")
+    assert problems(path) == []
+    assert [entry.result for entry in read(path)][-2:] == ["r4", "r5"]
+
+
+def test_a_crash_before_the_line_was_counted_loses_nothing(tmp_path, monkeypatch):
+    path = filled(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "_mark", lambda *_: None)
+        append(path, "dev", "suite", "plan", {}, 20, "r5")
+    assert problems(path) == []
+    append(path, "dev", "suite", "plan", {}, 20, "r6")
+    assert problems(path) == []
+    assert len(read(path)) == 7
+
+
+KILLED = """
+import itertools, pathlib, sys
+from runs.harness.ledger import append
+for i in itertools.count():
+    append(pathlib.Path(sys.argv[1]), "dev", "suite", "plan", {}, 20, str(i))
+    print(i, flush=True)
+"""
+
+
+def test_killed_at_any_moment_nothing_that_was_said_is_lost(tmp_path):
+    path = tmp_path / ledger.NAME
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    said = [int(process.stdout.readline()) for _ in range(5)][-1]
+    process.send_signal(signal.SIGKILL)
+    rest = process.communicate(timeout=20)[0].split()
+    said = int(rest[-1]) if rest else said
+    assert problems(path) == []
+    append(path, "dev", "suite", "plan", {}, 20, "after")
+    assert problems(path) == []
+    assert len(read(path)) - 1 in (said + 1, said + 2)
+
+
+def test_looks_are_counted_once_each(tmp_path):
+    path = tmp_path / "a" / ledger.NAME
+    for result in ("one", "two", "one"):
+        append(path, "dev", "suite", "plan", {"none": "c"}, 20, result)
+    append(path, "train", "suite", "plan", {"none": "c"}, 20)
+    append(path, "sealed", "suite", "plan", {"none": "c"}, 20)
+    append(path, "sealed", "suite", "plan", {"none": "c"}, 20, "three")
+    append(path, "dev", "another suite", "plan", {"none": "c"}, 20, "four")
+    assert looks([path]) == Looks(3, 1)
+    assert looks([path], "suite") == Looks(2, 1)
+    append(tmp_path / "b" / ledger.NAME, "dev", "suite", "plan 2", {"none": "d"}, 20, "one")
+    assert looks(ledger.beside(tmp_path / "a"), "suite") == Looks(3, 1)
+
+
+def test_the_sentence_says_what_luck_buys():
+    assert sentence(Looks(37, 1)) == (
+        "dev looks 37, sealed looks 1; expected optimism of the best of 37: 2.1 standard errors"
+    )
+    assert sentence(Looks(1, 0)) == "dev looks 1, sealed looks 0"

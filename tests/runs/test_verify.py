@@ -1,0 +1,216 @@
+"""The cheat is played: whatever is done to a study afterwards is caught and named."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runs.harness import ledger, plan_file, seal
+from runs.harness.audit import audit, looked, watermark
+from runs.harness.errors import UserError
+from runs.verify import main
+from tests.runs.sealed_study import ARMS, declared, score, study, train
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory) -> Path:
+    return study(tmp_path_factory.mktemp("honest") / "study")
+
+
+@pytest.fixture
+def out(honest, tmp_path) -> Path:
+    return Path(shutil.copytree(honest, tmp_path / "study"))
+
+
+def test_an_honest_study_is_verified(out, capsys):
+    assert main([str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "FAILS" not in said
+    assert said.count("holds ") == 6
+    assert "dev looks 1, sealed looks 1" in said
+    assert said.endswith(f"\nverified: {out}\n")
+    assert watermark(out) is None
+
+
+def edit_ledger(out):
+    path = out / ledger.NAME
+    path.write_text(path.read_text().replace('"seeds": 3', '"seeds": 20', 1))
+
+
+def delete_line(out):
+    path = out / ledger.NAME
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:2] + lines[3:]))
+
+
+def cut_tail(out):
+    path = out / ledger.NAME
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+def delete_ledger(out):
+    (out / ledger.NAME).unlink()
+    (out / "ledger.head").unlink()
+
+
+def swap_checkpoint(out):
+    train(out, ["fear"], luck=1.0)
+
+
+def swap_numbers_under_the_manifest(out):
+    inside = seal.newest(out / "checkpoints" / "fear")
+    other = seal.newest(out / "checkpoints" / "none")
+    shutil.rmtree(inside / "arrays")
+    shutil.copytree(other / "arrays", inside / "arrays")
+
+
+def swap_numbers_and_their_hashes(out):
+    """The leaves are still said to be the frozen ones; files and manifest agree."""
+    from runs.harness.checkpoint import _manifest_sha
+
+    swap_numbers_under_the_manifest(out)
+    inside = seal.newest(out / "checkpoints" / "fear")
+    manifest = json.loads((inside / "manifest.json").read_text())
+    files = sorted(path for path in inside.rglob("*") if path.name != "manifest.json")
+    manifest["files"] = {
+        str(path.relative_to(inside)): seal.file_hash(path) for path in files if path.is_file()
+    }
+    del manifest["sha256"]
+    manifest["sha256"] = _manifest_sha(manifest)
+    (inside / "manifest.json").write_text(json.dumps(manifest))
+
+
+def change_plan(out):
+    path = out / plan_file.NAME
+    told = 'primary = ["fear_constant", "constant_plus"]'
+    assert told in path.read_text()
+    path.write_text(path.read_text().replace(told, 'primary = ["fear", "none"]'))
+
+
+def break_plan(out):
+    (out / plan_file.NAME).write_text("nonsense")
+
+
+def better_scores(out):
+    score(out, better=0.2)
+
+
+def better_sealed_scores(out):
+    score(out, "sealed.csv", better=0.2)
+
+
+def drop_sealed_scores(out):
+    (out / "sealed.csv").unlink()
+
+
+def drop_an_arm(out):
+    score(out, arms=ARMS[:-1])
+    seal.look(out)
+
+
+CHEATS = [
+    (edit_ledger, "ledger: line 1 was edited"),
+    (delete_line, "ledger: deleted: line 3"),
+    (cut_tail, "ledger: cut from the end: line 5"),
+    (delete_ledger, "ledger: there is none"),
+    (swap_checkpoint, "checkpoints: checkpoint of fear was swapped after it was frozen"),
+    (swap_numbers_under_the_manifest, "checkpoints: checkpoint of fear is damaged"),
+    (swap_numbers_and_their_hashes, "checkpoints: checkpoint of fear is damaged: leaf"),
+    (change_plan, "plan: plan.toml was changed after it was entered"),
+    (break_plan, "plan.toml is not TOML"),
+    (better_scores, "scores: scores.csv was changed after it was entered"),
+    (better_sealed_scores, "scores: sealed.csv was changed after it was entered"),
+    (drop_sealed_scores, "scores: sealed.csv was deleted after it was entered"),
+    (drop_an_arm, "run as planned: scores.csv: seeds of fear_constant: 3 were declared, 0 scored"),
+]
+
+
+@pytest.mark.parametrize(("cheat", "named"), CHEATS, ids=lambda x: getattr(x, "__name__", ""))
+def test_a_cheat_is_caught_and_named(cheat, named, out, capsys):
+    cheat(out)
+    mark = watermark(out)
+    assert mark.startswith("unverified: ")
+    assert named in mark
+    assert "\n" not in mark
+    assert main([str(out)]) == 1
+    assert f"unverified: {out}" in capsys.readouterr().out
+
+
+def test_training_in_a_world_that_is_kept_back_is_caught(tmp_path):
+    study(tmp_path / "sealed", sealed=["dynamics"])
+    assert "training worlds: world random is sealed" in watermark(tmp_path / "sealed")
+
+
+def test_training_in_a_public_shift_is_caught(tmp_path):
+    from dataclasses import replace
+
+    plan = declared()
+    seal.begin(tmp_path, replace(plan, worlds=plan.worlds | {"flip": "actuator"}))
+    train(tmp_path)
+    seal.freeze(tmp_path)
+    score(tmp_path)
+    seal.look(tmp_path)
+    assert "training worlds: world flip is dev" in watermark(tmp_path)
+
+
+def test_a_plan_that_came_after_training_is_caught(tmp_path):
+    train(tmp_path, ["fear"])
+    study(tmp_path)
+    assert "written after training had begun: there were checkpoints of fear" in watermark(tmp_path)
+
+
+def test_scores_that_were_never_entered_are_caught(tmp_path):
+    seal.begin(tmp_path, declared())
+    train(tmp_path)
+    seal.freeze(tmp_path)
+    score(tmp_path)
+    assert "scores.csv was never entered" in watermark(tmp_path)
+
+
+def test_a_seed_that_broke_is_no_cheat(out):
+    for split, name in seal.SCORES.items():
+        lines = (out / name).read_text().splitlines(keepends=True)
+        kept = [line for line in lines if not line.startswith("CartPole,fear,1,")]
+        (out / name).write_text("".join(kept))
+        seal.look(out, split)
+    assert "seeds of fear: 3 were declared, 2 scored" in watermark(out)
+    (out / "stopped" / "fear-s1").mkdir(parents=True)
+    assert watermark(out) is None
+
+
+def test_studies_beside_it_count(out):
+    shutil.copytree(out, out.parent / "same")
+    assert looked(out) == "dev looks 1, sealed looks 1"
+    for i in range(3):
+        other = out.parent / f"tuned-{i}"
+        seal.begin(other, declared())
+        train(other, luck=i + 1.0)
+        seal.freeze(other)
+        score(other, better=i / 10)
+        seal.look(other)
+    assert looked(out).startswith("dev looks 4, sealed looks 1; expected optimism of the best of 4")
+
+
+def test_an_older_study_is_unverified_and_no_study_is_refused(tmp_path):
+    score(tmp_path)
+    assert "ledger: there is none" in watermark(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no study"):
+        audit(tmp_path / "empty")
+    assert watermark(tmp_path / "empty").startswith("unverified: ")
+
+
+@pytest.mark.parametrize("argv", [[], ["nowhere"], ["."], ["--sealed"]])
+def test_bad_input_is_one_line_and_exit_code_2(argv, tmp_path):
+    command = [sys.executable, "-m", "runs.verify", *argv]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
