@@ -7,7 +7,6 @@ was run is what was planned. Exit code 0 only if all of it holds. Tamper-evident
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from tyro.conf import Positional
 
@@ -22,17 +21,15 @@ class Settings:
     """Settings of the verification.
 
     Attributes:
-        folder: of the study.
+        folder: of the study, such as runs/logs/compare/CartPole-eb021f4b.
     """
 
-    folder: Annotated[Path | None, Positional] = None
+    folder: Positional[Path] = Path()
 
 
 def main(argv: list[str]) -> int:
     """Parses, then verifies; the exit code: 1 unless everything holds."""
     settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
-    if settings.folder is None:
-        raise UserError(f"name the folder of a study: {COMMAND} runs/logs/compare/...")
     if not settings.folder.is_dir():
         raise UserError(f"{settings.folder}: no such folder; name that of a study")
     from runs.harness.audit import audit, looked

@@ -214,8 +214,10 @@ def _parse(line: str) -> Entry | None:
         entry = Entry(**json.loads(line))
     except (TypeError, ValueError):
         return None
+    words = (entry.previous, entry.split, entry.suite, entry.plan, entry.result or "", entry.hash)
     proper = isinstance(entry.index, int) and isinstance(entry.checkpoints, dict)
-    return entry if proper else None
+    texts = (*words, *entry.checkpoints.values()) if proper else (None,)
+    return entry if all(isinstance(text, str) for text in texts) else None
 
 
 def _text(entry: Entry) -> str:

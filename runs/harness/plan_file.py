@@ -301,7 +301,10 @@ def _plain(agent: Any) -> dict[str, Any]:
     """The settings of an agent as what TOML can hold."""
     fields = dataclasses.asdict(agent) if dataclasses.is_dataclass(agent) else {}
     kinds = (bool, int, float, str)
-    return {name: v if isinstance(v, kinds) else str(v) for name, v in fields.items()}
+    return {
+        k: v if isinstance(v, kinds) else getattr(v, "__qualname__", str(v))
+        for k, v in fields.items()
+    }
 
 
 def _tuples(value: Any) -> Any:

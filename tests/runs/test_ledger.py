@@ -64,17 +64,21 @@ def test_a_line_says_which_code_wrote_it(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("line", [1, 3, 5])
 @pytest.mark.parametrize("field", ["time", "split", "seeds", "result", "commit", "hash"])
-def test_an_edited_line_is_named(line, field, tmp_path):
+@pytest.mark.parametrize("value", ["other", ["other"]])
+def test_an_edited_line_is_named(line, field, value, tmp_path):
     path = filled(tmp_path)
     lines = texts(path)
-    lines[line - 1] = json.dumps(json.loads(lines[line - 1]) | {field: "other"}, sort_keys=True)
+    lines[line - 1] = json.dumps(json.loads(lines[line - 1]) | {field: value}, sort_keys=True)
     path.write_text("".join(f"{text.strip()}\n" for text in lines))
     assert [said.partition(":")[0] for said in problems(path)] == [f"line {line} was edited"]
+    assert looks([path]).dev in (4, 5)
 
 
-def test_a_line_that_is_none_is_named(tmp_path):
+@pytest.mark.parametrize("line", ["garbage", "3", "", "{}", '{"index": [], "checkpoints": 1}'])
+def test_a_line_that_is_none_is_named(line, tmp_path):
     path = filled(tmp_path)
-    path.write_text("".join([*texts(path)[:2], "garbage\n", *texts(path)[3:]]))
+    path.write_text("".join([*texts(path)[:2], f"{line}\n", *texts(path)[3:]]))
+    assert looks([path]) == Looks(4, 0)
     assert problems(path) == ["line 3 was edited: it does not match its own hash"]
 
 
