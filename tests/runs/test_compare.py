@@ -460,7 +460,7 @@ def test_killed_at_random_it_ends_as_the_whole_one(draw, whole, tmp_path):
 
 @pytest.mark.slow
 def test_killed_while_it_writes_it_ends_as_the_whole_one(whole, tmp_path):
-    argv, scores, curves = ("--smoke", "--out", tmp_path), "scores.csv", "metrics.jsonl"
+    argv, scores, curves = (*SMOKE, "--out", tmp_path), "scores.csv", "metrics.jsonl"
     for name, count in ((curves, 1), (scores, 2), (curves, 3), (scores, 40), (scores, 90)):
         path = tmp_path / name
         ended = interrupt(start(*argv), signal.SIGKILL, lambda p=path, n=count: lines(p) >= n)
@@ -548,7 +548,7 @@ def test_a_host_that_fails_for_good_ends_the_command_in_one_line(fault, tmp_path
 
 @pytest.mark.slow
 def test_two_at_once_name_the_first(tmp_path):
-    argv = "--smoke", "--out", tmp_path
+    argv = *SMOKE, "--out", tmp_path
     first = start(*argv)
     while not (tmp_path / "identity").exists():
         assert first.poll() is None
