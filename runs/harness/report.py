@@ -121,7 +121,7 @@ def markdown(
 
 
 def figure(rows: list[dict], env: str, score: str, path: Path) -> None:
-    """Severity curves, one panel a shift, with t intervals over seeds."""
+    """Severity curves, one panel a shift; bands are t intervals over seeds."""
     import matplotlib
     import pandas as pd
 
@@ -133,18 +133,21 @@ def figure(rows: list[dict], env: str, score: str, path: Path) -> None:
     arms = list(table["arm"].unique())
     across = min(5, len(shifts))
     down = -(-len(shifts) // across)
+    size = (2.6 * across, 2.2 * down + 0.35 * -(-len(arms) // 5))
     figure, axes = plt.subplots(
-        down, across, figsize=(2.6 * across, 2.2 * down + 0.9), sharey=True, squeeze=False
+        down, across, figsize=size, sharey=True, squeeze=False, layout="constrained"
     )
-    colours = plt.get_cmap("tab10").colors
+    colours = dict(zip(_families(arms), plt.get_cmap("tab10").colors * 2, strict=False))
     for axis, shift in zip(axes.flat, shifts, strict=False):
         here = table[table["shift"].isin(["none", shift])]
-        for arm, colour in zip(arms, colours * 2, strict=False):
+        for arm in arms:
             curve = here[here["arm"] == arm].groupby("severity")["score"].apply(_interval)
             middle, low, high = np.array(curve.tolist()).T
-            style = "-" if arm in ("none", "random", "fear", "hope", "curiosity") else "--"
-            axis.plot(curve.index, middle, style, color=colour, label=arm, linewidth=1.4)
-            axis.fill_between(curve.index, low, high, color=colour, alpha=0.12, linewidth=0)
+            family, colour = _family(arm), colours[_family(arm)]
+            style, width = STYLES[arm.removeprefix(family)], 1.6 if arm == family else 0.9
+            axis.plot(curve.index, middle, style, color=colour, label=arm, linewidth=width)
+            if arm == family:
+                axis.fill_between(curve.index, low, high, color=colour, alpha=0.15, linewidth=0)
         axis.set_title(shift, fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
     for axis in list(axes.flat)[len(shifts) :]:
@@ -152,8 +155,7 @@ def figure(rows: list[dict], env: str, score: str, path: Path) -> None:
     figure.supxlabel("severity", fontsize=10)
     figure.supylabel(score, fontsize=10)
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", ncol=min(len(arms), 5), frameon=False)
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.6 / (2.2 * down + 0.9)))
+    figure.legend(handles, labels, loc="outside upper center", ncol=min(len(arms), 5))
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -163,6 +165,19 @@ def _markdown(table: Table) -> str:
     rows = [[cell.replace("|", r"\|") for cell in row] for row in table.rows]
     lines = [table.headings, ["---"] * len(table.headings), *rows]
     return "\n".join(map(" | ".join, lines)) + f"\n\n{table.note}"
+
+
+STYLES = {"": "-", "_sham": ":", "_scrambled": "-.", "_constant": "--"}
+"""How an arm is drawn: a head, and its controls in its colour, thinner and without a band."""
+
+
+def _family(arm: str) -> str:
+    """The head that an arm is a control of; the arm itself if it is of none."""
+    return next((arm.removesuffix(end) for end in STYLES if end and arm.endswith(end)), arm)
+
+
+def _families(arms: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(map(_family, arms)))
 
 
 def _interval(scores: np.ndarray) -> tuple[float, float, float]:
