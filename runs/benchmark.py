@@ -40,7 +40,7 @@ class Settings:
         repeats: turns that each side of a row takes.
         config: a YAML file of these settings; flags go before it.
         smoke: a run of seconds that touches everything and means nothing.
-        record: also write the table and every turn to runs/results/.
+        record: also write the table and every turn to runs/results/, in files of the parts' own.
     """
 
     parts: tuple[str, ...] = PARTS
@@ -76,7 +76,9 @@ def main(argv: list[str]) -> int:
         workers.close()
     show(results, facts)
     if settings.record:
-        record(results, facts, command, RESULTS)
+        whole = set(settings.parts) == set(PARTS)
+        name = "benchmark" if whole else f"benchmark-{'-'.join(settings.parts)}"
+        record(results, facts, command, RESULTS, name)
     return int(any(result.reason not in ("", INSTALL) for result in results))
 
 

@@ -107,23 +107,31 @@ def described(facts: dict[str, str]) -> str:
     return "; ".join(f"{key} {value}" for key, value in facts.items())
 
 
-def record(results: list[Result], facts: dict[str, str], command: str, folder: Path) -> None:
-    """Writes the table, and every pair, to `folder`/benchmark.md and .csv."""
+def record(
+    results: list[Result],
+    facts: dict[str, str],
+    command: str,
+    folder: Path,
+    name: str = "benchmark",
+) -> None:
+    """Writes the table, and every pair, to `folder`/`name`.md and .csv."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [HEADINGS, ["---"] + ["---:"] * (len(HEADINGS) - 1), *map(cells, results)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     notes = "".join(f"- {line}\n" for line in remarks(results))
-    (folder / "benchmark.md").write_text(
+    (folder / f"{name}.md").write_text(
         f"# Benchmark\n\n{table}\n\n"
         "PPO on CartPole (500 steps), two networks of 64-64 tanh, 4 epochs of 4 minibatches. Both "
         "sides take turns in processes of their own; medians of each side, and of the ratio taken "
         "pair by pair, with its extremes. Compilation and a warm-up come before. `/s` are "
         "environment steps a second, over all seeds. Rejax trains as many seeds as we do, without "
         "its evaluations; SBX and Stable-Baselines3 (SB3) train one seed in one process, the "
-        "latter with one thread or torch's choice, whichever is faster.\n\n"
+        "latter with one thread or torch's choice, whichever is faster. A part alone does its work "
+        "and nothing else, so that the ratio is its share of the time; `learning` begins with "
+        "`judging`.\n\n"
         f"{notes}\n`{command}`\n\n{described(facts)}\n"
     )
-    with (folder / "benchmark.csv").open("w", newline="") as file:
+    with (folder / f"{name}.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("part", "row", "unit", "repeat", "ours", "other", "ratio"))
         for result in results:
