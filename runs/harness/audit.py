@@ -97,9 +97,9 @@ def _checkpoints(out: Path) -> Iterator[str]:
 
 def _read(path: Path) -> None:
     """Reads every leaf; raises where one is not what the manifest says."""
-    from runs.harness.checkpoint import _read_arrays, _read_manifest
+    from runs.harness.checkpoint import read_arrays, read_manifest
 
-    _read_arrays(path, _read_manifest(path))
+    read_arrays(path, read_manifest(path))
 
 
 def _scores(out: Path, entries: list[ledger.Entry]) -> Iterator[str]:

@@ -107,9 +107,9 @@ class Checkpoints:
         wanted = {name: encode(name, leaf)[0] for name, leaf in leaves.items()}
         for path in reversed(self._saved()):
             try:
-                manifest = _read_manifest(path)
+                manifest = read_manifest(path)
                 _check_fit(manifest, wanted, path)
-                arrays = _read_arrays(path, manifest)
+                arrays = read_arrays(path, manifest)
             except (UserError, ImportError):
                 raise
             except Exception as error:  # Damaged bytes may make a decoder raise anything.
@@ -202,10 +202,10 @@ def _write(path: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]) 
     (path / "manifest.json").write_text(json.dumps(manifest, indent=1))
     for made in [path, *path.rglob("*")]:
         _flush(made)
-    _read_arrays(path, _read_manifest(path))
+    read_arrays(path, read_manifest(path))
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest; raises when it is missing or not what was written."""
     manifest = json.loads((path / "manifest.json").read_bytes())
     if manifest.pop("sha256") != _manifest_sha(manifest):
@@ -213,7 +213,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _read_arrays(path: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
     """Every leaf as a numpy array; raises when one is missing or not what was written."""
     for name, sha in manifest["files"].items():  # Orbax must not see damage: it floods stderr.
         if _sha((path / name).read_bytes()) != sha:
