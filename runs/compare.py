@@ -26,7 +26,8 @@ class Settings:
     Attributes:
         env: a world of ours, such as CartPole, anybody's jitted one, such as gymnax:CartPole-v1, or
             any gymnasium id, such as LunarLander-v3.
-        heads: the feelings to compare; their controls come without asking.
+        heads: the feelings to compare, or `my_head.py:Dread` for one's own; their controls come
+            without asking.
         seeds: training runs an arm, at least 3.
         steps: environment steps a seed; 0 for as many as are usual there.
         shifts: names of the shifts to score; all of them if none is named.
@@ -179,6 +180,7 @@ def design(settings: Settings) -> Design:
     from runs.harness.arms import HEADS, arms, refuse
     from runs.harness.hosted import Hosted
     from runs.harness.jitted import DRAWS, Jitted
+    from runs.harness.own_head import own
     from runs.harness.plan import Plan
     from runs.harness.recipes import recipe
 
@@ -188,7 +190,8 @@ def design(settings: Settings) -> Design:
     except ValueError as error:
         raise UserError(str(error)) from None
     for name in settings.heads:
-        choose("head", name, HEADS)
+        if not own(name):
+            choose("head", name, HEADS)
     if settings.shifts:
         names = [choose("shift", name, [s.name for s in suite.shifts]) for name in settings.shifts]
         suite = replace(suite, shifts=tuple(s for s in suite.shifts if s.name in names))
@@ -228,8 +231,11 @@ def folder(settings: Settings, env: str) -> Path:
 
 
 def identity(settings: Settings) -> str:
-    """What names the folder: all settings that change a result."""
-    return fingerprint(settings, leave_out=("out", "config", "record"))
+    """What names the folder: all settings that change a result, and heads of one's own."""
+    from runs.harness.own_head import digests
+
+    leave_out = ("out", "config", "record")
+    return fingerprint(settings, leave_out, also=digests(settings.heads))
 
 
 def claim(out: Path, settings: Settings) -> None:

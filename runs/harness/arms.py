@@ -25,6 +25,7 @@ from affect import (
 )
 from envs import SUITES, load_suite
 from envs.suite import Suite
+from runs.harness import own_head
 from runs.harness.config import choose
 from runs.harness.errors import UserError
 
@@ -51,13 +52,15 @@ def head(name: str, gamma: float, suite: Suite) -> tuple[float, Factory]:
     """A head as the comparison uses it: (weight, factory). Weights were set once, never tuned.
 
     Args:
-        name: of HEADS.
+        name: of HEADS, or `FILE.py:NAME` of one's own, which is paid as it is.
         gamma: the critic's discount, which a potential needs.
         suite: says where the body should be, and what is innate.
 
     Raises:
         UserError: for an unknown head, or `innate` where nothing is.
     """
+    if own_head.own(name):
+        return 1.0, own_head.load(name)
     if name == "innate" and suite.innate is None:
         raise UserError(f"nothing is innate in {suite.name}: leave out the head innate")
     body = functools.partial(Homeostasis, setpoint=suite.setpoint)
@@ -81,10 +84,15 @@ def arms(heads: tuple[str, ...], gamma: float, suite: Suite) -> tuple[Arm, ...]:
     itself, from the neighbouring environment (`_sham`), with random frozen weights (`_scrambled`)
     and beside the constant +(1 - gamma) (`_constant`), which its merit is to be measured against.
     Inside a blend they all go by the head's own name, so that they start from the same weights.
+
+    Raises:
+        UserError: for an unknown head, or two of one name.
     """
     level = 1 - gamma
     plus, minus = (functools.partial(Constant, value=value) for value in (level, -level))
-    felt = {name: head(name, gamma, suite) for name in heads}
+    felt = {own_head.short(name): head(name, gamma, suite) for name in heads}
+    if len(felt) < len(heads):
+        raise UserError(f"heads {' '.join(heads)}: two of them go by one name; rename one")
     cut = {name: (weight, Lesion(factory)) for name, (weight, factory) in felt.items()}
     found = [Arm("none", Blend())]
     if suite.randomised is not None:
@@ -120,5 +128,5 @@ def refuse(arms: tuple[Arm, ...], suite: Suite, num_envs: int) -> None:
                 f"{arm.name} in {suite.name}: {error.head} reads info[{error.key!r}], reported by "
                 f"{', '.join(there) or 'no world of ours'}: choose another --env or head"
             ) from None
-        except ValueError as error:
+        except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
             raise UserError(f"{arm.name} in {suite.name}: {error}") from None

@@ -101,9 +101,10 @@ def choose(kind: str, name: str, known: Iterable[str]) -> str:
     return name
 
 
-def fingerprint(settings: Any, leave_out: Iterable[str] = ()) -> str:
-    """Eight hexadecimal digits that change with any setting but those left out."""
+def fingerprint(settings: Any, leave_out: Iterable[str] = (), also: tuple[str, ...] = ()) -> str:
+    """Eight hexadecimal digits that change with any setting but those left out, and with `also`."""
     fields = {k: v for k, v in dataclasses.asdict(settings).items() if k not in set(leave_out)}
+    fields |= {"also": also} if also else {}
     return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
