@@ -7,7 +7,7 @@ figure. Interrupted at any moment, the same command goes on where it was.
 
 import os
 import shlex
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,8 @@ class Settings:
         episodes: scored at each point; 0 for as many as are usual there.
         out: folder of the study; by default runs/logs/compare/ENV-FINGERPRINT.
         config: a YAML file of these settings; flags go before it.
-        quick: a first look: the first head, 3 seeds, 64 episodes a point.
+        quick: a first look: the first head without some of its controls, 3 seeds, half of the
+            steps, 64 episodes a point, two severities.
         smoke: a run of seconds with one head, which touches everything and means nothing.
         record: also write the table and the figure to runs/results/.
     """
@@ -111,7 +112,7 @@ def compare(settings, command, progress, stopped) -> int:
     out, arms = folder(settings, what.suite.name), [arm.name for arm in what.arms]
     report(
         *(out, what.suite.name, rows, what.plan, arms, command, settings.record),
-        without=settings.without,
+        without=left_out(settings),
     )
     return 0
 
@@ -130,18 +131,21 @@ def run(what: Design, settings: Settings, progress, stopped, before: int = 0):
         UserError: for a folder in use or of another study, a host that fails, a full disk.
     """
     from envs.host_pool import HostFailure
+    from runs.harness.ahead import ahead
     from runs.harness.lock import hold
     from runs.harness.study import Study
     from runs.harness.watch import Interrupted
 
     suite, trainer, plan, arms = what
     out, units, rows = folder(settings, suite.name), what.units // len(arms), []
-    with hold(out):
+    make = partial(trainer, suite, plan=plan)
+    with hold(out), ExitStack() as shut:
         claim(out, settings)
         progress.say(
             f"{suite.name}: {len(arms)} arms x {plan.seeds} seeds x "
             f"{plan.chunks * plan.chunk_steps:,} steps, {len(suite.points())} points -> {out}"
         )
+        trainers = shut.enter_context(closing(ahead(make, arms, partial(_early, out, trainer))))
         for i, arm in enumerate(arms):
             done_before = before + i * units
             study = Study(
@@ -153,7 +157,7 @@ def run(what: Design, settings: Settings, progress, stopped, before: int = 0):
                 stopped,
             )
             try:
-                with closing(trainer(suite, arm, plan)) as running:
+                with closing(next(trainers)) as running:
                     rows += study.run(running)
             except Interrupted:
                 return None
@@ -165,6 +169,14 @@ def run(what: Design, settings: Settings, progress, stopped, before: int = 0):
                 cause = f"{error.filename or out}: {error.strerror or error}"
                 raise UserError(f"{cause}; mend it, then the same command goes on") from error
     return rows
+
+
+def _early(out: Path, trainer: Any, arm: Any) -> bool:
+    """Whether to prepare an arm ahead: it can be, and has not begun before."""
+    from runs.harness.board import safe
+
+    begun = out / "checkpoints" / safe(arm.name)
+    return hasattr(trainer, "prepare") and not begun.exists()
 
 
 def design(settings: Settings) -> Design:
@@ -199,7 +211,13 @@ def design(settings: Settings) -> Design:
     agent, num_envs, num_steps = usual.agent, usual.num_envs, usual.num_steps
     steps, episodes = settings.steps or usual.steps, settings.episodes or usual.episodes
     if settings.quick:
-        heads, seeds, episodes = heads[:1], 3, min(episodes, 64)
+        heads, seeds, steps, episodes = (
+            heads[:1],
+            3,
+            settings.steps or steps // 2,
+            min(episodes, 64),
+        )
+        suite = replace(suite, severities=(0.5, 1.0))
     if settings.smoke:
         num_envs, num_steps = (4, 128) if ours else (2, 32)
         steps, heads, seeds, episodes = 2 * num_envs * num_steps, heads[:1], 3, 4
@@ -216,11 +234,20 @@ def design(settings: Settings) -> Design:
     plan = Plan(agent, seeds, rows, chunks, together, num_envs, num_steps, episodes)
     plan = replace(plan, optimise=not settings.smoke)
     found = arms(heads, agent.gamma, suite)
-    for name in settings.without:
+    without = left_out(settings)
+    for name in without:
         choose("arm", name, [arm.name for arm in found if arm.name != "none"])
-    found = tuple(arm for arm in found if arm.name not in settings.without)
+    found = tuple(arm for arm in found if arm.name not in without)
     refuse(found, suite, num_envs)
     return Design(suite, Jitted if ours else Hosted, plan, found)
+
+
+def left_out(settings: Settings) -> tuple[str, ...]:
+    """Arms that are not run: those that were named; in a quick look also those that say least."""
+    from runs.harness.own_head import short
+
+    least = ("constant_minus", f"{short(settings.heads[0])}_sham", "lesion")
+    return tuple(dict.fromkeys((*settings.without, *(least if settings.quick else ()))))
 
 
 def folder(settings: Settings, env: str) -> Path:

@@ -41,11 +41,13 @@ class Arm:
         name: of the arm, and of its folders.
         blend: what it feels.
         randomised: trained in the suite's training distribution and not in its one world.
+        control: there to be compared with; nobody wants to see it drive.
     """
 
     name: str
     blend: Blend
     randomised: bool = False
+    control: bool = False
 
 
 def head(name: str, gamma: float, suite: Suite) -> tuple[float, Factory]:
@@ -96,20 +98,21 @@ def arms(heads: tuple[str, ...], gamma: float, suite: Suite) -> tuple[Arm, ...]:
     cut = {name: (weight, Lesion(factory)) for name, (weight, factory) in felt.items()}
     found = [Arm("none", Blend())]
     if suite.randomised is not None:
-        found.append(Arm("random", Blend(), randomised=True))
+        found.append(Arm("random", Blend(), randomised=True, control=True))
+    control = functools.partial(Arm, control=True)
     found += [
-        Arm("constant_plus", Blend(constant=(1.0, plus))),
-        Arm("constant_minus", Blend(constant=(1.0, minus))),
+        control("constant_plus", Blend(constant=(1.0, plus))),
+        control("constant_minus", Blend(constant=(1.0, minus))),
     ]
     for name, (weight, factory) in felt.items():
         sham = Sham(factory, centred=name in POTENTIALS)
         found += [
             Arm(name, Blend(**{name: (weight, factory)})),
-            Arm(f"{name}_sham", Blend(**{name: (weight, sham)})),
-            Arm(f"{name}_scrambled", Blend(**{name: (weight, Scrambled(factory))})),
-            Arm(f"{name}_constant", Blend(**{name: (weight, factory)}, constant=(1.0, plus))),
+            control(f"{name}_sham", Blend(**{name: (weight, sham)})),
+            control(f"{name}_scrambled", Blend(**{name: (weight, Scrambled(factory))})),
+            control(f"{name}_constant", Blend(**{name: (weight, factory)}, constant=(1.0, plus))),
         ]
-    return (*found, Arm("lesion", Blend(**cut)))
+    return (*found, control("lesion", Blend(**cut)))
 
 
 def refuse(arms: tuple[Arm, ...], suite: Suite, num_envs: int) -> None:

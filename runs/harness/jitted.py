@@ -40,6 +40,11 @@ class Jitted:
         together = TOGETHER // plan.num_envs
         self._train = over_seeds(step, plan.rows, optimise=plan.optimise, together=together)
 
+    def prepare(self) -> "Jitted":
+        """Compiles what trains, so that the first chunk need not."""
+        self._train.lower(self.start()).compile()
+        return self
+
     def start(self) -> Run:
         """All seeds before their first step."""
         return self._build(seed_keys(self.plan.base, np.arange(self.plan.rows)))

@@ -90,7 +90,8 @@ class Study:
             checkpoints.save(done, (run, alive))
             raise
         rows = self._score(trainer, run, alive)
-        self.film(trainer, run)
+        if not trainer.arm.control:
+            self.film(trainer, run)
         return rows
 
     def film(self, trainer: Any, run: Any) -> None:

@@ -21,7 +21,7 @@ import pytest
 
 from envs import load_suite
 from envs.host_pool import HostFailure
-from runs.compare import Settings, claim, design, identity, main
+from runs.compare import Settings, claim, design, identity, left_out, main
 from runs.harness import devices
 from runs.harness.errors import UserError
 from runs.harness.hosted import Hosted
@@ -185,8 +185,9 @@ def test_curves_checkpoints_and_the_board_are_there(smoke):
         assert list((smoke.out / "checkpoints" / arm).glob("*-step-2/manifest.json"))
         for seed in range(3):
             assert list((smoke.out / f"tb/runs/CartPole/{arm}/s{seed}").glob("events.*.train"))
-        for part in ("compare", "rollout"):
-            assert list((smoke.out / f"tb/compare/CartPole/{arm}").glob(f"events.*.{part}"))
+        board = smoke.out / f"tb/compare/CartPole/{arm}"
+        assert list(board.glob("events.*.compare"))
+        assert bool(list(board.glob("events.*.rollout"))) == (arm in ("none", "fear"))
     assert (smoke.out / "table.png").read_bytes().startswith(b"\x89PNG")
     assert not list(smoke.out.rglob("*.part"))
 
@@ -218,17 +219,28 @@ def test_the_defaults_are_the_whole_comparison():
     assert len(suite.points()) == 1 + 4 * len(suite.shifts)
 
 
-def test_a_quick_look_has_one_head_and_three_seeds():
-    _, _, plan, arms = design(Settings(quick=True))
-    assert [arm.name for arm in arms] == SMOKE_ARMS
-    assert (plan.seeds, plan.episodes) == (3, 64)
-    assert plan.chunks * plan.chunk_steps > 200_000
+def test_a_quick_look_has_one_head_and_three_seeds_and_says_what_it_leaves_out():
+    quick = Settings(quick=True)
+    suite, _, plan, arms = design(quick)
+    assert left_out(quick) == ("constant_minus", "fear_sham", "lesion")
+    assert [arm.name for arm in arms] == [
+        name for name in SMOKE_ARMS if name not in left_out(quick)
+    ]
+    assert (plan.seeds, plan.episodes, suite.severities) == (3, 64, (0.5, 1.0))
+    assert 100_000 < plan.chunks * plan.chunk_steps < 110_000
 
 
 def test_an_arm_is_left_out_if_asked_for():
-    _, _, _, arms = design(Settings(quick=True, without=("fear_sham", "random")))
-    left = [name for name in SMOKE_ARMS if name not in ("fear_sham", "random")]
+    settings = Settings(heads=("fear",), without=("fear_sham", "random"))
+    _, _, _, arms = design(settings)
+    assert left_out(settings) == settings.without
+    left = [name for name in SMOKE_ARMS if name not in settings.without]
     assert [arm.name for arm in arms] == left
+
+
+def test_heads_are_filmed_and_controls_are_not():
+    arms = design(Settings(heads=("fear", "hope"))).arms
+    assert [arm.name for arm in arms if not arm.control] == ["none", "fear", "hope"]
 
 
 def test_cartpole_has_its_usual_settings():
