@@ -1,5 +1,6 @@
 """A blend: named, weighted feelings, and what happens to them when experience arrives."""
 
+import math
 import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from affect.head import Factory, build
+from affect.head import Factory, build, per_env
 from affect.learn import Trained, descend, trainable
 from affect.transition import Spec, Transition
 
@@ -41,7 +42,10 @@ class Blend:
 
     Args:
         tx: the heads' optimiser (each head clips its own gradient).
-        steps: gradient steps each head takes on each batch.
+        epochs: passes of each head over each batch.
+        parts: into which a pass divides the environments, a gradient step each; fewer where they
+            do not divide so. Few large batches want many parts: a head needs about a thousand
+            steps before it knows anything.
         **heads: name=(weight, factory).
 
     Raises:
@@ -51,13 +55,14 @@ class Blend:
     def __init__(
         self,
         tx: optax.GradientTransformation = HEAD_OPTIMISER,
-        steps: int = 2,
+        epochs: int = 2,
+        parts: int = 1,
         **heads: tuple[float, Factory],
     ):
         for name, term in heads.items():
             if not (isinstance(term, tuple) and len(term) == 2 and callable(term[1])):
                 raise ValueError(f"{name} must be (weight, head), as in {name}=(0.5, Fear)")
-        self.tx, self.steps, self.heads = tx, steps, heads
+        self.tx, self.epochs, self.parts, self.heads = tx, epochs, parts, heads
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -121,10 +126,22 @@ class Blend:
     def _learn_one(
         self, trained: Trained, carry: Any, batch: Transition
     ) -> tuple[Trained, dict[str, jax.Array]]:
-        def step(trained: Trained, _: None) -> tuple[Trained, dict[str, jax.Array]]:
-            return descend(trained, self.tx, lambda net: net.loss(carry, batch))
+        """Gradient steps on one part of the environments after another."""
+        count = batch.reward.shape[1]
+        parts = math.gcd(self.parts, count)
+        own = per_env(trained.net)
 
-        trained, metrics = jax.lax.scan(step, trained, length=self.steps)
+        def cut(leaf: jax.Array, axis: int, index: jax.Array) -> jax.Array:
+            size = count // parts
+            return jax.lax.dynamic_slice_in_dim(leaf, index * size, size, axis)
+
+        def step(trained: Trained, index: jax.Array) -> tuple[Trained, dict[str, jax.Array]]:
+            some = jax.tree.map(lambda leaf: cut(leaf, 1, index), batch)
+            held = jax.tree.map(lambda own, x: cut(x, 0, index) if own else x, own, carry)
+            return descend(trained, self.tx, lambda net: net.loss(held, some))
+
+        order = jnp.tile(jnp.arange(parts), self.epochs)
+        trained, metrics = jax.lax.scan(step, trained, order)
         return trained, jax.tree.map(lambda metric: metric[-1], metrics)
 
     def _terms(self) -> Iterator[tuple[str, float, Factory]]:

@@ -1,6 +1,7 @@
 """The protocol of a feeling: it sees experience, never the agent, never the world."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -74,6 +75,12 @@ class Head(nnx.Module):
         """
         if key not in spec.info:
             raise MissingInfo(type(self).__name__, key, spec.info)
+
+
+def per_env(head: Head) -> State:
+    """Which leaves of what a head carries have a leading axis of environments, a tree of bools."""
+    two, three = (jax.eval_shape(partial(head.initial_state, count)) for count in (2, 3))
+    return jax.tree.map(lambda two, three: two.shape != three.shape, two, three)
 
 
 Factory = Callable[..., Head]  # (spec: Spec, *, rngs: nnx.Rngs) -> Head

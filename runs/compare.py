@@ -233,7 +233,7 @@ def design(settings: Settings) -> Design:
     rows = -(-seeds // len(jax.devices())) * len(jax.devices())
     plan = Plan(agent, seeds, rows, chunks, together, num_envs, num_steps, episodes)
     plan = replace(plan, optimise=not settings.smoke)
-    found = arms(heads, agent.gamma, suite)
+    found = arms(heads, agent.gamma, suite, usual.parts)
     without = left_out(settings)
     for name in without:
         choose("arm", name, [arm.name for arm in found if arm.name != "none"])

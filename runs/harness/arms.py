@@ -79,7 +79,7 @@ def head(name: str, gamma: float, suite: Suite) -> tuple[float, Factory]:
     return weight, Potential(factory, gamma=gamma) if name in POTENTIALS else factory
 
 
-def arms(heads: tuple[str, ...], gamma: float, suite: Suite) -> tuple[Arm, ...]:
+def arms(heads: tuple[str, ...], gamma: float, suite: Suite, parts: int = 1) -> tuple[Arm, ...]:
     """Every arm of a comparison of `heads`; the controls come without asking.
 
     `random` is domain randomisation, `lesion` has all heads, cut from the agent. Each head comes by
@@ -87,32 +87,38 @@ def arms(heads: tuple[str, ...], gamma: float, suite: Suite) -> tuple[Arm, ...]:
     and beside the constant +(1 - gamma) (`_constant`), which its merit is to be measured against.
     Inside a blend they all go by the head's own name, so that they start from the same weights.
 
+    Args:
+        heads: names (see `head`).
+        gamma: the critic's discount.
+        suite: of the worlds.
+        parts: of a batch that heads learn from, a gradient step each.
+
     Raises:
         UserError: for an unknown head, or two of one name.
     """
-    level = 1 - gamma
+    level, feel = 1 - gamma, functools.partial(Blend, parts=parts)
     plus, minus = (functools.partial(Constant, value=value) for value in (level, -level))
     felt = {own_head.short(name): head(name, gamma, suite) for name in heads}
     if len(felt) < len(heads):
         raise UserError(f"heads {' '.join(heads)}: two of them go by one name; rename one")
     cut = {name: (weight, Lesion(factory)) for name, (weight, factory) in felt.items()}
-    found = [Arm("none", Blend())]
+    found = [Arm("none", feel())]
     if suite.randomised is not None:
-        found.append(Arm("random", Blend(), randomised=True, control=True))
+        found.append(Arm("random", feel(), randomised=True, control=True))
     control = functools.partial(Arm, control=True)
     found += [
-        control("constant_plus", Blend(constant=(1.0, plus))),
-        control("constant_minus", Blend(constant=(1.0, minus))),
+        control("constant_plus", feel(constant=(1.0, plus))),
+        control("constant_minus", feel(constant=(1.0, minus))),
     ]
     for name, (weight, factory) in felt.items():
         sham = Sham(factory, centred=name in POTENTIALS)
         found += [
-            Arm(name, Blend(**{name: (weight, factory)})),
-            control(f"{name}_sham", Blend(**{name: (weight, sham)})),
-            control(f"{name}_scrambled", Blend(**{name: (weight, Scrambled(factory))})),
-            control(f"{name}_constant", Blend(**{name: (weight, factory)}, constant=(1.0, plus))),
+            Arm(name, feel(**{name: (weight, factory)})),
+            control(f"{name}_sham", feel(**{name: (weight, sham)})),
+            control(f"{name}_scrambled", feel(**{name: (weight, Scrambled(factory))})),
+            control(f"{name}_constant", feel(**{name: (weight, factory)}, constant=(1.0, plus))),
         ]
-    return (*found, control("lesion", Blend(**cut)))
+    return (*found, control("lesion", feel(**cut)))
 
 
 def refuse(arms: tuple[Arm, ...], suite: Suite, num_envs: int) -> None:

@@ -14,6 +14,8 @@ class Recipe(NamedTuple):
         num_steps: T, steps in each of them an update.
         steps: environment steps a seed.
         episodes: scored at each point.
+        parts: of each batch that heads learn from, a gradient step each (`affect.Blend`): as many
+            as bring them to a thousand steps in a training of few large batches.
     """
 
     agent: PPO
@@ -21,21 +23,22 @@ class Recipe(NamedTuple):
     num_steps: int
     steps: int
     episodes: int
+    parts: int
 
 
-CLASSIC = Recipe(PPO(), 4, 128, 500_000, 256)
+CLASSIC = Recipe(PPO(), 4, 128, 500_000, 256, 1)
 """Our worlds: the usual settings of CartPole."""
 
-DRIVE = Recipe(PPO(lr=1e-3), 32, 128, 217_000, 256)
+DRIVE = Recipe(PPO(lr=1e-3), 32, 128, 217_000, 256, 8)
 """The road: the settings of the pilot, 16 of whose 16 seeds learned it."""
 
-ADAPTED = Recipe(PPO(lr=1e-3, normalise=True), 32, 128, 500_000, 256)
+ADAPTED = Recipe(PPO(lr=1e-3, normalise=True), 32, 128, 500_000, 256, 8)
 """Everybody's jitted worlds: what they observe has any unit."""
 
-CRAFT = Recipe(PPO(lr=1e-3, normalise=True), 32, 128, 200_000, 16)
+CRAFT = Recipe(PPO(lr=1e-3, normalise=True), 32, 128, 200_000, 16, 8)
 """Craftax: 29 points and a thousandth of the speed make 256 episodes a matter of hours."""
 
-HOSTED = Recipe(PPO(lr=1e-3, normalise=True), 8, 128, 100_000, 8)
+HOSTED = Recipe(PPO(lr=1e-3, normalise=True), 8, 128, 100_000, 8, 8)
 """Host-stepped worlds: steps are dear and runs are short, so each of them learns more."""
 
 OWN = {"Drive": DRIVE, "Timid": DRIVE, "craftax": CRAFT}

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from affect import Blend, Care, Factory, Feelings, Head, Spec, Transition, build
 from affect.couplings import Coupling, Remembering
+from affect.head import per_env
 
 Prediction = Callable[[Transition], jax.Array]
 
@@ -90,8 +91,7 @@ def read(head: Head, carry: Any, batch: Transition) -> jax.Array:
     new = head.initial_state(batch.reward.shape[1])
     if not jax.tree.leaves(new):
         return head(new, batch)[0]
-    two, three = (jax.eval_shape(partial(head.initial_state, envs)) for envs in (2, 3))
-    own = jax.tree.map(lambda two, three: two.shape != three.shape, two, three)
+    own = per_env(head)
 
     def keep(state):
         return jax.tree.map(lambda own, now, old: now if own else old, own, state, carry)

@@ -2,13 +2,15 @@
 
 import operator
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from affect import Blend, ConstantOf, Curiosity, Fear, Hope, Normalised, Potential
+from affect import Blend, ConstantOf, Curiosity, Fear, Hope, Normalised, Potential, descend
+from affect.head import per_env
 from tests.affect.cases import SPEC, B, T, assert_close, chunk, experience, same_bits
 
 KEY = jax.random.key(7)
@@ -62,6 +64,31 @@ def test_a_head_is_the_same_whatever_else_is_in_the_blend(three, batch):
     assert_close(learned.heads["hope"], after.heads["hope"], rtol=1e-3)
 
 
+def test_parts_are_learned_from_one_after_another(batch):
+    """Two parts, one epoch: a step on the first half of the environments, then on the second."""
+    blend = Blend(epochs=1, parts=2, curiosity=(1.0, Potential(Curiosity)))
+    begun = blend.init(KEY, SPEC, B)
+    learned, _ = blend.learn(begun, batch)
+    trained, carry = begun.heads["curiosity"], begun.carry["curiosity"]
+    own = per_env(trained.net)
+    assert any(jax.tree.leaves(own)) and not all(jax.tree.leaves(own))
+    for half in (slice(0, B // 2), slice(B // 2, B)):
+        some = jax.tree.map(lambda leaf, half=half: leaf[:, half], batch)
+        held = jax.tree.map(lambda own, x, half=half: x[half] if own else x, own, carry)
+        loss = partial(lambda net, held, some: net.loss(held, some), held=held, some=some)
+        trained, _ = descend(trained, blend.tx, loss)
+    assert_close(learned.heads["curiosity"], trained, rtol=1e-5)
+
+
+def test_where_parts_do_not_divide_the_environments_there_are_fewer(batch):
+    one = jax.tree.map(lambda leaf: leaf[:, :1], batch)
+    learned = []
+    for parts in (1, 8):
+        blend = Blend(parts=parts, fear=(1.0, Fear))
+        learned.append(blend.learn(blend.init(KEY, SPEC, 1), one)[0])
+    assert same_bits(*learned)
+
+
 def test_heads_of_different_names_begin_differently():
     feelings = Blend(one=(1.0, Fear), other=(1.0, Fear)).init(KEY, SPEC, B)
     assert not same_bits(feelings.heads["one"], feelings.heads["other"])
@@ -69,7 +96,7 @@ def test_heads_of_different_names_begin_differently():
 
 def test_a_head_learns_from_what_it_carried_when_the_batch_began(batch):
     """Curiosity learns from observations whitened by what it has seen."""
-    blend = Blend(steps=1, curiosity=(1.0, Curiosity))
+    blend = Blend(epochs=1, curiosity=(1.0, Curiosity))
     elsewhere = batch._replace(obs=3 * batch.obs + 1)
     _, feelings = blend.feel(blend.init(KEY, SPEC, B), elsewhere)
     *_, metrics = blend.update(feelings, batch)

@@ -96,7 +96,7 @@ def noisy_walk(steps=32, envs=16):
 
 def test_icm_is_surprised_at_what_it_controls_and_not_at_noise():
     """It learns to tell the action; then an action that does the reverse surprises it."""
-    blend, batch = Blend(steps=1500, it=(1.0, ICM)), noisy_walk()
+    blend, batch = Blend(epochs=1500, it=(1.0, ICM)), noisy_walk()
     before = blend.init(KEY, SPEC, 16)
     after, metrics = jax.jit(blend.learn)(before, batch)
     assert metrics["it/inverse"] < 0.1

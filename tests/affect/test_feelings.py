@@ -19,7 +19,7 @@ ENDS = {HARM: -0.5, GOOD: 1.0}
 
 def knows(factory, batch, steps=2000) -> np.ndarray:
     """What a head predicts of each state [STATES] after learning from one batch."""
-    blend = Blend(it=(1.0, factory), steps=steps)
+    blend = Blend(it=(1.0, factory), epochs=steps)
     feelings = blend.init(KEY, CORRIDOR, batch.reward.shape[1])
     feelings, _ = jax.jit(blend.learn)(feelings, batch)
     return np.asarray(feelings.heads["it"].net.predictor(EYE))

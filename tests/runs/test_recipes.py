@@ -2,6 +2,7 @@
 
 import pytest
 
+from affect import Blend
 from runs.harness import recipes
 from runs.harness.recipes import recipe
 
@@ -20,3 +21,11 @@ from runs.harness.recipes import recipe
 )
 def test_what_is_usual(env, jitted, expected):
     assert recipe(env, jitted) == expected
+
+
+@pytest.mark.parametrize("name", ["CLASSIC", "DRIVE", "ADAPTED", "HOSTED"])
+def test_heads_take_about_a_thousand_steps_and_more(name):
+    one = getattr(recipes, name)
+    updates = one.steps // (one.num_envs * one.num_steps)
+    assert 800 <= updates * Blend().epochs * one.parts <= 2_000
+    assert one.num_envs % one.parts == 0
