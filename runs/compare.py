@@ -5,16 +5,17 @@ arm that feels nothing. Writes TensorBoard logs, a tidy score file, checkpoints,
 figure. Interrupted at any moment, the same command goes on where it was.
 """
 
-import os
 import shlex
-from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from runs.harness.config import choose, exit_cleanly, fingerprint, parse
 from runs.harness.errors import UserError
+
+if TYPE_CHECKING:
+    from runs.harness.experiment import Design
 
 COMMAND = "python -m runs.compare"
 
@@ -32,6 +33,8 @@ class Settings:
         steps: environment steps a seed; 0 for as many as are usual there.
         shifts: names of the shifts to score; all of them if none is named.
         without: arms to leave out; the report says so.
+        sealed: families of shifts to keep back until every agent is frozen; what they are drawn
+            from is the hash of the plan and of all agents.
         episodes: scored at each point; 0 for as many as are usual there.
         out: folder of the study; by default runs/logs/compare/ENV-FINGERPRINT.
         config: a YAML file of these settings; flags go before it.
@@ -47,26 +50,13 @@ class Settings:
     steps: int = 0
     shifts: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    sealed: tuple[str, ...] = ()
     episodes: int = 0
     out: Path | None = None
     config: Path | None = None
     quick: bool = False
     smoke: bool = False
     record: bool = False
-
-
-class Design(NamedTuple):
-    """What will be run: worlds, who trains in them, the sizes, and the arms."""
-
-    suite: Any
-    trainer: Any
-    plan: Any
-    arms: tuple
-
-    @property
-    def units(self) -> int:
-        """Chunks and points of all arms: what progress counts."""
-        return len(self.arms) * (self.plan.chunks + len(self.suite.points()))
 
 
 def main(argv: list[str]) -> int:
@@ -101,85 +91,20 @@ def compare(settings, command, progress, stopped) -> int:
     from runs.harness import devices
 
     devices.prepare()
+    from runs.harness.experiment import run
     from runs.harness.report import report
 
     what = design(settings)
-    progress.total = what.units
-    rows = run(what, settings, progress, stopped)
+    progress.total, out = what.units, folder(settings, what.suite.name)
+    rows = run(what, out, identity(settings), progress, stopped)
     if rows is None:
         return 0
     progress.close()
-    out, arms = folder(settings, what.suite.name), [arm.name for arm in what.arms]
-    report(
-        *(out, what.suite.name, rows, what.plan, arms, command, settings.record),
-        without=left_out(settings),
-    )
+    report(out, rows, what.plan, what.declared, command, settings.record)
     return 0
 
 
-def run(what: Design, settings: Settings, progress, stopped, before: int = 0):
-    """Trains and scores every arm, or goes on with it -> score rows, None if asked to stop.
-
-    Args:
-        what: to run.
-        settings: that it was designed from; they say where.
-        progress: told how far it is.
-        stopped: whether the user asked to stop.
-        before: units that were done before.
-
-    Raises:
-        UserError: for a folder in use or of another study, a host that fails, a full disk.
-    """
-    from envs.host_pool import HostFailure
-    from runs.harness.ahead import ahead
-    from runs.harness.lock import hold
-    from runs.harness.study import Study
-    from runs.harness.watch import Interrupted
-
-    suite, trainer, plan, arms = what
-    out, units, rows = folder(settings, suite.name), what.units // len(arms), []
-    make = partial(trainer, suite, plan=plan)
-    with hold(out), ExitStack() as shut:
-        claim(out, settings)
-        progress.say(
-            f"{suite.name}: {len(arms)} arms x {plan.seeds} seeds x "
-            f"{plan.chunks * plan.chunk_steps:,} steps, {len(suite.points())} points -> {out}"
-        )
-        trainers = shut.enter_context(closing(ahead(make, arms, partial(_early, out, trainer))))
-        for i, arm in enumerate(arms):
-            done_before = before + i * units
-            study = Study(
-                out,
-                suite.name,
-                plan,
-                progress.say,
-                lambda name, done, now, b=done_before: progress.advance(name, b + done, now),
-                stopped,
-            )
-            try:
-                with closing(next(trainers)) as running:
-                    rows += study.run(running)
-            except Interrupted:
-                return None
-            except HostFailure as error:
-                raise UserError(
-                    f"arm {arm.name}: {error}; the same command then goes on"
-                ) from error
-            except OSError as error:
-                cause = f"{error.filename or out}: {error.strerror or error}"
-                raise UserError(f"{cause}; mend it, then the same command goes on") from error
-    return rows
-
-
-def _early(out: Path, trainer: Any, arm: Any) -> bool:
-    """Whether to prepare an arm ahead: it can be, and has not begun before."""
-    from runs.harness.board import safe
-
-    begun = out / "checkpoints" / safe(arm.name)
-    return hasattr(trainer, "prepare") and not begun.exists()
-
-
-def design(settings: Settings) -> Design:
+def design(settings: Settings) -> "Design":
     """What these settings ask for.
 
     Raises:
@@ -190,11 +115,14 @@ def design(settings: Settings) -> Design:
     from envs import jitted, load_suite
     from envs.host import suite as host_suite
     from runs.harness.arms import HEADS, arms, refuse
+    from runs.harness.experiment import Design
     from runs.harness.hosted import Hosted
     from runs.harness.jitted import DRAWS, Jitted
     from runs.harness.own_head import own
     from runs.harness.plan import Plan
+    from runs.harness.plan_file import declare
     from runs.harness.recipes import recipe
+    from runs.harness.splits import HOME, RANDOM, refuse_training_on
 
     ours = jitted(settings.env)
     try:
@@ -239,7 +167,14 @@ def design(settings: Settings) -> Design:
         choose("arm", name, [arm.name for arm in found if arm.name != "none"])
     found = tuple(arm for arm in found if arm.name not in without)
     refuse(found, suite, num_envs)
-    return Design(suite, Jitted if ours else Hosted, plan, found)
+    declared = declare(
+        suite, plan, [arm.name for arm in found], sealed=settings.sealed, without=without
+    )
+    for arm in found:
+        refuse_training_on(RANDOM if arm.randomised else HOME, declared.splits)
+    if not declared.splits.names("dev"):
+        raise UserError("--sealed: nothing is left to look at in public; keep back fewer families")
+    return Design(suite, Jitted if ours else Hosted, plan, found, declared)
 
 
 def left_out(settings: Settings) -> tuple[str, ...]:
@@ -263,23 +198,6 @@ def identity(settings: Settings) -> str:
 
     leave_out = ("out", "config", "record")
     return fingerprint(settings, leave_out, also=digests(settings.heads))
-
-
-def claim(out: Path, settings: Settings) -> None:
-    """Marks the folder as this study's.
-
-    Raises:
-        UserError: if it is another study's.
-    """
-    mark = out / "identity"
-    if not mark.exists():
-        beside = out / "identity.part"
-        beside.write_text(identity(settings))
-        os.replace(beside, mark)
-    elif mark.read_text() != identity(settings):
-        raise UserError(
-            f"{out} holds a study with other settings; choose another --out, or delete it"
-        )
 
 
 if __name__ == "__main__":

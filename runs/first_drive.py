@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
-from runs.compare import design, folder, run
+from runs.compare import design, folder, identity
 from runs.harness.config import exit_cleanly, parse
 from runs.harness.errors import UserError
 
@@ -93,6 +93,7 @@ def study(settings, parts: Mapping[str, Comparison], command: str, progress, sto
 
     devices.prepare()
     from runs.harness.board import read_metrics
+    from runs.harness.experiment import run
     from runs.harness.tables import counting
     from runs.harness.worth import heads_of, worth
 
@@ -100,10 +101,10 @@ def study(settings, parts: Mapping[str, Comparison], command: str, progress, sto
     progress.total = sum(what.units for what in designs.values())
     scores, curves, before = {}, {}, 0
     for world, what in designs.items():
-        rows = run(what, parts[world], progress, stopped, before)
+        out = folder(parts[world], world)
+        rows = run(what, out, identity(parts[world]), progress, stopped, before)
         if rows is None:
             return 0
-        out = folder(parts[world], world)
         scores[world] = counting(rows)
         curves[world] = {arm.name: learning(read_metrics(out, arm.name)) for arm in what.arms}
         before += what.units

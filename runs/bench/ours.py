@@ -124,7 +124,7 @@ def _main_job(job: Job):
 
     steps = job.updates * job.num_envs * job.num_steps
     settings = Settings(job.world, seeds=max(job.seeds, 3), steps=steps, episodes=job.episodes)
-    suite, trainer, plan, arms = design(settings)
+    suite, trainer, plan, arms, _ = design(settings)
     plan = dataclasses.replace(plan, seeds=job.seeds, rows=_rows(job.seeds))
     name = job.heads[0] if job.heads else "none"
     return trainer(suite, next(arm for arm in arms if arm.name == name), plan)

@@ -19,7 +19,9 @@ from envs.suite import Point, Suite
 from envs.world import World
 from runs.harness.arms import Arm
 from runs.harness.evaluate import SCORES, reported
+from runs.harness.exam import Exam
 from runs.harness.plan import Plan
+from runs.harness.timeline import Episode, told
 from runs.harness.train import (
     Learner,
     Setup,
@@ -77,6 +79,7 @@ class Hosted:
         )
         self.pool = self._open(suite.world, plan.rows * plan.num_envs, plan.base)
         self._stage: HostPool | None = None  # where episodes are scored, one point after another
+        self._staged = -1  # by which seed
 
     def start(self) -> HostRun:
         """All seeds before their first step."""
@@ -100,40 +103,58 @@ class Hosted:
         return run, jax.vmap(summary)(metrics, sums), sound
 
     def score(
-        self, run: HostRun, done: int, stopped: Callable[[], bool]
+        self, run: HostRun, done: int, stopped: Callable[[], bool], exam: Exam | None = None
     ) -> Iterator[tuple[Point, dict[str, np.ndarray]]]:
-        """Each point from the `done`-th on, with its scores [S], one by one."""
-        points = self.suite.points()
-        worlds = self.suite.worlds(jax.random.key(self.plan.base + 1), 1)
-        for i, point in list(enumerate(points))[done:]:
+        """Each point of an exam from the `done`-th on, one by one; by default in public."""
+        exam = exam or Exam(self.suite)
+        worlds, seed = exam.suite.worlds(exam.keys(self.plan.base)[0], 1), exam.seed(self.plan.base)
+        for i, point in list(enumerate(exam.suite.points()))[done:]:
             world = jax.tree.map(lambda leaf, i=i: leaf[i, 0], worlds)
-            yield point, self._score(run.learner, world, stopped)
+            yield point, self._score(run.learner, world, seed, stopped)
 
     def film(self, run: HostRun) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """One episode of the first seed -> (frames [T, H, W, 3], signals by name [T])."""
+        learner, batch, frames = self._live_alone(run, self.suite.world)
+        felt, _ = self.arm.blend.feel(learner.feelings, batch)
+        return frames, {n: np.asarray(felt[:, 0, k]) for k, n in enumerate(self.arm.blend.names)}
+
+    def timeline(self, run: HostRun, point: int = 0) -> Episode:
+        """One episode of the first seed at a point, with what its heads and its critic say."""
+        k_worlds, _ = Exam(self.suite).keys(self.plan.base)
+        world = jax.tree.map(lambda leaf: leaf[point, 0], self.suite.worlds(k_worlds, 1))
+        learner, batch, frames = self._live_alone(run, world)
+        return told(self.setup, learner, batch, frames, self.host.success)
+
+    def _live_alone(self, run: HostRun, world: World) -> tuple[Learner, Transition, np.ndarray]:
+        """One episode of the first seed where it can be drawn -> (its learner, [T, B], frames)."""
         learner = jax.tree.map(lambda leaf: leaf[0], run.learner)
-        env = self.host.maker(self.suite.world, render_mode="rgb_array")()
-        act = jax.jit(partial(self.plan.agent.act, learner.agent, None))
-        frames, seen, first = [], [], True
+        env = self.host.maker(world, render_mode="rgb_array")()
+        channel, key = sensible(world).channel, jax.random.key(self.plan.base)
+        turn = jax.jit(partial(choose, self.plan.agent, self.host, greedy=True))
+        listen, frames, seen, done = jax.jit(partial(hear, self.host)), [], [], False
         try:
             obs, _ = env.reset(seed=self.plan.base)
-            while len(frames) < FILM and not (seen and any(seen[-1][4:6])):
+            ears = attend(self.host, key, jnp.asarray(obs)[None], channel)
+            while len(frames) < FILM and not done:
                 frames.append(env.render())
-                action = np.asarray(act(obs))
-                next_obs, reward, terminated, truncated, _ = env.step(action)
-                seen.append((obs, action, next_obs, reward, terminated, truncated, first))
-                obs, first = next_obs, False
+                action, taken, ears = turn(key, learner, ears, channel, len(seen))
+                obs, *told_of, _ = env.step(np.asarray(taken)[0])
+                told_of = [np.asarray([part]) for part in (obs, obs, *told_of)]
+                ears, transition = listen(key, ears, action, Step(*told_of, {}), channel, len(seen))
+                seen.append(transition)
+                done = bool(told_of[-2][0] or told_of[-1][0])
         finally:
             env.close()
-        columns = (np.stack([column] * self.plan.num_envs, 1) for column in zip(*seen, strict=True))
-        batch = jax.tree.map(jnp.asarray, _transition(self.host, *columns))
-        signals, _ = self.arm.blend.feel(learner.feelings, batch)
-        named = {n: np.asarray(signals[:, 0, k]) for k, n in enumerate(self.arm.blend.names)}
-        return np.stack(frames), named
+        batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *seen)
+        alike = jax.tree.map(lambda leaf: jnp.repeat(leaf, self.plan.num_envs, 1), batch)
+        return learner, alike, np.stack(frames)
 
     def close(self) -> None:
         """Ends the worker processes."""
         self.pool.close()
+        self._close_stage()
+
+    def _close_stage(self) -> None:
         if self._stage is not None:
             self._stage.close()
             self._stage = None
@@ -161,17 +182,19 @@ class Hosted:
         return ears, transition, told
 
     def _score(
-        self, learner: Learner, world: World, stopped: Callable[[], bool]
+        self, learner: Learner, world: World, seed: int, stopped: Callable[[], bool]
     ) -> dict[str, np.ndarray]:
         """Plays each seed's episodes at one point side by side, all seeds the same ones."""
         rows, episodes = self.plan.rows, self.plan.episodes
         streams = np.tile(np.arange(episodes), rows)
-        if self._stage is None:
-            self._stage = self._open(world, rows * episodes, self.plan.base + 2, streams)
+        if self._stage is None or self._staged != seed:
+            self._close_stage()
+            self._stage = self._open(world, rows * episodes, seed + 2, streams)
+            self._staged = seed
         else:
             self._stage.remake(self.host.maker(world))
         pool = self._stage
-        keys = jnp.broadcast_to(jax.random.key(self.plan.base + 3), (rows,))  # the same for all
+        keys = jnp.broadcast_to(jax.random.key(seed + 3), (rows,))  # the same for all
         alive = np.ones((rows, episodes), bool)
         total, length, ended = np.zeros(alive.shape), np.zeros(alive.shape), ~alive
         ears = self.turn.attend(keys, self._by_seed(pool.reset()), world.channel)

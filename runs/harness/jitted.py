@@ -12,7 +12,9 @@ from envs.suite import Point, Suite
 from envs.world import Env, World, begin, rollout
 from runs.harness.arms import Arm
 from runs.harness.evaluate import evaluate
+from runs.harness.exam import Exam
 from runs.harness.plan import Plan
+from runs.harness.timeline import Episode, episode_length, told
 from runs.harness.train import QUICK, Learner, Run, Setup, new_run, over_seeds, seed_keys, train
 
 DRAWS = 16  # worlds drawn for a shift that draws
@@ -58,40 +60,53 @@ class Jitted:
         return self._train(run)
 
     def score(
-        self, run: Run, done: int, stopped: Callable[[], bool]
+        self, run: Run, done: int, stopped: Callable[[], bool], exam: Exam | None = None
     ) -> Iterator[tuple[Point, dict[str, np.ndarray]]]:
-        """Each point from the `done`-th on, with its scores [S]."""
+        """Each point of an exam from the `done`-th on, with scores [S]; by default in public."""
         del stopped
+        exam = exam or Exam(self.suite)
         draws = min(DRAWS, self.plan.episodes)
-        worlds = self.suite.worlds(jax.random.key(self.plan.base + 1), draws)
+        k_worlds, k_episodes = exam.keys(self.plan.base)
+        worlds = exam.suite.worlds(k_worlds, draws)
         plan, env = self.plan, self.suite.env
         scoring = _scorer(plan.agent, env, plan.rows, plan.episodes // draws, plan.optimise)
-        scores = scoring(run.learner.agent, worlds, jax.random.key(self.plan.base + 2))
+        scores = scoring(run.learner.agent, worlds, k_episodes)
         scores = {name: np.asarray(score) for name, score in scores.items()}
-        for i, point in list(enumerate(self.suite.points()))[done:]:
+        for i, point in list(enumerate(exam.suite.points()))[done:]:
             yield point, {name: score[:, i] for name, score in scores.items()}
 
     def film(self, run: Run) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """One episode of the first seed -> (frames [T, H, W, 3], signals by name [T])."""
-        env, learner = self.suite.env, jax.tree.map(lambda leaf: leaf[0], run.learner)
-        record = partial(live, self.setup, env, self.suite.world)
+        world = self.suite.world
+        _, states, batch, felt = self._live(run, world)
+        length = episode_length(batch)
+        felt = np.asarray(felt)[:length, 0]
+        frames = draw(self.suite.env, world, states, length)
+        return frames, {name: felt[:, k] for k, name in enumerate(self.arm.blend.names)}
+
+    def timeline(self, run: Run, point: int = 0) -> Episode:
+        """One episode of the first seed at a point, with what its heads and its critic say."""
+        k_worlds, _ = Exam(self.suite).keys(self.plan.base)
+        world = jax.tree.map(lambda leaf: leaf[point, 0], self.suite.worlds(k_worlds, 1))
+        learner, states, batch, _ = self._live(run, world)
+        frames = draw(self.suite.env, world, states, episode_length(batch))
+        return told(self.setup, learner, batch, frames, self.suite.env.success)
+
+    def _live(self, run: Run, world: World):
+        """One horizon of the first seed -> (its learner, states, transitions, signals)."""
+        learner = jax.tree.map(lambda leaf: leaf[0], run.learner)
+        record = partial(live, self.setup, self.suite.env)
         key = jax.random.key(self.plan.base + 3)
-        states, batch, signals = jax.jit(record, compiler_options=QUICK)(learner, key)
-        ended = np.asarray(batch.terminated | batch.truncated)[:, 0]
-        length = int(ended.argmax()) + 1
-        states = jax.tree.map(lambda leaf: np.asarray(leaf[:length, 0]), states)
-        frames = draw(env, self.suite.world, states, length)
-        signals = np.asarray(signals)[:length, 0]
-        return frames, {name: signals[:, k] for k, name in enumerate(self.arm.blend.names)}
+        return learner, *jax.jit(record, compiler_options=QUICK)(world, learner, key)
 
     def close(self) -> None:
         """Nothing is open."""
 
 
 def draw(env: Env, world: World, states: Any, length: int) -> np.ndarray:
-    """Pictures [T, H, W, 3] of states [T, ...]."""
-    canvas = env.render_init(world.params)
-    frames = []
+    """Pictures [T, H, W, 3] of the first environment's states [T, B, ...]."""
+    canvas, frames = env.render_init(world.params), []
+    states = jax.tree.map(lambda leaf: np.asarray(leaf[:length, 0]), states)
     for t in range(length):
         state = jax.tree.map(lambda leaf, t=t: leaf[t], states)
         canvas, frame = env.render_image(state, canvas, world.params)

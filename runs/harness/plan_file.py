@@ -104,7 +104,8 @@ def declare(
         UserError: if it does not hang together.
     """
     contrasts = [(arm, PLUS) for arm in arms if arm.endswith("_constant") and PLUS in arms]
-    contrasts = contrasts or [(arm, "none") for arm in arms if arm != "none"][:1]
+    if not contrasts and "none" in arms:
+        contrasts = [(arm, "none") for arm in arms if arm != "none"][:1]
     first = tuple(primary) if primary is not None else contrasts[0] if contrasts else ()
     worlds = {HOME: HOME}
     if RANDOM in arms and suite.randomised is not None:

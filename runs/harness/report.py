@@ -1,44 +1,40 @@
 """What a comparison found: tables, a figure of severity curves, and TensorBoard's aggregates."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from runs.harness import devices, stats
+from runs.harness import audit, devices, page, plan_file, seal, stats, timeline
 from runs.harness.board import safe, write_comparison
 from runs.harness.errors import UserError
+from runs.harness.page_verdict import verdict
 from runs.harness.plan import Plan
+from runs.harness.plan_file import Declared
+from runs.harness.study import read_scores
 from runs.harness.tables import Table, counting, score_name, summarise, tables
 
 WIDTH = 118  # of the terminal
 
 
 def report(
-    out: Path,
-    env: str,
-    rows: list[dict],
-    plan: Plan,
-    arms: Sequence[str],
-    command: str,
-    record: bool,
-    without: Sequence[str] = (),
+    out: Path, rows: list[dict], plan: Plan, declared: Declared, command: str, record: bool
 ) -> None:
     """Prints and writes everything that is to be seen of a finished comparison.
 
     Args:
         out: folder of the study.
-        env: name of the environment.
-        rows: score rows of all arms.
+        rows: public score rows of all arms.
         plan: sizes.
-        arms: names, in the order of the tables.
+        declared: what was run, as a declaration.
         command: that made it.
         record: also write to runs/results/.
-        without: arms that were left out on request.
 
     Raises:
         UserError: if every seed of every arm was stopped.
     """
+    env, arms, without = declared.env, declared.arms, declared.without
     rows, lines = counting(rows), summarise(rows, arms)
     if not rows:
         raise UserError(f"every seed was stopped; the states before are in {out / 'stopped'}")
@@ -47,7 +43,8 @@ def report(
         for line in lines
     }
     write_comparison(out, env, rows, settings)
-    shown = tables(rows, arms, env)
+    sealed = out / seal.SCORES["sealed"]
+    shown = tables(rows, arms, env, read_scores(sealed) if sealed.exists() else [])
     text = markdown(shown, env, score_name(rows), plan, command, without)
     folders = [out] + ([Path("runs/results")] if record else [])
     for folder in folders:
@@ -56,17 +53,53 @@ def report(
         (folder / f"{name}.md").write_text(text)
         figure(rows, env, score_name(rows), (folder / name).with_suffix(".png"))
     show(shown)
+    verified, looked = audit.watermark(out), audit.looked(out)
+    _page(out, rows, shown, plan, declared, command, verified, looked)
     stopped = sum(plan.seeds - line.seeds for line in lines)
+    print(f"\n{verdict(rows, _standing(out), looked)}")
+    if verified is not None:
+        print(f"\n{verified}")
     if without:
         print(f"\nleft out        {', '.join(without)}, on request")
     print(f"\nstopped seeds   {stopped} of {plan.seeds * len(lines)}")
+    print(f"report          {out / page.NAME}")
     print(f"table, figure   {out / 'table.md'}, {out / 'table.png'}")
     print(f"scores          {out / 'scores.csv'}")
     print(f"checkpoints     {out / 'checkpoints'}")
-    print(f"TensorBoard     tensorboard --logdir {out}  (every seed, hparams)")
-    # Above 40 runs TensorBoard selects none and draws all of them grey: the arms by themselves.
-    print(f"                tensorboard --logdir {out / 'tb' / 'compare'}  (arms, then open")
-    print("                http://localhost:6006/#custom_scalars for one chart a shift)")
+    print(f"verify          python -m runs.verify {shlex.quote(str(out))}")
+    print(f"TensorBoard     python -m runs.board {shlex.quote(str(out))}")
+
+
+def _page(out, rows, shown, plan, declared, command, verified, looked) -> None:
+    """Writes the page of the study."""
+    standing = _standing(out)
+    kept = [timeline.kept(out / "timelines" / f"{name}.npz") for name in ("home", "away")]
+    page.write(
+        out,
+        page.Shown(
+            env=declared.env,
+            rows=rows,
+            arms=declared.arms,
+            tables=shown,
+            declared=standing,
+            plan=plan,
+            command=command,
+            without=declared.without,
+            verified=verified,
+            looked=looked,
+            changed=plan_file.changes(standing, declared) if standing else (),
+            timelines=[page.Timeline(title, *episode) for title, episode in filter(None, kept)],
+            machine=devices.describe(),
+        ),
+    )
+
+
+def _standing(out: Path) -> Declared | None:
+    """What was declared before training; None where that cannot be read."""
+    try:
+        return plan_file.read(out / plan_file.NAME)
+    except UserError:
+        return None
 
 
 def show(tables: Sequence[Table]) -> None:

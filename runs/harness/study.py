@@ -20,10 +20,12 @@ import numpy as np
 
 from envs.host_pool import HostFailure
 from envs.suite import Point
+from runs.harness import timeline
 from runs.harness.board import Board, safe
 from runs.harness.checkpoint import Checkpoints
 from runs.harness.errors import UserError
 from runs.harness.evaluate import SCORES
+from runs.harness.exam import Exam
 from runs.harness.plan import Plan
 from runs.harness.train import SOURCES
 from runs.harness.watch import Interrupted
@@ -57,8 +59,12 @@ class Study:
         self.say, self.advance, self.stopped = say, advance, stopped
         self.board = Board(out, env)
 
-    def run(self, trainer: Any) -> list[dict]:
+    def run(self, trainer: Any, showpiece: bool = False) -> list[dict]:
         """Trains and scores one arm, or goes on with it -> its score rows.
+
+        Args:
+            trainer: of the arm.
+            showpiece: whether its timelines are to be kept.
 
         Raises:
             Interrupted: after a checkpoint, if the user asked to stop.
@@ -66,12 +72,11 @@ class Study:
             UserError: if what the folder holds does not fit.
         """
         arm, plan = trainer.arm.name, self.plan
-        checkpoints = Checkpoints(self.out / "checkpoints" / safe(arm), warn=self.say)
-        run, alive = trainer.start(), np.ones(plan.rows, bool)
-        done, saved = 0, checkpoints.restore((run, alive))
-        if saved is not None:
-            done, (run, alive) = saved
-            alive = np.asarray(alive)
+        checkpoints = self._checkpoints(trainer)
+        done, run, alive = self._restored(trainer)
+        if done is None:
+            done = 0
+        else:
             trainer.resume(run)
         self._cut_metrics(arm, done * plan.chunk_steps)
         self.advance(arm, done, False)
@@ -89,27 +94,71 @@ class Study:
         except (Interrupted, HostFailure):
             checkpoints.save(done, (run, alive))
             raise
-        rows = self._score(trainer, run, alive)
+        rows = self._score(trainer, run, alive, Exam(trainer.suite))
         if not trainer.arm.control:
             self.film(trainer, run)
+        if showpiece:
+            self.timelines(trainer, run, rows)
         return rows
+
+    def examine(self, trainer: Any, exam: Exam) -> list[dict]:
+        """Scores one trained arm once more, or goes on with it -> its score rows.
+
+        Raises:
+            Interrupted: if the user asked to stop.
+            HostFailure: if a host environment fails for good.
+        """
+        done, run, alive = self._restored(trainer)
+        if done != self.plan.chunks:
+            raise UserError(f"arm {trainer.arm.name} is not trained to its end: go on with it")
+        return self._score(trainer, run, alive, exam)
+
+    def _checkpoints(self, trainer: Any) -> Checkpoints:
+        return Checkpoints(self.out / "checkpoints" / safe(trainer.arm.name), warn=self.say)
+
+    def _restored(self, trainer: Any) -> tuple[int | None, Any, np.ndarray]:
+        """Where an arm was: (chunks done, run, alive); as it starts, and None, where it was not."""
+        run, alive = trainer.start(), np.ones(self.plan.rows, bool)
+        saved = self._checkpoints(trainer).restore((run, alive))
+        if saved is None:
+            return None, run, alive
+        done, (run, alive) = saved
+        return done, run, np.asarray(alive)
 
     def film(self, trainer: Any, run: Any) -> None:
         """Writes one episode of the arm as an animation, unless it is there."""
         from runs.harness.film import write_rollout
 
         mark = self.out / "films" / f"{safe(trainer.arm.name)}.done"
-        if mark.exists():
+        filmed = None if mark.exists() else self._filmed(trainer, lambda: trainer.film(run))
+        if filmed is None:
             return
+        write_rollout(self.out, self.env, trainer.arm.name, *filmed)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+
+    def timelines(self, trainer: Any, run: Any, rows: list[dict]) -> None:
+        """Keeps an episode at home and one where the arm does worst, unless they are there."""
+        points = trainer.suite.points()
+        for name, point in (("home", 0), ("away", _worst(rows, points))):
+            path = self.out / "timelines" / f"{name}.npz"
+            if path.exists() or point is None:
+                continue
+            episode = self._filmed(trainer, lambda point=point: trainer.timeline(run, point))
+            if episode is None:
+                return
+            shift, _, severity = points[point]
+            where = f"at home in {self.env}" if name == "home" else f"under {shift}, {severity:g}"
+            timeline.keep(path, episode, f"{trainer.arm.name} {where}")
+
+    def _filmed(self, trainer: Any, film: Callable[[], Any]) -> Any:
+        """What was filmed; None if it could not be, which is said."""
         try:
-            frames, signals = trainer.film(run)
+            return film()
         except Exception as error:  # whatever draws a host environment; a film decides nothing
             cause = " ".join(f"{type(error).__name__}: {error}".split())
             self.say(f"{self.env}, arm {trainer.arm.name}: not filmed ({cause})")
-            return
-        write_rollout(self.out, self.env, trainer.arm.name, frames, signals)
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+            return None
 
     def _chunk(self, trainer: Any, run: Any, alive: np.ndarray, done: int):
         """One chunk; a seed that made something that is not a number stays as it was before."""
@@ -151,18 +200,20 @@ class Study:
             f"is in {kept}"
         )
 
-    def _score(self, trainer: Any, run: Any, alive: np.ndarray) -> list[dict]:
-        arm, path = trainer.arm.name, self.out / "scores.csv"
-        points = len(trainer.suite.points())
+    def _score(self, trainer: Any, run: Any, alive: np.ndarray, exam: Exam) -> list[dict]:
+        arm, path = trainer.arm.name, self.out / exam.file
+        points, before = len(exam.suite.points()), self.plan.chunks
+        if exam.draw is not None:
+            before += len(trainer.suite.points())
         rows, others = self._read_scores(path, arm)
         seeds = [seed for seed in range(self.plan.seeds) if alive[seed]]
         done = len(rows) // max(len(seeds), 1)
         rows = rows[: done * len(seeds)]
-        self.advance(arm, self.plan.chunks + done, False)
+        self.advance(arm, before + done, False)
         if done == points or not seeds:
             return rows
         _replace(path, _csv(others + rows, header=True))
-        for point, scores in trainer.score(run, done, self.stopped):
+        for point, scores in trainer.score(run, done, self.stopped, exam):
             fresh = [self._row(arm, seed, point, scores) for seed in seeds]
             for seed in [row["seed"] for row in fresh if not np.isfinite(row["score"])]:
                 self.say(
@@ -172,7 +223,7 @@ class Study:
             _append(path, _csv(fresh))
             rows += fresh
             done += 1
-            self.advance(arm, self.plan.chunks + done, True)
+            self.advance(arm, before + done, True)
         return rows
 
     def _row(self, arm: str, seed: int, point: Point, scores: dict) -> dict:
@@ -221,6 +272,16 @@ def read_scores(path: Path) -> list[dict]:
         number = {k: float(row[k]) for k in ("severity", "score", *SCORES)}
         rows.append(row | number | {"seed": int(row["seed"]), "episodes": int(row["episodes"])})
     return rows
+
+
+def _worst(rows: list[dict], points: Sequence[Point]) -> int | None:
+    """The point away from home with the lowest mean score; None where there is none."""
+    means = {
+        i: np.mean([r["score"] for r in rows if r["shift"] == name and r["severity"] == severity])
+        for i, (name, _, severity) in enumerate(points)
+        if i and any(r["shift"] == name and r["severity"] == severity for r in rows)
+    }
+    return min(means, key=means.get, default=None)
 
 
 def keep(alive: np.ndarray, new: Any, old: Any) -> Any:

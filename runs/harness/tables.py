@@ -118,10 +118,20 @@ def summarise(rows: list[dict], arms: Sequence[str]) -> list[Line]:
     return lines
 
 
-def tables(rows: list[dict], arms: Sequence[str], env: str) -> list[Table]:
-    """All that the score rows have to say: who does best, what was paid for, how it ended."""
+def tables(
+    rows: list[dict], arms: Sequence[str], env: str, hidden: Sequence[dict] = ()
+) -> list[Table]:
+    """All that the score rows have to say: who does best, what was paid for, how it ended.
+
+    Args:
+        rows: public ones.
+        arms: in their order.
+        env: name of the suite.
+        hidden: score rows of sealed worlds, if there are any.
+    """
     found = (
         comparison(rows, arms, env),
+        sealed(list(hidden), arms),
         worths(rows, arms, env),
         headline(rows, arms),
         proxies(rows, arms),
@@ -139,6 +149,40 @@ def comparison(rows: list[dict], arms: Sequence[str], env: str) -> Table:
     worth = ["-" if line.away is None else _half(line.away) for line in summarise(scaled, arms)]
     cells = [[*_cells(line, _half), last] for line, last in zip(lines, worth, strict=True)]
     return Table(title, (*HEADINGS, NORMALISED), cells, f"{note} {SCALE}")
+
+
+def sealed(rows: list[dict], arms: Sequence[str]) -> Table | None:
+    """Scores in worlds that nobody knew before all agents were frozen; None where there are none.
+
+    The mean is over the families that were kept back, each of which counts once.
+    """
+    counted = _with_enough(rows, arms)
+    if not counted:
+        return None
+    families = sorted({row["family"] for row in counting(rows) if row["shift"] != "none"})
+    means = {arm: [_in_family(rows, arm, name) for name in families] for arm in counted}
+    lines = []
+    for arm, each in means.items():
+        gain = "-"
+        if arm != "none" and "none" in means:
+            mine, theirs = np.mean(each, 0), np.mean(means["none"], 0)
+            gain = _half(stats.difference(mine, theirs), "+.3f")
+        cells = [_half(stats.mean(seeds), _digits(seeds.mean())) for seeds in each]
+        lines.append([arm, _half(stats.mean(np.mean(each, 0))), gain, *cells])
+    return Table(
+        "sealed worlds",
+        ("arm", "mean over families", "difference to none", *families),
+        lines,
+        "Families that were kept back, in worlds drawn by the hash of the plan and of all agents.",
+    )
+
+
+def _in_family(rows: list[dict], arm: str, family: str) -> np.ndarray:
+    """Mean score of each seed [S] in a family of shifts."""
+    import pandas as pd
+
+    table = pd.DataFrame([r for r in counting(rows) if r["arm"] == arm and r["family"] == family])
+    return table.groupby("seed")["score"].mean().to_numpy()
 
 
 def worths(rows: list[dict], arms: Sequence[str], env: str) -> Table | None:

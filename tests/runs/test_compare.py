@@ -21,9 +21,10 @@ import pytest
 
 from envs import load_suite
 from envs.host_pool import HostFailure
-from runs.compare import Settings, claim, design, identity, left_out, main
+from runs.compare import Settings, design, identity, left_out, main
 from runs.harness import devices
 from runs.harness.errors import UserError
+from runs.harness.experiment import claim
 from runs.harness.hosted import Hosted
 from runs.harness.jitted import Jitted
 from runs.harness.lock import hold
@@ -160,8 +161,7 @@ def test_a_smoke_run_ends_well_and_prints_the_whole_table(smoke):
     assert all(re.fullmatch(rf"{number} \[{number}, {number}\]", line[3]) for line in cells)
     assert all(line[4].split()[1] in SHIFTS for line in cells)
     assert [line[5] == "-" for line in cells] == [True] + [False] * 8
-    assert f"tensorboard --logdir {smoke.out} " in smoke.ended.out
-    assert f"tensorboard --logdir {smoke.out / 'tb' / 'compare'} " in smoke.ended.out
+    assert f"python -m runs.board {shlex.quote(str(smoke.out))}" in smoke.ended.out
     assert (smoke.out / "tb" / "compare").is_dir()
 
 
@@ -202,7 +202,7 @@ def test_the_same_command_again_computes_nothing_and_says_the_same(smoke):
 
 
 def test_the_defaults_are_the_whole_comparison():
-    suite, trainer, plan, arms = design(Settings())
+    suite, trainer, plan, arms, _ = design(Settings())
     assert (suite.name, trainer) == ("Drive", Jitted)
     felt = [
         name + kind
@@ -221,7 +221,7 @@ def test_the_defaults_are_the_whole_comparison():
 
 def test_a_quick_look_has_one_head_and_three_seeds_and_says_what_it_leaves_out():
     quick = Settings(quick=True)
-    suite, _, plan, arms = design(quick)
+    suite, _, plan, arms, _ = design(quick)
     assert left_out(quick) == ("constant_minus", "fear_sham", "lesion")
     assert [arm.name for arm in arms] == [
         name for name in SMOKE_ARMS if name not in left_out(quick)
@@ -232,7 +232,7 @@ def test_a_quick_look_has_one_head_and_three_seeds_and_says_what_it_leaves_out()
 
 def test_an_arm_is_left_out_if_asked_for():
     settings = Settings(heads=("fear",), without=("fear_sham", "random"))
-    _, _, _, arms = design(settings)
+    _, _, _, arms, _ = design(settings)
     assert left_out(settings) == settings.without
     left = [name for name in SMOKE_ARMS if name not in settings.without]
     assert [arm.name for arm in arms] == left
@@ -244,14 +244,14 @@ def test_heads_are_filmed_and_controls_are_not():
 
 
 def test_cartpole_has_its_usual_settings():
-    _, _, plan, _ = design(Settings("CartPole"))
+    _, _, plan, _, _ = design(Settings("CartPole"))
     assert (plan.num_envs, plan.num_steps, plan.agent.lr) == (4, 128, 2.5e-4)
     assert 480_000 <= plan.chunks * plan.chunk_steps <= 500_000
 
 
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
 def test_a_host_has_its_own_sizes(id):
-    suite, trainer, plan, arms = design(Settings(env=id))
+    suite, trainer, plan, arms, _ = design(Settings(env=id))
     assert trainer is Hosted
     assert "random" not in [arm.name for arm in arms]
     assert plan.agent.normalise
@@ -262,12 +262,12 @@ def test_a_host_has_its_own_sizes(id):
 
 def test_settings_are_sizes():
     settings = Settings("CartPole", ("hope",), seeds=5, steps=10_000, shifts=("noise",), episodes=3)
-    suite, _, plan, arms = design(settings)
+    suite, _, plan, arms, _ = design(settings)
     assert [shift.name for shift in suite.shifts] == ["noise"]
     assert (plan.seeds, plan.episodes) == (5, 3)
     assert 9_000 < plan.chunks * plan.chunk_steps <= 10_000
     assert "hope_sham" in [arm.name for arm in arms]
-    _, _, plan, _ = design(replace(settings, steps=1))
+    _, _, plan, _, _ = design(replace(settings, steps=1))
     assert plan.chunks * plan.chunk_steps == 512  # one update at least
 
 
@@ -278,10 +278,10 @@ def test_episodes_are_as_many_as_are_scored(asked, scored):
 
 
 def test_a_folder_is_one_study(tmp_path):
-    claim(tmp_path, Settings())
-    claim(tmp_path, Settings(out=tmp_path, config=Path("other"), record=True))
+    claim(tmp_path, identity(Settings()))
+    claim(tmp_path, identity(Settings(out=tmp_path, config=Path("other"), record=True)))
     with pytest.raises(UserError, match="holds a study with other settings; choose another --out"):
-        claim(tmp_path, Settings(steps=9))
+        claim(tmp_path, identity(Settings(steps=9)))
     assert identity(Settings()) != identity(Settings(steps=9))
 
 
@@ -379,7 +379,7 @@ def test_a_folder_in_use_names_the_process(nothing_is_compiled, tmp_path):
 
 
 def test_a_folder_of_another_study_is_refused(nothing_is_compiled, tmp_path):
-    claim(tmp_path, Settings())
+    claim(tmp_path, identity(Settings()))
     assert refusal("--smoke", "--out", tmp_path).endswith("choose another --out, or delete it")
 
 
@@ -397,7 +397,7 @@ def test_a_folder_of_another_study_is_refused(nothing_is_compiled, tmp_path):
     ],
 )
 def test_what_ends_a_study_is_one_line(error, complaint, tmp_path, monkeypatch):
-    def run(self, trainer):
+    def run(self, trainer, showpiece):
         raise error
 
     monkeypatch.setattr(devices, "prepare", lambda: None)
@@ -408,7 +408,7 @@ def test_what_ends_a_study_is_one_line(error, complaint, tmp_path, monkeypatch):
 def test_the_arm_is_closed_whatever_happens(tmp_path, monkeypatch):
     closed = []
 
-    def run(self, trainer):
+    def run(self, trainer, showpiece):
         raise UserError("bad")
 
     monkeypatch.setattr(devices, "prepare", lambda: None)

@@ -384,3 +384,11 @@ def test_a_film_has_its_signals(cartpole):
     assert set(signals) == {"fear"}
     assert signals["fear"].shape == frames.shape[:1]
     assert np.isfinite(signals["fear"]).all()
+
+
+def test_a_timeline_has_what_heads_and_critic_say_under_a_shift(cartpole):
+    last = len(cartpole.suite.points()) - 1
+    episode = cartpole.timeline(cartpole.start(), last)
+    assert set(episode.signals) == {"fear", "critic"}
+    assert {len(values) for values in episode.signals.values()} == {len(episode.frames)}
+    assert episode.ended == "failure" and 0 <= episode.blunder < len(episode.frames) - 1

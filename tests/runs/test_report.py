@@ -9,8 +9,10 @@ from runs.harness import report as module
 from runs.harness import tables as tabling
 from runs.harness.board import safe
 from runs.harness.errors import UserError
+from runs.harness.plan_file import Declared
 from runs.harness.report import WIDTH, markdown, report, show
 from runs.harness.stats import difference, mean
+from runs.harness.study import read_scores
 from runs.harness.tables import (
     HEADINGS,
     NORMALISED,
@@ -24,7 +26,7 @@ from runs.harness.tables import (
     tables,
     worths,
 )
-from tests.runs import small
+from tests.runs import sealed_study, small
 
 # Mean over shifts by seed; "calm" is better than "none" by 0.3 everywhere, and worst under "b".
 BASE = {"none": [0.1, 0.2, 0.3, 0.4], "calm": [0.4, 0.5, 0.6, 0.7]}
@@ -125,8 +127,30 @@ def test_an_arm_without_a_seed_has_its_line(lost):
 PLAN = small.replace(small.PLAN, seeds=4, rows=4)
 
 
+def declared(arms=("none", "calm"), without=()) -> Declared:
+    """A declaration of these arms, whose primary contrast is the last less the first."""
+    return Declared(
+        env="Fake/1",
+        suite="0" * 64,
+        arms=tuple(arms),
+        without=tuple(without),
+        primary=(arms[-1], arms[0]),
+        secondary=(),
+        seeds=4,
+        base=0,
+        steps=8,
+        episodes=2,
+        severities=(0.5, 1.0),
+        sealed=(),
+        shifts=dict.fromkeys(SHIFTS, "dynamics"),
+        worlds={"none": "none"},
+        sizes={},
+        agent={},
+    )
+
+
 def told(tmp_path, capsys, rows, arms=("none", "calm"), **kwargs) -> str:
-    report(tmp_path, "Fake/1", rows, PLAN, arms, "python -m runs.compare", False, **kwargs)
+    report(tmp_path, rows, PLAN, declared(arms, **kwargs), "python -m runs.compare", False)
     return capsys.readouterr().out
 
 
@@ -169,9 +193,24 @@ def test_only_seeds_that_count_are_drawn(tmp_path, capsys, monkeypatch):
     assert drawn == [counting(rows)] * 2
 
 
+def test_a_study_that_was_not_declared_has_no_verdict_and_is_marked(tmp_path, capsys):
+    out = told(tmp_path, capsys, scores())
+    assert "No verdict" in out and "unverified: " in out
+    assert "unverified" in (tmp_path / "report.html").read_text()
+
+
+def test_a_study_that_holds_has_its_verdict_and_what_was_sealed(tmp_path, capsys):
+    sealed_study.study(tmp_path)
+    rows, plan = read_scores(tmp_path / "scores.csv"), small.replace(small.PLAN, seeds=3)
+    report(tmp_path, rows, plan, sealed_study.declared(), "command", False)
+    out = capsys.readouterr().out
+    assert "fear_constant" in out and "sealed looks 1" in out and "unverified" not in out
+    assert "## sealed worlds" in (tmp_path / "table.md").read_text()
+
+
 def test_a_comparison_without_a_seed_left_is_one_line(tmp_path):
     with pytest.raises(UserError, match="every seed was stopped; the states before are in"):
-        report(tmp_path, "Fake", [], PLAN, ["none"], "command", False)
+        report(tmp_path, [], PLAN, declared(), "command", False)
 
 
 def test_returns_are_the_score_where_nobody_says_what_success_is(tmp_path, capsys):
@@ -189,7 +228,7 @@ def test_large_scores_have_one_digit(capsys):
 
 def test_recorded_results_are_of_this_environment(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    report(tmp_path / "out", "Fake/1", scores(), PLAN, list(BASE), "command", True)
+    report(tmp_path / "out", scores(), PLAN, declared(tuple(BASE)), "command", True)
     names = sorted(path.name for path in (tmp_path / "runs" / "results").iterdir())
     assert names == ["compare-Fake_1.md", "compare-Fake_1.png"]
     written = (tmp_path / "runs/results/compare-Fake_1.md").read_text()

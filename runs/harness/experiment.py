@@ -1,0 +1,161 @@
+"""One comparison from its plan to its scores: declared, trained, scored, frozen, sealed."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from envs.host_pool import HostFailure
+from envs.suite import Suite
+from runs.harness import seal
+from runs.harness.ahead import ahead
+from runs.harness.arms import Arm
+from runs.harness.board import safe
+from runs.harness.errors import UserError
+from runs.harness.exam import Exam
+from runs.harness.lock import hold
+from runs.harness.plan import Plan
+from runs.harness.plan_file import Declared
+from runs.harness.study import Study
+from runs.harness.watch import Interrupted
+
+
+class Design(NamedTuple):
+    """What will be run: worlds, who trains in them, the sizes, the arms, and what was declared."""
+
+    suite: Suite
+    trainer: Any
+    plan: Plan
+    arms: tuple[Arm, ...]
+    declared: Declared
+
+    def of(self, split: str) -> Suite:
+        """The suite with the shifts of a split, "dev" or "sealed"."""
+        names = self.declared.splits.names(split)
+        return replace(self.suite, shifts=tuple(s for s in self.suite.shifts if s.name in names))
+
+    @property
+    def each(self) -> int:
+        """Chunks and points of an arm."""
+        splits = ("dev", "sealed") if self.declared.sealed else ("dev",)
+        return self.plan.chunks + sum(len(self.of(split).points()) for split in splits)
+
+    @property
+    def units(self) -> int:
+        """Those of all arms: what progress counts."""
+        return len(self.arms) * self.each
+
+
+def run(
+    what: Design,
+    out: Path,
+    identity: str,
+    progress: Any,
+    stopped: Callable[[], bool],
+    before: int = 0,
+) -> list[dict] | None:
+    """Trains and scores every arm, or goes on with it -> public score rows, None if asked to stop.
+
+    Args:
+        what: to run.
+        out: folder of the study.
+        identity: of the settings that it was designed from.
+        progress: told how far it is.
+        stopped: whether the user asked to stop.
+        before: units that were done before.
+
+    Raises:
+        UserError: for a folder in use or of another study, a host that fails, a full disk.
+    """
+    rows: list[dict] = []
+    with hold(out), ExitStack() as shut:
+        claim(out, identity)
+        for line in seal.begin(out, what.declared):
+            progress.say(f"not as declared: {line}")
+        plan, arms = what.plan, what.arms
+        progress.say(
+            f"{what.suite.name}: {len(arms)} arms x {plan.seeds} seeds x "
+            f"{plan.chunks * plan.chunk_steps:,} steps, {what.each - plan.chunks} points -> {out}"
+        )
+        make = partial(what.trainer, what.of("dev"), plan=plan)
+        early = partial(_early, out, what.trainer)
+        trainers = shut.enter_context(closing(ahead(make, arms, early)))
+        try:
+            for i, arm in enumerate(arms):
+                study = _study(out, what, progress, stopped, before + i * what.each)
+                with _explained(out, arm.name), closing(next(trainers)) as running:
+                    rows += study.run(running, showpiece=arm.name == _showpiece(arms))
+            if _frozen(out, progress.say) and what.declared.sealed:
+                exam = Exam(what.of("sealed"), seal.draw(out))
+                for i, arm in enumerate(arms):
+                    study = _study(out, what, progress, stopped, before + i * what.each)
+                    with _explained(out, arm.name), closing(make(arm)) as running:
+                        study.examine(running, exam)
+                seal.look(out, "sealed")
+        except Interrupted:
+            return None
+    return rows
+
+
+def _study(out: Path, what: Design, progress: Any, stopped: Any, before: int) -> Study:
+    """The folder of a study, with the progress of an arm that begins after `before` units."""
+
+    def advance(name: str, done: int, now: bool) -> None:
+        progress.advance(name, before + done, now)
+
+    return Study(out, what.suite.name, what.plan, progress.say, advance, stopped)
+
+
+@contextmanager
+def _explained(out: Path, arm: str) -> Iterator[None]:
+    """Turns what a host or a disk does into one line."""
+    try:
+        yield
+    except HostFailure as error:
+        raise UserError(f"arm {arm}: {error}; the same command then goes on") from error
+    except OSError as error:
+        cause = f"{error.filename or out}: {error.strerror or error}"
+        raise UserError(f"{cause}; mend it, then the same command goes on") from error
+
+
+def _frozen(out: Path, say: Any) -> bool:
+    """Enters all agents and their public scores, or says why it cannot, as the report will."""
+    try:
+        seal.freeze(out)
+        seal.look(out)
+    except UserError as error:
+        say(f"unverified: {error}")
+        return False
+    return True
+
+
+def _showpiece(arms: tuple) -> str | None:
+    """The arm whose episodes are shown step by step: the one with all heads, or the first head."""
+    heads = [arm.name for arm in arms if arm.name == "lesion" or not arm.control]
+    return "lesion" if "lesion" in heads else heads[min(1, len(heads) - 1)]
+
+
+def _early(out: Path, trainer: Any, arm: Any) -> bool:
+    """Whether to prepare an arm ahead: it can be, and has not begun before."""
+    begun = out / "checkpoints" / safe(arm.name)
+    return hasattr(trainer, "prepare") and not begun.exists()
+
+
+def claim(out: Path, identity: str) -> None:
+    """Marks the folder as this study's.
+
+    Raises:
+        UserError: if it is another study's.
+    """
+    mark = out / "identity"
+    if not mark.exists():
+        beside = out / "identity.part"
+        beside.write_text(identity)
+        os.replace(beside, mark)
+    elif mark.read_text() != identity:
+        raise UserError(
+            f"{out} holds a study with other settings; choose another --out, or delete it"
+        )
