@@ -164,12 +164,14 @@ def _less(size: dict[str, float]) -> dict[str, float]:
 
 
 def _strip(title: str, scores: Mapping[str, np.ndarray], shown: Mapping[str, Look]) -> Markup:
-    """A row an arm: its seeds, their mean and its interval."""
-    x, drawn, size = rows(title, list(scores), extent(scores.values()))
+    """A row an arm: its seeds, their mean and its interval, all within the picture."""
+    known = {arm: [float(value) for value in intervals(seeds)] for arm, seeds in scores.items()}
+    reach = [[middle - half, middle + half] for middle, half in known.values()]
+    x, drawn, size = rows(title, list(scores), extent([*scores.values(), reach]))
     for row, (arm, seeds) in enumerate(scores.items()):
         y = TOP + STEP * (row + 0.5)
         spread = y + ((np.arange(len(seeds)) * 0.618034) % 1 - 0.5) * 0.55 * STEP
-        middle, half = (float(value) for value in intervals(seeds))
+        middle, half = known[arm]
         said = f"{arm}: {middle:.3f} ±{half:.3f}, {len(seeds)} seeds"
         mean = [rule(float(x(middle - half)), y, float(x(middle + half)), y, "reach")]
         mean.append(marker(shown[arm].kind, float(x(middle)), y, 4.2))

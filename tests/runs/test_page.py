@@ -284,6 +284,15 @@ def test_every_seed_is_a_dot():
     assert "predicted" in drawn
 
 
+def test_wide_intervals_of_few_seeds_stay_in_the_picture():
+    counted = cells(seeds=3)
+    for strip in page_figures.strips(counted, looks(list(counted))):
+        ends = re.findall(r'<line x1="([\d.-]+)"[^>]*x2="([\d.-]+)"[^>]*class="reach"', strip)
+        left = page_figures.room(list(counted))
+        assert len(ends) == len(counted)
+        assert all(left < float(x) < page_figures.NARROW for pair in ends for x in pair)
+
+
 def test_the_line_is_what_effective_robustness_measures_from():
     home = np.array([0.2, 0.4, 0.6, 0.8])
     points = (Point("a", "sensor", 1.0),)
