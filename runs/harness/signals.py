@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from affect import Blend, Care, Factory, Feelings, Head, Spec, Transition, build
+from affect import Blend, Care, Factory, Feelings, Head, Lesion, Spec, Transition, build
 from affect.couplings import Coupling, Remembering
 from affect.head import per_env
 
@@ -67,6 +67,23 @@ def felt(blend: Blend, feelings: Feelings) -> Prediction:
         return sum(signals, jnp.zeros_like(batch.reward))
 
     return paid
+
+
+def would_pay(
+    blend: Blend, feelings: Feelings, spec: Spec, key: jax.Array
+) -> dict[str, Prediction]:
+    """What each head of a blend would pay an agent, couplings on and only lesions taken off.
+
+    Beside them NAME_untrained, the same heads as they were made, under another key.
+    """
+    begun = blend.init(key, spec, 2).heads
+    found = {}
+    for name in blend.names:
+        heads = {name: feelings.heads[name].net, f"{name}_untrained": begun[name].net}
+        for label, head in heads.items():
+            whole = head.inner if isinstance(head, Lesion.__wrapped__) else head
+            found[label] = partial(read, whole, feelings.carry[name])
+    return found
 
 
 def bare(head: Head, carry: Any) -> tuple[Head, Any]:
