@@ -198,8 +198,8 @@ def markdown(suite: Any, told: dict, command: str) -> str:
         "taken there, mean over seeds, t intervals at 95 %. The truth is an estimate from "
         f"{ROLLOUTS} pairs of branches (error {told['error'].mean():.3f}, spread "
         f"{told['spread'].mean():.3f}), which pulls every correlation towards 0 alike. "
-        f"`steps late`: from a blunder ({blunders:,.0f} of {steps:,.0f} steps) to the signal's lowest "
-        "value among the next ten; `less chance`: beside that of a signal that knows nothing.\n\n"
+        f"`steps late`: from a blunder ({blunders:,.0f} of {steps:,.0f} steps) to the signal's "
+        "lowest among the next ten; `less chance`: beside that of a signal that knows nothing.\n\n"
         f"`{command}`\n\n{machine}\n"
     )
 

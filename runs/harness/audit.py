@@ -117,7 +117,7 @@ def _scores(out: Path, entries: list[ledger.Entry]) -> Iterator[str]:
 
 def _departures(out: Path, declared: Declared) -> tuple[list[str], list[str], int]:
     """How the score files depart from the plan, why they cannot be read, and their rows in all."""
-    from runs.harness.study import read_scores
+    from runs.harness.scores import read_scores
 
     said, unread, count = [], [], 0
     for split, name in seal.SCORES.items():

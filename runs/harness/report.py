@@ -12,7 +12,7 @@ from runs.harness.errors import UserError
 from runs.harness.page_verdict import verdict
 from runs.harness.plan import Plan
 from runs.harness.plan_file import Declared
-from runs.harness.study import read_scores
+from runs.harness.scores import checked, read_scores
 from runs.harness.tables import Table, counting, score_name, summarise, tables
 
 WIDTH = 118  # of the terminal
@@ -35,6 +35,7 @@ def report(
         UserError: if every seed of every arm was stopped.
     """
     env, arms, without = declared.env, declared.arms, declared.without
+    checked(rows, out / seal.SCORES["dev"])
     rows, lines = counting(rows), summarise(rows, arms)
     if not rows:
         raise UserError(f"every seed was stopped; the states before are in {out / 'stopped'}")

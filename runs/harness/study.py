@@ -5,10 +5,7 @@ and point). Whatever was written after the checkpoint that a run resumes from is
 a run that was interrupted at any moment ends as one that was not.
 """
 
-import csv
-import io
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,11 +24,11 @@ from runs.harness.errors import UserError
 from runs.harness.evaluate import SCORES
 from runs.harness.exam import Exam
 from runs.harness.plan import Plan
+from runs.harness.scores import append, as_csv, read_scores, replace
 from runs.harness.train import SOURCES
 from runs.harness.watch import Interrupted
 
 CHECKPOINT_SECONDS = 10.0  # between two checkpoints
-COLUMNS = ("env", "arm", "seed", "shift", "family", "severity", "episodes", "score") + SCORES
 
 
 class Study:
@@ -182,7 +179,7 @@ class Study:
                 for key, value in values.items()
             },
         }
-        _append(self.out / "metrics.jsonl", json.dumps(line) + "\n")
+        append(self.out / "metrics.jsonl", json.dumps(line) + "\n")
         self.board.append(line)
         return new, alive
 
@@ -212,7 +209,7 @@ class Study:
         self.advance(arm, before + done, False)
         if done == points or not seeds:
             return rows
-        _replace(path, _csv(others + rows, header=True))
+        replace(path, as_csv(others + rows, header=True))
         for point, scores in trainer.score(run, done, self.stopped, exam):
             fresh = [self._row(arm, seed, point, scores) for seed in seeds]
             for seed in [row["seed"] for row in fresh if not np.isfinite(row["score"])]:
@@ -220,7 +217,7 @@ class Study:
                     f"{self.env}, arm {arm}, seed {seed}: the environment paid something that is "
                     f"not a number under {point.shift} {point.severity}; the seed is left out"
                 )
-            _append(path, _csv(fresh))
+            append(path, as_csv(fresh))
             rows += fresh
             done += 1
             self.advance(arm, before + done, True)
@@ -250,28 +247,8 @@ class Study:
         lines = path.read_text().splitlines() if path.exists() else []
         kept = [line for line in lines if _belongs(line, arm, step)]
         if kept != lines or (lines and not path.read_text().endswith("\n")):
-            _replace(path, "".join(f"{line}\n" for line in kept))
+            replace(path, "".join(f"{line}\n" for line in kept))
         self.board.restart(arm, step)
-
-
-def read_scores(path: Path) -> list[dict]:
-    """The rows of a score file; a last line that a crash cut is left out.
-
-    Raises:
-        UserError: for a file that lacks columns, as one of an earlier version does.
-    """
-    rows, lines = [], path.read_text().splitlines(keepends=True)
-    table = csv.DictReader(line for line in lines if line.endswith("\n"))
-    missing = [name for name in COLUMNS if name not in (table.fieldnames or COLUMNS)]
-    if missing:
-        raise UserError(
-            f"{path} has no column {', '.join(missing)}: another version wrote it; choose another "
-            "--out, or delete its folder"
-        )
-    for row in table:
-        number = {k: float(row[k]) for k in ("severity", "score", *SCORES)}
-        rows.append(row | number | {"seed": int(row["seed"]), "episodes": int(row["episodes"])})
-    return rows
 
 
 def _worst(rows: list[dict], points: Sequence[Point]) -> int | None:
@@ -323,27 +300,3 @@ def _belongs(line: str, arm: str, step: int) -> bool:
     except json.JSONDecodeError:
         return False
     return row["arm"] != arm or row["step"] <= step
-
-
-def _csv(rows: Sequence[dict], header: bool = False) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    if header:
-        writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _append(path: Path, text: str) -> None:
-    """Adds text for good: it is on the disk before the checkpoint that counts on it."""
-    with path.open("a") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _replace(path: Path, text: str) -> None:
-    beside = path.with_suffix(".part")
-    beside.unlink(missing_ok=True)
-    _append(beside, text)
-    os.replace(beside, path)

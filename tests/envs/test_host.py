@@ -22,7 +22,7 @@ from envs.shift import ramp, scale
 from envs.world import World
 from runs.compare import Settings, design
 from runs.harness.errors import UserError
-from runs.harness.study import read_scores
+from runs.harness.scores import read_scores
 from tests.envs import strange  # noqa: F401  (registers ids)
 
 IDS = tuple(id for id in KNOWN if not id.startswith("highway"))

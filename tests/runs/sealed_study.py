@@ -9,16 +9,16 @@ import numpy as np
 from runs.harness import plan_file, seal
 from runs.harness.checkpoint import Checkpoints
 from runs.harness.plan_file import Declared
-from runs.harness.study import COLUMNS
+from runs.harness.scores import COLUMNS
 from tests.runs import small
 
 ARMS = ("none", "random", "constant_plus", "fear", "fear_sham", "fear_constant")
 
 
-def declared(**other) -> Declared:
+def declared(arms=ARMS, **other) -> Declared:
     """CartPole under two shifts, six arms, three seeds."""
     plan = replace(small.PLAN, seeds=3)
-    return plan_file.declare(small.suite(), plan, ARMS, **other)
+    return plan_file.declare(small.suite(), plan, arms, **other)
 
 
 def train(out: Path, arms=ARMS, luck: float = 0.0) -> None:
@@ -28,27 +28,31 @@ def train(out: Path, arms=ARMS, luck: float = 0.0) -> None:
         Checkpoints(out / "checkpoints" / arm).save(4, tree)
 
 
-def score(out: Path, name: str = "scores.csv", arms=ARMS, better: float = 0.0) -> None:
-    """A row a seed and point."""
+def score(
+    out: Path, name: str = "scores.csv", arms=ARMS, better: float = 0.0, leave_out=()
+) -> None:
+    """A row a seed and point, but for the shifts that are left out."""
+    points = [point for point in small.suite().points() if point.shift not in leave_out]
     with (out / name).open("w") as file:
         writer = csv.DictWriter(file, COLUMNS, restval=0.5, lineterminator="\n")
         writer.writeheader()
         for arm in arms:
-            for point in small.suite().points():
+            for point in points:
                 for seed in range(3):
                     row = {"env": "CartPole", "arm": arm, "seed": seed, "episodes": 2}
                     score = 0.25 * seed + better
                     writer.writerow(row | point._asdict() | {"score": score})
 
 
-def study(out: Path, **other) -> Path:
+def study(out: Path, arms=ARMS, **other) -> Path:
     """Declared, trained, frozen, scored in public, drawn and scored under seal."""
-    assert seal.begin(out, declared(**other)) == []
-    train(out)
+    plan = declared(arms, **other)
+    assert seal.begin(out, plan) == []
+    train(out, arms)
     seal.freeze(out)
-    score(out)
+    score(out, arms=arms, leave_out=plan.splits.names("sealed"))
     seal.look(out)
     seal.draw(out)
-    score(out, "sealed.csv", better=0.1)
+    score(out, "sealed.csv", arms, 0.1, plan.splits.names("dev") if plan.sealed else ())
     seal.look(out, "sealed")
     return out

@@ -11,8 +11,8 @@ from runs.harness.board import safe
 from runs.harness.errors import UserError
 from runs.harness.plan_file import Declared
 from runs.harness.report import WIDTH, markdown, report, show
+from runs.harness.scores import read_scores
 from runs.harness.stats import difference, mean
-from runs.harness.study import read_scores
 from runs.harness.tables import (
     HEADINGS,
     NORMALISED,

@@ -18,7 +18,8 @@ from runs.harness.checkpoint import Checkpoints
 from runs.harness.errors import UserError
 from runs.harness.evaluate import REPORTED, SCORES
 from runs.harness.jitted import Jitted
-from runs.harness.study import keep, one_seed, read_scores
+from runs.harness.scores import read_scores
+from runs.harness.study import keep, one_seed
 from runs.harness.tables import summarise
 from runs.harness.watch import Interrupted
 from tests.runs import small
