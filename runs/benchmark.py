@@ -22,6 +22,7 @@ from runs.harness.errors import UserError
 
 PARTS = (
     *("training", "ceiling", "shares", "heads", "evaluation", "worlds", "compilation", "memory"),
+    *("readouts", "report"),
 )
 RESULTS = Path("runs/results")
 INSTALL = "not installed: pip install -e '.[bench]' -c constraints.txt"
@@ -36,7 +37,8 @@ class Settings:
 
     Attributes:
         parts: what to measure, of training (against peers), ceiling (bare matrix products), shares
-            (where the time goes), heads, evaluation, worlds (Drive), compilation, memory.
+            (where the time goes), heads, evaluation, worlds (Drive), compilation, memory, readouts
+            (what feelings know, asked beside the score), report (and the seal on it).
         repeats: turns that each side of a row takes.
         config: a YAML file of these settings; flags go before it.
         smoke: a run of seconds that touches everything and means nothing.
@@ -105,6 +107,9 @@ EVERY_HEAD = Goal("at most 1.6", "ratio", False, 1.6)
 EVALUATION = Goal("at least 20", "ratio", True, 20.0)
 DRIVE = Goal("at least 1,000,000/s", "ours", True, 1e6)
 SCORING = Goal("ours < 120 s", "ours", False, 120.0)
+READOUTS = Goal("at most 2", "ratio", False, 2.0)
+REPORT = Goal("ours < 20 s", "ours", False, 20.0)
+SEALING = Goal("ours < 2 s", "ours", False, 2.0)
 COMPILATION = Goal("cached < 3 s", "ours", False, 3.0)
 MEMORY = Goal("flat: < 1.1", "ratio", False, 1.1)
 
@@ -120,6 +125,8 @@ def duels(settings: Settings) -> list[Duel]:
     scoring = Job("evaluation", seeds=20, num_envs=4, updates=0)
     chunk = Job("compilation", seeds=20, num_envs=4, updates=0, heads=("fear",))
     road = Job("wandering", seeds=2, num_envs=512, updates=8, world="Drive")
+    road_score = replace(scoring, num_envs=32, world="Drive", heads=("lesion",))
+    said, sealed = (Job(kind, seeds=20, updates=0) for kind in ("report", "sealing"))
     short = Job("memory", seeds=2, num_envs=4, updates=100, heads=("fear",))
     long = replace(short, updates=10 * short.updates)
 
@@ -160,6 +167,12 @@ def duels(settings: Settings) -> list[Duel]:
             *("worlds", "Drive / CartPole, evaluation"),
             *(replace(scoring, num_envs=32, world="Drive"), scoring, SCORING, " s"),
         ),
+        Duel(
+            *("readouts", "Drive, all readouts / plain evaluation"),
+            *(replace(road_score, kind="readouts"), road_score, READOUTS, " s"),
+        ),
+        Duel("report", "statistics and report / sealing", said, sealed, REPORT, " s"),
+        Duel("report", "sealing / statistics and report", sealed, said, SEALING, " s"),
         Duel("compilation", "compilation, cached / cold", chunk, chunk, COMPILATION, " s", "empty"),
         Duel("memory", "peak memory, 10 x as long / 1 x", long, short, MEMORY, " MB", "filled"),
     ]

@@ -15,6 +15,8 @@ from runs.bench.ceiling import ceiling
 from runs.bench.job import Job, Measure
 from runs.bench.ours import compilation, evaluation, memory, ours
 from runs.bench.peers import rejax, sbx, stable_baselines3
+from runs.bench.readouts import readouts
+from runs.bench.report import report, sealing
 from runs.bench.shares import judging, learning, living, wandering
 
 PEERS = {"rejax": rejax, "stable_baselines3": stable_baselines3, "sbx": sbx}  # by their modules
@@ -28,6 +30,9 @@ OURS = {
     "judging": judging,
     "learning": learning,
     "wandering": wandering,
+    "readouts": readouts,
+    "report": report,
+    "sealing": sealing,
 }
 KINDS: dict[str, Callable[[Job], Measure]] = OURS | PEERS
 

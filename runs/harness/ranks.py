@@ -1,7 +1,13 @@
-"""How well one number ranks another, exactly, on the steps that count: jitted, ties at midranks."""
+"""How well one number ranks another, on the steps that count: jitted, ties at midranks.
+
+What is sorted is single words, as a CPU sorts them four times as fast as floats, or as pairs.
+"""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+LAST = np.uint32(0xFFFFFFFF)  # behind all words that count
 
 
 def discrimination(
@@ -12,7 +18,8 @@ def discrimination(
     AUROC is the chance that a step with the event scores above one without, ties half: the
     statistic of Mann & Whitney (1947) over the number of pairs. Precision is the average precision,
     the mean over events of the share of events among all steps that score at least as high; of a
-    score that knows nothing it is the share of events.
+    score that knows nothing it is the share of events. Scores that differ in their last two bits
+    alone (a relative 2e-7) are level.
 
     Args:
         score: [...] higher where the event is expected.
@@ -23,9 +30,11 @@ def discrimination(
         Both NaN where the event never or always happens, or a score that counts is NaN.
     """
     counted = counted.ravel()
-    kind = jnp.where(counted, 1 + event.ravel().astype(jnp.int32), 0)
-    ordered, kind = jax.lax.sort((_at_the_end(score, counted), kind), num_keys=1)
-    with_it, without = kind == 2, kind == 1
+    kind = event.ravel().astype(jnp.uint32)
+    words = jnp.where(counted, (_words(score) & ~jnp.uint32(3)) | kind, LAST)
+    words = jnp.sort(words)
+    ordered, kind = words >> 2, words & 3
+    with_it, without = kind == 1, kind == 0
     below, to_here = among(ordered, without)
     events_below, _ = among(ordered, with_it)
     events, others = with_it.sum(), without.sum()
@@ -43,12 +52,10 @@ def midranks(x: jax.Array, counted: jax.Array) -> jax.Array:
 
     From 1 to the number that count; 0 where a step does not.
     """
-    flat = counted.ravel()
-    index = jnp.arange(flat.size)
-    ordered, index = jax.lax.sort((_at_the_end(x, flat), index), num_keys=1)
-    below, to_here = among(ordered, flat[index])
+    words = jnp.where(counted.ravel(), _words(x), LAST)
+    ordered = jnp.sort(words)
+    below, to_here = (jnp.searchsorted(ordered, words, side=side) for side in ("left", "right"))
     ranks = 0.5 * (below + to_here + 1).astype(jnp.float32)
-    ranks = jnp.zeros(flat.size).at[index].set(ranks, unique_indices=True)
     return jnp.where(counted, ranks.reshape(x.shape), 0.0)
 
 
@@ -93,9 +100,11 @@ def among(ordered: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
     return below, jax.lax.cummin(jnp.where(last, to_here, to_here[-1]), reverse=True)
 
 
-def _at_the_end(x: jax.Array, counted: jax.Array) -> jax.Array:
-    """As [N] to be sorted, all that does not count behind the rest."""
-    return jnp.where(counted, x.ravel().astype(jnp.float32), jnp.inf)
+def _words(x: jax.Array) -> jax.Array:
+    """Numbers [...] as words [N] of the same order, all below LAST."""
+    x = x.ravel().astype(jnp.float32)
+    bits = jax.lax.bitcast_convert_type(jnp.where(x == 0, 0.0, x), jnp.uint32)
+    return jnp.where(bits >> 31, ~bits, bits | jnp.uint32(1 << 31))
 
 
 def _missing(x: jax.Array, counted: jax.Array) -> jax.Array:

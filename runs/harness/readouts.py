@@ -4,52 +4,51 @@ Heads, the agent's critic, untrained heads and innate features (`runs.harness.si
 same episodes and the same questions, asked at `next_obs` of every step that did not end its
 episode:
 
-* danger: does harm come within `horizon` steps? AUROC and average precision.
+* danger: does harm come within `horizon` steps? AUROC and average precision; and how long
+  before it does an alarm come (`runs.harness.foresight`), at a level that is fixed at home?
 * return: rank correlation with the discounted return of the task from there on.
 * rarity: rank correlation with minus the visits that the agent pays, in distribution, to the cell
   of the observation (`runs.harness.novelty`).
 
-Episodes are those of `runs.harness.evaluate.evaluate` under the same key.
+The last two are asked at every n-th step where there are many more than they need: to rank them all
+would take longer than to live them.
+
+Episodes are those of `runs.harness.evaluate.evaluate` under the same key. Episodes of any other
+kind, such as those of a host, are asked the same by `questioned`, one point after another.
 """
 
-from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from affect import Fear, Transition
-from affect.predict import harm
-from envs.world import Env, Life, World
+from envs.world import Env, World
+from runs.harness.aftermath import Truth, aftermath
+from runs.harness.episodes import Act, live
 from runs.harness.evaluate import noiseless
+from runs.harness.foresight import FORESEEN, foresight, threshold
 from runs.harness.novelty import Home, cell, familiar
 from runs.harness.ranks import cosine, discrimination, placed
 from runs.harness.signals import Prediction, bare, critics, felt, predictions, untrained
 from runs.harness.train import Learner, Setup
 
-Act = Callable[[jax.Array, jax.Array], jax.Array]  # (key, obs [D]) -> action [...]
-
-QUESTIONS = ("auroc", "precision", "return", "rarity", "total")
+QUESTIONS = ("auroc", "precision", *FORESEEN, "total")
+RANKED = ("return", "rarity")
+RANKS = 8192  # steps that a rank correlation is taken over, or twice as many, where there are more
 BINS = 10  # of a reliability curve, equally wide in [0, 1]
 
 
-class Truth(NamedTuple):
-    """What came after each step, each [T, B].
+class Ground(NamedTuple):
+    """What is taken from home to all other points.
 
     Attributes:
-        counted: bool, the episode went on after this step.
-        known: bool, and the next h steps were seen, or harm or the world's end before them.
-        harmed: bool, harm came within h steps.
-        nearness: (1 - 1/h)^k, k steps until harm, 0 where none was seen: what `Fear` predicts.
-        worth: discounted return of the task, as far as the episode goes.
+        home: what is familiar.
+        levels: [K] above which each signal raises the alarm.
     """
 
-    counted: jax.Array
-    known: jax.Array
-    harmed: jax.Array
-    nearness: jax.Array
-    worth: jax.Array
+    home: Home
+    levels: jax.Array
 
 
 def survey(
@@ -63,6 +62,7 @@ def survey(
     episodes: int,
     horizon: int = 10,
     rivals: dict[str, Prediction] | None = None,
+    ranked: bool = True,
 ) -> dict[str, jax.Array]:
     """The `readouts` of one trained learner that acts by its mode.
 
@@ -81,6 +81,7 @@ def survey(
         episodes: in each world.
         horizon: h in steps.
         rivals: more signals, the same for all seeds.
+        ranked: as for `readouts`.
     """
     agent, blend, feelings = setup.agent, setup.blend, learner.feelings
     heads = {name: bare(feelings.heads[name].net, feelings.carry[name])[0] for name in blend.names}
@@ -95,7 +96,7 @@ def survey(
     def act(key, obs):
         return agent.act(learner.agent, None, obs)
 
-    return readouts(signals, act, env, worlds, key, episodes, fears, horizon, gamma=agent.gamma)
+    return readouts(signals, act, env, worlds, key, episodes, fears, horizon, agent.gamma, ranked)
 
 
 def readouts(
@@ -108,6 +109,7 @@ def readouts(
     probabilities: tuple[str, ...] = (),
     horizon: int = 10,
     gamma: float = 0.99,
+    ranked: bool = True,
 ) -> dict[str, jax.Array]:
     """What each signal of one seed knows at each point.
 
@@ -122,13 +124,15 @@ def readouts(
             is read too.
         horizon: h in steps.
         gamma: discount of the return.
+        ranked: ask for return and rarity too, each of which costs as much as danger does.
 
     Returns:
         Each [P], NaN where there is nothing to tell. Of all: `steps` that count, `harmed` (their
         share with harm within h), `nearness` (its mean), `return` and `length` of an episode. Of
-        each signal: NAME/`auroc`, `precision`, `return`, `rarity`, `total` (summed over an
-        episode). Of each probability: NAME/`expected` (its mean, to be held against `harmed`),
-        `brier` and `reliability` [P, BINS, 3].
+        each signal: NAME/`auroc`, `precision`, `lead`, `caught`, `alarms`
+        (`runs.harness.foresight.foresight`), `total` (summed over an episode), and if they were
+        asked for `return` and `rarity`. Of each probability: NAME/`expected` (its mean, to be held
+        against `harmed`), `brier` and `reliability` [P, BINS, 3].
 
     Raises:
         ValueError: one of the probabilities is no signal.
@@ -140,30 +144,57 @@ def readouts(
     points, draws = worlds.channel.noise.shape
     keys = jax.random.split(key, draws * episodes)
 
-    def point(home: Home, place: tuple[jax.Array, World]) -> tuple[Home, dict[str, jax.Array]]:
+    def point(ground: Ground, place: tuple[jax.Array, World]) -> tuple[Ground, dict]:
         index, worlds = place
         _, batch, alive = live(act, env, worlds, keys)
-        truth = aftermath(batch, alive, horizon, gamma)
-        home = jax.lax.cond(
-            index == 0, lambda: familiar(batch.next_obs, truth.counted), lambda: home
-        )
-        said = {name: predict(batch) for name, predict in signals.items()}
-        rarity = -home.visits[cell(home.moments, batch.next_obs)]
-        told = _answers(said, batch, alive, truth, rarity)
-        for name in probabilities:
-            level = calibration(said[name], truth.harmed, truth.known)
-            told |= {f"{name}/{part}": value for part, value in level.items()}
-        return home, told
+        how = probabilities, horizon, gamma, ranked
+        return questioned(signals, batch, alive, ground, index == 0, *how)
 
-    nowhere = jnp.zeros((1, env.spec.obs_dim)), jnp.zeros((1,), bool)
     places = jnp.arange(points), noiseless(worlds)
-    return jax.lax.scan(point, familiar(*nowhere), places)[1]
+    return jax.lax.scan(point, no_ground(len(signals), env.spec.obs_dim), places)[1]
 
 
-def _answers(
-    said: dict[str, jax.Array], batch: Transition, alive: jax.Array, truth: Truth, rarity: jax.Array
-) -> dict[str, jax.Array]:
-    """What was said [T, B] at one point, held against the truth."""
+def no_ground(signals: int, obs_dim: int) -> Ground:
+    """Before home was seen."""
+    nowhere = familiar(jnp.zeros((1, obs_dim)), jnp.zeros((1,), bool))
+    return Ground(nowhere, jnp.full((signals,), jnp.nan))
+
+
+def questioned(
+    signals: dict[str, Prediction],
+    batch: Transition,
+    alive: jax.Array,
+    ground: Ground,
+    at_home: jax.Array,
+    probabilities: tuple[str, ...] = (),
+    horizon: int = 10,
+    gamma: float = 0.99,
+    ranked: bool = True,
+) -> tuple[Ground, dict[str, jax.Array]]:
+    """What each signal knows at one point -> (ground, the `readouts` there, each []).
+
+    Args:
+        signals: as for `readouts`, and so are the last four.
+        batch: [T, B] whole episodes, 0 after their end.
+        alive: [T, B] bool.
+        ground: of home; of nowhere if this is home.
+        at_home: [] bool, this is home, and the ground is taken from here.
+        probabilities: see there.
+        horizon: see there.
+        gamma: see there.
+        ranked: see there.
+    """
+    truth = aftermath(batch, alive, horizon, gamma)
+    calm = truth.known & ~truth.harmed
+    said = {name: predict(batch) for name, predict in signals.items()}
+    stacked = jnp.stack(list(said.values())) if said else jnp.zeros((0, *alive.shape))
+    ground = jax.lax.cond(
+        at_home,
+        lambda: Ground(
+            familiar(batch.next_obs, truth.counted), jax.vmap(threshold, (0, None))(stacked, calm)
+        ),
+        lambda: ground,
+    )
     told = {
         "steps": truth.counted.sum().astype(jnp.float32),
         "harmed": mean(truth.harmed, truth.known),
@@ -171,80 +202,51 @@ def _answers(
         "return": batch.reward.sum(0).mean(),
         "length": alive.sum(0).astype(jnp.float32).mean(),
     }
-    worth, rarity = placed(truth.worth, truth.counted), placed(rarity, truth.counted)
+    if not said:
+        return ground, told
+
+    def answer(signal, level):
+        danger = discrimination(signal, truth.harmed, truth.known)
+        due = truth.known & truth.harmed
+        seen = foresight(signal, level, truth.ahead, due, calm)
+        return *danger, *seen, jnp.where(alive, signal, 0.0).sum(0).mean()
+
+    answers = dict(zip(QUESTIONS, jax.vmap(answer)(stacked, ground.levels), strict=True))
+    if ranked:
+        rarity = -ground.home.visits[cell(ground.home.moments, batch.next_obs)]
+        answers |= dict(zip(RANKED, _ranks(stacked, truth, rarity), strict=True))
+    for question, each in answers.items():
+        told |= {f"{name}/{question}": each[k] for k, name in enumerate(said)}
+    for name in probabilities:
+        level = calibration(said[name], truth.harmed, truth.known)
+        told |= {f"{name}/{part}": value for part, value in level.items()}
+    return ground, told
+
+
+def _ranks(stacked: jax.Array, truth: Truth, rarity: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Rank correlations [K] of signals [K, T, B] with the return and with rarity [T, B]."""
+    every = max(truth.worth.size // RANKS, 1)
+    stacked, counted, *rest = thinned((stacked, truth.counted, truth.worth, rarity), every)
+    worth, rarity = (placed(one, counted) for one in rest)
 
     def answer(signal):
-        auroc, precision = discrimination(signal, truth.harmed, truth.known)
-        place = placed(signal, truth.counted)
-        total = jnp.where(alive, signal, 0.0).sum(0).mean()
-        return auroc, precision, cosine(place, worth), cosine(place, rarity), total
+        place = placed(signal, counted)
+        return cosine(place, worth), cosine(place, rarity)
 
-    if said:
-        answers = jax.vmap(answer)(jnp.stack(list(said.values())))
-        for question, each in zip(QUESTIONS, answers, strict=True):
-            told |= {f"{name}/{question}": each[k] for k, name in enumerate(said)}
-    return told
+    return jax.vmap(answer)(stacked)
 
 
-def live(act: Act, env: Env, worlds: World, keys: jax.Array) -> tuple[Life, Transition, jax.Array]:
-    """Whole episodes side by side, B = draws x episodes, T = the horizon.
+def thinned(leaves: tuple[jax.Array, ...], every: int) -> list[jax.Array]:
+    """Every n-th step of leaves [..., T, B], 0 behind the last: of each episode other ones."""
 
-    Args:
-        act: how to act; its keys are its own, so that the world's luck does not depend on it.
-        env: the family of worlds.
-        worlds: [draws], with a channel.
-        keys: [B], one an episode, those of the first world first.
+    def thin(leaf):
+        *front, steps, count = leaf.shape
+        room = [(0, 0)] * len(front) + [(0, -steps % every), (0, 0)]
+        leaf = jnp.pad(leaf, room).reshape(*front, -1, every, count)
+        chosen = (jnp.arange(count) % every).reshape((1,) * (leaf.ndim - 1) + (count,))
+        return jnp.take_along_axis(leaf, chosen, -2)[..., 0, :]
 
-    Returns:
-        (lives [T, B] before each step, transitions [T, B] that are 0 after an episode's end,
-        alive [T, B] bool).
-    """
-    count, draws = keys.shape[0], worlds.channel.noise.shape[0]
-    worlds = jax.tree.map(lambda leaf: jnp.repeat(leaf, count // draws, 0), worlds)
-    k_reset = jax.vmap(partial(jax.random.fold_in, data=env.horizon))(keys)
-    lives = jax.vmap(env.reset)(k_reset, worlds)
-
-    def one(key, time, life):
-        action = act(jax.random.fold_in(key, env.horizon + 1 + time), life.obs)
-        return env.step(jax.random.fold_in(key, time), life, action)
-
-    def step(carry, time):
-        lives, alive = carry
-        after, seen = jax.vmap(one, (0, None, 0))(keys, time, lives)
-        return (after, alive & ~seen.terminated & ~seen.truncated), (lives, seen, alive)
-
-    begun = (lives, jnp.ones((count,), bool))
-    _, (lives, batch, alive) = jax.lax.scan(step, begun, jnp.arange(env.horizon))
-    return lives, jax.tree.map(partial(_while, alive), batch), alive
-
-
-def _while(alive: jax.Array, leaf: jax.Array) -> jax.Array:
-    """A leaf [T, B, ...] that is 0 where not alive [T, B]."""
-    there = alive.reshape(alive.shape + (1,) * (leaf.ndim - alive.ndim))
-    return jnp.where(there, leaf, jnp.zeros_like(leaf))
-
-
-def aftermath(batch: Transition, alive: jax.Array, horizon: int, gamma: float) -> Truth:
-    """What came after each step of whole episodes [T, B].
-
-    Where an episode was cut, what would have come within h steps is not known; a world that ended
-    has no more harm in it.
-    """
-    steps, count = alive.shape
-    never, time = 2 * steps + horizon, jnp.arange(steps)[:, None]
-    harms = jnp.where(harm(batch), time, never)
-    first = jax.lax.cummin(harms, axis=0, reverse=True)
-    first = jnp.concatenate([first[1:], jnp.full((1, count), never)])
-    harmed = first - time <= horizon
-    seen = ~batch.truncated.any(0)[None] | (time + horizon < alive.sum(0)[None])
-    counted = alive & ~batch.terminated & ~batch.truncated
-    near = jnp.where(first < never, (1 - 1 / horizon) ** (first - time), 0.0)
-
-    def back(worth, reward):
-        return reward + gamma * worth, worth
-
-    worth = jax.lax.scan(back, jnp.zeros((count,)), batch.reward, reverse=True)[1]
-    return Truth(counted, counted & (harmed | seen), harmed, near, worth)
+    return [thin(leaf) for leaf in leaves]
 
 
 def calibration(

@@ -33,7 +33,7 @@ from envs.world import World
 from runs.harness.evaluate import evaluate
 from runs.harness.novelty import cell, familiar
 from runs.harness.ranks import discrimination, midranks, rank_correlation
-from runs.harness.readouts import aftermath, calibration, live, readouts, survey
+from runs.harness.readouts import aftermath, calibration, live, readouts, survey, thinned
 from runs.harness.signals import critics, felt, predictions, read, untrained
 from runs.harness.train import QUICK, Learner, Setup, new_learner
 from tests.runs import small
@@ -337,3 +337,26 @@ def test_readouts_live_the_episodes_that_were_scored(learner):
     after = ~np.asarray(alive)
     assert after.any()
     assert not any(np.asarray(leaf)[after].any() for leaf in jax.tree.leaves(batch))
+
+
+def test_thinned_steps_are_others_in_each_episode_and_every_nth():
+    steps, count, every = 7, 5, 3
+    time = jnp.broadcast_to(jnp.arange(1.0, steps + 1)[:, None], (steps, count))
+    stacked = jnp.stack([time, -time])
+    one, two = jax.jit(partial(thinned, every=every))((time, stacked))
+    known = [[t + b % every + 1 for b in range(count)] for t in range(0, 9, every)]
+    np.testing.assert_array_equal(one, np.where(np.array(known) <= steps, known, 0))
+    np.testing.assert_array_equal(two, np.stack([one, -one]))
+    np.testing.assert_array_equal(thinned((time,), 1)[0], time)
+
+
+def test_warnings_are_counted_from_a_level_that_is_fixed_at_home():
+    told = of_marching(0, jax.random.key(0))
+    for name, lead in (("nearness", 0), ("flat", 0)):  # no calm step may lie above the level
+        assert (np.asarray(told[f"{name}/alarms"]) <= 1 / 200).all()
+        assert (np.asarray(told[f"{name}/lead"]) >= lead).all()
+    np.testing.assert_array_equal(told["flat/caught"], 0.0)
+    assert (np.asarray(told["nearness/caught"]) == 1.0).all()  # danger is nearer than any calm
+    # from cell c a march first reports after a step, c - 1 steps from harm, 3 at most
+    leads = [min(cell - 1, H) for cell in range(2, CELLS - 1)]
+    np.testing.assert_allclose(told["nearness/lead"], np.mean(leads), atol=0.2)

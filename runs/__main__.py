@@ -1,0 +1,51 @@
+"""What can this laboratory be asked, how long does an answer take, and what was it last time?
+
+Each question is a module that is run as `python -m runs.NAME`, and says more with `--help`.
+"""
+
+import argparse
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+
+from runs.harness.questions import Question, questions
+
+ROOT = Path(__file__).resolve().parents[1]
+LONGEST = 240  # characters of a finding
+
+
+def main(argv: list[str]) -> int:
+    """Prints the list; the exit code."""
+    argparse.ArgumentParser(prog="python -m runs", description=__doc__).parse_args(argv)
+    width = min(shutil.get_terminal_size((100, 24)).columns, 120)
+    found = questions(ROOT)
+    for question in found:
+        if question.recorded:
+            print(entry(question, width))
+    print("\nand, with nothing to record:")
+    for question in found:
+        if not question.recorded:
+            print(entry(question, width))
+    return 0
+
+
+def entry(question: Question, width: int) -> str:
+    """A question's lines: its name, its minutes, what it asks; below, what was found last."""
+    minutes = "" if question.minutes is None else f"{question.minutes:g} min"
+    first = f"{f'runs.{question.name}':<20}{minutes:>7}  {question.asks}"
+    lines = textwrap.wrap(first, width, subsequent_indent=" " * 29)
+    if question.last is not None:
+        when, said, where = question.last
+        said = textwrap.shorten(said or f"see {where}", LONGEST, placeholder=" ...")
+        indent = " " * 29
+        lines += textwrap.wrap(
+            f"{when}: {said}", width, initial_indent=indent, subsequent_indent=indent
+        )
+    elif question.recorded:
+        lines.append(" " * 29 + "never recorded")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

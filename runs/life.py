@@ -1,0 +1,279 @@
+"""A life in changing worlds: what is kept, what is lost, and what is different the second time?
+
+An agent learns at home, and its feelings form beside it. Then its road changes, again and again
+(cones, ice, cross traffic, cones), and it lives on: policy, critic and optimiser go from world to
+world, and nobody tells it that anything changed. The task pays always, or rarely (one environment
+in eight), or never; feelings are paid on top, the last step of an episode included, as in
+`runs.unpaid`. In every world it is scored all along. Who mends one thing and breaks the last plays
+ping-pong; in the second visit to a world memory and feeling part: memory is what is left of the
+first visit, a feeling is what can teach it anew. Interrupted, the same command goes on.
+"""
+
+import shlex
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from runs.harness.config import choose, exit_cleanly, fingerprint, parse
+from runs.harness.errors import UserError
+
+COMMAND = "python -m runs.life"
+RESULTS = Path("runs/results")
+USUAL = ("cones", "ice", "cross", "cones")
+SHARE = 0.17  # of the training at home, lived in each world
+LOOKS = 3  # in each world
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the study.
+
+    Attributes:
+        env: a suite of `envs.SUITES`, or an id behind gymnax:, navix: or craftax:.
+        heads: the feelings that are lived by; `my_head.py:Dread` is one's own.
+        seeds: lives an arm, at least 3.
+        steps: environment steps a seed in each world; 0 for .17 of those at home.
+        stream: shifts, each at full severity, one of which comes back; none for cones, ice, cross,
+            cones, or the first three of another suite and the first again.
+        pay: terms: always, rare, never.
+        episodes: scored in each world, each time; 0 for half of the usual number.
+        out: folder of the study.
+        config: a YAML file of these settings; flags go before it.
+        smoke: a run of a minute that touches everything and means nothing.
+        record: also write table and figure to runs/results/.
+    """
+
+    env: str = "Drive"
+    heads: tuple[str, ...] = ("hope", "fear")
+    seeds: int = 20
+    steps: int = 0
+    stream: tuple[str, ...] = ()
+    pay: tuple[str, ...] = ("always", "rare", "never")
+    episodes: int = 0
+    out: Path | None = None
+    config: Path | None = None
+    smoke: bool = False
+    record: bool = False
+
+
+def main(argv: list[str]) -> int:
+    """Parses, then runs; the exit code."""
+    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
+    check(settings)
+    from runs.harness.watch import watched
+
+    command = f"{COMMAND} {shlex.join(argv)}".strip()
+    return watched(command, partial(study, settings, command))
+
+
+def check(settings: Settings) -> None:
+    """Refuses what can be refused without importing jax.
+
+    Raises:
+        UserError: for a world that is unknown or stepped on the host, terms or a head that are
+            unknown, missing or named twice, a number out of range, or a part that is recorded.
+    """
+    from envs import SUITES, jitted
+
+    if not jitted(settings.env):
+        if "-v" in settings.env or "/" in settings.env:
+            raise UserError(
+                f"--env {settings.env}: a host-stepped world; 18 lives of four worlds each take "
+                "days there: take one of ours, or one behind gymnax:, navix: or craftax:"
+            )
+        choose("suite", settings.env, SUITES)
+    for flag in ("pay", "heads"):
+        given = getattr(settings, flag)
+        if not given or len(set(given)) < len(given):
+            raise UserError(f"--{flag} {' '.join(given)}: name at least one, and each once")
+    for pay in settings.pay:
+        choose("terms", pay, Settings.pay)
+    if settings.seeds < 3:
+        raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
+    for name in ("steps", "episodes"):
+        if getattr(settings, name) < 0:
+            raise UserError(f"--{name} {getattr(settings, name)}: must not be negative")
+    if settings.record and settings.smoke:
+        raise UserError("--record: the figures of a smoke run mean nothing; leave --smoke out")
+
+
+def study(settings, command, progress, stopped) -> int:
+    """All lives in this process; the exit code."""
+    from runs.harness import devices
+
+    devices.prepare()
+    from runs.harness.lock import hold
+    from runs.harness.stream import Lives
+
+    suite, plan = design(settings)
+    lives = Lives(suite, *plan)
+    out = folder(settings, suite.name)
+    try:
+        with hold(out):
+            found = live(lives, settings, out, progress, stopped)
+        if found is None:
+            return 0
+        progress.close()
+        for target in [out] + ([RESULTS] if settings.record else []):
+            text = write(target, suite.name, found, lives, settings, command)
+    except OSError as error:
+        raise UserError(f"{error.filename or out}: {error.strerror or error}") from error
+    print(text)
+    print(f"table, figure    {target}/life*")
+    return 0
+
+
+def design(settings: Settings) -> tuple[Any, tuple]:
+    """What these settings ask for -> (suite, what `runs.harness.stream.Lives` takes beside it).
+
+    The agent of the stream is that of `runs.harness.recipes` at its first step size, which does
+    not fall: a life does not know how long it is. Looked at beforehand in Drive, with 4 seeds: that
+    step size, .3 and .1 of it, of which `plain` learned most at the first where the task pays; and
+    all arms unpaid at .3 of it, through stages of 49,000 and 66,000 steps.
+
+    Raises:
+        UserError: for an unknown environment, head or shift, or a stream that never comes back.
+    """
+    import jax
+
+    from envs import load_suite
+    from runs.harness.adapt import Sizes
+    from runs.harness.jitted import DRAWS
+    from runs.harness.recipes import recipe
+    from runs.harness.stream import CHUNKS, Life, blend, grounds
+    from runs.harness.transfer import return_of
+
+    try:
+        suite = load_suite(settings.env)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    known = [shift.name for shift in suite.shifts]
+    first = [name for name in known if "|" not in name][:3]
+    usual = USUAL if set(USUAL) <= set(known) else (*first, *first[:1])
+    stream = tuple(choose("shift", name, known) for name in settings.stream or usual)
+    try:
+        return_of([stream.index(name) for name in stream])
+    except ValueError:
+        raise UserError(
+            f"--stream {' '.join(stream)}: leave a world and come back, as in {' '.join(usual)}"
+        ) from None
+    sizes = recipe(settings.env, jitted=True)
+    seeds, num_envs, num_steps = settings.seeds, sizes.num_envs, sizes.num_steps
+    school, steps = sizes.steps, settings.steps or round(SHARE * sizes.steps)
+    looks = 1 if settings.smoke else LOOKS
+    episodes = settings.episodes or sizes.episodes // 2
+    if settings.smoke:
+        seeds, num_envs, num_steps, episodes = 3, 4, 32, 4
+        school, steps = 2 * num_envs * num_steps, num_envs * num_steps
+    episodes -= episodes % min(DRAWS, episodes)  # as many in each world that is drawn
+    batch = num_envs * num_steps
+    agent = sizes.agent
+    if suite.env.spec.action_dim:
+        agent = replace(agent, entropy=0.0)
+    rows = -(-seeds // len(jax.devices())) * len(jax.devices())
+    life = Life(
+        school=max(school // batch // CHUNKS, 1) * CHUNKS,
+        stage=max(steps // batch // looks, 1) * looks,
+        looks=looks,
+        sizes=Sizes(seeds, rows, num_envs, num_steps, episodes, optimise=not settings.smoke),
+    )
+    felt = blend(settings.heads, agent.gamma, suite)
+    at_school = replace(agent, anneal=life.school)
+    ground = grounds(suite, stream, episodes, life.sizes.base)
+    return suite, (at_school, agent, felt, life, ground)
+
+
+def live(lives, settings: Settings, out: Path, progress, stopped) -> dict | None:
+    """Every life on all terms, those that are kept included; None if it was asked to stop.
+
+    Returns:
+        Terms -> arm -> `runs.harness.stream.Lived`; whoever learns nothing is in all of them.
+    """
+    from runs.harness.board import safe
+    from runs.harness.checkpoint import Checkpoints
+    from runs.harness.parts import keep, kept
+    from runs.harness.specialists import digest
+    from runs.harness.stream import FROZEN, Lived, arms
+
+    life, ground = lives.life, lives.ground
+    parts = [(FROZEN, settings.pay[0])]
+    parts += [(arm, pay) for pay in settings.pay for arm in arms(settings.heads, pay)]
+    each = len(ground.stages) * life.looks
+    progress.total = each * (1 + len(parts))
+    progress.say(
+        f"{settings.env}: {life.sizes.seeds} seeds, {len(parts)} lives through "
+        f"{', '.join(ground.names[w] for w in ground.stages)}, "
+        f"{life.stage * life.sizes.num_envs * life.sizes.num_steps:,} steps each -> {out}"
+    )
+    saved = Checkpoints(out / "school", keep=1)
+    learner, fresh = lives.schooled(saved, stopped)
+    if learner is None:
+        return None
+    progress.advance("school", each, fresh)
+    kind = digest((ground.pools, ground.tests))
+    found: dict[str, dict] = {pay: {} for pay in settings.pay}
+    for i, (arm, pay) in enumerate(parts, start=1):
+        name = arm.name if arm is FROZEN else f"{arm.name}-{pay}"
+        path = out / "parts" / f"{safe(name)}.json"
+        path.parent.mkdir(exist_ok=True)
+        part = kept(path, kind)
+        if part is None:
+            report = partial(_report, progress, name, i * each)
+            lived = lives.lived(learner, arm, pay, report, stopped)
+            if lived is None:
+                return None
+            keep(path, lived.plain() | {"recipe": kind})
+        else:
+            progress.advance(name, (i + 1) * each, False)
+        lived = Lived.of(kept(path, kind))
+        for terms in settings.pay if arm is FROZEN else (pay,):
+            found[terms][arm.name] = lived
+    return found
+
+
+def _report(progress, what: str, before: int, looks: int) -> None:
+    progress.advance(what, before + looks)
+
+
+def write(target: Path, env: str, found: dict, lives, settings: Settings, command: str) -> str:
+    """The page and the figure in a folder -> the page."""
+    import numpy as np
+
+    from runs.harness import devices
+    from runs.harness.life_page import figure, markdown
+    from runs.harness.own_head import short
+
+    life, ground = lives.life, lives.ground
+    some = next(iter(found.values()))["frozen"].scores["success"]
+    metric = "success" if np.isfinite(some).all() else "return"
+    batch = life.sizes.num_envs * life.sizes.num_steps
+    machine = "; ".join(f"{key} {value}" for key, value in devices.describe().items())
+    about = (
+        f"{env}: {life.sizes.seeds} seeds, {life.school * batch:,} steps at home, "
+        f"{life.stage * batch:,} in each world, {life.sizes.episodes} episodes a score.",
+        f"`{command}`\n\n{machine}",
+    )
+    heads = [short(name) for name in settings.heads]
+    target.mkdir(parents=True, exist_ok=True)
+    name = "life" if env == Settings.env else f"life-{env.replace(':', '_').replace('/', '_')}"
+    text = markdown(found, ground, heads, metric, life.looks, about)
+    (target / f"{name}.md").write_text(text)
+    steps = life.stage // life.looks * batch
+    figure(found, ground, metric, life.looks, steps, target / f"{name}.png")
+    return text
+
+
+def folder(settings: Settings, env: str) -> Path:
+    """Where the study lies: named by all settings that change a result."""
+    from runs.harness.board import safe
+    from runs.harness.own_head import digests
+
+    if settings.out is not None:
+        return settings.out
+    mark = fingerprint(settings, leave_out=("out", "config", "record"))
+    return Path("runs/logs/life") / "-".join((safe(env), mark, *digests(settings.heads)))
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

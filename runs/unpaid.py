@@ -1,0 +1,171 @@
+"""Learning where nobody pays: can a feeling teach in a world that pays nothing?
+
+An agent learns at home, and heads learn beside it without being heard. Then it is put into a
+shifted world at full severity, with the task reward switched off, its heads frozen, its critic and
+optimiser new, and goes on learning from what it feels alone. Afterwards it is scored by the reward
+that it never saw, there and at home.
+
+An invariant potential, one that is 0 beyond the end, would teach nothing here: over any episode it
+adds up to -phi(first obs), whatever was done. So the potential of the terminal observation is paid
+too, and an episode adds up to gamma^T phi(last obs) less phi(first obs): how it ended, by feeling.
+
+Of each family of shifts there is one, the one with the most room between who never met it and who
+learned there (`runs.calibrate`). In Drive layout and actuator (cones, delay) are public: each arm's
+step size and the best control are chosen there (`--tune --record`, with other seeds), before the
+plan of the claim is written. Social, dynamics and sensor (aggressive, ice, fog) are sealed: drawn
+once, after the plan was registered and every arm frozen (`python -m runs.verify`). Interrupted, the
+same command goes on.
+"""
+
+import shlex
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from runs.harness.config import choose, exit_cleanly, fingerprint, parse
+from runs.harness.errors import UserError
+
+COMMAND = "python -m runs.unpaid"
+RESULTS = Path("runs/results")
+HEADS = ("fear", "hope", "curiosity", "innate")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the study.
+
+    Attributes:
+        env: a suite of `envs.SUITES`, or an id behind gymnax:, navix: or craftax:.
+        heads: paid alone, beside hope - fear; `my_head.py:Dread` is one's own.
+        seeds: learners, at least 3.
+        steps: environment steps a seed at home; 0 for those of `runs.compare`.
+        further: and in each shifted world; 0 for .48 of them (104,000 in Drive).
+        lr: step size there, of every arm; 0 for what was chosen for each on the dev shifts.
+        weight: of all feelings.
+        dev: public shifts; none for the usual ones.
+        sealed: shifts whose families are kept back; none for the usual ones.
+        rival: the control that hope - fear is declared against; none for the one that was best on
+            the dev shifts.
+        episodes: scored at each point; 0 for the usual number.
+        base: seed of all seeds.
+        out: folder of the study.
+        config: a YAML file of these settings; flags go before it.
+        tune: choose step sizes and rival on the dev shifts, with other seeds; with --record the
+            study itself uses them from then on.
+        smoke: a run of a minute that touches everything and means nothing.
+        record: also write tables and figures to runs/results/.
+    """
+
+    env: str = "Drive"
+    heads: tuple[str, ...] = HEADS
+    seeds: int = 20
+    steps: int = 0
+    further: int = 0
+    lr: float = 0.0
+    weight: float = 1.0
+    dev: tuple[str, ...] = ()
+    sealed: tuple[str, ...] = ()
+    rival: str = ""
+    episodes: int = 0
+    base: int = 0
+    out: Path | None = None
+    config: Path | None = None
+    tune: bool = False
+    smoke: bool = False
+    record: bool = False
+
+
+def main(argv: list[str]) -> int:
+    """Parses, then runs; the exit code."""
+    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
+    check(settings)
+    from runs.harness.watch import watched
+
+    command = f"{COMMAND} {shlex.join(argv)}".strip()
+    return watched(command, partial(study, settings, command))
+
+
+def check(settings: Settings) -> None:
+    """Refuses what can be refused without importing jax.
+
+    Raises:
+        UserError: for an environment that is unknown or stepped on the host, a number out of range,
+            or a part that is recorded.
+    """
+    from envs import SUITES, jitted
+
+    if not jitted(settings.env):
+        if "-v" in settings.env or "/" in settings.env:
+            raise UserError(
+                f"--env {settings.env}: a host-stepped world; learning unpaid takes 90 trainings a "
+                "seed, days there: take one of ours, or one behind gymnax:, navix: or craftax:"
+            )
+        choose("suite", settings.env, SUITES)
+    if settings.seeds < 3:
+        raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
+    for name in ("steps", "further", "episodes", "lr"):
+        if getattr(settings, name) < 0:
+            raise UserError(f"--{name} {getattr(settings, name)}: must not be negative")
+    if settings.weight <= 0:
+        raise UserError(f"--weight {settings.weight}: a feeling has a weight above 0")
+    if settings.record and settings.smoke:
+        raise UserError("--record: the figures of a smoke run mean nothing; leave --smoke out")
+
+
+def study(settings, command, progress, stopped) -> int:
+    """The whole study in this process; the exit code."""
+    from runs.harness import devices
+
+    devices.prepare()
+    from runs.harness.lock import hold
+    from runs.harness.unpaid_design import design
+    from runs.harness.unpaid_study import Unpaid
+    from runs.harness.unpaid_tune import tune
+    from runs.harness.unpaid_tune import write as write_choices
+    from runs.harness.watch import Interrupted
+
+    out = folder(settings)
+    try:
+        with hold(out):
+            if settings.tune:
+                text, choices = tune(settings, out, progress, stopped)
+                for target in [out] + ([RESULTS] if settings.record else []):
+                    write_choices(target, settings.env, text, choices)
+                progress.close()
+                print(text)
+                return 0
+            ran = Unpaid(design(settings), out, progress, stopped)
+            found, levels = ran.run()
+    except Interrupted:
+        return 0
+    except OSError as error:
+        raise UserError(f"{error.filename or out}: {error.strerror or error}") from error
+    progress.close()
+    from runs.harness.unpaid_page import write
+
+    targets = [out] + ([RESULTS] if settings.record else [])
+    for target in targets:
+        text = write(target, ran, found, levels, command)
+    print(text)
+    print(f"table, figures   {targets[-1]}/unpaid*; python -m runs.verify {out}")
+    return 0
+
+
+def folder(settings: Settings) -> Path:
+    """Where the study lies: named by all settings that change a result."""
+    from runs.harness.board import safe
+    from runs.harness.own_head import digests
+
+    if settings.out is not None:
+        return settings.out
+    mark = fingerprint(settings, leave_out=("out", "config", "record"))
+    mark = "-".join((mark, *digests(settings.heads)))
+    if not settings.tune:
+        from runs.harness.unpaid_design import choices_digest
+
+        mark = f"{mark}-{choices_digest(settings.env)}"
+    return Path("runs/logs/unpaid") / f"{safe(settings.env)}-{mark}"
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

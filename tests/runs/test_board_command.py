@@ -1,0 +1,276 @@
+"""The board is served where its links say, all of it and soon, and leaves when it is asked to."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import numpy as np
+import pytest
+
+from runs import board
+from runs.harness.board import POINTS, Board, write_comparison
+from runs.harness.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIFTS = ("ice", "fog|cones", "grip+.5")
+
+
+def study(out: Path, arms: int, seeds: int, lines: int) -> Path:
+    """Writes a study of made-up numbers, as a comparison leaves it."""
+    out.mkdir(parents=True)
+    names, rng = [f"arm{i}" for i in range(arms)], np.random.default_rng(0)
+    with (out / "metrics.jsonl").open("w") as file:
+        for arm in names:
+            for step in range(1, lines + 1):
+                metrics = {"return": rng.normal(size=seeds).tolist()}
+                line = {"arm": arm, "step": step, "seconds": 0.1, "metrics": metrics}
+                file.write(json.dumps(line) + "\n")
+    curves = Board(out, "Drive")
+    for arm in names:
+        curves.restart(arm, lines)
+    curves.close()
+    columns = ("env", "arm", "seed", "shift", "family", "severity", "score")
+    points = [("none", "none", 0.0), *((shift, "dynamics", 1.0) for shift in SHIFTS)]
+    rows = [
+        dict(zip(columns, ("Drive", arm, seed, *point, rng.random()), strict=True))
+        for arm in names
+        for seed in range(seeds)
+        for point in points
+    ]
+    write_comparison(out, "Drive", rows, {arm: {"weight": i} for i, arm in enumerate(names)})
+    table = [",".join(columns), *(",".join(map(str, row.values())) for row in rows)]
+    (out / "scores.csv").write_text("\n".join(table) + "\n")
+    return out
+
+
+class Served:
+    """`python -m runs.board` in a process of its own, until it is left."""
+
+    def __init__(self, *args: str, cwd: Path = ROOT):
+        command = [sys.executable, "-m", "runs.board", *args]
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines = []
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+            if line.startswith("Ctrl-C"):
+                break
+        self.links = dict(line.rsplit(None, 1) for line in self.lines if "http" in line)
+        self.links = {title.strip(): link for title, link in self.links.items()}
+
+    def ask(self, path: str, body: dict | None = None):
+        """What its HTTP API answers."""
+        url = "http://" + urlsplit(next(iter(self.links.values()))).netloc
+        data = json.dumps(body).encode() if body else None
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{url}/data/{path}", data, headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read())
+
+    def seconds_until(self, runs: int) -> float:
+        """Seconds from its start until it lists so many runs."""
+        while time.monotonic() - self.began < 60:
+            if len(self.ask("runs")) >= runs:
+                return time.monotonic() - self.began
+            time.sleep(0.1)
+        raise AssertionError(f"{len(self.ask('runs'))} of {runs} runs after a minute")
+
+    def leave(self, number: int = signal.SIGINT) -> tuple[int, str, float]:
+        """Sends a signal -> (exit code, what it said on stderr, seconds it took)."""
+        asked = time.monotonic()
+        self.process.send_signal(number)
+        try:
+            said = self.process.communicate(timeout=20)[1]
+        finally:
+            self.process.kill()
+        return self.process.returncode, said, time.monotonic() - asked
+
+
+# --- what it serves -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A small study, served."""
+    found = Served(str(study(tmp_path_factory.mktemp("logs") / "mine", 3, 2, 3)), "--port", "0")
+    yield found
+    found.leave()
+
+
+def test_it_lists_every_arm_and_every_seed(served):
+    assert served.seconds_until(9) < 30
+    arms = {f"compare/Drive/arm{i}" for i in range(3)}
+    seeds = {f"runs/Drive/arm{i}/s{seed}" for i in range(3) for seed in range(2)}
+    assert set(served.ask("runs")) == arms | seeds
+
+
+def test_tags_settings_and_charts_are_there(served):
+    served.seconds_until(9)
+    tags = served.ask("plugin/scalars/tags")
+    assert "train/return" in tags["runs/Drive/arm0/s1"]
+    assert "shift/fog_cones/mean" in tags["compare/Drive/arm2"]
+    (category,) = served.ask("plugin/custom_scalars/layout")["category"]
+    titles = {chart["title"] for chart in category["chart"]}
+    assert titles == {"training return", *(f"score under {shift}" for shift in SHIFTS)}
+    experiment = served.ask("plugin/hparams/experiment", {"includeMetrics": True})
+    columns = {info["name"] for info in experiment["hparamInfos"]}
+    assert {"arm", "weight"} <= columns
+
+
+def test_every_link_selects_what_it_names(served):
+    """A link's filters are regular expressions over the runs and tags that are served."""
+    served.seconds_until(9)
+    runs, tags = served.ask("runs"), served.ask("plugin/scalars/tags")
+    titles = ["every shift, arm by arm", *SHIFTS]
+    titles += ["training, seed by seed", "settings against scores"]
+    assert list(served.links) == titles
+    for title, link in served.links.items():
+        address = urlsplit(link)
+        assert address.hostname == "127.0.0.1"
+        asked = dict(parse_qsl(address.query))
+        place, _, rest = address.fragment.partition("&")
+        asked |= dict(parse_qsl(rest))
+        if place == "hparams":
+            continue
+        chosen = [
+            run for run in runs if re.search(asked.get("runFilter", rest and "^compare/"), run)
+        ]
+        assert 0 < len(chosen) <= 6, title
+        if place == "timeseries":
+            seen = {
+                tag for run in chosen for tag in tags[run] if re.search(asked["tagFilter"], tag)
+            }
+            assert len(seen) == 1, title
+            colour = asked["runColorGroup"].removeprefix("regex:")
+            groups = {re.search(colour, run).groups() for run in chosen}
+            assert groups == {("Drive/arm0",), ("Drive/arm1",), ("Drive/arm2",)}, title
+        else:
+            assert asked["regexInput"] == "^compare/"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_leaves_at_once_and_cleanly(tmp_path, number):
+    served = Served(str(study(tmp_path / "mine", 1, 1, 1)), "--port", "0")
+    code, said, seconds = served.leave(number)
+    assert code == 0
+    assert "Traceback" not in said
+    assert seconds < 5
+
+
+@pytest.mark.slow
+def test_four_hundred_runs_load_in_seconds(tmp_path):
+    """20 arms of 20 seeds with twice as many chunks as a curve keeps points."""
+    folder = study(tmp_path / "large", 20, 20, 2 * POINTS)
+    served = Served(str(folder), "--port", "0")
+    try:
+        seconds = served.seconds_until(420)
+        tags = served.ask("plugin/scalars/tags")
+        points = served.ask("plugin/scalars/scalars?run=runs/Drive/arm3/s7&tag=train/return")
+    finally:
+        served.leave()
+    print(f"420 runs listed after {seconds:.1f} s")
+    assert seconds < 10
+    assert len(tags) == 420
+    assert POINTS // 2 < len(points) <= POINTS
+
+
+# --- which study, and what is refused -----------------------------------------------------------
+
+
+@pytest.fixture
+def logs(tmp_path, monkeypatch):
+    """Two folders of studies; `compare/b` was touched last."""
+    monkeypatch.chdir(tmp_path)
+    for i, name in enumerate(("compare/a", "compare/b", "first/a", "compare/c")):
+        home = Path("runs/logs") / name / "tb" / "runs"
+        home.mkdir(parents=True)
+        (home / "events").write_text("")
+        os.utime(home / "events", (1000 - i, 1000 - i + 5 * (i == 1)))
+    Path("runs/logs/compare/no_board").mkdir()
+    return Path("runs/logs")
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("", "compare/b"),
+        ("b", "compare/b"),
+        ("first/a", "first/a"),
+        ("runs/logs/compare/a", "compare/a"),
+    ],
+)
+def test_a_study_is_found(logs, name, found):
+    assert board.find(name) == logs / found
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("a", "a is runs/logs/compare/a and runs/logs/first/a: name one"),
+        ("no_board", "no study no_board with anything to show"),
+        ("B", "did you mean b"),
+    ],
+)
+def test_a_study_is_refused(logs, name, complaint):
+    with pytest.raises(UserError, match=complaint):
+        board.find(name)
+
+
+def test_without_any_study_it_says_how_to_make_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="python -m runs.compare --quick"):
+        board.find("")
+
+
+def test_a_study_without_scores_has_links_to_its_training(tmp_path):
+    titles = [title for title, _ in board.links(tmp_path, "http://127.0.0.1:1/")]
+    assert titles == [
+        "every shift, arm by arm",
+        "training, seed by seed",
+        "settings against scores",
+    ]
+
+
+def run(*args: str, hide: str = "") -> subprocess.CompletedProcess:
+    """Runs the command as a user does, without the package `hide`."""
+    start = f"import sys; sys.modules[{hide!r}] = None; " if hide else "import sys; "
+    start += (
+        "import runpy; sys.argv[0] = 'board'; runpy.run_module('runs.board', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", start, *args]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_bad_input_is_one_line_and_code_2(tmp_path):
+    (tmp_path / "tb").mkdir()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for args, hide, words in (
+            ((str(tmp_path / "nowhere"),), "", "no study"),
+            ((str(tmp_path), "--port", "70000"), "", "must be 0"),
+            ((str(tmp_path), "--port", port), "", "--port 0 takes any that is free"),
+            ((str(tmp_path),), "tensorboard", "is missing: pip install"),
+        ):
+            done = run(*args, hide=hide)
+            assert done.returncode == 2, done.stderr
+            said = [line for line in done.stderr.splitlines() if line]
+            assert len(said) == 1, done.stderr
+            assert said[0].startswith("error: "), done.stderr
+            assert words in said[0]

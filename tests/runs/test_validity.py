@@ -1,0 +1,234 @@
+"""Validity: its words and numbers from made-up answers, its refusals, and the command itself."""
+
+import csv
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from affect import Fear
+from agents.ppo import PPO
+from envs import host
+from envs.suite import Point
+from runs.harness import host_episodes
+from runs.harness.arms import Arm
+from runs.harness.errors import UserError
+from runs.harness.hosted import Hosted
+from runs.harness.reliability import gathered
+from runs.harness.rivals import SIZES, rivals
+from runs.harness.validity_figures import by_shift, memory
+from runs.harness.validity_report import ANSWERS, markdown, write
+from runs.harness.verdict import PILOT, Told, contrasts, finding
+from runs.validity import Settings, check, main
+from tests.runs import small
+
+S = 5
+NAMES = ("fear", *SIZES, "minus_critic", "innate", "fear_untrained", "minus_short_critic")
+NAMES += tuple(f"{name}_offline" for name in ("fear", *SIZES))
+POINTS = (Point("none", "none", 0.0),) + tuple(
+    Point(shift, "social", severity) for shift in PILOT for severity in (0.5, 1.0)
+)
+
+
+@pytest.fixture(autouse=True)
+def without_key_check():
+    """In all threads: it takes a scan over keys that were split under `vmap` for a reuse."""
+    jax.config.update("jax_debug_key_reuse", False)
+    yield
+    jax.config.update("jax_debug_key_reuse", True)
+
+
+def answers(fear=0.8, critic=0.6, noise=0.01) -> Told:
+    """Made-up answers: what is not named knows as much as the critic."""
+    rng = np.random.default_rng(0)
+    luck, told = rng.normal(0, 0.1, (S, 1)), {}
+    for name in NAMES:
+        level = fear if name == "fear" else critic
+        auroc = level + luck + rng.normal(0, noise, (S, len(POINTS)))
+        told |= {f"{name}/{question}": auroc for question in ANSWERS}
+        if "fear" in name:
+            told |= {f"{name}/expected": auroc, f"{name}/brier": auroc}
+            told[f"{name}/reliability"] = rng.random((S, 2, 10, 3))
+    told |= {key: rng.random((S, len(POINTS))) for key in ("harmed", "nearness", "steps")}
+    told["memory"] = rng.random((S, len(SIZES), 2))
+    return Told("fear", POINTS, told)
+
+
+def test_means_are_a_seed_first_and_severities_before_shifts():
+    told = answers()
+    told.told["fear/auroc"] = np.arange(S * len(POINTS), dtype=float).reshape(S, -1)
+    each = told.told["fear/auroc"]
+    np.testing.assert_allclose(told.at_home("fear"), each[:, 0])
+    np.testing.assert_allclose(told.under("cross", "fear"), each[:, 5:7].mean(1))
+    np.testing.assert_allclose(told.under("cross", "fear", severity=1.0), each[:, 6])
+    np.testing.assert_allclose(told.away("fear"), each[:, 1:].mean(1))
+    each[0, 5] = np.nan  # a severity without harm does not count, and its shift still does
+    shifts = [each[0, i : i + 2].mean() for i in range(1, 13, 2)]
+    shifts[2] = each[0, 6]
+    assert told.away("fear")[0] == pytest.approx(np.mean(shifts))
+    each[1, 1:] = np.nan
+    assert np.isnan(told.away("fear")[1])
+
+
+def test_contrasts_are_paired_and_adjusted_with_the_primary_one_first():
+    family = contrasts(answers())
+    assert [one.rival for one in family] == [
+        *("minus_critic", "minus_short_critic", "innate", "fear_untrained"),
+        *("fear_linear", "fear_256_256", "fear_offline"),
+    ]
+    primary = family[0]
+    assert primary.gain.value == pytest.approx(0.2, abs=0.01)
+    assert primary.gain.high - primary.gain.low < 0.05  # the luck of a seed is shared
+    assert primary.p_value < 0.01
+    nothing = contrasts(answers(fear=0.6))
+    assert max(one.p_value for one in nothing) == 1.0  # seven times what it was, or 1
+
+
+@pytest.mark.parametrize(
+    ("fear", "words"),
+    [
+        (0.8, ("fear knows more of harm than the agent's critic: AUROC", "It beats a critic with")),
+        (0.6, ("fear cannot be told apart from the agent's critic", "Not told apart: a critic")),
+        (0.4, ("fear knows less of harm than the agent's critic", "It loses to a critic with")),
+    ],
+)
+def test_the_finding_is_what_the_numbers_say(fear, words):
+    told = answers(fear)
+    said = finding("Drive", told, contrasts(told))
+    assert said.startswith("Drive, 5 seeds: under shift ") and all(word in said for word in words)
+
+
+def test_where_there_is_no_harm_nothing_is_found():
+    told = answers()
+    for name in NAMES:
+        told.told[f"{name}/auroc"][:] = np.nan
+    family = contrasts(told)
+    assert "harm was too rare to tell anything" in finding("Drive", told, family)
+
+
+def test_table_scores_and_figures(tmp_path):
+    told = answers()
+    plan = replace(small.PLAN, seeds=S)
+    what = SimpleNamespace(
+        **{"suite": SimpleNamespace(name="Drive"), "plan": plan, "horizon": 10, "batches": 3},
+        blend=rivals("fear", Fear, 10),
+        head="fear",
+    )
+    text = markdown(what, told, contrasts(told), "python -m runs.validity", S)
+    assert "| **fear** |" in text and "cones, aggressive, cross, ice, fog, noise at sev" in text
+    assert text.count("\n| fear_256_256 |") == 3  # ranking, calibration, memory
+    write(told, tmp_path / "scores.csv")
+    rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
+    fears = sum("fear" in name for name in NAMES)
+    assert len(rows) == len(POINTS) * (len(NAMES) * len(ANSWERS) + 2 * fears)
+    by_shift(told, "Drive", tmp_path / "a.png")
+    memory(told, "Drive", tmp_path / "b.png")
+    assert all((tmp_path / name).stat().st_size > 10_000 for name in ("a.png", "b.png"))
+
+
+def test_reliability_of_many_points_is_weighted_by_steps():
+    curve = np.full((1, 3, 10, 3), np.nan)
+    curve[..., 0] = 0
+    curve[0, 0, 2], curve[0, 1, 2], curve[0, 2, 2] = (1, 0.2, 0.5), (1, 0.2, 0.0), (0.5, 0.26, 1.0)
+    curve[0, 2, 7] = (0.5, 0.7, 1.0)
+    found = gathered({"steps": np.array([[9.0, 10.0, 20.0]]), "fear/reliability": curve})
+    home, away = found["fear/reliability"][0]
+    np.testing.assert_allclose(home[2], (1, 0.2, 0.5))
+    np.testing.assert_allclose(away[2], (20 / 30, 0.23, 0.5))
+    np.testing.assert_allclose(away[7], (10 / 30, 0.7, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        (Settings(seeds=2), "--seeds 2: an interval needs at least 3 seeds"),
+        (Settings(horizon=1), "--horizon 1: must be at least 2 steps"),
+        (Settings(episodes=-1), "--episodes -1: must not be negative"),
+        (Settings(record=True, smoke=True), "all shifts are recorded"),
+        (Settings(record=True, shifts=("ice",)), "all shifts are recorded"),
+    ],
+)
+def test_bad_input_is_named(settings, complaint):
+    with pytest.raises(UserError, match=complaint):
+        check(settings)
+
+
+# --- hosts ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cartpole():
+    suite = host.suite("CartPole-v1")
+    shifts = tuple(shift for shift in suite.shifts if shift.name in ("force", "noise"))
+    suite = replace(suite, shifts=shifts, severities=(1.0,))
+    agent = PPO(width=8, epochs=1, minibatches=2)
+    plan = replace(small.PLAN, agent=agent, num_envs=2, num_steps=8, episodes=2)
+    with jax.debug_key_reuse(False):
+        trainer = Hosted(suite, Arm("beside", rivals("fear", Fear, 10)), plan)
+        yield trainer
+    trainer.close()
+
+
+def test_a_hosts_episodes_are_those_that_are_scored(cartpole):
+    run, worlds = cartpole.start(), cartpole.suite.worlds(jax.random.key(0 + 1), 1)
+    stage = host_episodes.Stage(cartpole)
+    try:
+        for point, scores in cartpole.score(run, 0, lambda: False):
+            i = [p.shift for p in cartpole.suite.points()].index(point.shift)
+            world = jax.tree.map(lambda leaf, i=i: leaf[i, 0], worlds)
+            batch, alive = stage.episodes(run.learner, world, lambda: False)
+            np.testing.assert_allclose(alive.sum(1).mean(1), scores["length"])
+            np.testing.assert_allclose(batch.reward.sum(1).mean(1), scores["return"])
+            assert alive.shape == batch.reward.shape == (2, cartpole.host.horizon, 2)
+            assert not batch.next_obs[~alive].any() and not batch.terminated[~alive].any()
+            assert (batch.first.sum(1) == 1).all() and batch.first[:, 0].all()
+    finally:
+        stage.close()
+
+
+def test_what_a_host_is_lived_through_goes_on_from_batch_to_batch(cartpole):
+    run = cartpole.start()
+    found = host_episodes.recorded(cartpole, run, 3, lambda: False)
+    assert found.reward.shape == (2, 3, 8, 2)
+    joined = jax.tree.map(lambda leaf: leaf.reshape(2, 24, *leaf.shape[3:]), found)
+    ended = joined.terminated | joined.truncated
+    np.testing.assert_array_equal(joined.first[:, 1:], ended[:, :-1])
+    on = ~ended[:, :-1]
+    np.testing.assert_allclose(joined.obs[:, 1:][on], joined.next_obs[:, :-1][on])
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+OWN = """
+from affect import Head
+import jax.numpy as jnp
+
+class Dread(Head):
+    sign = -1
+
+    def __init__(self, spec, *, rngs):
+        pass
+
+    def __call__(self, state, batch):
+        return -jnp.abs(batch.next_obs[..., 2]), state
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env", ["CartPole", "CartPole-v1"])
+def test_the_command_examines_a_head_of_ones_own_and_goes_on(env, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("runs.harness.devices.prepare", lambda: None)
+    (tmp_path / "my_head.py").write_text(OWN)
+    words = ["--smoke", "--env", env, "--head", "my_head.py:Dread", "--out", "here"]
+    words += ["--shifts", "noise"]
+    assert main(words) == 0
+    first = capsys.readouterr().out
+    assert "| **dread** |" in first and "dread_untrained" in first and "minus_critic" in first
+    name = f"validity-{env}"
+    made = {file.name for file in (tmp_path / "here").glob("validity*")}
+    assert made == {f"{name}.md", f"{name}.csv", f"{name}.png", f"{name}-memory.png"}
+    assert main(words) == 0
+    assert capsys.readouterr().out == first
