@@ -120,9 +120,9 @@ def design(settings: Settings) -> "Design":
     from runs.harness.jitted import DRAWS, Jitted
     from runs.harness.own_head import own
     from runs.harness.plan import Plan
-    from runs.harness.plan_file import declare
     from runs.harness.recipes import recipe
-    from runs.harness.splits import HOME, RANDOM, refuse_training_on
+    from runs.sealing.plan_file import declare
+    from runs.sealing.splits import HOME, RANDOM, refuse_training_on
 
     ours = jitted(settings.env)
     try:

@@ -2,7 +2,7 @@
 
 One agent learns to act while the heads learn beside it, cut from it. Then every step of its
 episodes is lived again, with the action that it took and with its own choice, K times each from the
-same state: the true advantage (`runs.harness.credit`). What each feeling would have paid at that
+same state: the true advantage (`runs.asking.credit`). What each feeling would have paid at that
 step is held against it: rank correlation, and steps from a blunder to the signal's lowest value.
 Beside the heads stand the agent's own temporal-difference error, the task's reward, the heads
 untrained, and what a signal that knows nothing would get.
@@ -154,8 +154,8 @@ def asked(trainer: Any, out: Path, smoke: bool, progress, stopped) -> dict[str, 
 
 def _ask(learner, key, worlds, *, setup, suite, smoke):
     """What one seed is told, each [P]."""
-    from runs.harness.credit import credit
-    from runs.harness.signals import would_pay
+    from runs.asking.credit import credit
+    from runs.asking.signals import would_pay
 
     agent = setup.agent
 

@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from runs.harness import ledger, stats
+from runs.harness import stats
 from runs.harness.config import exit_cleanly, parse
 from runs.harness.errors import UserError
+from runs.sealing import ledger
 
 COMMAND = "python -m runs.gaming"
 VARIANTS, SEEDS, SHIFTS = 20, 20, 12

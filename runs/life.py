@@ -103,8 +103,8 @@ def study(settings, command, progress, stopped) -> int:
     from runs.harness import devices
 
     devices.prepare()
+    from runs.adapting.stream import Lives
     from runs.harness.lock import hold
-    from runs.harness.stream import Lives
 
     suite, plan = design(settings)
     lives = Lives(suite, *plan)
@@ -125,7 +125,7 @@ def study(settings, command, progress, stopped) -> int:
 
 
 def design(settings: Settings) -> tuple[Any, tuple]:
-    """What these settings ask for -> (suite, what `runs.harness.stream.Lives` takes beside it).
+    """What these settings ask for -> (suite, what `runs.adapting.stream.Lives` takes beside it).
 
     The agent of the stream is that of `runs.harness.recipes` at its first step size, which does
     not fall: a life does not know how long it is. Looked at beforehand in Drive, with 4 seeds: that
@@ -138,11 +138,11 @@ def design(settings: Settings) -> tuple[Any, tuple]:
     import jax
 
     from envs import load_suite
-    from runs.harness.adapt import Sizes
+    from runs.adapting.adapt import Sizes
+    from runs.adapting.stream import CHUNKS, Life, blend, grounds
+    from runs.adapting.transfer import return_of
     from runs.harness.jitted import DRAWS
     from runs.harness.recipes import recipe
-    from runs.harness.stream import CHUNKS, Life, blend, grounds
-    from runs.harness.transfer import return_of
 
     try:
         suite = load_suite(settings.env)
@@ -188,13 +188,13 @@ def live(lives, settings: Settings, out: Path, progress, stopped) -> dict | None
     """Every life on all terms, those that are kept included; None if it was asked to stop.
 
     Returns:
-        Terms -> arm -> `runs.harness.stream.Lived`; whoever learns nothing is in all of them.
+        Terms -> arm -> `runs.adapting.stream.Lived`; whoever learns nothing is in all of them.
     """
+    from runs.adapting.stream import FROZEN, Lived, arms
     from runs.harness.board import safe
     from runs.harness.checkpoint import Checkpoints
     from runs.harness.parts import keep, kept
     from runs.harness.specialists import digest
-    from runs.harness.stream import FROZEN, Lived, arms
 
     life, ground = lives.life, lives.ground
     parts = [(FROZEN, settings.pay[0])]
@@ -240,8 +240,8 @@ def write(target: Path, env: str, found: dict, lives, settings: Settings, comman
     """The page and the figure in a folder -> the page."""
     import numpy as np
 
+    from runs.adapting.life_page import figure, markdown
     from runs.harness import devices
-    from runs.harness.life_page import figure, markdown
     from runs.harness.own_head import short
 
     life, ground = lives.life, lives.ground

@@ -49,9 +49,9 @@ def read(folders: tuple[Path, ...]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """
     import numpy as np
 
-    from runs.harness import audit, plan_file, seal
     from runs.harness.scores import checked, read_scores
-    from runs.harness.splits import families, sealed_score
+    from runs.sealing import audit, plan_file, seal
+    from runs.sealing.splits import families, sealed_score
 
     plans, turns = [], {}
     for folder in folders:

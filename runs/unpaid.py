@@ -117,11 +117,11 @@ def study(settings, command, progress, stopped) -> int:
     from runs.harness import devices
 
     devices.prepare()
+    from runs.adapting.design import design
+    from runs.adapting.study import Unpaid
+    from runs.adapting.tune import tune
+    from runs.adapting.tune import write as write_choices
     from runs.harness.lock import hold
-    from runs.harness.unpaid_design import design
-    from runs.harness.unpaid_study import Unpaid
-    from runs.harness.unpaid_tune import tune
-    from runs.harness.unpaid_tune import write as write_choices
     from runs.harness.watch import Interrupted
 
     out = folder(settings)
@@ -141,7 +141,7 @@ def study(settings, command, progress, stopped) -> int:
     except OSError as error:
         raise UserError(f"{error.filename or out}: {error.strerror or error}") from error
     progress.close()
-    from runs.harness.unpaid_page import write
+    from runs.adapting.page import write
 
     targets = [out] + ([RESULTS] if settings.record else [])
     for target in targets:
@@ -161,7 +161,7 @@ def folder(settings: Settings) -> Path:
     mark = fingerprint(settings, leave_out=("out", "config", "record"))
     mark = "-".join((mark, *digests(settings.heads)))
     if not settings.tune:
-        from runs.harness.unpaid_design import choices_digest
+        from runs.adapting.design import choices_digest
 
         mark = f"{mark}-{choices_digest(settings.env)}"
     return Path("runs/logs/unpaid") / f"{safe(settings.env)}-{mark}"

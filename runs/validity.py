@@ -2,7 +2,7 @@
 
 Trains one agent that feels nothing while a head and all its rivals learn beside it from the same
 experience. Then all of them meet the same episodes at home and under every shift, and are asked
-whether harm comes soon (`runs.harness.readouts`): AUROC, average precision, calibration, and steps
+whether harm comes soon (`runs.asking.readouts`): AUROC, average precision, calibration, and steps
 of warning at a false-alarm rate of 1 in 200 that is fixed at home. The rivals: the agent's critic;
 a critic with the head's short horizon; the critic with progress regressed out; the head untrained;
 what is innate; the disagreement of five heads; heads from linear to 256-256, trained beside the
@@ -10,7 +10,7 @@ agent and afterwards; the head trained in randomised worlds. A head's memory, ho
 it can learn by heart, stands against its validity under shift.
 
 The primary contrast, declared beforehand, is the head less minus the critic: AUROC, mean over
-shifts. It and the others of `runs.harness.verdict.FAMILY` are one family for Holm. Interrupted, the
+shifts. It and the others of `runs.asking.verdict.FAMILY` are one family for Holm. Interrupted, the
 same command goes on.
 """
 
@@ -103,9 +103,9 @@ def study(settings: Settings, command: str, progress, stopped) -> int:
 
     devices.prepare()
     from envs.host_pool import HostFailure
+    from runs.asking.report import report
     from runs.harness.experiment import claim
     from runs.harness.lock import hold
-    from runs.harness.validity_report import report
     from runs.harness.watch import Interrupted
 
     examination, trainer = design(settings)
@@ -147,17 +147,17 @@ def identity(settings: Settings) -> str:
 
 
 def design(settings: Settings) -> tuple[Any, Any]:
-    """What will be run -> (`runs.harness.examination.Examination`, its trainer).
+    """What will be run -> (`runs.asking.examination.Examination`, its trainer).
 
     Raises:
         UserError: for an unknown environment, head or shift, or a space that does not fit.
     """
     from affect import Fear
     from envs import jitted
+    from runs.asking.examination import Examination
+    from runs.asking.rivals import rivals
     from runs.harness import arms, own_head
-    from runs.harness.examination import Examination
     from runs.harness.recipes import recipe
-    from runs.harness.rivals import rivals
 
     what = compared(comparison(settings))
     suite, plan = what.suite, what.plan
@@ -192,9 +192,9 @@ def run(examination, trainer, out: Path, progress, stopped) -> dict:
     progress.total = plan.chunks + (points if hosted else plan.seeds)
     learned, alive = trained(trainer, out, progress, stopped)
     if hosted:
-        from runs.harness.host_examination import examined
+        from runs.asking.host_examination import examined
     else:
-        from runs.harness.jitted_examination import examined
+        from runs.asking.jitted_examination import examined
     told = examined(examination, trainer, learned, out, progress, stopped)
     left = np.flatnonzero(alive[: plan.seeds])
     if len(left) < plan.seeds:

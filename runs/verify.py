@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
     if not settings.folder.is_dir():
         raise UserError(f"{settings.folder}: no such folder; name that of a study")
-    from runs.harness.audit import audit, looked
+    from runs.sealing.audit import audit, looked
 
     found = audit(settings.folder)
     for one in found:

@@ -14,8 +14,8 @@ def readouts(job: Job) -> Measure:
     import jax
     import numpy as np
 
+    from runs.asking.readouts import survey
     from runs.harness.jitted import DRAWS
-    from runs.harness.readouts import survey
     from runs.harness.train import over_seeds, seed_keys
 
     trainer = _main_job(job)

@@ -54,8 +54,8 @@ def _study(job: Job) -> dict[str, Any]:
 
     from envs import load_suite
     from runs.compare import Settings, design
-    from runs.harness import plan_file
     from runs.harness.evaluate import SCORES
+    from runs.sealing import plan_file
 
     suite = load_suite("Drive")
     suite = replace(suite, shifts=suite.shifts[:SHIFTS])
@@ -73,8 +73,8 @@ def _study(job: Job) -> dict[str, Any]:
 
 def _sealed(what: dict[str, Any], folder: Path) -> None:
     """Everything that sealing adds to a study; checkpoints and scores are made if they are not."""
-    from runs.harness import audit, seal
     from runs.harness.scores import as_csv, replace
+    from runs.sealing import audit, seal
 
     if not (folder / "scores.csv").exists():
         _train(what, folder)

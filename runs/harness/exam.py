@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 
 from envs.suite import Suite
-from runs.harness import seal
+from runs.sealing import seal
 
 
 class Exam(NamedTuple):
@@ -13,7 +13,7 @@ class Exam(NamedTuple):
 
     Attributes:
         suite: whose points are scored.
-        draw: digest that draws worlds and episodes (`runs.harness.seal.draw`); None in public,
+        draw: digest that draws worlds and episodes (`runs.sealing.seal.draw`); None in public,
             where the base seed of the plan does.
     """
 

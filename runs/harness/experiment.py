@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from envs.host_pool import HostFailure
 from envs.suite import Suite
-from runs.harness import seal
 from runs.harness.ahead import ahead
 from runs.harness.arms import Arm
 from runs.harness.board import safe
@@ -18,9 +17,10 @@ from runs.harness.errors import UserError
 from runs.harness.exam import Exam
 from runs.harness.lock import hold
 from runs.harness.plan import Plan
-from runs.harness.plan_file import Declared
 from runs.harness.study import Study
 from runs.harness.watch import Interrupted
+from runs.sealing import seal
+from runs.sealing.plan_file import Declared
 
 
 class Design(NamedTuple):

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from runs.harness import audit, devices, page, plan_file, seal, stats, timeline
+from runs.harness import devices, stats, timeline
 from runs.harness.board import safe, write_comparison
 from runs.harness.errors import UserError
-from runs.harness.page_verdict import verdict
 from runs.harness.plan import Plan
-from runs.harness.plan_file import Declared
 from runs.harness.scores import checked, read_scores
 from runs.harness.tables import Table, counting, score_name, summarise, tables
+from runs.page import page
+from runs.page.verdict import verdict
+from runs.sealing import audit, plan_file, seal
+from runs.sealing.plan_file import Declared
 
 WIDTH = 118  # of the terminal
 

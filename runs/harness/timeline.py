@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from affect import Transition
-from runs.harness import signals
+from runs.asking import signals
 from runs.harness.film import WIDTH
 from runs.harness.train import Learner, Setup
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from runs.harness import plan_file, seal
 from runs.harness.checkpoint import Checkpoints
-from runs.harness.plan_file import Declared
 from runs.harness.scores import COLUMNS
+from runs.sealing import plan_file, seal
+from runs.sealing.plan_file import Declared
 from tests.runs import small
 
 ARMS = ("none", "random", "constant_plus", "fear", "fear_sham", "fear_constant")

@@ -10,9 +10,9 @@ import pytest
 from affect import Blend, Constant, Fear, Transition
 from agents.ppo import PPO
 from envs.cartpole import CartPole
-from runs.harness.adapt import EPOCHS, PARTS, Learners, Sizes, Terms, drawn, wage
+from runs.adapting.adapt import EPOCHS, PARTS, Learners, Sizes, Terms, drawn, wage
+from runs.adapting.heads import Change
 from runs.harness.specialists import pooled
-from runs.harness.unpaid_heads import Change
 from tests.runs import small
 from tests.runs.small import bits, without_key_check
 

@@ -10,8 +10,8 @@ import pytest
 from envs.corridor import Corridor, hitting
 from envs.suite import Suite
 from envs.world import World
-from runs.harness.credit import advantages, credit, delays
-from runs.harness.readouts import live
+from runs.asking.credit import advantages, credit, delays
+from runs.asking.readouts import live
 from runs.harness.train import QUICK
 
 N, GAMMA, EPISODES = 5, 0.9, 48

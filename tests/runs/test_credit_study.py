@@ -10,8 +10,8 @@ import pytest
 
 from affect import Blend, Fear, Lesion, Potential
 from runs import credit
+from runs.asking.signals import would_pay
 from runs.harness.errors import UserError
-from runs.harness.signals import would_pay
 from tests.affect.cases import SPEC, B, experience
 
 

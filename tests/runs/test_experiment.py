@@ -7,11 +7,11 @@ import pytest
 
 from runs.compare import Settings
 from runs.compare import design as designed
-from runs.harness import audit, plan_file
 from runs.harness.errors import UserError
 from runs.harness.experiment import Design, run
 from runs.harness.jitted import Jitted
 from runs.harness.scores import read_scores
+from runs.sealing import audit, plan_file
 from tests.runs import small
 
 no_key_check = pytest.fixture(scope="module", autouse=True)(small.without_key_check)

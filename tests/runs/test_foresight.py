@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from runs.harness.foresight import foresight, threshold
+from runs.asking.foresight import foresight, threshold
 
 level_of = jax.jit(threshold, static_argnums=2)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runs.harness import ledger
 from runs.harness.errors import UserError
-from runs.harness.ledger import Looks, append, looks, problems, read, sentence
+from runs.sealing import ledger
+from runs.sealing.ledger import Looks, append, looks, problems, read, sentence
 
 ROOT = Path(__file__).parents[2]
 
@@ -172,7 +172,7 @@ def test_a_crash_before_the_line_was_counted_loses_nothing(tmp_path, monkeypatch
 
 KILLED = """
 import itertools, pathlib, sys
-from runs.harness.ledger import append
+from runs.sealing.ledger import append
 for i in itertools.count():
     append(pathlib.Path(sys.argv[1]), "dev", "suite", "plan", {}, 20, str(i))
     print(i, flush=True)

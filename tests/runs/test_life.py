@@ -10,12 +10,10 @@ from affect import Transition
 from agents.ppo import PPO
 from envs import load_suite
 from runs import life as study
-from runs.harness import life_page
-from runs.harness.adapt import Sizes, wage
-from runs.harness.checkpoint import Checkpoints
-from runs.harness.errors import UserError
-from runs.harness.life_page import Contrast, contrasts, figure, finding, markdown, scores
-from runs.harness.stream import (
+from runs.adapting import life_page
+from runs.adapting.adapt import Sizes, wage
+from runs.adapting.life_page import Contrast, contrasts, figure, finding, markdown, scores
+from runs.adapting.stream import (
     CHUNKS,
     FEELINGS,
     FROZEN,
@@ -28,6 +26,8 @@ from runs.harness.stream import (
     grounds,
     lanes,
 )
+from runs.harness.checkpoint import Checkpoints
+from runs.harness.errors import UserError
 from runs.life import Settings, check, design
 from tests.runs import small
 from tests.runs.small import without_key_check

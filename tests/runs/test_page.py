@@ -11,16 +11,18 @@ import pytest
 from PIL import Image
 
 from envs.suite import Point
-from runs.harness import ledger, page, page_curves, page_figures, robustness, stats
-from runs.harness.page import Shown, Timeline, write
-from runs.harness.page_felt import chosen, encoded, sizes, timelines, validity
-from runs.harness.page_looks import BASELINE, looks
-from runs.harness.page_svg import clipped, extent, join, marker, minus, node, number, short, ticks
-from runs.harness.page_tables import booked, controlled
-from runs.harness.page_verdict import away, contrasts, verdict
-from runs.harness.plan_file import Declared
+from runs.harness import robustness, stats
 from runs.harness.robustness import Cells
 from runs.harness.tables import tables
+from runs.page import curves, figures, page
+from runs.page.felt import chosen, encoded, sizes, timelines, validity
+from runs.page.looks import BASELINE, looks
+from runs.page.page import Shown, Timeline, write
+from runs.page.svg import clipped, extent, join, marker, minus, node, number, short, ticks
+from runs.page.tables import booked, controlled
+from runs.page.verdict import away, contrasts, verdict
+from runs.sealing import ledger
+from runs.sealing.plan_file import Declared
 from tests.runs import page_browser
 
 EVIL = "<script>alert(1)</script>"
@@ -240,7 +242,7 @@ def cells(arms=("none", "fear"), **other) -> dict[str, Cells]:
 
 def test_there_is_a_panel_a_shift_and_a_curve_an_arm():
     counted = cells()
-    panels = page_curves.severity(counted, looks(list(counted)), "success")
+    panels = curves.severity(counted, looks(list(counted)), "success")
     assert len(panels) == len(SHIFTS)
     assert all(panel.count('class="arm') == 2 and panel.count("band") == 2 for panel in panels)
     assert "ice: mean over seeds by arm" in panels[0]
@@ -249,18 +251,18 @@ def test_there_is_a_panel_a_shift_and_a_curve_an_arm():
 def test_a_panel_draws_the_mean_and_its_interval():
     x = np.array([0.0, 1.0])
     series = {"none": (x, np.array([1.0, 0.5]), np.array([0.0, 0.25]))}
-    drawn = page_curves.panel("ice", series, looks(["none"]), (0, 1), (0, 1), "severity")
+    drawn = curves.panel("ice", series, looks(["none"]), (0, 1), (0, 1), "severity")
     assert 'd="M34 30L270 99"' in drawn  # from the upper left to the middle of the right
     assert 'd="M34 30L270 64.5L270 133.5L34 30Z"' in drawn
 
 
 def test_intervals_are_those_of_the_statistics():
     x = np.random.default_rng(0).normal(size=(7, 3))
-    middle, half = page_curves.intervals(x)
+    middle, half = curves.intervals(x)
     for i in range(3):
         found = stats.mean(x[:, i])
         assert (middle[i], middle[i] - half[i]) == pytest.approx((found.value, found.low))
-    assert page_curves.intervals(x[:2])[1].tolist() == [0, 0, 0]
+    assert curves.intervals(x[:2])[1].tolist() == [0, 0, 0]
 
 
 def test_the_worst_family_of_each_arm_is_framed():
@@ -269,7 +271,7 @@ def test_the_worst_family_of_each_arm_is_framed():
         "none": Cells(np.ones(3), np.tile([0.9, 0.2], (3, 1)), points),
         "fear": Cells(np.ones(3), np.tile([0.3, 0.6], (3, 1)), points),
     }
-    drawn = page_figures.heat(counted)
+    drawn = figures.heat(counted)
     framed = re.findall(r'class="worst".*?<text[^>]*>(.*?)</text>', drawn)
     assert framed == [".20", ".30"]
     assert drawn.count('class="worst"') == 2
@@ -277,27 +279,27 @@ def test_the_worst_family_of_each_arm_is_framed():
 
 def test_every_seed_is_a_dot():
     counted = cells(seeds=11)
-    for strip in page_figures.strips(counted, looks(list(counted))):
+    for strip in figures.strips(counted, looks(list(counted))):
         assert len(re.findall(r"\dh0", strip)) == 22
-    drawn = page_figures.scatter(counted, looks(list(counted)), "success")
+    drawn = figures.scatter(counted, looks(list(counted)), "success")
     assert len(re.findall(r"\dh0", drawn)) == 22
     assert "predicted" in drawn
 
 
 def test_wide_intervals_of_few_seeds_stay_in_the_picture():
     counted = cells(seeds=3)
-    for strip in page_figures.strips(counted, looks(list(counted))):
+    for strip in figures.strips(counted, looks(list(counted))):
         ends = re.findall(r'<line x1="([\d.-]+)"[^>]*x2="([\d.-]+)"[^>]*class="reach"', strip)
-        left = page_figures.room(list(counted))
+        left = figures.room(list(counted))
         assert len(ends) == len(counted)
-        assert all(left < float(x) < page_figures.NARROW for pair in ends for x in pair)
+        assert all(left < float(x) < figures.NARROW for pair in ends for x in pair)
 
 
 def test_the_line_is_what_effective_robustness_measures_from():
     home = np.array([0.2, 0.4, 0.6, 0.8])
     points = (Point("a", "sensor", 1.0),)
     counted = {"none": Cells(home, home[:, None] / 2 + 0.1, points)}
-    drawn = page_figures.scatter(counted, looks(["none"]), "return")
+    drawn = figures.scatter(counted, looks(["none"]), "return")
     dots = re.search(r'd="(M[^"]*h0)"', drawn)[1]
     x, y = np.array(re.findall(r"M([\d.]+) ([\d.]+)h0", dots), float).T
     ends = re.search(

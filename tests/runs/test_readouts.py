@@ -30,11 +30,11 @@ from envs.corridor import Corridor
 from envs.shift import scale
 from envs.suite import Suite
 from envs.world import World
+from runs.asking.novelty import cell, familiar
+from runs.asking.ranks import discrimination, midranks, rank_correlation
+from runs.asking.readouts import aftermath, calibration, live, readouts, survey, thinned
+from runs.asking.signals import critics, felt, predictions, read, untrained
 from runs.harness.evaluate import evaluate
-from runs.harness.novelty import cell, familiar
-from runs.harness.ranks import discrimination, midranks, rank_correlation
-from runs.harness.readouts import aftermath, calibration, live, readouts, survey, thinned
-from runs.harness.signals import critics, felt, predictions, read, untrained
 from runs.harness.train import QUICK, Learner, Setup, new_learner
 from tests.runs import small
 

@@ -9,7 +9,6 @@ from runs.harness import report as module
 from runs.harness import tables as tabling
 from runs.harness.board import safe
 from runs.harness.errors import UserError
-from runs.harness.plan_file import Declared
 from runs.harness.report import WIDTH, markdown, report, show
 from runs.harness.scores import read_scores
 from runs.harness.stats import difference, mean
@@ -26,6 +25,7 @@ from runs.harness.tables import (
     tables,
     worths,
 )
+from runs.sealing.plan_file import Declared
 from tests.runs import sealed_study, small
 
 # Mean over shifts by seed; "calm" is better than "none" by 0.3 everywhere, and worst under "b".

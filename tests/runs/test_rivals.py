@@ -11,7 +11,7 @@ import pytest
 from affect import Fear, Innate, Mood, Spec, Transition, build, descend, trainable
 from envs import load_suite
 from envs.drive_sight import looming
-from runs.harness.rivals import (
+from runs.asking.rivals import (
     ENSEMBLE,
     SIZES,
     Sized,
@@ -25,7 +25,7 @@ from runs.harness.rivals import (
     residual,
     rivals,
 )
-from runs.harness.schooling import memorised, schooled, some
+from runs.asking.schooling import memorised, schooled, some
 
 SPEC = Spec(obs_dim=4, num_actions=2)
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from runs.harness import ledger, plan_file, seal
 from runs.harness.errors import UserError
-from runs.harness.plan_file import changes, departures, read, text
 from runs.harness.scores import read_scores
-from runs.harness.splits import families, refuse_training_on, rotations, sealed_score, split
+from runs.sealing import ledger, plan_file, seal
+from runs.sealing.plan_file import changes, departures, read, text
+from runs.sealing.splits import families, refuse_training_on, rotations, sealed_score, split
 from tests.runs import sealed_study, small
 from tests.runs.sealed_study import declared, score, study, train
 

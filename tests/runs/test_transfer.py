@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from runs.harness.transfer import (
+from runs.adapting.transfer import (
     average,
     backward,
     forgetting,

@@ -12,13 +12,12 @@ from affect import Fear, Hope, Innate, Potential, Spec, Transition, build
 from agents.nets import Critic
 from agents.ppo import PPO
 from envs import load_suite
-from runs.harness import unpaid_design, unpaid_tune
-from runs.harness import unpaid_figures as figures
-from runs.harness import unpaid_report as report
-from runs.harness.errors import UserError
-from runs.harness.unpaid_arms import CONTROLS, FEELING, arms, blend, variants
-from runs.harness.unpaid_design import chosen
-from runs.harness.unpaid_heads import (
+from runs.adapting import design, tune
+from runs.adapting import figures as figures
+from runs.adapting import report as report
+from runs.adapting.arms import CONTROLS, FEELING, arms, blend, variants
+from runs.adapting.design import chosen
+from runs.adapting.heads import (
     Change,
     Mislabelled,
     OldCritic,
@@ -27,7 +26,8 @@ from runs.harness.unpaid_heads import (
     mislabelled,
     remember,
 )
-from runs.harness.unpaid_page import rates
+from runs.adapting.page import rates
+from runs.harness.errors import UserError
 from runs.unpaid import Settings, check, main
 from tests.runs.small import without_key_check
 
@@ -157,14 +157,14 @@ def test_shifts_are_public_or_sealed_by_family():
 
 
 def test_what_was_chosen_on_dev_shifts_is_what_the_plan_declares(tmp_path, monkeypatch):
-    assert unpaid_design.choices("Drive", tmp_path) == {}
-    before = unpaid_design.choices_digest("Drive", tmp_path)
+    assert design.choices("Drive", tmp_path) == {}
+    before = design.choices_digest("Drive", tmp_path)
     said = {"rates": {"classifier": 3e-4, FEELING: 3e-4}, "rival": "classifier"}
-    unpaid_tune.write(tmp_path, "Drive", "a table", json.dumps(said))
-    assert unpaid_design.choices("Drive", tmp_path) == said
-    assert unpaid_design.choices_digest("Drive", tmp_path) != before
-    monkeypatch.setattr(unpaid_design, "choices", lambda env: said)
-    what = unpaid_design.design(Settings(seeds=3))
+    tune.write(tmp_path, "Drive", "a table", json.dumps(said))
+    assert design.choices("Drive", tmp_path) == said
+    assert design.choices_digest("Drive", tmp_path) != before
+    monkeypatch.setattr(design, "choices", lambda env: said)
+    what = design.design(Settings(seeds=3))
     assert what.declared.primary == (FEELING, "classifier")
     assert {less for _, less in what.declared.secondary} == set(CONTROLS) - {"classifier"}
     assert set(what.declared.sealed) == {"social", "dynamics", "sensor"}
@@ -172,7 +172,7 @@ def test_what_was_chosen_on_dev_shifts_is_what_the_plan_declares(tmp_path, monke
     assert set(what.away) == {1e-3, 3e-4} and what.rates["wrong_0.1"] == 3e-4
     assert what.declared.sizes["lr_zero"] == 1e-3 and what.declared.sizes["lr_classifier"] == 3e-4
     assert "3e-04" in rates(what).replace("0.0003", "3e-04") and "of hope_fear" in rates(what)
-    all_alike = unpaid_design.design(Settings(seeds=3, lr=5e-4))
+    all_alike = design.design(Settings(seeds=3, lr=5e-4))
     assert set(all_alike.away) == {5e-4}
 
 

@@ -12,15 +12,15 @@ from affect import Fear
 from agents.ppo import PPO
 from envs import host
 from envs.suite import Point
-from runs.harness import host_episodes
+from runs.asking import host_episodes
+from runs.asking.figures import by_shift, memory
+from runs.asking.reliability import gathered
+from runs.asking.report import ANSWERS, markdown, write
+from runs.asking.rivals import SIZES, rivals
+from runs.asking.verdict import PILOT, Told, contrasts, finding
 from runs.harness.arms import Arm
 from runs.harness.errors import UserError
 from runs.harness.hosted import Hosted
-from runs.harness.reliability import gathered
-from runs.harness.rivals import SIZES, rivals
-from runs.harness.validity_figures import by_shift, memory
-from runs.harness.validity_report import ANSWERS, markdown, write
-from runs.harness.verdict import PILOT, Told, contrasts, finding
 from runs.validity import Settings, check, main
 from tests.runs import small
 

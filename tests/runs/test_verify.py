@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runs.harness import ledger, plan_file, seal
-from runs.harness.audit import audit, looked, watermark
 from runs.harness.errors import UserError
+from runs.sealing import ledger, plan_file, seal
+from runs.sealing.audit import audit, looked, watermark
 from runs.verify import main
 from tests.runs.sealed_study import ARMS, declared, score, study, train
 

@@ -1,0 +1,1 @@
+"""Learning on in another world, paid by the task, by a feeling, or not at all."""

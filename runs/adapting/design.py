@@ -1,0 +1,173 @@
+"""What learning where nobody pays asks for: which shifts, which sizes, which plan."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from envs import load_suite
+from envs.suite import Suite
+from runs.adapting.adapt import Learners, Sizes
+from runs.adapting.arms import CONTROLS, FEELING, Arm, arms, blend, variants
+from runs.harness.config import choose
+from runs.harness.errors import UserError
+from runs.harness.jitted import DRAWS
+from runs.harness.plan import Plan
+from runs.harness.recipes import recipe
+from runs.sealing import plan_file
+
+RATES = (1e-3, 3e-4)  # step sizes; each arm gets the one that served it better on dev shifts
+RIVAL = "reward_model"  # the control to beat, unless the dev shifts have named another
+RESULTS = Path("runs/results")
+FURTHER = 0.48  # of the home training
+USUAL = {"Drive": (("cones", "delay"), ("aggressive", "ice", "fog"))}  # dev, sealed
+HOME_CHUNKS = 8  # of the home training
+
+
+class Design(NamedTuple):
+    """What is run.
+
+    Attributes:
+        suite: with the dev and the sealed shifts, at severity 1.
+        dev, sealed: names of the shifts.
+        home: the learners at home.
+        away: the same, with the optimiser that they get in a shifted world, by its step size.
+        rates: step size of each arm there.
+        arms: of the claim.
+        extra: variants of hope - fear, on the dev shifts alone.
+        updates: at home and away.
+        declared: the plan.
+    """
+
+    suite: Suite
+    dev: tuple[str, ...]
+    sealed: tuple[str, ...]
+    home: Learners
+    away: Mapping[float, Learners]
+    rates: Mapping[str, float]
+    arms: tuple[Arm, ...]
+    extra: tuple[Arm, ...]
+    updates: tuple[int, int]
+    declared: Any
+
+
+def design(settings: Any) -> Design:
+    """What these settings ask for.
+
+    Raises:
+        UserError: for an unknown environment, head, shift or rival, or a shift of no sealed family.
+    """
+    try:
+        suite = load_suite(settings.env)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    dev, sealed = chosen(suite, settings.dev, settings.sealed)
+    names = (*dev, *sealed)
+    shifts = tuple(shift for shift in suite.shifts if shift.name in names)
+    suite = replace(suite, shifts=shifts, severities=(1.0,))
+    usual, seeds, heads = recipe(settings.env, jitted=True), settings.seeds, settings.heads
+    steps = settings.steps or usual.steps
+    further = settings.further or round(FURTHER * steps)
+    episodes, num_envs, num_steps = settings.episodes or usual.episodes, usual.num_envs, 128
+    if settings.smoke:
+        num_envs, num_steps, seeds, episodes = 4, 32, 3, 4
+        steps, further = 8 * num_envs * num_steps, 2 * num_envs * num_steps
+    batch = num_envs * num_steps
+    episodes -= episodes % min(DRAWS, episodes)
+    updates = max(steps // batch // HOME_CHUNKS, 1) * HOME_CHUNKS, max(further // batch, 1)
+    agent = usual.agent
+    if suite.env.spec.action_dim:
+        agent = replace(agent, entropy=0.0)
+    at_home, there = (replace(agent, anneal=number) for number in updates)
+    rows = -(-seeds // len(jax.devices())) * len(jax.devices())
+    sizes = Sizes(
+        seeds, rows, num_envs, num_steps, episodes, settings.base, optimise=not settings.smoke
+    )
+    felt = blend(heads, suite, agent)
+    found = arms(heads, felt, agent.gamma, settings.weight)
+    controls = [arm.name for arm in found if arm.name in CONTROLS]
+    tuned = {} if settings.smoke else choices(suite.name)
+    rival = choose("control", settings.rival or tuned.get("rival", RIVAL), controls)
+    extra = variants(settings.weight)
+    rates = {
+        arm.name: settings.lr or tuned.get("rates", {}).get(arm.name, agent.lr) for arm in found
+    }
+    rates |= {arm.name: rates[FEELING] for arm in extra}
+    plan = Plan(there, seeds, rows, 1, updates[1], num_envs, num_steps, episodes, settings.base)
+    families = {shift.name: shift.family for shift in suite.shifts}
+    declared = plan_file.declare(
+        suite,
+        plan,
+        [arm.name for arm in found],
+        primary=(FEELING, rival),
+        sealed=dict.fromkeys(f for name in sealed for f in families[name].split("|")),
+    )
+    others = [name for name in controls if name != rival]
+    more = {"home_updates": updates[0], "weight": settings.weight}
+    more |= {f"lr_{arm.name}": rates[arm.name] for arm in found if arm.learns}
+    declared = replace(
+        declared,
+        secondary=tuple((FEELING, name) for name in others),
+        sizes=declared.sizes | more,
+    )
+    home = Learners(suite.env, at_home, felt, sizes)
+    away = {
+        rate: Learners(suite.env, replace(there, lr=rate), felt, sizes)
+        for rate in dict.fromkeys(rates.values())
+    }
+    return Design(suite, dev, sealed, home, away, rates, found, extra, updates, declared)
+
+
+def choices(env: str, folder: Path = RESULTS) -> dict:
+    """What `--tune --record` chose on the dev shifts: `rates` by arm and `rival`; or nothing."""
+    try:
+        return json.loads(choices_at(env, folder).read_text())
+    except FileNotFoundError:
+        return {}
+
+
+def choices_at(env: str, folder: Path) -> Path:
+    """The file of `choices`."""
+    from runs.harness.board import safe
+
+    return folder / ("unpaid-chosen.json" if env == "Drive" else f"unpaid-chosen-{safe(env)}.json")
+
+
+def choices_digest(env: str, folder: Path = RESULTS) -> str:
+    """Eight hexadecimal digits of `choices`."""
+    said = json.dumps(choices(env, folder), sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:8]
+
+
+def chosen(
+    suite: Suite, dev: Sequence[str], sealed: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The public and the sealed shifts: those named, the usual ones, or one of each family.
+
+    Of a suite that has no usual ones the first shift of each family is taken, and the first half of
+    the families is public.
+
+    Raises:
+        UserError: for an unknown shift, one that is both, or a public one of a sealed family.
+    """
+    known = {shift.name: shift.family for shift in suite.shifts}
+    first = {family: name for name, family in reversed(known.items()) if "|" not in family}
+    ordered = [first[family] for family in dict.fromkeys(known.values()) if family in first]
+    half = max(len(ordered) // 2, 1)
+    usual = USUAL.get(suite.name, (tuple(ordered[:half]), tuple(ordered[half:])))
+    if bool(dev) != bool(sealed):
+        raise UserError("--dev and --sealed go together: name both or neither")
+    dev, sealed = (tuple(dev), tuple(sealed)) if dev else usual
+    for name in (*dev, *sealed):
+        choose("shift", name, known)
+    kept_back = {family for name in sealed for family in known[name].split("|")}
+    for name in dev:
+        if kept_back & set(known[name].split("|")):
+            raise UserError(f"--dev {name}: its family {known[name]} is sealed; choose another")
+    if not sealed:
+        raise UserError(f"{suite.name} has no second family to be sealed: choose another --env")
+    return dev, sealed

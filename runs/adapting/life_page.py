@@ -1,0 +1,257 @@
+"""What a life in a stream of worlds came to: the contrasts, a page, a figure."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from runs.adapting import transfer
+from runs.adapting.stream import FEELINGS, HOME, Grounds, Lived
+from runs.harness import stats
+from runs.harness.stats import Estimate
+
+CONTROLS = ("frozen", "plain", "old_critic", "constant", "sham")
+TERMS = {
+    "always": "where the task pays",
+    "rare": "where it pays one in eight",
+    "never": "where nobody pays",
+}
+COLOURS = {
+    "frozen": "#b9bec7",
+    "plain": "#3c4450",
+    "old_critic": "#8a6d3b",
+    "constant": "#c9a227",
+    "sham": "#a05195",
+    "reward_model": "#2f7d4f",
+    FEELINGS: "#c8322b",
+}
+OTHERS = ("#1f5fa8", "#4fb0c6", "#7fb069", "#e07a5f", "#6d597a")  # single heads, in their order
+
+
+class Contrast(NamedTuple):
+    """What the feelings were worth on some terms, at the end of the second visit.
+
+    Attributes:
+        pay: the terms.
+        control: the best of CONTROLS there, chosen on these seeds, which favours it.
+        gain: of the feelings over it, paired by seed.
+        p_value: of it, Holm-adjusted over the terms.
+        rival: their gain over a learned reward, paired by seed; None where there was none.
+        first: their gain at the end of the first visit over the best of CONTROLS then; exploratory.
+    """
+
+    pay: str
+    control: str
+    gain: Estimate
+    p_value: float
+    rival: Estimate | None
+    first: Estimate
+
+
+def scores(lives: Mapping[str, Lived], metric: str, looks: int) -> dict[str, np.ndarray]:
+    """R [S', T + 1, W] of each arm: the seeds that were sound in all arms, at ends of stages."""
+    sound = np.all([lived.sound for lived in lives.values()], axis=0)
+    return {arm: lived.scores[metric][sound, ::looks] for arm, lived in lives.items()}
+
+
+def contrasts(
+    found: Mapping[str, Mapping[str, np.ndarray]], stages: Sequence[int]
+) -> list[Contrast]:
+    """The declared family: a contrast for each of the terms.
+
+    Args:
+        found: terms -> arm -> R [S, T + 1, W].
+        stages: the stream.
+    """
+    rows, p_values = [], {}
+    for pay, arms in found.items():
+        seen = {arm: transfer.visits(r, stages) for arm, r in arms.items()}
+        first, second = ({a: v[visit] for a, v in seen.items()} for visit in ("first", "second"))
+        control, mine, rival = best(second), second[FEELINGS], second.get("reward_model")
+        p_values[pay] = _p_value(mine - second[control])
+        over_rival = None if rival is None else stats.paired(mine, rival)
+        earlier = stats.paired(first[FEELINGS], first[best(first)])
+        gain = stats.paired(mine, second[control])
+        rows.append(Contrast(pay, control, gain, 1.0, over_rival, earlier))
+    adjusted = stats.holm(p_values)
+    return [row._replace(p_value=adjusted[row.pay]) for row in rows]
+
+
+def best(scores: Mapping[str, np.ndarray]) -> str:
+    """The control with the highest mean of its scores [S]."""
+    return max((arm for arm in CONTROLS if arm in scores), key=lambda arm: scores[arm].mean())
+
+
+def finding(rows: Sequence[Contrast], world: str, heads: Sequence[str], seeds: int) -> str:
+    """One sentence, whichever way it falls."""
+    said = []
+    for row in rows:
+        verb = "are not told apart from"
+        if row.p_value < 0.05:
+            verb = "gain over" if row.gain.value > 0 else "lose to"
+        said.append(
+            f"{TERMS[row.pay]} they {verb} {row.control} ({row.gain}; the first time {row.first})"
+        )
+    return (
+        f"Back in {world} for the second time, lives that also follow {' and '.join(heads)} are "
+        f"held against the best of the controls: {'; '.join(said)}; {seeds} seeds, paired."
+    )
+
+
+def markdown(
+    lives: Mapping[str, Mapping[str, Lived]],
+    ground: Grounds,
+    heads: Sequence[str],
+    metric: str,
+    looks: int,
+    about: Sequence[str],
+) -> str:
+    """The page: what was found, a table for each of the terms, what was run."""
+    found = {pay: scores(arms, metric, looks) for pay, arms in lives.items()}
+    rows = contrasts(found, ground.stages)
+    world = ground.names[ground.stages[transfer.return_of(ground.stages)[1]]]
+    seeds = min(len(r) for arms in found.values() for r in arms.values())
+    lines = [
+        "terms | the feelings less the best control | control | p (Holm) | less a learned reward | "
+        "at the first visit, exploratory",
+        "--- | --- | --- | --- | --- | ---",
+    ]
+    lines += [
+        f"{row.pay} | {row.gain} | {row.control} | {row.p_value:.3f} | {row.rival or '-'} | "
+        f"{row.first}"
+        for row in rows
+    ]
+    body = ["# A life in changing worlds", finding(rows, world, heads, seeds), "\n".join(lines)]
+    for pay, arms in found.items():
+        body += [f"## Paid {pay}", table(arms, lives[pay], ground, world)]
+    stages = ", ".join(ground.names[w] for w in ground.stages)
+    lost = sum(int((~lived.sound).sum()) for arms in lives.values() for lived in arms.values())
+    body += [
+        LEGEND.format(stream=stages, world=world, metric=metric),
+        f"Lives that stopped being numbers: {lost}.",
+        *about,
+    ]
+    return "\n\n".join(body) + "\n"
+
+
+LEGEND = (
+    "Stream: {stream}, at full severity, one stage each. The first table was declared: {metric} at "
+    "the end of the second visit to {world}; the control is the best of its table afterwards, "
+    "which favours it (at the first visit the best then, without a p-value). "
+    "`in it`: in the world one is in, at the end of each stage, averaged. "
+    "`fresh`, `first`, `kept`, `second`: in {world} before and after the visit, and before and "
+    "after the next. `harm`: episodes there that came to some, at the very end; `late`: that came "
+    "to none and did not succeed. BWT, FWT: backward and forward transfer (Lopez-Paz & Ranzato, "
+    "2017), from the last visit and from the end of school; ping-pong: what one stage broke in the "
+    "world before it. Per-seed means first; t intervals at 95 %, paired where it is a difference. "
+    "frozen learns nothing; plain learns from the task's pay alone, with a new critic; old_critic "
+    "the same with the critic of its school; constant is paid 1 - gamma a step; sham feels what "
+    "the environment next door feels; reward_model is paid what a network expects that learned the "
+    "task's reward at school."
+)
+
+
+def table(
+    arms: Mapping[str, np.ndarray], lives: Mapping[str, Lived], ground: Grounds, world: str
+) -> str:
+    """An arm a line, with the measures of `runs.adapting.transfer`."""
+    stages, at = ground.stages, ground.names.index(world)
+    visits = ("fresh", "first", "kept", "second")
+    heads = ("arm", "in it", "home at the end", *visits, "second less first")
+    heads += ("harm", "late", "BWT", "FWT", "ping-pong")
+    lines = [" | ".join(heads), " | ".join(["---"] * len(heads))]
+    for arm, r in arms.items():
+        seen = transfer.visits(r, stages)
+        harm = lives[arm].scores["harm"][lives[arm].sound, -1, at].mean()
+        late = 1 - harm - lives[arm].scores["success"][lives[arm].sound, -1, at].mean()
+        cells = [arm, _short(transfer.learned(r, stages)), _short(r[:, -1, 0])]
+        cells += [_short(seen[name]) for name in visits]
+        cells += [_short(seen["second"] - seen["first"], "+.3f")]
+        cells += [f"{x:.2f}" if np.isfinite(x) else "-" for x in (harm, late)]
+        measures = (transfer.backward, transfer.forward, transfer.ping_pong)
+        cells += [_short(measure(r, stages), "+.3f") for measure in measures]
+        lines.append(" | ".join(cells))
+    return "\n".join(lines)
+
+
+def figure(
+    lives: Mapping[str, Mapping[str, Lived]],
+    ground: Grounds,
+    metric: str,
+    looks: int,
+    steps: int,
+    path: Path,
+) -> None:
+    """A row for each of the terms, a column a world: its score along the stream, a line an arm.
+
+    Args:
+        lives: terms -> arm -> what it came to.
+        ground: the worlds.
+        metric: the score.
+        looks: in a stage.
+        steps: environment steps between two looks.
+        path: of the picture.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    down, across = len(lives), len(ground.names)
+    size = (2.9 * across + 0.4, 2.1 * down + 1.1)
+    sheet, panels = plt.subplots(
+        down, across, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    single = [arm for arms in lives.values() for arm in arms if arm not in COLOURS]
+    colours = COLOURS | dict(zip(dict.fromkeys(single), OTHERS * 9, strict=False))
+    for row, (pay, arms) in zip(panels, lives.items(), strict=True):
+        for w, panel in enumerate(row):
+            _stages(panel, ground, w, looks * steps, top=panel in panels[0])
+            for arm, lived in arms.items():
+                values = lived.scores[metric][lived.sound, :, w]
+                x = steps * np.arange(values.shape[1])
+                bold = 2.2 if arm == FEELINGS else 1.1
+                panel.plot(x, values.mean(0), lw=bold, color=colours[arm], label=arm)
+                if arm in (FEELINGS, "plain") and len(values) >= stats.FEWEST:
+                    band = [stats.mean(values[:, m]) for m in range(values.shape[1])]
+                    low, high = [b.low for b in band], [b.high for b in band]
+                    panel.fill_between(x, low, high, color=colours[arm], alpha=0.15, linewidth=0)
+            panel.spines[["top", "right"]].set_visible(False)
+            if metric == "success":
+                panel.set_ylim(-0.03, 1.03)
+        row[0].set_ylabel(f"{metric}, paid {pay}")
+    sheet.supxlabel("environment steps since school; shaded: lived in this world", fontsize=10)
+    named: dict[str, object] = {}
+    for panel in panels.flat:
+        handles, labels = panel.get_legend_handles_labels()
+        named |= dict(zip(labels, handles, strict=True))
+    sheet.legend(named.values(), named, loc="outside upper center", ncol=5, frameon=False)
+    sheet.savefig(path, dpi=110)
+    plt.close(sheet)
+
+
+def _stages(panel, ground: Grounds, column: int, stage: int, top: bool) -> None:
+    """Shades the stages that are lived in a column's world; names it."""
+    for i, world in enumerate(ground.stages):
+        panel.axvline(i * stage, color="#d5d9df", lw=0.6, zorder=0)
+        if world == column:
+            panel.axvspan(i * stage, (i + 1) * stage, color="#f2e3c6", zorder=0, linewidth=0)
+    if top:
+        name = ground.names[column]
+        panel.set_title(name if name == HOME else f"in {name}", fontsize=10)
+
+
+def _short(values: np.ndarray, spec: str = ".3f") -> str:
+    """A mean and half the width of its t interval, from per-seed values [S]."""
+    found = stats.mean(values)
+    return f"{found.value:{spec}} ±{found.high - found.value:.3f}"
+
+
+def _p_value(gains: np.ndarray) -> float:
+    """Of the paired t test of gains [S] against 0; 1 where all of them are 0."""
+    from scipy.stats import ttest_1samp
+
+    if np.ptp(gains) == 0:
+        return float(gains[0] == 0)
+    return float(ttest_1samp(gains, 0.0).pvalue)

@@ -1,0 +1,235 @@
+"""A stream of worlds, and one learner who lives through it: one program for whatever it is paid.
+
+It goes to school at home, where the task pays and its feelings form. Then comes one world after
+another, a stage each, without an end or a beginning between them: policy, critic and optimiser go
+on. What it is paid is data (`runs.adapting.adapt.Terms`), so all arms are the same program.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from affect import Blend, Constant
+from envs.suite import Suite
+from envs.world import World
+from runs.adapting.adapt import Learners, Sizes, Terms
+from runs.adapting.arms import Arm, paid
+from runs.adapting.heads import RewardModel
+from runs.harness.checkpoint import Checkpoints
+from runs.harness.errors import UserError
+from runs.harness.jitted import DRAWS
+from runs.harness.own_head import short
+from runs.harness.train import Learner, Run
+
+CHUNKS = 4  # of the time at school
+POOL = 64  # worlds of a stage, from which each episode draws one
+RARELY = 8  # where pay is rare, one environment in so many is paid
+PAYS = ("always", "rare", "never")
+HOME = "home"
+FEELINGS = "feelings"
+FROZEN = Arm("frozen", learns=False)
+
+
+@dataclass(frozen=True)
+class Life:
+    """How much of everything in a life.
+
+    Attributes:
+        school: updates at home, a multiple of CHUNKS.
+        stage: updates in each world, a whole number of looks.
+        looks: scores taken in a stage, one at its end.
+        sizes: of learners and of scores.
+    """
+
+    school: int
+    stage: int
+    looks: int
+    sizes: Sizes
+
+
+class Grounds(NamedTuple):
+    """Where it is lived, and where it is scored.
+
+    Attributes:
+        names: of W worlds, home first, each once.
+        stages: [T] columns of the worlds of the stream.
+        pools: W pools of worlds [N] to live in.
+        tests: worlds [W, draws] to be scored in, others than those lived in.
+    """
+
+    names: tuple[str, ...]
+    stages: tuple[int, ...]
+    pools: tuple[World, ...]
+    tests: World
+
+
+class Lived(NamedTuple):
+    """What a life came to.
+
+    Attributes:
+        scores: name -> [S, M, W], at M = 1 + T looks moments: before the stream, then at each look.
+        success: share of episodes [S, T looks] that were a success while it learned.
+        sound: [S] whether all of it was numbers.
+    """
+
+    scores: dict[str, np.ndarray]
+    success: np.ndarray
+    sound: np.ndarray
+
+    def plain(self) -> dict:
+        """The same in lists, as a file of JSON keeps it."""
+        scores = {name: score.tolist() for name, score in self.scores.items()}
+        return {"scores": scores, "success": self.success.tolist(), "sound": self.sound.tolist()}
+
+    @classmethod
+    def of(cls, plain: dict) -> "Lived":
+        """What `plain` was of."""
+        scores = {name: np.array(score) for name, score in plain["scores"].items()}
+        return cls(scores, np.array(plain["success"]), np.array(plain["sound"], bool))
+
+
+def grounds(suite: Suite, stream: Sequence[str], episodes: int, base: int) -> Grounds:
+    """The worlds of a stream of shifts at full severity, and home."""
+    names = list(dict.fromkeys(stream))
+    shifts = tuple(next(s for s in suite.shifts if s.name == name) for name in names)
+    part = replace(suite, shifts=shifts, severities=(1.0,))
+    lived = part.worlds(jax.random.key(base + 4), POOL)
+    tests = part.worlds(jax.random.key(base + 1), min(DRAWS, episodes))
+    pools = tuple(jax.tree.map(lambda leaf, i=i: leaf[i], lived) for i in range(1 + len(names)))
+    return Grounds((HOME, *names), tuple(1 + names.index(n) for n in stream), pools, tests)
+
+
+def blend(heads: Sequence[str], gamma: float, suite: Suite) -> Blend:
+    """The heads of a life, and what they are up against, in one blend.
+
+    A potential is paid as `runs.adapting.heads.Change`, its last step included, so that it
+    teaches with and without a task reward.
+
+    Raises:
+        UserError: for an unknown head, or two of one name.
+    """
+    felt = {short(name): paid(name, suite, gamma) for name in heads}
+    if len(felt) < len(heads):
+        raise UserError(f"--heads {' '.join(heads)}: two of them go by one name; rename one")
+    constant = partial(Constant, value=1 - gamma)
+    return Blend(epochs=1, **felt, reward_model=(1.0, RewardModel), constant=(1.0, constant))
+
+
+def arms(heads: Sequence[str], pay: str) -> tuple[Arm, ...]:
+    """The arms of a stream that pays `always`, `rare` or `never`.
+
+    `plain` has nothing but the task's reward. `feelings` has all heads. Where pay is rare, a reward
+    that was learned at school is a rival; where there is none, so are each head alone, and `plain`
+    with the critic that it had at school, which is a feeling by itself.
+    """
+    names = [short(name) for name in heads]
+    every = dict.fromkeys(names, 1.0)
+    found = [Arm("plain"), Arm("constant", {"constant": 1.0}), Arm(FEELINGS, every)]
+    found.append(Arm("sham", every, sham=True))
+    if pay != "always":
+        found.append(Arm("reward_model", {"reward_model": 1.0}))
+    if pay == "never":
+        found.append(Arm("old_critic", critic_kept=True))
+        found += [Arm(name, {name: 1.0}) for name in names if len(names) > 1]
+    return tuple(found)
+
+
+def lanes(pay: str, num_envs: int) -> jax.Array:
+    """Which of B environments are paid, [1, B]; at least one where pay is rare."""
+    environment = jnp.arange(num_envs)[None]
+    count = {"always": num_envs, "rare": max(num_envs // RARELY, 1), "never": 0}[pay]
+    return (environment < count).astype(jnp.float32)
+
+
+class Lives:
+    """S learners, compiled once: to school, and through a stream on any terms.
+
+    Args:
+        suite: of jitted worlds.
+        school: the agent at home.
+        agent: the agent in the stream; as `school`, but for its step size.
+        blend: the feelings.
+        life: sizes.
+        ground: worlds.
+    """
+
+    def __init__(
+        self, suite: Suite, school: Any, agent: Any, felt: Blend, life: Life, ground: Grounds
+    ):
+        self.life, self.ground = life, ground
+        self.school = Learners(suite.env, school, felt, life.sizes)
+        self.learners = Learners(suite.env, agent, felt, life.sizes)
+
+    def terms(self, arm: Arm, pay: str) -> Terms:
+        """What an arm lives on."""
+        terms = self.learners.terms(arm.weights, sham=arm.sham)
+        return terms._replace(pay=lanes(pay, self.life.sizes.num_envs))
+
+    def schooled(
+        self, saved: Checkpoints, stopped: Callable[[], bool]
+    ) -> tuple[Learner | None, bool]:
+        """Whoever the task taught at home, while their feelings formed -> (they, whether just now).
+
+        Nobody, if it was asked to stop.
+        """
+        pool = self.ground.pools[0]
+        run = self.school.start(pool)
+        restored = saved.restore(run.learner)
+        if restored is not None:
+            return restored[1], False
+        terms = self.terms(Arm("school", {}), "always")
+        each = max(self.life.school // CHUNKS, 1)
+        for _ in range(CHUNKS):
+            if stopped():
+                return None, True
+            run, _ = self.school.live(run, pool, terms, each, heads_learn=True)
+        saved.save(self.life.school, run.learner)
+        return run.learner, True
+
+    def lived(
+        self,
+        learner: Learner,
+        arm: Arm,
+        pay: str,
+        report: Callable[[int], None],
+        stopped: Callable[[], bool],
+    ) -> Lived | None:
+        """A life on some terms, from the end of school on; None if it was asked to stop.
+
+        Heads go on learning only where every episode is paid: elsewhere they would read a reward
+        that nobody pays.
+        """
+        key, seeds = jax.random.key(self.life.sizes.base + 6), self.life.sizes.seeds
+        terms, looks = self.terms(arm, pay), self.life.looks
+        run = self.learners.enter(
+            Run(learner, None, None, None), self.ground.pools[0], key, arm.critic_kept
+        )
+        scores, rates, sound = [self.score(run)], [], np.ones(seeds, bool)
+        for i, world in enumerate(self.ground.stages):
+            pool = self.ground.pools[world]
+            run = self.learners.move(run, pool, jax.random.fold_in(key, i))
+            for look in range(looks):
+                if stopped():
+                    return None
+                if arm.learns:
+                    every = self.life.stage // looks
+                    run, sums = self.learners.live(run, pool, terms, every, pay == "always")
+                    sums = jax.tree.map(lambda leaf: np.asarray(leaf)[:seeds].sum(1), sums)
+                    rates.append(sums.success / np.maximum(sums.episodes, 1))
+                    sound &= sums.sound == every
+                scores.append(self.score(run) if arm.learns else scores[0])
+                report(1 + i * looks + look)
+        joined = {name: np.stack([one[name] for one in scores], 1) for name in scores[0]}
+        return Lived(joined, np.stack(rates, 1) if rates else np.zeros((seeds, 0)), sound)
+
+    def score(self, run: Run) -> dict[str, np.ndarray]:
+        """Scores [S, W] in every world, the same episodes each time."""
+        key = jax.random.key(self.life.sizes.base + 2)
+        found = self.learners.score(run.learner.agent, self.ground.tests, key)
+        wanted = ("success", "return", "terminated", "harm")
+        return {name: found[name][: self.life.sizes.seeds] for name in wanted}

@@ -1,0 +1,73 @@
+"""What is chosen before the claim, on dev shifts and other seeds: step sizes, and the rival."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from runs.adapting.adapt import Learners
+from runs.adapting.arms import CONTROLS
+from runs.adapting.design import HOME_CHUNKS, RATES, choices_at, design
+from runs.adapting.report import each, grid
+from runs.adapting.study import CHUNK_WORTH, Unpaid
+from runs.harness import stats
+
+APART = 1_000  # what the seeds are apart from those of the claim
+
+
+def tune(settings: Any, out: Path, progress: Any, stopped: Any) -> tuple[str, str]:
+    """Every arm on the dev shifts at each of RATES -> (a table, what was chosen as JSON).
+
+    Each arm gets the step size at which it scores higher away, controls and ceiling as well as
+    feelings: a step size that suits one arm would decide the contrast. The rival is the control
+    that then scores highest.
+
+    Raises:
+        Interrupted: if the user asked to stop; what was done is kept.
+    """
+    what = design(replace(settings, base=settings.base + APART))
+    names = [arm.name for arm in what.arms]
+    school = HOME_CHUNKS * CHUNK_WORTH
+    run, done, found = None, school, {}
+    for rate in RATES:
+        agent = replace(next(iter(what.away.values())).agent, lr=rate)
+        there = Learners(what.suite.env, agent, what.home.blend, what.home.sizes)
+        here = what._replace(away={rate: there}, rates=dict.fromkeys(names, rate))
+        ran = Unpaid(here, out / f"lr-{rate:g}", progress, stopped)
+        progress.total = school + len(RATES) * len(names) * len(what.dev)
+        run = ran.taught() if run is None else run
+        ran.done = done
+        ground = ran.ground(jax.random.key(what.home.sizes.base + 1), what.dev, milder=True)
+        found[rate] = ran.learn(run, ground, what.dev, 1.0, what.arms)
+        done = ran.done
+    away = {r: {name: each(found[r], what.dev, name) for name in names} for r in RATES}
+    best = {name: max(RATES, key=lambda r, n=name: away[r][n].mean()) for name in names}
+    controls = [name for name in names if name in CONTROLS]
+    rival = max(controls, key=lambda name: away[best[name]][name].mean())
+    rows = [
+        (
+            name,
+            *(f"{stats.mean(away[r][name]):.3f}" for r in RATES),
+            *(f"{each(found[r], what.dev, name, 'home').mean():.3f}" for r in RATES),
+            f"{best[name]:g}",
+        )
+        for name in names
+    ]
+    heads = ("arm", *(f"away, {r:g}" for r in RATES), *(f"home, {r:g}" for r in RATES), "chosen")
+    text = (
+        f"# {what.suite.name}: chosen on {', '.join(what.dev)}\n\n{grid(heads, rows)}\n\n"
+        f"{what.home.sizes.seeds} seeds, none of them of the claim. Each arm gets the step size at "
+        f"which it scored higher; the rival of hope - fear is {rival}, the control that then "
+        "scored highest.\n"
+    )
+    return text, json.dumps({"rates": best, "rival": rival}, indent=1) + "\n"
+
+
+def write(folder: Path, env: str, text: str, chosen: str) -> None:
+    """Writes table and choices."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = choices_at(env, folder)
+    path.write_text(chosen)
+    path.with_suffix(".md").write_text(text)

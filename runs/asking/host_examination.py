@@ -1,0 +1,59 @@
+"""Examines all seeds in a host-stepped environment, one point after another."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from runs.asking import host_episodes
+from runs.asking.examination import Examination
+from runs.asking.readouts import no_ground
+from runs.asking.reliability import gathered
+from runs.harness.train import over_seeds, seed_keys
+
+
+def examined(
+    examination: Examination,
+    trainer: Any,
+    run: Any,
+    out: Path,
+    progress: Any,
+    stopped: Callable[[], bool],
+) -> dict[str, np.ndarray]:
+    """What every seed was told, each [S, ...]; interrupted, it begins again after the training.
+
+    Raises:
+        Interrupted: if it was asked to stop.
+    """
+    del out
+    plan, suite, rows = examination.plan, examination.suite, examination.plan.rows
+    batches = host_episodes.recorded(trainer, run, examination.batches, stopped)
+    teach = partial(_taught, examination)
+    teach = over_seeds(teach, rows, optimise=plan.optimise, together=1)
+    keys = seed_keys(plan.base + 6, np.arange(rows))
+    pupils = teach(run.learner, keys, jax.tree.map(jnp.asarray, batches))
+    ask = over_seeds(examination.question, rows, 1, plan.optimise, together=1)
+    one, its = (jax.tree.map(lambda leaf: leaf[0], mine) for mine in (run.learner, pupils))
+    ground = no_ground(len(examination.signals(one, its)[0]), suite.env.spec.obs_dim)
+    ground = jax.tree.map(lambda leaf: jnp.stack([leaf] * rows), ground)
+    worlds = suite.worlds(jax.random.key(plan.base + 1), 1)
+    stage, told = host_episodes.Stage(trainer), []
+    try:
+        for i in range(len(suite.points())):
+            world = jax.tree.map(lambda leaf, i=i: leaf[i, 0], worlds)
+            batch, alive = stage.episodes(run.learner, world, stopped)
+            ground, answer = ask(run.learner, pupils, batch, alive, ground, jnp.array(i == 0))
+            told.append(jax.tree.map(np.asarray, answer))
+            progress.advance("examining", plan.chunks + i + 1)
+    finally:
+        stage.close()
+    found = {name: np.stack([some[name] for some in told], 1) for name in told[0]}
+    return gathered(found | {"memory": np.asarray(pupils.memory)})
+
+
+def _taught(examination: Examination, learner: Any, key: jax.Array, batches: Any) -> Any:
+    return examination.teach(learner, key, batches, None)

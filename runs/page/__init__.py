@@ -1,0 +1,1 @@
+"""The page of a study: one file that loads and runs nothing."""
