@@ -189,6 +189,8 @@ def markdown(suite: Any, told: dict, command: str) -> str:
     heads = ["signal", "at home", "over shifts", *shifts[1:], "steps late", "less chance"]
     rows = [[name, *_cells(told, name)] for name in names(told)]
     blunders, steps = told["blunders"].sum(), told["steps"].sum()
+    error, spread = told["error"].mean(), told["spread"].mean()
+    most = max(1 - (error / spread) ** 2, 0.0) ** 0.5
     machine = "; ".join(f"{key} {value}" for key, value in devices.describe().items())
     table = "\n".join(map(" | ".join, [heads, ["---"] * len(heads), *rows]))
     return (
@@ -196,8 +198,8 @@ def markdown(suite: Any, told: dict, command: str) -> str:
         f"![Credit by signal](credit-{suite.name.replace('/', '_')}.png)\n\n{table}\n\n"
         "Rank correlation of what a signal pays at a step with the true advantage of the action "
         "taken there, mean over seeds, t intervals at 95 %. The truth is an estimate from "
-        f"{ROLLOUTS} pairs of branches (error {told['error'].mean():.3f}, spread "
-        f"{told['spread'].mean():.3f}), which pulls every correlation towards 0 alike. "
+        f"{ROLLOUTS} pairs of branches (error {error:.3f}, spread {spread:.3f}), with which even a "
+        f"signal that knew it all would correlate by about {most:.2f}. "
         f"`steps late`: from a blunder ({blunders:,.0f} of {steps:,.0f} steps) to the signal's "
         "lowest among the next ten; `less chance`: beside that of a signal that knows nothing.\n\n"
         f"`{command}`\n\n{machine}\n"
