@@ -80,6 +80,7 @@ def episode(settings: Settings) -> tuple[np.ndarray, dict[str, np.ndarray], np.n
     from runs.harness.config import choose
     from runs.harness.jitted import draw as pictures
     from runs.harness.jitted import live
+    from runs.harness.timeline import episode_length
     from runs.harness.train import QUICK, Setup, new_run, train
 
     suite = load_suite(choose("env", settings.env, SUITES))
@@ -90,7 +91,7 @@ def episode(settings: Settings) -> tuple[np.ndarray, dict[str, np.ndarray], np.n
         world = shift(world, settings.severity, jax.random.key(settings.seed))
     num_envs, num_steps = 8, 32 if settings.smoke else 128
     updates = 1 if settings.smoke else max(settings.steps // (num_envs * num_steps), 1)
-    blend = Blend(**{name: (0.0, factory) for name, factory in felt(suite).items()})
+    blend = Blend(parts=num_envs, **{name: (0.0, factory) for name, factory in felt(suite).items()})
     setup = Setup(PPO(lr=1e-3), blend, num_envs, num_steps)
     home = lambda key: suite.world  # noqa: E731
 
@@ -104,9 +105,7 @@ def episode(settings: Settings) -> tuple[np.ndarray, dict[str, np.ndarray], np.n
     learner = learner._replace(feelings=feelings)
     play = jax.jit(partial(live, setup, suite.env, world, greedy=False), compiler_options=QUICK)
     states, batch, signals = play(learner, jax.random.key(settings.seed + 1))
-    ended = np.asarray(batch.terminated | batch.truncated)[:, 0]
-    length = int(ended.argmax()) + 1
-    states = jax.tree.map(lambda leaf: np.asarray(leaf[:length, 0]), states)
+    length = episode_length(batch)
     frames = pictures(suite.env, world, states, length)
     signals = np.asarray(signals)[:length, 0]
     named = {name: signals[:, k] for k, name in enumerate(blend.names)}
