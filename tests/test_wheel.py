@@ -116,6 +116,7 @@ def test_the_laboratory_is_out_of_reach_there(site, tmp_path):
     assert printed.count("does not come with the wheel") == len(LABORATORY + LAB_ONLY)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / "tests" / "affect").exists(), reason="no tests of the library")
 def test_the_library_passes_its_tests_alone(site, tmp_path):
     shutil.copytree(ROOT / "tests" / "affect", tmp_path / "tests" / "affect")
