@@ -219,7 +219,7 @@ def read_arrays(path: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
         if _sha((path / name).read_bytes()) != sha:
             raise ValueError(f"{name} does not match its checksum")
     with _orbax() as checkpointer:
-        arrays = checkpointer.restore(path / "arrays")
+        arrays = checkpointer.restore(path.absolute() / "arrays")  # Orbax takes no other
     for name, record in manifest["leaves"].items():
         if 0 in record["shape"]:
             arrays[name] = arrays[name][:0].reshape(record["shape"])

@@ -37,6 +37,12 @@ def test_an_honest_study_is_verified(out, capsys):
     assert watermark(out) is None
 
 
+def test_a_study_is_verified_by_its_relative_path_too(out, monkeypatch):
+    monkeypatch.chdir(out.parent)
+    assert watermark(Path(out.name)) is None
+    assert main([out.name]) == 0
+
+
 def edit_ledger(out):
     path = out / ledger.NAME
     path.write_text(path.read_text().replace('"seeds": 3', '"seeds": 20', 1))
