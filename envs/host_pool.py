@@ -111,13 +111,18 @@ class HostPool(AbstractContextManager):
                 shard.start()
         self.remake(make)
 
-    def remake(self, make: Callable[[], gymnasium.Env]) -> None:
+    def remake(self, make: Callable[[], gymnasium.Env], seed: int | None = None) -> None:
         """Puts environments of another make in the place of these, in the same processes.
+
+        Args:
+            make: makes one environment, with the spaces of these.
+            seed: the pool's from now on; None for the one that it has.
 
         Raises:
             ValueError: if `make` cannot be sent to a worker.
             HostFailure: if the environment cannot be made.
         """
+        self._seed = self._seed if seed is None else seed
         with self._closing_when_interrupted():
             sent, keys = self._sent(make), self._info_keys
             self._made = [("make", sent, rows.stop - rows.start, keys) for rows in self._rows]

@@ -168,7 +168,7 @@ def duels(settings: Settings) -> list[Duel]:
             *(replace(scoring, num_envs=32, world="Drive"), scoring, SCORING, " s"),
         ),
         Duel(
-            *("readouts", "Drive, all readouts / plain evaluation"),
+            *("readouts", "Drive, with readouts / evaluation"),
             *(replace(road_score, kind="readouts"), road_score, READOUTS, " s"),
         ),
         Duel("report", "statistics and report / sealing", said, sealed, REPORT, " s"),

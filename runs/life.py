@@ -10,11 +10,13 @@ first visit, a feeling is what can teach it anew. Interrupted, the same command 
 """
 
 import shlex
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from runs.adapting.anywhere import refuse_unknown
 from runs.harness.config import choose, exit_cleanly, fingerprint, parse
 from runs.harness.errors import UserError
 
@@ -22,7 +24,7 @@ COMMAND = "python -m runs.life"
 RESULTS = Path("runs/results")
 USUAL = ("cones", "ice", "cross", "cones")
 SHARE = 0.17  # of the training at home, lived in each world
-LOOKS = 3  # in each world
+LOOKS = 3  # in each world; in a host's, whose scores take longer than its lives, only the last
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ class Settings:
     """Settings of the study.
 
     Attributes:
-        env: a suite of `envs.SUITES`, or an id behind gymnax:, navix: or craftax:.
+        env: a world of ours, such as Drive, anybody's jitted one, such as gymnax:CartPole-v1, or
+            any gymnasium id, such as CartPole-v1; a host is looked at once in each world, and takes
+            as long as its steps, which is said.
         heads: the feelings that are lived by; `my_head.py:Dread` is one's own.
         seeds: lives an arm, at least 3.
         steps: environment steps a seed in each world; 0 for .17 of those at home.
@@ -71,18 +75,10 @@ def check(settings: Settings) -> None:
     """Refuses what can be refused without importing jax.
 
     Raises:
-        UserError: for a world that is unknown or stepped on the host, terms or a head that are
-            unknown, missing or named twice, a number out of range, or a part that is recorded.
+        UserError: for a world that is unknown, terms or a head that are unknown, missing or named
+            twice, a number out of range, or a part that is recorded.
     """
-    from envs import SUITES, jitted
-
-    if not jitted(settings.env):
-        if "-v" in settings.env or "/" in settings.env:
-            raise UserError(
-                f"--env {settings.env}: a host-stepped world; 18 lives of four worlds each take "
-                "days there: take one of ours, or one behind gymnax:, navix: or craftax:"
-            )
-        choose("suite", settings.env, SUITES)
+    refuse_unknown(settings.env)
     for flag in ("pay", "heads"):
         given = getattr(settings, flag)
         if not given or len(set(given)) < len(given):
@@ -103,20 +99,26 @@ def study(settings, command, progress, stopped) -> int:
     from runs.harness import devices
 
     devices.prepare()
+    from envs.host_pool import HostFailure
     from runs.adapting.stream import Lives
     from runs.harness.lock import hold
+    from runs.harness.watch import Interrupted
 
     suite, plan = design(settings)
     lives = Lives(suite, *plan)
     out = folder(settings, suite.name)
     try:
-        with hold(out):
+        with hold(out), closing(lives):
             found = live(lives, settings, out, progress, stopped)
         if found is None:
             return 0
         progress.close()
         for target in [out] + ([RESULTS] if settings.record else []):
             text = write(target, suite.name, found, lives, settings, command)
+    except Interrupted:
+        return 0
+    except HostFailure as error:
+        raise UserError(f"{error}; the same command then goes on") from error
     except OSError as error:
         raise UserError(f"{error.filename or out}: {error.strerror or error}") from error
     print(text)
@@ -133,23 +135,27 @@ def design(settings: Settings) -> tuple[Any, tuple]:
     all arms unpaid at .3 of it, through stages of 49,000 and 66,000 steps.
 
     Raises:
-        UserError: for an unknown environment, head or shift, or a stream that never comes back.
+        UserError: for an unknown environment, head or shift, a stream that never comes back, or a
+            suite of one shift.
     """
     import jax
 
-    from envs import load_suite
+    from envs import jitted
     from runs.adapting.adapt import Sizes
+    from runs.adapting.anywhere import shortened, suite_of
     from runs.adapting.stream import CHUNKS, Life, blend, grounds
     from runs.adapting.transfer import return_of
     from runs.harness.jitted import DRAWS
     from runs.harness.recipes import recipe
 
-    try:
-        suite = load_suite(settings.env)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    suite, ours = suite_of(settings.env), jitted(settings.env)
     known = [shift.name for shift in suite.shifts]
     first = [name for name in known if "|" not in name][:3]
+    if len(first) < 2:
+        raise UserError(
+            f"{suite.name}: a stream needs two shifts to go between, and there is "
+            f"{', '.join(first) or 'none'}: declare more, or choose another --env"
+        )
     usual = USUAL if set(USUAL) <= set(known) else (*first, *first[:1])
     stream = tuple(choose("shift", name, known) for name in settings.stream or usual)
     try:
@@ -158,15 +164,17 @@ def design(settings: Settings) -> tuple[Any, tuple]:
         raise UserError(
             f"--stream {' '.join(stream)}: leave a world and come back, as in {' '.join(usual)}"
         ) from None
-    sizes = recipe(settings.env, jitted=True)
+    sizes = recipe(settings.env, ours)
     seeds, num_envs, num_steps = settings.seeds, sizes.num_envs, sizes.num_steps
     school, steps = sizes.steps, settings.steps or round(SHARE * sizes.steps)
-    looks = 1 if settings.smoke else LOOKS
+    looks = 1 if settings.smoke or not ours else LOOKS
     episodes = settings.episodes or sizes.episodes // 2
     if settings.smoke:
+        suite = shortened(suite)
         seeds, num_envs, num_steps, episodes = 3, 4, 32, 4
         school, steps = 2 * num_envs * num_steps, num_envs * num_steps
-    episodes -= episodes % min(DRAWS, episodes)  # as many in each world that is drawn
+    if ours:
+        episodes -= episodes % min(DRAWS, episodes)  # as many in each world that is drawn
     batch = num_envs * num_steps
     agent = sizes.agent
     if suite.env.spec.action_dim:
@@ -187,6 +195,9 @@ def design(settings: Settings) -> tuple[Any, tuple]:
 def live(lives, settings: Settings, out: Path, progress, stopped) -> dict | None:
     """Every life on all terms, those that are kept included; None if it was asked to stop.
 
+    Raises:
+        Interrupted: if it was asked to stop inside a life.
+
     Returns:
         Terms -> arm -> `runs.adapting.stream.Lived`; whoever learns nothing is in all of them.
     """
@@ -206,6 +217,8 @@ def live(lives, settings: Settings, out: Path, progress, stopped) -> dict | None
         f"{', '.join(ground.names[w] for w in ground.stages)}, "
         f"{life.stage * life.sizes.num_envs * life.sizes.num_steps:,} steps each -> {out}"
     )
+    if (cost := lives.cost(len(parts))) is not None:
+        progress.say(cost)
     saved = Checkpoints(out / "school", keep=1)
     learner, fresh = lives.schooled(saved, stopped)
     if learner is None:

@@ -18,16 +18,17 @@ same command goes on.
 """
 
 import shlex
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from runs.harness.config import choose, exit_cleanly, fingerprint, parse
+from runs.adapting.anywhere import HEADS, refuse_unknown
+from runs.harness.config import exit_cleanly, fingerprint, parse
 from runs.harness.errors import UserError
 
 COMMAND = "python -m runs.unpaid"
 RESULTS = Path("runs/results")
-HEADS = ("fear", "hope", "curiosity", "innate")
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,18 @@ class Settings:
     """Settings of the study.
 
     Attributes:
-        env: a suite of `envs.SUITES`, or an id behind gymnax:, navix: or craftax:.
-        heads: paid alone, beside hope - fear; `my_head.py:Dread` is one's own.
+        env: a world of ours, such as Drive, anybody's jitted one, such as gymnax:CartPole-v1, or
+            any gymnasium id, such as CartPole-v1; a host takes as long as its steps, which is said.
+        heads: paid alone, beside hope - fear; `my_head.py:Dread` is one's own. Of the usual ones
+            innate is left out where nothing is.
         seeds: learners, at least 3.
         steps: environment steps a seed at home; 0 for those of `runs.compare`.
         further: and in each shifted world; 0 for .48 of them (104,000 in Drive).
         lr: step size there, of every arm; 0 for what was chosen for each on the dev shifts.
         weight: of all feelings.
-        dev: public shifts; none for the usual ones.
-        sealed: shifts whose families are kept back; none for the usual ones.
+        dev: public shifts; none for the usual ones: of a suite other than Drive the first shift of
+            each family in the first half of its families.
+        sealed: shifts whose families are kept back; none for the usual ones, those of the others.
         rival: the control that hope - fear is declared against; none for the one that was best on
             the dev shifts.
         episodes: scored at each point; 0 for the usual number.
@@ -89,18 +93,10 @@ def check(settings: Settings) -> None:
     """Refuses what can be refused without importing jax.
 
     Raises:
-        UserError: for an environment that is unknown or stepped on the host, a number out of range,
-            or a part that is recorded.
+        UserError: for an environment that is unknown, a number out of range, or a part that is
+            recorded.
     """
-    from envs import SUITES, jitted
-
-    if not jitted(settings.env):
-        if "-v" in settings.env or "/" in settings.env:
-            raise UserError(
-                f"--env {settings.env}: a host-stepped world; learning unpaid takes 90 trainings a "
-                "seed, days there: take one of ours, or one behind gymnax:, navix: or craftax:"
-            )
-        choose("suite", settings.env, SUITES)
+    refuse_unknown(settings.env)
     if settings.seeds < 3:
         raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
     for name in ("steps", "further", "episodes", "lr"):
@@ -117,6 +113,7 @@ def study(settings, command, progress, stopped) -> int:
     from runs.harness import devices
 
     devices.prepare()
+    from envs.host_pool import HostFailure
     from runs.adapting.design import design
     from runs.adapting.study import Unpaid
     from runs.adapting.tune import tune
@@ -134,10 +131,14 @@ def study(settings, command, progress, stopped) -> int:
                 progress.close()
                 print(text)
                 return 0
-            ran = Unpaid(design(settings), out, progress, stopped)
-            found, levels = ran.run()
+            what = design(settings)
+            ran = Unpaid(what, out, progress, stopped)
+            with closing(what.home):
+                found, levels = ran.run()
     except Interrupted:
         return 0
+    except HostFailure as error:
+        raise UserError(f"{error}; the same command then goes on") from error
     except OSError as error:
         raise UserError(f"{error.filename or out}: {error.strerror or error}") from error
     progress.close()

@@ -5,65 +5,29 @@ pays, what each feeling pays, whether the feelings are one's own. So every arm i
 same program, and only who learns from it (heads, or the agent alone) needs another.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from affect import Blend, Feelings, Transition, trainable
-from affect.predict import harm
+from affect import Blend
 from envs.world import Env, World, begin, rollout
+from runs.adapting.terms import Sums, Terms, adapted, born, renewed
+from runs.adapting.wrongness import asking
 from runs.harness.evaluate import evaluate
 from runs.harness.jitted import TOGETHER
-from runs.harness.train import (
-    Learner,
-    Run,
-    Setup,
-    count,
-    no_tally,
-    over_seeds,
-    seed_keys,
-    soundness,
-)
+from runs.harness.train import Learner, Run, Setup, no_tally, over_seeds, seed_keys
 
-EPOCHS, PARTS = 4, 4  # passes of a head over a batch, and the stretches of time it is cut into
+CHUNK_WORTH = 3  # a chunk of the training at home takes as long as so many arms in a shift
 
 
-class Terms(NamedTuple):
-    """What a learner lives on: numbers, so that arms do not differ in anything compiled.
-
-    Attributes:
-        pay: [] weight of the task's reward, 0 where nobody pays.
-        weights: [K] of the blend's signals, on top of the blend's own.
-        sham: [] 1 for the feelings of the environment next door, less their mean over the batch;
-            0 for one's own.
-    """
-
-    pay: jax.Array
-    weights: jax.Array
-    sham: jax.Array
-
-
-class Sums(NamedTuple):
-    """Episodes that ended in an update, and sums over them, each [U] or []: the task's own account.
-
-    Attributes:
-        episodes: their number.
-        success: of them; NaN where the world does not say.
-        harm: steps of the update that did harm.
-        total: of their returns.
-        sound: 1 if everything was a number.
-    """
-
-    episodes: jax.Array
-    success: jax.Array
-    harm: jax.Array
-    total: jax.Array
-    sound: jax.Array
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -92,8 +56,10 @@ class Sizes:
 class Learners:
     """S learners with one blend of K feelings, and everything that is compiled for them.
 
-    A life is `start` once, then any number of `live`, `enter` and `move`; `score` whenever. All
-    take and give leaves [rows, ...]; nothing is changed in place.
+    A life is `start` once, then any number of `live`, `enter` and `move`; `score` and `known`
+    whenever. All take and give leaves [rows, ...]; nothing is changed in place. Whoever asks
+    whether to stop (`stopped`) is heard between calls here, and at every step by
+    `runs.adapting.hosted.HostLearners`, which raises `runs.harness.watch.Interrupted`.
 
     Args:
         env: the family of worlds.
@@ -106,6 +72,10 @@ class Learners:
         self.env, self.agent, self.blend, self.sizes = env, agent, blend, sizes
         self.setup = Setup(agent, blend, sizes.num_envs, sizes.num_steps)
         self._programs: dict[tuple, Callable] = {}
+
+    def other(self, agent: Any) -> "Learners":
+        """The same with an agent that differs in how it descends, and not in how it acts."""
+        return Learners(self.env, agent, self.blend, self.sizes)
 
     def start(self, pool: World) -> Run:
         """All learners before their first step in a pool of worlds [N]."""
@@ -130,21 +100,56 @@ class Learners:
         return self._compiled(_move, 1)(run.learner, self._own(key), pool)
 
     def live(
-        self, run: Run, pool: World, terms: Terms, updates: int, heads_learn: bool = False
+        self,
+        run: Run,
+        pool: World,
+        terms: Terms,
+        updates: int,
+        heads_learn: bool = False,
+        stopped: Callable[[], bool] = never,
     ) -> tuple[Run, Sums]:
         """`updates` updates of all learners on the same terms -> (run, sums [rows, updates]).
 
         Heads are frozen unless `heads_learn`: then they learn from the same experience
         (`studied`; give the blend `epochs=1`).
         """
+        del stopped
         program = self._compiled(_live, 2, True, updates=updates, heads_learn=heads_learn)
         return program(run, pool, terms)
 
-    def score(self, agents: Any, worlds: World, key: jax.Array) -> dict[str, np.ndarray]:
+    def score(
+        self, agents: Any, worlds: World, key: jax.Array, stopped: Callable[[], bool] = never
+    ) -> dict[str, np.ndarray]:
         """The scores [rows, P] of agent states in worlds [P, draws], the same episodes for all."""
-        each = max(self.sizes.episodes // worlds.channel.noise.shape[1], 1)
-        program = self._compiled(_score, 2, True, episodes=each)
+        del stopped
+        program = self._compiled(_score, 2, True, episodes=self._each_draw(worlds))
         return {name: np.asarray(x) for name, x in program(agents, worlds, key).items()}
+
+    def known(
+        self,
+        learner: Learner,
+        worlds: World,
+        key: jax.Array,
+        suffixes: Sequence[str],
+        stopped: Callable[[], bool] = never,
+    ) -> dict[str, np.ndarray]:
+        """`runs.adapting.wrongness.known` of all learners in worlds [P, draws], each [rows, P]."""
+        del stopped
+        ask = asking(self.setup, self.env, self._each_draw(worlds), suffixes)
+        asked = over_seeds(ask, self.sizes.rows, 2, self.sizes.optimise)
+        return {name: np.asarray(x) for name, x in asked(learner, worlds, key).items()}
+
+    def worth(self, chunk: int, arm: int) -> tuple[int, int]:
+        """Units of progress of a chunk at home and of an arm in a shift, of so many updates."""
+        del chunk, arm
+        return CHUNK_WORTH, 1
+
+    def cost(self, pool: World, updates: int, points: int) -> str | None:
+        """How long so many updates and scored points will take, in words; None if nobody knows."""
+        del pool, updates, points
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def terms(
         self, weights: Mapping[str, float] | None = None, pay: float = 0.0, sham: bool = False
@@ -174,60 +179,16 @@ class Learners:
             )
         return self._programs[name]
 
+    def _each_draw(self, worlds: World) -> int:
+        """Episodes in each world of [P, draws]."""
+        return max(self.sizes.episodes // worlds.channel.noise.shape[1], 1)
+
     def _own(self, key: jax.Array) -> jax.Array:
         """A key for each learner."""
         return jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(self.sizes.rows))
 
     def _each(self, value: float) -> jax.Array:
         return jnp.full((self.sizes.rows,), value, jnp.float32)
-
-
-def wage(terms: Terms, batch: Transition, signals: jax.Array) -> jax.Array:
-    """What a learner is paid for a batch, [T, B], of signals [T, B, K]."""
-    felt = (signals * jnp.broadcast_to(terms.weights, signals.shape)).sum(-1)
-    next_door = jnp.roll(felt, -1, axis=1) - felt.mean()
-    return terms.pay * batch.reward + jnp.where(terms.sham > 0, next_door, felt)
-
-
-def heard(
-    blend: Blend, feelings: Feelings, batch: Transition, terms: Terms
-) -> tuple[jax.Array, Feelings]:
-    """`Blend.feel` of the heads that pay -> (signals [T, B, K], feelings).
-
-    Terms are the same for all learners, so a head that pays nothing is not computed, and carries on
-    what it carried.
-    """
-    signals, carry = [], {}
-    for k, name in enumerate(blend.names):
-        feel = partial(feelings.heads[name].net, feelings.carry[name], batch)
-        idle = partial(_nothing, feelings.carry[name], batch)
-        signal, carry[name] = jax.lax.cond(terms.weights[k] != 0, feel, idle)
-        signals.append(jax.lax.stop_gradient(signal) * feelings.weights[k])
-    nothing = jnp.zeros((*batch.reward.shape, 0))
-    felt = jnp.stack(signals, -1) if signals else nothing
-    return felt, feelings._replace(carry=carry)
-
-
-def _nothing(carry: Any, batch: Transition) -> tuple[jax.Array, Any]:
-    return jnp.zeros_like(batch.reward), carry
-
-
-def studied(blend: Blend, feelings: Feelings, batch: Transition) -> Feelings:
-    """The feelings after EPOCHS passes over PARTS parts of a batch [T, B], T divided among them.
-
-    As many gradient steps as the agent takes. With the two on whole batches of `runs.compare`, the
-    heads of Drive take a crash for an arrival at the end of 217,000 steps (hope .8 and .9), which
-    is harmless in a potential that is 0 beyond the end and ruinous in one that is paid there.
-    """
-    parts = jax.tree.map(lambda leaf: leaf.reshape(PARTS, -1, *leaf.shape[1:]), batch)
-
-    def part(feelings: Feelings, part: Transition) -> tuple[Feelings, None]:
-        return blend.learn(feelings, part)[0], None
-
-    def epoch(feelings: Feelings, _: None) -> tuple[Feelings, None]:
-        return jax.lax.scan(part, feelings, parts)
-
-    return jax.lax.scan(epoch, feelings, length=EPOCHS)[0]
 
 
 def drawn(pool: World, key: jax.Array) -> World:
@@ -238,20 +199,14 @@ def drawn(pool: World, key: jax.Array) -> World:
 
 def _start(key: jax.Array, pool: World, *, setup: Setup, env: Env) -> Run:
     k_agent, k_heads, k_lives = jax.random.split(key, 3)
-    agent = setup.agent.init(k_agent, env.spec)
-    feelings = setup.blend.init(k_heads, env.spec, setup.num_envs)
-    return _move(Learner(agent, feelings), k_lives, pool, setup=setup, env=env)
+    learner = born(k_agent, k_heads, setup, env.spec)
+    return _move(learner, k_lives, pool, setup=setup, env=env)
 
 
 def _enter(learner, key, kept, pool, *, setup: Setup, env: Env) -> Run:
     k_critic, k_move = jax.random.split(key)
-    old, net = learner.agent.trained.net, setup.agent.init(k_critic, env.spec).trained.net
-    net.actor = old.actor
-    net.critic = jax.tree.map(
-        lambda old, new: jnp.where(kept > 0, old, new), old.critic, net.critic
-    )
-    agent = learner.agent._replace(trained=trainable(net, setup.agent.tx()))
-    return _move(Learner(agent, learner.feelings), k_move, pool, setup=setup, env=env)
+    learner = renewed(learner, k_critic, kept, setup, env.spec)
+    return _move(learner, k_move, pool, setup=setup, env=env)
 
 
 def _move(learner: Learner, key: jax.Array, pool: World, *, setup: Setup, env: Env) -> Run:
@@ -272,22 +227,11 @@ def _live(
 ) -> tuple[Run, Sums]:
     def step(run: Run, _: None) -> tuple[Run, Sums]:
         key, k_rollout, k_update = jax.random.split(run.key, 3)
-        agent, feelings = run.learner
-        act, world = partial(setup.agent.act, agent), partial(drawn, pool)
+        act, world = partial(setup.agent.act, run.learner.agent), partial(drawn, pool)
         lives, batch = rollout(k_rollout, env, world, act, run.lives, setup.num_steps)
-        if heads_learn:
-            signals, after = setup.blend.feel(feelings, batch)
-            after = studied(setup.blend, feelings, batch)._replace(carry=after.carry)
-        else:
-            signals, after = heard(setup.blend, feelings, batch, terms)
-        paid = batch._replace(reward=wage(terms, batch, signals))
-        nothing = jnp.zeros((*batch.reward.shape, 0))
-        agent, metrics = setup.agent.update(agent, k_update, paid, nothing)
-        learner = Learner(agent, after)
-        tally, sums = count(run.tally, batch, env.success)
-        sound = soundness(learner, paid, metrics).all()
-        told = sums["episodes"], sums["success"], harm(batch).sum(), sums["return"], sound
-        return Run(learner, lives, tally, key), Sums(*(jnp.float32(x) for x in told))
+        how = {"setup": setup, "success": env.success, "heads_learn": heads_learn}
+        learner, tally, sums = adapted(run.learner, run.tally, k_update, batch, terms, **how)
+        return Run(learner, lives, tally, key), sums
 
     return jax.lax.scan(step, run, length=updates)
 

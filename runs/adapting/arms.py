@@ -1,6 +1,6 @@
 """The arms of learning where nobody pays: what each is paid, of one blend with all heads."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from affect import Blend, Constant, Factory, Fear, Hope, Innate, Potential, Scrambled
 from envs.drive_sight import looming
 from envs.suite import Suite
+from runs.adapting.anywhere import HEADS
 from runs.adapting.heads import Change, Mislabelled, OldCritic, RewardModel, Unanchored
 from runs.harness import own_head
 from runs.harness.arms import head
@@ -44,6 +45,13 @@ class Arm:
 def both(suffix: str = "", weight: float = 1.0) -> dict[str, float]:
     """Hope - fear: a fear's signal is never positive, so the two are added."""
     return {f"hope{suffix}": weight, f"fear{suffix}": weight}
+
+
+def felt_in(suite: Suite, heads: Sequence[str]) -> tuple[str, ...]:
+    """The heads that were asked for; of the usual ones those that there are in this suite."""
+    there = suite.innate is not None or suite.name in LOOMING
+    usual = tuple(heads) == HEADS and not there
+    return tuple(name for name in heads if name != "innate" or not usual)
 
 
 def blend(heads: Iterable[str], suite: Suite, agent: Any) -> Blend:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from envs import load_suite
+from envs import jitted
 from envs.suite import Suite
 from runs.adapting.adapt import Learners, Sizes
-from runs.adapting.arms import CONTROLS, FEELING, Arm, arms, blend, variants
+from runs.adapting.anywhere import learners, shortened, suite_of
+from runs.adapting.arms import CONTROLS, FEELING, Arm, arms, blend, felt_in, variants
 from runs.harness.config import choose
 from runs.harness.errors import UserError
 from runs.harness.jitted import DRAWS
@@ -26,6 +27,7 @@ RESULTS = Path("runs/results")
 FURTHER = 0.48  # of the home training
 USUAL = {"Drive": (("cones", "delay"), ("aggressive", "ice", "fog"))}  # dev, sealed
 HOME_CHUNKS = 8  # of the home training
+MILDER = 0.5  # the other severity at which the dev shifts are learned in
 
 
 class Design(NamedTuple):
@@ -40,6 +42,7 @@ class Design(NamedTuple):
         arms: of the claim.
         extra: variants of hope - fear, on the dev shifts alone.
         updates: at home and away.
+        severities: of the dev shifts: the full one alone where a suite knows no other.
         declared: the plan.
     """
 
@@ -52,6 +55,7 @@ class Design(NamedTuple):
     arms: tuple[Arm, ...]
     extra: tuple[Arm, ...]
     updates: tuple[int, int]
+    severities: tuple[float, ...]
     declared: Any
 
 
@@ -61,23 +65,23 @@ def design(settings: Any) -> Design:
     Raises:
         UserError: for an unknown environment, head, shift or rival, or a shift of no sealed family.
     """
-    try:
-        suite = load_suite(settings.env)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    suite, ours = suite_of(settings.env), jitted(settings.env)
+    severities = (MILDER, 1.0) if min(suite.severities) < 1 else (1.0,)
     dev, sealed = chosen(suite, settings.dev, settings.sealed)
     names = (*dev, *sealed)
     shifts = tuple(shift for shift in suite.shifts if shift.name in names)
     suite = replace(suite, shifts=shifts, severities=(1.0,))
-    usual, seeds, heads = recipe(settings.env, jitted=True), settings.seeds, settings.heads
+    usual, seeds, heads = recipe(settings.env, ours), settings.seeds, felt_in(suite, settings.heads)
     steps = settings.steps or usual.steps
     further = settings.further or round(FURTHER * steps)
     episodes, num_envs, num_steps = settings.episodes or usual.episodes, usual.num_envs, 128
     if settings.smoke:
+        suite = shortened(suite)
         num_envs, num_steps, seeds, episodes = 4, 32, 3, 4
         steps, further = 8 * num_envs * num_steps, 2 * num_envs * num_steps
     batch = num_envs * num_steps
-    episodes -= episodes % min(DRAWS, episodes)
+    if ours:
+        episodes -= episodes % min(DRAWS, episodes)  # as many in each world that is drawn
     updates = max(steps // batch // HOME_CHUNKS, 1) * HOME_CHUNKS, max(further // batch, 1)
     agent = usual.agent
     if suite.env.spec.action_dim:
@@ -114,12 +118,10 @@ def design(settings: Any) -> Design:
         secondary=tuple((FEELING, name) for name in others),
         sizes=declared.sizes | more,
     )
-    home = Learners(suite.env, at_home, felt, sizes)
-    away = {
-        rate: Learners(suite.env, replace(there, lr=rate), felt, sizes)
-        for rate in dict.fromkeys(rates.values())
-    }
-    return Design(suite, dev, sealed, home, away, rates, found, extra, updates, declared)
+    home = learners(suite.env, at_home, felt, sizes)
+    away = {rate: home.other(replace(there, lr=rate)) for rate in dict.fromkeys(rates.values())}
+    sized = updates, severities
+    return Design(suite, dev, sealed, home, away, rates, found, extra, *sized, declared)
 
 
 def choices(env: str, folder: Path = RESULTS) -> dict:
@@ -149,7 +151,8 @@ def chosen(
     """The public and the sealed shifts: those named, the usual ones, or one of each family.
 
     Of a suite that has no usual ones the first shift of each family is taken, and the first half of
-    the families is public.
+    the families is public: of CartPole-v1 force, then noise and flip sealed. Every host-stepped
+    environment has at least noise (sensor) and flip or slip (actuator).
 
     Raises:
         UserError: for an unknown shift, one that is both, or a public one of a sealed family.
@@ -169,5 +172,9 @@ def chosen(
         if kept_back & set(known[name].split("|")):
             raise UserError(f"--dev {name}: its family {known[name]} is sealed; choose another")
     if not sealed:
-        raise UserError(f"{suite.name} has no second family to be sealed: choose another --env")
+        there = f"of {known[dev[0]]} alone" if dev else "none"
+        raise UserError(
+            f"{suite.name}: learning unpaid needs shifts of two families, one to look at and one "
+            f"to be sealed, and there are {there}: declare more, or choose another --env"
+        )
     return dev, sealed

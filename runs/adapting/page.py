@@ -19,7 +19,6 @@ from runs.adapting.report import (
     table,
     wrongness,
 )
-from runs.adapting.study import MILDER
 from runs.harness import devices, stats
 from runs.sealing import audit
 
@@ -93,7 +92,7 @@ def markdown(ran: Any, found: Found, levels: Sequence[dict], command: str, stem:
         "episode goes on, at the end that of fear less hope at terminal observations, both on "
         "episodes of the frozen agent on the dev shifts.",
         f"## What it depends on, dev shifts\n\n{sensitivity(found, what.dev, [FEELING, *extra])}",
-        f"{by_severity(found, what.dev, (MILDER, 1.0))}",
+        f"{by_severity(found, what.dev, what.severities)}",
         f"Learners that stopped being numbers: {ran.unsound}. {audit.looked(ran.out)}.",
         *([PILOT] if what.suite.name == "Drive" else []),
         f"`{command}`\n\n{machine}",

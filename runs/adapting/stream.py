@@ -17,9 +17,11 @@ import numpy as np
 from affect import Blend, Constant
 from envs.suite import Suite
 from envs.world import World
-from runs.adapting.adapt import Learners, Sizes, Terms
+from runs.adapting.adapt import Sizes, never
+from runs.adapting.anywhere import learners
 from runs.adapting.arms import Arm, paid
 from runs.adapting.heads import RewardModel
+from runs.adapting.terms import Terms
 from runs.harness.checkpoint import Checkpoints
 from runs.harness.errors import UserError
 from runs.harness.jitted import DRAWS
@@ -150,7 +152,7 @@ class Lives:
     """S learners, compiled once: to school, and through a stream on any terms.
 
     Args:
-        suite: of jitted worlds.
+        suite: of worlds, jitted or host-stepped.
         school: the agent at home.
         agent: the agent in the stream; as `school`, but for its step size.
         blend: the feelings.
@@ -162,8 +164,8 @@ class Lives:
         self, suite: Suite, school: Any, agent: Any, felt: Blend, life: Life, ground: Grounds
     ):
         self.life, self.ground = life, ground
-        self.school = Learners(suite.env, school, felt, life.sizes)
-        self.learners = Learners(suite.env, agent, felt, life.sizes)
+        self.school = learners(suite.env, school, felt, life.sizes)
+        self.learners = self.school.other(agent)
 
     def terms(self, arm: Arm, pay: str) -> Terms:
         """What an arm lives on."""
@@ -176,6 +178,9 @@ class Lives:
         """Whoever the task taught at home, while their feelings formed -> (they, whether just now).
 
         Nobody, if it was asked to stop.
+
+        Raises:
+            Interrupted: if it was asked to stop inside a chunk.
         """
         pool = self.ground.pools[0]
         run = self.school.start(pool)
@@ -187,7 +192,7 @@ class Lives:
         for _ in range(CHUNKS):
             if stopped():
                 return None, True
-            run, _ = self.school.live(run, pool, terms, each, heads_learn=True)
+            run, _ = self.school.live(run, pool, terms, each, True, stopped)
         saved.save(self.life.school, run.learner)
         return run.learner, True
 
@@ -203,13 +208,16 @@ class Lives:
 
         Heads go on learning only where every episode is paid: elsewhere they would read a reward
         that nobody pays.
+
+        Raises:
+            Interrupted: if it was asked to stop between two looks.
         """
         key, seeds = jax.random.key(self.life.sizes.base + 6), self.life.sizes.seeds
         terms, looks = self.terms(arm, pay), self.life.looks
         run = self.learners.enter(
             Run(learner, None, None, None), self.ground.pools[0], key, arm.critic_kept
         )
-        scores, rates, sound = [self.score(run)], [], np.ones(seeds, bool)
+        scores, rates, sound = [self.score(run, stopped)], [], np.ones(seeds, bool)
         for i, world in enumerate(self.ground.stages):
             pool = self.ground.pools[world]
             run = self.learners.move(run, pool, jax.random.fold_in(key, i))
@@ -218,18 +226,30 @@ class Lives:
                     return None
                 if arm.learns:
                     every = self.life.stage // looks
-                    run, sums = self.learners.live(run, pool, terms, every, pay == "always")
+                    heads_learn = pay == "always"
+                    run, sums = self.learners.live(run, pool, terms, every, heads_learn, stopped)
                     sums = jax.tree.map(lambda leaf: np.asarray(leaf)[:seeds].sum(1), sums)
                     rates.append(sums.success / np.maximum(sums.episodes, 1))
                     sound &= sums.sound == every
-                scores.append(self.score(run) if arm.learns else scores[0])
+                scores.append(self.score(run, stopped) if arm.learns else scores[0])
                 report(1 + i * looks + look)
         joined = {name: np.stack([one[name] for one in scores], 1) for name in scores[0]}
         return Lived(joined, np.stack(rates, 1) if rates else np.zeros((seeds, 0)), sound)
 
-    def score(self, run: Run) -> dict[str, np.ndarray]:
+    def score(self, run: Run, stopped: Callable[[], bool] = never) -> dict[str, np.ndarray]:
         """Scores [S, W] in every world, the same episodes each time."""
         key = jax.random.key(self.life.sizes.base + 2)
-        found = self.learners.score(run.learner.agent, self.ground.tests, key)
+        found = self.learners.score(run.learner.agent, self.ground.tests, key, stopped)
         wanted = ("success", "return", "terminated", "harm")
         return {name: found[name][: self.life.sizes.seeds] for name in wanted}
+
+    def cost(self, lives: int) -> str | None:
+        """How long school and so many lives will take, in words; None if nobody knows."""
+        life, stages = self.life, len(self.ground.stages)
+        updates = life.school + lives * stages * life.stage
+        points = lives * (1 + stages * life.looks) * len(self.ground.names)
+        return self.school.cost(self.ground.pools[0], updates, points)
+
+    def close(self) -> None:
+        """Ends what the learners have opened."""
+        self.school.close()

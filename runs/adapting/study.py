@@ -21,7 +21,6 @@ from runs.adapting.arms import FEELING, WRONG, Arm
 from runs.adapting.design import HOME_CHUNKS, Design
 from runs.adapting.heads import remember
 from runs.adapting.report import each
-from runs.adapting.wrongness import asking
 from runs.harness.board import safe
 from runs.harness.checkpoint import Checkpoints
 from runs.harness.evaluate import SCORES
@@ -29,12 +28,9 @@ from runs.harness.jitted import DRAWS
 from runs.harness.parts import keep, kept
 from runs.harness.scores import COLUMNS
 from runs.harness.specialists import digest, pooled
-from runs.harness.train import Run, over_seeds
+from runs.harness.train import Run
 from runs.harness.watch import Interrupted
 from runs.sealing import seal
-
-MILDER = 0.5  # the other severity at which the dev shifts are learned in
-CHUNK_WORTH = 3  # units of progress of a chunk at home
 
 
 class Ground(NamedTuple):
@@ -60,10 +56,11 @@ class Unpaid:
     def __init__(self, what: Design, out: Path, progress: Any, stopped: Callable[[], bool]):
         self.what, self.out, self.progress, self.stopped = what, out, progress, stopped
         self.done, self.unsound = 0, 0
-        milder = 4 * len(what.dev)
-        units = len(what.arms) * (len(what.dev) + len(what.sealed))
-        units += len(what.extra) * len(what.dev) + milder + 1
-        progress.total = units + HOME_CHUNKS * CHUNK_WORTH
+        self.chunk, self.arm = what.home.worth(what.updates[0] // HOME_CHUNKS, what.updates[1])
+        milder = 4 * len(what.dev) * len(what.severities[:-1])
+        self.parts = len(what.arms) * (len(what.dev) + len(what.sealed))
+        self.parts += len(what.extra) * len(what.dev) + milder
+        progress.total = (self.parts + 1) * self.arm + HOME_CHUNKS * self.chunk
 
     def run(self) -> tuple[dict, list[dict]]:
         """All of it -> (parts by shift, severity and arm; what wrongly told heads know).
@@ -78,6 +75,10 @@ class Unpaid:
             f"then {len(what.arms)} arms x {what.updates[1] * per:,} in each of {len(what.dev)} "
             f"dev and {len(what.sealed)} sealed shifts -> {self.out}"
         )
+        points = 2 * self.parts + 1 + len(what.dev)
+        updates = what.updates[0] + self.parts * what.updates[1]
+        if (cost := what.home.cost(self.nursery(), updates, points)) is not None:
+            self.progress.say(cost)
         for line in seal.begin(self.out, what.declared):
             self.progress.say(f"not as declared: {line}")
         run = self.taught()
@@ -86,7 +87,8 @@ class Unpaid:
         found, dev = {}, self.ground(jax.random.key(what.home.sizes.base + 1), what.dev, True)
         found |= self.learn(run, dev, what.dev, 1.0, (*what.arms, *what.extra))
         few = [arm for arm in what.arms if arm.name in ("frozen", "zero", FEELING, "true")]
-        found |= self.learn(run, dev, what.dev, MILDER, few)
+        for severity in what.severities[:-1]:
+            found |= self.learn(run, dev, what.dev, severity, few)
         levels = self.wrong(run, dev, found)
         self.enter(found, what.dev, "dev")
         key = seal.key(seal.draw(self.out))
@@ -94,14 +96,18 @@ class Unpaid:
         self.enter(found, what.sealed, "sealed")
         return found, levels
 
+    def nursery(self) -> World:
+        """The worlds [N] of home that are learned in."""
+        key = jax.random.key(self.what.home.sizes.base + 4)
+        return pooled(self.what.suite.worlds(key, DRAWS), [0])
+
     def taught(self) -> Run:
         """The learners after their training at home, the old critic among their feelings."""
-        home = self.what.home
-        pool = pooled(self.what.suite.worlds(jax.random.key(home.sizes.base + 4), DRAWS), [0])
+        home, pool = self.what.home, self.nursery()
         run = home.start(pool)
         saved = Checkpoints(self.out / "checkpoints" / "frozen", keep=1)
         restored = saved.restore(run.learner)
-        self.done = HOME_CHUNKS * CHUNK_WORTH
+        self.done = HOME_CHUNKS * self.chunk
         if restored is not None:
             self.progress.advance("at home", self.done, False)
             return run._replace(learner=restored[1])
@@ -109,9 +115,10 @@ class Unpaid:
             if self.stopped():
                 raise Interrupted
             updates = self.what.updates[0] // HOME_CHUNKS
-            run, sums = home.live(run, pool, home.terms(pay=1.0), updates, heads_learn=True)
+            paid = home.terms(pay=1.0)
+            run, sums = home.live(run, pool, paid, updates, True, self.stopped)
             self.count_unsound(sums)
-            self.progress.advance("at home", CHUNK_WORTH * (chunk + 1))
+            self.progress.advance("at home", self.chunk * (chunk + 1))
         feelings = run.learner.feelings
         critic = run.learner.agent.trained.net.critic
         feelings = remember(feelings, home.blend, critic)
@@ -130,7 +137,7 @@ class Unpaid:
 
     def ground(self, key: jax.Array, shifts: Sequence[str], milder: bool = False) -> Ground:
         """The worlds of some shifts under a key, home first."""
-        severities = (MILDER, 1.0) if milder else (1.0,)
+        severities = self.what.severities if milder else (1.0,)
         some = tuple(shift for shift in self.what.suite.shifts if shift.name in shifts)
         suite = replace(self.what.suite, shifts=some, severities=severities)
         points = {(p.shift, p.severity): i for i, p in enumerate(suite.points())}
@@ -163,7 +170,7 @@ class Unpaid:
                     part = kept(path, kind)
                 self.unsound += part["unsound"]
                 found[shift, severity, arm.name] = part
-                self.done += 1
+                self.done += self.arm
                 self.progress.advance(f"{shift}, {arm.name}", self.done, fresh)
         return found
 
@@ -175,14 +182,14 @@ class Unpaid:
         if arm.learns:
             lived = away.enter(run, pool, ground.k_life, arm.critic_kept)
             terms = away.terms(arm.weights, arm.pay, arm.sham)
-            lived, sums = away.live(lived, pool, terms, self.what.updates[1])
+            lived, sums = away.live(lived, pool, terms, self.what.updates[1], stopped=self.stopped)
             agent = lived.learner.agent
             curve = {
                 name: np.asarray(getattr(sums, name))[:seeds].tolist()
                 for name in ("episodes", "success", "harm")
             }
             unsound = int((np.asarray(sums.sound)[:seeds].min(1) < 1).sum())
-        scores = away.score(agent, field, ground.k_score)
+        scores = away.score(agent, field, ground.k_score, self.stopped)
         at = {
             where: {name: scores[name][:seeds, i].tolist() for name in SCORES}
             for i, where in enumerate(("home", "away"))
@@ -199,15 +206,11 @@ class Unpaid:
         kind = digest(field)
         told = kept(path, kind)
         if told is None:
-            draws = field.channel.noise.shape[1]
-            count = max(home.sizes.episodes // draws, 1)
-            ask = asking(home.setup, home.env, count, suffixes)
-            asked = over_seeds(ask, home.sizes.rows, 2, home.sizes.optimise)
-            known = asked(run.learner, field, ground.k_score)
-            known = {n: np.asarray(x)[: home.sizes.seeds].tolist() for n, x in known.items()}
+            known = home.known(run.learner, field, ground.k_score, suffixes, self.stopped)
+            known = {n: x[: home.sizes.seeds].tolist() for n, x in known.items()}
             keep(path, known | {"recipe": kind})
             told = kept(path, kind)
-        self.done += 1
+        self.done += self.arm
         self.progress.advance("what heads know", self.done, True)
         frozen = each(found, dev, "frozen")
         levels = []

@@ -1,17 +1,17 @@
 """What is chosen before the claim, on dev shifts and other seeds: step sizes, and the rival."""
 
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from runs.adapting.adapt import Learners
 from runs.adapting.arms import CONTROLS
-from runs.adapting.design import HOME_CHUNKS, RATES, choices_at, design
+from runs.adapting.design import HOME_CHUNKS, RATES, Design, choices_at, design
 from runs.adapting.report import each, grid
-from runs.adapting.study import CHUNK_WORTH, Unpaid
+from runs.adapting.study import Unpaid
 from runs.harness import stats
 
 APART = 1_000  # what the seeds are apart from those of the claim
@@ -29,19 +29,8 @@ def tune(settings: Any, out: Path, progress: Any, stopped: Any) -> tuple[str, st
     """
     what = design(replace(settings, base=settings.base + APART))
     names = [arm.name for arm in what.arms]
-    school = HOME_CHUNKS * CHUNK_WORTH
-    run, done, found = None, school, {}
-    for rate in RATES:
-        agent = replace(next(iter(what.away.values())).agent, lr=rate)
-        there = Learners(what.suite.env, agent, what.home.blend, what.home.sizes)
-        here = what._replace(away={rate: there}, rates=dict.fromkeys(names, rate))
-        ran = Unpaid(here, out / f"lr-{rate:g}", progress, stopped)
-        progress.total = school + len(RATES) * len(names) * len(what.dev)
-        run = ran.taught() if run is None else run
-        ran.done = done
-        ground = ran.ground(jax.random.key(what.home.sizes.base + 1), what.dev, milder=True)
-        found[rate] = ran.learn(run, ground, what.dev, 1.0, what.arms)
-        done = ran.done
+    with closing(what.home):
+        found = _at_each_rate(what, names, out, progress, stopped)
     away = {r: {name: each(found[r], what.dev, name) for name in names} for r in RATES}
     best = {name: max(RATES, key=lambda r, n=name: away[r][n].mean()) for name in names}
     controls = [name for name in names if name in CONTROLS]
@@ -63,6 +52,29 @@ def tune(settings: Any, out: Path, progress: Any, stopped: Any) -> tuple[str, st
         "scored highest.\n"
     )
     return text, json.dumps({"rates": best, "rival": rival}, indent=1) + "\n"
+
+
+def _at_each_rate(
+    what: Design, names: list[str], out: Path, progress: Any, stopped: Any
+) -> dict[float, dict]:
+    """Every arm on the dev shifts, by its step size, all of them from one training at home."""
+    run, done, found = None, 0, {}
+    for rate in RATES:
+        there = what.home.other(replace(next(iter(what.away.values())).agent, lr=rate))
+        here = what._replace(away={rate: there}, rates=dict.fromkeys(names, rate))
+        ran = Unpaid(here, out / f"lr-{rate:g}", progress, stopped)
+        parts = len(RATES) * len(names) * len(what.dev)
+        progress.total = HOME_CHUNKS * ran.chunk + parts * ran.arm
+        if run is None:
+            updates = what.updates[0] + parts * what.updates[1]
+            if (cost := what.home.cost(ran.nursery(), updates, 2 * parts)) is not None:
+                progress.say(cost)
+            run = ran.taught()
+        ran.done = done or ran.done
+        ground = ran.ground(jax.random.key(what.home.sizes.base + 1), what.dev, milder=True)
+        found[rate] = ran.learn(run, ground, what.dev, 1.0, what.arms)
+        done = ran.done
+    return found
 
 
 def write(folder: Path, env: str, text: str, chosen: str) -> None:

@@ -1,15 +1,17 @@
 """What a head still knows that was told wrong: asked of whole episodes of a frozen agent."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import jax
 
+from affect import Transition
 from affect.predict import harm
 from envs.world import Env, World
+from runs.asking.aftermath import aftermath
+from runs.asking.episodes import live
 from runs.asking.ranks import discrimination
-from runs.asking.readouts import aftermath, live
-from runs.asking.signals import predictions
+from runs.asking.signals import Prediction, predictions
 from runs.harness.evaluate import noiseless
 from runs.harness.train import Learner, Setup
 
@@ -50,15 +52,34 @@ def known(
 
     def point(worlds: World) -> dict[str, jax.Array]:
         _, batch, alive = live(act, env, worlds, keys)
-        truth, ends, harmed = aftermath(batch, alive, HORIZON, 0.99), batch.terminated, harm(batch)
-        told = {}
-        for suffix in suffixes:
-            fear, hope = (said[name + suffix](batch) for name in ("fear", "hope"))
-            told[f"soon{suffix}"] = discrimination(fear, truth.harmed, truth.known)[0]
-            told[f"end{suffix}"] = discrimination(fear - hope, harmed, ends & alive)[0]
-        return told
+        return answered(said, batch, alive, suffixes)
 
     return jax.lax.map(point, noiseless(worlds))
+
+
+def answered(
+    said: Mapping[str, Prediction], batch: Transition, alive: jax.Array, suffixes: Sequence[str]
+) -> dict[str, jax.Array]:
+    """`known` at one point, each [], of episodes [T, B] of any world, jitted or not."""
+    truth, ends, harmed = aftermath(batch, alive, HORIZON, 0.99), batch.terminated, harm(batch)
+    told = {}
+    for suffix in suffixes:
+        fear, hope = (said[name + suffix](batch) for name in ("fear", "hope"))
+        told[f"soon{suffix}"] = discrimination(fear, truth.harmed, truth.known)[0]
+        told[f"end{suffix}"] = discrimination(fear - hope, harmed, ends & alive)[0]
+    return told
+
+
+def asked(
+    learner: Learner,
+    batch: Transition,
+    alive: jax.Array,
+    *,
+    setup: Setup,
+    suffixes: Sequence[str],
+) -> dict[str, jax.Array]:
+    """`answered` by the heads of one learner."""
+    return answered(predictions(setup.blend, learner.feelings), batch, alive, suffixes)
 
 
 def asking(setup: Setup, env: Env, episodes: int, suffixes: Sequence[str]) -> partial:

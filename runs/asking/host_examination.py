@@ -11,7 +11,7 @@ import numpy as np
 
 from runs.asking import host_episodes
 from runs.asking.examination import Examination
-from runs.asking.readouts import no_ground
+from runs.asking.in_turn import in_turn
 from runs.asking.reliability import gathered
 from runs.harness.train import over_seeds, seed_keys
 
@@ -38,20 +38,13 @@ def examined(
     pupils = teach(run.learner, keys, jax.tree.map(jnp.asarray, batches))
     ask = over_seeds(examination.question, rows, 1, plan.optimise, together=1)
     one, its = (jax.tree.map(lambda leaf: leaf[0], mine) for mine in (run.learner, pupils))
-    ground = no_ground(len(examination.signals(one, its)[0]), suite.env.spec.obs_dim)
-    ground = jax.tree.map(lambda leaf: jnp.stack([leaf] * rows), ground)
-    worlds = suite.worlds(jax.random.key(plan.base + 1), 1)
-    stage, told = host_episodes.Stage(trainer), []
-    try:
-        for i in range(len(suite.points())):
-            world = jax.tree.map(lambda leaf, i=i: leaf[i, 0], worlds)
-            batch, alive = stage.episodes(run.learner, world, stopped)
-            ground, answer = ask(run.learner, pupils, batch, alive, ground, jnp.array(i == 0))
-            told.append(jax.tree.map(np.asarray, answer))
-            progress.advance("examining", plan.chunks + i + 1)
-    finally:
-        stage.close()
-    found = {name: np.stack([some[name] for some in told], 1) for name in told[0]}
+    signals = len(examination.signals(one, its)[0])
+    there = run.learner, signals, trainer.stage, suite, plan.base, stopped
+
+    def told(points: int) -> None:
+        progress.advance("examining", plan.chunks + points)
+
+    found = in_turn(partial(ask, run.learner, pupils), *there, told)
     return gathered(found | {"memory": np.asarray(pupils.memory)})
 
 

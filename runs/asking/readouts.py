@@ -22,16 +22,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from affect import Fear, Transition
+from affect import Transition
 from envs.world import Env, World
 from runs.asking.aftermath import Truth, aftermath
 from runs.asking.episodes import Act, live
 from runs.asking.foresight import FORESEEN, foresight, threshold
 from runs.asking.novelty import Home, cell, familiar
 from runs.asking.ranks import cosine, discrimination, placed
-from runs.asking.signals import Prediction, bare, critics, felt, predictions, untrained
+from runs.asking.signals import Prediction
 from runs.harness.evaluate import noiseless
-from runs.harness.train import Learner, Setup
 
 QUESTIONS = ("auroc", "precision", *FORESEEN, "total")
 RANKED = ("return", "rarity")
@@ -49,54 +48,6 @@ class Ground(NamedTuple):
 
     home: Home
     levels: jax.Array
-
-
-def survey(
-    learner: Learner,
-    made: jax.Array,
-    worlds: World,
-    key: jax.Array,
-    *,
-    setup: Setup,
-    env: Env,
-    episodes: int,
-    horizon: int = 10,
-    rivals: dict[str, Prediction] | None = None,
-    ranked: bool = True,
-) -> dict[str, jax.Array]:
-    """The `readouts` of one trained learner that acts by its mode.
-
-    Its signals are its heads by name, each of them untrained (NAME_untrained), `critic`,
-    `minus_critic` and `felt`, what it was paid beside the task. Every `Fear` of this horizon is
-    asked for its level. Over seeds it is
-    `over_seeds(partial(survey, setup=setup, env=env, episodes=4), seeds, shared=2)`.
-
-    Args:
-        learner: of one seed.
-        made: key of its untrained heads, another for each seed.
-        worlds: as for `readouts`.
-        key: of the evaluation.
-        setup: of the learner's arm.
-        env: the family of worlds.
-        episodes: in each world.
-        horizon: h in steps.
-        rivals: more signals, the same for all seeds.
-        ranked: as for `readouts`.
-    """
-    agent, blend, feelings = setup.agent, setup.blend, learner.feelings
-    heads = {name: bare(feelings.heads[name].net, feelings.carry[name])[0] for name in blend.names}
-    fears = tuple(
-        name
-        for name, head in heads.items()
-        if isinstance(head, Fear) and round(1 / (1 - head.predictor.gamma)) == horizon
-    )
-    signals = predictions(blend, feelings) | untrained(blend, feelings, env.spec, made)
-    signals |= critics(agent, learner.agent) | {"felt": felt(blend, feelings)} | (rivals or {})
-
-    def act(key, obs):
-        return agent.act(learner.agent, None, obs)
-
-    return readouts(signals, act, env, worlds, key, episodes, fears, horizon, agent.gamma, ranked)
 
 
 def readouts(

@@ -132,9 +132,10 @@ def finding(env: str, told: Told, family: Sequence[Contrast]) -> str:
     elif primary.gain.value < 0:
         verb = "knows less of harm than"
     home, away = (estimate(x(told.head)) for x in (told.at_home, told.away))
+    own = f"at home {home.value:.3f}" if np.isfinite(home.value) else "at home nobody was harmed"
     said = (
         f"{env}, {seeds} seeds: under shift {told.head} {verb} the agent's critic: AUROC "
-        f"{away:.3f} (at home {home.value:.3f}), {primary.gain:+.3f} beyond minus the critic "
+        f"{away:.3f} ({own}), {primary.gain:+.3f} beyond minus the critic "
         f"(Holm p {_p(primary.p_value)})."
     )
     kinds: dict[str, list[str]] = {"It beats": [], "It loses to": [], "Not told apart:": []}

@@ -62,10 +62,11 @@ def _cartpole(telling: bool):
     return Suite("CartPole-v1", env, World(env.get_default_params()), shifts=(), innate=lean)
 
 
-def evaluation(job: Job) -> Measure:
+def evaluation(job: Job, ask: bool = False) -> Measure:
     """Scoring an arm of the main job, trained for a while, at all points of its suite.
 
-    Counts the steps computed; `lived` is the share of them before an episode's end.
+    Counts the steps computed; `lived` is the share of them before an episode's end. If it is to
+    `ask`, the arm's signals are also asked what they know, as a comparison does.
     """
     import numpy as np
 
@@ -79,6 +80,8 @@ def evaluation(job: Job) -> Measure:
     def measure():
         began = time.perf_counter()
         scores = list(trainer.score(run, 0, _never))
+        if ask:
+            trainer.ask(run, _never)
         seconds = time.perf_counter() - began
         lived = float(np.mean([score["length"] for _, score in scores])) / horizon
         return {"steps": steps, "seconds": seconds, "lived": lived}

@@ -10,12 +10,12 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from runs.bench.ceiling import ceiling
 from runs.bench.job import Job, Measure
 from runs.bench.ours import compilation, evaluation, memory, ours
 from runs.bench.peers import rejax, sbx, stable_baselines3
-from runs.bench.readouts import readouts
 from runs.bench.report import report, sealing
 from runs.bench.shares import judging, learning, living, wandering
 
@@ -30,7 +30,7 @@ OURS = {
     "judging": judging,
     "learning": learning,
     "wandering": wandering,
-    "readouts": readouts,
+    "readouts": partial(evaluation, ask=True),
     "report": report,
     "sealing": sealing,
 }

@@ -10,6 +10,7 @@ import numpy as np
 
 from envs.suite import Point, Suite
 from envs.world import Env, World, begin, rollout
+from runs.asking.survey import EPISODES, survey
 from runs.harness.arms import Arm
 from runs.harness.evaluate import evaluate
 from runs.harness.exam import Exam
@@ -74,6 +75,25 @@ class Jitted:
         scores = {name: np.asarray(score) for name, score in scores.items()}
         for i, point in list(enumerate(exam.suite.points()))[done:]:
             yield point, {name: score[:, i] for name, score in scores.items()}
+
+    def ask(self, run: Run, stopped: Callable[[], bool]) -> dict[str, np.ndarray]:
+        """What the arm's signals know in public, each [S, P, ...] (`runs.asking.survey.survey`)."""
+        del stopped
+        draws = min(DRAWS, self._asked)
+        k_worlds, k_episodes = Exam(self.suite).keys(self.plan.base)
+        made = seed_keys(self.plan.base + 7, np.arange(self.plan.rows))
+        told = self._asking(run.learner, made, self.suite.worlds(k_worlds, draws), k_episodes)
+        return {name: np.asarray(leaf) for name, leaf in told.items()}
+
+    @functools.cached_property
+    def _asking(self) -> Callable:
+        each = self._asked // min(DRAWS, self._asked)
+        asking = partial(survey, setup=self.setup, env=self.suite.env, episodes=each)
+        return over_seeds(asking, self.plan.rows, shared=2, optimise=self.plan.optimise)
+
+    @property
+    def _asked(self) -> int:
+        return min(EPISODES, self.plan.episodes)
 
     def film(self, run: Run) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """One episode of the first seed -> (frames [T, H, W, 3], signals by name [T])."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from runs.asking import answers
 from runs.harness import devices, stats, timeline
 from runs.harness.board import safe, write_comparison
 from runs.harness.errors import UserError
@@ -48,6 +49,8 @@ def report(
     write_comparison(out, env, rows, settings)
     sealed = out / seal.SCORES["sealed"]
     shown = tables(rows, arms, env, read_scores(sealed) if sealed.exists() else [])
+    known = answers.table(answers.read(out))
+    shown += [known] if known is not None else []
     text = markdown(shown, env, score_name(rows), plan, command, without)
     folders = [out] + ([Path("runs/results")] if record else [])
     for folder in folders:
@@ -91,6 +94,7 @@ def _page(out, rows, shown, plan, declared, command, verified, looked) -> None:
             verified=verified,
             looked=looked,
             changed=plan_file.changes(standing, declared) if standing else (),
+            readouts=answers.read(out),
             timelines=[page.Timeline(title, *episode) for title, episode in filter(None, kept)],
             machine=devices.describe(),
         ),
@@ -117,7 +121,9 @@ def show(tables: Sequence[Table]) -> None:
         sheet = Sheet(title=table.title, caption=table.note, **form)
         sheet.title_justify = sheet.caption_justify = "left"
         for heading, width in zip(table.headings, _widths(table), strict=True):
-            sheet.add_column(heading, justify="left" if heading == "arm" else "right", width=width)
+            sheet.add_column(
+                heading, justify="left" if heading == table.headings[0] else "right", width=width
+            )
         for row in table.rows:
             sheet.add_row(*row)
         console.print(sheet, *[""] * (i < len(tables) - 1), sep="\n")

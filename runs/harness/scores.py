@@ -64,10 +64,10 @@ def checked(rows: list[dict], where: Path | str, finite: bool = False) -> list[d
     return rows
 
 
-def as_csv(rows: Sequence[dict], header: bool = False) -> str:
-    """Score rows as text."""
+def as_csv(rows: Sequence[dict], header: bool = False, columns: Sequence[str] = COLUMNS) -> str:
+    """Rows as text, by default score rows."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     if header:
         writer.writeheader()
     writer.writerows(rows)

@@ -17,6 +17,7 @@ import numpy as np
 
 from envs.host_pool import HostFailure
 from envs.suite import Point
+from runs.asking import answers
 from runs.harness import timeline
 from runs.harness.board import Board, safe
 from runs.harness.checkpoint import Checkpoints
@@ -61,7 +62,7 @@ class Study:
 
         Args:
             trainer: of the arm.
-            showpiece: whether its timelines are to be kept.
+            showpiece: whether its timelines are to be kept, and its signals asked what they know.
 
         Raises:
             Interrupted: after a checkpoint, if the user asked to stop.
@@ -96,6 +97,7 @@ class Study:
             self.film(trainer, run)
         if showpiece:
             self.timelines(trainer, run, rows)
+            self.ask(trainer, run, alive)
         return rows
 
     def examine(self, trainer: Any, exam: Exam) -> list[dict]:
@@ -147,6 +149,14 @@ class Study:
             shift, _, severity = points[point]
             where = f"at home in {self.env}" if name == "home" else f"under {shift}, {severity:g}"
             timeline.keep(path, episode, f"{trainer.arm.name} {where}")
+
+    def ask(self, trainer: Any, run: Any, alive: np.ndarray) -> None:
+        """Asks the arm's signals what they know, and keeps it, unless it is there."""
+        seeds = [seed for seed in range(self.plan.seeds) if alive[seed]]
+        if not seeds or (self.out / answers.NAME).exists():
+            return
+        told, arm = trainer.ask(run, self.stopped), trainer.arm.name
+        answers.write(self.out, answers.rows(arm, told, trainer.suite.points(), seeds))
 
     def _filmed(self, trainer: Any, film: Callable[[], Any]) -> Any:
         """What was filmed; None if it could not be, which is said."""

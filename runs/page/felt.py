@@ -227,19 +227,20 @@ def _known(title: str, rows: Sequence[Mapping], question: str, chance: float) ->
         middle, half = (float(v) for v in intervals(away)) if len(away) else (np.nan, 0.0)
         said = f"{name}: {short(home)} in distribution, {short(middle)} ±{short(half)} over shifts"
         said += f", worst {short(lowest)} under {worst}" if worst is not None else ""
-        marks = _dumbbell(x, y, home, middle, half, lowest)
+        reach = np.clip([middle - half, middle + half], *across)  # of three seeds it is wider
+        marks = _dumbbell(x, y, home, middle, reach, lowest)
         drawn.append(node("g", node("title", said), *marks, class_="knows"))
     return picture(NARROW, size, f"{title}, by signal", *drawn, class_="strip")
 
 
-def _dumbbell(x, y: float, home, middle, half, lowest) -> list[Markup]:
+def _dumbbell(x, y: float, home, middle, reach, lowest) -> list[Markup]:
     drawn = []
     if np.isfinite(home) and np.isfinite(middle):
         drawn.append(rule(float(x(home)), y, float(x(middle)), y, "thread"))
     if np.isfinite(lowest):
         drawn.append(rule(float(x(lowest)), y - 5, float(x(lowest)), y + 5, "lowest"))
     if np.isfinite(middle):
-        drawn.append(rule(float(x(middle - half)), y, float(x(middle + half)), y, "reach"))
+        drawn.append(rule(float(x(reach[0])), y, float(x(reach[1])), y, "reach"))
         drawn.append(marker(0, float(x(middle)), y, 4.5))
     if np.isfinite(home):
         drawn.append(marker(2, float(x(home)), y, 4.5))

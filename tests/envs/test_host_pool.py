@@ -422,3 +422,11 @@ def test_a_pool_is_remade_in_the_same_processes(workers):
             ):
                 np.testing.assert_array_equal(ours, theirs)
         assert [getattr(shard, "_process", shard) for shard in pool._shards] == before
+        pool.remake(one, seed=7)
+        others = pool.reset()
+        assert not np.array_equal(others, fresh.reset())
+        fresh.remake(one, seed=7)
+        np.testing.assert_array_equal(fresh.reset(), others)
+        with pytest.raises(ValueError, match="another seed"):
+            pool.remake(one, seed=8)
+            pool.restore(fresh.snapshot())

@@ -41,6 +41,13 @@ def without_key_check() -> Iterator[None]:
         yield
 
 
+def without_key_check_in_threads() -> Iterator[None]:
+    """The same where a command runs its study in a thread of its own."""
+    jax.config.update("jax_debug_key_reuse", False)
+    yield
+    jax.config.update("jax_debug_key_reuse", True)
+
+
 class Killed(BaseException):
     """In the place of kill -9: nothing gets to tidy up after it."""
 

@@ -10,8 +10,9 @@ import pytest
 from affect import Blend, Constant, Fear, Transition
 from agents.ppo import PPO
 from envs.cartpole import CartPole
-from runs.adapting.adapt import EPOCHS, PARTS, Learners, Sizes, Terms, drawn, wage
+from runs.adapting.adapt import Learners, Sizes, drawn
 from runs.adapting.heads import Change
+from runs.adapting.terms import EPOCHS, PARTS, Terms, wage
 from runs.harness.specialists import pooled
 from tests.runs import small
 from tests.runs.small import bits, without_key_check

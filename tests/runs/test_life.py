@@ -11,7 +11,7 @@ from agents.ppo import PPO
 from envs import load_suite
 from runs import life as study
 from runs.adapting import life_page
-from runs.adapting.adapt import Sizes, wage
+from runs.adapting.adapt import Sizes
 from runs.adapting.life_page import Contrast, contrasts, figure, finding, markdown, scores
 from runs.adapting.stream import (
     CHUNKS,
@@ -26,13 +26,14 @@ from runs.adapting.stream import (
     grounds,
     lanes,
 )
+from runs.adapting.terms import wage
 from runs.harness.checkpoint import Checkpoints
 from runs.harness.errors import UserError
 from runs.life import Settings, check, design
 from tests.runs import small
-from tests.runs.small import without_key_check
+from tests.runs.small import without_key_check_in_threads
 
-unchecked = pytest.fixture(autouse=True, scope="module")(without_key_check)
+unchecked = pytest.fixture(autouse=True, scope="module")(without_key_check_in_threads)
 STREAM = ("force", "flip", "force")
 HEADS = ("hope", "fear")
 
@@ -282,7 +283,7 @@ def test_a_life_is_kept_as_it_was():
     ("settings", "complaint"),
     [
         (Settings(env="Drvie"), "did you mean Drive"),
-        (Settings(env="LunarLander-v3"), "a host-stepped world"),
+        (Settings(env="LunarLander-v9"), "did you mean LunarLander-v3"),
         (Settings(pay=()), "--pay : name at least one"),
         (Settings(heads=("fear", "fear")), "name at least one, and each once"),
         (Settings(pay=("sometimes",)), "unknown terms 'sometimes'"),
@@ -328,13 +329,21 @@ def test_a_folder_is_named_by_what_changes_a_result(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_lives_from_a_head_in_a_file_to_its_page(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("env", ["CartPole", "CartPole-v1"])
+def test_the_command_lives_from_a_head_in_a_file_to_its_page(env, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("runs.harness.devices.prepare", lambda: None)
     file = tmp_path / "mine.py"
     file.write_text("from affect import Hope\n\n\nclass Dread(Hope):\n    '''One of my own.'''\n")
     monkeypatch.chdir(tmp_path)
-    args = ["--smoke", "--env", "CartPole", "--heads", "fear", "mine.py:Dread", "--out", "out"]
+    args = ["--smoke", "--env", env, "--heads", "fear", "mine.py:Dread", "--out", "out"]
     assert study.main(args) == 0
+    one = Path("out/parts/dread-never.json")
+    before = one.read_text()
+    one.unlink()
     assert study.main(args) == 0, "done twice is done once"
-    text = Path("out/life-CartPole.md").read_text()
-    assert "\ndread | " in text and text in capsys.readouterr().out
-    assert Path("out/life-CartPole.png").exists()
+    assert one.read_text() == before
+    text = Path(f"out/life-{env}.md").read_text()
+    said = capsys.readouterr()
+    assert "\ndread | " in text and text in said.out
+    assert ("steps a second just now" in said.err) == (env == "CartPole-v1")
+    assert Path(f"out/life-{env}.png").exists()

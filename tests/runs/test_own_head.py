@@ -9,11 +9,13 @@ import pytest
 
 from affect import Spec, Transition, build
 from envs import load_suite
-from runs.compare import Settings, identity
+from runs.compare import Settings, identity, main
 from runs.harness import own_head
 from runs.harness.arms import arms, refuse
 from runs.harness.errors import UserError
+from tests.runs.small import without_key_check_in_threads
 
+unchecked = pytest.fixture(autouse=True)(without_key_check_in_threads)
 HEAD = """
 from affect import Head
 
@@ -83,6 +85,16 @@ def test_what_is_no_head_is_refused_before_anything_is_compiled(file):
     suite = load_suite("CartPole")
     with pytest.raises(UserError, match="nothing in CartPole: .*sign"):
         refuse(arms((f"{file}:nothing",), 0.99, suite), suite, 2)
+
+
+@pytest.mark.slow
+def test_it_is_compared_by_the_command(file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("runs.harness.devices.prepare", lambda: None)
+    words = ["--smoke", "--env", "CartPole", "--heads", f"{file}:Dread", "--shifts", "force"]
+    assert main([*words, "--out", str(tmp_path / "here")]) == 0
+    said = capsys.readouterr().out
+    assert "dread" in said and "dread_constant" in said
+    assert "dread" in (tmp_path / "here" / "scores.csv").read_text()
 
 
 def test_two_heads_of_one_name_are_refused(file):

@@ -32,8 +32,9 @@ from envs.suite import Suite
 from envs.world import World
 from runs.asking.novelty import cell, familiar
 from runs.asking.ranks import discrimination, midranks, rank_correlation
-from runs.asking.readouts import aftermath, calibration, live, readouts, survey, thinned
+from runs.asking.readouts import aftermath, calibration, live, readouts, thinned
 from runs.asking.signals import critics, felt, predictions, read, untrained
+from runs.asking.survey import survey
 from runs.harness.evaluate import evaluate
 from runs.harness.train import QUICK, Learner, Setup, new_learner
 from tests.runs import small

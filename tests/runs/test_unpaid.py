@@ -29,9 +29,9 @@ from runs.adapting.heads import (
 from runs.adapting.page import rates
 from runs.harness.errors import UserError
 from runs.unpaid import Settings, check, main
-from tests.runs.small import without_key_check
+from tests.runs.small import without_key_check_in_threads
 
-unchecked = pytest.fixture(autouse=True)(without_key_check)
+unchecked = pytest.fixture(autouse=True)(without_key_check_in_threads)
 SPEC = Spec(obs_dim=3, num_actions=2)
 AGENT = PPO(width=8)
 HEADS = ("fear", "hope", "curiosity", "innate")
@@ -275,7 +275,7 @@ def test_figures(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        (Settings(env="LunarLander-v3"), "a host-stepped world"),
+        (Settings(env="LunarLander-v9"), "did you mean LunarLander-v3"),
         (Settings(env="Drives"), "did you mean Drive"),
         (Settings(seeds=2), "at least 3 seeds"),
         (Settings(steps=-1), "--steps -1: must not be negative"),
@@ -307,3 +307,52 @@ def test_the_study_runs_goes_on_and_is_verified(tmp_path, monkeypatch, capsys):
     assert (out / "sealed.csv").read_bytes() == scores
     assert (out / "unpaid.md").read_text() == text
     assert "sealed looks 1" in text
+
+
+OWN = """
+from affect import Head
+import jax.numpy as jnp
+
+class Dread(Head):
+    sign = -1
+
+    def __init__(self, spec, *, rngs):
+        pass
+
+    def __call__(self, state, batch):
+        return -jnp.abs(batch.next_obs[..., 2]), state
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env", ["CartPole", "CartPole-v1"])
+def test_a_head_of_ones_own_is_paid_in_worlds_jitted_and_hosted(env, tmp_path, monkeypatch, capsys):
+    from runs.verify import main as verify
+
+    monkeypatch.setattr("runs.harness.devices.prepare", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_head.py").write_text(OWN)
+    words = ["--smoke", "--env", env, "--heads", "my_head.py:Dread", "--out", "here"]
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert "\ndread | " in said.out and "Where nobody pays, hope - fear" in said.out
+    assert ("steps a second just now" in said.err) == (env == "CartPole-v1")
+    assert verify(["here"]) == 0
+    assert "FAILS" not in capsys.readouterr().out
+    one = next((tmp_path / "here" / "parts").glob("*-1-dread.json"))
+    before = one.read_text()
+    one.unlink()
+    assert main(words) == 0  # goes on, in other worker processes
+    assert one.read_text() == before
+
+
+@pytest.mark.slow
+def test_the_usual_heads_serve_a_host(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("runs.harness.devices.prepare", lambda: None)
+    out = tmp_path / "here"
+    assert main(["--smoke", "--env", "CartPole-v1", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "\ncuriosity | " in said and "\ninnate | " not in said
+    made = {file.name for file in out.glob("unpaid*")}
+    stem = "unpaid-CartPole-v1"
+    assert made == {f"{stem}.md", f"{stem}.png", f"{stem}-curves.png", f"{stem}-wrong.png"}

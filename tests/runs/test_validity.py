@@ -24,20 +24,13 @@ from runs.harness.hosted import Hosted
 from runs.validity import Settings, check, main
 from tests.runs import small
 
+unchecked = pytest.fixture(autouse=True)(small.without_key_check_in_threads)
 S = 5
 NAMES = ("fear", *SIZES, "minus_critic", "innate", "fear_untrained", "minus_short_critic")
 NAMES += tuple(f"{name}_offline" for name in ("fear", *SIZES))
 POINTS = (Point("none", "none", 0.0),) + tuple(
     Point(shift, "social", severity) for shift in PILOT for severity in (0.5, 1.0)
 )
-
-
-@pytest.fixture(autouse=True)
-def without_key_check():
-    """In all threads: it takes a scan over keys that were split under `vmap` for a reuse."""
-    jax.config.update("jax_debug_key_reuse", False)
-    yield
-    jax.config.update("jax_debug_key_reuse", True)
 
 
 def answers(fear=0.8, critic=0.6, noise=0.01) -> Told:
@@ -173,19 +166,16 @@ def cartpole():
 
 def test_a_hosts_episodes_are_those_that_are_scored(cartpole):
     run, worlds = cartpole.start(), cartpole.suite.worlds(jax.random.key(0 + 1), 1)
-    stage = host_episodes.Stage(cartpole)
-    try:
-        for point, scores in cartpole.score(run, 0, lambda: False):
-            i = [p.shift for p in cartpole.suite.points()].index(point.shift)
-            world = jax.tree.map(lambda leaf, i=i: leaf[i, 0], worlds)
-            batch, alive = stage.episodes(run.learner, world, lambda: False)
-            np.testing.assert_allclose(alive.sum(1).mean(1), scores["length"])
-            np.testing.assert_allclose(batch.reward.sum(1).mean(1), scores["return"])
-            assert alive.shape == batch.reward.shape == (2, cartpole.host.horizon, 2)
-            assert not batch.next_obs[~alive].any() and not batch.terminated[~alive].any()
-            assert (batch.first.sum(1) == 1).all() and batch.first[:, 0].all()
-    finally:
-        stage.close()
+    for point, scores in cartpole.score(run, 0, lambda: False):
+        i = [p.shift for p in cartpole.suite.points()].index(point.shift)
+        world = jax.tree.map(lambda leaf, i=i: leaf[i, 0], worlds)
+        base = cartpole.plan.base
+        batch, alive = cartpole.stage.episodes(run.learner, world, base, lambda: False)
+        np.testing.assert_allclose(alive.sum(1).mean(1), scores["length"])
+        np.testing.assert_allclose(batch.reward.sum(1).mean(1), scores["return"])
+        assert alive.shape == batch.reward.shape == (2, cartpole.host.horizon, 2)
+        assert not batch.next_obs[~alive].any() and not batch.terminated[~alive].any()
+        assert (batch.first.sum(1) == 1).all() and batch.first[:, 0].all()
 
 
 def test_what_a_host_is_lived_through_goes_on_from_batch_to_batch(cartpole):
