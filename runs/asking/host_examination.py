@@ -37,8 +37,8 @@ def examined(
     keys = seed_keys(plan.base + 6, np.arange(rows))
     pupils = teach(run.learner, keys, jax.tree.map(jnp.asarray, batches))
     ask = over_seeds(examination.question, rows, 1, plan.optimise, together=1)
-    one, its = (jax.tree.map(lambda leaf: leaf[0], mine) for mine in (run.learner, pupils))
-    signals = len(examination.signals(one, its)[0])
+    first = jax.tree.map(lambda leaf: leaf[0], jax.device_get((run.learner, pupils)))
+    signals = len(examination.signals(*first)[0])
     there = run.learner, signals, trainer.stage, suite, plan.base, stopped
 
     def told(points: int) -> None:

@@ -108,7 +108,7 @@ class Hosted:
         made = seed_keys(plan.base + 7, np.arange(plan.rows))
         ask = partial(questions, setup=self.setup, spec=spec)
         ask = over_seeds(ask, plan.rows, shared=1, optimise=plan.optimise, together=1)
-        first = jax.tree.map(lambda leaf: leaf[0], run.learner)
+        first = jax.tree.map(lambda leaf: leaf[0], jax.device_get(run.learner))
         signals = len(all_signals(first, made[0], self.setup, spec)[0])
         there = run.learner, signals, self.stage, self.suite, plan.base, stopped
         return in_turn(partial(ask, run.learner, made), *there)

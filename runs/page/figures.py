@@ -125,7 +125,7 @@ def forest(found: Sequence[tuple[str, Estimate, str, bool]], title: str) -> Mark
         said += f"  {word}" if word else ""
         low, middle, high = (float(x(value)) for value in (one.low, one.value, one.high))
         drawn += [
-            label(12, y + 14, clipped(name, 33), class_="name halo"),
+            label(12, y + 14, clipped(name, 38), class_="name halo"),
             label(WIDE - 12, y + 14, said, class_="end value halo"),
             node(
                 "g",

@@ -35,10 +35,14 @@ def fought(*seconds: tuple[float, float], goal=None, unit=" s") -> Result:
 # --- the command --------------------------------------------------------------------------------
 
 
-def test_smoke_prints_every_row_or_why_it_is_left_out():
+ALL = pytest.param(benchmark.PARTS, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("parts", [("report",), ALL])
+def test_smoke_prints_every_row_or_why_it_is_left_out(parts):
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
     done = subprocess.run(
-        [sys.executable, "-m", "runs.benchmark", "--smoke"],
+        [sys.executable, "-m", "runs.benchmark", "--smoke", "--parts", *parts],
         cwd=ROOT,
         env=os.environ | {"XLA_FLAGS": flags},
         capture_output=True,
@@ -47,8 +51,8 @@ def test_smoke_prints_every_row_or_why_it_is_left_out():
         stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = duels(Settings())
-    assert {row.part for row in rows} == set(benchmark.PARTS)
+    rows = duels(Settings(parts=parts))
+    assert {row.part for row in rows} == set(parts)
     for row in rows:
         absent = row.other.kind in PEERS and util.find_spec(row.other.kind) is None
         line = next(line for line in done.stdout.splitlines() if f"│ {row.what} " in line)
