@@ -67,6 +67,8 @@ def from_yaml(settings: type[T], path: Path) -> T:
         raise UserError(f"config {path}: {error.strerror}") from None
     except yaml.constructor.ConstructorError as error:
         raise UserError(f"config {path}: {error.problem}; use plain values, no tags") from None
+    except yaml.MarkedYAMLError as error:
+        raise UserError(f"config {path} is not YAML: {error.problem}{_place(error)}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"config {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
@@ -77,6 +79,11 @@ def from_yaml(settings: type[T], path: Path) -> T:
             raise UserError(f"config {path}: unknown key {key}{nearest(str(key), kinds)}")
     values = {key: _typed(value, kinds[key], f"{path}: {key}") for key, value in data.items()}
     return settings(**values)
+
+
+def _place(error: Any) -> str:
+    mark = error.problem_mark
+    return "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

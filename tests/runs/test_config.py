@@ -99,6 +99,7 @@ def test_a_float_may_be_written_in_any_way(text, lr, tmp_path):
         ("", "write one `key: value` a line"),
         ("lr", "write one `key: value` a line"),
         ("lr: [1", "is not YAML: "),
+        ("lr: 1\n seeds: 3", "mapping values are not allowed here, line 2, column 7"),
         ("lr: 1\n\tcount: 2", "is not YAML: "),
         ("a: 1\n--- \nb: 2", "is not YAML: "),
     ],
