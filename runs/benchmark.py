@@ -17,7 +17,7 @@ from runs.bench.contest import Duel, Failed, Goal, Result, Workers, afresh, by_t
 from runs.bench.figures import ratios, record, show, spread
 from runs.bench.job import Job
 from runs.bench.worker import PEERS
-from runs.harness.config import choose, exit_cleanly, parse
+from runs.harness.config import as_typed, choose, exit_cleanly, parse
 from runs.harness.errors import UserError
 
 PARTS = (
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     """Parses, then measures; the exit code: 1 if a row failed that should not have."""
     settings = parse(Settings, argv, __doc__ or "")
     check(settings)
-    command, load = " ".join(["python -m runs.benchmark", *argv]), os.getloadavg()[0]
+    command, load = as_typed("python -m runs.benchmark", argv), os.getloadavg()[0]
     began = time.monotonic()
 
     def say(line: str) -> None:

@@ -7,14 +7,13 @@ that are not harder where they are more severe. Scores elsewhere are put between
 specialist (`runs.harness.calibration`). Interrupted, the same command goes on with the next shift.
 """
 
-import shlex
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from runs.harness import calibration
 from runs.harness.calibration import RESULTS, Level
-from runs.harness.config import choose, exit_cleanly, fingerprint, parse
+from runs.harness.config import as_typed, choose, exit_cleanly, fingerprint, parse
 from runs.harness.errors import UserError
 from runs.harness.parts import keep, kept
 
@@ -62,7 +61,7 @@ def main(argv: list[str]) -> int:
     check(settings)
     from runs.harness.watch import watched
 
-    command = f"{COMMAND} {shlex.join(argv)}".strip()
+    command = as_typed(COMMAND, argv)
     return watched(command, partial(study, settings, command))
 
 

@@ -5,13 +5,12 @@ arm that feels nothing. Writes TensorBoard logs, a tidy score file, checkpoints,
 figure. Interrupted at any moment, the same command goes on where it was.
 """
 
-import shlex
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runs.harness.config import choose, exit_cleanly, fingerprint, parse
+from runs.harness.config import as_typed, choose, exit_cleanly, fingerprint, parse
 from runs.harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def main(argv: list[str]) -> int:
     check(settings)
     from runs.harness.watch import watched
 
-    command = f"{COMMAND} {shlex.join(argv)}".strip()
+    command = as_typed(COMMAND, argv)
     return watched(command, partial(compare, settings, command))
 
 

@@ -9,7 +9,6 @@ return over the learning curve), where feelings are paid out as reward, at weigh
 own running mean.
 """
 
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runs.harness.config import choose, exit_cleanly, parse
+from runs.harness.config import as_typed, choose, exit_cleanly, parse
 from runs.harness.errors import UserError
 
 COMMAND = "python -m runs.constant"
@@ -99,7 +98,7 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         say("stopped; nothing was written")
         return 130
-    command = f"{COMMAND} {shlex.join(argv)}".strip()
+    command = as_typed(COMMAND, argv)
     machine = "; ".join(f"{key} {value}" for key, value in devices.describe().items())
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "constant.md").write_text(markdown(lines, settings, command, machine))

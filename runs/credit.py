@@ -8,7 +8,6 @@ Beside the heads stand the agent's own temporal-difference error, the task's rew
 untrained, and what a signal that knows nothing would get.
 """
 
-import shlex
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +17,7 @@ from typing import Any
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import design as compared
-from runs.harness.config import exit_cleanly, fingerprint, parse
+from runs.harness.config import as_typed, exit_cleanly, fingerprint, parse
 from runs.harness.errors import UserError
 
 COMMAND = "python -m runs.credit"
@@ -61,7 +60,7 @@ def main(argv: list[str]) -> int:
         raise UserError("--record: the figures of a smoke run mean nothing; leave --smoke out")
     from runs.harness.watch import watched
 
-    command = f"{COMMAND} {shlex.join(argv)}".strip()
+    command = as_typed(COMMAND, argv)
     return watched(command, partial(study, settings, command))
 
 

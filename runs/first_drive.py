@@ -8,7 +8,6 @@ constant +(1 - gamma) that it stands on: a constant needs no feeling. Interrupte
 goes on; both halves are studies of `runs.compare`, in its folders.
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import design, folder, identity
-from runs.harness.config import exit_cleanly, parse
+from runs.harness.config import as_typed, exit_cleanly, parse
 from runs.harness.errors import UserError
 
 COMMAND = "python -m runs.first_drive"
@@ -83,7 +82,7 @@ def main(argv: list[str]) -> int:
     check_comparison(parts[WORLDS[0]])
     from runs.harness.watch import watched
 
-    command = f"{COMMAND} {shlex.join(argv)}".strip()
+    command = as_typed(COMMAND, argv)
     return watched(command, partial(study, settings, parts, command))
 
 

@@ -7,7 +7,6 @@ then scored four ways: in the same public worlds or in sealed ones, with the tra
 was chosen by or with new ones. Nothing is trained.
 """
 
-import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from runs.harness import stats
-from runs.harness.config import exit_cleanly, parse
+from runs.harness.config import as_typed, exit_cleanly, parse
 from runs.harness.errors import UserError
 from runs.sealing import ledger
 
@@ -92,7 +91,7 @@ def main(argv: list[str]) -> int:
     for i, kind in enumerate(kinds):
         outcomes.append(tune(kind, count, seed=i))
         print(f"{i + 1}/{len(kinds)}  {kind}", file=sys.stderr, flush=True)
-    text = markdown(outcomes, count, f"{COMMAND} {shlex.join(argv)}".strip())
+    text = markdown(outcomes, count, as_typed(COMMAND, argv))
     print(text)
     if settings.record:
         folder = Path("runs/results")

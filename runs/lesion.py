@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runs.harness.config import exit_cleanly, parse
+from runs.harness.config import as_typed, exit_cleanly, parse
 from runs.harness.errors import UserError
 
 COMMAND = "python -m runs.lesion"
@@ -96,7 +96,7 @@ def main(argv: list[str]) -> int:
         size = Size(people=200, seeds=4, updates=30, choices=200)
     consistency, played = gamble(size.people)
     thought = ponder(size)
-    text = markdown(consistency, played, thought, size, " ".join([COMMAND, *argv]))
+    text = markdown(consistency, played, thought, size, as_typed(COMMAND, argv))
     print(text)
     folders = [(settings.out, "table")]
     if settings.record:

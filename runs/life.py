@@ -9,7 +9,6 @@ ping-pong; in the second visit to a world memory and feeling part: memory is wha
 first visit, a feeling is what can teach it anew. Interrupted, the same command goes on.
 """
 
-import shlex
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runs.adapting.anywhere import refuse_unknown
-from runs.harness.config import choose, exit_cleanly, fingerprint, parse
+from runs.harness.config import as_typed, choose, exit_cleanly, fingerprint, parse
 from runs.harness.errors import UserError
 
 COMMAND = "python -m runs.life"
@@ -67,7 +66,7 @@ def main(argv: list[str]) -> int:
     check(settings)
     from runs.harness.watch import watched
 
-    command = f"{COMMAND} {shlex.join(argv)}".strip()
+    command = as_typed(COMMAND, argv)
     return watched(command, partial(study, settings, command))
 
 

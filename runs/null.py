@@ -7,7 +7,6 @@ truth 95 times. Ours are on trial; beside them stands the bootstrap that resampl
 cells within each shift, as if they were independent.
 """
 
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from runs.harness import stats
-from runs.harness.config import exit_cleanly, parse
+from runs.harness.config import as_typed, exit_cleanly, parse
 from runs.harness.errors import UserError
 
 COMMAND = "python -m runs.null"
@@ -78,7 +77,7 @@ def main(argv: list[str]) -> int:
     for i, kind in enumerate(kinds):
         verdicts.append(trial(Kind(*kind), grids, seed=i))
         print(f"{i + 1}/{len(kinds)}  {verdicts[-1]}", file=sys.stderr, flush=True)
-    command = f"{COMMAND} {shlex.join(argv)}".strip()
+    command = as_typed(COMMAND, argv)
     text = markdown(verdicts, grids, command)
     print(text)
     if settings.record:

@@ -7,13 +7,12 @@ interpolation R in R, extrapolation the geometric mean of D in R, D in E and R i
 ours are shown side by side. Interrupted, the same command goes on with the next training.
 """
 
-import shlex
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runs.harness.config import choose, exit_cleanly, fingerprint, parse
+from runs.harness.config import as_typed, choose, exit_cleanly, fingerprint, parse
 from runs.harness.errors import UserError
 from runs.harness.parts import keep, kept
 
@@ -102,7 +101,7 @@ def main(argv: list[str]) -> int:
         for agent in AGENTS
         for trained in TRAINED
     ]
-    command = f"{COMMAND} {shlex.join(argv)}".strip()
+    command = as_typed(COMMAND, argv)
     return watched(command, partial(study, settings, jobs, command))
 
 

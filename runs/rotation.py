@@ -6,7 +6,6 @@ rotations of what was scored under seal. Every study has to verify, and all have
 arms, seeds and worlds.
 """
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from runs.harness.config import exit_cleanly, parse
+from runs.harness.config import as_typed, exit_cleanly, parse
 from runs.harness.errors import UserError
 
 COMMAND = "python -m runs.rotation"
@@ -37,7 +36,7 @@ def main(argv: list[str]) -> int:
     if len(settings.folders) < 2:
         raise UserError("name the folders of at least two studies, one for each sealed family")
     scores, arms = read(settings.folders)
-    print(markdown(scores, arms, f"{COMMAND} {shlex.join(argv)}"))
+    print(markdown(scores, arms, as_typed(COMMAND, argv)))
     return 0
 
 

@@ -4,7 +4,6 @@ Runs every module of runs/theory and prints one table: what each target is, what
 we get, and whether it is as it should be. Exits with code 1 unless all of them are.
 """
 
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +12,7 @@ from importlib import import_module, util
 from pathlib import Path
 from typing import NamedTuple
 
-from runs.harness.config import choose, exit_cleanly, parse
+from runs.harness.config import as_typed, choose, exit_cleanly, parse
 from runs.harness.errors import UserError
 from runs.theory.target import Target
 
@@ -75,7 +74,7 @@ def main(argv: list[str]) -> int:
     rows.sort(key=lambda row: int(row.target.number[1:]))
     show(rows, seconds)
     if settings.record:
-        command = f"{COMMAND} {shlex.join(argv)}".strip()
+        command = as_typed(COMMAND, argv)
         record(rows, seconds, devices.describe(), command, RESULTS)
     return int(not all(row.target.passed for row in rows))
 

@@ -17,14 +17,13 @@ once, after the plan was registered and every arm frozen (`python -m runs.verify
 same command goes on.
 """
 
-import shlex
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from runs.adapting.anywhere import HEADS, refuse_unknown
-from runs.harness.config import exit_cleanly, fingerprint, parse
+from runs.harness.config import as_typed, exit_cleanly, fingerprint, parse
 from runs.harness.errors import UserError
 
 COMMAND = "python -m runs.unpaid"
@@ -85,7 +84,7 @@ def main(argv: list[str]) -> int:
     check(settings)
     from runs.harness.watch import watched
 
-    command = f"{COMMAND} {shlex.join(argv)}".strip()
+    command = as_typed(COMMAND, argv)
     return watched(command, partial(study, settings, command))
 
 

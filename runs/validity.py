@@ -14,7 +14,6 @@ shifts. It and the others of `runs.asking.verdict.FAMILY` are one family for Hol
 same command goes on.
 """
 
-import shlex
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +23,7 @@ from typing import Any
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import design as compared
-from runs.harness.config import exit_cleanly, fingerprint, parse
+from runs.harness.config import as_typed, exit_cleanly, fingerprint, parse
 from runs.harness.errors import UserError
 
 COMMAND = "python -m runs.validity"
@@ -69,7 +68,7 @@ def main(argv: list[str]) -> int:
     check(settings)
     from runs.harness.watch import watched
 
-    command = f"{COMMAND} {shlex.join(argv)}".strip()
+    command = as_typed(COMMAND, argv)
     return watched(command, partial(study, settings, command))
 
 

@@ -10,10 +10,11 @@ import hashlib
 import io
 import json
 import re
+import shlex
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +50,11 @@ def parse(settings: type[T], argv: list[str], description: str, prog: str | None
         if stop.code:
             raise UserError(_one_line(said.getvalue())) from None
         raise
+
+
+def as_typed(command: str, argv: Sequence[str]) -> str:
+    """A command and its flags as one would type them again, such as in a shell."""
+    return f"{command} {shlex.join(argv)}".strip()
 
 
 def from_yaml(settings: type[T], path: Path) -> T:

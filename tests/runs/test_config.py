@@ -1,6 +1,7 @@
 """Settings from flags and YAML: what fits is taken exactly, the rest is refused in one line."""
 
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -9,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from runs.compare import Settings
-from runs.harness.config import choose, exit_cleanly, fingerprint, from_yaml, nearest, parse
+from runs.harness.config import (
+    as_typed,
+    choose,
+    exit_cleanly,
+    fingerprint,
+    from_yaml,
+    nearest,
+    parse,
+)
 from runs.harness.errors import UserError
 
 
@@ -174,6 +183,12 @@ def test_flags_that_do_not_fit_are_refused(argv, complaint):
     assert complaint in line
     assert not set(line) & set("╭│╰─\x1b")
     assert len(line) < 300
+
+
+def test_a_command_can_be_typed_again_as_it_was():
+    assert as_typed("python -m runs.compare", []) == "python -m runs.compare"
+    argv = ["--out", "a study", "--heads", "fear"]
+    assert shlex.split(as_typed("python -m it", argv)) == ["python", "-m", "it", *argv]
 
 
 def test_a_mistyped_flag_brings_the_nearest_one():
