@@ -6,6 +6,10 @@ network distillation over its running deviation, weight .1, none of it tuned her
 optimism and no count of visits in these arms: what is new is what a small network predicts badly.
 (What a constant does in curiosity's place is told by `runs.constant`: below zero it makes the zeros
 of the table optimistic, and solves the sea sooner than curiosity does.)
+
+When a seed finds the treasure in the largest sea hangs on the last bits of its arithmetic: under
+two of XLA's levels of optimisation the same eight seeds found it after 894 to 10,896 episodes, and
+after 1,655 to 18,876. So they are given 32,000.
 """
 
 from collections.abc import Iterator
@@ -25,7 +29,7 @@ from runs.theory.target import Target
 
 GAMMA = 0.99
 CURIOSITY = (0.1, Normalised(Curiosity))  # as in `runs.compare`
-EPISODES, SEEDS = {10: 4_000, 14: 8_000, 20: 16_000}, 8  # size -> episodes a seed, in either arm
+EPISODES, SEEDS = {10: 4_000, 14: 8_000, 20: 32_000}, 8  # size -> episodes a seed, in either arm
 ARMS = {
     "epsilon-greedy": Blend(),
     "epsilon-greedy + curiosity": Blend(curiosity=CURIOSITY),
