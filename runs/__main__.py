@@ -5,6 +5,7 @@ Each question is a module that is run as `python -m runs.NAME`, and says more wi
 
 import argparse
 import shutil
+import signal
 import sys
 import textwrap
 from pathlib import Path
@@ -48,4 +49,5 @@ def entry(question: Question, width: int) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads only the head of it may
     sys.exit(main(sys.argv[1:]))
