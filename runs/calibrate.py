@@ -13,7 +13,15 @@ from pathlib import Path
 
 from runs.harness import calibration
 from runs.harness.calibration import RESULTS, Level
-from runs.harness.config import as_typed, choose, exit_cleanly, fingerprint, parse
+from runs.harness.config import (
+    as_typed,
+    choose,
+    exit_cleanly,
+    fingerprint,
+    parse,
+    refuse_few_seeds,
+    refuse_negative,
+)
 from runs.harness.errors import UserError
 from runs.harness.parts import keep, kept
 
@@ -75,11 +83,8 @@ def check(settings: Settings) -> None:
 
     if not jitted(settings.env):
         choose("suite", settings.env, SUITES)
-    if settings.seeds < 3:
-        raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
-    for name in ("steps", "further", "episodes"):
-        if getattr(settings, name) < 0:
-            raise UserError(f"--{name} {getattr(settings, name)}: must not be negative")
+    refuse_few_seeds(settings)
+    refuse_negative(settings, "steps", "further", "episodes")
     if settings.record and (settings.smoke or settings.shifts):
         raise UserError("--record: all shifts are recorded; leave out --smoke and --shifts")
 

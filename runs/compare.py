@@ -10,7 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runs.harness.config import as_typed, choose, exit_cleanly, fingerprint, parse
+from runs.harness.config import (
+    as_typed,
+    choose,
+    exit_cleanly,
+    fingerprint,
+    parse,
+    refuse_few_seeds,
+    refuse_negative,
+    refuse_recorded_smoke,
+)
 from runs.harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,11 +83,9 @@ def check(settings: Settings) -> None:
     Raises:
         UserError: for a number out of range, no head, or a head that is named twice.
     """
-    if settings.seeds < 3:
-        raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
-    for name in ("steps", "episodes"):
-        if getattr(settings, name) < 0:
-            raise UserError(f"--{name} {getattr(settings, name)}: must not be negative")
+    refuse_few_seeds(settings)
+    refuse_negative(settings, "steps", "episodes")
+    refuse_recorded_smoke(settings)
     if not settings.heads:
         raise UserError("--heads: name at least one head")
     if len(set(settings.heads)) < len(settings.heads):

@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import design, folder, identity
-from runs.harness.config import as_typed, exit_cleanly, parse
-from runs.harness.errors import UserError
+from runs.harness.config import as_typed, exit_cleanly, parse, refuse_recorded_smoke
 
 COMMAND = "python -m runs.first_drive"
 WORLDS = ("Drive", "Timid")
@@ -73,8 +72,7 @@ class Line(NamedTuple):
 def main(argv: list[str]) -> int:
     """Parses, then runs; the exit code."""
     settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
-    if settings.smoke and settings.record:
-        raise UserError("--record: the figures of a smoke run mean nothing; leave --smoke out")
+    refuse_recorded_smoke(settings)
     parts = {
         world: Comparison(world, settings.heads, settings.seeds, smoke=settings.smoke)
         for world in WORLDS

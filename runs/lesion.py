@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runs.harness.config import as_typed, exit_cleanly, parse
+from runs.harness.config import as_typed, exit_cleanly, parse, refuse_few_seeds
 from runs.harness.errors import UserError
 
 COMMAND = "python -m runs.lesion"
@@ -120,8 +120,7 @@ def check(settings: Settings) -> None:
     """
     if settings.people < 100:
         raise UserError(f"--people {settings.people}: a curve needs at least 100 people")
-    if settings.seeds < 3:
-        raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
+    refuse_few_seeds(settings)
 
 
 # --- Gamble -----------------------------------------------------------------------------------

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from runs.adapting.anywhere import refuse_unknown
-from runs.harness.config import as_typed, choose, exit_cleanly, fingerprint, parse
+from runs.harness.config import (
+    as_typed,
+    choose,
+    exit_cleanly,
+    fingerprint,
+    parse,
+    refuse_few_seeds,
+    refuse_negative,
+    refuse_recorded_smoke,
+)
 from runs.harness.errors import UserError
 
 COMMAND = "python -m runs.life"
@@ -84,13 +93,9 @@ def check(settings: Settings) -> None:
             raise UserError(f"--{flag} {' '.join(given)}: name at least one, and each once")
     for pay in settings.pay:
         choose("terms", pay, Settings.pay)
-    if settings.seeds < 3:
-        raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
-    for name in ("steps", "episodes"):
-        if getattr(settings, name) < 0:
-            raise UserError(f"--{name} {getattr(settings, name)}: must not be negative")
-    if settings.record and settings.smoke:
-        raise UserError("--record: the figures of a smoke run mean nothing; leave --smoke out")
+    refuse_few_seeds(settings)
+    refuse_negative(settings, "steps", "episodes")
+    refuse_recorded_smoke(settings)
 
 
 def study(settings, command, progress, stopped) -> int:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runs.harness.config import as_typed, choose, exit_cleanly, fingerprint, parse
+from runs.harness.config import as_typed, choose, exit_cleanly, fingerprint, parse, refuse_few_seeds
 from runs.harness.errors import UserError
 from runs.harness.parts import keep, kept
 
@@ -115,8 +115,7 @@ def check(settings: Settings) -> None:
         choose("world", name, WORLDS)
     if len(set(settings.only)) < len(settings.only):
         raise UserError(f"--only {' '.join(settings.only)}: name each world once")
-    if settings.seeds < 3:
-        raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
+    refuse_few_seeds(settings)
     for name in ("train", "test"):
         if getattr(settings, name) < 1:
             raise UserError(f"--{name} {getattr(settings, name)}: at least one episode is needed")

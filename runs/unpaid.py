@@ -23,7 +23,15 @@ from functools import partial
 from pathlib import Path
 
 from runs.adapting.anywhere import HEADS, refuse_unknown
-from runs.harness.config import as_typed, exit_cleanly, fingerprint, parse
+from runs.harness.config import (
+    as_typed,
+    exit_cleanly,
+    fingerprint,
+    parse,
+    refuse_few_seeds,
+    refuse_negative,
+    refuse_recorded_smoke,
+)
 from runs.harness.errors import UserError
 
 COMMAND = "python -m runs.unpaid"
@@ -96,15 +104,11 @@ def check(settings: Settings) -> None:
             recorded.
     """
     refuse_unknown(settings.env)
-    if settings.seeds < 3:
-        raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
-    for name in ("steps", "further", "episodes", "lr"):
-        if getattr(settings, name) < 0:
-            raise UserError(f"--{name} {getattr(settings, name)}: must not be negative")
+    refuse_few_seeds(settings)
+    refuse_negative(settings, "steps", "further", "episodes", "lr")
     if settings.weight <= 0:
         raise UserError(f"--weight {settings.weight}: a feeling has a weight above 0")
-    if settings.record and settings.smoke:
-        raise UserError("--record: the figures of a smoke run mean nothing; leave --smoke out")
+    refuse_recorded_smoke(settings)
 
 
 def study(settings, command, progress, stopped) -> int:

@@ -52,6 +52,25 @@ def parse(settings: type[T], argv: list[str], description: str, prog: str | None
         raise
 
 
+def refuse_few_seeds(settings: Any) -> None:
+    """Raises a UserError where there are too few seeds for an interval."""
+    if settings.seeds < 3:
+        raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
+
+
+def refuse_negative(settings: Any, *names: str) -> None:
+    """Raises a UserError where one of these settings is below 0."""
+    for name in names:
+        if getattr(settings, name) < 0:
+            raise UserError(f"--{name} {getattr(settings, name)}: must not be negative")
+
+
+def refuse_recorded_smoke(settings: Any) -> None:
+    """Raises a UserError where a smoke run is to be recorded."""
+    if settings.smoke and settings.record:
+        raise UserError("--record: the figures of a smoke run mean nothing; leave --smoke out")
+
+
 def as_typed(command: str, argv: Sequence[str]) -> str:
     """A command and its flags as one would type them again, such as in a shell."""
     return f"{command} {shlex.join(argv)}".strip()
