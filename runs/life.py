@@ -3,10 +3,11 @@
 An agent learns at home, and its feelings form beside it. Then its road changes, again and again
 (cones, ice, cross traffic, cones), and it lives on: policy, critic and optimiser go from world to
 world, and nobody tells it that anything changed. The task pays always, or rarely (one environment
-in eight), or never; feelings are paid on top, the last step of an episode included, as in
-`runs.unpaid`. In every world it is scored all along. Who mends one thing and breaks the last plays
-ping-pong; in the second visit to a world memory and feeling part: memory is what is left of the
-first visit, a feeling is what can teach it anew. Interrupted, the same command goes on.
+in eight), or never; feelings are paid on top, the last step of an episode included, and the arms
+are those of `runs.unpaid`. In every world it is scored all along. Who mends one thing and breaks
+the last plays ping-pong; in the second visit to a world memory and feeling part: memory is what is
+left of the first visit, a feeling is what can teach it anew. Interrupted, the same command goes
+on.
 """
 
 from contextlib import closing
@@ -15,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runs.adapting.anywhere import refuse_unknown
+from runs.adapting.anywhere import HEADS, refuse_unknown
 from runs.harness.config import (
     as_typed,
     choose,
@@ -43,7 +44,8 @@ class Settings:
         env: a world of ours, such as Drive, anybody's jitted one, such as gymnax:CartPole-v1, or
             any gymnasium id, such as CartPole-v1; a host is looked at once in each world, and takes
             as long as its steps, which is said.
-        heads: the feelings that are lived by; `my_head.py:Dread` is one's own.
+        heads: paid alone, beside hope - fear; `my_head.py:Dread` is one's own. Of the usual ones
+            innate is left out where nothing is.
         seeds: lives an arm, at least 3.
         steps: environment steps a seed in each world; 0 for .17 of those at home.
         stream: shifts, each at full severity, one of which comes back; none for cones, ice, cross,
@@ -57,7 +59,7 @@ class Settings:
     """
 
     env: str = "Drive"
-    heads: tuple[str, ...] = ("hope", "fear")
+    heads: tuple[str, ...] = HEADS
     seeds: int = 20
     steps: int = 0
     stream: tuple[str, ...] = ()
@@ -108,12 +110,12 @@ def study(settings, command, progress, stopped) -> int:
     from runs.harness.lock import hold
     from runs.harness.watch import Interrupted
 
-    suite, plan = design(settings)
+    suite, arms, plan = design(settings)
     lives = Lives(suite, *plan)
     out = folder(settings, suite.name)
     try:
         with hold(out), closing(lives):
-            found = live(lives, settings, out, progress, stopped)
+            found = live(lives, arms, settings, out, progress, stopped)
         if found is None:
             return 0
         progress.close()
@@ -130,8 +132,8 @@ def study(settings, command, progress, stopped) -> int:
     return 0
 
 
-def design(settings: Settings) -> tuple[Any, tuple]:
-    """What these settings ask for -> (suite, what `runs.adapting.stream.Lives` takes beside it).
+def design(settings: Settings) -> tuple[Any, tuple, tuple]:
+    """What these settings ask for -> (suite, arms, what `runs.adapting.stream.Lives` takes more).
 
     The agent of the stream is that of `runs.harness.recipes` at its first step size, which does
     not fall: a life does not know how long it is. Looked at beforehand in Drive, with 4 seeds: that
@@ -147,7 +149,8 @@ def design(settings: Settings) -> tuple[Any, tuple]:
     from envs import jitted
     from runs.adapting.adapt import Sizes
     from runs.adapting.anywhere import shortened, suite_of
-    from runs.adapting.stream import CHUNKS, Life, blend, grounds
+    from runs.adapting.arms import blend, felt_in, life_arms
+    from runs.adapting.stream import CHUNKS, Life, grounds
     from runs.adapting.transfer import return_of
     from runs.harness.jitted import DRAWS
     from runs.harness.recipes import recipe
@@ -190,14 +193,15 @@ def design(settings: Settings) -> tuple[Any, tuple]:
         looks=looks,
         sizes=Sizes(seeds, rows, num_envs, num_steps, episodes, optimise=not settings.smoke),
     )
-    felt = blend(settings.heads, agent.gamma, suite)
+    heads = felt_in(suite, settings.heads)
+    felt = blend(heads, suite, agent)
     at_school = replace(agent, anneal=life.school)
     ground = grounds(suite, stream, episodes, life.sizes.base)
-    return suite, (at_school, agent, felt, life, ground)
+    return suite, life_arms(heads, felt, agent.gamma), (at_school, agent, felt, life, ground)
 
 
-def live(lives, settings: Settings, out: Path, progress, stopped) -> dict | None:
-    """Every life on all terms, those that are kept included; None if it was asked to stop.
+def live(lives, arms, settings: Settings, out: Path, progress, stopped) -> dict | None:
+    """Every arm's life on all terms, those that are kept included; None if it was asked to stop.
 
     Raises:
         Interrupted: if it was asked to stop inside a life.
@@ -205,15 +209,15 @@ def live(lives, settings: Settings, out: Path, progress, stopped) -> dict | None
     Returns:
         Terms -> arm -> `runs.adapting.stream.Lived`; whoever learns nothing is in all of them.
     """
-    from runs.adapting.stream import FROZEN, Lived, arms
+    from runs.adapting.stream import Lived
     from runs.harness.board import safe
     from runs.harness.checkpoint import Checkpoints
     from runs.harness.parts import keep, kept
     from runs.harness.specialists import digest
 
     life, ground = lives.life, lives.ground
-    parts = [(FROZEN, settings.pay[0])]
-    parts += [(arm, pay) for pay in settings.pay for arm in arms(settings.heads, pay)]
+    parts = [(arm, settings.pay[0]) for arm in arms if not arm.learns]
+    parts += [(arm, pay) for pay in settings.pay for arm in arms if arm.learns]
     each = len(ground.stages) * life.looks
     progress.total = each * (1 + len(parts))
     progress.say(
@@ -231,7 +235,7 @@ def live(lives, settings: Settings, out: Path, progress, stopped) -> dict | None
     kind = digest((ground.pools, ground.tests))
     found: dict[str, dict] = {pay: {} for pay in settings.pay}
     for i, (arm, pay) in enumerate(parts, start=1):
-        name = arm.name if arm is FROZEN else f"{arm.name}-{pay}"
+        name = f"{arm.name}-{pay}" if arm.learns else arm.name
         path = out / "parts" / f"{safe(name)}.json"
         path.parent.mkdir(exist_ok=True)
         part = kept(path, kind)
@@ -244,7 +248,7 @@ def live(lives, settings: Settings, out: Path, progress, stopped) -> dict | None
         else:
             progress.advance(name, (i + 1) * each, False)
         lived = Lived.of(kept(path, kind))
-        for terms in settings.pay if arm is FROZEN else (pay,):
+        for terms in (pay,) if arm.learns else settings.pay:
             found[terms][arm.name] = lived
     return found
 
@@ -259,7 +263,6 @@ def write(target: Path, env: str, found: dict, lives, settings: Settings, comman
 
     from runs.adapting.life_page import figure, markdown
     from runs.harness import devices
-    from runs.harness.own_head import short
 
     life, ground = lives.life, lives.ground
     some = next(iter(found.values()))["frozen"].scores["success"]
@@ -271,10 +274,9 @@ def write(target: Path, env: str, found: dict, lives, settings: Settings, comman
         f"{life.stage * batch:,} in each world, {life.sizes.episodes} episodes a score.",
         f"`{command}`\n\n{machine}",
     )
-    heads = [short(name) for name in settings.heads]
     target.mkdir(parents=True, exist_ok=True)
     name = "life" if env == Settings.env else f"life-{env.replace(':', '_').replace('/', '_')}"
-    text = markdown(found, ground, heads, metric, life.looks, about)
+    text = markdown(found, ground, metric, life.looks, about)
     (target / f"{name}.md").write_text(text)
     steps = life.stage // life.looks * batch
     figure(found, ground, metric, life.looks, steps, target / f"{name}.png")

@@ -1,4 +1,4 @@
-"""The arms of learning where nobody pays: what each is paid, of one blend with all heads."""
+"""The arms of `runs.unpaid` and `runs.life`: what each is paid, of one blend with all heads."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +42,9 @@ class Arm:
     learns: bool = True
 
 
+FROZEN = Arm("frozen", learns=False)
+
+
 def both(suffix: str = "", weight: float = 1.0) -> dict[str, float]:
     """Hope - fear: a fear's signal is never positive, so the two are added."""
     return {f"hope{suffix}": weight, f"fear{suffix}": weight}
@@ -54,13 +57,14 @@ def felt_in(suite: Suite, heads: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in heads if name != "innate" or not usual)
 
 
-def blend(heads: Iterable[str], suite: Suite, agent: Any) -> Blend:
+def blend(heads: Iterable[str], suite: Suite, agent: Any, varied: bool = False) -> Blend:
     """All heads that any arm is paid by, each of which learns by itself.
 
     Args:
         heads: of `runs.harness.arms.head`; hope and fear are always there.
         suite: says what is innate.
         agent: whose critic becomes a signal, unless it whitens what it sees.
+        varied: also hope and fear as `variants` have them.
 
     Raises:
         UserError: for an unknown head, or two of one name.
@@ -83,10 +87,10 @@ def blend(heads: Iterable[str], suite: Suite, agent: Any) -> Blend:
     }
     if not agent.normalise:
         found["critic"] = (1.0, change(partial(OldCritic, width=agent.width)))
-    for share in WRONG:
+    for share in WRONG if varied else ():
         found[f"fear_wrong_{share}"] = (1.0, change(Mislabelled(Fear, share=share)))
         found[f"hope_wrong_{share}"] = (1.0, change(Mislabelled(Hope, share=share)))
-    for width in WIDTHS:
+    for width in WIDTHS if varied else ():
         found[f"fear_width_{width}"] = (1.0, change(partial(Fear, width=width)))
         found[f"hope_width_{width}"] = (1.0, change(partial(Hope, width=width)))
     return Blend(epochs=1, **found)
@@ -103,8 +107,10 @@ def paid(name: str, suite: Suite, gamma: float) -> tuple[float, Factory]:
     return weight, factory
 
 
-def arms(heads: Iterable[str], blend: Blend, gamma: float, weight: float = 1.0) -> tuple[Arm, ...]:
-    """Every arm of the claim; the controls come without asking.
+def paid_arms(
+    heads: Iterable[str], blend: Blend, gamma: float, weight: float = 1.0
+) -> tuple[Arm, ...]:
+    """Every arm that is paid by a signal; the controls come without asking.
 
     Args:
         heads: that are paid alone.
@@ -113,32 +119,44 @@ def arms(heads: Iterable[str], blend: Blend, gamma: float, weight: float = 1.0) 
         weight: of all feelings.
     """
     names = [own_head.short(name) for name in heads]
-    shams = [
-        Arm("sham", both(weight=weight), sham=True),
-        Arm("scrambled", both("_scrambled", weight)),
-    ]
     critic = [Arm("critic", {"critic": weight})] if "critic" in blend.names else []
     return (
-        Arm("frozen", learns=False),
-        Arm("zero"),
-        Arm("zero_critic_kept", critic_kept=True),
         Arm("constant_plus", {"constant": 1 - gamma}),
         Arm("constant_minus", {"constant": gamma - 1}),
-        *shams,
+        Arm("sham", both(weight=weight), sham=True),
+        Arm("scrambled", both("_scrambled", weight)),
         *critic,
         Arm("reward_model", {"reward_model": weight}),
         Arm("classifier", {"classifier": weight}),
         Arm("unanchored", both("_unanchored", weight)),
         *(Arm(name, {name: weight}) for name in names),
         Arm(FEELING, both(weight=weight)),
+    )
+
+
+def arms(heads: Iterable[str], blend: Blend, gamma: float, weight: float = 1.0) -> tuple[Arm, ...]:
+    """Every arm where nobody pays: `paid_arms`, and those that live on nothing or on the task."""
+    return (
+        FROZEN,
+        Arm("zero"),
+        Arm("zero_critic_kept", critic_kept=True),
+        *paid_arms(heads, blend, gamma, weight),
         Arm("true", pay=1.0),
     )
 
 
-CONTROLS = (
-    "frozen",
-    "zero",
-    "zero_critic_kept",
+def life_arms(heads: Iterable[str], blend: Blend, gamma: float) -> tuple[Arm, ...]:
+    """Every life on any terms: `paid_arms` on top of what the task pays, and that alone.
+
+    Alone with a new critic, which where nobody pays is unpaid's `zero` and where the task always
+    does its `true`, and with the critic of school.
+    """
+    return (FROZEN, Arm("plain"), Arm("old_critic", critic_kept=True)) + paid_arms(
+        heads, blend, gamma
+    )
+
+
+RIVALS = (
     "constant_plus",
     "constant_minus",
     "sham",
@@ -147,7 +165,10 @@ CONTROLS = (
     "reward_model",
     "classifier",
 )
+CONTROLS = ("frozen", "zero", "zero_critic_kept", *RIVALS)
 """What hope - fear must beat, each and all: what needs no feeling, or none that knows anything."""
+LIFE_CONTROLS = ("frozen", "plain", "old_critic", *RIVALS)
+"""The same in a life."""
 
 
 def variants(weight: float = 1.0) -> tuple[Arm, ...]:

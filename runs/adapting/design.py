@@ -91,7 +91,7 @@ def design(settings: Any) -> Design:
     sizes = Sizes(
         seeds, rows, num_envs, num_steps, episodes, settings.base, optimise=not settings.smoke
     )
-    felt = blend(heads, suite, agent)
+    felt = blend(heads, suite, agent, varied=True)
     found = arms(heads, felt, agent.gamma, settings.weight)
     controls = [arm.name for arm in found if arm.name in CONTROLS]
     tuned = {} if settings.smoke else choices(suite.name)

@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from runs.adapting import transfer
-from runs.adapting.stream import FEELINGS, HOME, Grounds, Lived
+from runs.adapting.arms import FEELING
+from runs.adapting.arms import LIFE_CONTROLS as CONTROLS
+from runs.adapting.stream import HOME, Grounds, Lived
 from runs.harness import stats
 from runs.harness.stats import Estimate
 
-CONTROLS = ("frozen", "plain", "old_critic", "constant", "sham")
 TERMS = {
     "always": "where the task pays",
     "rare": "where it pays one in eight",
@@ -20,32 +21,32 @@ TERMS = {
 COLOURS = {
     "frozen": "#b9bec7",
     "plain": "#3c4450",
-    "old_critic": "#8a6d3b",
-    "constant": "#c9a227",
+    "constant_plus": "#c9a227",
     "sham": "#a05195",
     "reward_model": "#2f7d4f",
-    FEELINGS: "#c8322b",
+    "fear": "#1f5fa8",
+    FEELING: "#c8322b",
 }
-OTHERS = ("#1f5fa8", "#4fb0c6", "#7fb069", "#e07a5f", "#6d597a")  # single heads, in their order
+OTHERS = "#dfe2e7"  # all other arms
 
 
 class Contrast(NamedTuple):
-    """What the feelings were worth on some terms, at the end of the second visit.
+    """What hope - fear was worth on some terms, at the end of the second visit.
 
     Attributes:
         pay: the terms.
         control: the best of CONTROLS there, chosen on these seeds, which favours it.
-        gain: of the feelings over it, paired by seed.
+        gain: of hope - fear over it, paired by seed.
         p_value: of it, Holm-adjusted over the terms.
-        rival: their gain over a learned reward, paired by seed; None where there was none.
-        first: their gain at the end of the first visit over the best of CONTROLS then; exploratory.
+        then: the best of CONTROLS at the end of the first visit; exploratory.
+        first: the gain over that one there.
     """
 
     pay: str
     control: str
     gain: Estimate
     p_value: float
-    rival: Estimate | None
+    then: str
     first: Estimate
 
 
@@ -68,12 +69,11 @@ def contrasts(
     for pay, arms in found.items():
         seen = {arm: transfer.visits(r, stages) for arm, r in arms.items()}
         first, second = ({a: v[visit] for a, v in seen.items()} for visit in ("first", "second"))
-        control, mine, rival = best(second), second[FEELINGS], second.get("reward_model")
-        p_values[pay] = _p_value(mine - second[control])
-        over_rival = None if rival is None else stats.paired(mine, rival)
-        earlier = stats.paired(first[FEELINGS], first[best(first)])
-        gain = stats.paired(mine, second[control])
-        rows.append(Contrast(pay, control, gain, 1.0, over_rival, earlier))
+        control, then = best(second), best(first)
+        p_values[pay] = _p_value(second[FEELING] - second[control])
+        gain = stats.paired(second[FEELING], second[control])
+        earlier = stats.paired(first[FEELING], first[then])
+        rows.append(Contrast(pay, control, gain, 1.0, then, earlier))
     adjusted = stats.holm(p_values)
     return [row._replace(p_value=adjusted[row.pay]) for row in rows]
 
@@ -83,26 +83,26 @@ def best(scores: Mapping[str, np.ndarray]) -> str:
     return max((arm for arm in CONTROLS if arm in scores), key=lambda arm: scores[arm].mean())
 
 
-def finding(rows: Sequence[Contrast], world: str, heads: Sequence[str], seeds: int) -> str:
+def finding(rows: Sequence[Contrast], world: str, seeds: int) -> str:
     """One sentence, whichever way it falls."""
     said = []
     for row in rows:
-        verb = "are not told apart from"
+        verb = "is not told apart from"
         if row.p_value < 0.05:
-            verb = "gain over" if row.gain.value > 0 else "lose to"
+            verb = "gains over" if row.gain.value > 0 else "loses to"
         said.append(
-            f"{TERMS[row.pay]} they {verb} {row.control} ({row.gain}; the first time {row.first})"
+            f"{TERMS[row.pay]} it {verb} {row.control} ({row.gain}; the first time {row.first} to "
+            f"{row.then})"
         )
     return (
-        f"Back in {world} for the second time, lives that also follow {' and '.join(heads)} are "
-        f"held against the best of the controls: {'; '.join(said)}; {seeds} seeds, paired."
+        f"Back in {world} for the second time, a life on hope - fear is held against the best of "
+        f"{len(CONTROLS)} controls: {'; '.join(said)}; {seeds} seeds, paired."
     )
 
 
 def markdown(
     lives: Mapping[str, Mapping[str, Lived]],
     ground: Grounds,
-    heads: Sequence[str],
     metric: str,
     looks: int,
     about: Sequence[str],
@@ -113,16 +113,15 @@ def markdown(
     world = ground.names[ground.stages[transfer.return_of(ground.stages)[1]]]
     seeds = min(len(r) for arms in found.values() for r in arms.values())
     lines = [
-        "terms | the feelings less the best control | control | p (Holm) | less a learned reward | "
-        "at the first visit, exploratory",
+        "terms | hope - fear less the best control | control | p (Holm) | "
+        "at the first visit, exploratory | the best control then",
         "--- | --- | --- | --- | --- | ---",
     ]
     lines += [
-        f"{row.pay} | {row.gain} | {row.control} | {row.p_value:.3f} | {row.rival or '-'} | "
-        f"{row.first}"
+        f"{row.pay} | {row.gain} | {row.control} | {row.p_value:.3f} | {row.first} | {row.then}"
         for row in rows
     ]
-    body = ["# A life in changing worlds", finding(rows, world, heads, seeds), "\n".join(lines)]
+    body = ["# A life in changing worlds", finding(rows, world, seeds), "\n".join(lines)]
     for pay, arms in found.items():
         body += [f"## Paid {pay}", table(arms, lives[pay], ground, world)]
     stages = ", ".join(ground.names[w] for w in ground.stages)
@@ -145,10 +144,13 @@ LEGEND = (
     "to none and did not succeed. BWT, FWT: backward and forward transfer (Lopez-Paz & Ranzato, "
     "2017), from the last visit and from the end of school; ping-pong: what one stage broke in the "
     "world before it. Per-seed means first; t intervals at 95 %, paired where it is a difference. "
-    "frozen learns nothing; plain learns from the task's pay alone, with a new critic; old_critic "
-    "the same with the critic of its school; constant is paid 1 - gamma a step; sham feels what "
-    "the environment next door feels; reward_model is paid what a network expects that learned the "
-    "task's reward at school."
+    "`hope_fear less it`: the second visit again, paired, exploratory but for the best control. "
+    "frozen learns nothing; plain learns from the task's pay alone, with a new critic, old_critic "
+    "with that of its school; constant_plus and constant_minus are paid +-(1 - gamma) a step; sham "
+    "feels what the environment next door feels, scrambled has random frozen heads; critic is paid "
+    "the change of its school's critic; reward_model is paid what a network expects that learned "
+    "the task's reward at school, classifier the same at ends alone; unanchored are hope and fear "
+    "that never learned at an end itself."
 )
 
 
@@ -159,8 +161,9 @@ def table(
     stages, at = ground.stages, ground.names.index(world)
     visits = ("fresh", "first", "kept", "second")
     heads = ("arm", "in it", "home at the end", *visits, "second less first")
-    heads += ("harm", "late", "BWT", "FWT", "ping-pong")
+    heads += ("hope_fear less it", "harm", "late", "BWT", "FWT", "ping-pong")
     lines = [" | ".join(heads), " | ".join(["---"] * len(heads))]
+    feeling = transfer.visits(arms[FEELING], stages)["second"]
     for arm, r in arms.items():
         seen = transfer.visits(r, stages)
         harm = lives[arm].scores["harm"][lives[arm].sound, -1, at].mean()
@@ -168,6 +171,7 @@ def table(
         cells = [arm, _short(transfer.learned(r, stages)), _short(r[:, -1, 0])]
         cells += [_short(seen[name]) for name in visits]
         cells += [_short(seen["second"] - seen["first"], "+.3f")]
+        cells += ["-" if arm == FEELING else f"{stats.paired(feeling, seen['second'])}"]
         cells += [f"{x:.2f}" if np.isfinite(x) else "-" for x in (harm, late)]
         measures = (transfer.backward, transfer.forward, transfer.ping_pong)
         cells += [_short(measure(r, stages), "+.3f") for measure in measures]
@@ -184,6 +188,8 @@ def figure(
     path: Path,
 ) -> None:
     """A row for each of the terms, a column a world: its score along the stream, a line an arm.
+
+    Those of COLOURS by name, all others in grey behind them.
 
     Args:
         lives: terms -> arm -> what it came to.
@@ -203,20 +209,20 @@ def figure(
     sheet, panels = plt.subplots(
         down, across, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
-    single = [arm for arms in lives.values() for arm in arms if arm not in COLOURS]
-    colours = COLOURS | dict(zip(dict.fromkeys(single), OTHERS * 9, strict=False))
+    behind = sorted({arm for arms in lives.values() for arm in arms}, key=_depth)
     for row, (pay, arms) in zip(panels, lives.items(), strict=True):
         for w, panel in enumerate(row):
             _stages(panel, ground, w, looks * steps, top=panel in panels[0])
-            for arm, lived in arms.items():
-                values = lived.scores[metric][lived.sound, :, w]
+            for arm in behind:
+                values = arms[arm].scores[metric][arms[arm].sound, :, w]
                 x = steps * np.arange(values.shape[1])
-                bold = 2.2 if arm == FEELINGS else 1.1
-                panel.plot(x, values.mean(0), lw=bold, color=colours[arm], label=arm)
-                if arm in (FEELINGS, "plain") and len(values) >= stats.FEWEST:
+                colour, label = COLOURS.get(arm, OTHERS), arm if arm in COLOURS else "other arms"
+                bold = 2.2 if arm == FEELING else 1.1
+                panel.plot(x, values.mean(0), lw=bold, color=colour, label=label)
+                if arm in (FEELING, "plain") and len(values) >= stats.FEWEST:
                     band = [stats.mean(values[:, m]) for m in range(values.shape[1])]
                     low, high = [b.low for b in band], [b.high for b in band]
-                    panel.fill_between(x, low, high, color=colours[arm], alpha=0.15, linewidth=0)
+                    panel.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
             panel.spines[["top", "right"]].set_visible(False)
             if metric == "success":
                 panel.set_ylim(-0.03, 1.03)
@@ -229,6 +235,11 @@ def figure(
     sheet.legend(named.values(), named, loc="outside upper center", ncol=5, frameon=False)
     sheet.savefig(path, dpi=110)
     plt.close(sheet)
+
+
+def _depth(arm: str) -> int:
+    """How far in front an arm is drawn."""
+    return list(COLOURS).index(arm) if arm in COLOURS else -1
 
 
 def _stages(panel, ground: Grounds, column: int, stage: int, top: bool) -> None:

@@ -7,25 +7,22 @@ on. What it is paid is data (`runs.adapting.adapt.Terms`), so all arms are the s
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from affect import Blend, Constant
+from affect import Blend
 from envs.suite import Suite
 from envs.world import World
 from runs.adapting.adapt import Sizes, never
 from runs.adapting.anywhere import learners
-from runs.adapting.arms import Arm, paid
-from runs.adapting.heads import RewardModel
+from runs.adapting.arms import Arm
+from runs.adapting.heads import remember
 from runs.adapting.terms import Terms
 from runs.harness.checkpoint import Checkpoints
-from runs.harness.errors import UserError
 from runs.harness.jitted import DRAWS
-from runs.harness.own_head import short
 from runs.harness.train import Learner, Run
 
 CHUNKS = 4  # of the time at school
@@ -33,8 +30,6 @@ POOL = 64  # worlds of a stage, from which each episode draws one
 RARELY = 8  # where pay is rare, one environment in so many is paid
 PAYS = ("always", "rare", "never")
 HOME = "home"
-FEELINGS = "feelings"
-FROZEN = Arm("frozen", learns=False)
 
 
 @dataclass(frozen=True)
@@ -106,41 +101,6 @@ def grounds(suite: Suite, stream: Sequence[str], episodes: int, base: int) -> Gr
     return Grounds((HOME, *names), tuple(1 + names.index(n) for n in stream), pools, tests)
 
 
-def blend(heads: Sequence[str], gamma: float, suite: Suite) -> Blend:
-    """The heads of a life, and what they are up against, in one blend.
-
-    A potential is paid as `runs.adapting.heads.Change`, its last step included, so that it
-    teaches with and without a task reward.
-
-    Raises:
-        UserError: for an unknown head, or two of one name.
-    """
-    felt = {short(name): paid(name, suite, gamma) for name in heads}
-    if len(felt) < len(heads):
-        raise UserError(f"--heads {' '.join(heads)}: two of them go by one name; rename one")
-    constant = partial(Constant, value=1 - gamma)
-    return Blend(epochs=1, **felt, reward_model=(1.0, RewardModel), constant=(1.0, constant))
-
-
-def arms(heads: Sequence[str], pay: str) -> tuple[Arm, ...]:
-    """The arms of a stream that pays `always`, `rare` or `never`.
-
-    `plain` has nothing but the task's reward. `feelings` has all heads. Where pay is rare, a reward
-    that was learned at school is a rival; where there is none, so are each head alone, and `plain`
-    with the critic that it had at school, which is a feeling by itself.
-    """
-    names = [short(name) for name in heads]
-    every = dict.fromkeys(names, 1.0)
-    found = [Arm("plain"), Arm("constant", {"constant": 1.0}), Arm(FEELINGS, every)]
-    found.append(Arm("sham", every, sham=True))
-    if pay != "always":
-        found.append(Arm("reward_model", {"reward_model": 1.0}))
-    if pay == "never":
-        found.append(Arm("old_critic", critic_kept=True))
-        found += [Arm(name, {name: 1.0}) for name in names if len(names) > 1]
-    return tuple(found)
-
-
 def lanes(pay: str, num_envs: int) -> jax.Array:
     """Which of B environments are paid, [1, B]; at least one where pay is rare."""
     environment = jnp.arange(num_envs)[None]
@@ -177,6 +137,8 @@ class Lives:
     ) -> tuple[Learner | None, bool]:
         """Whoever the task taught at home, while their feelings formed -> (they, whether just now).
 
+        The critic that they had at the end is among their feelings from then on.
+
         Nobody, if it was asked to stop.
 
         Raises:
@@ -193,8 +155,11 @@ class Lives:
             if stopped():
                 return None, True
             run, _ = self.school.live(run, pool, terms, each, True, stopped)
-        saved.save(self.life.school, run.learner)
-        return run.learner, True
+        feelings, critic = run.learner.feelings, run.learner.agent.trained.net.critic
+        feelings = remember(feelings, self.school.blend, critic)
+        learner = run.learner._replace(feelings=feelings)
+        saved.save(self.life.school, learner)
+        return learner, True
 
     def lived(
         self,

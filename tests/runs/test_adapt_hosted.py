@@ -264,7 +264,7 @@ def test_only_the_usual_heads_leave_out_what_there_is_not():
 
 
 def test_a_stream_is_of_the_hosts_own_shifts(monkeypatch):
-    suite, (*_, plan, ground) = life.design(life.Settings(env="CartPole-v1"))
+    suite, _, (*_, plan, ground) = life.design(life.Settings(env="CartPole-v1"))
     assert ground.names == ("home", "force", "length", "mass") and ground.stages == (1, 2, 3, 1)
     assert (plan.looks, plan.sizes.num_envs) == (1, 8)
     few = small.replace(suite, shifts=suite.shifts[:1])

@@ -1,6 +1,7 @@
 """A life in changing worlds: on what terms, through which worlds, and what its page says."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,14 @@ from envs import load_suite
 from runs import life as study
 from runs.adapting import life_page
 from runs.adapting.adapt import Sizes
+from runs.adapting.arms import CONTROLS, FEELING, LIFE_CONTROLS, arms, blend, life_arms
 from runs.adapting.life_page import Contrast, contrasts, figure, finding, markdown, scores
 from runs.adapting.stream import (
     CHUNKS,
-    FEELINGS,
-    FROZEN,
     Grounds,
     Life,
     Lived,
     Lives,
-    arms,
-    blend,
     grounds,
     lanes,
 )
@@ -35,22 +33,23 @@ from tests.runs.small import without_key_check_in_threads
 
 unchecked = pytest.fixture(autouse=True, scope="module")(without_key_check_in_threads)
 STREAM = ("force", "flip", "force")
-HEADS = ("hope", "fear")
+HEADS = ("fear", "curiosity")
+AGENT = PPO(width=8, epochs=1, minibatches=2, lr=0.01)
 
 
 # --- terms --------------------------------------------------------------------------------------
 
 
-def test_every_term_has_its_controls():
-    names = {pay: [arm.name for arm in arms(HEADS, pay)] for pay in ("always", "rare", "never")}
-    assert names["always"] == ["plain", "constant", FEELINGS, "sham"]
-    assert names["rare"] == [*names["always"], "reward_model"]
-    assert names["never"] == [*names["rare"], "old_critic", "hope", "fear"]
-    assert [arm.name for arm in arms(("fear",), "never")][-1] == "old_critic"
-    by_name = {arm.name: arm for arm in arms(HEADS, "never")}
-    assert by_name[FEELINGS].weights == by_name["sham"].weights == {"hope": 1.0, "fear": 1.0}
-    assert by_name["sham"].sham and by_name["old_critic"].critic_kept
-    assert not FROZEN.learns
+def test_a_life_has_the_arms_of_learning_unpaid():
+    felt = blend(HEADS, load_suite("CartPole"), AGENT)
+    unpaid = {arm.name: arm for arm in arms(HEADS, felt, AGENT.gamma)}
+    life = {arm.name: arm for arm in life_arms(HEADS, felt, AGENT.gamma)}
+    elsewhere = {"plain": "zero", "old_critic": "zero_critic_kept"}
+    same = [replace(unpaid[elsewhere.get(name, name)], name=name) for name in life]
+    assert same == list(life.values())
+    assert set(unpaid) - {elsewhere.get(name, name) for name in life} == {"true"}
+    assert {elsewhere.get(name, name) for name in LIFE_CONTROLS} == set(CONTROLS)
+    assert not life["frozen"].learns and life["old_critic"].critic_kept
 
 
 @pytest.mark.parametrize(
@@ -64,7 +63,7 @@ def test_so_many_environments_are_paid(pay, envs, paid):
 def test_whoever_is_not_paid_sees_no_reward(lives):
     reward = np.arange(8.0).reshape(2, 4) + 1
     batch = Transition(*[None] * 3, reward, *[None] * 3, {})
-    terms = lives.terms(arms(HEADS, "rare")[0], "rare")._replace(pay=lanes("rare", 4))
+    terms = lives.terms(ARMS[1], "rare")._replace(pay=lanes("rare", 4))
     signals = np.zeros((2, 4, len(lives.learners.blend.names)))
     np.testing.assert_array_equal(wage(terms, batch, signals)[:, 0], reward[:, 0])
     np.testing.assert_array_equal(wage(terms, batch, signals)[:, 1:], 0)
@@ -83,15 +82,17 @@ def test_a_stream_has_its_worlds_at_full_severity():
 
 def test_a_blend_refuses_two_of_one_name(tmp_path):
     file = tmp_path / "mine.py"
-    file.write_text("from affect import Fear\n")
-    suite = load_suite("Drive")
-    both = ("fear", f"{file}:Fear")
+    file.write_text("from affect import Mood, Curiosity\n")
+    both = ("mood", f"{file}:Mood")
     with pytest.raises(UserError, match="two of them go by one name"):
-        blend(both, 0.99, suite)
-    assert blend(both[1:], 0.99, suite).names == ("fear", "reward_model", "constant")
+        blend(both, load_suite("Drive"), AGENT)
 
 
 # --- lives, of the smallest kind ----------------------------------------------------------------
+
+
+FELT = blend(HEADS, small.suite(), AGENT)
+ARMS = life_arms(HEADS, FELT, AGENT.gamma)
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +101,8 @@ def lives():
     suite = small.suite()
     sizes = Sizes(seeds=3, rows=4, num_envs=4, num_steps=8, episodes=2, optimise=False)
     ground = grounds(suite, STREAM, sizes.episodes, sizes.base)
-    agent = PPO(width=8, epochs=1, minibatches=2, lr=0.01)
-    felt = blend(HEADS, agent.gamma, suite)
     plan = Life(school=CHUNKS, stage=2, looks=2, sizes=sizes)
-    return Lives(suite, agent, agent, felt, plan, ground)  # alike, so that programs are shared
+    return Lives(suite, AGENT, AGENT, FELT, plan, ground)  # alike, so that programs are shared
 
 
 class Seen:
@@ -129,14 +128,14 @@ SETTINGS = Settings(env="CartPole", heads=HEADS, pay=("always", "never"))
 def found(lives, tmp_path_factory):
     """All of them, lived once -> (folder, terms -> arm -> what it came to)."""
     out, seen = tmp_path_factory.mktemp("life"), Seen()
-    lived = study.live(lives, SETTINGS, out, seen, seen.stopped)
+    lived = study.live(lives, ARMS, SETTINGS, out, seen, seen.stopped)
     assert seen.done == seen.total
     return out, lived
 
 
 def test_a_life_is_scored_in_every_world_all_along(found):
     _, lived = found
-    assert list(lived["never"]) == ["frozen", *(arm.name for arm in arms(HEADS, "never"))]
+    assert list(lived["never"]) == list(lived["always"]) == [arm.name for arm in ARMS]
     for arms_of in lived.values():
         for name, one in arms_of.items():
             moments = 1 + len(STREAM) * 2
@@ -155,10 +154,9 @@ def test_whoever_does_not_learn_stays_and_all_begin_alike(found):
 
 
 def test_what_one_is_paid_changes_a_life(found):
-    """All but a learned reward: it expects nearly 1 a step, which is what CartPole pays."""
+    """But for classifiers: whoever has never failed expects the 1 of CartPole everywhere."""
     _, lived = found
     ends = {name: one.scores["return"].tobytes() for name, one in lived["never"].items()}
-    del ends["reward_model"]
     ends["paid"] = lived["always"]["plain"].scores["return"].tobytes()
     alike = [(a, b) for a in ends for b in ends if a < b and ends[a] == ends[b]]
     assert not alike, f"lived one life: {alike}"
@@ -167,11 +165,11 @@ def test_what_one_is_paid_changes_a_life(found):
 def test_an_interrupted_study_goes_on_to_the_same_end(lives, found, tmp_path):
     whole, lived = found
     seen = Seen(stop_at=20)
-    assert study.live(lives, SETTINGS, tmp_path, seen, seen.stopped) is None
+    assert study.live(lives, ARMS, SETTINGS, tmp_path, seen, seen.stopped) is None
     made = sorted(path.name for path in (tmp_path / "parts").iterdir())
     assert 0 < len(made) < len(list((whole / "parts").iterdir()))
     seen = Seen()
-    again = study.live(lives, SETTINGS, tmp_path, seen, seen.stopped)
+    again = study.live(lives, ARMS, SETTINGS, tmp_path, seen, seen.stopped)
     assert seen.done == seen.total and seen.fresh < seen.total - 5 * len(made)
     for pay, arms_of in lived.items():
         for name, one in arms_of.items():
@@ -189,7 +187,7 @@ def test_a_part_of_other_worlds_is_lived_anew(lives, found, tmp_path):
         (parts / path.name).write_text(json.dumps(old))
     learner, _ = lives.schooled(Checkpoints(whole / "school", keep=1), seen.stopped)
     Checkpoints(tmp_path / "school", keep=1).save(CHUNKS, learner)
-    study.live(lives, SETTINGS, tmp_path, seen, seen.stopped)
+    study.live(lives, ARMS, SETTINGS, tmp_path, seen, seen.stopped)
     assert seen.fresh > len(list(parts.iterdir()))
 
 
@@ -208,9 +206,9 @@ def life(second: float, seeds: int = 5, spread: float = 0.02, unsound: tuple = (
     return Lived({"success": r, "return": r, "harm": harm}, r[:, 1:, 0], sound)
 
 
-def lived(feelings: float, **others: float) -> dict[str, Lived]:
-    levels = {"frozen": 0.3, "plain": 0.4, "constant": 0.35, "sham": 0.2} | others
-    return {name: life(level) for name, level in (levels | {FEELINGS: feelings}).items()}
+def lived(feeling: float, **others: float) -> dict[str, Lived]:
+    levels = {"frozen": 0.3, "plain": 0.4, "constant_plus": 0.35, "sham": 0.2} | others
+    return {name: life(level) for name, level in (levels | {FEELING: feeling}).items()}
 
 
 def test_the_contrast_is_with_the_best_control_and_paired():
@@ -220,11 +218,10 @@ def test_the_contrast_is_with_the_best_control_and_paired():
     np.testing.assert_allclose([row.gain.value for row in rows], [0.2, -0.2, 0.0], atol=1e-9)
     assert rows[0].gain.high - rows[0].gain.low < 1e-6, "seeds' own level cancels"
     assert rows[0].p_value < 0.05 and rows[1].p_value < 0.05 and rows[2].p_value == 1
-    assert rows[0].rival is None
-    better = scores(lived(0.6, reward_model=0.7, old_critic=0.5), "success", 2)
+    better = scores(lived(0.6, reward_model=0.7, old_critic=0.5, fear=0.9), "success", 2)
     (row,) = contrasts({"never": better}, GROUND.stages)
-    assert row.control == "old_critic"
-    assert row.rival.value == pytest.approx(-0.1)
+    assert row.control == "reward_model", "the best of the controls; a single head is none"
+    assert row.gain.value == pytest.approx(-0.1)
 
 
 PAYS = {"always": 0.6, "rare": 0.2, "never": 0.4}
@@ -232,11 +229,11 @@ PAYS = {"always": 0.6, "rare": 0.2, "never": 0.4}
 
 def test_the_finding_is_said_whichever_way_it_falls():
     found = {pay: scores(lived(level), "success", 2) for pay, level in PAYS.items()}
-    said = finding(contrasts(found, GROUND.stages), "ice", HEADS, 5)
-    assert "where the task pays they gain over plain (+0.200" in said
-    assert said.count("the first time +0.000") == 3
-    assert "where it pays one in eight they lose to plain (-0.200" in said
-    assert "where nobody pays they are not told apart from plain (+0.000" in said
+    said = finding(contrasts(found, GROUND.stages), "ice", 5)
+    assert "where the task pays it gains over plain (+0.200" in said
+    assert said.count("the first time +0.000") == 3 and said.count("to frozen)") == 3
+    assert "where it pays one in eight it loses to plain (-0.200" in said
+    assert "where nobody pays it is not told apart from plain (+0.000" in said
     assert "5 seeds" in said
 
 
@@ -255,13 +252,14 @@ def test_a_seed_that_stopped_is_left_out_of_every_arm():
 
 def test_the_page_and_the_figure_have_every_arm_and_world(tmp_path):
     lives = {"never": lived(0.6, reward_model=0.7, hope=0.5), "always": lived(0.6)}
-    text = markdown(lives, GROUND, HEADS, "success", 2, ("About it.",))
+    text = markdown(lives, GROUND, "success", 2, ("About it.",))
     assert text.startswith("# A life in changing worlds\n\nBack in ice for the second time")
     assert "## Paid never" in text and "## Paid always" in text
+    assert "\nreward_model | " in text and "| -0.100 [-0.100, -0.100] |" in text
     for arm in lives["never"]:
         assert f"\n{arm} | " in text
     assert "Stream: ice, fog, ice" in text and "stopped being numbers: 0." in text
-    assert text.endswith("About it.\n") and "nan" not in text
+    assert text.endswith("About it.\n") and " nan" not in text
     path = tmp_path / "life.png"
     figure(lives, GROUND, "success", 2, 100, path)
     assert path.stat().st_size > 10_000
@@ -312,12 +310,14 @@ def test_a_design_that_cannot_be_is_refused(settings, complaint):
 
 
 def test_a_design_has_the_sizes_that_were_asked_for():
-    suite, (school, agent, felt, plan, ground) = design(Settings(steps=30_000, episodes=40))
-    assert suite.name == "Drive" and felt.names == ("hope", "fear", "reward_model", "constant")
+    suite, found, (school, agent, felt, plan, ground) = design(Settings(steps=30_000, episodes=40))
+    assert suite.name == "Drive" and {"innate", "curiosity"} < {arm.name for arm in found}
+    assert {name for arm in found for name in arm.weights} == set(felt.names)
     assert plan.school % CHUNKS == 0 and school.anneal == plan.school and agent.anneal == 0
     assert (plan.stage, plan.looks, plan.sizes.episodes) == (6, 3, 32)
     assert [ground.names[w] for w in ground.stages] == ["cones", "ice", "cross", "cones"]
-    _, (*_, ground) = design(Settings(env="CartPole"))
+    _, found, (*_, ground) = design(Settings(env="CartPole"))
+    assert "innate" not in {arm.name for arm in found}
     assert ground.stages == (1, 2, 3, 1)
 
 
