@@ -209,11 +209,10 @@ def figure(
     sheet, panels = plt.subplots(
         down, across, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
-    behind = sorted({arm for arms in lives.values() for arm in arms}, key=_depth)
     for row, (pay, arms) in zip(panels, lives.items(), strict=True):
         for w, panel in enumerate(row):
             _stages(panel, ground, w, looks * steps, top=panel in panels[0])
-            for arm in behind:
+            for arm in sorted(arms, key=_depth):
                 values = arms[arm].scores[metric][arms[arm].sound, :, w]
                 x = steps * np.arange(values.shape[1])
                 colour, label = COLOURS.get(arm, OTHERS), arm if arm in COLOURS else "other arms"

@@ -1,6 +1,7 @@
 """A life in changing worlds: on what terms, through which worlds, and what its page says."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from runs import life as study
 from runs.adapting import life_page
 from runs.adapting.adapt import Sizes
 from runs.adapting.arms import CONTROLS, FEELING, LIFE_CONTROLS, arms, blend, life_arms
-from runs.adapting.life_page import Contrast, contrasts, figure, finding, markdown, scores
+from runs.adapting.life_page import contrasts, figure, finding, markdown, scores
 from runs.adapting.stream import (
     CHUNKS,
     Grounds,
@@ -259,7 +260,7 @@ def test_the_page_and_the_figure_have_every_arm_and_world(tmp_path):
     for arm in lives["never"]:
         assert f"\n{arm} | " in text
     assert "Stream: ice, fog, ice" in text and "stopped being numbers: 0." in text
-    assert text.endswith("About it.\n") and " nan" not in text
+    assert text.endswith("About it.\n") and not re.search(r"\bnan\b", text)
     path = tmp_path / "life.png"
     figure(lives, GROUND, "success", 2, 100, path)
     assert path.stat().st_size > 10_000
@@ -271,7 +272,6 @@ def test_a_life_is_kept_as_it_was():
     for name, score in one.scores.items():
         np.testing.assert_array_equal(again.scores[name], score)
     np.testing.assert_array_equal(again.sound, one.sound)
-    assert Contrast._fields[0] == "pay"
 
 
 # --- the command --------------------------------------------------------------------------------

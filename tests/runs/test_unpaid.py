@@ -127,7 +127,7 @@ def test_the_old_critic_is_remembered():
 
 def test_every_arm_is_paid_by_what_is_in_the_blend():
     suite = load_suite("Drive")
-    felt = blend(HEADS, suite, AGENT)
+    felt = blend(HEADS, suite, AGENT, varied=True)
     found = arms(HEADS, felt, AGENT.gamma)
     names = [arm.name for arm in found]
     assert set(CONTROLS) | {FEELING, "true", "unanchored", *HEADS} == set(names)
