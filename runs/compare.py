@@ -46,8 +46,9 @@ class Settings:
         episodes: scored at each point; 0 for as many as are usual there.
         out: folder of the study; by default runs/logs/compare/ENV-FINGERPRINT.
         config: a YAML file of these settings; flags go before it.
-        quick: a first look: the first head without some of its controls, 3 seeds, half of the
-            steps, 64 episodes a point, two severities.
+        quick: a first look: the first head beside its scrambled twin, a constant and nothing, 3
+            seeds, half of the steps, 64 episodes a point, two severities; heads are not asked what
+            they know.
         smoke: a run of seconds with one head, which touches everything and means nothing.
         record: also write the table and the figure to runs/results/.
     """
@@ -168,9 +169,10 @@ def design(settings: Settings) -> "Design":
     plan = Plan(agent, seeds, rows, chunks, together, num_envs, num_steps, episodes)
     plan = replace(plan, optimise=not settings.smoke)
     found = arms(heads, agent.gamma, suite, usual.parts)
-    without = left_out(settings)
-    for name in without:
-        choose("arm", name, [arm.name for arm in found if arm.name != "none"])
+    named = [arm.name for arm in found if arm.name != "none"]
+    for name in settings.without:
+        choose("arm", name, named)
+    without = tuple(name for name in left_out(settings) if name in named)
     found = tuple(arm for arm in found if arm.name not in without)
     refuse(found, suite, num_envs)
     declared = declare(
@@ -180,14 +182,15 @@ def design(settings: Settings) -> "Design":
         refuse_training_on(RANDOM if arm.randomised else HOME, declared.splits)
     if not declared.splits.names("dev"):
         raise UserError("--sealed: nothing is left to look at in public; keep back fewer families")
-    return Design(suite, Jitted if ours else Hosted, plan, found, declared)
+    return Design(suite, Jitted if ours else Hosted, plan, found, declared, not settings.quick)
 
 
 def left_out(settings: Settings) -> tuple[str, ...]:
     """Arms that are not run: those that were named; in a quick look also those that say least."""
     from runs.harness.own_head import short
 
-    least = ("constant_minus", f"{short(settings.heads[0])}_sham", "lesion")
+    head = short(settings.heads[0])
+    least = ("random", "constant_minus", f"{head}_sham", f"{head}_constant", "lesion")
     return tuple(dict.fromkeys((*settings.without, *(least if settings.quick else ()))))
 
 

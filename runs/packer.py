@@ -265,8 +265,9 @@ def measures(world: str, env: Any) -> dict[str, Any]:
 
 def _test(state, worlds, key, *, agent, env):
     from runs.harness.evaluate import evaluate
+    from runs.harness.train import SEEDS
 
-    return evaluate(state, agent, env, worlds, key, 1)
+    return evaluate(state, agent, env, worlds, key, 1, SEEDS)
 
 
 def _where(rows: Any, new: Any, old: Any) -> Any:

@@ -20,7 +20,7 @@ from runs.adapting.terms import Sums, Terms, adapted, born, renewed
 from runs.adapting.wrongness import asking
 from runs.harness.evaluate import evaluate
 from runs.harness.jitted import TOGETHER
-from runs.harness.train import Learner, Run, Setup, no_tally, over_seeds, seed_keys
+from runs.harness.train import SEEDS, Learner, Run, Setup, no_tally, over_seeds, seed_keys
 
 CHUNK_WORTH = 3  # a chunk of the training at home takes as long as so many arms in a shift
 
@@ -237,4 +237,4 @@ def _live(
 
 
 def _score(agent_state, worlds, key, *, setup, env, episodes):
-    return evaluate(agent_state, setup.agent, env, worlds, key, episodes)
+    return evaluate(agent_state, setup.agent, env, worlds, key, episodes, SEEDS)

@@ -1,25 +1,63 @@
-"""Scoring: all points x draws x episodes x seeds in one compiled program."""
+"""Scoring: all points x draws x episodes x seeds in one compiled program.
 
+They go side by side. Most episodes end early, so those that are over are sorted behind the others a
+few times, and a CPU, for which width is no gain, takes on blocks of the others alone.
+"""
+
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from envs.world import Env, World
+from envs.world import Env, Life, World
+from runs.harness.train import divisor
 
 REPORTED = ("harm", "hidden", "other_goal")
 """What only some worlds report in `info`; its score is NaN in the others."""
 SCORES = ("return", "length", "success", "terminated", "truncated", *REPORTED)
 
+SORTINGS = 16  # times that the episodes which are over are sorted out
+WIDTH = 512  # episodes that a CPU takes on at once, at most
+
+
+class Lanes(NamedTuple):
+    """Episodes side by side [N], and what is kept of them.
+
+    Attributes:
+        index: their places before they were sorted.
+        life: each on its way.
+        alive: bool, it is not over.
+        total, length: its return and its steps so far.
+        ended: bool, the world ended it.
+        passed: bool, its last step was a success, as far as the world says so.
+        told: what else it reported, summed.
+    """
+
+    index: jax.Array
+    life: Life
+    alive: jax.Array
+    total: jax.Array
+    length: jax.Array
+    ended: jax.Array
+    passed: jax.Array
+    told: dict[str, jax.Array]
+
 
 def evaluate(
-    agent_state: Any, agent: Any, env: Env, worlds: World, key: jax.Array, episodes: int
+    agent_state: Any,
+    agent: Any,
+    env: Env,
+    worlds: World,
+    key: jax.Array,
+    episodes: int,
+    axis: str | None = None,
 ) -> dict[str, jax.Array]:
     """Scores one agent, acting by its mode, on stacked worlds [P, draws].
 
     Every point, arm and seed meets the same episode keys (common random numbers). The task's own
-    reward is reported, without the channel's noise.
+    reward is reported, without the channel's noise. An episode that is over costs nothing more.
 
     Args:
         agent_state: of one seed.
@@ -28,6 +66,9 @@ def evaluate(
         worlds: leading axes [P, draws].
         key: of the evaluation.
         episodes: in each world.
+        axis: name of the `vmap`ped axis of agents that are scored together, if there is one
+            (`runs.harness.train.SEEDS`): they share worlds and keys, so an episode is over when
+            all of them have ended it.
 
     Returns:
         Means over draws and episodes, each [P]: return, length, success, terminated (the world
@@ -36,10 +77,79 @@ def evaluate(
         that failed and had reached the wrong thing), NaN where the world reports none. Where the
         world reports `info["success"]`, an episode is a success only if its last step says so too.
     """
-    draws = worlds.channel.noise.shape[1]
-    keys = jax.random.split(key, draws * episodes).reshape(draws, episodes)
-    live = partial(_episodes, agent_state, agent, env, keys)
-    return jax.lax.map(live, noiseless(worlds))
+    points, draws = worlds.channel.noise.shape[:2]
+    keys = jax.random.split(key, draws * episodes)
+    lanes = _begin(env, noiseless(worlds), keys, episodes)
+    span = -(-env.horizon // SORTINGS)
+    width = divisor(lanes.index.size, WIDTH) if jax.default_backend() == "cpu" else None
+    step = partial(_step, agent_state, agent, env, keys)
+
+    def on(i: jax.Array, lanes: Lanes) -> Lanes:
+        running = lanes.alive
+        if axis is not None:
+            running = jax.lax.psum(running.astype(jnp.int32), axis) > 0
+        order = jnp.argsort(~running)
+        lanes = jax.tree.map(lambda leaf: leaf[order], lanes)
+        times = i * span + jnp.arange(span)
+        return in_blocks(lambda some: jax.lax.scan(step, some, times)[0], lanes, running, width)
+
+    lanes = jax.lax.fori_loop(0, SORTINGS, on, lanes)
+    before = jnp.argsort(lanes.index)
+    success = env.success(lanes.total, lanes.length) & lanes.passed
+    ends = lanes.total, lanes.length, success, lanes.ended, ~lanes.ended
+    scores = (*ends, *reported(lanes.told, success))
+    return {
+        name: score[before].astype(jnp.float32).reshape(points, -1).mean(1)
+        for name, score in zip(SCORES, scores, strict=True)
+    }
+
+
+def _begin(env: Env, worlds: World, keys: jax.Array, episodes: int) -> Lanes:
+    """All episodes before their first step, those of the first point first."""
+    points, draws = worlds.channel.noise.shape[:2]
+    index = jnp.arange(points * draws * episodes)
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), worlds)
+    world = jax.tree.map(lambda leaf: leaf[index // episodes], flat)
+    life = jax.vmap(env.reset)(_keys(keys, index, env.horizon), world)
+    zero, no = jnp.zeros(index.shape), jnp.zeros(index.shape, bool)
+    told = {name: zero for name in REPORTED if name in env.spec.info}
+    return Lanes(index, life, ~no, zero, zero, no, no, told)
+
+
+def _keys(keys: jax.Array, index: jax.Array, time: jax.Array | int) -> jax.Array:
+    """Of episodes at a time; the same at every point."""
+    return jax.vmap(lambda i: jax.random.fold_in(keys[i % keys.size], time))(index)
+
+
+def _step(agent_state: Any, agent: Any, env: Env, keys: jax.Array, lanes: Lanes, time: jax.Array):
+    """All lanes one step on."""
+    action, alive = agent.act(agent_state, None, lanes.life.obs), lanes.alive
+    life, seen = jax.vmap(env.step)(_keys(keys, lanes.index, time), lanes.life, action)
+    told = {name: x + jnp.where(alive, seen.info[name], 0.0) for name, x in lanes.told.items()}
+    return lanes._replace(
+        life=life,
+        alive=alive & ~seen.terminated & ~seen.truncated,
+        total=lanes.total + jnp.where(alive, seen.reward, 0.0),
+        length=lanes.length + alive,
+        ended=lanes.ended | (alive & seen.terminated),
+        passed=jnp.where(alive, seen.info.get("success", 1.0) > 0, lanes.passed),
+        told=told,
+    ), None
+
+
+def in_blocks(
+    advance: Callable[[Lanes], Lanes], lanes: Lanes, running: jax.Array, width: int | None
+) -> Lanes:
+    """Takes on those that run, which come first, `width` after another; None takes on all."""
+    if width is None:
+        return advance(lanes)
+
+    def block(i: jax.Array, lanes: Lanes) -> Lanes:
+        cut = partial(jax.lax.dynamic_slice_in_dim, start_index=i * width, slice_size=width)
+        put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * width, axis=0)
+        return jax.tree.map(put, lanes, advance(jax.tree.map(cut, lanes)))
+
+    return jax.lax.fori_loop(0, -(-running.sum() // width), block, lanes)
 
 
 def noiseless(worlds: World) -> World:
@@ -51,41 +161,6 @@ def noiseless(worlds: World) -> World:
     silence = jnp.zeros_like(worlds.channel.reward_noise)
     later = None if worlds.later is None else quiet(worlds.later)
     return quiet(worlds)._replace(later=later)
-
-
-def _episodes(agent_state: Any, agent: Any, env: Env, keys: jax.Array, worlds: World) -> dict:
-    """One point: worlds [draws], keys [draws, episodes] -> means."""
-    k_reset = jax.vmap(jax.vmap(partial(jax.random.fold_in, data=env.horizon)))(keys)
-    lives = jax.vmap(jax.vmap(env.reset, (0, None)))(k_reset, worlds)
-
-    def one(key, time, life, action):
-        return env.step(jax.random.fold_in(key, time), life, action)
-
-    def step(carry, time):
-        lives, alive, total, length, ends, passed, told = carry
-        action = agent.act(agent_state, None, lives.obs)
-        lives, seen = jax.vmap(jax.vmap(one, (0, None, 0, 0)), (0, None, 0, 0))(
-            keys, time, lives, action
-        )
-        total = total + jnp.where(alive, seen.reward, 0.0)
-        ends = ends | (alive & seen.terminated)
-        length = length + alive
-        passed = jnp.where(alive, seen.info.get("success", 1.0) > 0, passed)
-        told = {name: sums + jnp.where(alive, seen.info[name], 0.0) for name, sums in told.items()}
-        alive = alive & ~seen.terminated & ~seen.truncated
-        return (lives, alive, total, length, ends, passed, told), None
-
-    zero, no = jnp.zeros(keys.shape), jnp.zeros(keys.shape, bool)
-    told = {name: zero for name in REPORTED if name in env.spec.info}
-    start = (lives, ~no, zero, zero, no, no, told)
-    (_, _, total, length, ends, passed, told), _ = jax.lax.scan(
-        step, start, jnp.arange(env.horizon)
-    )
-    success = env.success(total, length) & passed
-    scores = (total, length, success, ends, ~ends, *reported(told, success))
-    return {
-        name: score.astype(jnp.float32).mean() for name, score in zip(SCORES, scores, strict=True)
-    }
 
 
 def reported(told: dict[str, Any], success: Any) -> tuple[Any, ...]:

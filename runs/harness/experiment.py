@@ -24,13 +24,17 @@ from runs.sealing.plan_file import Declared
 
 
 class Design(NamedTuple):
-    """What will be run: worlds, who trains in them, the sizes, the arms, and what was declared."""
+    """What will be run: worlds, who trains in them, the sizes, the arms, and what was declared.
+
+    `asks` is whether the showpiece's signals are asked what they know.
+    """
 
     suite: Suite
     trainer: Any
     plan: Plan
     arms: tuple[Arm, ...]
     declared: Declared
+    asks: bool = True
 
     def of(self, split: str) -> Suite:
         """The suite with the shifts of a split, "dev" or "sealed"."""
@@ -87,7 +91,8 @@ def run(
             for i, arm in enumerate(arms):
                 study = _study(out, what, progress, stopped, before + i * what.each)
                 with _explained(out, arm.name), closing(next(trainers)) as running:
-                    rows += study.run(running, showpiece=arm.name == _showpiece(arms))
+                    shown = arm.name == _showpiece(arms)
+                    rows += study.run(running, shown, shown and what.asks)
             if _frozen(out, progress.say) and what.declared.sealed:
                 exam = Exam(what.of("sealed"), seal.draw(out))
                 for i, arm in enumerate(arms):

@@ -16,7 +16,17 @@ from runs.harness.evaluate import evaluate
 from runs.harness.exam import Exam
 from runs.harness.plan import Plan
 from runs.harness.timeline import Episode, episode_length, told
-from runs.harness.train import QUICK, Learner, Run, Setup, new_run, over_seeds, seed_keys, train
+from runs.harness.train import (
+    QUICK,
+    SEEDS,
+    Learner,
+    Run,
+    Setup,
+    new_run,
+    over_seeds,
+    seed_keys,
+    train,
+)
 
 DRAWS = 16  # worlds drawn for a shift that draws
 TOGETHER = 128  # environments, of all the seeds a core trains at once, that still fit its cache
@@ -142,7 +152,7 @@ def _scorer(agent: Any, env: Env, rows: int, episodes: int, optimise: bool) -> C
 
 
 def _score(agent_state, worlds, key, *, agent, env, episodes):
-    return evaluate(agent_state, agent, env, worlds, key, episodes)
+    return evaluate(agent_state, agent, env, worlds, key, episodes, SEEDS)
 
 
 def _same(world: World, key: jax.Array) -> World:

@@ -19,7 +19,7 @@ from envs.world import Env, World
 from runs.harness.evaluate import evaluate
 from runs.harness.jitted import TOGETHER
 from runs.harness.plan import Plan
-from runs.harness.train import Run, Setup, new_run, over_seeds, seed_keys, train
+from runs.harness.train import SEEDS, Run, Setup, new_run, over_seeds, seed_keys, train
 
 POLICIES = ("random", "nominal", "specialist")
 
@@ -145,7 +145,7 @@ def _train(run, pool, *, setup, env, updates):
 
 def _score(agent_state, key, worlds, *, agent, env, episodes):
     each = episodes // worlds.channel.noise.shape[1]
-    return evaluate(agent_state, agent, env, worlds, key, each)["success"]
+    return evaluate(agent_state, agent, env, worlds, key, each, SEEDS)["success"]
 
 
 def _drawn(pool: World, key: jax.Array) -> World:

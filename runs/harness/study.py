@@ -57,12 +57,13 @@ class Study:
         self.say, self.advance, self.stopped = say, advance, stopped
         self.board = Board(out, env)
 
-    def run(self, trainer: Any, showpiece: bool = False) -> list[dict]:
+    def run(self, trainer: Any, showpiece: bool = False, ask: bool = False) -> list[dict]:
         """Trains and scores one arm, or goes on with it -> its score rows.
 
         Args:
             trainer: of the arm.
-            showpiece: whether its timelines are to be kept, and its signals asked what they know.
+            showpiece: whether its timelines are to be kept.
+            ask: whether its signals are to be asked what they know.
 
         Raises:
             Interrupted: after a checkpoint, if the user asked to stop.
@@ -97,6 +98,7 @@ class Study:
             self.film(trainer, run)
         if showpiece:
             self.timelines(trainer, run, rows)
+        if ask:
             self.ask(trainer, run, alive)
         return rows
 

@@ -162,6 +162,9 @@ Beyond the first level XLA takes a third longer to compile, and what it compiles
 """
 
 
+SEEDS = "seeds"  # name of the axis over which `over_seeds` maps
+
+
 def seed_keys(base: int, seeds: Any) -> jax.Array:
     """A key for each of `seeds` [S], the same whatever the others are."""
     return jax.vmap(partial(jax.random.fold_in, jax.random.key(base)))(jnp.asarray(seeds))
@@ -187,17 +190,17 @@ def over_seeds(
             takes the others after them. None takes all at once, as accelerators always do.
     """
     devices = jax.devices()
-    count = _divisor(num_seeds, len(devices))
+    count = divisor(num_seeds, len(devices))
     on_each = num_seeds // count
     mesh = jax.sharding.Mesh(np.array(devices[:count]), ("seed",))
     seed, same = jax.sharding.PartitionSpec("seed"), jax.sharding.PartitionSpec()
     group = on_each
     if together is not None and devices[0].platform == "cpu":
-        group = _divisor(on_each, together)
+        group = divisor(on_each, together)
 
     def mapped(*args):
         own = len(args) - shared
-        each = jax.vmap(fn, in_axes=(0,) * own + (None,) * shared)
+        each = jax.vmap(fn, in_axes=(0,) * own + (None,) * shared, axis_name=SEEDS)
         specs = (seed,) * own + (same,) * shared
         grouped = partial(_in_groups, each, own, group)
         sharded = jax.shard_map(grouped, mesh=mesh, in_specs=specs, out_specs=seed, check_vma=False)
@@ -218,7 +221,7 @@ def _in_groups(each: Callable, own: int, group: int, *args: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.reshape(size, *leaf.shape[2:]), out)
 
 
-def _divisor(number: int, most: int) -> int:
+def divisor(number: int, most: int) -> int:
     """The largest divisor of `number` that is at most `most`."""
     return max(n for n in range(1, max(most, 1) + 1) if number % n == 0)
 

@@ -202,7 +202,7 @@ def test_the_same_command_again_computes_nothing_and_says_the_same(smoke):
 
 
 def test_the_defaults_are_the_whole_comparison():
-    suite, trainer, plan, arms, _ = design(Settings())
+    suite, trainer, plan, arms, *_ = design(Settings())
     assert (suite.name, trainer) == ("Drive", Jitted)
     felt = [
         name + kind
@@ -221,18 +221,16 @@ def test_the_defaults_are_the_whole_comparison():
 
 def test_a_quick_look_has_one_head_and_three_seeds_and_says_what_it_leaves_out():
     quick = Settings(quick=True)
-    suite, _, plan, arms, _ = design(quick)
-    assert left_out(quick) == ("constant_minus", "fear_sham", "lesion")
-    assert [arm.name for arm in arms] == [
-        name for name in SMOKE_ARMS if name not in left_out(quick)
-    ]
+    suite, _, plan, arms, declared, asks = design(quick)
+    assert [arm.name for arm in arms] == ["none", "constant_plus", "fear", "fear_scrambled"]
+    assert set(declared.without) == set(SMOKE_ARMS) - {arm.name for arm in arms} and not asks
     assert (plan.seeds, plan.episodes, suite.severities) == (3, 64, (0.5, 1.0))
     assert 100_000 < plan.chunks * plan.chunk_steps < 110_000
 
 
 def test_an_arm_is_left_out_if_asked_for():
     settings = Settings(heads=("fear",), without=("fear_sham", "random"))
-    _, _, _, arms, _ = design(settings)
+    _, _, _, arms, *_ = design(settings)
     assert left_out(settings) == settings.without
     left = [name for name in SMOKE_ARMS if name not in settings.without]
     assert [arm.name for arm in arms] == left
@@ -244,14 +242,14 @@ def test_heads_are_filmed_and_controls_are_not():
 
 
 def test_cartpole_has_its_usual_settings():
-    _, _, plan, _, _ = design(Settings("CartPole"))
+    _, _, plan, *_ = design(Settings("CartPole"))
     assert (plan.num_envs, plan.num_steps, plan.agent.lr) == (4, 128, 2.5e-4)
     assert 480_000 <= plan.chunks * plan.chunk_steps <= 500_000
 
 
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
 def test_a_host_has_its_own_sizes(id):
-    suite, trainer, plan, arms, _ = design(Settings(env=id))
+    suite, trainer, plan, arms, *_ = design(Settings(env=id))
     assert trainer is Hosted
     assert "random" not in [arm.name for arm in arms]
     assert plan.agent.normalise
@@ -262,12 +260,12 @@ def test_a_host_has_its_own_sizes(id):
 
 def test_settings_are_sizes():
     settings = Settings("CartPole", ("hope",), seeds=5, steps=10_000, shifts=("noise",), episodes=3)
-    suite, _, plan, arms, _ = design(settings)
+    suite, _, plan, arms, *_ = design(settings)
     assert [shift.name for shift in suite.shifts] == ["noise"]
     assert (plan.seeds, plan.episodes) == (5, 3)
     assert 9_000 < plan.chunks * plan.chunk_steps <= 10_000
     assert "hope_sham" in [arm.name for arm in arms]
-    _, _, plan, _, _ = design(replace(settings, steps=1))
+    _, _, plan, *_ = design(replace(settings, steps=1))
     assert plan.chunks * plan.chunk_steps == 512  # one update at least
 
 
@@ -398,7 +396,7 @@ def test_a_folder_of_another_study_is_refused(nothing_is_compiled, tmp_path):
     ],
 )
 def test_what_ends_a_study_is_one_line(error, complaint, tmp_path, monkeypatch):
-    def run(self, trainer, showpiece):
+    def run(self, trainer, showpiece, ask):
         raise error
 
     monkeypatch.setattr(devices, "prepare", lambda: None)
@@ -409,7 +407,7 @@ def test_what_ends_a_study_is_one_line(error, complaint, tmp_path, monkeypatch):
 def test_the_arm_is_closed_whatever_happens(tmp_path, monkeypatch):
     closed = []
 
-    def run(self, trainer, showpiece):
+    def run(self, trainer, showpiece, ask):
         raise UserError("bad")
 
     monkeypatch.setattr(devices, "prepare", lambda: None)

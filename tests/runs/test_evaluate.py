@@ -15,7 +15,7 @@ from envs.channel import Channel
 from envs.shift import box, ramp, scale
 from envs.suite import Suite
 from envs.world import Env, World
-from runs.harness.evaluate import REPORTED, SCORES, evaluate
+from runs.harness.evaluate import REPORTED, SCORES, Lanes, evaluate, in_blocks
 
 DRAWS, EPISODES = 2, 3
 
@@ -111,6 +111,36 @@ def test_seeds_are_scored_as_one_by_one():
         alone = scored(state, worlds, 0)
         for name, score in alone.items():
             np.testing.assert_allclose(together[name][i], score, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("sortings", "width"), [(40, 1), (7, 4), (1, 6)])
+def test_how_episodes_are_sorted_changes_no_score(sortings, width, monkeypatch):
+    worlds = SUITE.worlds(jax.random.key(1), DRAWS)
+    states, key = jnp.array([0.0, 0.2, 1.0]), jax.random.key(0)
+
+    def together(state):
+        return evaluate(state, AGENT, ENV, worlds, key, EPISODES, "agents")
+
+    usual = [scored(state, worlds, 0) for state in states]
+    monkeypatch.setattr("runs.harness.evaluate.SORTINGS", sortings)
+    monkeypatch.setattr("runs.harness.evaluate.WIDTH", width)
+    sorted_often = jax.jit(jax.vmap(together, axis_name="agents"))(states)
+    for i, alone in enumerate(usual):
+        for name, score in alone.items():
+            np.testing.assert_array_equal(sorted_often[name][i], score, err_msg=name)
+
+
+def test_only_blocks_in_which_something_runs_are_taken_on():
+    nothing = jnp.zeros((12,))
+    lanes = Lanes(jnp.arange(12), *[nothing] * 6, {})
+    once = jax.jit(
+        lambda running: in_blocks(
+            lambda some: some._replace(total=some.total + 1), lanes, running, 3
+        )
+    )
+    for count, taken in ((0, 0), (1, 3), (3, 3), (4, 6), (12, 12)):
+        running = jnp.arange(12) < count
+        np.testing.assert_array_equal(once(running).total, jnp.arange(12) < taken)
 
 
 class Payer(Env):
