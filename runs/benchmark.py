@@ -17,7 +17,7 @@ from runs.bench.contest import Duel, Failed, Goal, Result, Workers, afresh, by_t
 from runs.bench.figures import ratios, record, show, spread
 from runs.bench.job import Job
 from runs.bench.worker import PEERS
-from runs.harness.config import as_typed, choose, exit_cleanly, parse, refuse_recorded_smoke
+from runs.harness.config import as_typed, choose, exit_cleanly, parse, refuse_recorded_part
 from runs.harness.errors import UserError
 
 PARTS = (
@@ -96,7 +96,7 @@ def check(settings: Settings) -> None:
         choose("part", part, PARTS)
     if settings.repeats < 1:
         raise UserError(f"--repeats {settings.repeats}: must be at least 1")
-    refuse_recorded_smoke(settings)
+    refuse_recorded_part(settings)
 
 
 REJAX = Goal("at least 1.7, aim 2", "ratio", True, 1.7)

@@ -21,6 +21,7 @@ from runs.harness.config import (
     parse,
     refuse_few_seeds,
     refuse_negative,
+    refuse_recorded_part,
 )
 from runs.harness.errors import UserError
 from runs.harness.parts import keep, kept
@@ -85,8 +86,7 @@ def check(settings: Settings) -> None:
         choose("suite", settings.env, SUITES)
     refuse_few_seeds(settings)
     refuse_negative(settings, "steps", "further", "episodes")
-    if settings.record and (settings.smoke or settings.shifts):
-        raise UserError("--record: all shifts are recorded; leave out --smoke and --shifts")
+    refuse_recorded_part(settings, "shifts")
 
 
 def study(settings, command, progress, stopped) -> int:

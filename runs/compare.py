@@ -18,7 +18,7 @@ from runs.harness.config import (
     parse,
     refuse_few_seeds,
     refuse_negative,
-    refuse_recorded_smoke,
+    refuse_recorded_part,
 )
 from runs.harness.errors import UserError
 
@@ -86,7 +86,7 @@ def check(settings: Settings) -> None:
     """
     refuse_few_seeds(settings)
     refuse_negative(settings, "steps", "episodes")
-    refuse_recorded_smoke(settings)
+    refuse_recorded_part(settings)
     if not settings.heads:
         raise UserError("--heads: name at least one head")
     if len(set(settings.heads)) < len(settings.heads):

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runs.harness.config import as_typed, choose, exit_cleanly, parse, refuse_recorded_smoke
+from runs.harness.config import as_typed, choose, exit_cleanly, parse, refuse_recorded_part
 from runs.harness.errors import UserError
 
 COMMAND = "python -m runs.constant"
@@ -124,7 +124,7 @@ def check(settings: Settings) -> None:
     for name, least in (("seeds", 3), ("steps", 1), ("episodes", 1), ("size", 2)):
         if getattr(settings, name) < least:
             raise UserError(f"--{name} {getattr(settings, name)}: must be at least {least}")
-    refuse_recorded_smoke(settings)
+    refuse_recorded_part(settings)
 
 
 def study(settings: Settings, say: Callable[[str], None]) -> Iterator[Scores]:

@@ -17,7 +17,7 @@ from typing import Any
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import design as compared
-from runs.harness.config import as_typed, exit_cleanly, fingerprint, parse, refuse_recorded_smoke
+from runs.harness.config import as_typed, exit_cleanly, fingerprint, parse, refuse_recorded_part
 from runs.harness.errors import UserError
 
 COMMAND = "python -m runs.credit"
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     """Parses, then runs; the exit code."""
     settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
     check_comparison(comparison(settings))
-    refuse_recorded_smoke(settings)
+    refuse_recorded_part(settings)
     from runs.harness.watch import watched
 
     command = as_typed(COMMAND, argv)

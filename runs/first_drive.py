@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import design, folder, identity
-from runs.harness.config import as_typed, exit_cleanly, parse, refuse_recorded_smoke
+from runs.harness.config import as_typed, exit_cleanly, parse, refuse_recorded_part
 
 COMMAND = "python -m runs.first_drive"
 WORLDS = ("Drive", "Timid")
@@ -72,7 +72,7 @@ class Line(NamedTuple):
 def main(argv: list[str]) -> int:
     """Parses, then runs; the exit code."""
     settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
-    refuse_recorded_smoke(settings)
+    refuse_recorded_part(settings)
     parts = {
         world: Comparison(world, settings.heads, settings.seeds, smoke=settings.smoke)
         for world in WORLDS

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from runs.harness import stats
-from runs.harness.config import as_typed, exit_cleanly, parse, refuse_recorded_smoke
+from runs.harness.config import as_typed, exit_cleanly, parse, refuse_recorded_part
 from runs.harness.errors import UserError
 from runs.sealing import ledger
 
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
     settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
     if settings.researchers < 100:
         raise UserError(f"--researchers {settings.researchers}: a rate of 5 % needs at least 100")
-    refuse_recorded_smoke(settings)
+    refuse_recorded_part(settings)
     count, kinds = settings.researchers, KINDS
     if settings.smoke:
         count, kinds = 100, (HEADLINE,)

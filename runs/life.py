@@ -25,7 +25,7 @@ from runs.harness.config import (
     parse,
     refuse_few_seeds,
     refuse_negative,
-    refuse_recorded_smoke,
+    refuse_recorded_part,
 )
 from runs.harness.errors import UserError
 
@@ -97,7 +97,7 @@ def check(settings: Settings) -> None:
         choose("terms", pay, Settings.pay)
     refuse_few_seeds(settings)
     refuse_negative(settings, "steps", "episodes")
-    refuse_recorded_smoke(settings)
+    refuse_recorded_part(settings)
 
 
 def study(settings, command, progress, stopped) -> int:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from runs.harness import stats
-from runs.harness.config import as_typed, exit_cleanly, parse, refuse_recorded_smoke
+from runs.harness.config import as_typed, exit_cleanly, parse, refuse_recorded_part
 from runs.harness.errors import UserError
 
 COMMAND = "python -m runs.null"
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
     settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
     if settings.grids < 100:
         raise UserError(f"--grids {settings.grids}: a rate of 5 % needs at least 100")
-    refuse_recorded_smoke(settings)
+    refuse_recorded_part(settings)
     grids, kinds = settings.grids, list(product(SHARES, SEEDS, SHIFTS, SHAPES))
     if settings.smoke:
         grids, kinds = 100, kinds[:2]

@@ -12,7 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runs.harness.config import as_typed, choose, exit_cleanly, fingerprint, parse, refuse_few_seeds
+from runs.harness.config import (
+    as_typed,
+    choose,
+    exit_cleanly,
+    fingerprint,
+    parse,
+    refuse_few_seeds,
+    refuse_recorded_part,
+)
 from runs.harness.errors import UserError
 from runs.harness.parts import keep, kept
 
@@ -119,8 +127,7 @@ def check(settings: Settings) -> None:
     for name in ("train", "test"):
         if getattr(settings, name) < 1:
             raise UserError(f"--{name} {getattr(settings, name)}: at least one episode is needed")
-    if settings.record and (settings.smoke or settings.only):
-        raise UserError("--record: the whole table is recorded; leave out --smoke and --only")
+    refuse_recorded_part(settings, "only")
 
 
 def study(settings, jobs, command, progress, stopped) -> int:

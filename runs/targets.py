@@ -12,8 +12,7 @@ from importlib import import_module, util
 from pathlib import Path
 from typing import NamedTuple
 
-from runs.harness.config import as_typed, choose, exit_cleanly, parse
-from runs.harness.errors import UserError
+from runs.harness.config import as_typed, choose, exit_cleanly, parse, refuse_recorded_part
 from runs.theory.target import Target
 
 COMMAND = "python -m runs.targets"
@@ -88,8 +87,7 @@ def check(settings: Settings) -> None:
     known = sorted((n for numbers in MODULES.values() for n in numbers), key=lambda n: int(n[1:]))
     for number in settings.only:
         choose("target", number, known)
-    if settings.record and (settings.smoke or settings.only):
-        raise UserError("--record: the whole table is recorded; leave out --smoke and --only")
+    refuse_recorded_part(settings, "only")
 
 
 def run(

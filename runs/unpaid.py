@@ -30,7 +30,7 @@ from runs.harness.config import (
     parse,
     refuse_few_seeds,
     refuse_negative,
-    refuse_recorded_smoke,
+    refuse_recorded_part,
 )
 from runs.harness.errors import UserError
 
@@ -108,7 +108,7 @@ def check(settings: Settings) -> None:
     refuse_negative(settings, "steps", "further", "episodes", "lr")
     if settings.weight <= 0:
         raise UserError(f"--weight {settings.weight}: a feeling has a weight above 0")
-    refuse_recorded_smoke(settings)
+    refuse_recorded_part(settings)
 
 
 def study(settings, command, progress, stopped) -> int:

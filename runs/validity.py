@@ -23,7 +23,7 @@ from typing import Any
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import design as compared
-from runs.harness.config import as_typed, exit_cleanly, fingerprint, parse
+from runs.harness.config import as_typed, exit_cleanly, fingerprint, parse, refuse_recorded_part
 from runs.harness.errors import UserError
 
 COMMAND = "python -m runs.validity"
@@ -81,8 +81,7 @@ def check(settings: Settings) -> None:
     check_comparison(comparison(settings))
     if settings.horizon < 2:
         raise UserError(f"--horizon {settings.horizon}: must be at least 2 steps")
-    if settings.record and (settings.smoke or settings.shifts):
-        raise UserError("--record: all shifts are recorded; leave out --smoke and --shifts")
+    refuse_recorded_part(settings, "shifts")
 
 
 def comparison(settings: Settings) -> Comparison:

@@ -1,6 +1,5 @@
 """What an arm's signals knew, as rows of a file and as a table of a comparison."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from envs.suite import Point
 from runs.harness import stats
-from runs.harness.scores import as_csv, replace
+from runs.harness.scores import as_csv, as_rows, replace
 from runs.harness.tables import PLACES, Table
 
 NAME = "readouts.csv"
@@ -60,16 +59,13 @@ def write(out: Path, found: Sequence[dict]) -> None:
 
 
 def read(out: Path) -> list[dict]:
-    """The rows in the folder of a study; none where nothing was asked."""
+    """The rows in the folder of a study; none where nothing was asked.
+
+    Raises:
+        UserError: for a file of an earlier version.
+    """
     path = out / NAME
-    if not path.exists():
-        return []
-    numbers = ("severity", "harmed", *ASKED)
-    with path.open() as file:
-        return [
-            row | {name: float(row[name]) for name in numbers} | {"seed": int(row["seed"])}
-            for row in csv.DictReader(file)
-        ]
+    return as_rows(path, COLUMNS, ("severity", "harmed", *ASKED)) if path.exists() else []
 
 
 def table(found: Sequence[dict]) -> Table | None:

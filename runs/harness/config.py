@@ -65,10 +65,15 @@ def refuse_negative(settings: Any, *names: str) -> None:
             raise UserError(f"--{name} {getattr(settings, name)}: must not be negative")
 
 
-def refuse_recorded_smoke(settings: Any) -> None:
-    """Raises a UserError where a smoke run is to be recorded."""
-    if settings.smoke and settings.record:
-        raise UserError("--record: the figures of a smoke run mean nothing; leave --smoke out")
+def refuse_recorded_part(settings: Any, *parts: str) -> None:
+    """Refuses to record a smoke run, or one of which the flags `parts` leave something out.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    for name in ("smoke", *parts) if settings.record else ():
+        if getattr(settings, name):
+            raise UserError(f"--record: a part of a study is no result; leave --{name} out")
 
 
 def as_typed(command: str, argv: Sequence[str]) -> str:

@@ -21,18 +21,28 @@ def read_scores(path: Path) -> list[dict]:
     Raises:
         UserError: for a file that lacks columns, as one of an earlier version does.
     """
-    rows, lines = [], path.read_text().splitlines(keepends=True)
+    numbers = ("severity", "score", *SCORES)
+    return [row | {"episodes": int(row["episodes"])} for row in as_rows(path, COLUMNS, numbers)]
+
+
+def as_rows(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> list[dict]:
+    """The rows of a file with these columns, `seed` and `numbers` as such; half a line is left out.
+
+    Raises:
+        UserError: for a file that lacks columns, as one of an earlier version does.
+    """
+    lines = path.read_text().splitlines(keepends=True)
     table = csv.DictReader(line for line in lines if line.endswith("\n"))
-    missing = [name for name in COLUMNS if name not in (table.fieldnames or COLUMNS)]
+    missing = [name for name in columns if name not in (table.fieldnames or columns)]
     if missing:
         raise UserError(
             f"{path} has no column {', '.join(missing)}: another version wrote it; choose another "
             "--out, or delete its folder"
         )
-    for row in table:
-        number = {k: float(row[k]) for k in ("severity", "score", *SCORES)}
-        rows.append(row | number | {"seed": int(row["seed"]), "episodes": int(row["episodes"])})
-    return rows
+    return [
+        row | {name: float(row[name]) for name in numbers} | {"seed": int(row["seed"])}
+        for row in table
+    ]
 
 
 def checked(rows: list[dict], where: Path | str, finite: bool = False) -> list[dict]:

@@ -5,6 +5,7 @@ import pytest
 
 from envs.suite import Point
 from runs.asking import answers
+from runs.harness.errors import UserError
 from runs.harness.stats import mean
 
 POINTS = (Point("none", "none", 0.0), Point("ice", "dynamics", 0.5), Point("ice", "dynamics", 1.0))
@@ -41,6 +42,12 @@ def test_rows_come_back_as_they_were_kept(kept):
 def test_what_was_not_asked_is_no_table(tmp_path):
     assert answers.read(tmp_path) == []
     assert answers.table([]) is None
+
+
+def test_a_file_of_another_version_is_one_line(tmp_path):
+    (tmp_path / answers.NAME).write_text("arm,signal,seed\nlesion,fear,0\n")
+    with pytest.raises(UserError, match="has no column shift, .*another version wrote it"):
+        answers.read(tmp_path)
 
 
 def test_a_table_has_heads_first_and_averages_points_before_seeds(kept):

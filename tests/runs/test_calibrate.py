@@ -374,8 +374,8 @@ def test_an_unusable_folder_is_one_line(tmp_path, monkeypatch):
         ({"steps": -1}, "--steps -1"),
         ({"further": -1}, "--further -1"),
         ({"episodes": -1}, "--episodes -1"),
-        ({"record": True, "smoke": True}, "leave out --smoke"),
-        ({"record": True, "shifts": ("ice",)}, "all shifts are recorded"),
+        ({"record": True, "smoke": True}, "leave --smoke out"),
+        ({"record": True, "shifts": ("ice",)}, "leave --shifts out"),
     ],
 )
 def test_bad_input_is_refused(wrong, complaint):

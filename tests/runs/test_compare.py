@@ -320,7 +320,7 @@ BAD_FLAGS = [
     ),
     (f"--env {STRANGE}Multi-v0", "map it by gymnasium.wrappers.TransformAction"),
     ("--seeds 2", "--seeds 2: an interval needs at least 3 seeds"),
-    ("--smoke --record", "the figures of a smoke run mean nothing; leave --smoke out"),
+    ("--smoke --record", "leave --smoke out"),
     ("--steps -1", "--steps -1: must not be negative"),
     ("--episodes -1", "--episodes -1: must not be negative"),
     ("--sedes 3", "Perhaps you meant: --seeds INT"),

@@ -198,8 +198,8 @@ def test_an_unusable_folder_is_one_line(tmp_path):
         ({"seeds": 2}, "--seeds 2: an interval needs"),
         ({"train": 0}, "--train 0"),
         ({"test": -1}, "--test -1"),
-        ({"record": True, "smoke": True}, "leave out --smoke"),
-        ({"record": True, "only": ("Acrobot",)}, "the whole table is recorded"),
+        ({"record": True, "smoke": True}, "leave --smoke out"),
+        ({"record": True, "only": ("Acrobot",)}, "leave --only out"),
     ],
 )
 def test_bad_input_is_refused(wrong, complaint):
