@@ -105,7 +105,7 @@ class Counting:
 
 
 def count(monkeypatch, stopped=lambda: False):
-    def tell(state, agent, env, worlds, key, episodes):
+    def tell(state, agent, env, worlds, key, episodes, axis):
         return {"success": jnp.broadcast_to(state, (3,))}
 
     monkeypatch.setattr("runs.harness.jitted.Jitted", Counting)
