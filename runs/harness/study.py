@@ -157,8 +157,10 @@ class Study:
         seeds = [seed for seed in range(self.plan.seeds) if alive[seed]]
         if not seeds or (self.out / answers.NAME).exists():
             return
-        told, arm = trainer.ask(run, self.stopped), trainer.arm.name
-        answers.write(self.out, answers.rows(arm, told, trainer.suite.points(), seeds))
+        arm, points = trainer.arm.name, trainer.suite.points()
+        self.say(f"{self.env}: {arm} is asked what its feelings know, at {len(points)} points")
+        told = trainer.ask(run, self.stopped)
+        answers.write(self.out, answers.rows(arm, told, points, seeds))
 
     def _filmed(self, trainer: Any, film: Callable[[], Any]) -> Any:
         """What was filmed; None if it could not be, which is said."""
