@@ -24,10 +24,11 @@ COLOURS = {
     "constant_plus": "#c9a227",
     "sham": "#a05195",
     "reward_model": "#2f7d4f",
+    "classifier": "#8a6d3b",
     "fear": "#1f5fa8",
     FEELING: "#c8322b",
 }
-OTHERS = "#dfe2e7"  # all other arms
+OTHERS = "#d9dde3"  # all other arms
 
 
 class Contrast(NamedTuple):
