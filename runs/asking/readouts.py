@@ -34,7 +34,7 @@ from runs.harness.evaluate import noiseless
 
 QUESTIONS = ("auroc", "precision", *FORESEEN, "total")
 RANKED = ("return", "rarity")
-RANKS = 8192  # steps that a rank correlation is taken over, or twice as many, where there are more
+RANKS = 2048  # steps that a rank correlation is taken over, or twice as many, where there are more
 BINS = 10  # of a reliability curve, equally wide in [0, 1]
 
 

@@ -63,7 +63,7 @@ def _cartpole(telling: bool):
 
 
 def evaluation(job: Job, ask: bool = False) -> Measure:
-    """Scoring an arm of the main job, trained for a while, at all points of its suite.
+    """Scoring an arm of the main job, trained to its end, at all points of its suite.
 
     Counts the steps computed; `lived` is the share of them before an episode's end. If it is to
     `ask`, the arm's signals are also asked what they know, as a comparison does.
@@ -72,7 +72,7 @@ def evaluation(job: Job, ask: bool = False) -> Measure:
 
     trainer = _main_job(job)
     run = trainer.start()
-    for _ in range(min(5, trainer.plan.chunks)):
+    for _ in range(trainer.plan.chunks):
         run = trainer.chunk(run, _never)[0]
     points, horizon = len(trainer.suite.points()), trainer.suite.env.horizon
     steps = trainer.plan.seeds * points * trainer.plan.episodes * horizon
@@ -127,7 +127,7 @@ def _main_job(job: Job):
 
     steps = job.updates * job.num_envs * job.num_steps
     settings = Settings(job.world, seeds=max(job.seeds, 3), steps=steps, episodes=job.episodes)
-    suite, trainer, plan, arms, _ = design(settings)
+    suite, trainer, plan, arms, *_ = design(settings)
     plan = dataclasses.replace(plan, seeds=job.seeds, rows=_rows(job.seeds))
     name = job.heads[0] if job.heads else "none"
     return trainer(suite, next(arm for arm in arms if arm.name == name), plan)
