@@ -65,7 +65,7 @@ def _cartpole(telling: bool):
 def evaluation(job: Job, ask: bool = False) -> Measure:
     """Scoring an arm of the main job, trained to its end, at all points of its suite.
 
-    Counts the steps computed; `lived` is the share of them before an episode's end. If it is to
+    Counts steps up to the horizon; `lived` is the share of them before an episode's end. If it is to
     `ask`, the arm's signals are also asked what they know, as a comparison does.
     """
     import numpy as np
