@@ -79,8 +79,8 @@ def remarks(results: list[Result]) -> list[str]:
         speed = [s["flops"] / s["seconds"] / 1e9 for s in samples if "flops" in s]
         if lived:
             lines.append(
-                f"{result.duel.what}: steps up to the horizon; {100 * statistics.median(lived):.0f} % of "
-                "them came before the end of their episode"
+                f"{result.duel.what}: steps up to the horizon; {100 * statistics.median(lived):.0f}"
+                " % of them came before the end of their episode"
             )
         if speed:
             lines.append(f"bare products: {spread(speed):.1f} Gflop/s")

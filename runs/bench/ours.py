@@ -65,8 +65,8 @@ def _cartpole(telling: bool):
 def evaluation(job: Job, ask: bool = False) -> Measure:
     """Scoring an arm of the main job, trained to its end, at all points of its suite.
 
-    Counts steps up to the horizon; `lived` is the share of them before an episode's end. If it is to
-    `ask`, the arm's signals are also asked what they know, as a comparison does.
+    Counts steps up to the horizon; `lived` is the share of them before an episode's end. If it is
+    to `ask`, the arm's signals are also asked what they know, as a comparison does.
     """
     import numpy as np
 
