@@ -57,7 +57,7 @@ def evaluate(
     """Scores one agent, acting by its mode, on stacked worlds [P, draws].
 
     Every point, arm and seed meets the same episode keys (common random numbers). The task's own
-    reward is reported, without the channel's noise. An episode that is over costs nothing more.
+    reward is reported, without the channel's noise. On a CPU an episode that is over costs little.
 
     Args:
         agent_state: of one seed.
