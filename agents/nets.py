@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from affect import Spec
+from agents.products import product
 
 # Orthogonal initialisation batches a QR decomposition under `vmap`, which deadlocks XLA's thread
 # pool on two cores; variance scaling has the same second moments.
@@ -16,7 +17,7 @@ SCALE = nnx.initializers.variance_scaling
 def layer(inputs: int, outputs: int, gain: float, rngs: nnx.Rngs) -> nnx.Linear:
     """A linear layer whose weights have variance gain / inputs."""
     init = SCALE(gain, "fan_in", "truncated_normal")
-    return nnx.Linear(inputs, outputs, kernel_init=init, rngs=rngs)
+    return nnx.Linear(inputs, outputs, kernel_init=init, dot_general=product, rngs=rngs)
 
 
 class Trunk(nnx.Module):
@@ -76,7 +77,9 @@ class Critic(nnx.Module):
 
     def __init__(self, spec: Spec, width: int, num_signals: int, *, rngs: nnx.Rngs):
         self.trunk = Trunk(spec.obs_dim, width, rngs=rngs)
-        self.out = nnx.Linear(width, room(1 + num_signals), kernel_init=_task_alone, rngs=rngs)
+        self.out = nnx.Linear(
+            width, room(1 + num_signals), kernel_init=_task_alone, dot_general=product, rngs=rngs
+        )
 
     def __call__(self, obs: jax.Array) -> jax.Array:
         """[..., D] -> values [..., room(C)], the task's first."""

@@ -36,44 +36,40 @@ class Channel(NamedTuple):
     reward_noise: jax.Array | float = 0.0
 
 
-class Memory(NamedTuple):
-    """What a channel carries through an episode: the last frame [D] and the last actions."""
-
-    frame: jax.Array
-    actions: jax.Array  # [MAX_DELAY, ...], newest first
-
-
 def attend(key: jax.Array, channel: Channel, spec: Spec, scale: jax.Array, obs: jax.Array):
-    """The first observation of an episode, obs [D] -> (sensed [D], memory)."""
-    sensed = _disturb(key, channel, scale, obs)
+    """The first observation of an episode, obs [D] -> (sensed [D], queue).
+
+    The queue [MAX_DELAY, ...] is all that a channel carries through an episode: the actions that
+    were chosen, newest first.
+    """
     action = jnp.zeros((spec.action_dim,)) if spec.action_dim else jnp.zeros((), jnp.int32)
-    return sensed, Memory(sensed, jnp.broadcast_to(action, (MAX_DELAY, *action.shape)))
+    queue = jnp.broadcast_to(action, (MAX_DELAY, *action.shape))
+    return _disturb(key, channel, scale, obs), queue
 
 
 def sense(
-    key: jax.Array, channel: Channel, memory: Memory, scale: jax.Array, obs: jax.Array
-) -> tuple[jax.Array, Memory]:
-    """A later observation, obs [D] -> (sensed [D], memory)."""
+    key: jax.Array, channel: Channel, last: jax.Array, scale: jax.Array, obs: jax.Array
+) -> jax.Array:
+    """A later observation as it is sensed [D], after what was sensed `last` [D]."""
     k_drop, k_noise = jax.random.split(key)
     lost = jax.random.uniform(k_drop) < channel.dropout
-    sensed = jnp.where(lost, memory.frame, _disturb(k_noise, channel, scale, obs))
-    return sensed, memory._replace(frame=sensed)
+    return jnp.where(lost, last, _disturb(k_noise, channel, scale, obs))
 
 
 def act(
     key: jax.Array,
     channel: Channel,
-    memory: Memory,
+    queue: jax.Array,
     spec: Spec,
     first: jax.Array,
     action: jax.Array,
-) -> tuple[jax.Array, Memory]:
-    """A chosen action -> (the action that takes effect, memory).
+) -> tuple[jax.Array, jax.Array]:
+    """A chosen action -> (the action that takes effect, queue).
 
     Until the first action of an episode has come through, it is the one that acts.
     """
     k_flip, k_other, k_noise = jax.random.split(key, 3)
-    past = jnp.where(first, jnp.broadcast_to(action, memory.actions.shape), memory.actions)
+    past = jnp.where(first, jnp.broadcast_to(action, queue.shape), queue)
     queue = jnp.concatenate([action[None], past])
     delayed = queue[jnp.clip(jnp.round(channel.delay), 0, MAX_DELAY).astype(jnp.int32)]
     if spec.num_actions:
@@ -82,7 +78,7 @@ def act(
         other = jax.random.uniform(k_other, action.shape, minval=-1.0, maxval=1.0)
         delayed = delayed + channel.action_noise * jax.random.normal(k_noise, action.shape)
     flipped = jax.random.uniform(k_flip) < channel.flip
-    return jnp.where(flipped, other, delayed), memory._replace(actions=queue[:-1])
+    return jnp.where(flipped, other, delayed), queue[:-1]
 
 
 def pay(key: jax.Array, channel: Channel, reward: jax.Array) -> jax.Array:

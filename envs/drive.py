@@ -70,6 +70,7 @@ class Drive(Env):
     action_space = spaces.Discrete(9)
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
     goal = 150.0  # m
+    starts = 128
 
     def __init__(self, horizon: int = 150):
         super().__init__()

@@ -45,7 +45,7 @@ def look(boxes: Boxes, sight: jax.Array | float) -> jax.Array:
         nearest, closing = met
         enter, leave = _slabs(box, per_x, per_y)
         nearer = (enter <= leave) & (leave >= 0) & (enter < nearest)
-        nearest = jnp.where(nearer, jnp.maximum(enter, 0.0), nearest)
+        nearest = jnp.where(nearer, _larger(enter, 0.0), nearest)
         return (nearest, jnp.where(nearer, -(box.vx * cos + box.vy * sin), closing)), None
 
     nothing = jnp.full(ANGLES.shape, sight, jnp.float32), jnp.zeros(ANGLES.shape)
@@ -84,8 +84,17 @@ def _slabs(box: Boxes, per_x: jax.Array, per_y: jax.Array) -> tuple[jax.Array, j
     """Where a ray from the origin enters a box and leaves it; it misses if it leaves first."""
     mid_x, half_x = box.x * per_x, box.long * jnp.abs(per_x)
     mid_y, half_y = box.y * per_y, box.wide * jnp.abs(per_y)
-    enter = jnp.maximum(mid_x - half_x, mid_y - half_y)
-    return enter, jnp.minimum(mid_x + half_x, mid_y + half_y)
+    enter = _larger(mid_x - half_x, mid_y - half_y)
+    return enter, _smaller(mid_x + half_x, mid_y + half_y)
+
+
+def _larger(one: jax.Array, other: jax.Array | float) -> jax.Array:
+    """The larger of two numbers: `jnp.maximum` without its care for what is not a number."""
+    return jnp.where(one > other, one, other)
+
+
+def _smaller(one: jax.Array, other: jax.Array) -> jax.Array:
+    return jnp.where(one < other, one, other)
 
 
 def _inverse(component: np.ndarray) -> jax.Array:

@@ -168,7 +168,7 @@ def _moment(world, *, env, home, actions, key):
         action, key = now
         k_act = jax.random.split(jax.random.clone(key), 7)[0]  # as `Env.step` splits it
         disturbed, first = at(life.world, life.time).channel, life.time == 0
-        done, _ = channel.act(k_act, disturbed, life.memory, env.spec, first, action)
+        done, _ = channel.act(k_act, disturbed, life.queue, env.spec, first, action)
         after, seen = env.step(key, life, action)
         kept = jax.tree.map(lambda new, old: jnp.where(over, old, new), after, life)
         told = {"asked": action, "done": done, "reward": seen.reward, "alive": ~over}

@@ -9,7 +9,7 @@ from gymnasium.experimental.functional import FuncEnv
 
 from affect import Spec, Transition
 from envs import channel as senses
-from envs.channel import Channel, Memory
+from envs.channel import Channel
 
 
 class Later(NamedTuple):
@@ -48,14 +48,14 @@ class Life(NamedTuple):
         world: the world it happens in.
         state: of the world.
         obs: [D] what is sensed of it.
-        memory: what the channel carries, None without a channel.
+        queue: the actions that were chosen, as the channel carries them; None without one.
         time: [] int32, steps taken.
     """
 
     world: World
     state: Any
     obs: jax.Array
-    memory: Memory | None
+    queue: jax.Array | None
     time: jax.Array
 
 
@@ -97,29 +97,29 @@ class Env(FuncEnv):
         """Begins an episode."""
         k_state, k_observe, k_sense = jax.random.split(key, 3)
         state = self.initial(k_state, world.params)
-        obs, memory = self.observation(state, k_observe, world.params), None
+        obs, queue = self.observation(state, k_observe, world.params), None
         if world.channel is not None:
-            obs, memory = senses.attend(k_sense, world.channel, self.spec, self._scale(), obs)
-        return Life(world, state, obs, memory, jnp.zeros((), jnp.int32))
+            obs, queue = senses.attend(k_sense, world.channel, self.spec, self._scale(), obs)
+        return Life(world, state, obs, queue, jnp.zeros((), jnp.int32))
 
     def step(self, key: jax.Array, life: Life, action: jax.Array) -> tuple[Life, Transition]:
         """One step of one environment, without reset; the key is split once."""
         k_act, k_state, k_reward, k_end, k_observe, k_sense, k_pay = jax.random.split(key, 7)
-        world, memory, taken = at(life.world, life.time), life.memory, action
+        world, queue, taken = at(life.world, life.time), life.queue, action
         params, first = world.params, life.time == 0
         if world.channel is not None:
-            taken, memory = senses.act(k_act, world.channel, memory, self.spec, first, action)
+            taken, queue = senses.act(k_act, world.channel, queue, self.spec, first, action)
         state = self.transition(life.state, taken, k_state, params)
         reward = self.reward(life.state, taken, state, k_reward, params)
         terminated = self.terminal(state, k_end, params)
         truncated = (life.time + 1 >= self.horizon) & ~terminated
         obs = self.observation(state, k_observe, params)
         if world.channel is not None:
-            obs, memory = senses.sense(k_sense, world.channel, memory, self._scale(), obs)
+            obs = senses.sense(k_sense, world.channel, life.obs, self._scale(), obs)
             reward = senses.pay(k_pay, world.channel, reward)
         info = self.transition_info(life.state, taken, state, params)
         transition = Transition(life.obs, action, obs, reward, terminated, truncated, first, info)
-        return Life(life.world, state, obs, memory, life.time + 1), transition
+        return Life(life.world, state, obs, queue, life.time + 1), transition
 
     def _scale(self) -> jax.Array:
         return jnp.array(self.obs_scale)

@@ -125,9 +125,11 @@ class Jitted:
     def _live(self, run: Run, world: World):
         """One horizon of the first seed -> (its learner, states, transitions, signals)."""
         learner = jax.tree.map(lambda leaf: leaf[0], run.learner)
-        record = partial(live, self.setup, self.suite.env)
-        key = jax.random.key(self.plan.base + 3)
-        return learner, *jax.jit(record, compiler_options=QUICK)(world, learner, key)
+        return learner, *self._recording(world, learner, jax.random.key(self.plan.base + 3))
+
+    @functools.cached_property
+    def _recording(self) -> Callable:
+        return jax.jit(partial(live, self.setup, self.suite.env), compiler_options=QUICK)
 
     def close(self) -> None:
         """Nothing is open."""

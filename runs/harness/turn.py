@@ -11,7 +11,7 @@ import numpy as np
 
 from affect import Transition
 from envs import channel as senses
-from envs.channel import Channel, Memory
+from envs.channel import Channel
 from envs.host import Host
 from envs.host_pool import HostPool, Step
 from runs.harness.train import Learner, over_seeds
@@ -19,10 +19,10 @@ from runs.harness.watch import Interrupted
 
 
 class Ears(NamedTuple):
-    """What one seed senses of its B environments: obs [B, D], the channel's memory, first [B]."""
+    """What one seed senses of its B environments: obs [B, D], the channel's queue, first [B]."""
 
     obs: jax.Array
-    memory: Memory
+    queue: jax.Array
     first: jax.Array
 
 
@@ -106,8 +106,8 @@ def attend(host: Host, key: jax.Array, obs: jax.Array, channel: Channel) -> Ears
     """The first observations [B, D] of one seed's environments, as they are sensed."""
     keys = jax.random.split(jax.random.fold_in(key, 2 * host.horizon), obs.shape[0])
     one = partial(senses.attend, channel=channel, spec=host.spec, scale=jnp.array(host.obs_scale))
-    sensed, memory = jax.vmap(lambda key, obs: one(key, obs=obs))(keys, obs)
-    return Ears(sensed, memory, jnp.ones(obs.shape[0], bool))
+    sensed, queue = jax.vmap(lambda key, obs: one(key, obs=obs))(keys, obs)
+    return Ears(sensed, queue, jnp.ones(obs.shape[0], bool))
 
 
 def choose(
@@ -124,14 +124,14 @@ def choose(
     k_act, k_slip = jax.random.split(jax.random.fold_in(key, 2 * time))
     action = agent.act(learner.agent, None if greedy else k_act, ears.obs)
 
-    def one(key, memory, first, action):
-        return senses.act(key, channel, memory, host.spec, first, action)
+    def one(key, queue, first, action):
+        return senses.act(key, channel, queue, host.spec, first, action)
 
     keys = jax.random.split(k_slip, ears.first.shape[0])
-    taken, memory = jax.vmap(one)(keys, ears.memory, ears.first, action)
+    taken, queue = jax.vmap(one)(keys, ears.queue, ears.first, action)
     if host.spec.action_dim:  # a stopped seed may choose what is not a number
         taken = jnp.clip(jnp.nan_to_num(taken), -1.0, 1.0)
-    return action, taken, ears._replace(memory=memory)
+    return action, taken, ears._replace(queue=queue)
 
 
 def hear(
@@ -148,13 +148,13 @@ def hear(
 
     def one(key, ears, action, told):
         k_sense, k_attend, k_pay = jax.random.split(key, 3)
-        next_obs, memory = senses.sense(k_sense, channel, ears.memory, scale, told.next_obs)
+        next_obs = senses.sense(k_sense, channel, ears.obs, scale, told.next_obs)
         fresh, clean = senses.attend(k_attend, channel, host.spec, scale, told.obs)
         ended = told.terminated | told.truncated
         reward = senses.pay(k_pay, channel, told.reward)
         ends = told.terminated, told.truncated
         seen = _transition(host, ears.obs, action, next_obs, reward, *ends, ears.first)
-        after = Ears(fresh, clean, ended), Ears(next_obs, memory, ended)
+        after = Ears(fresh, clean, ended), Ears(next_obs, ears.queue, ended)
         return jax.tree.map(lambda new, old: jnp.where(ended, new, old), *after), seen
 
     keys = jax.random.split(jax.random.fold_in(key, 2 * time + 1), ears.first.shape[0])

@@ -23,38 +23,38 @@ def many(fn, num=NUM, seed=0):
     return jax.jit(jax.vmap(fn))(jax.random.split(jax.random.key(seed), num))
 
 
-def remembered(channel, spec=DISCRETE):
-    return attend(jax.random.key(99), channel, spec, SCALE, OBS)[1]
+def begun(channel, spec=DISCRETE):
+    """What is sensed first, and the queue."""
+    return attend(jax.random.key(99), channel, spec, SCALE, OBS)
 
 
 def acted(channel, spec, actions, seed=0):
     """What takes effect of actions [T, ...] chosen in one episode."""
 
-    def step(memory, now):
+    def step(queue, now):
         key, first, action = now
-        taken, memory = act(key, channel, memory, spec, first, action)
-        return memory, taken
+        taken, queue = act(key, channel, queue, spec, first, action)
+        return queue, taken
 
     first = jnp.arange(len(actions)) == 0
     keys = jax.random.split(jax.random.key(seed), len(actions))
-    return np.asarray(jax.lax.scan(step, remembered(channel, spec), (keys, first, actions))[1])
+    return np.asarray(jax.lax.scan(step, begun(channel, spec)[1], (keys, first, actions))[1])
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.3, -2.0])
 def test_gain_is_exact(gain):
     channel = Channel(gain=gain)
-    sensed, memory = attend(jax.random.key(0), channel, DISCRETE, SCALE, OBS)
+    sensed, _ = attend(jax.random.key(0), channel, DISCRETE, SCALE, OBS)
     np.testing.assert_array_equal(sensed, gain * OBS)
-    later, _ = sense(jax.random.key(1), channel, memory, SCALE, 2 * OBS)
+    later = sense(jax.random.key(1), channel, sensed, SCALE, 2 * OBS)
     np.testing.assert_array_equal(later, gain * 2 * OBS)
 
 
 def test_noise_is_gaussian_in_units_of_the_scale():
     channel = Channel(noise=0.5)
-    memory = remembered(channel)
-    begun = many(lambda key: attend(key, channel, DISCRETE, SCALE, OBS)[0])
-    later = many(lambda key: sense(key, channel, memory, SCALE, OBS)[0], seed=1)
-    for sensed in (begun, later):
+    first = many(lambda key: attend(key, channel, DISCRETE, SCALE, OBS)[0])
+    later = many(lambda key: sense(key, channel, OBS, SCALE, OBS), seed=1)
+    for sensed in (first, later):
         error = (np.asarray(sensed) - np.asarray(OBS)) / np.asarray(SCALE)
         np.testing.assert_allclose(error.mean(0), 0.0, atol=0.02)
         np.testing.assert_allclose(error.std(0), 0.5, rtol=0.03)
@@ -65,8 +65,7 @@ def test_noise_is_gaussian_in_units_of_the_scale():
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
 def test_dropout_shows_the_last_frame_again_at_its_rate(rate):
     channel = Channel(dropout=rate)
-    memory = remembered(channel)
-    sensed = np.asarray(many(lambda key: sense(key, channel, memory, SCALE, 7 * OBS)[0]))
+    sensed = np.asarray(many(lambda key: sense(key, channel, OBS, SCALE, 7 * OBS)))
     lost = (sensed == np.asarray(OBS)).all(1)
     assert ((sensed == 7 * np.asarray(OBS)).all(1) | lost).all()
     assert lost.mean() == pytest.approx(rate, abs=0.015)
@@ -75,14 +74,14 @@ def test_dropout_shows_the_last_frame_again_at_its_rate(rate):
 def test_a_dropped_frame_is_the_last_one_sensed_and_not_the_last_true_one():
     channel = Channel(dropout=0.6, noise=0.1)
 
-    def step(memory, key):
-        sensed, memory = sense(key, channel, memory, SCALE, OBS)
-        return memory, sensed
+    def step(last, key):
+        sensed = sense(key, channel, last, SCALE, OBS)
+        return sensed, sensed
 
-    start = remembered(channel)
+    start, _ = begun(channel)
     keys = jax.random.split(jax.random.key(0), 2000)
     sensed = np.asarray(jax.lax.scan(step, start, keys)[1])
-    frames = np.concatenate([start.frame[None], sensed])
+    frames = np.concatenate([start[None], sensed])
     same = (frames[1:] == frames[:-1]).all(1)  # noise is drawn anew only with a new frame
     assert same.mean() == pytest.approx(0.6, abs=0.04)
 
