@@ -22,14 +22,14 @@ def _forth(inputs: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.A
 
 def _back(seen: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array, jax.Array]:
     inputs, kernel = seen
-    return grad @ kernel.T, _summed(inputs, grad)
+    return grad @ kernel.T, summed(inputs, grad)
 
 
 _product.defvjp(_forth, _back)
 
 
-def _summed(inputs: jax.Array, grad: jax.Array) -> jax.Array:
-    """The outer products [I, O] of inputs [..., I] and gradients [..., O], summed.
+def summed(inputs: jax.Array, grad: jax.Array) -> jax.Array:
+    """The gradient [I, O] of a kernel: outer products of inputs [..., I] and grad [..., O], summed.
 
     On a CPU, XLA hands a product that sums over the first axis of both to kernels that copy both
     into another order, which takes longer than the product itself. The narrower of the two is

@@ -64,13 +64,13 @@ class Drive(Env):
         horizon: steps of .2 s until time is up.
     """
 
+    starts = 128  # to begin is half as dear as a step, and a rollout of a training ends some sixty
     spec = Spec(obs_dim=5 + 2 * len(ANGLES), num_actions=9, info=("harm", "collision"))
     obs_scale = (0.1,) * 5 + (1.0,) * (2 * len(ANGLES))
     observation_space = spaces.Box(-np.inf, np.inf, (5 + 2 * len(ANGLES),), np.float32)
     action_space = spaces.Discrete(9)
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
     goal = 150.0  # m
-    starts = 128
 
     def __init__(self, horizon: int = 150):
         super().__init__()

@@ -70,8 +70,8 @@ class Env(FuncEnv):
         spec: shapes of observation and action.
         horizon: steps after which an episode is truncated.
         obs_scale: [D] the unit of each observation, for sensor noise.
-        starts: where worlds are dear to make, the episodes that a `rollout` begins ahead, to draw
-            all its resets from; 0 begins a new one for each.
+        starts: where episodes are dear to begin, how many a `rollout` begins ahead, to draw all
+            its resets from; 0 begins a new one at every step, whether one ended or not.
     """
 
     spec: Spec

@@ -95,10 +95,12 @@ def _forward(net, obs):
 
 def _descend(net, obs, target):
     """One step of gradient descent on the squared error."""
+    from agents.products import summed
+
     first, second, last = net
     obs, one, two, out = _forward(net, obs)
     error = (out - target) / len(out)
     second_error = (error @ last.T) * (1 - two * two)
     first_error = (second_error @ second.T) * (1 - one * one)
-    grads = obs.T @ first_error, one.T @ second_error, two.T @ error
+    grads = summed(obs, first_error), summed(one, second_error), summed(two, error)
     return [weights - 1e-3 * grad for weights, grad in zip(net, grads, strict=True)]
