@@ -1,25 +1,25 @@
 """Affect heads: small, simple signals that tell a learner mid-way how it is doing."""
 
-from affect.blend import Blend, Feelings
+from affect.blend import Blend, BlendState
 from affect.care import Care
 from affect.constant import Constant
-from affect.couplings import ConstantOf, Lesion, Normalised, Scrambled, Sham
 from affect.curiosity import Curiosity
 from affect.fear import Fear
 from affect.head import Factory, Head, MissingInfo, build
 from affect.homeostasis import Homeostasis
 from affect.hope import Hope
 from affect.innate import Innate
-from affect.learn import Trained, descend, trainable
+from affect.learn import TrainState, gradient_step
 from affect.mood import Mood
 from affect.satiation import Satiation
 from affect.shaping import GRM, Potential
 from affect.transition import Spec, Transition
+from affect.wrappers import ConstantOf, Lesion, Normalised, Sham, Untrained
 
 __version__ = "0.1.0"
 
 HEADS = (Hope, Fear, Curiosity, Mood, Satiation)  # those that need to be told nothing
-COUPLINGS = (Potential, GRM, Normalised, Care, Lesion, ConstantOf, Sham, Scrambled)
+WRAPPERS = (Potential, GRM, Normalised, Care, Lesion, ConstantOf, Sham, Untrained)
 
 __all__ = [
     "GRM",
@@ -30,7 +30,7 @@ __all__ = [
     "Curiosity",
     "Factory",
     "Fear",
-    "Feelings",
+    "BlendState",
     "Head",
     "Homeostasis",
     "Hope",
@@ -41,12 +41,11 @@ __all__ = [
     "Normalised",
     "Potential",
     "Satiation",
-    "Scrambled",
+    "Untrained",
     "Sham",
     "Spec",
-    "Trained",
+    "TrainState",
     "Transition",
     "build",
-    "descend",
-    "trainable",
+    "gradient_step",
 ]

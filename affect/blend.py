@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import optax
 
 from affect.head import Factory, build, per_env
-from affect.learn import Trained, descend, trainable
+from affect.learn import TrainState, gradient_step
 from affect.transition import Spec, Transition
 
 HEAD_OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-3))
 
 
-class Feelings(NamedTuple):
+class BlendState(NamedTuple):
     """Everything of a blend that changes; K heads, in the blend's order.
 
     Attributes:
@@ -25,7 +25,7 @@ class Feelings(NamedTuple):
         weights: [K], each multiplies a signal.
     """
 
-    heads: dict[str, Trained]
+    heads: dict[str, TrainState]
     carry: dict[str, Any]
     weights: jax.Array
 
@@ -69,14 +69,14 @@ class Blend:
         """The names of the signals, in order."""
         return tuple(self.heads)
 
-    def init(self, key: jax.Array, spec: Spec, num_envs: int) -> Feelings:
+    def init(self, key: jax.Array, spec: Spec, num_envs: int) -> BlendState:
         """Builds the heads for a world with `num_envs` = B environments.
 
         Raises:
             ValueError: a head of known sign has a negative weight.
             MissingInfo: a head reads what the world does not report.
         """
-        nets = {name: build(head, spec, _named(key, name)) for name, _, head in self._terms()}
+        nets = {name: build(head, spec, _head_key(key, name)) for name, _, head in self._terms()}
         for name, weight, _ in self._terms():
             if nets[name].sign and weight < 0:
                 never = "positive" if nets[name].sign < 0 else "negative"
@@ -86,46 +86,50 @@ class Blend:
                 )
         carry = {name: net.initial_state(num_envs) for name, net in nets.items()}
         weights = jnp.array([weight for _, weight, _ in self._terms()], jnp.float32)
-        return Feelings({n: trainable(net, self.tx) for n, net in nets.items()}, carry, weights)
+        return BlendState(
+            {n: TrainState.create(net, self.tx) for n, net in nets.items()}, carry, weights
+        )
 
-    def feel(self, feelings: Feelings, batch: Transition) -> tuple[jax.Array, Feelings]:
+    def feel(self, blend_state: BlendState, batch: Transition) -> tuple[jax.Array, BlendState]:
         """What a batch feels like -> (signals [T, B, K], feelings); nothing is learned."""
-        felt = {n: feelings.heads[n].net(feelings.carry[n], batch) for n in self.names}
+        felt = {n: blend_state.heads[n].net(blend_state.carry[n], batch) for n in self.names}
         if not felt:
-            return jnp.zeros((*batch.reward.shape, 0)), feelings
+            return jnp.zeros((*batch.reward.shape, 0)), blend_state
         signals = jnp.stack([signal for signal, _ in felt.values()], -1)
         carry = {name: state for name, (_, state) in felt.items()}
-        weights = jnp.broadcast_to(feelings.weights, signals.shape)
-        return jax.lax.stop_gradient(signals) * weights, feelings._replace(carry=carry)
+        weights = jnp.broadcast_to(blend_state.weights, signals.shape)
+        return jax.lax.stop_gradient(signals) * weights, blend_state._replace(carry=carry)
 
-    def learn(self, feelings: Feelings, batch: Transition) -> tuple[Feelings, dict]:
+    def learn(self, blend_state: BlendState, batch: Transition) -> tuple[BlendState, dict]:
         """Each head takes its gradient steps on a batch -> (feelings, metrics).
 
         Give it the feelings as they were *before* they felt the batch.
         """
-        heads: dict[str, Trained] = {}
+        heads: dict[str, TrainState] = {}
         metrics: dict[str, jax.Array] = {}
         for name in self.names:
             heads[name], learned = self._learn_one(
-                feelings.heads[name], feelings.carry[name], batch
+                blend_state.heads[name], blend_state.carry[name], batch
             )
             metrics |= {f"{name}/{key}": value for key, value in learned.items()}
-        return feelings._replace(heads=heads), metrics
+        return blend_state._replace(heads=heads), metrics
 
-    def update(self, feelings: Feelings, batch: Transition) -> tuple[jax.Array, Feelings, dict]:
+    def update(
+        self, blend_state: BlendState, batch: Transition
+    ) -> tuple[jax.Array, BlendState, dict]:
         """Feels, then learns -> (signals [T, B, K], feelings, metrics).
 
         A feeling answers to what happened before it learns from it.
         """
-        signals, felt = self.feel(feelings, batch)
-        learned, metrics = self.learn(feelings, batch)
+        signals, felt = self.feel(blend_state, batch)
+        learned, metrics = self.learn(blend_state, batch)
         for k, name in enumerate(self.names):
             metrics[f"{name}/signal"] = signals[..., k].mean()
         return signals, learned._replace(carry=felt.carry), metrics
 
     def _learn_one(
-        self, trained: Trained, carry: Any, batch: Transition
-    ) -> tuple[Trained, dict[str, jax.Array]]:
+        self, trained: TrainState, carry: Any, batch: Transition
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
         """Gradient steps on one part of the environments after another."""
         count = batch.reward.shape[1]
         parts = math.gcd(self.parts, count)
@@ -135,10 +139,10 @@ class Blend:
             size = count // parts
             return jax.lax.dynamic_slice_in_dim(leaf, index * size, size, axis)
 
-        def step(trained: Trained, index: jax.Array) -> tuple[Trained, dict[str, jax.Array]]:
+        def step(trained: TrainState, index: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
             some = jax.tree.map(lambda leaf: cut(leaf, 1, index), batch)
             held = jax.tree.map(lambda own, x: cut(x, 0, index) if own else x, own, carry)
-            return descend(trained, self.tx, lambda net: net.loss(held, some))
+            return gradient_step(trained, self.tx, lambda net: net.loss(held, some))
 
         order = jnp.tile(jnp.arange(parts), self.epochs)
         trained, metrics = jax.lax.scan(step, trained, order)
@@ -148,5 +152,5 @@ class Blend:
         return ((name, weight, head) for name, (weight, head) in self.heads.items())
 
 
-def _named(key: jax.Array, name: str) -> jax.Array:
+def _head_key(key: jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import jax
 from flax import nnx
 
-from affect.couplings import Remembering, coupling
 from affect.head import Factory, State
 from affect.transition import Spec, Transition
+from affect.wrappers import StatefulWrapper, wrapper
 
 Swap = Callable[[Transition], Transition]
 
 
-def other_seat(batch: Transition) -> Transition:
+def other_perspective(batch: Transition) -> Transition:
     """The batch with everything that `info["other"]` shows in place of one's own.
 
     Its keys are fields of `Transition` (obs, next_obs, reward, ...) or keys of `info` (body, ...);
@@ -24,8 +24,8 @@ def other_seat(batch: Transition) -> Transition:
     return batch._replace(info=batch.info | facts)._replace(**fields)
 
 
-@coupling
-class Care(Remembering):
+@wrapper
+class Care(StatefulWrapper):
     """The inner head, learned in one's own seat and read, frozen, from the other's.
 
     Nothing is learned about the other: the same parameters that feel one's own hope, fear or
@@ -43,9 +43,11 @@ class Care(Remembering):
         ValueError: the swap changes a shape or dtype, or loses a field.
     """
 
-    def __init__(self, spec: Spec, head: Factory, swap: Swap = other_seat, *, rngs: nnx.Rngs):
+    def __init__(
+        self, spec: Spec, head: Factory, swap: Swap = other_perspective, *, rngs: nnx.Rngs
+    ):
         super().__init__(spec, head, rngs=rngs)
-        if swap is other_seat:
+        if swap is other_perspective:
             self.require(spec, "other")
         self.swap = swap
 
@@ -57,11 +59,11 @@ class Care(Remembering):
         """What the inner head would feel in the other's seat, [T, B]."""
         theirs, own = state
         _, own = self.inner(own, batch)
-        signal, theirs = self.inner(theirs, _alike(self.swap(batch), batch))
+        signal, theirs = self.inner(theirs, _checked_swap(self.swap(batch), batch))
         return jax.lax.stop_gradient(signal), (theirs, own)
 
 
-def _alike(swapped: Transition, batch: Transition) -> Transition:
+def _checked_swap(swapped: Transition, batch: Transition) -> Transition:
     """The swapped batch, if all there was before is still there, in the same shapes and dtypes."""
     there = dict(jax.tree_util.tree_leaves_with_path(swapped))
     for path, mine in jax.tree_util.tree_leaves_with_path(batch):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from affect.head import Head
-from affect.moments import Moments, no_moments, running_moments, whiten
+from affect.moments import Moments, empty_moments, running_moments, whiten
 from affect.transition import Spec, Transition
 
 
@@ -32,7 +32,7 @@ class Curiosity(Head):
     def initial_state(self, num_envs: int) -> Moments:
         """The moments of no observation."""
         del num_envs
-        return no_moments((self.obs_dim,))
+        return empty_moments((self.obs_dim,))
 
     def __call__(self, state: Moments, batch: Transition) -> tuple[jax.Array, Moments]:
         """Prediction error [T, B], at least 0."""

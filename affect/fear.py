@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from affect.head import Head, State
-from affect.predict import Predictor, Question, harm
+from affect.predict import GVFTargets, Predictor, harm
 from affect.transition import Spec, Transition
 
 
@@ -37,7 +37,7 @@ class Fear(Head):
     def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
         """TD(lambda) of the hitting probability, anchored at harm and at harmless ends."""
         harmed = harm(batch)
-        question = Question(
+        question = GVFTargets(
             cumulant=jnp.zeros_like(batch.reward),
             end=batch.terminated | harmed,
             anchor=harmed.astype(batch.reward.dtype),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from affect.head import Head, State
-from affect.predict import Predictor, Question, harm
+from affect.predict import GVFTargets, Predictor, harm
 from affect.transition import Spec, Transition
 
 
@@ -35,7 +35,7 @@ class Hope(Head):
     def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
         """TD(lambda) of the clipped reward, anchored at terminal observations."""
         reward = jnp.clip(batch.reward, -1.0, 1.0)
-        question = Question(
+        question = GVFTargets(
             cumulant=(1 - self.predictor.gamma) * reward,
             end=batch.terminated,
             anchor=jnp.where(harm(batch), 0.0, reward),

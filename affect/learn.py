@@ -7,22 +7,22 @@ import jax
 import optax
 
 
-class Trained(NamedTuple):
+class TrainState(NamedTuple):
     """A module and what its optimiser remembers of it: all of it a pytree."""
 
     net: Any
     opt_state: optax.OptState
 
+    @classmethod
+    def create(cls, net: Any, tx: optax.GradientTransformation) -> "TrainState":
+        """The module with the initial optimiser state of `tx`."""
+        return cls(net, tx.init(net))
 
-def trainable(net: Any, tx: optax.GradientTransformation) -> Trained:
-    """A module at the start of its training under `tx`."""
-    return Trained(net, tx.init(net))
 
-
-def descend(
-    trained: Trained, tx: optax.GradientTransformation, loss: Callable, *args: Any
-) -> tuple[Trained, dict[str, jax.Array]]:
+def gradient_step(
+    trained: TrainState, tx: optax.GradientTransformation, loss: Callable, *args: Any
+) -> tuple[TrainState, dict[str, jax.Array]]:
     """One gradient step on `loss(net, *args) -> (scalar, metrics)` -> (trained, metrics)."""
     (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(trained.net, *args)
     updates, opt_state = tx.update(grads, trained.opt_state, trained.net)
-    return Trained(optax.apply_updates(trained.net, updates), opt_state), metrics
+    return TrainState(optax.apply_updates(trained.net, updates), opt_state), metrics

@@ -20,7 +20,7 @@ class Moments(NamedTuple):
         return self.m2 / jnp.maximum(number, 1.0)
 
 
-def no_moments(shape: tuple[int, ...] = ()) -> Moments:
+def empty_moments(shape: tuple[int, ...] = ()) -> Moments:
     """Moments of nothing."""
     return Moments(jnp.zeros(()), jnp.zeros(shape), jnp.zeros(shape))
 

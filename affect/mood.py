@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from affect.ema import ema_rate
 from affect.head import Head
-from affect.trace import rate
 from affect.transition import Spec, Transition
 
 BIAS = 1.0  # how much of a mood colours what is perceived; at 1 expectation follows a drift closest
 
 
-class Momentum(NamedTuple):
+class MoodState(NamedTuple):
     """What a mood carries, [B] each.
 
     Attributes:
@@ -56,31 +56,31 @@ class Mood(Head):
 
     def __init__(self, spec: Spec, tau: float = 20, *, rngs: nnx.Rngs):
         del spec, rngs
-        self.rate = rate(tau)
+        self.rate = ema_rate(tau)
         if tau == 1:
             raise ValueError("a mood with a tau of 1 step swings for ever: give it a longer one")
 
-    def initial_state(self, num_envs: int) -> Momentum:
+    def initial_state(self, num_envs: int) -> MoodState:
         """Nothing expected, nothing felt."""
-        return Momentum(jnp.zeros((num_envs,)), jnp.zeros((num_envs,)))
+        return MoodState(jnp.zeros((num_envs,)), jnp.zeros((num_envs,)))
 
-    def __call__(self, state: Momentum, batch: Transition) -> tuple[jax.Array, Momentum]:
+    def __call__(self, state: MoodState, batch: Transition) -> tuple[jax.Array, MoodState]:
         """Mood [T, B], in (-1, 1), after the reward of each step."""
-        mood, state = swing(state, batch.reward, batch.first, self.rate)
+        mood, state = mood_recursion(state, batch.reward, batch.first, self.rate)
         return jax.lax.stop_gradient(mood), state
 
 
-def swing(
-    state: Momentum, reward: jax.Array, first: jax.Array, rate: float, bias: float = BIAS
-) -> tuple[jax.Array, Momentum]:
+def mood_recursion(
+    state: MoodState, reward: jax.Array, first: jax.Array, rate: float, bias: float = BIAS
+) -> tuple[jax.Array, MoodState]:
     """Mood [T, B] through reward [T, B], begun anew wherever first [T, B] -> (mood, state)."""
 
-    def step(state: Momentum, now: tuple) -> tuple[Momentum, jax.Array]:
+    def step(state: MoodState, now: tuple) -> tuple[MoodState, jax.Array]:
         reward, first = now
         baseline = jnp.where(first, reward, state.baseline)
         trace = jnp.where(first, 0.0, state.trace)
         surprise = reward + bias * jnp.tanh(trace) - baseline
-        state = Momentum(baseline + rate * surprise, trace + rate * (surprise - trace))
+        state = MoodState(baseline + rate * surprise, trace + rate * (surprise - trace))
         return state, jnp.tanh(state.trace)
 
     state, mood = jax.lax.scan(step, state, (reward, first))

@@ -16,7 +16,7 @@ from affect.transition import Spec, Transition
 TRACE = 0.9  # lambda of the TD(lambda) targets
 
 
-class Question(NamedTuple):
+class GVFTargets(NamedTuple):
     """What is predicted (Sutton et al., 2011), each [T, B].
 
     Attributes:
@@ -59,7 +59,7 @@ class Predictor(nnx.Module):
         logit = self.logit(obs)
         return jax.nn.softplus(logit) - share * logit
 
-    def loss(self, batch: Transition, question: Question) -> tuple[jax.Array, jax.Array]:
+    def loss(self, batch: Transition, question: GVFTargets) -> tuple[jax.Array, jax.Array]:
         """TD(lambda) error over the batch plus the error on the ends -> (scalar, error [])."""
         ahead = jnp.where(question.end, question.anchor, self(batch.next_obs))
         target = jax.lax.stop_gradient(lambda_returns(question, ahead, self.gamma))
@@ -70,7 +70,7 @@ class Predictor(nnx.Module):
 
 
 def lambda_returns(
-    question: Question, ahead: jax.Array, gamma: float, trace: float = TRACE
+    question: GVFTargets, ahead: jax.Array, gamma: float, trace: float = TRACE
 ) -> jax.Array:
     """TD(lambda) targets [T, B] from the worth of what lies ahead [T, B] (Sutton, 1988)."""
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from affect.ema import ema, ema_rate
 from affect.head import Head
-from affect.trace import average, rate
 from affect.transition import Spec, Transition
 
 
@@ -27,7 +27,7 @@ class Satiation(Head):
 
     def __init__(self, spec: Spec, tau: float = 20, *, rngs: nnx.Rngs):
         del spec, rngs
-        self.rate = rate(tau)
+        self.rate = ema_rate(tau)
 
     def initial_state(self, num_envs: int) -> jax.Array:
         """The average [B] of nothing."""
@@ -35,5 +35,5 @@ class Satiation(Head):
 
     def __call__(self, state: jax.Array, batch: Transition) -> tuple[jax.Array, jax.Array]:
         """Satiation [T, B], in units of reward."""
-        mean, state = average(state, batch.reward, batch.first, self.rate)
+        mean, state = ema(state, batch.reward, batch.first, self.rate)
         return -jax.lax.stop_gradient(mean), state

@@ -9,20 +9,20 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from affect.couplings import Remembering, coupling
 from affect.head import Factory, State
 from affect.transition import Spec, Transition
+from affect.wrappers import StatefulWrapper, wrapper
 
 
-@coupling
-class Potential(Remembering):
+@wrapper
+class Potential(StatefulWrapper):
     """The feeling as a potential phi: gamma (1 - terminated) phi(next_obs) - phi(obs).
 
     Potential-based shaping leaves the optimal policy as it is (Ng, Harada & Russell, 1999) if
     `gamma` is the critic's, phi is 0 beyond a terminal step (so the last step pays back
     -phi(obs)) and phi is *not* zeroed where an episode is merely cut. phi(obs) is what was
     emitted one step earlier, before the head learned further (Devlin & Kudenko, 2012). Where an
-    episode begins, the head is read at `obs` as if nothing had happened yet (`unlived`), so that
+    episode begins, the head is read at `obs` as if nothing had happened yet (`before_first_step`), so that
     the first potential does not depend on the first action.
 
     Args:
@@ -54,21 +54,21 @@ class Potential(Remembering):
 
     def _shape(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
         emitted, inner = state
-        at_obs, _ = self.inner(inner, unlived(batch))
+        at_obs, _ = self.inner(inner, before_first_step(batch))
         ahead, inner = self.inner(inner, batch)
         here = jnp.where(batch.first, at_obs, jnp.concatenate([emitted[None], ahead[:-1]]))
         beyond = jnp.where(batch.terminated, 0.0, self.gamma * ahead)
         return beyond - here, (ahead[-1], inner)
 
 
-def unlived(batch: Transition) -> Transition:
+def before_first_step(batch: Transition) -> Transition:
     """The batch as if each step had stayed at `obs`, paid 0, ended nothing, reported zeros."""
     none = jax.tree.map(jnp.zeros_like, batch)
     return none._replace(obs=batch.obs, action=batch.action, next_obs=batch.obs, first=batch.first)
 
 
-@coupling
-class GRM(Remembering):
+@wrapper
+class GRM(StatefulWrapper):
     """The feeling F, lent for `delay` = D steps: F_t - gamma^-D F_{t-D} (Forbes et al., 2024).
 
     Generalised reward matching: what is felt at t is taken back, with interest, at t + D, and

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import optax
 
-from affect import Transition, descend
+from affect import Transition, gradient_step
 from agents.actor_critic import ActorCriticAgent, AgentState, Samples
 from agents.nets import ActorCritic
 
@@ -32,7 +32,7 @@ class A2C(ActorCriticAgent):
         """Learns from a batch [T, B] and the signals [T, B, K] -> (state, metrics)."""
         del key  # nothing is drawn
         samples = self.samples(state, batch, signals)
-        trained, metrics = descend(state.trained, self.tx(), self._loss, samples)
+        trained, metrics = gradient_step(state.trained, self.tx(), self._loss, samples)
         return self.observe(state, batch)._replace(trained=trained), metrics
 
     def tx(self) -> optax.GradientTransformation:

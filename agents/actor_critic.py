@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from affect import Spec, Trained, Transition, trainable
-from affect.moments import Moments, no_moments, running_moments, whiten
+from affect import Spec, TrainState, Transition
+from affect.moments import Moments, empty_moments, running_moments, whiten
 from agents.gae import gae
-from agents.nets import ActorCritic, room
+from agents.nets import ActorCritic, padded_channels
 
 
 class AgentState(NamedTuple):
     """What changes: networks with their optimiser, and the moments of what was observed."""
 
-    trained: Trained
+    trained: TrainState
     moments: Moments | None
 
 
@@ -70,8 +70,8 @@ class ActorCriticAgent:
     def init(self, key: jax.Array, spec: Spec, num_signals: int = 0) -> AgentState:
         """An untrained agent for a world of shapes `spec` and K = `num_signals` feelings."""
         net = ActorCritic(spec, self.width, num_signals, rngs=nnx.Rngs(key))
-        moments = no_moments((spec.obs_dim,)) if self.normalise else None
-        return AgentState(trainable(net, self.tx()), moments)
+        moments = empty_moments((spec.obs_dim,)) if self.normalise else None
+        return AgentState(TrainState.create(net, self.tx()), moments)
 
     def act(self, state: AgentState, key: jax.Array | None, obs: jax.Array) -> jax.Array:
         """Actions [...] at obs [..., D]: sampled, or the mode if there is no key."""
@@ -96,7 +96,7 @@ class ActorCriticAgent:
         obs, next_obs = self._see(state, batch.obs), self._see(state, batch.next_obs)
         net = state.trained.net
         channels = jnp.concatenate([batch.reward[..., None], signals], -1)
-        unused = room(channels.shape[-1]) - channels.shape[-1]
+        unused = padded_channels(channels.shape[-1]) - channels.shape[-1]
         reward = jnp.pad(channels, ((0, 0), (0, 0), (0, unused)))
         gamma = self.gamma if self.signal_gamma is None else self.signal_gamma
         gammas = jnp.array([self.gamma] + [gamma] * (reward.shape[-1] - 1))

@@ -7,25 +7,25 @@ import jax.numpy as jnp
 from flax import nnx
 
 from affect import Spec
-from agents.products import product
+from agents.dense_vjp import dense_dot
 
 # Orthogonal initialisation batches a QR decomposition under `vmap`, which deadlocks XLA's thread
 # pool on two cores; variance scaling has the same second moments.
 SCALE = nnx.initializers.variance_scaling
 
 
-def layer(inputs: int, outputs: int, gain: float, rngs: nnx.Rngs) -> nnx.Linear:
+def dense(inputs: int, outputs: int, gain: float, rngs: nnx.Rngs) -> nnx.Linear:
     """A linear layer whose weights have variance gain / inputs."""
     init = SCALE(gain, "fan_in", "truncated_normal")
-    return nnx.Linear(inputs, outputs, kernel_init=init, dot_general=product, rngs=rngs)
+    return nnx.Linear(inputs, outputs, kernel_init=init, dot_general=dense_dot, rngs=rngs)
 
 
 class Trunk(nnx.Module):
     """Two hidden layers of tanh."""
 
     def __init__(self, inputs: int, width: int, *, rngs: nnx.Rngs):
-        self.first = layer(inputs, width, 2.0, rngs)
-        self.second = layer(width, width, 2.0, rngs)
+        self.first = dense(inputs, width, 2.0, rngs)
+        self.second = dense(width, width, 2.0, rngs)
 
     def __call__(self, obs: jax.Array) -> jax.Array:
         """[..., D] -> [..., width]."""
@@ -38,7 +38,7 @@ class Actor(nnx.Module):
     def __init__(self, spec: Spec, width: int, *, rngs: nnx.Rngs):
         self.discrete = spec.num_actions > 0
         self.trunk = Trunk(spec.obs_dim, width, rngs=rngs)
-        self.out = layer(width, spec.num_actions or spec.action_dim, 1e-4, rngs)
+        self.out = dense(width, spec.num_actions or spec.action_dim, 1e-4, rngs)
         self.log_std = nnx.Param(jnp.zeros((0 if self.discrete else spec.action_dim,)))
 
     def __call__(self, obs: jax.Array) -> jax.Array:
@@ -78,7 +78,11 @@ class Critic(nnx.Module):
     def __init__(self, spec: Spec, width: int, num_signals: int, *, rngs: nnx.Rngs):
         self.trunk = Trunk(spec.obs_dim, width, rngs=rngs)
         self.out = nnx.Linear(
-            width, room(1 + num_signals), kernel_init=_task_alone, dot_general=product, rngs=rngs
+            width,
+            padded_channels(1 + num_signals),
+            kernel_init=_task_column,
+            dot_general=dense_dot,
+            rngs=rngs,
         )
 
     def __call__(self, obs: jax.Array) -> jax.Array:
@@ -86,12 +90,12 @@ class Critic(nnx.Module):
         return self.out(self.trunk(obs))
 
 
-def room(channels: int) -> int:
+def padded_channels(channels: int) -> int:
     """The channels that a critic of so many has room for: the next multiple of 8."""
     return -(-channels // 8) * 8
 
 
-def _task_alone(key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:
+def _task_column(key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:
     """Weights [width, room] of which only the first column is not 0."""
     task = SCALE(1.0, "fan_in", "truncated_normal")(key, (shape[0], 1), dtype)
     return jnp.pad(task, ((0, 0), (0, shape[1] - 1)))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from affect import Spec, Transition
-from agents.pvl import soft
+from agents.pvl import softmax_sample
 
 
 class ORLState(NamedTuple):
@@ -56,7 +56,7 @@ class ORL:
             + self.frequency_weight * state.frequency
             + self.perseverance_weight * state.perseverance
         )
-        return soft(key, wants, obs.shape[:-1])
+        return softmax_sample(key, wants, obs.shape[:-1])
 
     def update(
         self, state: ORLState, key: jax.Array, batch: Transition, signals: jax.Array

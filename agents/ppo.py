@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from affect import Transition, descend
+from affect import Transition, gradient_step
 from agents.actor_critic import ActorCriticAgent, AgentState, Samples
 from agents.nets import ActorCritic
 
@@ -40,12 +40,12 @@ class PPO(ActorCriticAgent):
             raise ValueError(f"{size} samples do not divide into {self.minibatches} minibatches")
 
         def epoch(trained, key):
-            order = shuffled(key, size).reshape(self.minibatches, -1)
+            order = random_permutation(key, size).reshape(self.minibatches, -1)
             return jax.lax.scan(minibatch, trained, order)
 
         def minibatch(trained, chosen):
             part = jax.tree.map(lambda leaf: leaf[chosen], samples)
-            return descend(trained, self.tx(), self._loss, part)
+            return gradient_step(trained, self.tx(), self._loss, part)
 
         keys = jax.random.split(key, self.epochs)
         trained, metrics = jax.lax.scan(epoch, state.trained, keys)
@@ -67,7 +67,7 @@ class PPO(ActorCriticAgent):
         return self.total(net, part, policy, entropy)
 
 
-def shuffled(key: jax.Array, size: int) -> jax.Array:
+def random_permutation(key: jax.Array, size: int) -> jax.Array:
     """A random order [size] of 0 .. size - 1, for size up to 2^24.
 
     Sorts single words, random bits above and the index below: on a CPU seven times as fast as

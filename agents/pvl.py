@@ -48,7 +48,7 @@ class PVL:
     def act(self, state: PVLState, key: jax.Array | None, obs: jax.Array) -> jax.Array:
         """Actions [...] at obs [..., D], which says nothing: softmax, or the best without a key."""
         sensitivity = 3.0**self.consistency - 1
-        return soft(key, sensitivity * state.value, obs.shape[:-1])
+        return softmax_sample(key, sensitivity * state.value, obs.shape[:-1])
 
     def utility(self, payoff: jax.Array) -> jax.Array:
         """How a net payoff is felt."""
@@ -77,7 +77,7 @@ class PVL:
         return PVLState(value), {"error": jnp.abs(error).mean()}
 
 
-def soft(key: jax.Array | None, logits: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def softmax_sample(key: jax.Array | None, logits: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Actions [*shape] by softmax over logits [actions], or the best ones without a key."""
     if key is None:
         return jnp.broadcast_to(logits.argmax(-1), shape)

@@ -25,7 +25,7 @@ class QLearning:
 
     Attributes:
         states: rows of the table.
-        cell: obs [..., D] -> row [...] int32 (see `one_hot`, `radix`).
+        cell: obs [..., D] -> row [...] int32 (see `one_hot_row`, `mixed_radix_row`).
         alpha: step size.
         gamma: discount.
         epsilon: probability of an action at random.
@@ -55,7 +55,7 @@ class QLearning:
         values = state.table[self.cell(obs)]
         if key is None:
             return values.argmax(-1)
-        return choose(values, jax.random.bits(key, values.shape[:-1]), self.epsilon)
+        return epsilon_greedy(values, jax.random.bits(key, values.shape[:-1]), self.epsilon)
 
     def update(
         self, state: QState, key: jax.Array, batch: Transition, signals: jax.Array
@@ -71,14 +71,14 @@ class QLearning:
         steps = self.cell(batch.obs), batch.action, reward, self.cell(batch.next_obs), discount
 
         def step(table, now):
-            return td(table, *now, self.alpha)
+            return td_update(table, *now, self.alpha)
 
         flat = jax.tree.map(lambda leaf: leaf.reshape(-1), steps)
         table, error = jax.lax.scan(step, state.table, flat)
         return QState(table), {"error": jnp.abs(error).mean()}
 
 
-def td(
+def td_update(
     table: jax.Array,
     here: jax.Array,
     action: jax.Array,
@@ -105,7 +105,7 @@ def td(
     return table.at[here, action].add(alpha * error), error
 
 
-def choose(values: jax.Array, word: jax.Array, epsilon: jax.Array | float) -> jax.Array:
+def epsilon_greedy(values: jax.Array, word: jax.Array, epsilon: jax.Array | float) -> jax.Array:
     """An epsilon-greedy action, ties broken at random, from one random word.
 
     Its upper 20 bits say whether to explore; its lower 12 pick one of the eligible actions: all of
@@ -126,12 +126,12 @@ def choose(values: jax.Array, word: jax.Array, epsilon: jax.Array | float) -> ja
     return (rank <= picked[..., None]).sum(-1, dtype=jnp.int32)
 
 
-def one_hot(obs: jax.Array) -> jax.Array:
+def one_hot_row(obs: jax.Array) -> jax.Array:
     """The row [...] of a one-hot observation [..., states]."""
     return obs.argmax(-1)
 
 
-def radix(*sizes: int) -> Callable[[jax.Array], jax.Array]:
+def mixed_radix_row(*sizes: int) -> Callable[[jax.Array], jax.Array]:
     """The row of an observation of integers [..., D], the d-th of them in 0 .. sizes[d] - 1."""
 
     def cell(obs: jax.Array) -> jax.Array:

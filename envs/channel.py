@@ -36,7 +36,7 @@ class Channel(NamedTuple):
     reward_noise: jax.Array | float = 0.0
 
 
-def attend(key: jax.Array, channel: Channel, spec: Spec, scale: jax.Array, obs: jax.Array):
+def reset_obs(key: jax.Array, channel: Channel, spec: Spec, scale: jax.Array, obs: jax.Array):
     """The first observation of an episode, obs [D] -> (sensed [D], queue).
 
     The queue [MAX_DELAY, ...] is all that a channel carries through an episode: the actions that
@@ -47,7 +47,7 @@ def attend(key: jax.Array, channel: Channel, spec: Spec, scale: jax.Array, obs: 
     return _disturb(key, channel, scale, obs), queue
 
 
-def sense(
+def observe(
     key: jax.Array, channel: Channel, last: jax.Array, scale: jax.Array, obs: jax.Array
 ) -> jax.Array:
     """A later observation as it is sensed [D], after what was sensed `last` [D]."""
@@ -56,7 +56,7 @@ def sense(
     return jnp.where(lost, last, _disturb(k_noise, channel, scale, obs))
 
 
-def act(
+def apply_action(
     key: jax.Array,
     channel: Channel,
     queue: jax.Array,
@@ -81,7 +81,7 @@ def act(
     return jnp.where(flipped, other, delayed), queue[:-1]
 
 
-def pay(key: jax.Array, channel: Channel, reward: jax.Array) -> jax.Array:
+def noisy_reward(key: jax.Array, channel: Channel, reward: jax.Array) -> jax.Array:
     """The reward [] that the learner sees."""
     return reward + channel.reward_noise * jax.random.normal(key, reward.shape)
 

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.schedule import lasting
-from envs.shift import Shift, sensible
+from envs.schedule import unscheduled
+from envs.shift import Shift, with_channel
 from envs.world import Env, World
 
 LIVED = ("first", "obs", "states", "reward", "ends")
@@ -25,11 +25,11 @@ MAY_TOUCH = {
     "sensor": {"params", "channel", "first", "obs"},
     "actuator": {"params", "channel", "states", "obs", "reward", "ends"},
     "reward": {"params", "channel", "reward"},
-    "time": {"later"},
+    "time": {"scheduled"},
 }
 """What a shift of each family may make different, under the same keys and actions.
 
-`params`, `channel` and `later` are the parts of a world; a shift that comes later is of family time
+`params`, `channel` and `scheduled` are the parts of a world; a shift that comes later is of family time
 and its own, such as `time|dynamics`. `first` is the first observation of an episode, `obs` the
 others, `states` the true states, `reward` what the learner is paid, `ends` when an episode ends.
 """
@@ -47,13 +47,13 @@ def violations(shift: Shift, env: Env, world: World) -> list[str]:
     return (
         list(_same_shapes(shift, world))
         or [line for check in checks for line in check(shift, world)]
-        or list(_touches(shift, env, world))
+        or list(_effects(shift, env, world))
     )
 
 
 def _same_shapes(shift: Shift, world: World) -> Iterator[str]:
     """Same tree, shapes and dtypes, on which the other checks rely."""
-    home, shifted = _home(shift, world), shift(world, 1.0, jax.random.key(0))
+    home, shifted = _unshifted(shift, world), shift(world, 1.0, jax.random.key(0))
     if jax.tree.structure(home) != jax.tree.structure(shifted):
         yield f"{shift.name}: the shifted world is another tree"
     else:
@@ -68,15 +68,15 @@ def _same_shapes(shift: Shift, world: World) -> Iterator[str]:
 def _identity_at_0(shift: Shift, world: World) -> Iterator[str]:
     """Bit for bit, with a severity that is known while tracing and with one that is not."""
     for at in (shift, jax.jit(shift)):
-        for path, old, new in _leaves(_home(shift, world), at(world, 0.0, jax.random.key(1))):
+        for path, old, new in _leaves(_unshifted(shift, world), at(world, 0.0, jax.random.key(1))):
             if old.tobytes() != new.tobytes():
                 yield f"{shift.name}: severity 0 changes {path} from {old} to {new}"
 
 
-def _home(shift: Shift, world: World) -> World:
+def _unshifted(shift: Shift, world: World) -> World:
     """The unshifted world, in the form that the shift gives it."""
-    lasts = shift(world, 0.0, jax.random.key(0)).later is None
-    return sensible(world) if lasts else lasting(sensible(world))
+    lasts = shift(world, 0.0, jax.random.key(0)).scheduled is None
+    return with_channel(world) if lasts else unscheduled(with_channel(world))
 
 
 def _pure(shift: Shift, world: World) -> Iterator[str]:
@@ -89,7 +89,9 @@ def _pure(shift: Shift, world: World) -> Iterator[str]:
 def _finite(shift: Shift, world: World) -> Iterator[str]:
     """No NaN and no infinity, at any severity."""
     for severity in LEVELS:
-        for path, _, new in _leaves(_home(shift, world), shift(world, severity, jax.random.key(3))):
+        for path, _, new in _leaves(
+            _unshifted(shift, world), shift(world, severity, jax.random.key(3))
+        ):
             if not np.isfinite(new).all():
                 yield f"{shift.name}: severity {severity} makes {path} {new}"
 
@@ -104,17 +106,17 @@ def _vmaps(shift: Shift, world: World) -> Iterator[str]:
                 yield f"{shift.name}: severity {severity} makes {path} {loop}, under vmap {new}"
 
 
-def _touches(shift: Shift, env: Env, world: World) -> Iterator[str]:
+def _effects(shift: Shift, env: Env, world: World) -> Iterator[str]:
     """It makes a difference at severity 1, and none beyond its family."""
     home, shifted = (
         _stacked(shift(world, severity, key) for key in jax.random.split(jax.random.key(5), DRAWS))
         for severity in (0.0, 1.0)
     )
-    lived = [_live(env, worlds, jax.random.key(6)) for worlds in (home, shifted)]
+    lived = [_random_rollout(env, worlds, jax.random.key(6)) for worlds in (home, shifted)]
     changed = {
         part for part in World._fields if _differ(getattr(home, part), getattr(shifted, part))
     }
-    felt = {part for part in LIVED if _differ(*(life[part] for life in lived))}
+    felt = {part for part in LIVED if _differ(*(env_state[part] for env_state in lived))}
     allowed = set().union(*(MAY_TOUCH[family] for family in shift.family.split("|")))
     if not changed:
         yield f"{shift.name}: severity 1 changes nothing in the world"
@@ -125,20 +127,22 @@ def _touches(shift: Shift, env: Env, world: World) -> Iterator[str]:
 
 
 @partial(jax.jit, static_argnums=0)
-def _live(env: Env, worlds: World, key: jax.Array) -> dict[str, Any]:
+def _random_rollout(env: Env, worlds: World, key: jax.Array) -> dict[str, Any]:
     """Lives an episode in each world [DRAWS] by random actions; after its end all is 0."""
     k_reset, k_steps = jax.random.split(key)
     start = jax.vmap(env.reset)(jax.random.split(k_reset, DRAWS), worlds)
 
     def step(carry, key):
-        lives, alive = carry
+        env_states, alive = carry
         k_act, k_step = jax.random.split(key)
-        lives, seen = jax.vmap(env.step)(
-            jax.random.split(k_step, DRAWS), lives, _any_actions(k_act, env)
+        env_states, seen = jax.vmap(env.step)(
+            jax.random.split(k_step, DRAWS), env_states, _any_actions(k_act, env)
         )
-        lived = {"obs": seen.next_obs, "states": lives.state, "reward": seen.reward}
+        lived = {"obs": seen.next_obs, "states": env_states.state, "reward": seen.reward}
         lived["ends"] = {"terminated": seen.terminated, "truncated": seen.truncated}
-        return (lives, alive & ~seen.terminated & ~seen.truncated), _where(alive, lived)
+        return (env_states, alive & ~seen.terminated & ~seen.truncated), _mask_finished(
+            alive, lived
+        )
 
     begun = (start, jnp.ones(DRAWS, bool))
     _, lived = jax.lax.scan(step, begun, jax.random.split(k_steps, STEPS))
@@ -146,7 +150,7 @@ def _live(env: Env, worlds: World, key: jax.Array) -> dict[str, Any]:
 
 
 @jax.vmap
-def _where(alive: jax.Array, lived: Any) -> Any:
+def _mask_finished(alive: jax.Array, lived: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.where(alive, leaf, jnp.zeros_like(leaf)), lived)
 
 

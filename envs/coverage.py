@@ -31,7 +31,7 @@ class Row(NamedTuple):
     info: tuple[str, ...]
 
 
-def cover(suite: Suite) -> Row:
+def suite_coverage(suite: Suite) -> Row:
     """What one suite covers."""
     families = [family for shift in suite.shifts for family in set(shift.family.split("|"))]
     return Row(
@@ -44,7 +44,7 @@ def cover(suite: Suite) -> Row:
     )
 
 
-def table(rows: Sequence[Row]) -> str:
+def coverage_table(rows: Sequence[Row]) -> str:
     """The rows as text, the worlds that no shift covers in a last line."""
     head = ["suite", *FAMILIES, "shifts", "random", "innate", "info"]
     lines = [head] + [
@@ -73,4 +73,4 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 if __name__ == "__main__":
-    print(table([cover(load_suite(name)) for name in SUITES]))
+    print(coverage_table([suite_coverage(load_suite(name)) for name in SUITES]))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.shift import Shift
-from envs.world import Later, World
+from envs.world import ScheduledParams, World
 
 NEVER = 2**31 - 1  # the onset of what never comes
 
@@ -40,20 +40,20 @@ class Schedule:
 
         def fn(world: World, severity: jax.Array, key: jax.Array) -> World:
             then, comes = shift(world, severity, key), severity > 0
-            if then.later is not None:
+            if then.scheduled is not None:
                 raise ValueError(f"shift {shift.name} is scheduled already; schedule it once")
             onset, ramp = (
                 jnp.where(comes, jnp.int32(steps), jnp.int32(rest))
                 for steps, rest in ((self.onset, NEVER), (self.ramp, 0))
             )
-            return world._replace(later=Later(then.params, then.channel, onset, ramp))
+            return world._replace(scheduled=ScheduledParams(then.params, then.channel, onset, ramp))
 
         return Shift(f"late_{shift.name}", f"time|{shift.family}", fn)
 
 
-def lasting(world: World) -> World:
+def unscheduled(world: World) -> World:
     """The same world, which says that it never changes: in one form with those that do."""
-    if world.later is not None:
+    if world.scheduled is not None:
         return world
-    later = Later(world.params, world.channel, jnp.int32(NEVER), jnp.int32(0))
-    return world._replace(later=later)
+    scheduled = ScheduledParams(world.params, world.channel, jnp.int32(NEVER), jnp.int32(0))
+    return world._replace(scheduled=scheduled)

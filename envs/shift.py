@@ -52,14 +52,16 @@ class Shift:
         """
         if isinstance(severity, (int, float)) and not 0 <= severity <= 1:
             raise ValueError(f"shift {self.name}: severity {severity} is outside [0, 1]")
-        now, later = sensible(world)._replace(later=None), world.later
+        now, scheduled = with_channel(world)._replace(scheduled=None), world.scheduled
         shifted = self.fn(now, severity, key)
-        if later is None:
+        if scheduled is None:
             return shifted
-        if shifted.later is not None:
+        if shifted.scheduled is not None:
             raise ValueError(f"shift {self.name}: one schedule a world; schedule the composition")
-        then = self.fn(World(later.params, later.channel), severity, jax.random.clone(key))
-        return shifted._replace(later=later._replace(params=then.params, channel=then.channel))
+        then = self.fn(World(scheduled.params, scheduled.channel), severity, jax.random.clone(key))
+        return shifted._replace(
+            scheduled=scheduled._replace(params=then.params, channel=then.channel)
+        )
 
     def __or__(self, other: "Shift") -> "Shift":
         """This shift, then the other."""
@@ -71,7 +73,7 @@ class Shift:
         return Shift(f"{self.name}|{other.name}", f"{self.family}|{other.family}", both)
 
 
-def sensible(world: World) -> World:
+def with_channel(world: World) -> World:
     """The same world with a channel to disturb."""
     return world if world.channel is not None else world._replace(channel=Channel())
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from affect import Factory
-from envs.schedule import lasting
-from envs.shift import Shift, sensible
+from envs.schedule import unscheduled
+from envs.shift import Shift, with_channel
 from envs.world import World
 
 SEVERITIES = (0.25, 0.5, 0.75, 1.0)
@@ -28,7 +28,7 @@ class Suite:
 
     Attributes:
         name: of the suite.
-        env: the family of worlds, jitted (`envs.world.Env`) or host-stepped (`envs.host.Host`).
+        env: the family of worlds, jitted (`envs.world.Env`) or host-stepped (`envs.host.suite.HostEnv`).
         world: the one that agents are trained in.
         shifts: what agents are scored under.
         randomised: the training distribution of the arm `random`; None where there is none.
@@ -67,12 +67,12 @@ class Suite:
 
         If one of them is to change mid-episode, the others say that they never do.
         """
-        stacked = [jax.vmap(lambda _: sensible(self.world))(jnp.arange(draws))]
+        stacked = [jax.vmap(lambda _: with_channel(self.world))(jnp.arange(draws))]
         for i, shift in enumerate(self.shifts):
             keys = jax.random.split(jax.random.fold_in(key, i), draws)
             for severity in self.severities:
                 again = jax.random.clone(keys)  # one draw at all severities
                 stacked.append(jax.vmap(lambda k, s=severity, f=shift: f(self.world, s, k))(again))
-        if any(world.later is not None for world in stacked):
-            stacked = [jax.vmap(lasting)(world) for world in stacked]
+        if any(world.scheduled is not None for world in stacked):
+            stacked = [jax.vmap(unscheduled)(world) for world in stacked]
         return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *stacked)

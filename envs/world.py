@@ -12,7 +12,7 @@ from envs import channel as senses
 from envs.channel import Channel
 
 
-class Later(NamedTuple):
+class ScheduledParams(NamedTuple):
     """What a world becomes in the middle of each episode (`envs.schedule.Schedule`).
 
     Attributes:
@@ -33,15 +33,15 @@ class World(NamedTuple):
     Attributes:
         params: the world's physics.
         channel: what disturbs sensing and acting; None where nothing ever does.
-        later: what both become within an episode; None where they stay as they are.
+        scheduled: what both become within an episode; None where they stay as they are.
     """
 
     params: Any
     channel: Channel | None = None
-    later: Later | None = None
+    scheduled: ScheduledParams | None = None
 
 
-class Life(NamedTuple):
+class EnvState(NamedTuple):
     """An episode under way in one environment.
 
     Attributes:
@@ -70,14 +70,14 @@ class Env(FuncEnv):
         spec: shapes of observation and action.
         horizon: steps after which an episode is truncated.
         obs_scale: [D] the unit of each observation, for sensor noise.
-        starts: where episodes are dear to begin, how many a `rollout` begins ahead, to draw all
+        reset_pool_size: where episodes are dear to begin, how many a `rollout` begins ahead, to draw all
             its resets from; 0 begins a new one at every step, whether one ended or not.
     """
 
     spec: Spec
     horizon: int
     obs_scale: tuple[float, ...]
-    starts: int = 0
+    reset_pool_size: int = 0
 
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
         """Whether an episode of this return and length was a success, bool [...].
@@ -93,46 +93,52 @@ class Env(FuncEnv):
     def render_close(self, render_state: Any, params: Any = None) -> None:
         """Nothing was kept."""
 
-    def reset(self, key: jax.Array, world: World) -> Life:
+    def reset(self, key: jax.Array, world: World) -> EnvState:
         """Begins an episode."""
         k_state, k_observe, k_sense = jax.random.split(key, 3)
         state = self.initial(k_state, world.params)
         obs, queue = self.observation(state, k_observe, world.params), None
         if world.channel is not None:
-            obs, queue = senses.attend(k_sense, world.channel, self.spec, self._scale(), obs)
-        return Life(world, state, obs, queue, jnp.zeros((), jnp.int32))
+            obs, queue = senses.reset_obs(k_sense, world.channel, self.spec, self._scale(), obs)
+        return EnvState(world, state, obs, queue, jnp.zeros((), jnp.int32))
 
-    def step(self, key: jax.Array, life: Life, action: jax.Array) -> tuple[Life, Transition]:
+    def step(
+        self, key: jax.Array, env_state: EnvState, action: jax.Array
+    ) -> tuple[EnvState, Transition]:
         """One step of one environment, without reset; the key is split once."""
         k_act, k_state, k_reward, k_end, k_observe, k_sense, k_pay = jax.random.split(key, 7)
-        world, queue, taken = at(life.world, life.time), life.queue, action
-        params, first = world.params, life.time == 0
+        world, queue, taken = world_at(env_state.world, env_state.time), env_state.queue, action
+        params, first = world.params, env_state.time == 0
         if world.channel is not None:
-            taken, queue = senses.act(k_act, world.channel, queue, self.spec, first, action)
-        state = self.transition(life.state, taken, k_state, params)
-        reward = self.reward(life.state, taken, state, k_reward, params)
+            taken, queue = senses.apply_action(
+                k_act, world.channel, queue, self.spec, first, action
+            )
+        state = self.transition(env_state.state, taken, k_state, params)
+        reward = self.reward(env_state.state, taken, state, k_reward, params)
         terminated = self.terminal(state, k_end, params)
-        truncated = (life.time + 1 >= self.horizon) & ~terminated
+        truncated = (env_state.time + 1 >= self.horizon) & ~terminated
         obs = self.observation(state, k_observe, params)
         if world.channel is not None:
-            obs = senses.sense(k_sense, world.channel, life.obs, self._scale(), obs)
-            reward = senses.pay(k_pay, world.channel, reward)
-        info = self.transition_info(life.state, taken, state, params)
-        transition = Transition(life.obs, action, obs, reward, terminated, truncated, first, info)
-        return Life(life.world, state, obs, queue, life.time + 1), transition
+            obs = senses.observe(k_sense, world.channel, env_state.obs, self._scale(), obs)
+            reward = senses.noisy_reward(k_pay, world.channel, reward)
+        info = self.transition_info(env_state.state, taken, state, params)
+        transition = Transition(
+            env_state.obs, action, obs, reward, terminated, truncated, first, info
+        )
+        return EnvState(env_state.world, state, obs, queue, env_state.time + 1), transition
 
     def _scale(self) -> jax.Array:
         return jnp.array(self.obs_scale)
 
 
-def at(world: World, time: jax.Array) -> World:
+def world_at(world: World, time: jax.Array) -> World:
     """What a world is at the step `time` of an episode; itself, if there is nothing to come.
 
     Numbers with a point move evenly on their way, all else changes at its end.
     """
-    if world.later is None:
+    if world.scheduled is None:
         return world
-    params, channel, onset, ramp = world.later
+    params, channel, onset, ramp = world.scheduled
     there = jnp.clip((time + 1 - onset) / (ramp + 1), 0.0, 1.0)
 
     def move(now, then):
@@ -149,9 +155,9 @@ def rollout(
     env: Env,
     worlds: Callable[[jax.Array], World],
     act: Callable[[jax.Array, jax.Array], jax.Array],
-    lives: Life,
+    env_states: EnvState,
     num_steps: int,
-) -> tuple[Life, Transition]:
+) -> tuple[EnvState, Transition]:
     """Acts for T = `num_steps` in B environments that reset themselves.
 
     Args:
@@ -159,40 +165,44 @@ def rollout(
         env: the family of worlds.
         worlds: key -> world, drawn anew for every episode (a constant for a fixed world).
         act: (key, obs [B, D]) -> actions [B, ...].
-        lives: [B] the episodes under way.
+        env_states: [B] the episodes under way.
         num_steps: T.
 
     Returns:
         (lives [B], transitions [T, B]).
     """
-    starts = min(env.starts, num_steps)
-    if starts:
+    reset_pool_size = min(env.reset_pool_size, num_steps)
+    if reset_pool_size:
         k_ahead, key = jax.random.split(key)
-        ahead = begin(k_ahead, env, worlds, starts)
+        ahead = reset_batch(k_ahead, env, worlds, reset_pool_size)
 
     def new(k_world, k_reset):
-        if not starts:
+        if not reset_pool_size:
             return env.reset(k_reset, worlds(k_world))
-        drawn = jax.random.randint(k_reset, (), 0, starts)
+        drawn = jax.random.randint(k_reset, (), 0, reset_pool_size)
         return jax.tree.map(lambda leaf: leaf[drawn], ahead)
 
-    def one(key, life, action):
+    def one(key, env_state, action):
         k_step, k_world, k_reset = jax.random.split(key, 3)
-        life, transition = env.step(k_step, life, action)
+        env_state, transition = env.step(k_step, env_state, action)
         ended = transition.terminated | transition.truncated
         fresh = new(k_world, k_reset)
-        return jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, life), transition
+        return jax.tree.map(
+            lambda new, old: jnp.where(ended, new, old), fresh, env_state
+        ), transition
 
-    def step(lives, key):
+    def step(env_states, key):
         k_act, k_step = jax.random.split(key)
-        action = act(k_act, lives.obs)
-        keys = jax.random.split(k_step, lives.time.shape[0])
-        return jax.vmap(one)(keys, lives, action)
+        action = act(k_act, env_states.obs)
+        keys = jax.random.split(k_step, env_states.time.shape[0])
+        return jax.vmap(one)(keys, env_states, action)
 
-    return jax.lax.scan(step, lives, jax.random.split(key, num_steps))
+    return jax.lax.scan(step, env_states, jax.random.split(key, num_steps))
 
 
-def begin(key: jax.Array, env: Env, worlds: Callable[[jax.Array], World], num_envs: int) -> Life:
+def reset_batch(
+    key: jax.Array, env: Env, worlds: Callable[[jax.Array], World], num_envs: int
+) -> EnvState:
     """Begins an episode in each of B = `num_envs` environments -> lives [B]."""
 
     def one(key):

@@ -10,7 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from runs.harness.questions import Question, questions
+from runs.cli.index import Study, list_studies
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 240  # characters of a finding
@@ -20,18 +20,18 @@ def main(argv: list[str]) -> int:
     """Prints the list; the exit code."""
     argparse.ArgumentParser(prog="python -m runs", description=__doc__).parse_args(argv)
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
-    found = questions(ROOT)
+    found = list_studies(ROOT)
     for question in found:
         if question.recorded:
-            print(entry(question, width))
+            print(index_entry(question, width))
     print("\nand, with nothing to record:")
     for question in found:
         if not question.recorded:
-            print(entry(question, width))
+            print(index_entry(question, width))
     return 0
 
 
-def entry(question: Question, width: int) -> str:
+def index_entry(question: Study, width: int) -> str:
     """A question's lines: its name, its minutes, what it asks; below, what was found last."""
     minutes = "" if question.minutes is None else f"{question.minutes:g} min"
     first = f"{f'runs.{question.name}':<20}{minutes:>7}  {question.asks}"

@@ -13,12 +13,26 @@ from dataclasses import dataclass, replace
 from importlib import metadata, util
 from pathlib import Path
 
-from runs.bench.contest import Duel, Failed, Goal, Result, Workers, afresh, by_turns
-from runs.bench.figures import ratios, record, show, spread
 from runs.bench.job import Job
+from runs.bench.paired_timing import (
+    Goal,
+    Result,
+    TimedPair,
+    WorkerFailed,
+    Workers,
+    alternate,
+    in_new_processes,
+)
+from runs.bench.timing_table import print_table, ratios, record_table, spread
 from runs.bench.worker import PEERS
-from runs.harness.config import as_typed, choose, exit_cleanly, parse, refuse_recorded_part
-from runs.harness.errors import UserError
+from runs.cli.settings import (
+    check_recordable,
+    checked_choice,
+    parse_settings,
+    run_main,
+    shell_command,
+)
+from runs.errors import UserError
 
 PARTS = (
     *("training", "ceiling", "shares", "heads", "evaluation", "worlds", "compilation", "memory"),
@@ -54,9 +68,9 @@ class Settings:
 
 def main(argv: list[str]) -> int:
     """Parses, then measures; the exit code: 1 if a row failed that should not have."""
-    settings = parse(Settings, argv, __doc__ or "")
+    settings = parse_settings(Settings, argv, __doc__ or "")
     check(settings)
-    command, load = as_typed("python -m runs.benchmark", argv), os.getloadavg()[0]
+    command, load = shell_command("python -m runs.benchmark", argv), os.getloadavg()[0]
     began = time.monotonic()
 
     def say(line: str) -> None:
@@ -76,11 +90,11 @@ def main(argv: list[str]) -> int:
         return 130
     finally:
         workers.close()
-    show(results, facts)
+    print_table(results, facts)
     if settings.record:
         whole = set(settings.parts) == set(PARTS)
         name = "benchmark" if whole else f"benchmark-{'-'.join(settings.parts)}"
-        record(results, facts, command, RESULTS, name)
+        record_table(results, facts, command, RESULTS, name)
     return int(any(result.reason not in ("", INSTALL) for result in results))
 
 
@@ -93,10 +107,10 @@ def check(settings: Settings) -> None:
     if not settings.parts:
         raise UserError(f"--parts: name at least one of {', '.join(PARTS)}")
     for part in settings.parts:
-        choose("part", part, PARTS)
+        checked_choice("part", part, PARTS)
     if settings.repeats < 1:
         raise UserError(f"--repeats {settings.repeats}: must be at least 1")
-    refuse_recorded_part(settings)
+    check_recordable(settings)
 
 
 REJAX = Goal("at least 1.7, aim 2", "ratio", True, 1.7)
@@ -114,10 +128,10 @@ MEMORY = Goal("flat: < 1.1", "ratio", False, 1.1)
 
 
 SHARES = {"living": "acting", "judging": "judging", "learning": "learning"}
-"""Kinds of `runs.bench.shares` -> what they are; learning begins with judging."""
+"""Kinds of `runs.bench.components` -> what they are; learning begins with judging."""
 
 
-def duels(settings: Settings) -> list[Duel]:
+def timed_pairs(settings: Settings) -> list[TimedPair]:
     """The rows asked for; those that share a process stand together."""
     four, eight = Job("ours", seeds=4, updates=16), Job("ours", seeds=8, updates=8)
     narrow = Job("ours", seeds=20, num_envs=4, updates=40)  # the sizes of the main job
@@ -137,51 +151,61 @@ def duels(settings: Settings) -> list[Duel]:
 
     sb3 = "stable_baselines3"
     rows = [
-        Duel("training", "8 seeds, 64 envs / rejax", eight, replace(eight, kind="rejax"), REJAX),
-        Duel("training", "4 seeds, 64 envs / rejax", four, replace(four, kind="rejax"), REJAX),
-        Duel("training", "4 seeds, 64 envs / SBX", four, one("sbx", four), BASELINES),
-        Duel("training", "4 seeds, 64 envs / SB3", four, one(sb3, four), BASELINES),
-        Duel("ceiling", "4 seeds, 64 envs / bare products", four, replace(four, kind="ceiling")),
+        TimedPair(
+            "training", "8 seeds, 64 envs / rejax", eight, replace(eight, kind="rejax"), REJAX
+        ),
+        TimedPair("training", "4 seeds, 64 envs / rejax", four, replace(four, kind="rejax"), REJAX),
+        TimedPair("training", "4 seeds, 64 envs / SBX", four, one("sbx", four), BASELINES),
+        TimedPair("training", "4 seeds, 64 envs / SB3", four, one(sb3, four), BASELINES),
+        TimedPair(
+            "ceiling", "4 seeds, 64 envs / bare products", four, replace(four, kind="ceiling")
+        ),
         *(
-            Duel("shares", f"4 seeds, 64 envs / {what} alone", four, replace(four, kind=kind))
+            TimedPair("shares", f"4 seeds, 64 envs / {what} alone", four, replace(four, kind=kind))
             for kind, what in SHARES.items()
         ),
-        Duel("heads", "64 envs, three heads / none", feeling(four), four, HEADS, " us/step"),
-        Duel(
+        TimedPair("heads", "64 envs, three heads / none", feeling(four), four, HEADS, " us/step"),
+        TimedPair(
             *("heads", f"64 envs, all {len(ALL)} heads / none", feeling(four, ALL), four),
             *(EVERY_HEAD, " us/step"),
         ),
-        Duel("training", "20 seeds, 4 envs / SBX", narrow, one("sbx", narrow), BASELINES),
-        Duel("training", "20 seeds, 4 envs / SB3", narrow, one(sb3, narrow), BASELINES),
-        Duel("heads", "4 envs, three heads / none", feeling(narrow), narrow, HEADS, " us/step"),
-        Duel("evaluation", "4 envs, evaluation / training", scoring, narrow, EVALUATION),
-        Duel(
+        TimedPair("training", "20 seeds, 4 envs / SBX", narrow, one("sbx", narrow), BASELINES),
+        TimedPair("training", "20 seeds, 4 envs / SB3", narrow, one(sb3, narrow), BASELINES),
+        TimedPair(
+            "heads", "4 envs, three heads / none", feeling(narrow), narrow, HEADS, " us/step"
+        ),
+        TimedPair("evaluation", "4 envs, evaluation / training", scoring, narrow, EVALUATION),
+        TimedPair(
             "worlds",
             "Drive / CartPole, random policy",
             road,
             replace(road, world="CartPole"),
             DRIVE,
         ),
-        Duel(
+        TimedPair(
             *("worlds", "Drive / CartPole, evaluation"),
             *(replace(scoring, num_envs=32, world="Drive"), scoring, SCORING, " s"),
         ),
-        Duel(
+        TimedPair(
             *("readouts", "Drive, with readouts / evaluation"),
             *(replace(road_score, kind="readouts"), road_score, READOUTS, " s"),
         ),
-        Duel("report", "statistics and report / sealing", said, sealed, REPORT, " s"),
-        Duel("report", "sealing / statistics and report", sealed, said, SEALING, " s"),
-        Duel("compilation", "compilation, cached / cold", chunk, chunk, COMPILATION, " s", "empty"),
-        Duel("memory", "peak memory, 10 x as long / 1 x", long, short, MEMORY, " MB", "filled"),
+        TimedPair("report", "statistics and report / sealing", said, sealed, REPORT, " s"),
+        TimedPair("report", "sealing / statistics and report", sealed, said, SEALING, " s"),
+        TimedPair(
+            "compilation", "compilation, cached / cold", chunk, chunk, COMPILATION, " s", "empty"
+        ),
+        TimedPair(
+            "memory", "peak memory, 10 x as long / 1 x", long, short, MEMORY, " MB", "filled"
+        ),
     ]
     rows = [row for row in rows if row.part in settings.parts]
     if not settings.smoke:
         return rows
-    return [replace(row, ours=small(row.ours), other=small(row.other)) for row in rows]
+    return [replace(row, ours=smoke_job(row.ours), other=smoke_job(row.other)) for row in rows]
 
 
-def small(job: Job) -> Job:
+def smoke_job(job: Job) -> Job:
     """The same job for a smoke run: little to do, and few programs to compile."""
     heads = job.heads[:1] if job.kind == "ours" else ()
     updates = max(job.updates // 100, 1)
@@ -191,18 +215,18 @@ def small(job: Job) -> Job:
 
 def measure(settings: Settings, workers: Workers, say: Callable[[str], None]) -> list[Result]:
     """Fights all duels, one at a time."""
-    rows, results = duels(settings), []
+    rows, results = timed_pairs(settings), []
     repeats = 1 if settings.smoke else settings.repeats
     for i, duel in enumerate(rows):
         label = f"{i + 1}/{len(rows)}  {duel.what}"
         say(f"{label} ...")
-        fight = afresh if duel.fresh else by_turns
+        fight = in_new_processes if duel.fresh else alternate
         try:
             if duel.other.kind in PEERS and util.find_spec(duel.other.kind) is None:
-                raise Failed(INSTALL)
+                raise WorkerFailed(INSTALL)
             results.append(Result(duel, tuple(fight(duel, repeats, workers))))
             say(f"{label}: {spread(ratios(results[-1]))}")
-        except Failed as failure:
+        except WorkerFailed as failure:
             results.append(Result(duel, (), str(failure)))
             say(f"{label}: left out, {failure}")
         later = [row for row in rows[i + 1 :] if not row.fresh]
@@ -220,4 +244,4 @@ def machine(workers: Workers) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_main(main)

@@ -19,8 +19,8 @@ from urllib.parse import quote
 
 from tyro.conf import Positional
 
-from runs.harness.config import exit_cleanly, nearest, parse
-from runs.harness.errors import UserError
+from runs.cli.settings import closest_name, parse_settings, run_main
+from runs.errors import UserError
 
 COMMAND = "python -m runs.board"
 LOGS = Path("runs/logs")
@@ -45,23 +45,23 @@ class Settings:
 
 def main(argv: list[str]) -> int:
     """Parses, then serves until Ctrl-C or SIGTERM; the exit code."""
-    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
+    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     if not 0 <= settings.port <= 65535:
         raise UserError(f"--port {settings.port}: must be 0 (any that is free) to 65535")
-    study = find(settings.study)
+    study = find_study(settings.study)
     asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked.set())
     url = serve(study / "tb", settings.port)
     print(f"{study}\n")
-    for title, link in links(study, url):
+    for title, link in board_links(study, url):
         print(f"{title:<28}{link}")
     print("\nCtrl-C ends it.", flush=True)
     asked.wait()
     return 0
 
 
-def find(name: str) -> Path:
+def find_study(name: str) -> Path:
     """The folder of a study that has something to show.
 
     Args:
@@ -74,7 +74,7 @@ def find(name: str) -> Path:
     if not name:
         if not studies:
             raise UserError(f"no study in {LOGS}: run one, such as python -m runs.compare --quick")
-        return max(studies, key=_touched)
+        return max(studies, key=_last_written)
     for folder in (Path(name), LOGS / name):
         if (folder / "tb").is_dir():
             return folder
@@ -83,7 +83,7 @@ def find(name: str) -> Path:
         raise UserError(f"{name} is {' and '.join(map(str, named))}: name one of them")
     if not named:
         known = [folder.name for folder in sorted(studies)]
-        raise UserError(f"no study {name} with anything to show{nearest(name, known)}")
+        raise UserError(f"no study {name} with anything to show{closest_name(name, known)}")
     return named[0]
 
 
@@ -105,20 +105,20 @@ def serve(logdir: Path, port: int) -> str:
         raise UserError(f"--port {port}: {why}; --port 0 takes any that is free") from None
 
 
-def links(study: Path, url: str) -> Iterator[tuple[str, str]]:
+def board_links(study: Path, url: str) -> Iterator[tuple[str, str]]:
     """Yields (what it shows, where): the comparison, each shift, training, settings and films.
 
     Args:
         study: its folder; `scores.csv` there names the shifts.
         url: of TensorBoard.
     """
-    from runs.harness.board import safe
+    from runs.report.tb_export import safe_name
 
     url = url.rstrip("/")
     asked = f"_smoothingWeight=0&regexInput={quote(ARMS, safe='')}"
     yield "every shift, arm by arm", f"{url}/#custom_scalars&{asked}"
-    for shift in shifts(study):
-        tag = re.sub("[.+]", r"\\\g<0>", safe(shift))  # what else it may hold means itself
+    for shift in scored_shifts(study):
+        tag = re.sub("[.+]", r"\\\g<0>", safe_name(shift))  # what else it may hold means itself
         yield f"  {shift}", _series(url, ARMS, BY_ARM, f"^shift/{tag}/mean$")
     yield "training, seed by seed", _series(url, SEEDS, BY_ARM_OF_SEED, "^train/return$")
     if any((study / "tb").glob("compare/*/*/*.rollout")):
@@ -126,7 +126,7 @@ def links(study: Path, url: str) -> Iterator[tuple[str, str]]:
     yield "settings against scores", f"{url}/#hparams"
 
 
-def shifts(study: Path) -> list[str]:
+def scored_shifts(study: Path) -> list[str]:
     """The shifts that were scored, in the order in which they were; none before that."""
     path = study / "scores.csv"
     if not path.exists():
@@ -143,11 +143,11 @@ def _series(url: str, runs: str, colours: str, tags: str) -> str:
     return f"{url}/?{query}#timeseries"
 
 
-def _touched(study: Path) -> float:
+def _last_written(study: Path) -> float:
     """When a study last wrote to its curves, in seconds."""
     files = [path for path in (study / "tb").rglob("*") if path.is_file()]
     return max((path.stat().st_mtime for path in files), default=0.0)
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_main(main)

@@ -4,27 +4,27 @@ Trains a nominal agent at home; warm-starts from it a specialist for each shift,
 learning there with the task's own reward; and scores both, and a random policy, along the axis of
 severities. Flags shifts that do nothing, that nobody can solve, that chance solves as well, or
 that are not harder where they are more severe. Scores elsewhere are put between random and
-specialist (`runs.harness.calibration`). Interrupted, the same command goes on with the next shift.
+specialist (`runs.analysis.calibration`). Interrupted, the same command goes on with the next shift.
 """
 
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from runs.harness import calibration
-from runs.harness.calibration import RESULTS, Level
-from runs.harness.config import (
-    as_typed,
-    choose,
-    exit_cleanly,
+from runs.analysis import calibration
+from runs.analysis.calibration import RESULTS, Level
+from runs.cli.settings import (
+    check_not_negative,
+    check_recordable,
+    check_seeds,
+    checked_choice,
     fingerprint,
-    parse,
-    refuse_few_seeds,
-    refuse_negative,
-    refuse_recorded_part,
+    parse_settings,
+    run_main,
+    shell_command,
 )
-from runs.harness.errors import UserError
-from runs.harness.parts import keep, kept
+from runs.engine.cache import load_part, save_part
+from runs.errors import UserError
 
 COMMAND = "python -m runs.calibrate"
 WORLDS = 64  # that a specialist learns in, at each severity, where a shift draws
@@ -66,12 +66,12 @@ class Settings:
 
 def main(argv: list[str]) -> int:
     """Parses, then runs; the exit code."""
-    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
+    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     check(settings)
-    from runs.harness.watch import watched
+    from runs.cli.interrupt import run_with_progress
 
-    command = as_typed(COMMAND, argv)
-    return watched(command, partial(study, settings, command))
+    command = shell_command(COMMAND, argv)
+    return run_with_progress(command, partial(study, settings, command))
 
 
 def check(settings: Settings) -> None:
@@ -80,21 +80,21 @@ def check(settings: Settings) -> None:
     Raises:
         UserError: for an unknown suite, a number out of range, or a part that is recorded.
     """
-    from envs import SUITES, jitted
+    from envs import SUITES, is_jitted
 
-    if not jitted(settings.env):
-        choose("suite", settings.env, SUITES)
-    refuse_few_seeds(settings)
-    refuse_negative(settings, "steps", "further", "episodes")
-    refuse_recorded_part(settings, "shifts")
+    if not is_jitted(settings.env):
+        checked_choice("suite", settings.env, SUITES)
+    check_seeds(settings)
+    check_not_negative(settings, "steps", "further", "episodes")
+    check_recordable(settings, "shifts")
 
 
 def study(settings, command, progress, stopped) -> int:
     """All trainings and scores in this process; the exit code."""
-    from runs.harness import devices
+    from runs.engine import devices
 
-    devices.prepare()
-    from runs.harness.lock import hold
+    devices.prepare_devices()
+    from runs.lock import hold_lock
 
     suite, sizes = design(settings)
     folder = settings.out / f"{suite.name}-{fingerprint(sizes)}"
@@ -107,19 +107,19 @@ def study(settings, command, progress, stopped) -> int:
     if settings.seeds < 10:
         progress.say(f"{settings.seeds} seeds: few for an interval; 10 are better")
     try:
-        with hold(folder):
+        with hold_lock(folder):
             found = calibrate(suite, sizes, folder, progress, stopped)
         if found is None:
             return 0
         progress.close()
-        levels = table(suite, found)
+        levels = level_rows(suite, found)
         text = markdown(suite, levels, found, sizes, command)
         print(text)
         targets = [folder] + ([RESULTS] if settings.record else [])
         for target in targets:
             target.mkdir(parents=True, exist_ok=True)
-            file = calibration.path(suite.name, target)
-            calibration.write(file, levels)
+            file = calibration.calibration_path(suite.name, target)
+            calibration.write_calibration(file, levels)
             file.with_suffix(".md").write_text(text)
             figure(suite.name, levels, file.with_suffix(".png"))
         print(f"table, figure and scores: {targets[-1]}")
@@ -132,7 +132,7 @@ def study(settings, command, progress, stopped) -> int:
 
 
 def design(settings: Settings):
-    """What will be run -> (suite, `runs.harness.specialists.Sizes`).
+    """What will be run -> (suite, `runs.engine.specialists.SpecialistConfigs`).
 
     The nominal agent's sizes are those of `runs.compare`.
     A specialist is the nominal agent with a new optimiser, whose step size starts as high as the
@@ -144,10 +144,10 @@ def design(settings: Settings):
     import jax
 
     from envs import load_suite
-    from runs.harness.jitted import DRAWS
-    from runs.harness.plan import Plan
-    from runs.harness.recipes import recipe
-    from runs.harness.specialists import Sizes
+    from runs.engine.jax_backend import DRAWS
+    from runs.engine.presets import preset
+    from runs.engine.run_config import RunConfig
+    from runs.engine.specialists import SpecialistConfigs
 
     try:
         suite = load_suite(settings.env)
@@ -155,9 +155,9 @@ def design(settings: Settings):
         raise UserError(str(error)) from None
     if settings.shifts:
         known = [shift.name for shift in suite.shifts]
-        names = [choose("shift", name, known) for name in settings.shifts]
+        names = [checked_choice("shift", name, known) for name in settings.shifts]
         suite = replace(suite, shifts=tuple(s for s in suite.shifts if s.name in names))
-    sizes = recipe(settings.env, jitted=True)
+    sizes = preset(settings.env, jitted=True)
     batch = sizes.num_envs * sizes.num_steps
     episodes, total = settings.episodes or sizes.episodes, settings.steps or sizes.steps
     further = settings.further or round(FURTHER * total)
@@ -171,10 +171,10 @@ def design(settings: Settings):
         agent = replace(agent, entropy=0.0)
     rows = -(-seeds // len(jax.devices())) * len(jax.devices())
 
-    def plan(updates: int) -> Plan:
+    def run_config(updates: int) -> RunConfig:
         together = max(updates // 20, 1)
         chunks = updates // together
-        return Plan(
+        return RunConfig(
             agent=replace(agent, anneal=chunks * together),
             seeds=seeds,
             rows=rows,
@@ -186,12 +186,14 @@ def design(settings: Settings):
             optimise=not settings.smoke,
         )
 
-    return suite, Sizes(plan(max(total // batch, 1)), plan(max(-(-further // batch), 1)))
+    return suite, SpecialistConfigs(
+        run_config(max(total // batch, 1)), run_config(max(-(-further // batch), 1))
+    )
 
 
-def steps(plan) -> int:
+def steps(run_config) -> int:
     """Environment steps a seed."""
-    return plan.chunks * plan.chunk_steps
+    return run_config.chunks * run_config.chunk_steps
 
 
 def calibrate(suite, sizes, folder: Path, progress, stopped) -> dict[str, dict] | None:
@@ -202,33 +204,33 @@ def calibrate(suite, sizes, folder: Path, progress, stopped) -> dict[str, dict] 
 
     Returns:
         Shift -> share of successes [S][P] of each of POLICIES, at home and at P - 1 severities;
-        `unsound`: seeds whose specialist stopped being numbers.
+        `non_finite`: seeds whose specialist stopped being numbers.
     """
     import jax
     import numpy as np
 
-    from runs.harness.board import safe
-    from runs.harness.checkpoint import Checkpoints
-    from runs.harness.jitted import DRAWS
-    from runs.harness.specialists import Training, digest, pooled
+    from runs.engine.checkpoint import Checkpoints
+    from runs.engine.jax_backend import DRAWS
+    from runs.engine.specialists import SpecialistTraining, pool_worlds, worlds_digest
+    from runs.report.tb_export import safe_name
 
     base, axis = sizes.nominal.base, len(suite.severities)
     draws = min(DRAWS, sizes.nominal.episodes)
     grounds = suite.worlds(jax.random.key(base + 1), draws)  # those that runs.compare scores on
     schools = suite.worlds(jax.random.key(base + 4), WORLDS)
-    home = pooled(schools, [0])
-    training = Training(suite.env, sizes)
-    saved = Checkpoints(folder / f"nominal-{digest(home)}", keep=1)
+    home = pool_worlds(schools, [0])
+    training = SpecialistTraining(suite.env, sizes)
+    saved = Checkpoints(folder / f"nominal-{worlds_digest(home)}", keep=1)
     first, done = training.start(home), sizes.nominal.chunks
     restored = saved.restore(first.learner.agent)
     if restored is None:
-        report = reporter(progress, "nominal", 0)
-        first, sound = training.run(sizes.nominal, first, home, report, stopped)
+        report = progress_callback(progress, "nominal", 0)
+        first, finite = training.run(sizes.nominal, first, home, report, stopped)
         if first is None:
             return None
-        if not sound.all():
+        if not finite.all():
             progress.say(
-                f"{(~sound).sum()} nominal agents stopped being numbers: do not trust this"
+                f"{(~finite).sum()} nominal agents stopped being numbers: do not trust this"
             )
         saved.save(done, first.learner.agent)
     nominal = first.learner.agent if restored is None else restored[1]
@@ -236,27 +238,27 @@ def calibrate(suite, sizes, folder: Path, progress, stopped) -> dict[str, dict] 
     found = {}
     for i, shift in enumerate(suite.shifts):
         rows = list(range(1 + i * axis, 1 + (i + 1) * axis))
-        school = pooled(schools, [*rows, *rows[-1:] * (axis - 2)])  # half of it at the end
+        school = pool_worlds(schools, [*rows, *rows[-1:] * (axis - 2)])  # half of it at the end
         ground = jax.tree.map(lambda leaf, rows=rows: leaf[np.array([0, *rows])], grounds)
-        kind, part = digest((home, school, ground)), folder / f"{safe(shift.name)}.json"
-        scores = kept(part, kind)
+        kind, part = worlds_digest((home, school, ground)), folder / f"{safe_name(shift.name)}.json"
+        scores = load_part(part, kind)
         fresh = scores is None
         if fresh:
-            report = reporter(progress, shift.name, done)
+            report = progress_callback(progress, shift.name, done)
             run = training.warm(nominal, school)
-            run, sound = training.run(sizes.special, run, school, report, stopped)
+            run, finite = training.run(sizes.special, run, school, report, stopped)
             if run is None:
                 return None
             scores = training.scores(nominal, run.learner.agent, ground)
-            keep(part, scores | {"unsound": int((~sound).sum()), "recipe": kind})
-            scores = kept(part, kind)
+            save_part(part, scores | {"non_finite": int((~finite).sum()), "recipe": kind})
+            scores = load_part(part, kind)
         done += sizes.special.chunks + 1
         progress.advance(shift.name, done, fresh)
         found[shift.name] = scores
     return found
 
 
-def reporter(progress, what: str, before: int):
+def progress_callback(progress, what: str, before: int):
     """Says how many chunks of a training are done, on top of what was done before it."""
     return lambda chunks: progress.advance(what, before + chunks)
 
@@ -264,12 +266,12 @@ def reporter(progress, what: str, before: int):
 # --- what was found ---------------------------------------------------------------------------
 
 
-def table(suite, found: dict[str, dict]) -> list[Level]:
+def level_rows(suite, found: dict[str, dict]) -> list[Level]:
     """A level for home, and one for each shift x severity, home among them."""
     import numpy as np
 
-    from runs.harness import stats
-    from runs.harness.specialists import POLICIES
+    from runs.analysis import stats
+    from runs.engine.specialists import POLICIES
 
     def level(name: str, family: str, severity: float, column: int, policies) -> Level:
         scores = [np.array(found[name][policy])[:, column] for policy in policies]
@@ -287,10 +289,10 @@ def table(suite, found: dict[str, dict]) -> list[Level]:
 
 def markdown(suite, levels: list[Level], found: dict, sizes, command: str) -> str:
     """The table, a line a shift, with what was flagged."""
-    from runs.harness import devices
-    from runs.harness.stats import Estimate
+    from runs.analysis.stats import Estimate
+    from runs.engine import devices
 
-    axes = calibration.by_shift(levels)
+    axes = calibration.levels_by_shift(levels)
     severities = ", ".join(f"{severity:g}" for severity in suite.severities)
     heads = ("shift", "family", f"nominal at {severities}", f"specialist at {severities}")
     heads += ("random at the end", "nominal at the end", "specialist at the end")
@@ -298,7 +300,7 @@ def markdown(suite, levels: list[Level], found: dict, sizes, command: str) -> st
     lines = [" | ".join(heads), " | ".join(["---"] * len(heads))]
     flagged = []
     for name, (home, *away) in axes.items():
-        end, verdict = away[-1], ", ".join(calibration.verdicts([home, *away]))
+        end, verdict = away[-1], ", ".join(calibration.calibration_flags([home, *away]))
         flagged += [f"{name}: {verdict}"] if verdict else []
         cells = [
             name.replace("|", " and "),
@@ -314,8 +316,8 @@ def markdown(suite, levels: list[Level], found: dict, sizes, command: str) -> st
         lines.append(" | ".join(cells))
     home, nominal, special = levels[0], sizes.nominal, sizes.special
     at_home = Estimate(home.nominal, home.nominal_low, home.nominal_high)
-    unsound = sum(part["unsound"] for part in found.values())
-    machine = "; ".join(f"{key} {value}" for key, value in devices.describe().items())
+    non_finite = sum(part["non_finite"] for part in found.values())
+    machine = "; ".join(f"{key} {value}" for key, value in devices.describe_machine().items())
     learned = (
         f"At home the nominal agent succeeds in {at_home:.3f} of episodes, a random policy in "
     )
@@ -333,7 +335,7 @@ def markdown(suite, levels: list[Level], found: dict, sizes, command: str) -> st
         "episodes at the end of the axis and half anywhere on it, with the task's reward and a new "
         "optimiser. Scores elsewhere are put between random and the better of the other two. "
         "Verdicts: " + RULES,
-        f"Specialists that stopped being numbers: {unsound}.",
+        f"Specialists that stopped being numbers: {non_finite}.",
         f"`{command}`\n\n{machine}",
     ]
     return "\n\n".join(body) + "\n"
@@ -355,7 +357,7 @@ def figure(name: str, levels: list[Level], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    axes = calibration.by_shift(levels)
+    axes = calibration.levels_by_shift(levels)
     across = min(5, len(axes))
     down = -(-len(axes) // across)
     sheet, panels = plt.subplots(
@@ -375,7 +377,7 @@ def figure(name: str, levels: list[Level], path: Path) -> None:
             )
             panel.plot(severity, middle, "o-", ms=2.5, lw=1.4, color=colour, label=policy)
             panel.fill_between(severity, low, high, color=colour, alpha=0.15, linewidth=0)
-        verdict = ", ".join(calibration.verdicts(axis))
+        verdict = ", ".join(calibration.calibration_flags(axis))
         panel.set_title(shift.replace("|", " and "), fontsize=10)
         panel.text(0.03, 0.2, verdict, transform=panel.transAxes, fontsize=7, color="#c8322b")
         panel.set_ylim(-0.03, 1.03)
@@ -392,4 +394,4 @@ def figure(name: str, levels: list[Level], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_main(main)

@@ -10,20 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runs.harness.config import (
-    as_typed,
-    choose,
-    exit_cleanly,
+from runs.cli.settings import (
+    check_not_negative,
+    check_recordable,
+    check_seeds,
+    checked_choice,
     fingerprint,
-    parse,
-    refuse_few_seeds,
-    refuse_negative,
-    refuse_recorded_part,
+    parse_settings,
+    run_main,
+    shell_command,
 )
-from runs.harness.errors import UserError
+from runs.errors import UserError
 
 if TYPE_CHECKING:
-    from runs.harness.experiment import Design
+    from runs.engine.comparison import Design
 
 COMMAND = "python -m runs.compare"
 
@@ -70,12 +70,12 @@ class Settings:
 
 def main(argv: list[str]) -> int:
     """Parses, then runs; the exit code."""
-    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
+    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     check(settings)
-    from runs.harness.watch import watched
+    from runs.cli.interrupt import run_with_progress
 
-    command = as_typed(COMMAND, argv)
-    return watched(command, partial(compare, settings, command))
+    command = shell_command(COMMAND, argv)
+    return run_with_progress(command, partial(compare, settings, command))
 
 
 def check(settings: Settings) -> None:
@@ -84,9 +84,9 @@ def check(settings: Settings) -> None:
     Raises:
         UserError: for a number out of range, no head, or a head that is named twice.
     """
-    refuse_few_seeds(settings)
-    refuse_negative(settings, "steps", "episodes")
-    refuse_recorded_part(settings)
+    check_seeds(settings)
+    check_not_negative(settings, "steps", "episodes")
+    check_recordable(settings)
     if not settings.heads:
         raise UserError("--heads: name at least one head")
     if len(set(settings.heads)) < len(settings.heads):
@@ -95,19 +95,19 @@ def check(settings: Settings) -> None:
 
 def compare(settings, command, progress, stopped) -> int:
     """The whole study in this process; the exit code."""
-    from runs.harness import devices
+    from runs.engine import devices
 
-    devices.prepare()
-    from runs.harness.experiment import run
-    from runs.harness.report import report
+    devices.prepare_devices()
+    from runs.engine.comparison import run_comparison
+    from runs.report.comparison import report_comparison
 
     what = design(settings)
     progress.total, out = what.units, folder(settings, what.suite.name)
-    rows = run(what, out, identity(settings), progress, stopped)
+    rows = run_comparison(what, out, identity(settings), progress, stopped)
     if rows is None:
         return 0
     progress.close()
-    report(out, rows, what.plan, what.declared, command, settings.record)
+    report_comparison(out, rows, what.run_config, what.plan, command, settings.record)
     return 0
 
 
@@ -119,30 +119,33 @@ def design(settings: Settings) -> "Design":
     """
     import jax
 
-    from envs import jitted, load_suite
-    from envs.host import suite as host_suite
-    from runs.harness.arms import HEADS, arms, refuse
-    from runs.harness.experiment import Design
-    from runs.harness.hosted import Hosted
-    from runs.harness.jitted import DRAWS, Jitted
-    from runs.harness.own_head import own
-    from runs.harness.plan import Plan
-    from runs.harness.recipes import recipe
-    from runs.sealing.plan_file import declare
-    from runs.sealing.splits import HOME, RANDOM, refuse_training_on
+    from envs import is_jitted, load_suite
+    from envs.host.suite import host_suite
+    from runs.engine.arms import HEADS, check_arms, comparison_arms
+    from runs.engine.comparison import Design
+    from runs.engine.custom_head import is_custom
+    from runs.engine.host_backend import HostBackend
+    from runs.engine.jax_backend import DRAWS, JaxBackend
+    from runs.engine.presets import preset
+    from runs.engine.run_config import RunConfig
+    from runs.prereg.plan_file import make_plan
+    from runs.prereg.splits import HOME, RANDOM, refuse_training_on
 
-    ours = jitted(settings.env)
+    ours = is_jitted(settings.env)
     try:
         suite = load_suite(settings.env) if ours else host_suite(settings.env)
     except ValueError as error:
         raise UserError(str(error)) from None
     for name in settings.heads:
-        if not own(name):
-            choose("head", name, HEADS)
+        if not is_custom(name):
+            checked_choice("head", name, HEADS)
     if settings.shifts:
-        names = [choose("shift", name, [s.name for s in suite.shifts]) for name in settings.shifts]
+        names = [
+            checked_choice("shift", name, [s.name for s in suite.shifts])
+            for name in settings.shifts
+        ]
         suite = replace(suite, shifts=tuple(s for s in suite.shifts if s.name in names))
-    usual, seeds, heads = recipe(settings.env, ours), settings.seeds, settings.heads
+    usual, seeds, heads = preset(settings.env, ours), settings.seeds, settings.heads
     agent, num_envs, num_steps = usual.agent, usual.num_envs, usual.num_steps
     steps, episodes = settings.steps or usual.steps, settings.episodes or usual.episodes
     if settings.quick:
@@ -166,48 +169,50 @@ def design(settings: Settings) -> "Design":
     if suite.env.spec.action_dim:
         agent = replace(agent, entropy=0.0)
     rows = -(-seeds // len(jax.devices())) * len(jax.devices())
-    plan = Plan(agent, seeds, rows, chunks, together, num_envs, num_steps, episodes)
-    plan = replace(plan, optimise=not settings.smoke)
-    found = arms(heads, agent.gamma, suite, usual.parts)
+    run_config = RunConfig(agent, seeds, rows, chunks, together, num_envs, num_steps, episodes)
+    run_config = replace(run_config, optimise=not settings.smoke)
+    found = comparison_arms(heads, agent.gamma, suite, usual.parts)
     named = [arm.name for arm in found if arm.name != "none"]
     for name in settings.without:
-        choose("arm", name, named)
-    without = tuple(name for name in left_out(settings) if name in named)
+        checked_choice("arm", name, named)
+    without = tuple(name for name in omitted_arms(settings) if name in named)
     found = tuple(arm for arm in found if arm.name not in without)
-    refuse(found, suite, num_envs)
-    declared = declare(
-        suite, plan, [arm.name for arm in found], sealed=settings.sealed, without=without
+    check_arms(found, suite, num_envs)
+    plan = make_plan(
+        suite, run_config, [arm.name for arm in found], sealed=settings.sealed, without=without
     )
     for arm in found:
-        refuse_training_on(RANDOM if arm.randomised else HOME, declared.splits)
-    if not declared.splits.names("dev"):
+        refuse_training_on(RANDOM if arm.randomised else HOME, plan.splits)
+    if not plan.splits.names("dev"):
         raise UserError("--sealed: nothing is left to look at in public; keep back fewer families")
-    return Design(suite, Jitted if ours else Hosted, plan, found, declared, not settings.quick)
+    return Design(
+        suite, JaxBackend if ours else HostBackend, run_config, found, plan, not settings.quick
+    )
 
 
-def left_out(settings: Settings) -> tuple[str, ...]:
+def omitted_arms(settings: Settings) -> tuple[str, ...]:
     """Arms that are not run: those that were named; in a quick look also those that say least."""
-    from runs.harness.own_head import short
+    from runs.engine.custom_head import short_name
 
-    head = short(settings.heads[0])
+    head = short_name(settings.heads[0])
     least = ("random", "constant_minus", f"{head}_sham", f"{head}_constant", "lesion")
     return tuple(dict.fromkeys((*settings.without, *(least if settings.quick else ()))))
 
 
 def folder(settings: Settings, env: str) -> Path:
     """Where the study of an environment lies."""
-    from runs.harness.board import safe
+    from runs.report.tb_export import safe_name
 
-    return settings.out or Path("runs/logs/compare") / f"{safe(env)}-{identity(settings)}"
+    return settings.out or Path("runs/logs/compare") / f"{safe_name(env)}-{identity(settings)}"
 
 
 def identity(settings: Settings) -> str:
     """What names the folder: all settings that change a result, and heads of one's own."""
-    from runs.harness.own_head import digests
+    from runs.engine.custom_head import file_digests
 
     leave_out = ("out", "config", "record")
-    return fingerprint(settings, leave_out, also=digests(settings.heads))
+    return fingerprint(settings, leave_out, also=file_digests(settings.heads))
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_main(main)

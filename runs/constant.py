@@ -16,8 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runs.harness.config import as_typed, choose, exit_cleanly, parse, refuse_recorded_part
-from runs.harness.errors import UserError
+from runs.cli.settings import (
+    check_recordable,
+    checked_choice,
+    parse_settings,
+    run_main,
+    shell_command,
+)
+from runs.errors import UserError
 
 COMMAND = "python -m runs.constant"
 WORLDS = ("HungryThirsty", "DeepSea", "CartPole")
@@ -53,7 +59,7 @@ class Settings:
     record: bool = False
 
 
-class Scores(NamedTuple):
+class ArmScores(NamedTuple):
     """What an arm came to.
 
     Attributes:
@@ -69,7 +75,7 @@ class Scores(NamedTuple):
     each: Any
 
 
-class Line(NamedTuple):
+class ConstantRow(NamedTuple):
     """One row of the table: an arm's scores, and their paired differences with intervals.
 
     Attributes:
@@ -79,7 +85,7 @@ class Line(NamedTuple):
         beyond: of a feeling over the best constant of its world; None for all others.
     """
 
-    scores: Scores
+    scores: ArmScores
     mean: Any
     gain: Any
     beyond: Any
@@ -87,23 +93,23 @@ class Line(NamedTuple):
 
 def main(argv: list[str]) -> int:
     """Parses, then runs; the exit code."""
-    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
+    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     check(settings)
-    from runs.harness import devices
+    from runs.engine import devices
 
-    devices.prepare()
+    devices.prepare_devices()
     folder = Path("runs/results" if settings.record else "runs/logs/constant")
     try:
-        lines = summarise(list(study(settings, say)))
+        lines = summarise(list(study(settings, print_progress)))
     except KeyboardInterrupt:
-        say("stopped; nothing was written")
+        print_progress("stopped; nothing was written")
         return 130
-    command = as_typed(COMMAND, argv)
-    machine = "; ".join(f"{key} {value}" for key, value in devices.describe().items())
+    command = shell_command(COMMAND, argv)
+    machine = "; ".join(f"{key} {value}" for key, value in devices.describe_machine().items())
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "constant.md").write_text(markdown(lines, settings, command, machine))
     figure(lines, folder / "constant.png")
-    show(lines)
+    print_table(lines)
     print(f"\n{finding(lines)}\n\ntable, figure   {folder}/constant.md, {folder}/constant.png")
     return 0
 
@@ -116,7 +122,7 @@ def check(settings: Settings) -> None:
             run that is to be recorded.
     """
     for name in settings.worlds:
-        choose("world", name, WORLDS)
+        checked_choice("world", name, WORLDS)
     if not settings.worlds or len(set(settings.worlds)) < len(settings.worlds):
         raise UserError(
             f"--worlds: name each of {', '.join(WORLDS)} at most once, and one at least"
@@ -124,10 +130,10 @@ def check(settings: Settings) -> None:
     for name, least in (("seeds", 3), ("steps", 1), ("episodes", 1), ("size", 2)):
         if getattr(settings, name) < least:
             raise UserError(f"--{name} {getattr(settings, name)}: must be at least {least}")
-    refuse_recorded_part(settings)
+    check_recordable(settings)
 
 
-def study(settings: Settings, say: Callable[[str], None]) -> Iterator[Scores]:
+def study(settings: Settings, say: Callable[[str], None]) -> Iterator[ArmScores]:
     """Yields the scores of every arm of every world."""
     if settings.smoke:
         settings = replace(settings, seeds=3, steps=2048, episodes=100, size=5)
@@ -144,7 +150,7 @@ def study(settings: Settings, say: Callable[[str], None]) -> Iterator[Scores]:
 # --- the worlds -----------------------------------------------------------------------------------
 
 
-def hungry_thirsty(settings: Settings) -> Iterator[Scores]:
+def hungry_thirsty(settings: Settings) -> Iterator[ArmScores]:
     """Fitness [12 S] of lives on fitness, on intrinsic rewards, and on fitness and a constant."""
     from runs.theory import hungry_thirsty as theory
 
@@ -155,19 +161,19 @@ def hungry_thirsty(settings: Settings) -> Iterator[Scores]:
     found = theory.fitness(0, range(settings.seeds), rows, steps)
     for name, fitness in found.items():
         kind = "feeling" if name in feelings else "constant"
-        yield Scores("HungryThirsty", name, "none" if name == "none" else kind, fitness.ravel())
+        yield ArmScores("HungryThirsty", name, "none" if name == "none" else kind, fitness.ravel())
 
 
-def deep_sea(settings: Settings) -> Iterator[Scores]:
+def deep_sea(settings: Settings) -> Iterator[ArmScores]:
     """The share of episodes [S] at which a tabular Q-learner knows the way to the treasure."""
-    from runs.theory.deep_sea import CURIOSITY, dives
+    from runs.theory.deep_sea import CURIOSITY, run_dives
 
     for name, kind, blend in arms({"curiosity": CURIOSITY}):
-        known = dives(settings.size, blend, settings.seeds, settings.episodes).known
-        yield Scores("DeepSea", name, kind, known.mean(1))
+        known = run_dives(settings.size, blend, settings.seeds, settings.episodes).known
+        yield ArmScores("DeepSea", name, kind, known.mean(1))
 
 
-def cartpole(settings: Settings) -> Iterator[Scores]:
+def cartpole(settings: Settings) -> Iterator[ArmScores]:
     """The mean return [S] of PPO over its learning curve, of 500 at most."""
     import jax
     import numpy as np
@@ -175,18 +181,20 @@ def cartpole(settings: Settings) -> Iterator[Scores]:
     from affect import Curiosity, Fear, Hope, Normalised
     from agents.ppo import PPO
     from envs import load_suite
-    from envs.cartpole import CartPole
-    from runs.harness.arms import Arm
-    from runs.harness.jitted import Jitted
-    from runs.harness.plan import Plan
+    from envs.worlds.classic.cartpole import CartPole
+    from runs.engine.arms import Arm
+    from runs.engine.jax_backend import JaxBackend
+    from runs.engine.run_config import RunConfig
 
     num_envs, num_steps, points = 4, 128, 2 if settings.smoke else 10
     updates = max(settings.steps // (num_envs * num_steps * points), 1)
     agent = PPO(anneal=points * updates, gamma=GAMMA)
     rows = -(-settings.seeds // len(jax.devices())) * len(jax.devices())
     episodes = 4 if settings.smoke else 64
-    plan = Plan(agent, settings.seeds, rows, points, updates, num_envs, num_steps, episodes)
-    plan = replace(plan, optimise=not settings.smoke)
+    run_config = RunConfig(
+        agent, settings.seeds, rows, points, updates, num_envs, num_steps, episodes
+    )
+    run_config = replace(run_config, optimise=not settings.smoke)
     suite = replace(load_suite("CartPole"), env=CartPole(), shifts=(), randomised=None)
     feelings = {
         "curiosity": (WEIGHT, Normalised(Curiosity)),
@@ -197,15 +205,15 @@ def cartpole(settings: Settings) -> Iterator[Scores]:
     if settings.smoke:  # few programs to compile
         feelings, levels = {"curiosity": feelings["curiosity"]}, ()
     for name, kind, blend in arms(feelings, levels):
-        trainer = Jitted(suite, Arm(name, blend), plan)
+        trainer = JaxBackend(suite, Arm(name, blend), run_config)
         run, curve = trainer.start(), []
         for _ in range(points):
-            run, _, sound = trainer.chunk(run, _never)
+            run, _, finite = trainer.chunk(run, _never)
             ((_, scores),) = trainer.score(run, 0, _never)
             curve.append(scores["return"][: settings.seeds])
-        if not np.asarray(sound)[: settings.seeds].all():
+        if not np.asarray(finite)[: settings.seeds].all():
             raise UserError(f"CartPole, arm {name}: training made what is not a number")
-        yield Scores("CartPole", name, kind, np.mean(curve, 0))
+        yield ArmScores("CartPole", name, kind, np.mean(curve, 0))
 
 
 def arms(
@@ -230,9 +238,9 @@ def _never() -> bool:
 # --- what was found -------------------------------------------------------------------------------
 
 
-def summarise(scores: list[Scores]) -> list[Line]:
+def summarise(scores: list[ArmScores]) -> list[ConstantRow]:
     """The table. Differences are paired, run by run; the best constant is the best afterwards."""
-    from runs.harness import stats
+    from runs.analysis import stats
 
     lines = []
     for world in dict.fromkeys(one.world for one in scores):
@@ -242,16 +250,16 @@ def summarise(scores: list[Scores]) -> list[Line]:
         for one in here:
             gain = None if one.kind == "none" else stats.mean(one.each - none)
             beyond = stats.mean(one.each - best.each) if one.kind == "feeling" else None
-            lines.append(Line(one, stats.mean(one.each), gain, beyond))
+            lines.append(ConstantRow(one, stats.mean(one.each), gain, beyond))
     return lines
 
 
-def best_constant(scores: list[Scores]) -> Scores:
+def best_constant(scores: list[ArmScores]) -> ArmScores:
     """The constant of a world whose mean is highest."""
     return max((one for one in scores if one.kind == "constant"), key=lambda one: one.each.mean())
 
 
-def finding(lines: list[Line]) -> str:
+def finding(lines: list[ConstantRow]) -> str:
     """One sentence with the intervals: which gains there are, and what a constant gains."""
     feelings = [line for line in lines if line.scores.kind == "feeling"]
     gains = [line for line in feelings if line.gain.low > 0]
@@ -264,7 +272,7 @@ def finding(lines: list[Line]) -> str:
         world = line.scores.world
         best = best_constant([other.scores for other in lines if other.scores.world == world])
         by = next(other.gain for other in lines if other.scores is best)
-        form = form_of(line)
+        form = number_format(line)
         told.append(
             f"{line.scores.arm} in {world} {line.gain:+{form}}, {best.arm} there {by:+{form}} "
             f"({by.value / line.gain.value:.0%}), difference {line.beyond:+{form}}"
@@ -278,19 +286,19 @@ def finding(lines: list[Line]) -> str:
 HEADINGS = ("world", "arm", "runs", "score", "gain over none [95 %]", "beyond the best constant")
 
 
-def form_of(line: Line) -> str:
+def number_format(line: ConstantRow) -> str:
     """How the numbers of a line's world are written."""
     return {"HungryThirsty": ",.0f", "DeepSea": ".3f", "CartPole": ".1f"}[line.scores.world]
 
 
-def cells(line: Line) -> list[str]:
+def table_row(line: ConstantRow) -> list[str]:
     """One row of the table."""
-    scores, form = line.scores, form_of(line)
+    scores, form = line.scores, number_format(line)
     differences = ["-" if d is None else f"{d:+{form}}" for d in (line.gain, line.beyond)]
     return [scores.world, scores.arm, str(len(scores.each)), f"{line.mean:{form}}", *differences]
 
 
-def show(lines: list[Line]) -> None:
+def print_table(lines: list[ConstantRow]) -> None:
     """Prints the table to the terminal."""
     from rich.console import Console
     from rich.table import Table
@@ -299,13 +307,13 @@ def show(lines: list[Line]) -> None:
     for i, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="left" if i < 2 else "right")
     for line in lines:
-        table.add_row(*cells(line))
+        table.add_row(*table_row(line))
     Console(width=150, markup=False).print(table)
 
 
-def markdown(lines: list[Line], settings: Settings, command: str, machine: str) -> str:
+def markdown(lines: list[ConstantRow], settings: Settings, command: str, machine: str) -> str:
     """The finding, the table, the command that made them and the machine."""
-    rows = [HEADINGS, ["---"] * 3 + ["---:"] * 3, *map(cells, lines)]
+    rows = [HEADINGS, ["---"] * 3 + ["---:"] * 3, *map(table_row, lines)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     units = "; ".join(f"{world}: {UNITS[world]}" for world in settings.worlds)
     return (
@@ -317,7 +325,7 @@ def markdown(lines: list[Line], settings: Settings, command: str, machine: str) 
     )
 
 
-def figure(lines: list[Line], path: Path) -> None:
+def figure(lines: list[ConstantRow], path: Path) -> None:
     """A panel a world: every arm's mean and interval, feelings in colour, constants in grey."""
     import matplotlib
 
@@ -349,10 +357,10 @@ def figure(lines: list[Line], path: Path) -> None:
     plt.close(sheet)
 
 
-def say(line: str) -> None:
+def print_progress(line: str) -> None:
     """Progress, on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_main(main)

@@ -2,7 +2,7 @@
 
 One agent learns to act while the heads learn beside it, cut from it. Then every step of its
 episodes is lived again, with the action that it took and with its own choice, K times each from the
-same state: the true advantage (`runs.asking.credit`). What each feeling would have paid at that
+same state: the true advantage (`runs.probes.advantage`). What each feeling would have paid at that
 step is held against it: rank correlation, and steps from a blunder to the signal's lowest value.
 Beside the heads stand the agent's own temporal-difference error, the task's reward, the heads
 untrained, and what a signal that knows nothing would get.
@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from runs.cli.settings import check_recordable, fingerprint, parse_settings, run_main, shell_command
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import design as compared
-from runs.harness.config import as_typed, exit_cleanly, fingerprint, parse, refuse_recorded_part
-from runs.harness.errors import UserError
+from runs.errors import UserError
 
 COMMAND = "python -m runs.credit"
 SHIFTS = ("cones", "aggressive", "cross", "ice")  # of Drive, at full severity
@@ -54,13 +54,13 @@ class Settings:
 
 def main(argv: list[str]) -> int:
     """Parses, then runs; the exit code."""
-    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
+    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     check_comparison(comparison(settings))
-    refuse_recorded_part(settings)
-    from runs.harness.watch import watched
+    check_recordable(settings)
+    from runs.cli.interrupt import run_with_progress
 
-    command = as_typed(COMMAND, argv)
-    return watched(command, partial(study, settings, command))
+    command = shell_command(COMMAND, argv)
+    return run_with_progress(command, partial(study, settings, command))
 
 
 def comparison(settings: Settings) -> Comparison:
@@ -72,68 +72,68 @@ def comparison(settings: Settings) -> Comparison:
 
 def study(settings: Settings, command: str, progress, stopped) -> int:
     """Training, branching and report in this process; the exit code."""
-    from envs import jitted
-    from runs.harness import devices
+    from envs import is_jitted
+    from runs.engine import devices
 
-    devices.prepare()
-    if not jitted(settings.env):
+    devices.prepare_devices()
+    if not is_jitted(settings.env):
         raise UserError(
             f"--env {settings.env}: a world has to be a function to be lived again; choose one "
             "that python -m envs.coverage lists"
         )
-    from runs.harness.board import safe
-    from runs.harness.experiment import claim
-    from runs.harness.lock import hold
-    from runs.harness.own_head import digests
+    from runs.engine.comparison import claim_folder
+    from runs.engine.custom_head import file_digests
+    from runs.lock import hold_lock
+    from runs.report.tb_export import safe_name
 
     what = compared(comparison(settings))
     suite = replace(what.suite, severities=(1.0,))
     arm = next(arm for arm in what.arms if arm.name == "lesion")
-    mark = fingerprint(settings, ("out", "config", "record"), digests(settings.heads))
-    out = settings.out or Path("runs/logs/credit") / f"{safe(suite.name)}-{mark}"
-    progress.total = what.plan.chunks + what.plan.rows
-    with hold(out), closing(what.trainer(suite, arm, what.plan)) as trainer:
-        claim(out, mark)
-        told = asked(trainer, out, settings.smoke, progress, stopped)
+    mark = fingerprint(settings, ("out", "config", "record"), file_digests(settings.heads))
+    out = settings.out or Path("runs/logs/credit") / f"{safe_name(suite.name)}-{mark}"
+    progress.total = what.run_config.chunks + what.run_config.rows
+    with hold_lock(out), closing(what.trainer(suite, arm, what.run_config)) as trainer:
+        claim_folder(out, mark)
+        told = probe_seeds(trainer, out, settings.smoke, progress, stopped)
     if told is None:
         return 0
     progress.close()
     text = markdown(suite, told, command)
     print(text)
     for folder in [out] + ([Path("runs/results")] if settings.record else []):
-        (folder / f"credit-{safe(suite.name)}.md").write_text(text)
-        figure(suite, told, folder / f"credit-{safe(suite.name)}.png")
+        (folder / f"credit-{safe_name(suite.name)}.md").write_text(text)
+        figure(suite, told, folder / f"credit-{safe_name(suite.name)}.png")
     return 0
 
 
-def asked(trainer: Any, out: Path, smoke: bool, progress, stopped) -> dict[str, Any] | None:
+def probe_seeds(trainer: Any, out: Path, smoke: bool, progress, stopped) -> dict[str, Any] | None:
     """Trains, then asks every seed -> what was told, each [S, P]; None if asked to stop."""
     import jax
     import numpy as np
 
-    from runs.harness.parts import keep, kept
-    from runs.harness.specialists import digest
-    from runs.harness.train import over_seeds, seed_keys
-    from runs.harness.training import trained
-    from runs.harness.watch import Interrupted
+    from runs.cli.interrupt import Interrupted
+    from runs.engine.cache import load_part, save_part
+    from runs.engine.specialists import worlds_digest
+    from runs.engine.train import seed_keys, vmap_seeds
+    from runs.engine.training_loop import train_to_end
 
-    plan, suite = trainer.plan, trainer.suite
+    run_config, suite = trainer.run_config, trainer.suite
     try:
-        run, alive = trained(trainer, out, progress, stopped)
+        run, alive = train_to_end(trainer, out, progress, stopped)
     except Interrupted:
         return None
     together = len(jax.devices())
-    ask = partial(_ask, setup=trainer.setup, suite=suite, smoke=smoke)
-    program = over_seeds(ask, together, 1, plan.optimise)
-    worlds = suite.worlds(jax.random.key(plan.base + 1), 2 if smoke else EPISODES)
+    ask = partial(_probe_seed, train_config=trainer.train_config, suite=suite, smoke=smoke)
+    program = vmap_seeds(ask, together, 1, run_config.optimise)
+    worlds = suite.worlds(jax.random.key(run_config.base + 1), 2 if smoke else EPISODES)
     keys, mark = (
-        seed_keys(plan.base + 7, np.arange(plan.rows)),
-        digest(jax.tree.leaves(run.learner)),
+        seed_keys(run_config.base + 7, np.arange(run_config.rows)),
+        worlds_digest(jax.tree.leaves(run.learner)),
     )
     told = []
-    for begin in range(0, plan.rows, together):
+    for begin in range(0, run_config.rows, together):
         part = out / "asked" / f"{begin}.json"
-        found = kept(part, mark)
+        found = load_part(part, mark)
         if found is None:
             if stopped():
                 return None
@@ -141,21 +141,21 @@ def asked(trainer: Any, out: Path, smoke: bool, progress, stopped) -> dict[str, 
             answer = program(*mine, worlds)
             part.parent.mkdir(parents=True, exist_ok=True)
             lists = {name: np.asarray(leaf).tolist() for name, leaf in answer.items()}
-            keep(part, {"recipe": mark, "told": lists})
-            found = kept(part, mark)
+            save_part(part, {"recipe": mark, "told": lists})
+            found = load_part(part, mark)
         told.append(found["told"])
-        progress.advance("asking", plan.chunks + begin + together)
-    left = np.flatnonzero(alive[: plan.seeds])
+        progress.advance("asking", run_config.chunks + begin + together)
+    left = np.flatnonzero(alive[: run_config.seeds])
     joined = {name: np.concatenate([one[name] for one in told]) for name in told[0]}
     return {name: np.asarray(value, float)[left] for name, value in joined.items()}
 
 
-def _ask(learner, key, worlds, *, setup, suite, smoke):
+def _probe_seed(learner, key, worlds, *, train_config, suite, smoke):
     """What one seed is told, each [P]."""
-    from runs.asking.credit import credit
-    from runs.asking.signals import would_pay
+    from runs.probes.advantage import credit_assignment
+    from runs.probes.signals import wrapped_signals
 
-    agent = setup.agent
+    agent = train_config.agent
 
     def act(key, obs):
         return agent.act(learner.agent, key, obs)
@@ -165,31 +165,31 @@ def _ask(learner, key, worlds, *, setup, suite, smoke):
         ahead = agent.value(learner.agent, batch.next_obs)[..., 0]
         return batch.reward + agent.gamma * ahead * ~batch.terminated - here
 
-    signals = would_pay(setup.blend, learner.feelings, suite.env.spec, key)
+    signals = wrapped_signals(train_config.blend, learner.blend_state, suite.env.spec, key)
     signals |= {"critic": error, "reward": lambda batch: batch.reward}
     rollouts = 2 if smoke else ROLLOUTS
-    return credit(signals, act, suite.env, worlds, key, 1, rollouts, gamma=agent.gamma)
+    return credit_assignment(signals, act, suite.env, worlds, key, 1, rollouts, gamma=agent.gamma)
 
 
 # --- what was found -------------------------------------------------------------------------------
 
 
-def names(told: dict) -> list[str]:
+def signal_names(told: dict) -> list[str]:
     """The signals that were asked, in their order."""
     return [name.removesuffix("/credit") for name in told if name.endswith("/credit")]
 
 
 def markdown(suite: Any, told: dict, command: str) -> str:
     """The finding, the tables, and what made them."""
-    from runs.harness import devices
+    from runs.engine import devices
 
     shifts = [point.shift for point in suite.points()]
     heads = ["signal", "at home", "over shifts", *shifts[1:], "steps late", "less chance"]
-    rows = [[name, *_cells(told, name)] for name in names(told)]
+    rows = [[name, *_cells(told, name)] for name in signal_names(told)]
     blunders, steps = told["blunders"].sum(), told["steps"].sum()
     error, spread = told["error"].mean(), told["spread"].mean()
     most = max(1 - (error / spread) ** 2, 0.0) ** 0.5
-    machine = "; ".join(f"{key} {value}" for key, value in devices.describe().items())
+    machine = "; ".join(f"{key} {value}" for key, value in devices.describe_machine().items())
     table = "\n".join(map(" | ".join, [heads, ["---"] * len(heads), *rows]))
     return (
         f"# {suite.name}: who gets the credit?\n\n{finding(suite, told)}\n\n"
@@ -206,14 +206,14 @@ def markdown(suite: Any, told: dict, command: str) -> str:
 
 def finding(suite: Any, told: dict) -> str:
     """Which head gives more credit than the agent's own critic, whichever way it falls."""
-    from runs.harness import stats
+    from runs.analysis import stats
 
     said, count = [], len(told["steps"])
-    for name in names(told):
+    for name in signal_names(told):
         if name in ("critic", "reward") or name.endswith("_untrained"):
             continue
         less = [
-            known(per_seed(told[f"{name}/credit"] - told[f"{other}/credit"]))
+            finite(per_seed(told[f"{name}/credit"] - told[f"{other}/credit"]))
             for other in ("critic", f"{name}_untrained")
         ]
         if min(map(len, less)) < stats.FEWEST:
@@ -228,16 +228,16 @@ def finding(suite: Any, told: dict) -> str:
 
 
 def _cells(told: dict, name: str) -> list[str]:
-    from runs.harness import stats
+    from runs.analysis import stats
 
     ranks, delay = told[f"{name}/credit"], told[f"{name}/delay"]
 
     def mean(seeds):
-        left = known(seeds)
+        left = finite(seeds)
         return f"{stats.mean(left):.3f}" if len(left) >= stats.FEWEST else "-"
 
     def plain(values):
-        left = known(values.ravel())
+        left = finite(values.ravel())
         return f"{left.mean():.3f}" if len(left) else "-"
 
     by_shift = [plain(ranks[:, i]) for i in range(1, ranks.shape[1])]
@@ -245,7 +245,7 @@ def _cells(told: dict, name: str) -> list[str]:
     return [mean(ranks[:, 0]), mean(per_seed(ranks[:, 1:])), *by_shift, *late]
 
 
-def known(values: Any) -> Any:
+def finite(values: Any) -> Any:
     """Those of values [N] that are numbers."""
     import numpy as np
 
@@ -269,7 +269,7 @@ def figure(suite: Any, told: dict, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    chosen = names(told)
+    chosen = signal_names(told)
     sheet, axis = pyplot.subplots(figsize=(7, 0.42 * len(chosen) + 1.2), layout="constrained")
     places = {
         "at home": (slice(0, 1), "#2166ac", -0.15),
@@ -277,7 +277,7 @@ def figure(suite: Any, told: dict, path: Path) -> None:
     }
     for place, (points, colour, aside) in places.items():
         for row, name in enumerate(chosen):
-            seeds, y = known(per_seed(told[f"{name}/credit"][:, points])), row + aside
+            seeds, y = finite(per_seed(told[f"{name}/credit"][:, points])), row + aside
             axis.scatter(seeds, np.full(len(seeds), y), 9, colour, alpha=0.45, linewidths=0)
             if len(seeds):
                 axis.scatter(seeds.mean(), y, 60, colour, marker="|")
@@ -293,4 +293,4 @@ def figure(suite: Any, told: dict, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_main(main)

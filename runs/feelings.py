@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from runs.harness.config import exit_cleanly, parse
-from runs.harness.errors import UserError
+from runs.cli.settings import parse_settings, run_main
+from runs.errors import UserError
 
 COMMAND = "python -m runs.feelings"
 PICTURES = 6
@@ -47,7 +47,7 @@ class Settings:
 
 def main(argv: list[str]) -> int:
     """Parses, trains, plays, draws; the exit code."""
-    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
+    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     if settings.steps < 1 or not 0 <= settings.severity <= 1:
         raise UserError("--steps must be positive and --severity within [0, 1]")
     name = settings.env + (f"-{settings.shift}" if settings.shift else "")
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
     path = settings.out or folder / (f"feelings-{name}.png" if settings.record else f"{name}.png")
     frames, signals, reward = episode(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw(frames, signals | {"(task reward)": reward}, name, path)
+    draw_episode(frames, signals | {"(task reward)": reward}, name, path)
     for head, signal in signals.items():
         print(f"{head:12} {signal.min():+.3f} to {signal.max():+.3f}")
     print(f"{len(reward)} steps, drawn in {path}")
@@ -68,42 +68,48 @@ def episode(settings: Settings) -> tuple[np.ndarray, dict[str, np.ndarray], np.n
     Raises:
         UserError: for an unknown world or shift.
     """
-    from runs.harness import devices
+    from runs.engine import devices
 
-    devices.prepare()
+    devices.prepare_devices()
     import jax
     import jax.numpy as jnp
 
     from affect import Blend
     from agents.ppo import PPO
     from envs import SUITES, load_suite
-    from runs.harness.config import choose
-    from runs.harness.jitted import draw as pictures
-    from runs.harness.jitted import live
-    from runs.harness.timeline import episode_length
-    from runs.harness.train import QUICK, Setup, new_run, train
+    from runs.cli.settings import checked_choice
+    from runs.engine.jax_backend import record_horizon
+    from runs.engine.jax_backend import render_states as pictures
+    from runs.engine.train import FAST_COMPILE, TrainConfig, init_runner, train
+    from runs.report.episode_trace import episode_length
 
-    suite = load_suite(choose("env", settings.env, SUITES))
+    suite = load_suite(checked_choice("env", settings.env, SUITES))
     world = suite.world
     if settings.shift:
         shifts = {shift.name: shift for shift in suite.shifts}
-        shift = shifts[choose("shift", settings.shift, shifts)]
+        shift = shifts[checked_choice("shift", settings.shift, shifts)]
         world = shift(world, settings.severity, jax.random.key(settings.seed))
     num_envs, num_steps = 8, 32 if settings.smoke else 128
     updates = 1 if settings.smoke else max(settings.steps // (num_envs * num_steps), 1)
-    blend = Blend(parts=num_envs, **{name: (0.0, factory) for name, factory in felt(suite).items()})
-    setup = Setup(PPO(lr=1e-3), blend, num_envs, num_steps)
+    blend = Blend(
+        parts=num_envs,
+        **{name: (0.0, factory) for name, factory in available_factories(suite).items()},
+    )
+    train_config = TrainConfig(PPO(lr=1e-3), blend, num_envs, num_steps)
     home = lambda key: suite.world  # noqa: E731
 
-    @partial(jax.jit, compiler_options=QUICK if settings.smoke else None)
+    @partial(jax.jit, compiler_options=FAST_COMPILE if settings.smoke else None)
     def learn(key):
-        run = new_run(key, setup, suite.env, home)
-        return train(run, setup, suite.env, home, updates)[0].learner
+        run = init_runner(key, train_config, suite.env, home)
+        return train(run, train_config, suite.env, home, updates)[0].learner
 
     learner = learn(jax.random.key(settings.seed))
     feelings = learner.feelings._replace(weights=jnp.ones_like(learner.feelings.weights))
     learner = learner._replace(feelings=feelings)
-    play = jax.jit(partial(live, setup, suite.env, world, greedy=False), compiler_options=QUICK)
+    play = jax.jit(
+        partial(record_horizon, train_config, suite.env, world, greedy=False),
+        compiler_options=FAST_COMPILE,
+    )
     states, batch, signals = play(learner, jax.random.key(settings.seed + 1))
     length = episode_length(batch)
     frames = pictures(suite.env, world, states, length)
@@ -112,7 +118,7 @@ def episode(settings: Settings) -> tuple[np.ndarray, dict[str, np.ndarray], np.n
     return frames, named, np.asarray(batch.reward)[:length, 0]
 
 
-def felt(suite: Any) -> dict[str, Any]:
+def available_factories(suite: Any) -> dict[str, Any]:
     """The factories of all heads that these worlds can feed, uncoupled, by name."""
     import jax
     from flax import nnx
@@ -142,7 +148,7 @@ def felt(suite: Any) -> dict[str, Any]:
     return {name: factory for name, factory in every.items() if fits(factory)}
 
 
-def draw(frames: np.ndarray, rows: dict[str, np.ndarray], title: str, path: Path) -> None:
+def draw_episode(frames: np.ndarray, rows: dict[str, np.ndarray], title: str, path: Path) -> None:
     """Draws pictures of the episode above one strip a signal, all over the same steps."""
     import matplotlib
 
@@ -172,4 +178,4 @@ def draw(frames: np.ndarray, rows: dict[str, np.ndarray], title: str, path: Path
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_main(main)

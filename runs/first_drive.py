@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from runs.cli.settings import check_recordable, parse_settings, run_main, shell_command
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import design, folder, identity
-from runs.harness.config import as_typed, exit_cleanly, parse, refuse_recorded_part
 
 COMMAND = "python -m runs.first_drive"
 WORLDS = ("Drive", "Timid")
@@ -46,7 +46,7 @@ class Settings:
     record: bool = False
 
 
-class Line(NamedTuple):
+class ArmSummary(NamedTuple):
     """What one arm came to in one world; estimates are over seeds.
 
     Attributes:
@@ -71,44 +71,44 @@ class Line(NamedTuple):
 
 def main(argv: list[str]) -> int:
     """Parses, then runs; the exit code."""
-    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
-    refuse_recorded_part(settings)
+    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
+    check_recordable(settings)
     parts = {
         world: Comparison(world, settings.heads, settings.seeds, smoke=settings.smoke)
         for world in WORLDS
     }
     check_comparison(parts[WORLDS[0]])
-    from runs.harness.watch import watched
+    from runs.cli.interrupt import run_with_progress
 
-    command = as_typed(COMMAND, argv)
-    return watched(command, partial(study, settings, parts, command))
+    command = shell_command(COMMAND, argv)
+    return run_with_progress(command, partial(study, settings, parts, command))
 
 
 def study(settings, parts: Mapping[str, Comparison], command: str, progress, stopped) -> int:
     """Both comparisons, and what they say together; the exit code."""
-    from runs.harness import devices
+    from runs.engine import devices
 
-    devices.prepare()
-    from runs.harness.board import read_metrics
-    from runs.harness.experiment import run
-    from runs.harness.tables import counting
-    from runs.harness.worth import heads_of, worth
+    devices.prepare_devices()
+    from runs.analysis.contrasts import compared_heads, head_contrasts
+    from runs.engine.comparison import run_comparison
+    from runs.report.tables import finite_rows
+    from runs.report.tb_export import read_metrics
 
     designs = {world: design(part) for world, part in parts.items()}
     progress.total = sum(what.units for what in designs.values())
     scores, curves, before = {}, {}, 0
     for world, what in designs.items():
         out = folder(parts[world], world)
-        rows = run(what, out, identity(parts[world]), progress, stopped, before)
+        rows = run_comparison(what, out, identity(parts[world]), progress, stopped, before)
         if rows is None:
             return 0
-        scores[world] = counting(rows)
-        curves[world] = {arm.name: learning(read_metrics(out, arm.name)) for arm in what.arms}
+        scores[world] = finite_rows(rows)
+        curves[world] = {arm.name: arrival_curve(read_metrics(out, arm.name)) for arm in what.arms}
         before += what.units
     progress.close()
     lines = {world: summarise(scores[world], curves[world]) for world in parts}
     success = {world: partial(successes, rows) for world, rows in scores.items()}
-    found = worth(success, heads_of(curves[WORLDS[0]]))
+    found = head_contrasts(success, compared_heads(curves[WORLDS[0]]))
     text = markdown(lines, found, designs, command)
     to = Path("runs/results" if settings.record else "runs/logs/first_drive")
     to.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def study(settings, parts: Mapping[str, Comparison], command: str, progress, sto
 # --- what was found -------------------------------------------------------------------------------
 
 
-def learning(lines: Sequence[dict]) -> tuple[Any, Any]:
+def arrival_curve(lines: Sequence[dict]) -> tuple[Any, Any]:
     """Hours driven [N] and share of arrivals [N, S] from the lines of an arm's training."""
     import numpy as np
 
@@ -157,29 +157,29 @@ def successes(rows: Sequence[dict], arm: str):
     return per_seed(rows, arm)["success"]
 
 
-def summarise(rows: Sequence[dict], curves: Mapping[str, tuple]) -> list[Line]:
+def summarise(rows: Sequence[dict], curves: Mapping[str, tuple]) -> list[ArmSummary]:
     """A line an arm, in the order of the curves."""
-    from runs.harness import stats
+    from runs.analysis import stats
 
     nothing, lines = successes(rows, "none"), []
     for arm, curve in curves.items():
         away, home = per_seed(rows, arm), per_seed(rows, arm, away=False)["success"]
         gain = None if arm == "none" else stats.difference(away["success"], nothing)
         shares = (stats.mean(away[outcome]) for outcome in OUTCOMES)
-        lines.append(Line(arm, hours_until(*curve), stats.mean(home), *shares, gain))
+        lines.append(ArmSummary(arm, hours_until(*curve), stats.mean(home), *shares, gain))
     return lines
 
 
 def markdown(
-    lines: Mapping[str, Sequence[Line]], found: Sequence[Any], designs: Mapping, command: str
+    lines: Mapping[str, Sequence[ArmSummary]], found: Sequence[Any], designs: Mapping, command: str
 ) -> str:
     """The finding, the contrasts, a table a world, and what made them."""
-    from runs.harness import devices
-    from runs.harness.worth import finding
+    from runs.analysis.contrasts import contrast_sentence
+    from runs.engine import devices
 
     head = "arm | hours until half arrive | at home | over shifts | crashes | never arrive | "
     head += "difference to none"
-    body = ["# The first drive", finding(found)]
+    body = ["# The first drive", contrast_sentence(found)]
     rows = ["world | head | constant + head less constant | p (Holm) | head less its sham | "]
     rows[0] += "head less its scrambled twin"
     rows.append(" | ".join(["---"] * 6))
@@ -189,7 +189,7 @@ def markdown(
         rows.append(" | ".join((*cells, *over)))
     body.append("\n".join(rows))
     for world, arms in lines.items():
-        plan, points = designs[world].plan, len(designs[world].suite.points()) - 1
+        run_config, points = designs[world].run_config, len(designs[world].suite.points()) - 1
         table = [head, " | ".join(["---"] * 7)]
         for line in arms:
             hours = f"{line.hours:.1f}" if line.hours < 1e9 else "never"
@@ -199,11 +199,11 @@ def markdown(
             table.append(" | ".join(cells))
         body.append(f"## {world}\n\n" + "\n".join(table))
         body.append(
-            f"{len(arms)} arms, {plan.seeds} seeds each, {plan.chunks * plan.chunk_steps:,} steps "
-            f"({plan.chunks * plan.chunk_steps / STEPS_AN_HOUR:.0f} hours driven) a seed, "
-            f"{plan.episodes} episodes at each of {points} shifted points."
+            f"{len(arms)} arms, {run_config.seeds} seeds each, {run_config.chunks * run_config.chunk_steps:,} steps "
+            f"({run_config.chunks * run_config.chunk_steps / STEPS_AN_HOUR:.0f} hours driven) a seed, "
+            f"{run_config.episodes} episodes at each of {points} shifted points."
         )
-    machine = "; ".join(f"{key} {value}" for key, value in devices.describe().items())
+    machine = "; ".join(f"{key} {value}" for key, value in devices.describe_machine().items())
     body.append(
         "Success is arriving. Per-seed means first; t and Welch intervals at 95 %. The first "
         "table's contrasts were declared, and its p-values are Holm-adjusted over all its rows; "
@@ -218,7 +218,7 @@ def markdown(
 # --- pictures -------------------------------------------------------------------------------------
 
 
-def figure(lines: Mapping[str, Sequence[Line]], curves: Mapping, path: Path) -> None:
+def figure(lines: Mapping[str, Sequence[ArmSummary]], curves: Mapping, path: Path) -> None:
     """Learning in hours driven above, every arm's success over shifts below; a column a world."""
     import matplotlib
     import numpy as np
@@ -296,4 +296,4 @@ def outcomes(rows: Sequence[dict], world: str, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_main(main)

@@ -22,8 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runs.harness.config import as_typed, exit_cleanly, parse, refuse_few_seeds
-from runs.harness.errors import UserError
+from runs.cli.settings import check_seeds, parse_settings, run_main, shell_command
+from runs.errors import UserError
 
 COMMAND = "python -m runs.lesion"
 GRID = (0.7, 0.9, 1.07, 1.3, 1.6)
@@ -61,7 +61,7 @@ class Settings:
     record: bool = False
 
 
-class Size(NamedTuple):
+class LesionSizes(NamedTuple):
     """How much of everything: people, seeds, updates of a Ponder learner, and its decisions."""
 
     people: int
@@ -70,14 +70,14 @@ class Size(NamedTuple):
     choices: int
 
 
-class Arm(NamedTuple):
+class GambleArm(NamedTuple):
     """A way to play Gamble: the agent, and which feelings beside the payoff are lesioned."""
 
     agent: Any
     lost: str = ""
 
 
-class Played(NamedTuple):
+class GambleScores(NamedTuple):
     """Net scores [people, 5] of an arm, in the usual order of the cards and the shuffled one."""
 
     usual: Any
@@ -86,17 +86,17 @@ class Played(NamedTuple):
 
 def main(argv: list[str]) -> int:
     """Parses, then runs; the exit code."""
-    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
+    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     check(settings)
-    from runs.harness import devices
+    from runs.engine import devices
 
-    devices.prepare()
-    size = Size(settings.people, settings.seeds, updates=1000, choices=2000)
+    devices.prepare_devices()
+    size = LesionSizes(settings.people, settings.seeds, updates=1000, choices=2000)
     if settings.smoke:
-        size = Size(people=200, seeds=4, updates=30, choices=200)
-    consistency, played = gamble(size.people)
-    thought = ponder(size)
-    text = markdown(consistency, played, thought, size, as_typed(COMMAND, argv))
+        size = LesionSizes(people=200, seeds=4, updates=30, choices=200)
+    consistency, played = run_gamble(size.people)
+    thought = run_ponder(size)
+    text = markdown(consistency, played, thought, size, shell_command(COMMAND, argv))
     print(text)
     folders = [(settings.out, "table")]
     if settings.record:
@@ -120,60 +120,63 @@ def check(settings: Settings) -> None:
     """
     if settings.people < 100:
         raise UserError(f"--people {settings.people}: a curve needs at least 100 people")
-    refuse_few_seeds(settings)
+    check_seeds(settings)
 
 
 # --- Gamble -----------------------------------------------------------------------------------
 
 
-def gamble(people: int) -> tuple[float, dict[str, Played]]:
+def run_gamble(people: int) -> tuple[float, dict[str, GambleScores]]:
     """Fixes the noise, then plays every arm -> (consistency, name -> blocks)."""
     import numpy as np
 
-    from envs.gamble import SHUFFLED, Params
-    from runs.theory.gamble import curve, simulate
+    from envs.worlds.theory.gamble import SHUFFLED, Params
+    from runs.theory.gamble import group_curve, simulate
 
-    healthy = curve("healthy_pool_100_trials")
+    healthy = group_curve("healthy_pool_100_trials")
     usual, shuffled = Params(moved=0.0), Params(moved=float(SHUFFLED))
 
     def distance(consistency: float) -> float:
         agent = arms(consistency)["intact"].agent
-        blocks = simulate(agent, usual, people, base=1, blend=felt())
+        blocks = simulate(agent, usual, people, base=1, blend=player_blend())
         return float(np.square(blocks.mean(0) - healthy).sum())
 
     consistency = min(GRID, key=distance)
     played = {
-        name: Played(
-            *(simulate(arm.agent, p, people, blend=felt(arm.lost)) for p in (usual, shuffled))
+        name: GambleScores(
+            *(
+                simulate(arm.agent, p, people, blend=player_blend(arm.lost))
+                for p in (usual, shuffled)
+            )
         )
         for name, arm in arms(consistency).items()
     }
     return consistency, played
 
 
-def arms(consistency: float) -> dict[str, Arm]:
+def arms(consistency: float) -> dict[str, GambleArm]:
     """Every way to play, at one noise."""
     from agents.pvl import PVL
 
     return {
-        "intact": Arm(PVL(consistency=consistency)),
-        "losses not felt": Arm(PVL(consistency=consistency, aversion=0.0)),
-        "sham: no mood": Arm(PVL(consistency=consistency), lost="mood"),
-        "sham: no curiosity": Arm(PVL(consistency=consistency), lost="curiosity"),
-        "afterthought: no reversal": Arm(PVL(consistency=consistency, reversal=0.25)),
+        "intact": GambleArm(PVL(consistency=consistency)),
+        "losses not felt": GambleArm(PVL(consistency=consistency, aversion=0.0)),
+        "sham: no mood": GambleArm(PVL(consistency=consistency), lost="mood"),
+        "sham: no curiosity": GambleArm(PVL(consistency=consistency), lost="curiosity"),
+        "afterthought: no reversal": GambleArm(PVL(consistency=consistency, reversal=0.25)),
     }
 
 
-def band():
+def healthy_band():
     """The healthy band: the pooled curve, moved to the least and to the highest study total."""
-    from runs.theory.gamble import curve
+    from runs.theory.gamble import group_curve
 
-    healthy = curve("healthy_pool_100_trials")
+    healthy = group_curve("healthy_pool_100_trials")
     return tuple(healthy + (total - healthy.sum()) / len(healthy) for total in STUDIES)
 
 
 @cache
-def felt(lost: str = ""):
+def player_blend(lost: str = ""):
     """What a player feels beside the payoff, one of the feelings lesioned if it is named."""
     from affect import Blend, Curiosity, Lesion, Mood, Normalised
 
@@ -184,14 +187,14 @@ def felt(lost: str = ""):
 # --- Ponder -----------------------------------------------------------------------------------
 
 
-def ponder(size: Size) -> dict:
+def run_ponder(size: LesionSizes) -> dict:
     """Name -> the decisions of those who feel the cost of time and of those who do not."""
     from runs.theory.ponder import BLENDS, decide
 
     return {who: decide(who, size.seeds, size.updates, size.choices) for who in BLENDS}
 
 
-def fifths(decisions) -> list[tuple[float, list[int]]]:
+def by_difficulty(decisions) -> list[tuple[float, list[int]]]:
     """Pairs of options by how far they are apart: (mean distance, members), five of the kind."""
     import numpy as np
 
@@ -217,16 +220,19 @@ def per_seed(decisions, what: str, part=None):
 # --- what was found ---------------------------------------------------------------------------
 
 
-def markdown(consistency: float, played: dict, thought: dict, size: Size, command: str) -> str:
+def markdown(
+    consistency: float, played: dict, thought: dict, size: LesionSizes, command: str
+) -> str:
     """The tables, the finding and the contrary evidence."""
-    from runs.harness import devices, stats
-    from runs.theory.gamble import curve, humans, slope
+    from runs.analysis import stats
+    from runs.engine import devices
+    from runs.theory.gamble import group_curve, human_blocks, slope
 
-    usual, healthy = {n: slope(p.usual) for n, p in played.items()}, humans()
+    usual, healthy = {n: slope(p.usual) for n, p in played.items()}, human_blocks()
     lines = ["arm | blocks 1 to 5 | total | below 10 | slope | slope less intact | shuffled: total"]
     lines.append(" | ".join(["---"] * 7))
     for group, row in healthy.items():
-        blocks = curve(group)
+        blocks = group_curve(group)
         low = f"{1 - row['share_total_at_least_10']:.0%}"
         name = f"people: {group.replace('_', ' ')}, n = {row['n']:.0f}"
         cells = [name, _text(blocks), f"{row['total']:.1f}", low, f"{slope(blocks):+.2f}", "-", "-"]
@@ -243,13 +249,13 @@ def markdown(consistency: float, played: dict, thought: dict, size: Size, comman
     ]
     times.append(" | ".join(["---"] * 5))
     for who, decisions in thought.items():
-        parts = fifths(decisions)
+        parts = by_difficulty(decisions)
         means = [stats.mean(per_seed(decisions, "waited"))]
         means += [stats.mean(per_seed(decisions, "waited", parts[k][1])) for k in (0, -1)]
         regret = stats.mean(per_seed(decisions, "regret"))
         times.append(" | ".join([who, *(f"{x:.1f}" for x in means), f"{regret:.3f}"]))
-    machine = "; ".join(f"{key} {value}" for key, value in devices.describe().items())
-    blocks, (least, most) = played["intact"].usual.mean(0), band()
+    machine = "; ".join(f"{key} {value}" for key, value in devices.describe_machine().items())
+    blocks, (least, most) = played["intact"].usual.mean(0), healthy_band()
     body = [
         "# The patient without emotion",
         finding(played, thought),
@@ -274,14 +280,14 @@ def markdown(consistency: float, played: dict, thought: dict, size: Size, comman
 
 def finding(played: dict, thought: dict) -> str:
     """One sentence on each world, whichever way it fell."""
-    from runs.harness import stats
+    from runs.analysis import stats
     from runs.theory.gamble import slope
 
     slopes = {name: stats.mean(slope(p.usual)) for name, p in played.items()}
     shams = [slopes[name] for name in slopes if name.startswith("sham")]
     kept = slopes["intact"].low > 0 and all(sham.low > 0 for sham in shams)
     lost = slopes["losses not felt"].high <= 0
-    deficits = {name: relief(played, name) for name in ("losses not felt", *_AFTERTHOUGHT)}
+    deficits = {name: deficit_change(played, name) for name in ("losses not felt", *_AFTERTHOUGHT)}
     said = {
         name: f"{'shrinks' if less.low > 0 else 'grows' if less.high < 0 else 'stays'} "
         f"({less:+.1f} cards)"
@@ -290,7 +296,9 @@ def finding(played: dict, thought: dict) -> str:
     who, other = thought["lesioned"], thought["intact"]
     longer = stats.mean(per_seed(who, "waited") - per_seed(other, "waited"))
     loss = stats.mean(per_seed(who, "regret") - per_seed(other, "regret"))
-    alike, apart = (stats.mean(per_seed(who, "waited", fifths(who)[k][1])).value for k in (0, -1))
+    alike, apart = (
+        stats.mean(per_seed(who, "waited", by_difficulty(who)[k][1])).value for k in (0, -1)
+    )
     return (
         f"Without felt losses the curve of the gambler {'no longer rises' if lost else 'rises'} "
         f"(slope {slopes['losses not felt']:+.2f} cards a block, intact {slopes['intact']:+.2f}), "
@@ -306,13 +314,13 @@ def finding(played: dict, thought: dict) -> str:
 _AFTERTHOUGHT = ("afterthought: no reversal",)
 
 
-def relief(played: dict, name: str):
+def deficit_change(played: dict, name: str):
     """By how many cards the deficit in total shrinks when early losses lie on top, an Estimate."""
-    from runs.harness import stats
+    from runs.analysis import stats
 
     usual, shuffled = (
         (getattr(played["intact"], order) - getattr(played[name], order)).sum(1)
-        for order in Played._fields
+        for order in GambleScores._fields
     )
     return stats.mean(usual - shuffled)
 
@@ -325,15 +333,15 @@ def figure(played: dict, thought: dict, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    from runs.harness import stats
-    from runs.theory.gamble import curve, humans
+    from runs.analysis import stats
+    from runs.theory.gamble import group_curve, human_blocks
 
     colours = ("#2b6cb0", "#c8322b", "#7fb0dd", "#4d8f6f", "#d98324")
     sheet, axes = plt.subplots(1, 3, figsize=(14, 5.2), gridspec_kw={"width_ratios": (5, 5, 4)})
     blocks = np.arange(1, 6)
-    healthy, row = curve("healthy_pool_100_trials"), humans()["healthy_pool_100_trials"]
+    healthy, row = group_curve("healthy_pool_100_trials"), human_blocks()["healthy_pool_100_trials"]
     errors = np.array([row[f"block{k}_se"] for k in blocks])
-    least, most = band()
+    least, most = healthy_band()
     axes[0].fill_between(
         blocks,
         least,
@@ -345,10 +353,10 @@ def figure(played: dict, thought: dict, path: Path) -> None:
         blocks, healthy, 1.96 * errors, fmt="o-", color="black", label="people, healthy, n = 504"
     )
     for group, mark in (("amphetamine_ahn2014", "s:"), ("heroin_ahn2014", "^:")):
-        label = f"people, {group.split('_')[0]}, n = {humans()[group]['n']:.0f}"
-        axes[0].plot(blocks, curve(group), mark, color="#777777", markersize=4, label=label)
+        label = f"people, {group.split('_')[0]}, n = {human_blocks()[group]['n']:.0f}"
+        axes[0].plot(blocks, group_curve(group), mark, color="#777777", markersize=4, label=label)
     for axis, order, title in zip(
-        axes, Played._fields, ("usual order", "early losses on top"), strict=False
+        axes, GambleScores._fields, ("usual order", "early losses on top"), strict=False
     ):
         for (name, scores), colour in zip(played.items(), colours, strict=True):
             found = getattr(scores, order)
@@ -361,7 +369,7 @@ def figure(played: dict, thought: dict, path: Path) -> None:
     axes[0].set_ylabel("net score, (C + D) - (A + B)")
     axes[1].sharey(axes[0])
     for (who, decisions), colour in zip(thought.items(), colours, strict=False):
-        parts = fifths(decisions)
+        parts = by_difficulty(decisions)
         means = [stats.mean(per_seed(decisions, "waited", part)) for _, part in parts]
         middle, low, high = np.array(means).T
         where = [distance for distance, _ in parts]
@@ -398,4 +406,4 @@ def _text(blocks) -> str:
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_main(main)

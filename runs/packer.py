@@ -12,17 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runs.harness.config import (
-    as_typed,
-    choose,
-    exit_cleanly,
+from runs.cli.settings import (
+    check_recordable,
+    check_seeds,
+    checked_choice,
     fingerprint,
-    parse,
-    refuse_few_seeds,
-    refuse_recorded_part,
+    parse_settings,
+    run_main,
+    shell_command,
 )
-from runs.harness.errors import UserError
-from runs.harness.parts import keep, kept
+from runs.engine.cache import load_part, save_part
+from runs.errors import UserError
 
 COMMAND = "python -m runs.packer"
 RESULTS = Path("runs/results")
@@ -84,7 +84,7 @@ class Settings:
     record: bool = False
 
 
-class Job(NamedTuple):
+class TrainingJob(NamedTuple):
     """One training: the world, the agent, and where it learns, D or R."""
 
     world: str
@@ -97,20 +97,20 @@ class Job(NamedTuple):
 
 def main(argv: list[str]) -> int:
     """Parses, then runs; the exit code."""
-    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
+    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     check(settings)
-    from runs.harness.watch import watched
+    from runs.cli.interrupt import run_with_progress
 
     if settings.smoke:
         settings = replace(settings, seeds=3, train=64, test=16)
     jobs = [
-        Job(world, agent, trained)
+        TrainingJob(world, agent, trained)
         for world in settings.only or WORLDS
         for agent in AGENTS
         for trained in TRAINED
     ]
-    command = as_typed(COMMAND, argv)
-    return watched(command, partial(study, settings, jobs, command))
+    command = shell_command(COMMAND, argv)
+    return run_with_progress(command, partial(study, settings, jobs, command))
 
 
 def check(settings: Settings) -> None:
@@ -120,40 +120,40 @@ def check(settings: Settings) -> None:
         UserError: for an unknown world, too few seeds or episodes, or a part that is recorded.
     """
     for name in settings.only:
-        choose("world", name, WORLDS)
+        checked_choice("world", name, WORLDS)
     if len(set(settings.only)) < len(settings.only):
         raise UserError(f"--only {' '.join(settings.only)}: name each world once")
-    refuse_few_seeds(settings)
+    check_seeds(settings)
     for name in ("train", "test"):
         if getattr(settings, name) < 1:
             raise UserError(f"--{name} {getattr(settings, name)}: at least one episode is needed")
-    refuse_recorded_part(settings, "only")
+    check_recordable(settings, "only")
 
 
 def study(settings, jobs, command, progress, stopped) -> int:
     """All trainings and their tests in this process; the exit code."""
-    from runs.harness import devices
+    from runs.engine import devices
 
-    devices.prepare()
+    devices.prepare_devices()
     progress.total = 100 * len(jobs)
-    from runs.harness.lock import hold
+    from runs.lock import hold_lock
 
     folder = settings.out / fingerprint(settings, ("only", "out", "config", "record"))
     if settings.seeds < 10:
         progress.say(f"{settings.seeds} seeds: too few to believe the intervals; 10 are better")
     scores = {}
     try:
-        with hold(folder):
+        with hold_lock(folder):
             for i, job in enumerate(jobs):
-                recipe = repr(plan(settings, job))
-                found = kept(folder / f"{job}.json", recipe)
+                recipe = repr(run_config(settings, job))
+                found = load_part(folder / f"{job}.json", recipe)
                 fresh = found is None
                 if fresh:
                     report = _report(progress, job, i)
                     found = run(settings, job, report, stopped)
                     if found is None:
                         return 0
-                    keep(folder / f"{job}.json", found | {"recipe": recipe})
+                    save_part(folder / f"{job}.json", found | {"recipe": recipe})
                 progress.advance(str(job), 100 * (i + 1), fresh)
                 scores[job] = found
     except OSError as error:
@@ -167,14 +167,14 @@ def study(settings, jobs, command, progress, stopped) -> int:
     return 0
 
 
-def _report(progress, job: Job, i: int):
+def _report(progress, job: TrainingJob, i: int):
     return lambda percent: progress.advance(str(job), 100 * i + min(percent, 99), True)
 
 
 # --- one training -----------------------------------------------------------------------------
 
 
-def plan(settings: Settings, job: Job):
+def run_config(settings: Settings, job: TrainingJob):
     """The sizes of a training, and its agent, set once.
 
     A chunk has about as many steps as there are episodes to learn from, so that training ends
@@ -184,7 +184,7 @@ def plan(settings: Settings, job: Job):
 
     from agents.a2c import A2C
     from agents.ppo import PPO
-    from runs.harness.plan import Plan
+    from runs.engine.run_config import RunConfig
 
     num_envs, num_steps = 16, 8 if job.agent == "A2C" else 128
     agent: Any = A2C(normalise=True) if job.agent == "A2C" else PPO(normalise=True, lr=3e-4)
@@ -194,7 +194,7 @@ def plan(settings: Settings, job: Job):
         num_steps = 8
     rows = -(-settings.seeds // len(jax.devices())) * len(jax.devices())
     updates = max(settings.train // (num_envs * num_steps), 1)
-    return Plan(
+    return RunConfig(
         agent=agent,
         seeds=settings.seeds,
         rows=rows,
@@ -216,7 +216,7 @@ def suite(world: str):
     return replace(ours, shifts=tuple(boxes), severities=(1.0,))
 
 
-def run(settings: Settings, job: Job, report, stopped) -> dict | None:
+def run(settings: Settings, job: TrainingJob, report, stopped) -> dict | None:
     """Trains and tests all seeds of a job; None if it was asked to stop.
 
     Episodes are counted, seed by seed: what is tested is what a seed knew at the end of the chunk
@@ -231,53 +231,53 @@ def run(settings: Settings, job: Job, report, stopped) -> dict | None:
     import numpy as np
 
     from affect import Blend
-    from runs.harness.arms import Arm
-    from runs.harness.jitted import Jitted
-    from runs.harness.train import over_seeds
+    from runs.engine.arms import Arm
+    from runs.engine.jax_backend import JaxBackend
+    from runs.engine.train import vmap_seeds
 
-    sizes, worlds = plan(settings, job), suite(job.world)
-    trainer = Jitted(worlds, Arm(str(job), Blend(), randomised=job.trained == "R"), sizes)
-    life = trainer.start()
-    agent, seeds = life.learner.agent, sizes.seeds
+    sizes, worlds = run_config(settings, job), suite(job.world)
+    trainer = JaxBackend(worlds, Arm(str(job), Blend(), randomised=job.trained == "R"), sizes)
+    env_state = trainer.start()
+    agent, seeds = env_state.learner.agent, sizes.seeds
     seen, steps = np.zeros(sizes.rows), np.zeros(sizes.rows)
-    unsound = np.zeros(sizes.rows, bool)
-    choose_rows = jax.jit(_where)
-    while (going := (seen < settings.train) & ~unsound)[:seeds].any():
+    non_finite = np.zeros(sizes.rows, bool)
+    choose_rows = jax.jit(_select_seeds)
+    while (going := (seen < settings.train) & ~non_finite)[:seeds].any():
         if stopped():
             return None
-        life, metrics, sound = trainer.chunk(life, stopped)
-        unsound |= going & ~np.asarray(sound).all((1, 2))
-        agent = choose_rows(going & ~unsound, life.learner.agent, agent)
+        env_state, metrics, finite = trainer.chunk(env_state, stopped)
+        non_finite |= going & ~np.asarray(finite).all((1, 2))
+        agent = choose_rows(going & ~non_finite, env_state.learner.agent, agent)
         seen += np.where(going, np.asarray(metrics["episodes"]), 0)
         steps += np.where(going, sizes.chunk_steps, 0)
-        done = np.where(unsound, settings.train, seen)[:seeds].min()
+        done = np.where(non_finite, settings.train, seen)[:seeds].min()
         report(int(99 * done / settings.train))
 
     drawn = worlds.worlds(jax.random.key(sizes.base + 1), settings.test)
     found = {"steps": steps[:seeds].tolist(), "episodes": seen[:seeds].tolist()}
-    for mark, env in measures(job.world, trainer.suite.env).items():
+    for mark, env in success_measures(job.world, trainer.suite.env).items():
         test = partial(_test, agent=sizes.agent, env=env)
-        scoring = over_seeds(test, sizes.rows, shared=2, optimise=sizes.optimise)
+        scoring = vmap_seeds(test, sizes.rows, shared=2, optimise=sizes.optimise)
         success = np.asarray(scoring(agent, drawn, jax.random.key(sizes.base + 2))["success"])
         found |= {name + mark: success[:seeds, i].tolist() for i, name in enumerate(TESTED)}
-    return found | {"unsound": int(unsound[:seeds].sum())}
+    return found | {"non_finite": int(non_finite[:seeds].sum())}
 
 
-def measures(world: str, env: Any) -> dict[str, Any]:
+def success_measures(world: str, env: Any) -> dict[str, Any]:
     """A mark for each measure of success -> the world that judges by it."""
-    from envs.acrobot import Acrobot
+    from envs.worlds.classic.acrobot import Acrobot
 
     return {"": env} | ({"'": Acrobot(within=90)} if world == "Acrobot" else {})
 
 
 def _test(state, worlds, key, *, agent, env):
-    from runs.harness.evaluate import evaluate
-    from runs.harness.train import SEEDS
+    from runs.engine.evaluate import evaluate
+    from runs.engine.train import SEED_AXIS
 
-    return evaluate(state, agent, env, worlds, key, 1, SEEDS)
+    return evaluate(state, agent, env, worlds, key, 1, SEED_AXIS)
 
 
-def _where(rows: Any, new: Any, old: Any) -> Any:
+def _select_seeds(rows: Any, new: Any, old: Any) -> Any:
     """Leaves [S, ...] of `new` where `rows` [S] says so, of `old` elsewhere."""
     import jax
     import jax.numpy as jnp
@@ -299,20 +299,21 @@ def summary(found: dict[str, dict], name: str, mark: str = ""):
     return 100 * np.prod(parts, axis=0) ** (1 / len(parts))
 
 
-def markdown(scores: dict[Job, dict], settings: Settings, command: str) -> str:
+def markdown(scores: dict[TrainingJob, dict], settings: Settings, command: str) -> str:
     """Both tables, published and ours, and where they differ."""
     import numpy as np
 
-    from runs.harness import devices, stats
+    from runs.analysis import stats
+    from runs.engine import devices
 
     lines = ["world | agent | what | published | ours | ours less published"]
     cells = ["world | agent | D in D | D in R | D in E | R in D | R in R | R in E | steps"]
     lines.append(" | ".join(["---"] * 6))
     cells.append(" | ".join(["---"] * 9))
-    apart, unsound = [], 0
+    apart, non_finite = [], 0
     for world, agent in dict.fromkeys((job.world, job.agent) for job in scores):
-        found = {trained: scores[Job(world, agent, trained)] for trained in TRAINED}
-        unsound += sum(one["unsound"] for one in found.values())
+        found = {trained: scores[TrainingJob(world, agent, trained)] for trained in TRAINED}
+        non_finite += sum(one["non_finite"] for one in found.values())
         for mark, said in (("", ""), ("'", ", within 90 steps")):
             if f"D{mark}" not in found["D"]:
                 continue
@@ -327,7 +328,7 @@ def markdown(scores: dict[Job, dict], settings: Settings, command: str) -> str:
         row = [f"{100 * np.mean(found[a][b]):.1f}" for a in TRAINED for b in TESTED]
         steps = " and ".join(f"{np.mean(found[a]['steps']) / 1e6:.2f} M" for a in TRAINED)
         cells.append(" | ".join([world, agent, *row, steps]))
-    machine = "; ".join(f"{key} {value}" for key, value in devices.describe().items())
+    machine = "; ".join(f"{key} {value}" for key, value in devices.describe_machine().items())
     inside = "Everywhere our interval holds the published mean."
     body = [
         "# Generalisation in classic control",
@@ -339,11 +340,11 @@ def markdown(scores: dict[Job, dict], settings: Settings, command: str) -> str:
         WHY,
         "## Trained in one, tested in the other\n\n" + "\n".join(cells),
         "Steps are means, trained in D and in R: episodes are counted, and last as long as they "
-        f"last. Trainings that stopped early, because something was no number: {unsound}.",
+        f"last. Trainings that stopped early, because something was no number: {non_finite}.",
         f"`{command}`\n\n{machine}",
     ]
     return "\n\n".join(body) + "\n"
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_main(main)

@@ -13,8 +13,8 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from runs.harness.config import as_typed, exit_cleanly, parse
-from runs.harness.errors import UserError
+from runs.cli.settings import parse_settings, run_main, shell_command
+from runs.errors import UserError
 
 COMMAND = "python -m runs.rotation"
 
@@ -32,15 +32,15 @@ class Settings:
 
 def main(argv: list[str]) -> int:
     """Parses, then summarises; the exit code."""
-    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
+    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     if len(settings.folders) < 2:
         raise UserError("name the folders of at least two studies, one for each sealed family")
-    scores, arms = read(settings.folders)
-    print(markdown(scores, arms, as_typed(COMMAND, argv)))
+    scores, arms = read_sealed_scores(settings.folders)
+    print(markdown(scores, arms, shell_command(COMMAND, argv)))
     return 0
 
 
-def read(folders: tuple[Path, ...]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def read_sealed_scores(folders: tuple[Path, ...]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The sealed score of every seed of every arm -> ({arm: [S]}, arms).
 
     Raises:
@@ -48,13 +48,13 @@ def read(folders: tuple[Path, ...]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """
     import numpy as np
 
-    from runs.harness.scores import checked, read_scores
-    from runs.sealing import audit, plan_file, seal
-    from runs.sealing.splits import families, sealed_score
+    from runs.analysis.scores import check_complete, read_scores
+    from runs.prereg import audit, plan_file, seal
+    from runs.prereg.splits import families, sealed_score
 
     plans, turns = [], {}
     for folder in folders:
-        plan = plan_file.read(folder / plan_file.NAME)
+        plan = plan_file.read_plan(folder / plan_file.PLAN_FILE)
         if wrong := audit.watermark(folder):
             raise UserError(f"{folder} is {wrong}; run it again, or leave it out")
         path = folder / seal.SCORES["sealed"]
@@ -62,7 +62,7 @@ def read(folders: tuple[Path, ...]) -> tuple[dict[str, Any], tuple[str, ...]]:
             raise UserError(f"{folder} sealed no single family; run it with --sealed FAMILY")
         if plan.sealed[0] in turns:
             raise UserError(f"{folder}: {plan.sealed[0]} had its turn in another study; name one")
-        turns[plan.sealed[0]] = checked(read_scores(path), path, finite=True)
+        turns[plan.sealed[0]] = check_complete(read_scores(path), path, finite=True)
         plans.append(plan)
     first = plans[0]
     for folder, plan in zip(folders, plans, strict=True):
@@ -96,7 +96,7 @@ def _by_shift(rows: list[dict]) -> dict[str, float]:
 
 def markdown(scores: Mapping[str, Any], arms: tuple[str, ...], command: str) -> str:
     """A line an arm, and the command."""
-    from runs.harness import stats
+    from runs.analysis import stats
 
     lines = ["arm | sealed score, mean over rotations | difference to none", "--- | --- | ---"]
     for arm in arms:
@@ -110,4 +110,4 @@ def markdown(scores: Mapping[str, Any], arms: tuple[str, ...], command: str) -> 
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_main(main)

@@ -1,7 +1,7 @@
 """Trains the partners of Share that are not scripts: who learned to live among whom.
 
 Each is a small policy of PPO in the learner's place, which learned from its own meals alone among
-partners of one kind. `envs.partners` plays them from the other seat, with the weights frozen.
+partners of one kind. `envs.worlds.share.partners` plays them from the other seat, with the weights frozen.
 """
 
 from dataclasses import dataclass, replace
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from runs.harness.config import exit_cleanly, parse
-from runs.harness.errors import UserError
+from runs.cli.settings import parse_settings, run_main
+from runs.errors import UserError
 
 COMMAND = "python -m runs.share_partners"
 WIDTH = 16
@@ -23,7 +23,7 @@ class Settings:
 
     Attributes:
         steps: environment steps of each partner.
-        out: file of weights; by default the one that `envs.partners` reads.
+        out: file of weights; by default the one that `envs.worlds.share.partners` reads.
     """
 
     steps: int = 400_000
@@ -32,53 +32,55 @@ class Settings:
 
 def main(argv: list[str]) -> int:
     """Parses, then trains and writes; the exit code."""
-    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
+    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     if settings.steps < 1:
         raise UserError(f"--steps {settings.steps}: must be positive")
-    from runs.harness import devices
+    from runs.engine import devices
 
-    devices.prepare()
-    from envs.partners import LAYERS, TRAINED, WEIGHTS
+    devices.prepare_devices()
+    from envs.worlds.share.partners import LAYERS, TRAINED, WEIGHTS
 
     out = settings.out or WEIGHTS
     if not WEIGHTS.exists():  # nobody meets them yet, but the world has room for them
-        write(WEIGHTS, [nobody() for _ in TRAINED])
+        write_policies(WEIGHTS, [untrained_policy() for _ in TRAINED])
     found = []
     for name, among in TRAINED.items():
-        layers, success = learn(among, settings.steps)
+        layers, success = train_partner(among, settings.steps)
         print(f"{name:8} among {', '.join(among):24} both live: {success:.2f}", flush=True)
         found.append(layers)
-    write(out, found)
+    write_policies(out, found)
     print(f"{', '.join(LAYERS)} of {len(found)} partners: {out}")
     return 0
 
 
-def learn(among: tuple[str, ...], steps: int) -> tuple[dict[str, np.ndarray], float]:
+def train_partner(among: tuple[str, ...], steps: int) -> tuple[dict[str, np.ndarray], float]:
     """One policy that lives among some partners -> (layers, its share of successes there)."""
     import jax
 
     from affect import Blend
     from agents.ppo import PPO
     from envs import load_suite
-    from envs.partners import meeting
-    from runs.harness.arms import Arm
-    from runs.harness.jitted import Jitted
-    from runs.harness.plan import Plan
+    from envs.worlds.share.partners import partner_population
+    from runs.engine.arms import Arm
+    from runs.engine.jax_backend import JaxBackend
+    from runs.engine.run_config import RunConfig
 
     suite = load_suite("Share")
     params = suite.world.params
-    params = params._replace(population=np.float32(meeting(*among)))
+    params = params._replace(population=np.float32(partner_population(*among)))
     suite = replace(suite, world=suite.world._replace(params=params), shifts=())
     updates = max(steps // 512, 1)
     agent = PPO(width=WIDTH, anneal=updates, lr=1e-3)
     rows = len(jax.devices())
-    trainer = Jitted(suite, Arm(among[0], Blend()), Plan(agent, 1, rows, 1, updates, 4, 128, 256))
+    trainer = JaxBackend(
+        suite, Arm(among[0], Blend()), RunConfig(agent, 1, rows, 1, updates, 4, 128, 256)
+    )
     run, _, _ = trainer.chunk(trainer.start(), lambda: False)
     _, scores = next(trainer.score(run, 0, lambda: False))
-    return layers(run.learner.agent), float(scores["success"][0])
+    return policy_layers(run.learner.agent), float(scores["success"][0])
 
 
-def layers(agent: Any) -> dict[str, np.ndarray]:
+def policy_layers(agent: Any) -> dict[str, np.ndarray]:
     """The first seed's policy, [1 + inputs, outputs] a layer, its bias first."""
     actor = agent.trained.net.actor
     parts = {"first": actor.trunk.first, "second": actor.trunk.second, "out": actor.out}
@@ -88,16 +90,16 @@ def layers(agent: Any) -> dict[str, np.ndarray]:
     }
 
 
-def nobody() -> dict[str, np.ndarray]:
+def untrained_policy() -> dict[str, np.ndarray]:
     """A policy that has learned nothing."""
     sizes = {"first": (12, WIDTH), "second": (1 + WIDTH, WIDTH), "out": (1 + WIDTH, 7)}
     return {name: np.zeros(size, np.float32) for name, size in sizes.items()}
 
 
-def write(path: Path, policies: list[dict[str, np.ndarray]]) -> None:
+def write_policies(path: Path, policies: list[dict[str, np.ndarray]]) -> None:
     """Stacks the policies layer by layer."""
     np.savez(path, **{name: np.stack([p[name] for p in policies]) for name in policies[0]})
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_main(main)

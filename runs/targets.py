@@ -12,7 +12,13 @@ from importlib import import_module, util
 from pathlib import Path
 from typing import NamedTuple
 
-from runs.harness.config import as_typed, choose, exit_cleanly, parse, refuse_recorded_part
+from runs.cli.settings import (
+    check_recordable,
+    checked_choice,
+    parse_settings,
+    run_main,
+    shell_command,
+)
 from runs.theory.target import Target
 
 COMMAND = "python -m runs.targets"
@@ -56,25 +62,27 @@ class Row(NamedTuple):
 
 def main(argv: list[str]) -> int:
     """Parses, then runs; the exit code."""
-    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
+    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     check(settings)
-    from runs.harness import devices
+    from runs.engine import devices
 
-    devices.prepare()
+    devices.prepare_devices()
     start, rows = time.perf_counter(), []
     try:
-        for row in run(settings, say):
-            say(f"    {row.target.number} {row.target.what}: {verdict(row)} ({row.seconds:.1f} s)")
+        for row in run(settings, print_progress):
+            print_progress(
+                f"    {row.target.number} {row.target.what}: {yes_or_no(row)} ({row.seconds:.1f} s)"
+            )
             rows.append(row)
     except KeyboardInterrupt:
-        say("stopped; nothing was written")
+        print_progress("stopped; nothing was written")
         return 130
     seconds = time.perf_counter() - start
     rows.sort(key=lambda row: int(row.target.number[1:]))
-    show(rows, seconds)
+    print_table(rows, seconds)
     if settings.record:
-        command = as_typed(COMMAND, argv)
-        record(rows, seconds, devices.describe(), command, RESULTS)
+        command = shell_command(COMMAND, argv)
+        record_table(rows, seconds, devices.describe_machine(), command, RESULTS)
     return int(not all(row.target.passed for row in rows))
 
 
@@ -86,8 +94,8 @@ def check(settings: Settings) -> None:
     """
     known = sorted((n for numbers in MODULES.values() for n in numbers), key=lambda n: int(n[1:]))
     for number in settings.only:
-        choose("target", number, known)
-    refuse_recorded_part(settings, "only")
+        checked_choice("target", number, known)
+    check_recordable(settings, "only")
 
 
 def run(
@@ -148,25 +156,25 @@ def _broken(number: str, name: str, reason: str) -> Target:
 HEADINGS = ("target", "what", "expected", "ours", "pass", "seconds")
 
 
-def verdict(row: Row) -> str:
+def yes_or_no(row: Row) -> str:
     """Yes or no."""
     return "yes" if row.target.passed else "NO"
 
 
-def cells(row: Row) -> list[str]:
+def table_row(row: Row) -> list[str]:
     """One row of the table."""
     target = row.target
     texts = [target.number, target.what, target.expected, target.ours]
-    return [*texts, verdict(row), f"{row.seconds:.1f}"]
+    return [*texts, yes_or_no(row), f"{row.seconds:.1f}"]
 
 
-def total(rows: list[Row], seconds: float) -> str:
+def totals_line(rows: list[Row], seconds: float) -> str:
     """What the table comes to."""
     passed = sum(row.target.passed for row in rows)
     return f"{passed} of {len(rows)} rows as they should be, {seconds:.0f} s in all"
 
 
-def show(rows: list[Row], seconds: float) -> None:
+def print_table(rows: list[Row], seconds: float) -> None:
     """Prints the table to the terminal."""
     from rich.console import Console
     from rich.table import Table
@@ -176,30 +184,30 @@ def show(rows: list[Row], seconds: float) -> None:
         table.add_column(heading, justify="right" if heading == "seconds" else "left")
     for row in rows:
         style = "" if row.target.passed else "bold red"
-        table.add_row(*cells(row), style=style)
+        table.add_row(*table_row(row), style=style)
     console = Console(width=None if sys.stdout.isatty() else 132, markup=False)
     console.print(table)
-    print(total(rows, seconds))
+    print(totals_line(rows, seconds))
 
 
-def record(
+def record_table(
     rows: list[Row], seconds: float, facts: dict[str, str], command: str, folder: Path
 ) -> None:
     """Writes the table to `folder`/targets.md, with the command and the machine."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [HEADINGS, ["---"] * len(HEADINGS), *map(cells, rows)]
+    lines = [HEADINGS, ["---"] * len(HEADINGS), *map(table_row, rows)]
     escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
     table = "\n".join("| " + " | ".join(line) + " |" for line in escaped)
     machine = "; ".join(f"{key} {value}" for key, value in facts.items())
     (folder / "targets.md").write_text(
-        f"# Targets\n\n{table}\n\n{total(rows, seconds)}.\n\n`{command}`\n\n{machine}\n"
+        f"# Targets\n\n{table}\n\n{totals_line(rows, seconds)}.\n\n`{command}`\n\n{machine}\n"
     )
 
 
-def say(line: str) -> None:
+def print_progress(line: str) -> None:
     """Progress, on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_main(main)

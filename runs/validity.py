@@ -2,7 +2,7 @@
 
 Trains one agent that feels nothing while a head and all its rivals learn beside it from the same
 experience. Then all of them meet the same episodes at home and under every shift, and are asked
-whether harm comes soon (`runs.asking.readouts`): AUROC, average precision, calibration, and steps
+whether harm comes soon (`runs.probes.readouts`): AUROC, average precision, calibration, and steps
 of warning at a false-alarm rate of 1 in 200 that is fixed at home. The rivals: the agent's critic;
 a critic with the head's short horizon; the critic with progress regressed out; the head untrained;
 what is innate; the disagreement of five heads; heads from linear to 256-256, trained beside the
@@ -10,7 +10,7 @@ agent and afterwards; the head trained in randomised worlds. A head's memory, ho
 it can learn by heart, stands against its validity under shift.
 
 The primary contrast, declared beforehand, is the head less minus the critic: AUROC, mean over
-shifts. It and the others of `runs.asking.verdict.FAMILY` are one family for Holm. Interrupted, the
+shifts. It and the others of `runs.probes.validity_contrasts.FAMILY` are one family for Holm. Interrupted, the
 same command goes on.
 """
 
@@ -20,11 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from runs.cli.settings import check_recordable, fingerprint, parse_settings, run_main, shell_command
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import design as compared
-from runs.harness.config import as_typed, exit_cleanly, fingerprint, parse, refuse_recorded_part
-from runs.harness.errors import UserError
+from runs.errors import UserError
 
 COMMAND = "python -m runs.validity"
 EPISODES = 128  # at each point of a jitted world
@@ -64,12 +64,12 @@ class Settings:
 
 def main(argv: list[str]) -> int:
     """Parses, then runs; the exit code."""
-    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
+    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     check(settings)
-    from runs.harness.watch import watched
+    from runs.cli.interrupt import run_with_progress
 
-    command = as_typed(COMMAND, argv)
-    return watched(command, partial(study, settings, command))
+    command = shell_command(COMMAND, argv)
+    return run_with_progress(command, partial(study, settings, command))
 
 
 def check(settings: Settings) -> None:
@@ -81,7 +81,7 @@ def check(settings: Settings) -> None:
     check_comparison(comparison(settings))
     if settings.horizon < 2:
         raise UserError(f"--horizon {settings.horizon}: must be at least 2 steps")
-    refuse_recorded_part(settings, "shifts")
+    check_recordable(settings, "shifts")
 
 
 def comparison(settings: Settings) -> Comparison:
@@ -97,30 +97,30 @@ def comparison(settings: Settings) -> Comparison:
 
 def study(settings: Settings, command: str, progress, stopped) -> int:
     """Training, examination and report in this process; the exit code."""
-    from runs.harness import devices
+    from runs.engine import devices
 
-    devices.prepare()
-    from envs.host_pool import HostFailure
-    from runs.asking.report import report
-    from runs.harness.experiment import claim
-    from runs.harness.lock import hold
-    from runs.harness.watch import Interrupted
+    devices.prepare_devices()
+    from envs.host.pool import HostFailure
+    from runs.cli.interrupt import Interrupted
+    from runs.engine.comparison import claim_folder
+    from runs.lock import hold_lock
+    from runs.probes.validity_report import report
 
-    examination, trainer = design(settings)
-    suite, plan = examination.suite, examination.plan
+    examination, trainer = make_probe(settings)
+    suite, run_config = examination.suite, examination.run_config
     out = folder(settings, suite.name)
     progress.say(
-        f"{suite.name}: {plan.seeds} seeds x {plan.chunks * plan.chunk_steps:,} steps, "
-        f"{len(suite.points())} points x {plan.episodes} episodes -> {out}"
+        f"{suite.name}: {run_config.seeds} seeds x {run_config.chunks * run_config.chunk_steps:,} steps, "
+        f"{len(suite.points())} points x {run_config.episodes} episodes -> {out}"
     )
     try:
-        with hold(out):
-            claim(out, identity(settings))
+        with hold_lock(out):
+            claim_folder(out, identity(settings))
             with closing(trainer):
                 found = run(examination, trainer, out, progress, stopped)
             progress.close()
             targets = [out] + ([Path("runs/results")] if settings.record else [])
-            report(examination, found, command, targets, plan.seeds)
+            report(examination, found, command, targets, run_config.seeds)
     except Interrupted:
         return 0
     except HostFailure as error:
@@ -132,47 +132,47 @@ def study(settings: Settings, command: str, progress, stopped) -> int:
 
 def folder(settings: Settings, env: str) -> Path:
     """Where the study of an environment lies."""
-    from runs.harness.board import safe
+    from runs.report.tb_export import safe_name
 
-    return settings.out or Path("runs/logs/validity") / f"{safe(env)}-{identity(settings)}"
+    return settings.out or Path("runs/logs/validity") / f"{safe_name(env)}-{identity(settings)}"
 
 
 def identity(settings: Settings) -> str:
     """What names the folder: all settings that change a result, and a head of one's own."""
-    from runs.harness.own_head import digests
+    from runs.engine.custom_head import file_digests
 
-    return fingerprint(settings, ("out", "config", "record"), digests((settings.head,)))
+    return fingerprint(settings, ("out", "config", "record"), file_digests((settings.head,)))
 
 
-def design(settings: Settings) -> tuple[Any, Any]:
-    """What will be run -> (`runs.asking.examination.Examination`, its trainer).
+def make_probe(settings: Settings) -> tuple[Any, Any]:
+    """What will be run -> (`runs.probes.validity_probe.ValidityProbe`, its trainer).
 
     Raises:
         UserError: for an unknown environment, head or shift, or a space that does not fit.
     """
     from affect import Fear
-    from envs import jitted
-    from runs.asking.examination import Examination
-    from runs.asking.rivals import rivals
-    from runs.harness import arms, own_head
-    from runs.harness.recipes import recipe
+    from envs import is_jitted
+    from runs.engine import arms, custom_head
+    from runs.engine.presets import preset
+    from runs.probes.baselines import baseline_blend
+    from runs.probes.validity_probe import ValidityProbe
 
     what = compared(comparison(settings))
-    suite, plan = what.suite, what.plan
+    suite, run_config = what.suite, what.run_config
     if not (settings.episodes or settings.smoke):
-        plan = replace(plan, episodes=min(plan.episodes, EPISODES))
-    name = own_head.short(settings.head)
-    factory = arms.head(settings.head, plan.agent.gamma, suite)[1]
+        run_config = replace(run_config, episodes=min(run_config.episodes, EPISODES))
+    name = custom_head.short_name(settings.head)
+    factory = arms.weighted_head(settings.head, run_config.agent.gamma, suite)[1]
     if settings.head == "fear":
         factory = partial(Fear, horizon=settings.horizon)
-    parts = recipe(settings.env, jitted(settings.env)).parts
-    blend = rivals(name, factory, settings.horizon, parts)
+    parts = preset(settings.env, is_jitted(settings.env)).parts
+    blend = baseline_blend(name, factory, settings.horizon, parts)
     arm = arms.Arm("beside", blend)
-    arms.refuse((arm,), suite, plan.num_envs)
-    examination = Examination(name, blend, suite, plan, settings.horizon)
+    arms.check_arms((arm,), suite, run_config.num_envs)
+    examination = ValidityProbe(name, blend, suite, run_config, settings.horizon)
     if settings.smoke:
         examination = replace(examination, samples=256, fitting=2)
-    return examination, what.trainer(suite, arm, plan)
+    return examination, what.trainer(suite, arm, run_config)
 
 
 def run(examination, trainer, out: Path, progress, stopped) -> dict:
@@ -183,22 +183,22 @@ def run(examination, trainer, out: Path, progress, stopped) -> dict:
     """
     import numpy as np
 
-    from runs.harness.training import trained
+    from runs.engine.training_loop import train_to_end
 
     hosted = hasattr(trainer, "pool")
-    plan, points = examination.plan, len(examination.suite.points())
-    progress.total = plan.chunks + (points if hosted else plan.seeds)
-    learned, alive = trained(trainer, out, progress, stopped)
+    run_config, points = examination.run_config, len(examination.suite.points())
+    progress.total = run_config.chunks + (points if hosted else run_config.seeds)
+    learned, alive = train_to_end(trainer, out, progress, stopped)
     if hosted:
-        from runs.asking.host_examination import examined
+        pass
     else:
-        from runs.asking.jitted_examination import examined
-    told = examined(examination, trainer, learned, out, progress, stopped)
-    left = np.flatnonzero(alive[: plan.seeds])
-    if len(left) < plan.seeds:
-        progress.say(f"{plan.seeds - len(left)} seeds stopped being numbers and are left out")
+        from runs.probes.jax_validity import probe_seeds
+    told = probe_seeds(examination, trainer, learned, out, progress, stopped)
+    left = np.flatnonzero(alive[: run_config.seeds])
+    if len(left) < run_config.seeds:
+        progress.say(f"{run_config.seeds - len(left)} seeds stopped being numbers and are left out")
     return {name: np.asarray(value, float)[left] for name, value in told.items()}
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_main(main)

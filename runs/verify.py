@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from runs.harness.config import exit_cleanly, parse
-from runs.harness.errors import UserError
+from runs.cli.settings import parse_settings, run_main
+from runs.errors import UserError
 
 COMMAND = "python -m runs.verify"
 
@@ -29,10 +29,10 @@ class Settings:
 
 def main(argv: list[str]) -> int:
     """Parses, then verifies; the exit code: 1 unless everything holds."""
-    settings = parse(Settings, argv, __doc__ or "", prog=COMMAND)
+    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     if not settings.folder.is_dir():
         raise UserError(f"{settings.folder}: no such folder; name that of a study")
-    from runs.sealing.audit import audit, looked
+    from runs.prereg.audit import audit, looks_sentence
 
     found = audit(settings.folder)
     for one in found:
@@ -40,11 +40,11 @@ def main(argv: list[str]) -> int:
             print(f"FAILS  {one.what:<16} {wrong}")
         if not one.wrong:
             print(f"holds  {one.what:<16} {one.said}".rstrip())
-    print(f"       {'looks':<16} {looked(settings.folder)}")
+    print(f"       {'looks':<16} {looks_sentence(settings.folder)}")
     broken = sum(len(one.wrong) for one in found)
     print(f"{'unverified' if broken else 'verified'}: {settings.folder}")
     return int(broken > 0)
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    run_main(main)

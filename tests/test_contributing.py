@@ -11,7 +11,7 @@ import pytest
 from affect import Blend, Potential
 from envs import load_suite
 from envs.world import World
-from runs.harness.train import Setup, new_run, train
+from runs.engine.train import TrainConfig, init_runner, train
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 RECIPES = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
@@ -25,10 +25,10 @@ def recipe(number: int) -> dict:
 
 def trained(agent, blend):
     suite = load_suite("CartPole")
-    setup = Setup(agent, blend, num_envs=4, num_steps=8)
+    config = TrainConfig(agent, blend, num_envs=4, num_steps=8)
     worlds = partial(lambda world, key: world, suite.world)
-    run = new_run(jax.random.key(0), setup, suite.env, worlds)
-    step = jax.jit(lambda run: train(run, setup, suite.env, worlds, num_updates=2))
+    run = init_runner(jax.random.key(0), config, suite.env, worlds)
+    step = jax.jit(lambda run: train(run, config, suite.env, worlds, num_updates=2))
     return run, *step(run)
 
 

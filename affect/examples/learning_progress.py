@@ -5,13 +5,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from affect import Factory, Spec, Transition
-from affect.couplings import Remembering, coupling
+from affect.ema import ema, ema_rate
 from affect.head import State
-from affect.trace import average, rate
+from affect.wrappers import StatefulWrapper, wrapper
 
 
-@coupling
-class LearningProgress(Remembering):
+@wrapper
+class LearningProgress(StatefulWrapper):
     """The drop of an error: its slow average minus its fast one (Oudeyer, Kaplan & Hafner, 2007).
 
     `LearningProgress(Curiosity)` is drawn to what it is getting better at. Noise that nobody can
@@ -31,7 +31,7 @@ class LearningProgress(Remembering):
         super().__init__(spec, head, rngs=rngs)
         if not tau >= 10:
             raise ValueError(f"the slow average needs a tau of at least 10 steps, not {tau}")
-        self.paces = rate(tau), rate(tau / 10)
+        self.paces = ema_rate(tau), ema_rate(tau / 10)
         self.sign = 0
 
     def own_state(self, num_envs: int) -> State:
@@ -45,8 +45,8 @@ class LearningProgress(Remembering):
         error, inner = self.inner(inner, batch)
         never, means, kept = jnp.zeros_like(batch.first), [], []
         for pace, (so_far, share) in zip(self.paces, own, strict=True):
-            mean, so_far = average(so_far, error, never, pace)
-            seen, share = average(share, jnp.ones_like(error), never, pace)
+            mean, so_far = ema(so_far, error, never, pace)
+            seen, share = ema(share, jnp.ones_like(error), never, pace)
             means.append(mean / seen)  # as if it had not begun at 0
             kept.append((so_far, share))
         slow, fast = means

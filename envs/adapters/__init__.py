@@ -1,4 +1,1 @@
-"""In-adapters: everybody's jitted environments as suites of worlds, with our channel and shifts.
-
-Each module makes the suites of one package, which is imported only then: the extra `jaxenvs`.
-"""
+"""Adapters to and from other libraries: gymnax, navix and craftax in, gymnasium out."""

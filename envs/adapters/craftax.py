@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.adapters.foreign import Moment, known, package, towards
+from envs.adapters.base import StepOutput, check_id, import_package, ramp_params
 from envs.adapters.gymnax import Gymnax
-from envs.host_shifts import channel_shifts
+from envs.host.shifts import channel_shifts
 from envs.suite import Suite
 from envs.world import World
 
@@ -49,7 +49,7 @@ class Craftax(Gymnax):
     `always_diamond` is the probability with which an episode has one for sure. An end is death,
     which is harm, and in the full game also victory, which is not.
 
-    A world takes as long to make as some twenty steps, so `starts` of them are made once for each
+    A world takes as long to make as some twenty steps, so `reset_pool_size` of them are made once for each
     `envs.world.rollout`, which draws all its resets from these.
 
     Args:
@@ -65,15 +65,15 @@ class Craftax(Gymnax):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
     limit = "max_timesteps"
-    starts = 16
+    reset_pool_size = 16
 
     def __init__(self, name: str, horizon: int = 1000, goal: float = 5.0):
         super().__init__(name, horizon, goal)
 
     def make(self, name: str) -> tuple[Any, Any]:
         """The environment and its params."""
-        make = package("craftax.craftax_env").make_craftax_env_from_name
-        env = make(known("craftax", name, NAMES), auto_reset=False)
+        make = import_package("craftax.craftax_env").make_craftax_env_from_name
+        env = make(check_id("craftax", name, NAMES), auto_reset=False)
         return env, env.default_params
 
     def harmful(self, name: str) -> bool:
@@ -98,7 +98,7 @@ class Craftax(Gymnax):
         }
         return self.full.replace(**params | whole)
 
-    def initial(self, rng: jax.Array, params: dict[str, Any]) -> Moment:
+    def initial(self, rng: jax.Array, params: dict[str, Any]) -> StepOutput:
         """A world that is made anew."""
         if "always_diamond" in params:
             drawn = jax.random.uniform(jax.random.fold_in(rng, 1))
@@ -108,9 +108,9 @@ class Craftax(Gymnax):
     def render_init(self, params: Any = None, **kwargs: Any) -> Any:
         """What draws a state, by Craftax's own textures."""
         game = "craftax_classic" if "Classic" in self.name else "craftax"
-        return jax.jit(package(f"craftax.{game}.renderer").make_craftax_pixel_renderer(16))
+        return jax.jit(import_package(f"craftax.{game}.renderer").make_craftax_pixel_renderer(16))
 
-    def render_image(self, state: Moment, render_state: Any, params: Any = None):
+    def render_image(self, state: StepOutput, render_state: Any, params: Any = None):
         """Draws what the player sees -> (the same, picture uint8 [H, W, 3])."""
         return render_state, np.asarray(render_state(state.state)).astype(np.uint8)
 
@@ -127,7 +127,7 @@ def suite(name: str, horizon: int = 1000) -> Suite:
         env=env,
         world=World(env.get_default_params()),
         shifts=(
-            *(towards(shift, *worst) for shift, worst in WORST[name].items()),
+            *(ramp_params(shift, *worst) for shift, worst in WORST[name].items()),
             *channel_shifts(bool(env.spec.num_actions)),
         ),
         severities=(0.5, 1.0),  # a step is dear

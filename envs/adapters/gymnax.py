@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
-from envs.adapters.foreign import Foreign, Moment, known, package, towards
-from envs.host_shifts import channel_shifts
+from envs.adapters.base import AdaptedEnv, StepOutput, check_id, import_package, ramp_params
+from envs.host.shifts import channel_shifts
 from envs.suite import Suite
 from envs.world import World
 
@@ -51,7 +51,7 @@ WORST = {
 `total_mass` and `polemass_length` are params of their own, and a pole alone would be no heavier."""
 
 
-class Gymnax(Foreign):
+class Gymnax(AdaptedEnv):
     """An environment of gymnax, equal to it step by step.
 
     Its params are those of gymnax that are real numbers. gymnax reports one `done`; ours is an end
@@ -88,10 +88,10 @@ class Gymnax(Foreign):
 
     def make(self, name: str) -> tuple[Any, Any]:
         """The environment and its params."""
-        gymnax = package("gymnax")
-        names = package("gymnax.registration").registered_envs
+        gymnax = import_package("gymnax")
+        names = import_package("gymnax.registration").registered_envs
         try:
-            return gymnax.make(known("gymnax", name, [n for n in names if n not in BROKEN]))
+            return gymnax.make(check_id("gymnax", name, [n for n in names if n not in BROKEN]))
         except OSError as error:
             raise ValueError(f"{name} fetches its data, and cannot: {error}; go online") from None
 
@@ -116,14 +116,14 @@ class Gymnax(Foreign):
         """All of their params, given ours."""
         return self.full.replace(**params)
 
-    def initial(self, rng: jax.Array, params: dict[str, Any]) -> Moment:
+    def initial(self, rng: jax.Array, params: dict[str, Any]) -> StepOutput:
         """As they begin."""
         obs, state = self.theirs.reset_env(jax.random.key_data(rng), self.complete(params))
         return self.start(state, obs)
 
     def transition(
-        self, state: Moment, action: jax.Array, rng: jax.Array, params: dict[str, Any]
-    ) -> Moment:
+        self, state: StepOutput, action: jax.Array, rng: jax.Array, params: dict[str, Any]
+    ) -> StepOutput:
         """Their step, without their reset."""
         theirs = self.complete(params)
         obs, after, reward, *_ = self.theirs.step_env(
@@ -133,7 +133,7 @@ class Gymnax(Foreign):
         terminated = self.theirs.is_terminal(after, endless)
         return self.then(state, after, obs, reward, terminated, self.harm(after, terminated))
 
-    def render_image(self, state: Moment, render_state: Any, params: Any = None):
+    def render_image(self, state: StepOutput, render_state: Any, params: Any = None):
         """Nothing: gymnax draws through matplotlib and other packages' windows.
 
         Raises:
@@ -157,7 +157,9 @@ def suite(name: str) -> Suite:
         ValueError: if the package is missing, or there is no such environment.
     """
     env = Gymnax(name)
-    physics = tuple(towards(shift, "dynamics", ends) for shift, ends in WORST.get(name, {}).items())
+    physics = tuple(
+        ramp_params(shift, "dynamics", ends) for shift, ends in WORST.get(name, {}).items()
+    )
     return Suite(
         name=f"gymnax:{name}",
         env=env,

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
-from envs.adapters.foreign import Foreign, Moment, known, package
-from envs.host_shifts import channel_shifts
+from envs.adapters.base import AdaptedEnv, StepOutput, check_id, import_package
+from envs.host.shifts import channel_shifts
 from envs.shift import ramp
 from envs.suite import Suite
 from envs.world import World
@@ -26,7 +26,7 @@ ELSEWHERE = (
 """Which environment is another's with things elsewhere: lava, the start and the goal, walls."""
 
 
-class Navix(Foreign):
+class Navix(AdaptedEnv):
     """An environment of navix, equal to it step by step.
 
     Observation [3 H W]: the whole room by cell, its thing, colour and state as MiniGrid numbers
@@ -46,9 +46,9 @@ class Navix(Foreign):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 6}
 
     def __init__(self, name: str, horizon: int = 100):
-        navix = package("navix")
+        navix = import_package("navix")
         names = navix.registry()
-        other = counterpart(known("navix", name, names))
+        other = shifted_id(check_id("navix", name, names))
         self.theirs = navix.make(name, max_steps=horizon)
         self.there = navix.make(other, max_steps=horizon) if other in names else None
         height, width, _ = self.theirs.observation_space.shape
@@ -66,7 +66,7 @@ class Navix(Foreign):
         """Things where they are, if they could be elsewhere."""
         return ({"elsewhere": 0.0} if self.there else {}) | kwargs
 
-    def initial(self, rng: jax.Array, params: dict[str, Any]) -> Moment:
+    def initial(self, rng: jax.Array, params: dict[str, Any]) -> StepOutput:
         """As they begin, here or there."""
         begun = self._begin(self.theirs, rng)
         if self.there is None:
@@ -76,8 +76,8 @@ class Navix(Foreign):
         return jax.tree.map(lambda far, near: jnp.where(away, far, near), there, begun)
 
     def transition(
-        self, state: Moment, action: jax.Array, rng: jax.Array, params: dict[str, Any]
-    ) -> Moment:
+        self, state: StepOutput, action: jax.Array, rng: jax.Array, params: dict[str, Any]
+    ) -> StepOutput:
         """Their step, without their reset; what is random in it comes from the state's own key."""
         theirs, before = self.theirs, state.state
         after = theirs.transitions_fn(before, action, theirs.action_set)
@@ -88,20 +88,23 @@ class Navix(Foreign):
 
     def render_init(self, params: Any = None, **kwargs: Any) -> Any:
         """What draws a state, by the sprites of navix."""
-        draw, cache = package("navix.observations").rgb, package("navix.rendering.cache")
+        draw, cache = (
+            import_package("navix.observations").rgb,
+            import_package("navix.rendering.cache"),
+        )
         return jax.jit(lambda s: draw(s.replace(cache=cache.RenderingCache.init(s.grid))))
 
-    def render_image(self, state: Moment, render_state: Any, params: Any = None):
+    def render_image(self, state: StepOutput, render_state: Any, params: Any = None):
         """Draws the room -> (the same, picture uint8 [32 H, 32 W, 3])."""
         return render_state, np.asarray(render_state(state.state))
 
-    def _begin(self, theirs: Any, rng: jax.Array) -> Moment:
+    def _begin(self, theirs: Any, rng: jax.Array) -> StepOutput:
         """Their reset, less the sprites that every state would carry."""
         begun = theirs.reset(jax.random.key_data(rng))
         return self.start(begun.state.replace(cache=None), _seen(begun.observation))
 
 
-def counterpart(name: str) -> str:
+def shifted_id(name: str) -> str:
     """What the environment is called that has things elsewhere; the empty string if none."""
     for pattern, other in ELSEWHERE:
         found, times = re.subn(f"Navix-{pattern}-v0", f"Navix-{other}-v0", name)

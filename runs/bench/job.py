@@ -19,7 +19,7 @@ class Job:
             as many as it has.
         num_envs: environments a seed.
         num_steps: steps in each of them an update.
-        heads: of a blend, by the names of `runs.harness.arms`; in the kinds of the main job the
+        heads: of a blend, by the names of `runs.engine.arms`; in the kinds of the main job the
             first one is the arm.
         episodes: at each point of an evaluation.
         world: the suite of the kinds of the main job, and of `wandering`.
@@ -43,7 +43,7 @@ class Job:
 Measure = Callable[[], dict[str, float]]  # does it once, and says how much in how long
 
 
-def timed(work: Callable[[], Any], steps: int) -> dict[str, float]:
+def time_work(work: Callable[[], Any], steps: int) -> dict[str, float]:
     """How long the work takes, finished -> {steps, seconds}."""
     import jax
 

@@ -5,7 +5,7 @@ import time
 from functools import partial
 from typing import Any
 
-from runs.bench.job import WIDTH, Job, Measure, timed
+from runs.bench.job import WIDTH, Job, Measure, time_work
 
 
 def rejax(job: Job) -> Measure:
@@ -38,8 +38,8 @@ def rejax(job: Job) -> Measure:
     algorithm = algorithm.replace(eval_callback=lambda algorithm, state, rng: jnp.zeros(()))
     keys = jax.random.split(jax.random.PRNGKey(0), job.seeds)
     train = partial(jax.jit(jax.vmap(algorithm.train)), keys)
-    timed(train, job.steps)
-    return lambda: timed(train, job.steps)
+    time_work(train, job.steps)
+    return lambda: time_work(train, job.steps)
 
 
 def stable_baselines3(job: Job) -> Measure:

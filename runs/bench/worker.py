@@ -12,27 +12,27 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from runs.bench.ceiling import ceiling
+from runs.bench.components import time_advantages, time_env_steps, time_rollouts, time_updates
 from runs.bench.job import Job, Measure
-from runs.bench.ours import compilation, evaluation, memory, ours
+from runs.bench.main_job import peak_memory, time_compilation, time_evaluation, time_training
+from runs.bench.matmul_ceiling import matmul_training
 from runs.bench.peers import rejax, sbx, stable_baselines3
-from runs.bench.report import report, sealing
-from runs.bench.shares import judging, learning, living, wandering
+from runs.bench.report_cost import time_report, time_sealing
 
 PEERS = {"rejax": rejax, "stable_baselines3": stable_baselines3, "sbx": sbx}  # by their modules
 OURS = {
-    "ours": ours,
-    "evaluation": evaluation,
-    "compilation": compilation,
-    "memory": memory,
-    "ceiling": ceiling,
-    "living": living,
-    "judging": judging,
-    "learning": learning,
-    "wandering": wandering,
-    "readouts": partial(evaluation, ask=True),
-    "report": report,
-    "sealing": sealing,
+    "ours": time_training,
+    "evaluation": time_evaluation,
+    "compilation": time_compilation,
+    "memory": peak_memory,
+    "ceiling": matmul_training,
+    "living": time_rollouts,
+    "judging": time_advantages,
+    "learning": time_updates,
+    "wandering": time_env_steps,
+    "readouts": partial(time_evaluation, ask=True),
+    "report": time_report,
+    "sealing": time_sealing,
 }
 KINDS: dict[str, Callable[[Job], Measure]] = OURS | PEERS
 
@@ -44,24 +44,24 @@ def serve() -> None:
     prepared: dict[Job, Measure] = {}
     for line in sys.stdin:
         try:
-            answer = obey(prepared, *json.loads(line))
+            answer = answer_line(prepared, *json.loads(line))
         except Exception as error:
             answer = {"error": " ".join(f"{type(error).__name__}: {error}".split())}
         answers.write(json.dumps(answer) + "\n")
 
 
-def obey(prepared: dict[Job, Measure], verb: str, fields: dict | None = None) -> dict:
+def answer_line(prepared: dict[Job, Measure], verb: str, fields: dict | None = None) -> dict:
     """Does what one line says -> the answer."""
-    from runs.harness import devices
+    from runs.engine import devices
 
     if verb == "describe":
-        devices.prepare()
-        return devices.describe()
+        devices.prepare_devices()
+        return devices.describe_machine()
     job = Job(**fields | {"heads": tuple(fields["heads"])})
     if verb == "measure":
         return prepared[job]()
     if job.kind in OURS:
-        devices.prepare()
+        devices.prepare_devices()
     prepared[job] = KINDS[job.kind](job)
     return {}
 

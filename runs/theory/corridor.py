@@ -23,12 +23,15 @@ def targets(smoke: bool) -> Iterator[Target]:
     """The largest error over the cells, of the worst seed."""
     import numpy as np
 
-    from envs.corridor import Corridor, hitting, marching
+    from envs.worlds.theory.corridor import Corridor, always_left_value, hitting_value
 
     seeds, updates = (2, 300) if smoke else (8, 800)
     gamma = 1 - 1 / HORIZON
-    found = fears(Corridor(CELLS), tuple(WALKS.values()), seeds, updates)
-    exact = marching(CELLS, gamma)[:-1], hitting(CELLS, gamma)  # none marches from the right end
+    found = learned_fear(Corridor(CELLS), tuple(WALKS.values()), seeds, updates)
+    exact = (
+        always_left_value(CELLS, gamma)[:-1],
+        hitting_value(CELLS, gamma),
+    )  # none marches from the right end
     for what, fear, expected in zip(WALKS, found, exact, strict=True):
         error = np.abs(fear[:, : len(expected)] - expected).max(1)
         yield Target(
@@ -40,7 +43,7 @@ def targets(smoke: bool) -> Iterator[Target]:
         )
 
 
-def fears(env, slips: Sequence[float], seeds: int, updates: int):
+def learned_fear(env, slips: Sequence[float], seeds: int, updates: int):
     """What fear says in each cell [slips, seeds, n] of an agent that goes left, or slips."""
     import jax
     import jax.numpy as jnp
@@ -48,7 +51,7 @@ def fears(env, slips: Sequence[float], seeds: int, updates: int):
     import optax
 
     from affect import Blend, Fear
-    from envs.world import World, begin, rollout
+    from envs.world import World, reset_batch, rollout
 
     falling = optax.cosine_decay_schedule(STEP_SIZE, updates * HEAD_STEPS)
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(falling))
@@ -56,18 +59,18 @@ def fears(env, slips: Sequence[float], seeds: int, updates: int):
     left = partial(_always, jnp.zeros(NUM_ENVS, jnp.int32))
 
     def update(worlds, carry, key):
-        feelings, lives = carry
-        lives, batch = rollout(key, env, worlds, left, lives, NUM_STEPS)
-        _, feelings, _ = blend.update(feelings, batch)
-        return (feelings, lives), None
+        blend_state, env_states = carry
+        env_states, batch = rollout(key, env, worlds, left, env_states, NUM_STEPS)
+        _, blend_state, _ = blend.update(blend_state, batch)
+        return (blend_state, env_states), None
 
     def train(slip, key):
         k_heads, k_begin, k_live = jax.random.split(key, 3)
         worlds = partial(_same, World(env.get_default_params(slip=slip)))
-        start = blend.init(k_heads, env.spec, NUM_ENVS), begin(k_begin, env, worlds, NUM_ENVS)
+        start = blend.init(k_heads, env.spec, NUM_ENVS), reset_batch(k_begin, env, worlds, NUM_ENVS)
         keys = jax.random.split(k_live, updates)
-        (feelings, _), _ = jax.lax.scan(partial(update, worlds), start, keys)
-        return feelings.heads["fear"].net.predictor(jnp.eye(env.n))
+        (blend_state, _), _ = jax.lax.scan(partial(update, worlds), start, keys)
+        return blend_state.heads["fear"].net.predictor(jnp.eye(env.n))
 
     of_seeds = jax.vmap(train, (None, 0))
     of_slips = jax.jit(jax.vmap(of_seeds, (0, None)))

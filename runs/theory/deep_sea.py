@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from affect import Blend, Curiosity, Normalised
-from agents.qlearning import QLearning, one_hot
-from envs.deep_sea import DeepSea
+from agents.qlearning import QLearning, one_hot_row
 from envs.world import World
-from runs.harness.train import Run, Setup, new_run, over_seeds, seed_keys, train
+from envs.worlds.theory.deep_sea import DeepSea
+from runs.engine.train import RunnerState, TrainConfig, init_runner, seed_keys, train, vmap_seeds
 from runs.theory.target import Target
 
 GAMMA = 0.99
@@ -36,7 +36,7 @@ ARMS = {
 }
 
 
-class Dives(NamedTuple):
+class DiveResults(NamedTuple):
     """What became of some seeds, [S, E] bool each, by episode.
 
     Attributes:
@@ -59,14 +59,14 @@ class Dives(NamedTuple):
         return self.found[self.solved].argmax(1) + 1
 
 
-def dives(size: int, blend: Blend, seeds: int, episodes: int) -> Dives:
+def run_dives(size: int, blend: Blend, seeds: int, episodes: int) -> DiveResults:
     """Lives that long in a sea of `size` x `size`, an environment a seed."""
     env = DeepSea(size)
     world = World(env.get_default_params())
-    agent = QLearning(states=size**2, cell=one_hot, alpha=0.5, gamma=GAMMA, epsilon=0.1)
-    setup = Setup(agent, blend, num_envs=1, num_steps=size)
-    live = partial(_live, setup=setup, env=env, world=world, episodes=episodes)
-    return Dives(*map(np.asarray, over_seeds(live, seeds)(seed_keys(0, np.arange(seeds)))))
+    agent = QLearning(states=size**2, cell=one_hot_row, alpha=0.5, gamma=GAMMA, epsilon=0.1)
+    config = TrainConfig(agent, blend, num_envs=1, num_steps=size)
+    live = partial(_run_seed, config=config, env=env, world=world, episodes=episodes)
+    return DiveResults(*map(np.asarray, vmap_seeds(live, seeds)(seed_keys(0, np.arange(seeds)))))
 
 
 def targets(smoke: bool) -> Iterator[Target]:
@@ -74,18 +74,18 @@ def targets(smoke: bool) -> Iterator[Target]:
     seeds, sizes = (4, {10: 2_000}) if smoke else (SEEDS, EPISODES)
     for size, episodes in sizes.items():
         for name, blend in ARMS.items():
-            seen = dives(size, blend, seeds, episodes)
+            seen = run_dives(size, blend, seeds, episodes)
             curious = bool(blend.names)
             yield Target(
                 "T11",
                 f"deep sea, N = {size}, {name}",
                 "solves it" if curious else "does not",
-                describe(seen),
+                solved_text(seen),
                 bool(seen.solved.all() if curious else not seen.solved.any()),
             )
 
 
-def describe(seen: Dives) -> str:
+def solved_text(seen: DiveResults) -> str:
     """How many seeds solved it, and how soon."""
     number, episodes = seen.found.shape
     text = f"{seen.solved.sum()} of {number} seeds in {episodes:,} episodes"
@@ -95,15 +95,15 @@ def describe(seen: Dives) -> str:
     return f"{text}, first found after {np.median(soon):,.0f} (at most {soon.max():,})"
 
 
-def _live(key: jax.Array, *, setup: Setup, env: DeepSea, world: World, episodes: int):
+def _run_seed(key: jax.Array, *, config: TrainConfig, env: DeepSea, world: World, episodes: int):
     """One seed -> (found [E], known [E])."""
     worlds = partial(_same, world)
 
-    def episode(run: Run, _: None) -> tuple[Run, tuple[jax.Array, jax.Array]]:
-        run, metrics, _ = train(run, setup, env, worlds, 1)
+    def episode(run: RunnerState, _: None) -> tuple[RunnerState, tuple[jax.Array, jax.Array]]:
+        run, metrics, _ = train(run, config, env, worlds, 1)
         return run, (metrics["return"] > 0, _known(run.learner.agent.table, env, world))
 
-    return jax.lax.scan(episode, new_run(key, setup, env, worlds), length=episodes)[1]
+    return jax.lax.scan(episode, init_runner(key, config, env, worlds), length=episodes)[1]
 
 
 def _known(table: jax.Array, env: DeepSea, world: World) -> jax.Array:

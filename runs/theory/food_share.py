@@ -7,7 +7,7 @@ to nothing, so that a care weight of about a hundredth makes both immortal.
 from collections.abc import Iterator
 from functools import partial
 
-from runs.harness import stats
+from runs.analysis import stats
 from runs.theory.target import Target
 
 LIVES = 4096
@@ -15,9 +15,9 @@ LIVES = 4096
 
 def targets(smoke: bool) -> Iterator[Target]:
     """Life without care, exact and lived; the least care that saves both; how often it shares."""
-    from envs.solve import least_care, optimum
+    from envs.worlds.theory.food_share_optimum import least_sufficient_care, optimal_policy
 
-    without, care = optimum(0.0), least_care()
+    without, care = optimal_policy(0.0), least_sufficient_care()
     # 14.5 = (19 + 10) / 2 is exact where energies begin high or low, as likely, and the low ones
     # count from 0; the target was given as 14.2.
     yield Target(
@@ -42,7 +42,7 @@ def targets(smoke: bool) -> Iterator[Target]:
         f"{care:.4f} (exact)",
         abs(care - 0.011) < 0.0005,
     )
-    share = optimum(care).share
+    share = optimal_policy(care).share
     yield Target(
         "T7",
         "FoodShare: share of meals passed on at that weight",
@@ -58,15 +58,15 @@ def _lives(number: int):
     import jax.numpy as jnp
     import numpy as np
 
-    from envs.food_share import EAT, FoodShare
-    from envs.world import World, begin, rollout
+    from envs.world import World, reset_batch, rollout
+    from envs.worlds.theory.food_share import EAT, FoodShare
 
     env = FoodShare()
     worlds = partial(_same, World(env.get_default_params()))
 
     def live(key):
         k_begin, k_live = jax.random.split(key)
-        lives = begin(k_begin, env, worlds, number)
+        lives = reset_batch(k_begin, env, worlds, number)
         act = partial(_always, jnp.full(number, EAT))
         return rollout(k_live, env, worlds, act, lives, env.horizon)[1]
 

@@ -20,10 +20,10 @@ import numpy as np
 from affect import Blend
 from agents.pvl import PVL
 from agents.qlearning import QLearning
-from envs.gamble import DECKS, SHUFFLED, TRIALS, UNIT, Gamble, Params, decks
 from envs.world import World
-from runs.harness import stats
-from runs.harness.train import over_seeds, seed_keys
+from envs.worlds.theory.gamble import DECKS, SHUFFLED, TRIALS, UNIT, Gamble, Params, decks
+from runs.analysis import stats
+from runs.engine.train import seed_keys, vmap_seeds
 from runs.theory.target import Target
 
 PEOPLE = Path(__file__).parents[1] / "data" / "igt_human_blocks.csv"
@@ -44,7 +44,7 @@ The published PVL rows are of a population spread about the median, whose spread
 """
 
 
-def play(key: jax.Array, agent: Any, params: Params, blend: Blend = NOTHING) -> jax.Array:
+def play_session(key: jax.Array, agent: Any, params: Params, blend: Blend = NOTHING) -> jax.Array:
     """One person's 100 trials -> decks chosen [100].
 
     Args:
@@ -55,20 +55,22 @@ def play(key: jax.Array, agent: Any, params: Params, blend: Blend = NOTHING) -> 
     """
     k_init, k_feel, k_reset, k_play = jax.random.split(key, 4)
     learner = agent.init(k_init, ENV.spec, len(blend.names))
-    feelings = blend.init(k_feel, ENV.spec, 1)
-    life = ENV.reset(k_reset, World(params))
+    blend_state = blend.init(k_feel, ENV.spec, 1)
+    env_state = ENV.reset(k_reset, World(params))
 
     def trial(now, key):
-        learner, feelings, life = now
+        learner, blend_state, env_state = now
         k_act, k_step, k_update = jax.random.split(key, 3)
-        action = agent.act(learner, k_act, life.obs)
-        life, seen = ENV.step(k_step, life, action)
+        action = agent.act(learner, k_act, env_state.obs)
+        env_state, seen = ENV.step(k_step, env_state, action)
         batch = jax.tree.map(lambda leaf: leaf[None, None], seen)
-        signals, feelings, _ = blend.update(feelings, batch)
+        signals, blend_state, _ = blend.update(blend_state, batch)
         learner, _ = agent.update(learner, k_update, batch, signals)
-        return (learner, feelings, life), action
+        return (learner, blend_state, env_state), action
 
-    return jax.lax.scan(trial, (learner, feelings, life), jax.random.split(k_play, TRIALS))[1]
+    return jax.lax.scan(trial, (learner, blend_state, env_state), jax.random.split(k_play, TRIALS))[
+        1
+    ]
 
 
 def blocks(choices: np.ndarray) -> np.ndarray:
@@ -87,7 +89,7 @@ def simulate(
 
 @cache
 def _program(blend: Blend, people: int) -> Callable:
-    return over_seeds(partial(play, blend=blend), people, shared=2)
+    return vmap_seeds(partial(play_session, blend=blend), people, shared=2)
 
 
 def slope(blocks: np.ndarray) -> np.ndarray:
@@ -95,7 +97,7 @@ def slope(blocks: np.ndarray) -> np.ndarray:
     return blocks @ np.arange(-2.0, 3.0) / 10.0
 
 
-def humans() -> dict[str, dict[str, float]]:
+def human_blocks() -> dict[str, dict[str, float]]:
     """People's blocks by group, as in the file."""
     with PEOPLE.open() as file:
         rows = list(csv.DictReader(file))
@@ -105,9 +107,9 @@ def humans() -> dict[str, dict[str, float]]:
     }
 
 
-def curve(group: str) -> np.ndarray:
+def group_curve(group: str) -> np.ndarray:
     """The five blocks of a group of people."""
-    return np.array([humans()[group][f"block{k}"] for k in range(1, 6)])
+    return np.array([human_blocks()[group][f"block{k}"] for k in range(1, 6)])
 
 
 # --- the targets ------------------------------------------------------------------------------
@@ -146,8 +148,8 @@ def _cards() -> Iterator[Target]:
 
 
 def _file() -> Target:
-    groups = humans()
-    off = max(abs(curve(name).sum() - group["total"]) for name, group in groups.items())
+    groups = human_blocks()
+    off = max(abs(group_curve(name).sum() - group["total"]) for name, group in groups.items())
     return Target(
         "T8",
         "people's blocks add up to their totals, 4 groups",

@@ -16,15 +16,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents.qlearning import QLearning, choose, radix, td
-from envs.hungry_thirsty import DRINK, EAT, LAYOUTS, NEXT, SIDE, HungryThirsty, Params, State
-from runs.harness.train import over_seeds, seed_keys
+from agents.qlearning import QLearning, epsilon_greedy, mixed_radix_row, td_update
+from envs.worlds.theory.hungry_thirsty import (
+    DRINK,
+    EAT,
+    LAYOUTS,
+    NEXT,
+    SIDE,
+    HungryThirsty,
+    Params,
+    State,
+)
+from runs.engine.train import seed_keys, vmap_seeds
 from runs.theory.target import Target
 
 STEPS, SEEDS, CHUNK = 75_000, 4, 500
 NEEDS = ((0, 0), (0, 1), (1, 0), (1, 1))  # (hungry, thirsty), in the order of the learner's rows
 ENV = HungryThirsty()
-LEARNER = QLearning(states=SIDE * SIDE * len(NEEDS), cell=radix(SIDE, SIDE, 2, 2))
+LEARNER = QLearning(states=SIDE * SIDE * len(NEEDS), cell=mixed_radix_row(SIDE, SIDE, 2, 2))
 GAMMA = LEARNER.gamma
 REFERENCE, LEAST_SPEEDUP = 0.25, 50  # seconds a life of a plain-Python implementation
 OPTIMUM = (19_732, 8_138, 29_238)  # mean, least and most over layouts
@@ -32,12 +41,12 @@ OPTIMUM = (19_732, 8_138, 29_238)  # mean, least and most over layouts
 Need = tuple[int, int]
 
 
-def pay(reward: Callable[[Need, Need], float]) -> np.ndarray:
+def pay_table(reward: Callable[[Need, Need], float]) -> np.ndarray:
     """The table [needs, next needs] of a reward of ((hungry, thirsty), the same after the step)."""
     return np.array([[reward(now, then) for then in NEEDS] for now in NEEDS], np.float32)
 
 
-def fit(then: Need) -> float:
+def fitness_of_step(then: Need) -> float:
     """The fitness of a step: 1 when it leaves the animal not hungry."""
     return 1.0 - then[0]
 
@@ -49,12 +58,16 @@ def drive(need: Need) -> float:
 
 def with_constant(value: float) -> np.ndarray:
     """Fitness, and the same pay for every step."""
-    return pay(lambda now, then: fit(then) + value)
+    return pay_table(lambda now, then: fitness_of_step(then) + value)
 
 
 def with_potential(level: float) -> np.ndarray:
     """Fitness, and the potential phi = level - drive: gamma phi' - phi (Ng et al., 1999)."""
-    return pay(lambda now, then: fit(then) + GAMMA * (level - drive(then)) - (level - drive(now)))
+    return pay_table(
+        lambda now, then: (
+            fitness_of_step(then) + GAMMA * (level - drive(then)) - (level - drive(now))
+        )
+    )
 
 
 EVOLVED = {(1, 1): -0.05, (1, 0): -0.01, (0, 1): 1.0, (0, 0): 0.5}
@@ -63,8 +76,8 @@ ROWS = {
     "fitness": with_constant(0.0),
     "fitness - .01": with_constant(-0.01),
     "fitness + .01": with_constant(0.01),
-    "evolved four-tuple": pay(lambda now, then: EVOLVED[then]),
-    "drive reduction alone": pay(lambda now, then: drive(now) - drive(then)),
+    "evolved four-tuple": pay_table(lambda now, then: EVOLVED[then]),
+    "drive reduction alone": pay_table(lambda now, then: drive(now) - drive(then)),
     "fitness + PBRS, phi = -D": with_potential(0.0),
     "fitness + PBRS, phi = 2 - D": with_potential(2.0),
 }
@@ -74,7 +87,7 @@ PUBLISHED = dict(zip(ROWS, (496, 7652, 0, 7758, 1, 0, (11989, 12118)), strict=Tr
 """Name -> mean fitness, measured by an independent implementation."""
 
 
-class Lived(NamedTuple):
+class LifetimeState(NamedTuple):
     """A life so far: the table [states, actions], the row of the state, and the fitness."""
 
     table: jax.Array
@@ -99,13 +112,13 @@ def fitness(
     Raises:
         ValueError: for a number of steps that is no multiple of 500.
     """
-    program, args = lives(base, seeds, rows, steps)
+    program, args = lifetime_program(base, seeds, rows, steps)
     lived = np.asarray(program(*args).fitness)
     found = lived.reshape(len(rows), len(LAYOUTS), len(seeds))
     return dict(zip(rows, found, strict=True))
 
 
-def lives(base: int, seeds: Sequence[int], rows: Mapping[str, np.ndarray], steps: int):
+def lifetime_program(base: int, seeds: Sequence[int], rows: Mapping[str, np.ndarray], steps: int):
     """The program of N lives and its arguments: keys [N], layouts [N], pays [N, 4, 4]."""
     if steps % CHUNK:
         raise ValueError(f"{steps} steps are no multiple of {CHUNK}: take one")
@@ -119,10 +132,12 @@ def lives(base: int, seeds: Sequence[int], rows: Mapping[str, np.ndarray], steps
 
 @cache
 def _program(count: int, steps: int) -> Callable:
-    return over_seeds(partial(live, steps=steps), count)
+    return vmap_seeds(partial(simulate_lifetime, steps=steps), count)
 
 
-def live(key: jax.Array, layout: jax.Array, pays: jax.Array, steps: int) -> Lived:
+def simulate_lifetime(
+    key: jax.Array, layout: jax.Array, pays: jax.Array, steps: int
+) -> LifetimeState:
     """One life by epsilon-greedy Q-learning over (cell, hungry, thirsty).
 
     The world is looked up in the table that `tabulate` makes of it.
@@ -138,23 +153,23 @@ def live(key: jax.Array, layout: jax.Array, pays: jax.Array, steps: int) -> Live
     k_start, k_table, k_steps = jax.random.split(key, 3)
 
     def chunk(lived, key):
-        return jax.lax.scan(step, lived, draws(key))
+        return jax.lax.scan(step, lived, lifetime_randomness(key))
 
     def step(lived, drawn):
         table, row, total = lived
         word, chance = drawn
-        action = choose(table[row], word, LEARNER.epsilon)
+        action = epsilon_greedy(table[row], word, LEARNER.epsilon)
         after = world[layout, row, action, (chance >= ENV.default_params.thirst).astype(jnp.int32)]
         reward = pays[row & 3, after & 3]
-        table, _ = td(table, row, action, reward, after, GAMMA, LEARNER.alpha)
-        return Lived(table, after, total + 1 - (after >> 1 & 1)), None
+        table, _ = td_update(table, row, action, reward, after, GAMMA, LEARNER.alpha)
+        return LifetimeState(table, after, total + 1 - (after >> 1 & 1)), None
 
     start = _row(ENV.initial(k_start, Params(layout)))
-    begun = Lived(LEARNER.init(k_table, ENV.spec).table, start, jnp.zeros((), jnp.int32))
+    begun = LifetimeState(LEARNER.init(k_table, ENV.spec).table, start, jnp.zeros((), jnp.int32))
     return jax.lax.scan(chunk, begun, jax.random.split(k_steps, steps // CHUNK))[0]
 
 
-def draws(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+def lifetime_randomness(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The random numbers of 500 steps: words for the choice, uniform numbers for thirst."""
     k_choice, k_thirst = jax.random.split(key)
     return jax.random.bits(k_choice, (CHUNK,)), jax.random.uniform(k_thirst, (CHUNK,))
@@ -209,7 +224,7 @@ def tabulate() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     for axis in (3, 2, 1, 0):
         one = jax.vmap(one, in_axes=[0 if axis == k else None for k in range(4)])
-    with jax.ensure_compile_time_eval():  # `live` asks for it while it is traced
+    with jax.ensure_compile_time_eval():  # `simulate_lifetime` asks for it while it is traced
         rows = jnp.arange(LEARNER.states)
         states = State(rows // 4, rows // 2 % 2, rows % 2)
         chances = jnp.array([params.thirst / 2, (1 + params.thirst) / 2])
@@ -221,10 +236,10 @@ def tabulate() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 # --- the same in plain Python -----------------------------------------------------------------
 
 
-def plainly(
+def simulate_in_python(
     cell: int, layout: int, pays: np.ndarray, words: Iterable[int], chances: Iterable[float]
 ) -> tuple[list[list[float]], int]:
-    """One life without JAX: the oracle of `live`, and the yardstick of its speed.
+    """One life without JAX: the oracle of `simulate_lifetime`, and the yardstick of its speed.
 
     Args:
         cell: where it begins.
@@ -261,18 +276,18 @@ def plainly(
     return table, total
 
 
-def race(repeats: int) -> tuple[float, float]:
+def time_against_python(repeats: int) -> tuple[float, float]:
     """Seconds a life, (plain Python's, ours): they take turns, and the quickest turn counts.
 
     Ours lives all lives of `ROWS` and is compiled already if `fitness` ran before.
     """
-    program, args = lives(0, range(SEEDS), ROWS, STEPS)
+    program, args = lifetime_program(0, range(SEEDS), ROWS, STEPS)
     count, rng = args[1].size, random.Random(0)
     plain, ours = [], []
     for _ in range(repeats):
         began = time.perf_counter()
         words = (rng.getrandbits(32) for _ in range(STEPS))
-        plainly(7, 0, ROWS["fitness - .01"], words, iter(rng.random, None))
+        simulate_in_python(7, 0, ROWS["fitness - .01"], words, iter(rng.random, None))
         plain.append(time.perf_counter() - began)
         began = time.perf_counter()
         jax.block_until_ready(program(*args))
@@ -360,7 +375,7 @@ def _constant_is_evolved(lived: Mapping[str, np.ndarray]) -> Target:
 
 
 def _speed(repeats: int) -> Target:
-    plain, ours = race(repeats)
+    plain, ours = time_against_python(repeats)
     return Target(
         "T5",
         "Hungry-Thirsty, one life of 75,000 steps, 336 at once",

@@ -19,12 +19,12 @@ DRIFTS = (0.001, 0.003, -0.01, 0.03, 0.1)
 
 def targets(smoke: bool) -> Iterator[Target]:
     """Lag, lead, bound and price."""
-    yield from drifting()
-    yield bound()
-    yield price(smoke)
+    yield from drift_lag()
+    yield bias_bound()
+    yield noise_cost(smoke)
 
 
-def felt(factory, reward):
+def mood_signal(factory, reward):
     """(signal, what is carried) of a head through reward [T, B] in one long episode."""
     import jax
     import jax.numpy as jnp
@@ -39,7 +39,7 @@ def felt(factory, reward):
     return jax.jit(lambda state: head(state, batch))(head.initial_state(reward.shape[1]))
 
 
-def drifting() -> Iterator[Target]:
+def drift_lag() -> Iterator[Target]:
     """How far expectation is from the reward that comes, at the end of a long drift."""
     import numpy as np
 
@@ -49,8 +49,8 @@ def drifting() -> Iterator[Target]:
     lag, lead = [], []
     for tau in TAUS:
         reward = np.arange(int(40 * tau))[:, None] * drift
-        mean, _ = felt(partial(Satiation, tau=tau), reward[:-1])
-        _, carried = felt(partial(Mood, tau=tau), reward[:-1])
+        mean, _ = mood_signal(partial(Satiation, tau=tau), reward[:-1])
+        _, carried = mood_signal(partial(Mood, tau=tau), reward[:-1])
         plain = -np.asarray(mean[-1]) - reward[-1]
         moody = np.asarray(carried.baseline) - reward[-1]
         lag.append(plain / (-drift * tau) - 1)
@@ -66,7 +66,7 @@ def drifting() -> Iterator[Target]:
         )
 
 
-def bound() -> Target:
+def bias_bound() -> Target:
     """The largest bias, in steps of half a percent, at which a swing dies out."""
     import jax.numpy as jnp
     import numpy as np
@@ -75,7 +75,7 @@ def bound() -> Target:
     for tau in TAUS:
         exact = 2 - 1 / tau
         bias = exact * np.arange(0.95, 1.0525, 0.005)
-        early, late = swings(tau, jnp.asarray(bias, jnp.float32))
+        early, late = mood_amplitudes(tau, jnp.asarray(bias, jnp.float32))
         dies = late < early
         if not (dies[0] and not dies[-1] and (np.diff(dies.astype(int)) <= 0).all()):
             measured.append(np.inf)
@@ -92,24 +92,24 @@ def bound() -> Target:
     )
 
 
-def swings(tau: float, bias):
+def mood_amplitudes(tau: float, bias):
     """Largest mood early and late after a small surprise, [B] each, one bias an environment."""
     import jax
     import jax.numpy as jnp
     import numpy as np
 
-    from affect.mood import Momentum, swing
+    from affect.mood import MoodState, mood_recursion
 
     steps = int(2000 * tau)
     reward = jnp.zeros((steps, bias.size)).at[1].set(1e-3)
     begun = jnp.zeros(reward.shape, bool).at[0].set(True)
-    start = Momentum(jnp.zeros(bias.size), jnp.zeros(bias.size))
-    mood, _ = jax.jit(swing)(start, reward, begun, 1 / tau, bias)
+    start = MoodState(jnp.zeros(bias.size), jnp.zeros(bias.size))
+    mood, _ = jax.jit(mood_recursion)(start, reward, begun, 1 / tau, bias)
     mood, window = np.abs(mood), int(20 * tau)
     return mood[window : 2 * window].max(0), mood[-window:].max(0)
 
 
-def price(smoke: bool) -> Target:
+def noise_cost(smoke: bool) -> Target:
     """Variance of expectation under white noise, with mood over without."""
     import numpy as np
 
@@ -118,8 +118,8 @@ def price(smoke: bool) -> Target:
     tau, noise, lives = 10.0, 0.02, 256 if smoke else 4096
     rng = np.random.default_rng(0)
     reward = rng.normal(0, noise, (int(40 * tau), lives))
-    _, carried = felt(partial(Mood, tau=tau), reward)
-    mean, _ = felt(partial(Satiation, tau=tau), reward)
+    _, carried = mood_signal(partial(Mood, tau=tau), reward)
+    mean, _ = mood_signal(partial(Satiation, tau=tau), reward)
     variances = np.var(carried.baseline) / noise**2, np.var(mean[-1]) / noise**2
     ours, plain = (float(variance) for variance in variances)
     alpha = 1 / tau

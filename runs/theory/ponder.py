@@ -15,9 +15,9 @@ import numpy as np
 
 from affect import Blend, Innate, Transition
 from agents.qlearning import QLearning
-from envs.ponder import WAIT, Params, Ponder
 from envs.world import World
-from runs.harness.train import Setup, new_run, over_seeds, seed_keys, train
+from envs.worlds.theory.ponder import WAIT, Params, Ponder
+from runs.engine.train import TrainConfig, init_runner, seed_keys, train, vmap_seeds
 
 ENV, PARAMS = Ponder(), Params()
 EDGES = (0.03, 0.08, 0.15, 0.25, 0.4, 0.6, 0.9, 1.3)  # of the difference in belief, either sign
@@ -39,7 +39,7 @@ def cell(obs: jax.Array) -> jax.Array:
     return looks * BINS + jnp.searchsorted(edges, belief(obs)).astype(jnp.int32)
 
 
-def unfelt(batch: Transition) -> jax.Array:
+def cost_cancelling(batch: Transition) -> jax.Array:
     """What cancels the cost of waiting [T, B]."""
     return jnp.where(batch.action == WAIT, -batch.info["foregone"][..., WAIT], 0.0)
 
@@ -49,7 +49,7 @@ AGENT = QLearning(
 )
 BLENDS = {
     "intact": Blend(),
-    "lesioned": Blend(numbness=(1.0, partial(Innate, fn=unfelt, reads=("foregone",)))),
+    "lesioned": Blend(numbness=(1.0, partial(Innate, fn=cost_cancelling, reads=("foregone",)))),
 }
 """Who feels what of the cost: all of it, or nothing."""
 
@@ -83,31 +83,31 @@ def decide(who: str, seeds: int, updates: int, choices: int) -> Choices:
 
 @cache
 def _program(who: str, seeds: int, updates: int, choices: int):
-    setup, world = Setup(AGENT, BLENDS[who], NUM_ENVS, NUM_STEPS), World(PARAMS)
+    config, world = TrainConfig(AGENT, BLENDS[who], NUM_ENVS, NUM_STEPS), World(PARAMS)
 
     def one(key):
         k_train, k_choose = jax.random.split(key)
-        run = new_run(k_train, setup, ENV, lambda key: world)
-        run, _, _ = train(run, setup, ENV, lambda key: world, updates)
+        run = init_runner(k_train, config, ENV, lambda key: world)
+        run, _, _ = train(run, config, ENV, lambda key: world, updates)
         keys = jax.random.split(k_choose, choices)
-        return jax.vmap(partial(_decide, run.learner.agent))(keys)
+        return jax.vmap(partial(_simulate, run.learner.agent))(keys)
 
-    return over_seeds(one, seeds)
+    return vmap_seeds(one, seeds)
 
 
-def _decide(learner: Any, key: jax.Array) -> Choices:
+def _simulate(learner: Any, key: jax.Array) -> Choices:
     k_reset, k_live = jax.random.split(key)
-    life = ENV.reset(k_reset, World(PARAMS))
-    worth = life.state.worth
+    env_state = ENV.reset(k_reset, World(PARAMS))
+    worth = env_state.state.worth
 
     def moment(now, key):
-        life, earned, over = now
-        life, seen = ENV.step(key, life, AGENT.act(learner, None, life.obs))
+        env_state, earned, over = now
+        env_state, seen = ENV.step(key, env_state, AGENT.act(learner, None, env_state.obs))
         earned = earned + jnp.where(over, 0.0, seen.reward)
         waits = ~over & (seen.action == WAIT)
-        return (life, earned, over | seen.terminated), waits
+        return (env_state, earned, over | seen.terminated), waits
 
-    begun = (life, jnp.zeros(()), jnp.zeros((), bool))
+    begun = (env_state, jnp.zeros(()), jnp.zeros((), bool))
     keys = jax.random.split(k_live, ENV.horizon + 1)
     (_, earned, _), waits = jax.lax.scan(moment, begun, keys)
     return Choices(waits.sum(), worth.max() - earned, jnp.abs(worth[0] - worth[1]))

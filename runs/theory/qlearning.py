@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from affect import Innate, Potential, Spec, Transition, build
-from agents.qlearning import QLearning, QState, one_hot
+from agents.qlearning import QLearning, QState, one_hot_row
 from runs.theory.target import Target
 
 STATES, ACTIONS, UPDATES = 12, 3, 20_000
@@ -44,14 +44,16 @@ def difference(broken: str = "", seed: int = 0) -> float:
         seed: of world, potential and experience.
     """
     phi = jnp.asarray(np.random.default_rng(seed).normal(size=STATES), jnp.float32)
-    batch, agent = experience(seed), QLearning(states=STATES, cell=one_hot)
+    batch, agent = experience(seed), QLearning(states=STATES, cell=one_hot_row)
     felt = batch
     if broken == "truncated":
         felt = batch._replace(terminated=batch.terminated | batch.truncated)
     elif broken == "terminal":
         felt = batch._replace(terminated=jnp.zeros_like(batch.terminated))
     head = build(
-        Potential(partial(Innate, fn=lambda now: phi[one_hot(now.next_obs)]), gamma=agent.gamma),
+        Potential(
+            partial(Innate, fn=lambda now: phi[one_hot_row(now.next_obs)]), gamma=agent.gamma
+        ),
         SPEC,
         jax.random.key(0),
     )

@@ -18,9 +18,9 @@ def targets(smoke: bool) -> Iterator[Target]:
     """All of them take seconds, so the quick half is the whole."""
     del smoke
     yield from advantages()
-    yield lending()
+    yield grm_sums()
     yield drive()
-    yield from control()
+    yield from lesion_control()
 
 
 # --- identities -------------------------------------------------------------------------------
@@ -49,7 +49,7 @@ def experience(seed: int, steps: int, envs: int = 32):
     return jax.tree.map(jnp.asarray, batch)
 
 
-def feel(factory, batch):
+def head_signal(factory, batch):
     """(head, its signal [T, B] on a batch)."""
     import jax
 
@@ -70,7 +70,7 @@ def advantages() -> Iterator[Target]:
     from agents.gae import gae
 
     batch = experience(seed=1, steps=64)
-    head, signal = feel(Potential(Fear, gamma=GAMMA), batch)
+    head, signal = head_signal(Potential(Fear, gamma=GAMMA), batch)
     ahead, _ = head.inner((), batch)
     here, _ = head.inner((), batch._replace(next_obs=batch.obs))
     noise = np.random.default_rng(2).normal(0, 0.3, (2, *batch.reward.shape))
@@ -101,7 +101,7 @@ def advantages() -> Iterator[Target]:
         )
 
 
-def lending() -> Target:
+def grm_sums() -> Target:
     """T3: the discounted sum of what GRM pays in an episode is 0, whatever is felt."""
     import numpy as np
 
@@ -115,9 +115,9 @@ def lending() -> Target:
         (Fear, (1, 5)),
         (Mood, (3, 8)),
     ):
-        _, felt = feel(factory, batch)
+        _, felt = head_signal(factory, batch)
         for delay in delays:
-            _, signal = feel(GRM(factory, delay=delay, gamma=GAMMA), batch)
+            _, signal = head_signal(GRM(factory, delay=delay, gamma=GAMMA), batch)
             sums = list(discounted(np.asarray(signal), np.asarray(felt), ended))
             worst = max(worst, *(abs(left) / size for left, size in sums))
             episodes += len(sums)
@@ -156,7 +156,7 @@ def drive() -> Target:
 
     batch = experience(seed=4, steps=64)
     homeostasis = partial(Homeostasis, setpoint=(0.5, -1.0, 2.0))
-    _, shaped = feel(Potential(homeostasis, gamma=GAMMA), batch)
+    _, shaped = head_signal(Potential(homeostasis, gamma=GAMMA), batch)
     body = np.asarray(batch.info["body"], np.float64)
     drives = np.linalg.norm(body - np.array([0.5, -1.0, 2.0]), axis=-1)
     inside = ~np.asarray(batch.first | batch.terminated)[1:]
@@ -176,7 +176,7 @@ def drive() -> Target:
 
 
 @cache
-def programs(*names: str):
+def training_programs(*names: str):
     """(start, live): PPO on CartPole, its feelings' weights [K] given as data.
 
     `start` makes runs [S] of keys [S] and weights, `live` adds a few updates; compiled apart, as
@@ -184,41 +184,41 @@ def programs(*names: str):
     """
     from affect import Blend, Curiosity, Fear, Hope, Lesion
     from agents.ppo import PPO
-    from envs.cartpole import CartPole
     from envs.world import World
-    from runs.harness.train import Setup, new_run, over_seeds, train
+    from envs.worlds.classic.cartpole import CartPole
+    from runs.engine.train import TrainConfig, init_runner, train, vmap_seeds
 
-    feelings = {"fear": Fear, "hope": Hope, "curiosity": Lesion(Curiosity)}
-    blend = Blend(**{name: (1.0, feelings[name]) for name in names})
+    blend_state = {"fear": Fear, "hope": Hope, "curiosity": Lesion(Curiosity)}
+    blend = Blend(**{name: (1.0, blend_state[name]) for name in names})
     env = CartPole()
     worlds = partial(_same, World(env.get_default_params()))
-    setup = Setup(PPO(width=16, epochs=2, lr=1e-3), blend, num_envs=4, num_steps=32)
+    config = TrainConfig(PPO(width=16, epochs=2, lr=1e-3), blend, num_envs=4, num_steps=32)
 
     def start(key, weights):
-        run = new_run(key, setup, env, worlds)
-        feelings = run.learner.feelings._replace(weights=weights)
-        return run._replace(learner=run.learner._replace(feelings=feelings))
+        run = init_runner(key, config, env, worlds)
+        blend_state = run.learner.blend_state._replace(weights=weights)
+        return run._replace(learner=run.learner._replace(blend_state=blend_state))
 
     def live(run):
-        return train(run, setup, env, worlds, UPDATES)[0]
+        return train(run, config, env, worlds, UPDATES)[0]
 
-    return over_seeds(start, SEEDS, shared=1, optimise=False), over_seeds(live, SEEDS)
+    return vmap_seeds(start, SEEDS, shared=1, optimise=False), vmap_seeds(live, SEEDS)
 
 
 def _same(world, key):
     return world
 
 
-def control() -> Iterator[Target]:
+def lesion_control() -> Iterator[Target]:
     """T14: what is felt reaches the policy, and what is not felt changes no bit."""
     import jax
     import jax.numpy as jnp
 
     keys = jax.random.split(jax.random.key(0), SEEDS)
-    start, live = programs("fear", "hope", "curiosity")
+    start, live = training_programs("fear", "hope", "curiosity")
     begun = start(keys, jnp.array([0.0, 0.0, 1.0]))
     silent, felt = live(begun), live(start(keys, jnp.array([0.1, 0.1, 1.0])))
-    start_empty, live_empty = programs()
+    start_empty, live_empty = training_programs()
     unfeeling = live_empty(start_empty(keys, jnp.zeros(0)))
     what = f"PPO on CartPole, {UPDATES} updates, {SEEDS} seeds: "
 
@@ -240,7 +240,9 @@ def control() -> Iterator[Target]:
         f"moved by {min(moved):.1e} to {max(moved):.1e}",
         min(moved) > 0,
     )
-    before, after = (run.learner.feelings.heads["curiosity"].net.inner for run in (begun, silent))
+    before, after = (
+        run.learner.blend_state.heads["curiosity"].net.inner for run in (begun, silent)
+    )
     frozen, learned = (
         _bits(getattr(before, part)) == _bits(getattr(after, part))
         for part in ("random", "predictor")
@@ -252,15 +254,15 @@ def control() -> Iterator[Target]:
         f"{'still' if frozen else 'moved'}, {'still' if learned else 'moved'}",
         frozen and not learned,
     )
-    yield resumed(silent, live, what)
-    yield sham()
+    yield resumed_run(silent, live, what)
+    yield neighbour_hope()
 
 
-def resumed(run, live, what: str) -> Target:
+def resumed_run(run, live, what: str) -> Target:
     """A run that is saved, restored and goes on, against one that just goes on."""
     from pathlib import Path
 
-    from runs.harness.checkpoint import Checkpoints
+    from runs.engine.checkpoint import Checkpoints
 
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder))
@@ -276,15 +278,15 @@ def resumed(run, live, what: str) -> Target:
     )
 
 
-def sham() -> Target:
+def neighbour_hope() -> Target:
     """The neighbour's hope, while an untrained policy lives in CartPole."""
     import jax
     import numpy as np
 
     from affect import Hope, Sham
     from agents.ppo import PPO
-    from envs.cartpole import CartPole
-    from envs.world import World, begin, rollout
+    from envs.world import World, reset_batch, rollout
+    from envs.worlds.classic.cartpole import CartPole
 
     env, agent = CartPole(), PPO(width=16)
     worlds = partial(_same, World(env.get_default_params()))
@@ -292,12 +294,12 @@ def sham() -> Target:
     def live(key):
         k_agent, k_begin, k_live = jax.random.split(key, 3)
         act = partial(agent.act, agent.init(k_agent, env.spec))
-        lives = begin(k_begin, env, worlds, 64)
-        return rollout(k_live, env, worlds, act, lives, 512)[1]
+        env_states = reset_batch(k_begin, env, worlds, 64)
+        return rollout(k_live, env, worlds, act, env_states, 512)[1]
 
     batch = jax.jit(live)(jax.random.key(5))
-    _, theirs = feel(Sham(Hope), batch)
-    _, own = feel(Hope, batch)
+    _, theirs = head_signal(Sham(Hope), batch)
+    _, own = head_signal(Hope, batch)
     theirs, own = (np.asarray(x)[128:] for x in (theirs, own))  # begun together, apart by then
     kept = (np.sort(theirs, 1) == np.sort(own, 1)).all()
     correlation = np.corrcoef(theirs.ravel(), own.ravel())[0, 1]
@@ -313,7 +315,7 @@ def sham() -> Target:
 def _agent(run):
     """What there is with feelings and without: policy, critic, lives and returns."""
     net = run.learner.agent.trained.net
-    return net, run.lives, run.tally
+    return net, run.env_states, run.episode_stats
 
 
 def _moved(one, other) -> float:

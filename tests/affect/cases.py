@@ -55,13 +55,13 @@ def matrix() -> dict[str, affect.Factory]:
     """Name -> factory: every head, bare and as a potential, every coupling around every kind."""
     cases = {head.__name__: head for head in BARE}
     pairs = [(Potential, head) for head in BARE]
-    pairs += [(couple, head) for couple in affect.COUPLINGS for head in KINDS]
+    pairs += [(couple, head) for couple in affect.WRAPPERS for head in KINDS]
     cases |= {f"{couple.__name__}({head.__name__})": couple(head) for couple, head in pairs}
     return cases | {
         "Sham(Potential(Fear), centred)": affect.Sham(Potential(Fear), centred=True),
         "Normalised(Potential(Hope))": affect.Normalised(Potential(Hope)),
         "Potential(Normalised(Curiosity))": Potential(affect.Normalised(Curiosity)),
-        "Potential(Scrambled(Fear))": Potential(affect.Scrambled(Fear)),
+        "Potential(Untrained(Fear))": Potential(affect.Untrained(Fear)),
         "Lesion(ConstantOf(Constant))": affect.Lesion(affect.ConstantOf(constant)),
         "GRM(Curiosity, longer than the chunk)": GRM(Curiosity, delay=T + 3),
         "Potential(Care(Mood))": Potential(Care(Mood)),

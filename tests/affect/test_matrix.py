@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import affect
-from affect import build, descend, trainable
+from affect import TrainState, build, gradient_step
 from affect.blend import HEAD_OPTIMISER
 from tests.affect.cases import (
     CASES,
@@ -152,9 +152,11 @@ def test_learning_lowers_the_loss_on_a_fixed_batch(factory, batch):
 
         def step(trained, _):
             loss = trained.net.loss(state, batch)[0]
-            return descend(trained, HEAD_OPTIMISER, lambda net: net.loss(state, batch))[0], loss
+            return gradient_step(trained, HEAD_OPTIMISER, lambda net: net.loss(state, batch))[
+                0
+            ], loss
 
-        return jax.lax.scan(step, trainable(head, HEAD_OPTIMISER), length=40)[1]
+        return jax.lax.scan(step, TrainState.create(head, HEAD_OPTIMISER), length=40)[1]
 
     losses = jax.jit(learn)(build(factory, SPEC, jax.random.key(1)))
     assert jnp.isfinite(losses).all()
@@ -188,6 +190,6 @@ def test_seeds_on_two_devices_equal_seeds_on_one(batch):
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("seed",))
     apart = jax.shard_map(feel_each, mesh=mesh, in_specs=seed, out_specs=seed, check_vma=False)
     quick = {"xla_backend_optimization_level": 0}
-    assert len(pairs) > len(affect.COUPLINGS)
+    assert len(pairs) > len(affect.WRAPPERS)
     felt = (jax.jit(f, compiler_options=quick)(pairs) for f in (apart, feel_each))
     assert_close(*felt)

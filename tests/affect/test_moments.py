@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from affect.moments import no_moments, running_moments, whiten
+from affect.moments import empty_moments, running_moments, whiten
 
 take = jax.jit(running_moments)
 
@@ -20,7 +20,7 @@ def stream(steps=12, envs=3, shape=(2,), mean=1.0, deviation=2.0):
 @pytest.mark.parametrize("shape", [(), (2,)])
 def test_moments_equal_numpys_at_every_step(sizes, shape):
     x, stream_x = stream(shape=shape)
-    moments, start = no_moments(shape), 0
+    moments, start = empty_moments(shape), 0
     for size in sizes:
         each, moments = take(moments, stream_x[start : start + size])
         for t in range(size):
@@ -35,7 +35,7 @@ def test_moments_equal_numpys_at_every_step(sizes, shape):
 @pytest.mark.parametrize("mean", [1e3, -1e5])
 def test_moments_survive_an_offset_far_larger_than_the_deviation(mean):
     x, stream_x = stream(steps=200, mean=mean)
-    moments = no_moments((2,))
+    moments = empty_moments((2,))
     for start in range(0, 200, 50):
         _, moments = take(moments, stream_x[start : start + 50])
     x = x.astype(np.float64).reshape(-1, 2)
@@ -44,12 +44,12 @@ def test_moments_survive_an_offset_far_larger_than_the_deviation(mean):
 
 
 def test_nothing_seen_has_no_variance():
-    assert (no_moments((2,)).variance == 0).all()
+    assert (empty_moments((2,)).variance == 0).all()
 
 
 def test_whitening_centres_scales_and_clips():
     x, stream_x = stream(steps=500, mean=50.0, deviation=3.0)
-    _, moments = take(no_moments((2,)), stream_x)
+    _, moments = take(empty_moments((2,)), stream_x)
     white = np.asarray(whiten(moments, stream_x, 2.0)).reshape(-1, 2)
     assert np.abs(white).max() == 2.0
     inside = (x.reshape(-1, 2) - x.mean((0, 1))) / x.std((0, 1))

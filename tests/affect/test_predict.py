@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from affect import Fear, Hope, Transition, build
-from affect.predict import Question, harm, lambda_returns
+from affect.predict import GVFTargets, harm, lambda_returns
 from tests.affect.cases import SPEC, chunk, experience
 
 
@@ -28,7 +28,7 @@ def test_targets_equal_a_double_loop(trace):
     cumulant, ahead = rng.normal(size=(2, 20, 3)).astype(np.float32)
     cut = rng.random((20, 3)) < 0.2
     none = jnp.zeros((20, 3))
-    question = Question(jnp.asarray(cumulant), none > 0, none, jnp.asarray(cut))
+    question = GVFTargets(jnp.asarray(cumulant), none > 0, none, jnp.asarray(cut))
     targets = lambda_returns(question, jnp.asarray(ahead), 0.9, trace)
     np.testing.assert_allclose(targets, by_hand(cumulant, ahead, cut, 0.9, trace), rtol=1e-5)
 

@@ -18,7 +18,7 @@ def whatever(spec, *, rngs):
     return Innate(spec, fn=lambda batch: batch.reward, rngs=rngs)
 
 
-def lives(seed: int, envs: int = 4) -> Transition:
+def env_states(seed: int, envs: int = 4) -> Transition:
     """Episodes of LENGTHS in another order in each environment, ended in either way."""
     rng = np.random.default_rng(seed)
     ended = np.zeros((sum(LENGTHS), envs), bool)
@@ -56,7 +56,7 @@ def debts(signal, batch):
 @pytest.mark.parametrize("delay", range(1, 9))
 def test_what_is_lent_is_paid_back(delay):
     """To the last digit of float32, however an episode ends and however it is cut in chunks."""
-    batch = lives(seed=delay)
+    batch = env_states(seed=delay)
     head = build(GRM(whatever, delay=delay, gamma=GAMMA), SPEC, KEY)
     whole = paid(head, batch, size=len(batch.reward))
     sums, sizes, cut = map(np.array, zip(*debts(whole, batch), strict=True))
@@ -67,7 +67,7 @@ def test_what_is_lent_is_paid_back(delay):
 
 
 def test_it_pays_now_and_takes_back_later():
-    batch = lives(seed=0)
+    batch = env_states(seed=0)
     head = build(GRM(whatever, delay=3, gamma=GAMMA), SPEC, KEY)
     signal, felt = paid(head, batch, len(batch.reward)), np.asarray(batch.reward)
     ends = np.flatnonzero(np.asarray(batch.terminated | batch.truncated)[:, 0])
@@ -110,7 +110,7 @@ def test_the_potential_where_life_begins_depends_on_nothing_that_was_done(factor
     """Else it would pay for the first action, and the optimal policy would not be left alone."""
     head = build(Potential(factory, gamma=GAMMA), SPEC, KEY)
     bare = build(factory, SPEC, KEY)
-    batch = lives(seed=3)
+    batch = env_states(seed=3)
     signal = paid(head, batch, len(batch.reward))
     phi, _ = feel(bare, bare.initial_state(4), batch)
     begun = GAMMA * np.where(batch.terminated, 0.0, phi) - signal
@@ -121,7 +121,7 @@ def test_the_potential_where_life_begins_depends_on_nothing_that_was_done(factor
 @pytest.mark.parametrize("factory", [Mood, Satiation])
 def test_the_potential_of_a_trace_is_what_it_was_a_step_ago(factory):
     head, bare = build(Potential(factory, gamma=GAMMA), SPEC, KEY), build(factory, SPEC, KEY)
-    batch = lives(seed=4)
+    batch = env_states(seed=4)
     signal = paid(head, batch, size=9)
     phi, _ = feel(bare, bare.initial_state(4), batch)
     before = np.where(batch.first, 0.0, np.concatenate([np.zeros((1, 4)), phi[:-1]]))
@@ -130,7 +130,7 @@ def test_the_potential_of_a_trace_is_what_it_was_a_step_ago(factory):
 
 
 def test_a_potential_of_what_carries_nothing_needs_no_scan():
-    batch = lives(seed=5)
+    batch = env_states(seed=5)
     head = build(Potential(homeostatic, gamma=GAMMA), SPEC, KEY)
     assert "scan" not in str(jax.make_jaxpr(head)(head.initial_state(4), batch))
     assert same_bits(paid(head, batch, 7), paid(head, batch, len(batch.reward)))

@@ -10,10 +10,10 @@ import pytest
 from affect import Blend
 from agents.a2c import A2C
 from agents.gae import gae
-from agents.nets import room
+from agents.nets import padded_channels
 from agents.ppo import PPO
 from tests.affect.cases import SPEC, experience, same_bits
-from tests.agents.probes import Liking, Probe, Steer, learn, value
+from tests.agents.probe_envs import Liking, Probe, Steer, learn, value
 
 GAMMA, SIGNAL_GAMMA = 0.9, 0.5
 AGENT = A2C(width=16, gamma=GAMMA, signal_gamma=SIGNAL_GAMMA, lr=1e-2, anneal=600)
@@ -84,7 +84,7 @@ def test_samples_are_returns_less_values(batch):
     state = PLAIN.init(jax.random.key(0), SPEC)
     net, found = state.trained.net, jax.jit(PLAIN.samples)(state, batch, silence(batch))
     steps, envs = batch.reward.shape
-    target = np.asarray(found.target).reshape(steps, envs, room(1))[..., 0]
+    target = np.asarray(found.target).reshape(steps, envs, padded_channels(1))[..., 0]
     ahead = np.asarray(net.critic(batch.next_obs))[..., 0]
     wanted = np.zeros((steps, envs))
     for t in reversed(range(steps)):
@@ -103,10 +103,10 @@ def test_an_update_is_one_step_of_rmsprop_up_the_policy_gradient(batch):
     state = PLAIN.init(jax.random.key(0), SPEC)
     net = state.trained.net
     after, metrics = jax.jit(PLAIN.update)(state, jax.random.key(1), batch, silence(batch))
-    channels = jnp.pad(batch.reward[..., None], ((0, 0), (0, 0), (0, room(1) - 1)))
+    channels = jnp.pad(batch.reward[..., None], ((0, 0), (0, 0), (0, padded_channels(1) - 1)))
     ends = batch.terminated, batch.truncated
     values = net.critic(batch.obs), net.critic(batch.next_obs)
-    advantage = gae(channels, *values, *ends, jnp.full(room(1), GAMMA), 1.0).sum(-1)
+    advantage = gae(channels, *values, *ends, jnp.full(padded_channels(1), GAMMA), 1.0).sum(-1)
     chosen = jax.nn.one_hot(batch.action, SPEC.num_actions)
     slope = (chosen - jax.nn.softmax(net.actor(batch.obs))) * advantage[..., None]
     slope = np.asarray(slope.mean((0, 1)))

@@ -6,9 +6,9 @@ import pytest
 
 from affect import Blend
 from agents.ppo import PPO
-from envs.cartpole import CartPole
 from envs.world import World
-from runs.harness.train import Setup, new_run, over_seeds, train
+from envs.worlds.classic.cartpole import CartPole
+from runs.engine.train import TrainConfig, init_runner, train, vmap_seeds
 
 ENVS, STEPS = 4, 128
 
@@ -24,19 +24,19 @@ def returns(num_steps: int, seeds: int, chunks: int) -> np.ndarray:
     updates = num_steps // (ENVS * STEPS) // chunks
     env = CartPole(horizon=500)
     world = World(env.get_default_params())
-    setup = Setup(PPO(anneal=chunks * updates), Blend(), ENVS, STEPS)
+    config = TrainConfig(PPO(anneal=chunks * updates), Blend(), ENVS, STEPS)
 
     def one(key):
-        run = new_run(key, setup, env, lambda key: world)
+        run = init_runner(key, config, env, lambda key: world)
 
         def go(run, _):
-            run, metrics, _ = train(run, setup, env, lambda key: world, updates)
+            run, metrics, _ = train(run, config, env, lambda key: world, updates)
             return run, metrics["return"]
 
         return jax.lax.scan(go, run, length=chunks)[1]
 
     with jax.debug_key_reuse(False):  # it takes a scan over keys split under vmap for a reuse
-        return np.asarray(over_seeds(one, seeds)(jax.random.split(jax.random.key(0), seeds))).T
+        return np.asarray(vmap_seeds(one, seeds)(jax.random.split(jax.random.key(0), seeds))).T
 
 
 def test_ppo_begins_to_balance():

@@ -8,9 +8,9 @@ import pytest
 
 from affect import Blend, Curiosity, Fear, Hope, Lesion
 from agents.ppo import PPO
-from envs.cartpole import CartPole
 from envs.world import World
-from runs.harness.train import Setup, new_run, over_seeds, train
+from envs.worlds.classic.cartpole import CartPole
+from runs.engine.train import TrainConfig, init_runner, train, vmap_seeds
 from tests.affect.cases import same_bits
 
 HEADS = {"fear": Fear, "hope": Hope, "curiosity": Lesion(Curiosity)}
@@ -28,17 +28,17 @@ def programs(**heads):
     env = CartPole()
     world = World(env.get_default_params())
     blend = Blend(**{name: (1.0, head) for name, head in heads.items()})
-    setup = Setup(PPO(width=16, epochs=2, lr=1e-3), blend, num_envs=4, num_steps=32)
+    config = TrainConfig(PPO(width=16, epochs=2, lr=1e-3), blend, num_envs=4, num_steps=32)
 
     def start(key, weights):
-        run = new_run(key, setup, env, lambda key: world)
-        feelings = run.learner.feelings._replace(weights=weights)
-        return run._replace(learner=run.learner._replace(feelings=feelings))
+        run = init_runner(key, config, env, lambda key: world)
+        blend_state = run.learner.blend_state._replace(weights=weights)
+        return run._replace(learner=run.learner._replace(blend_state=blend_state))
 
     def live(run):
-        return train(run, setup, env, lambda key: world, num_updates=4)[0]
+        return train(run, config, env, lambda key: world, num_updates=4)[0]
 
-    return over_seeds(start, SEEDS, shared=1, optimise=False), over_seeds(live, SEEDS)
+    return vmap_seeds(start, SEEDS, shared=1, optimise=False), vmap_seeds(live, SEEDS)
 
 
 def lived(weights: tuple[float, ...], **heads):
@@ -51,7 +51,7 @@ def lived(weights: tuple[float, ...], **heads):
 
 def shared(runs):
     """What there is with feelings and without: policy, critic, lives and returns."""
-    return runs.learner.agent.trained.net, runs.lives, runs.tally
+    return runs.learner.agent.trained.net, runs.env_states, runs.episode_stats
 
 
 def channels(runs) -> jax.Array:

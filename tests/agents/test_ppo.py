@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from affect import Blend
-from agents.ppo import PPO, shuffled
+from agents.ppo import PPO, random_permutation
 from tests.affect.cases import SPEC, experience, same_bits
-from tests.agents.probes import Liking, Probe, Steer, learn, value
+from tests.agents.probe_envs import Liking, Probe, Steer, learn, value
 
 GAMMA, SIGNAL_GAMMA = 0.9, 0.5
 AGENT = PPO(width=16, gamma=GAMMA, signal_gamma=SIGNAL_GAMMA, lr=1e-2, minibatches=2, anneal=150)
@@ -182,7 +182,7 @@ def test_minibatches_must_divide(batch):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 100, 513])
 def test_a_shuffle_is_a_permutation(size):
-    order = shuffled(jax.random.key(size), size)
+    order = random_permutation(jax.random.key(size), size)
     assert order.dtype == jnp.int32
     assert sorted(order.tolist()) == list(range(size))
 
@@ -190,11 +190,11 @@ def test_a_shuffle_is_a_permutation(size):
 def test_every_order_is_as_likely_as_any_other():
     """Which sample comes where, over 6,000 shuffles of 6; chi-square on 25 degrees of freedom."""
     keys = jax.random.split(jax.random.key(0), 6000)
-    orders = jax.jit(jax.vmap(partial(shuffled, size=6)))(keys)
+    orders = jax.jit(jax.vmap(partial(random_permutation, size=6)))(keys)
     counts = np.stack([np.bincount(place, minlength=6) for place in np.asarray(orders).T])
     assert ((counts - 1000) ** 2 / 1000).sum() < 52.6  # exceeded by chance once in a thousand
 
 
 def test_shuffles_differ():
-    one, other = (shuffled(key, 513) for key in jax.random.split(jax.random.key(0)))
+    one, other = (random_permutation(key, 513) for key in jax.random.split(jax.random.key(0)))
     assert (one != other).any()

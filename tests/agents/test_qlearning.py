@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 
 from affect import Spec, Transition
-from agents.qlearning import QLearning, QState, choose, one_hot, radix, td
+from agents.qlearning import (
+    QLearning,
+    QState,
+    epsilon_greedy,
+    mixed_radix_row,
+    one_hot_row,
+    td_update,
+)
 
 SPEC = Spec(obs_dim=3, num_actions=2)
-AGENT = QLearning(states=3, cell=one_hot, alpha=0.5, gamma=0.9)
+AGENT = QLearning(states=3, cell=one_hot_row, alpha=0.5, gamma=0.9)
 KEY = jax.random.key(0)
 
 
@@ -39,7 +46,7 @@ def learned(agent, batch, signals=None, table=None):
 
 def test_one_update_by_hand():
     table = jnp.array([[1.0, 2.0], [3.0, 5.0], [0.0, 0.0]])
-    after, error = td(table, 0, 1, 0.5, 1, 0.9, 0.5)
+    after, error = td_update(table, 0, 1, 0.5, 1, 0.9, 0.5)
     assert error == pytest.approx(0.5 + 0.9 * 5.0 - 2.0)
     np.testing.assert_allclose(after, [[1.0, 3.5], [3.0, 5.0], [0.0, 0.0]])
 
@@ -98,7 +105,7 @@ def test_the_best_action_without_a_key_and_epsilon_greedy_with_one():
 def test_ties_are_broken_at_random_and_exploring_is_fair(values, epsilon, shares):
     words = jax.random.bits(jax.random.key(1), (60_000,))
     tiled = jnp.broadcast_to(jnp.array(values), (words.size, 6))
-    actions = np.asarray(jax.jit(choose)(tiled, words, epsilon))
+    actions = np.asarray(jax.jit(epsilon_greedy)(tiled, words, epsilon))
     np.testing.assert_allclose(np.bincount(actions, minlength=6) / words.size, shares, atol=0.007)
 
 
@@ -140,10 +147,10 @@ def test_the_table_begins_as_it_is_told():
 
 
 def test_rows_of_integer_observations():
-    cell = radix(6, 6, 2, 2)
+    cell = mixed_radix_row(6, 6, 2, 2)
     grid = np.stack(np.meshgrid(*map(np.arange, (6, 6, 2, 2)), indexing="ij"), -1).reshape(-1, 4)
     np.testing.assert_array_equal(cell(jnp.asarray(grid, jnp.float32)), np.arange(144))
-    np.testing.assert_array_equal(one_hot(jnp.eye(5)[None]), np.arange(5)[None])
+    np.testing.assert_array_equal(one_hot_row(jnp.eye(5)[None]), np.arange(5)[None])
 
 
 def test_continuous_actions_are_refused():

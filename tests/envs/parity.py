@@ -43,22 +43,22 @@ def parity(
         How the episodes ended, [..., 2] (terminated, truncated).
     """
     rng, step = np.random.default_rng(0), jax.jit(env.step)
-    world, life, endings = World(params), None, []
+    world, env_state, endings = World(params), None, []
     for _ in range(steps):
-        before = gym.unwrapped.state if life is not None else None
-        if life is None:
+        before = gym.unwrapped.state if env_state is not None else None
+        if env_state is None:
             gym.reset(seed=len(endings))
             before = gym.unwrapped.state
-            life = env.reset(jax.random.key(0), world)
-            life = life._replace(state=place(before, life.state))
+            env_state = env.reset(jax.random.key(0), world)
+            env_state = env_state._replace(state=place(before, env_state.state))
         elif forced:
-            life = life._replace(state=place(before, life.state))
+            env_state = env_state._replace(state=place(before, env_state.state))
         action = choose(rng, np.asarray(before))
         obs, reward, terminated, truncated, _ = gym.step(told(action))
-        life, seen = step(jax.random.key(0), life, jnp.asarray(action))
+        env_state, seen = step(jax.random.key(0), env_state, jnp.asarray(action))
         for mine, their in zip(
-            jax.tree.leaves(life.state),
-            jax.tree.leaves(place(gym.unwrapped.state, life.state)),
+            jax.tree.leaves(env_state.state),
+            jax.tree.leaves(place(gym.unwrapped.state, env_state.state)),
             strict=True,
         ):
             np.testing.assert_allclose(mine, their, rtol=0, atol=atol)
@@ -67,7 +67,7 @@ def parity(
         assert (bool(seen.terminated), bool(seen.truncated)) == (terminated, truncated)
         if terminated or truncated:
             endings.append((terminated, truncated))
-            life = None
+            env_state = None
     return np.array(endings)
 
 

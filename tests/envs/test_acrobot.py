@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.acrobot import GOAL, LOWER, REACHED, UPPER, Acrobot, Params, rates
+from envs.worlds.classic.acrobot import GOAL, LOWER, REACHED, UPPER, Acrobot, Params, derivatives
 from tests.envs.parity import coloured, parity
 
 ENV = Acrobot()
@@ -61,7 +61,7 @@ def test_energy_is_kept_where_there_is_no_torque():
 
     params = OTHER
     state = jnp.array([1.0, -0.5, 0.7, -0.4])
-    _, lost = jax.jvp(energy, (state,), (rates(state, jnp.zeros(()), params),))
+    _, lost = jax.jvp(energy, (state,), (derivatives(state, jnp.zeros(()), params),))
     assert lost == pytest.approx(0.0, abs=1e-5)
 
 

@@ -17,20 +17,20 @@ from flax import struct
 import envs
 from affect import Blend
 from agents.ppo import PPO
+from envs.adapters.base import check_id
 from envs.adapters.craftax import Craftax
-from envs.adapters.foreign import known
 from envs.adapters.gymnax import WORST, Gymnax
 from envs.adapters.navix import Navix
-from envs.cartpole import CartPole
 from envs.contract import violations
 from envs.shift import ramp
-from envs.world import World, begin, rollout
-from runs.harness.arms import Arm
-from runs.harness.jitted import Jitted
-from runs.harness.plan import Plan
-from tests.runs import small
+from envs.world import World, reset_batch, rollout
+from envs.worlds.classic.cartpole import CartPole
+from runs.engine.arms import Arm
+from runs.engine.jax_backend import JaxBackend
+from runs.engine.run_config import RunConfig
+from tests.runs import small_study
 
-over_seeds = pytest.fixture(scope="module", autouse=True)(small.without_key_check)
+over_seeds = pytest.fixture(scope="module", autouse=True)(small_study.without_key_check)
 CLASSIC = "craftax:Craftax-Classic-Symbolic-v1"
 LAVA, ROOM, DIST = "Navix-LavaGapS5-v0", "Navix-Empty-5x5-v0", "Navix-DistShift1-v0"
 
@@ -79,9 +79,9 @@ def test_an_unknown_prefix_is_no_suite():
 
 def test_an_unknown_id_names_the_nearest():
     with pytest.raises(ValueError, match="craftax has no environment 'Leap-v1'; did you mean Le"):
-        known("craftax", "Leap-v1", ("Lead-v1", "Follow-v1"))
+        check_id("craftax", "Leap-v1", ("Lead-v1", "Follow-v1"))
     with pytest.raises(ValueError, match="there are Lead-v1, Follow-v1"):
-        known("craftax", "zzz", ("Lead-v1", "Follow-v1"))
+        check_id("craftax", "zzz", ("Lead-v1", "Follow-v1"))
 
 
 # --- the protocol of gymnax, by a stand-in ----------------------------------------------------
@@ -158,10 +158,10 @@ def test_shapes_units_and_params_are_read_from_the_environment(walk):
 def test_an_end_of_the_world_is_told_from_the_end_of_time(walk):
     """In [-1, 1] the action 1 is their 1 and -1 their 0, a step on the spot."""
     for action, terminated in ((1.0, [0, 1]), (-1.0, [0, 0, 0, 0, 0])):
-        life = walk.env.reset(jax.random.key(0), walk.world)
+        env_state = walk.env.reset(jax.random.key(0), walk.world)
         ends = []
         for i in range(len(terminated)):
-            life, seen = walk.env.step(jax.random.key(i), life, jnp.array([action]))
+            env_state, seen = walk.env.step(jax.random.key(i), env_state, jnp.array([action]))
             ends.append((int(seen.terminated), int(seen.truncated)))
         last = len(terminated) - 1
         assert [end[0] for end in ends] == terminated
@@ -188,20 +188,20 @@ def test_an_unknown_id_of_a_package_names_the_nearest(walk):
 
 
 @pytest.mark.parametrize(("starts", "worlds_met"), [(0, 10), (3, 3)])
-def test_resets_are_drawn_from_what_was_begun_ahead(starts, worlds_met):
+def test_resets_are_drawn_from_what_was_begun_ahead(reset_pool_size, worlds_met):
     """Ten steps of each of six environments whose episodes last one step."""
     env = CartPole(horizon=1)
-    env.starts = starts
+    env.reset_pool_size = reset_pool_size
     world = World(env.default_params)
-    begun = begin(jax.random.key(0), env, lambda key: world, 6)
+    begun = reset_batch(jax.random.key(0), env, lambda key: world, 6)
     act = partial(_any, env)
     for key in jax.random.split(jax.random.key(1), 2):
-        lives, seen = rollout(key, env, lambda key: world, act, begun, 11)
+        env_states, seen = rollout(key, env, lambda key: world, act, begun, 11)
         assert seen.truncated.all()
         starting = np.asarray(seen.obs[1:]).reshape(-1, 4)
-        assert len(np.unique(starting, axis=0)) == (worlds_met if starts else 60)
+        assert len(np.unique(starting, axis=0)) == (worlds_met if reset_pool_size else 60)
         for b in range(6):  # the environments do not go through them in step
-            assert not starts or len(np.unique(starting[b::6], axis=0)) > 1
+            assert not reset_pool_size or len(np.unique(starting[b::6], axis=0)) > 1
 
 
 def _any(env, key, obs):
@@ -224,15 +224,15 @@ def parity(env, reset, step, observe, steps):
     world = World(env.get_default_params())
     ours = jax.jit(env.reset), jax.jit(env.step)
     theirs = jax.jit(reset), jax.jit(step)
-    key, ends, fresh, state, life = jax.random.key(0), [], True, None, None
+    key, ends, fresh, state, env_state = jax.random.key(0), [], True, None, None
     for i in range(steps):
         k_reset, k_act, k_step = jax.random.split(jax.random.fold_in(key, i), 3)
         if fresh:
-            life = ours[0](k_reset, world)
+            env_state = ours[0](k_reset, world)
             obs, state = theirs[0](raw(k_reset, 3, 0))
-            close(life.obs, observe(obs))
+            close(env_state.obs, observe(obs))
         action = jax.random.randint(k_act, (), 0, env.spec.num_actions)
-        life, seen = ours[1](k_step, life, action)
+        env_state, seen = ours[1](k_step, env_state, action)
         obs, state, reward, done = theirs[1](raw(k_step, 7, 1), state, action)
         close(seen.next_obs, observe(obs))
         close(seen.reward, reward)
@@ -306,9 +306,11 @@ def test_lava_is_harm_once_whether_or_not_it_ends_the_episode(name, ends):
     pytest.importorskip("navix")
     env, num_envs = Navix(name), 64
     world = World(env.get_default_params())
-    lives = begin(jax.random.key(0), env, lambda key: world, num_envs)
+    env_states = reset_batch(jax.random.key(0), env, lambda key: world, num_envs)
     living = partial(rollout, env=env, worlds=lambda key: world, num_steps=env.horizon)
-    _, seen = jax.jit(partial(living, act=partial(_any, env)))(jax.random.key(1), lives=lives)
+    _, seen = jax.jit(partial(living, act=partial(_any, env)))(
+        jax.random.key(1), env_states=env_states
+    )
     hurt, terminated = np.asarray(seen.info["harm"]) > 0, np.asarray(seen.terminated)
     assert hurt.any()
     assert (terminated[hurt] == ends).all()
@@ -358,8 +360,8 @@ def trained(suite, steps, num_envs=8, seeds=2, episodes=4):
     num_steps = 128
     updates = steps // (num_envs * num_steps)
     agent = PPO(anneal=updates, lr=1e-3, normalise=True)
-    plan = Plan(agent, seeds, seeds, 1, updates, num_envs, num_steps, episodes)
-    trainer = Jitted(suite, Arm("none", Blend()), plan)
+    run_config = RunConfig(agent, seeds, seeds, 1, updates, num_envs, num_steps, episodes)
+    trainer = JaxBackend(suite, Arm("none", Blend()), run_config)
     run, _, sound = trainer.chunk(trainer.start(), lambda: False)
     assert sound.all()
     scores = {
@@ -403,9 +405,9 @@ def test_craftax_is_trained_and_scored_on_all_its_shifts():
 def test_pictures_are_drawn_by_their_own_sprites(name):
     pytest.importorskip(name.partition(":")[0])
     suite = envs.load_suite(name)
-    life = suite.env.reset(jax.random.key(0), suite.world)
+    env_state = suite.env.reset(jax.random.key(0), suite.world)
     canvas = suite.env.render_init(suite.world.params)
-    _, picture = suite.env.render_image(life.state, canvas, suite.world.params)
+    _, picture = suite.env.render_image(env_state.state, canvas, suite.world.params)
     assert picture.dtype == np.uint8
     assert picture.ndim == 3 and picture.shape[-1] == 3
     assert len(np.unique(picture)) > 4

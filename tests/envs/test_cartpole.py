@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.cartpole import CartPole, Params
 from envs.world import World
+from envs.worlds.classic.cartpole import CartPole, Params
 
 OTHER = Params(gravity=7.0, cart_mass=1.5, pole_mass=0.4, half_length=0.8, force=13.0, tau=0.015)
 
@@ -39,26 +39,26 @@ def parity(params: Params, forced: bool, atol: float) -> np.ndarray:
     """
     env, gym, rng = CartPole(), theirs(params), np.random.default_rng(0)
     world, step = World(params), jax.jit(env.step)
-    life, endings = None, []
+    env_state, endings = None, []
     for _ in range(1300):
-        if life is None:
+        if env_state is None:
             gym.reset(seed=len(endings))
-            life = env.reset(jax.random.key(0), world)
-            life = life._replace(state=jnp.asarray(gym.unwrapped.state))
+            env_state = env.reset(jax.random.key(0), world)
+            env_state = env_state._replace(state=jnp.asarray(gym.unwrapped.state))
         before = gym.unwrapped.state
         if forced:
-            life = life._replace(state=jnp.asarray(before, jnp.float32))
+            env_state = env_state._replace(state=jnp.asarray(before, jnp.float32))
         action = choose(rng, before, care=float(len(endings) % 4 == 0) if forced else 0.2)
         obs, reward, terminated, truncated, _ = gym.step(action)
-        life, seen = step(jax.random.key(0), life, jnp.int32(action))
-        np.testing.assert_allclose(life.state, gym.unwrapped.state, rtol=0, atol=atol)
+        env_state, seen = step(jax.random.key(0), env_state, jnp.int32(action))
+        np.testing.assert_allclose(env_state.state, gym.unwrapped.state, rtol=0, atol=atol)
         np.testing.assert_allclose(seen.next_obs, obs, rtol=1e-6, atol=1e-5)
         ours = (float(seen.reward), bool(seen.terminated), bool(seen.truncated))
         assert ours == (reward, terminated, truncated)
         assert seen.info["harm"] == terminated
         if terminated or truncated:
             endings.append((terminated, truncated))
-            life = None
+            env_state = None
     return np.array(endings)
 
 
@@ -109,7 +109,7 @@ def coloured(image: np.ndarray, colour: str) -> np.ndarray:
 
 
 def test_the_picture_shows_the_state_and_the_physics():
-    from envs.cartpole import BAD, CART, POLE
+    from envs.worlds.classic.cartpole import BAD, CART, POLE
 
     image = drawn(Params())
     assert image.shape == (400, 600, 3) and image.dtype == np.uint8

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from affect import Spec
-from envs.cartpole import CartPole, Params
-from envs.channel import MAX_DELAY, Channel, act, attend, pay, sense
+from envs.channel import MAX_DELAY, Channel, apply_action, noisy_reward, observe, reset_obs
 from envs.world import World
+from envs.worlds.classic.cartpole import CartPole, Params
 
 DISCRETE, CONTINUOUS = Spec(obs_dim=2, num_actions=4), Spec(obs_dim=2, action_dim=3)
 SCALE, OBS = jnp.array([1.0, 10.0]), jnp.array([3.0, -4.0])
@@ -25,7 +25,7 @@ def many(fn, num=NUM, seed=0):
 
 def begun(channel, spec=DISCRETE):
     """What is sensed first, and the queue."""
-    return attend(jax.random.key(99), channel, spec, SCALE, OBS)
+    return reset_obs(jax.random.key(99), channel, spec, SCALE, OBS)
 
 
 def acted(channel, spec, actions, seed=0):
@@ -33,7 +33,7 @@ def acted(channel, spec, actions, seed=0):
 
     def step(queue, now):
         key, first, action = now
-        taken, queue = act(key, channel, queue, spec, first, action)
+        taken, queue = apply_action(key, channel, queue, spec, first, action)
         return queue, taken
 
     first = jnp.arange(len(actions)) == 0
@@ -44,17 +44,17 @@ def acted(channel, spec, actions, seed=0):
 @pytest.mark.parametrize("gain", [0.0, 0.3, -2.0])
 def test_gain_is_exact(gain):
     channel = Channel(gain=gain)
-    sensed, _ = attend(jax.random.key(0), channel, DISCRETE, SCALE, OBS)
+    sensed, _ = reset_obs(jax.random.key(0), channel, DISCRETE, SCALE, OBS)
     np.testing.assert_array_equal(sensed, gain * OBS)
-    later = sense(jax.random.key(1), channel, sensed, SCALE, 2 * OBS)
-    np.testing.assert_array_equal(later, gain * 2 * OBS)
+    scheduled = observe(jax.random.key(1), channel, sensed, SCALE, 2 * OBS)
+    np.testing.assert_array_equal(scheduled, gain * 2 * OBS)
 
 
 def test_noise_is_gaussian_in_units_of_the_scale():
     channel = Channel(noise=0.5)
-    first = many(lambda key: attend(key, channel, DISCRETE, SCALE, OBS)[0])
-    later = many(lambda key: sense(key, channel, OBS, SCALE, OBS), seed=1)
-    for sensed in (first, later):
+    first = many(lambda key: reset_obs(key, channel, DISCRETE, SCALE, OBS)[0])
+    scheduled = many(lambda key: observe(key, channel, OBS, SCALE, OBS), seed=1)
+    for sensed in (first, scheduled):
         error = (np.asarray(sensed) - np.asarray(OBS)) / np.asarray(SCALE)
         np.testing.assert_allclose(error.mean(0), 0.0, atol=0.02)
         np.testing.assert_allclose(error.std(0), 0.5, rtol=0.03)
@@ -65,7 +65,7 @@ def test_noise_is_gaussian_in_units_of_the_scale():
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
 def test_dropout_shows_the_last_frame_again_at_its_rate(rate):
     channel = Channel(dropout=rate)
-    sensed = np.asarray(many(lambda key: sense(key, channel, OBS, SCALE, 7 * OBS)))
+    sensed = np.asarray(many(lambda key: observe(key, channel, OBS, SCALE, 7 * OBS)))
     lost = (sensed == np.asarray(OBS)).all(1)
     assert ((sensed == 7 * np.asarray(OBS)).all(1) | lost).all()
     assert lost.mean() == pytest.approx(rate, abs=0.015)
@@ -75,7 +75,7 @@ def test_a_dropped_frame_is_the_last_one_sensed_and_not_the_last_true_one():
     channel = Channel(dropout=0.6, noise=0.1)
 
     def step(last, key):
-        sensed = sense(key, channel, last, SCALE, OBS)
+        sensed = observe(key, channel, last, SCALE, OBS)
         return sensed, sensed
 
     start, _ = begun(channel)
@@ -138,7 +138,9 @@ def test_action_noise_is_gaussian_and_for_continuous_actions_alone():
 
 
 def test_reward_noise_is_gaussian_around_the_reward():
-    paid = np.asarray(many(lambda key: pay(key, Channel(reward_noise=0.5), jnp.float32(3.0))))
+    paid = np.asarray(
+        many(lambda key: noisy_reward(key, Channel(reward_noise=0.5), jnp.float32(3.0)))
+    )
     assert paid.mean() == pytest.approx(3.0, abs=0.02)
     assert paid.std() == pytest.approx(0.5, rel=0.03)
 
@@ -159,15 +161,17 @@ FIELDS = [
 def episode(env, world):
     """The first 8 steps, in which no pole falls, under one sequence of keys and actions."""
     k_reset, k_act, k_step = jax.random.split(jax.random.key(0), 3)
-    life = env.reset(k_reset, world)
+    env_state = env.reset(k_reset, world)
 
-    def step(life, now):
+    def step(env_state, now):
         key, action = now
-        life, seen = env.step(key, life, action)
-        return life, {"obs": seen.next_obs, "state": life.state, "reward": seen.reward}
+        env_state, seen = env.step(key, env_state, action)
+        return env_state, {"obs": seen.next_obs, "state": env_state.state, "reward": seen.reward}
 
     actions = jax.random.randint(k_act, (8,), 0, 2)
-    return jax.lax.scan(step, life, (jax.random.split(k_step, 8), actions))[1] | {"first": life.obs}
+    return jax.lax.scan(step, env_state, (jax.random.split(k_step, 8), actions))[1] | {
+        "first": env_state.obs
+    }
 
 
 @pytest.mark.parametrize(("field", "value", "changes"), FIELDS)

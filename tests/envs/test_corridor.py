@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.corridor import Corridor, Params, hitting, marching
-from envs.world import World, begin, rollout
+from envs.world import World, reset_batch, rollout
+from envs.worlds.theory.corridor import Corridor, Params, always_left_value, hitting_value
 
 
 def step(env, cell, action, params=None, seed=0):
@@ -51,9 +51,9 @@ def test_episodes_begin_in_every_cell_that_is_no_end(ends, last):
 
 
 def test_marching_is_the_linear_solution_of_going_left():
-    expected = marching(9, 0.8)
-    np.testing.assert_allclose(hitting(9, 0.8, right=0.0, ends="left"), expected, rtol=1e-12)
-    inner = hitting(9, 0.8, right=0.0)  # but for the right end, which is safe
+    expected = always_left_value(9, 0.8)
+    np.testing.assert_allclose(hitting_value(9, 0.8, right=0.0, ends="left"), expected, rtol=1e-12)
+    inner = hitting_value(9, 0.8, right=0.0)  # but for the right end, which is safe
     np.testing.assert_allclose(inner[:-1], expected[:-1], rtol=1e-12)
     assert inner[-1] == 0
 
@@ -61,11 +61,11 @@ def test_marching_is_the_linear_solution_of_going_left():
 def test_the_random_walk_is_that_of_the_book():
     # Gambler's ruin (Feller, 1968, XIV.4): without discount, and its generating function with it.
     cells = np.arange(7)
-    np.testing.assert_allclose(hitting(7, 1.0), 1 - cells / 6, atol=1e-12)
+    np.testing.assert_allclose(hitting_value(7, 1.0), 1 - cells / 6, atol=1e-12)
     gamma = 0.9
     root = (1 + np.sqrt(1 - gamma**2)) / gamma
     closed = (root ** (6 - cells) - root ** (cells - 6.0)) / (root**6 - root**-6.0)
-    np.testing.assert_allclose(hitting(7, gamma), closed, rtol=1e-12)
+    np.testing.assert_allclose(hitting_value(7, gamma), closed, rtol=1e-12)
 
 
 @pytest.mark.parametrize("ends", ["both", "left"])
@@ -74,14 +74,16 @@ def test_the_oracle_is_what_happens_in_the_world(ends):
     world = World(env.get_default_params(slip=1.0))
     worlds = partial(lambda world, key: world, world)
     k_begin, k_live = jax.random.split(jax.random.key(0))
-    lives = begin(k_begin, env, worlds, n)
+    env_states = reset_batch(k_begin, env, worlds, n)
     act = partial(lambda key, obs: jnp.zeros(n, jnp.int32))
-    _, batch = jax.jit(lambda key, lives: rollout(key, env, worlds, act, lives, 100))(k_live, lives)
+    _, batch = jax.jit(lambda key, env_states: rollout(key, env, worlds, act, env_states, 100))(
+        k_live, env_states
+    )
     ended = np.asarray(batch.terminated).argmax(0)  # the first end of each environment
     harmed = np.asarray(batch.info["harm"])[ended, np.arange(n)]
     start = np.asarray(batch.obs[0]).argmax(-1)
     paid = harmed * gamma ** (ended + 1)
-    for cell, expected in enumerate(hitting(6, gamma, ends=ends)):
+    for cell, expected in enumerate(hitting_value(6, gamma, ends=ends)):
         if (start == cell).any():
             assert paid[start == cell].mean() == pytest.approx(expected, abs=0.05)
 

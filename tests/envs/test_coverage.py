@@ -6,7 +6,7 @@ import pytest
 
 from affect import Constant
 from envs import load_suite
-from envs.coverage import cover, table
+from envs.coverage import coverage_table, suite_coverage
 from envs.shift import FAMILIES, ramp
 
 
@@ -18,7 +18,7 @@ def rows():
     )
     bare = replace(bare, name="Bare", shifts=(noise, both, noise | both), randomised=None)
     rich = replace(bare, name="Rich", shifts=(noise,), randomised=noise, innate=Constant)
-    return cover(bare), cover(rich)
+    return suite_coverage(bare), suite_coverage(rich)
 
 
 def test_a_shift_of_two_families_counts_in_both(rows):
@@ -31,7 +31,7 @@ def test_a_shift_of_two_families_counts_in_both(rows):
 
 
 def test_the_table_has_a_line_a_suite_their_sums_and_the_worlds_without_one(rows):
-    head, *lines, sums, empty, last = table(rows).splitlines()
+    head, *lines, sums, empty, last = coverage_table(rows).splitlines()
     assert head.split() == ["suite", *FAMILIES, "shifts", "random", "innate", "info"]
     assert lines[0].split() == ["Bare", *"---3-2-3--", "hidden"]
     assert lines[1].split() == ["Rich", *"---1---1", "yes", "yes", "hidden"]

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.deep_sea import DeepSea
-from envs.world import World, begin, rollout
+from envs.world import World, reset_batch, rollout
+from envs.worlds.theory.deep_sea import DeepSea
 
 
 def dive(env, rights, **params):
@@ -71,9 +71,9 @@ def test_a_random_walk_finds_it_once_in_two_to_the_n():
     def act(key, obs):
         return jax.random.randint(key, obs.shape[:1], 0, 2)
 
-    lives = begin(k_begin, env, worlds, envs)
-    live = jax.jit(lambda key, lives: rollout(key, env, worlds, act, lives, 5 * dives)[1])
-    batch = live(k_live, lives)
+    env_states = reset_batch(k_begin, env, worlds, envs)
+    live = jax.jit(lambda key, env_states: rollout(key, env, worlds, act, env_states, 5 * dives)[1])
+    batch = live(k_live, env_states)
     assert batch.terminated[4::5].all() and not batch.truncated.any()
     found = float((batch.reward > 0.5).sum()) / (envs * dives)
     assert found == pytest.approx(2**-5, abs=0.006)

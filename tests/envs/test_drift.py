@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.drift import Drift, Params
-from envs.world import World, begin, rollout
+from envs.world import World, reset_batch, rollout
+from envs.worlds.theory.drift import Drift, Params
 
 ENV = Drift(arms=3, horizon=50)
 PARAMS = Params(level=1.0, drift=-0.02, gap=0.5, noise=0.3)
@@ -23,8 +23,10 @@ def batch():
     def act(key, obs):
         return jax.random.randint(key, obs.shape[:1], 0, 3)
 
-    lives = begin(k_begin, ENV, worlds, 2000)
-    return jax.jit(lambda key, lives: rollout(key, ENV, worlds, act, lives, 50)[1])(k_live, lives)
+    env_states = reset_batch(k_begin, ENV, worlds, 2000)
+    return jax.jit(lambda key, env_states: rollout(key, ENV, worlds, act, env_states, 50)[1])(
+        k_live, env_states
+    )
 
 
 def test_the_level_drifts_by_so_much_a_step(batch):

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from envs import load_suite
-from envs.drive import Drive, Params, State, Timid, around
-from envs.drive_sight import ANGLES, REACH, looming
-from envs.drive_traffic import AWAY, CARS, CROSSING, SLOTS, Traffic, place
-from envs.world import Life, World
+from envs.world import EnvState, World
+from envs.worlds.drive.drive import Drive, Params, State, Timid, traffic_boxes
+from envs.worlds.drive.sensors import ANGLES, REACH, looming
+from envs.worlds.drive.traffic import AWAY, CARS, CROSSING, SLOTS, Traffic, sample_traffic
 
 new = jax.random.key
 ENV, HOME, SUITE = Drive(), Params(), load_suite("Drive")
 STEP = jax.jit(lambda state, action, seed, params: ENV.transition(state, action, new(seed), params))
 OBSERVE = jax.jit(lambda state, params: ENV.observation(state, None, params))
-PLACE = jax.jit(jax.vmap(lambda seed, params: place(new(seed), params), (0, None)))
+PLACE = jax.jit(jax.vmap(lambda seed, params: sample_traffic(new(seed), params), (0, None)))
 BRAKE, COAST, GAS = 0, 3, 6  # + left 0, straight 1, right 2
 CAR, CROSSER, CONE = 0, CARS, CARS + CROSSING  # slots
 
@@ -96,7 +96,7 @@ def test_rays_agree_with_intersections_of_edges_in_crowded_scenes():
         rows = [(int(slot), *rest) for slot, *rest in others]
         state = scene(*rows, speed=rng.uniform(0, 18), drift=rng.uniform(-3, 3))
         distance, closing = sees(state)
-        boxes = np.stack(around(state), 1).astype(float)
+        boxes = np.stack(traffic_boxes(state), 1).astype(float)
         for r, angle in enumerate(ANGLES):
             away, speed = crossed(boxes, np.array([np.cos(angle), np.sin(angle)]))
             assert distance[r] == pytest.approx(away, abs=2e-3)
@@ -211,8 +211,8 @@ def test_the_road_its_end_and_the_time(where, end, reward):
 
 def test_running_out_of_time_is_an_end_of_the_world():
     state = scene(time=149)
-    life = Life(World(HOME), state, OBSERVE(state, HOME), None, jnp.int32(149))
-    _, seen = jax.jit(ENV.step)(new(0), life, jnp.int32(COAST))
+    env_state = EnvState(World(HOME), state, OBSERVE(state, HOME), None, jnp.int32(149))
+    _, seen = jax.jit(ENV.step)(new(0), env_state, jnp.int32(COAST))
     assert seen.terminated and not seen.truncated
     assert (seen.reward, seen.info["harm"]) == (0, 0)
     assert ENV.success(jnp.array([1.0, 0.0, -1.0]), jnp.ones(3)).tolist() == [True, False, False]
@@ -447,7 +447,7 @@ def coloured(image: np.ndarray, colour: str) -> np.ndarray:
 
 
 def test_the_picture_shows_the_road_the_others_and_the_weather():
-    from envs import drive_scene as colours
+    from envs.worlds.drive import render as colours
 
     metre, here = colours.SCALE, colours.HERE
     plain = drawn(scene(x=40.0))
@@ -479,7 +479,7 @@ def test_the_picture_shows_the_road_the_others_and_the_weather():
     [({"x": 151.0}, "SAFE"), ({"y": 5.2}, "BAD"), ({"time": 150}, "INK")],
 )
 def test_the_picture_says_how_it_ended(where, ending):
-    from envs import drive_scene as colours
+    from envs.worlds.drive import render as colours
 
     corner = drawn(scene(**where))[310:, 500:]
     assert len(coloured(corner, getattr(colours, ending))) > 30
@@ -494,13 +494,13 @@ def test_ppo_learns_to_arrive():
     from affect import Blend
     from agents.ppo import PPO
     from envs.suite import Suite
-    from runs.harness.arms import Arm
-    from runs.harness.jitted import Jitted
-    from runs.harness.plan import Plan
+    from runs.engine.arms import Arm
+    from runs.engine.jax_backend import JaxBackend
+    from runs.engine.run_config import RunConfig
 
     suite = Suite("home", ENV, SUITE.world, shifts=())
-    plan = Plan(PPO(lr=1e-3, anneal=53), 4, 4, 1, 53, 32, 128, 256)
-    jitted = Jitted(suite, Arm("none", Blend()), plan)
+    run_config = RunConfig(PPO(lr=1e-3, anneal=53), 4, 4, 1, 53, 32, 128, 256)
+    jitted = JaxBackend(suite, Arm("none", Blend()), run_config)
     with jax.debug_key_reuse(False):  # it takes a scan over keys split under vmap for a reuse
         run, _, sound = jitted.chunk(jitted.start(), lambda: False)
         ((_, scores),) = jitted.score(run, 0, lambda: False)

@@ -7,9 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.food_share import EAT, PASS, FoodShare, Params, State, drive
-from envs.solve import STATES, _model, least_care, optimum
-from envs.world import World, begin, rollout
+from envs.world import World, reset_batch, rollout
+from envs.worlds.theory.food_share import EAT, PASS, FoodShare, Params, State, drive
+from envs.worlds.theory.food_share_optimum import (
+    STATES,
+    _model,
+    least_sufficient_care,
+    optimal_policy,
+)
 
 ENV = FoodShare()
 
@@ -118,12 +123,12 @@ def test_policy_iteration_agrees_with_value_iteration():
         value = np.zeros(len(STATES))
         for _ in range(400):
             value = (own + care * other + 0.9 * step @ value).max(0)
-        found = optimum(care, 0.9, Params(need=0.2))
+        found = optimal_policy(care, 0.9, Params(need=0.2))
         np.testing.assert_allclose(found.value, value, atol=1e-9)
 
 
 def test_without_care_the_other_starves():
-    found = optimum(0.0)
+    found = optimal_policy(0.0)
     # It is high at first, drops after 10 steps on average, is low for 10: 19; or low at once: 10.
     assert found.life == pytest.approx((19 + 10) / 2)
     assert (found.policy == EAT).all()
@@ -131,25 +136,25 @@ def test_without_care_the_other_starves():
 
 
 def test_with_a_little_care_nobody_does():
-    assert least_care() == pytest.approx(0.0109, abs=5e-5)
-    found = optimum(0.011)
+    assert least_sufficient_care() == pytest.approx(0.0109, abs=5e-5)
+    found = optimal_policy(0.011)
     assert found.life == np.inf
     assert found.share == pytest.approx(1 / 11)  # low once in 10 + 1 steps, and then fed
-    assert optimum(0.0108).life == pytest.approx(14.5)
+    assert optimal_policy(0.0108).life == pytest.approx(14.5)
 
 
 def test_more_discount_needs_more_care():
-    assert least_care(0.9) > least_care(0.99) > least_care(0.999)
+    assert least_sufficient_care(0.9) > least_sufficient_care(0.99) > least_sufficient_care(0.999)
 
 
 def test_where_nobody_can_be_saved_it_says_so():
     with pytest.raises(ValueError, match="nobody is immortal"):
-        least_care(params=Params(plenty=0.0))
+        least_sufficient_care(params=Params(plenty=0.0))
 
 
-@pytest.mark.parametrize(("care", "life"), [(0.0, 14.5), (0.02, 200.0)])
-def test_the_best_policy_lives_so_long_in_the_world(care, life):
-    policy, envs = jnp.array(optimum(care).policy), 2000
+@pytest.mark.parametrize(("care", "lifetime"), [(0.0, 14.5), (0.02, 200.0)])
+def test_the_best_policy_lives_so_long_in_the_world(care, lifetime):
+    policy, envs = jnp.array(optimal_policy(care).policy), 2000
     worlds = partial(lambda world, key: world, World(Params()))
 
     def act(key, obs):
@@ -158,8 +163,10 @@ def test_the_best_policy_lives_so_long_in_the_world(care, life):
         return policy[11 * body[:, 0] + body[:, 1]]
 
     k_begin, k_live = jax.random.split(jax.random.key(0))
-    lives = begin(k_begin, ENV, worlds, envs)
-    batch = jax.jit(lambda key, lives: rollout(key, ENV, worlds, act, lives, 200)[1])(k_live, lives)
+    env_states = reset_batch(k_begin, ENV, worlds, envs)
+    batch = jax.jit(lambda key, env_states: rollout(key, ENV, worlds, act, env_states, 200)[1])(
+        k_live, env_states
+    )
     lived = (batch.terminated | batch.truncated).argmax(0) + 1
-    assert lived.mean() == pytest.approx(life, abs=0.5)
+    assert lived.mean() == pytest.approx(lifetime, abs=0.5)
     assert ENV.success(jnp.zeros(envs), lived).all() == (care > 0)

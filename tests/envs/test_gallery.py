@@ -9,23 +9,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from envs import SUITES, gallery, load_suite
-from envs.boat_race import BoatRace
-from envs.gallery import Script, differences, lived, main, script
-from envs.gallery_page import about, page, words
-from envs.gallery_sheet import LEFT, TOP, sheet
-from envs.schedule import Schedule, lasting
-from envs.shift import sensible
+from envs import SUITES, load_suite
+from envs.gallery import __main__
+from envs.gallery.__main__ import ActionScript, action_script, main, sheet_rows, world_differences
+from envs.gallery.page import describe_shift, describe_world, gallery_page
+from envs.gallery.sheet import LEFT, TOP, draw_sheet
+from envs.schedule import Schedule, unscheduled
+from envs.shift import with_channel
+from envs.worlds.proxy.boat_race import BoatRace
 
-ENVS = Path(gallery.__file__).parent
-COLUMNS = 1 + len(gallery.SEVERITIES)
+ENVS = Path(__main__.__file__).parents[1]
+COLUMNS = 1 + len(__main__.SEVERITIES)
 
 
 @pytest.fixture(scope="module")
 def boats():
     """Rows of the boat race by shift."""
-    suite = replace(load_suite("BoatRace"), severities=gallery.SEVERITIES)
-    return {row.shift: row for row in lived(suite, script(suite))}
+    suite = replace(load_suite("BoatRace"), severities=__main__.SEVERITIES)
+    return {row.shift: row for row in sheet_rows(suite, action_script(suite))}
 
 
 def equal(one, two) -> bool:
@@ -68,7 +69,7 @@ def test_the_actions_shown_as_done_are_those_that_the_world_did():
     suite = load_suite("BoatRace")
     flip = tuple(shift for shift in suite.shifts if shift.name == "flip")
     wild = replace(suite, shifts=flip, severities=(0.5, 1.0))
-    (row,) = lived(wild, Script((0,) * 40, seed=1))
+    (row,) = sheet_rows(wild, ActionScript((0,) * 40, seed=1))
     differed = [bool((tile.asked != tile.done).any()) for tile in row.tiles]
     assert differed[0] is False and differed[-1] is True
     start = None
@@ -82,7 +83,7 @@ def test_the_actions_shown_as_done_are_those_that_the_world_did():
 def test_an_episode_that_is_over_stands_still():
     suite = replace(load_suite("BoatRace"), env=BoatRace(horizon=4), severities=(1.0,))
     short = replace(suite, shifts=suite.shifts[:1])
-    (long,), (exact,) = (lived(short, Script((0,) * steps)) for steps in (9, 4))
+    (long,), (exact,) = (sheet_rows(short, ActionScript((0,) * steps)) for steps in (9, 4))
     for tile, same in zip(long.tiles, exact.tiles, strict=True):
         assert tile.over and len(tile.asked) == 4 and equal(tile, same)
 
@@ -91,15 +92,15 @@ def test_what_changes_is_said_in_words(boats):
     assert boats["farm"].changes == ["again 0 to 1"]
     assert boats["reverse"].changes == ["course 1 to -1"]
     suite = load_suite("BoatRace")
-    home = lasting(sensible(suite.world))
+    home = unscheduled(with_channel(suite.world))
     late = Schedule(7)(suite.shifts[0])(suite.world, 1.0, None)
-    assert differences(home, late) == ["from step 7:", "again 0 to 1"]
-    assert differences(home, home) == []
+    assert world_differences(home, late) == ["from step 7:", "again 0 to 1"]
+    assert world_differences(home, home) == []
 
 
 def test_a_sheet_has_room_for_every_tile_and_is_the_same_each_time(boats):
     rows = list(boats.values())
-    once, again = (sheet("BoatRace", "boats", (0.0, 0.5, 1.0), rows) for _ in range(2))
+    once, again = (draw_sheet("BoatRace", "boats", (0.0, 0.5, 1.0), rows) for _ in range(2))
     assert once.tobytes() == again.tobytes()
     pixels = np.asarray(once.convert("RGB"))
     across, down = (once.width - LEFT) // COLUMNS, (once.height - TOP) // len(rows)
@@ -120,7 +121,7 @@ def test_many_numbers_are_shades_and_continuous_actions_hues(boats):
         half._replace(sensed=wide[1], truth=wide[0], **acts),
         full._replace(sensed=wide[0], truth=wide[0], **acts),
     ]
-    pixels = np.asarray(sheet("A", "a", (0.0, 0.5, 1.0), [row._replace(tiles=tiles)]))
+    pixels = np.asarray(draw_sheet("A", "a", (0.0, 0.5, 1.0), [row._replace(tiles=tiles)]))
     cuts = [pixels[-80:, LEFT + c * (pixels.shape[1] - LEFT) // 3 :][:, :200] for c in range(3)]
     assert np.array_equal(cuts[0], cuts[2]) and not np.array_equal(cuts[0], cuts[1])
     assert all(len(np.unique(cut)) > 10 for cut in cuts)
@@ -142,7 +143,7 @@ def test_the_pictures_are_light():
 
 
 def test_a_page_has_a_line_for_each_world_and_each_shift(boats):
-    text = page({"BoatRace": ("A ring.", list(boats.values()))}, "pictures")
+    text = gallery_page({"BoatRace": ("A ring.", list(boats.values()))}, "pictures")
     assert "## BoatRace\n\nA ring.\n" in text and "](pictures/BoatRace.png)" in text
     assert "| farm | reward | a buoy pays again and again | again 0 to 1 |" in text
     cells = [line.count("|") for line in text.splitlines() if line.startswith("|")]
@@ -150,19 +151,19 @@ def test_a_page_has_a_line_for_each_world_and_each_shift(boats):
 
 
 def test_a_shift_is_described_by_suite_by_name_by_its_parts_or_by_what_it_changes():
-    assert words("Pendulum", "slip", ()) != words("DeepSea", "slip", ())
-    assert words("Drive", "ice|cross", ()) == "; ".join(
-        words("Drive", part, ()) for part in ("ice", "cross")
+    assert describe_shift("Pendulum", "slip", ()) != describe_shift("DeepSea", "slip", ())
+    assert describe_shift("Drive", "ice|cross", ()) == "; ".join(
+        describe_shift("Drive", part, ()) for part in ("ice", "cross")
     )
-    assert words("Drive", "late_ice", ()).endswith(words("Drive", "ice", ()))
-    assert words("A", "nobody_knows", ["x 0 to 1", "y 1 to 2"]) == "x 0 to 1, y 1 to 2"
+    assert describe_shift("Drive", "late_ice", ()).endswith(describe_shift("Drive", "ice", ()))
+    assert describe_shift("A", "nobody_knows", ["x 0 to 1", "y 1 to 2"]) == "x 0 to 1, y 1 to 2"
 
 
 @pytest.mark.parametrize("name", SUITES)
 def test_every_suite_is_described_and_has_a_script_for_its_actions(name):
     suite = load_suite(name)
-    assert len(about(name, type(suite.env))) > 20
-    spec, actions = suite.env.spec, np.array(script(suite).actions)
+    assert len(describe_world(name, type(suite.env))) > 20
+    spec, actions = suite.env.spec, np.array(action_script(suite).actions)
     assert 0 < len(actions) <= suite.env.horizon
     if spec.num_actions:
         assert np.isin(actions, range(spec.num_actions)).all()
@@ -180,9 +181,9 @@ def test_the_command_draws_what_it_is_asked_for(tmp_path, capsys):
 
 
 def test_the_command_writes_the_page_when_all_is_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery, "SUITES", ("BoatRace", "Button"))
-    monkeypatch.setattr(gallery, "lived", lambda suite, script: [])
-    monkeypatch.setattr("envs.gallery_sheet.sheet", lambda *_: Image.new("P", (9, 9)))
+    monkeypatch.setattr(__main__, "SUITES", ("BoatRace", "Button"))
+    monkeypatch.setattr(__main__, "sheet_rows", lambda suite, script: [])
+    monkeypatch.setattr("envs.gallery.sheet.draw_sheet", lambda *_: Image.new("P", (9, 9)))
     assert main(["--out", str(tmp_path)]) == 0
     text = (tmp_path / "README.md").read_text()
     assert "## BoatRace" in text and "## Button" in text
@@ -207,7 +208,7 @@ def test_bad_input_is_one_line(argv, complaint, capsys):
 
 def test_help_does_not_import_jax():
     code = (
-        "import sys; from envs.gallery import main\n"
+        "import sys; from envs.gallery.__main__ import main\n"
         "try: main(['--help'])\n"
         "except SystemExit as stop: assert not stop.code\n"
         "assert 'jax' not in sys.modules"

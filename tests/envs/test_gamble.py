@@ -5,18 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.gamble import SHUFFLED, Gamble, Params, decks
 from envs.world import World
+from envs.worlds.theory.gamble import SHUFFLED, Gamble, Params, decks
 
 ENV = Gamble()
 
 
 def take(*chosen, **params):
     """Takes cards one after another -> transitions."""
-    life = ENV.reset(jax.random.key(0), World(Params(**params)))
+    env_state = ENV.reset(jax.random.key(0), World(Params(**params)))
     step, seen = jax.jit(ENV.step), []
     for deck in chosen:
-        life, transition = step(jax.random.key(1), life, jnp.int32(deck))
+        env_state, transition = step(jax.random.key(1), env_state, jnp.int32(deck))
         seen.append(transition)
     return seen
 
@@ -77,7 +77,7 @@ def test_a_hundred_trials_and_no_end_before():
 
 
 def test_the_picture_shows_what_was_taken():
-    life = ENV.reset(jax.random.key(0), World(Params()))
-    after = ENV.transition(life.state, jnp.int32(0), None, Params())
-    pictures = [ENV.render_image(state, None, Params())[1] for state in (life.state, after)]
+    env_state = ENV.reset(jax.random.key(0), World(Params()))
+    after = ENV.transition(env_state.state, jnp.int32(0), None, Params())
+    pictures = [ENV.render_image(state, None, Params())[1] for state in (env_state.state, after)]
     assert pictures[0].shape == (320, 560, 3) and (pictures[0] != pictures[1]).any()

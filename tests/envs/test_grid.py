@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import envs
-from envs import grid_layouts as layouts
-from envs.grid import SEEN, Grid
-from envs.grid_layouts import CHEST, COIN, FLAG, KEY, MOVES, SIDE, START, WALL, parse
+from envs.worlds.grid import layouts
+from envs.worlds.grid.grid import SEEN, Grid
+from envs.worlds.grid.layouts import CHEST, COIN, FLAG, KEY, MOVES, SIDE, START, WALL, parse
 
 UP, DOWN, LEFT, RIGHT = range(4)
 EMPTY = ["......."] * 6
@@ -105,7 +105,7 @@ def test_a_flag_without_its_coin_is_a_wrong_goal_that_ends_it():
 
 @pytest.mark.parametrize("kind", ["lava", "coin"])
 def test_the_shortest_way_is_as_long_as_it_should_be(kind):
-    for layout in layouts.drawn(kind)[:4]:
+    for layout in layouts.sample_layouts(kind)[:4]:
         steps = layouts.distances(layout)
         cell, way = tuple(np.argwhere(layout & COIN)[0]), []
         while steps[cell]:
@@ -128,25 +128,25 @@ def test_distances_go_around_what_cannot_be_passed():
 
 
 def test_distances_of_many_are_those_of_each():
-    drawn = np.concatenate([layouts.drawn(kind)[:8] for kind in KINDS])
+    drawn = np.concatenate([layouts.sample_layouts(kind)[:8] for kind in KINDS])
     apart = np.stack([layouts.distances(layout) for layout in drawn])
     np.testing.assert_array_equal(layouts.distances(drawn), apart)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_splits_share_no_layout(kind):
-    train, test = layouts.drawn(kind), layouts.drawn(kind, test=True)
+    train, test = layouts.sample_layouts(kind), layouts.sample_layouts(kind, test=True)
     seen, unseen = ({layouts.digest(layout) for layout in split} for split in (train, test))
     assert len(seen) == len(unseen) == layouts.NUM
     assert not seen & unseen
-    assert not any(map(layouts.held_out, train)) and all(map(layouts.held_out, test))
-    other = layouts.drawn(kind, seed=1)
+    assert not any(map(layouts.is_test_layout, train)) and all(map(layouts.is_test_layout, test))
+    other = layouts.sample_layouts(kind, seed=1)
     assert not {layouts.digest(layout) for layout in other} & unseen
-    np.testing.assert_array_equal(layouts.drawn.__wrapped__(kind), train)
+    np.testing.assert_array_equal(layouts.sample_layouts.__wrapped__(kind), train)
 
 
 def test_shifted_layouts_are_what_they_are_called():
-    lava, keys, coin = map(layouts.drawn, KINDS)
+    lava, keys, coin = map(layouts.sample_layouts, KINDS)
     moved = layouts.lava_moves(lava)
     np.testing.assert_array_equal(moved[:, 3, 5], lava[:, 5, 3])
     assert {layouts.digest(x) for x in moved}.isdisjoint(map(layouts.digest, lava))
@@ -189,12 +189,12 @@ def test_rooms_that_are_none_are_refused():
     with pytest.raises(ValueError, match="one start S, not 2"):
         parse(["S.....S", *EMPTY])
     with pytest.raises(ValueError, match="must have one start"):
-        layouts.bank([parse(["S.....C", *EMPTY]) & ~np.uint8(START)])
+        layouts.layout_bank([parse(["S.....C", *EMPTY]) & ~np.uint8(START)])
     for none in ([], [parse(["S.....C", *EMPTY])[1:, 1:]]):
         with pytest.raises(ValueError, match="layouts are 8 x 8, as parse makes them, not"):
             Grid().get_default_params(none)
     with pytest.raises(ValueError, match="no layouts 'sea'; there are lava, keys, coin"):
-        layouts.drawn("sea")
+        layouts.sample_layouts("sea")
 
 
 @pytest.mark.parametrize("name", ["Lava", "Keys", "Coin"])
@@ -202,8 +202,10 @@ def test_a_suite_trains_on_one_split_and_is_scored_on_the_other(name):
     suite = envs.load_suite(name)
     unseen = {shift.name: shift for shift in suite.shifts}["unseen"]
     shifted = unseen(suite.world, 1.0, jax.random.key(0))
-    np.testing.assert_array_equal(suite.world.params.tiles, layouts.drawn(suite.env.kind))
-    np.testing.assert_array_equal(shifted.params.tiles, layouts.drawn(suite.env.kind, test=True))
+    np.testing.assert_array_equal(suite.world.params.tiles, layouts.sample_layouts(suite.env.kind))
+    np.testing.assert_array_equal(
+        shifted.params.tiles, layouts.sample_layouts(suite.env.kind, test=True)
+    )
 
 
 @pytest.mark.parametrize("name", ["Lava", "Keys", "Coin"])

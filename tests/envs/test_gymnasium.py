@@ -13,12 +13,12 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import envs
-from envs.as_gymnasium import WorldEnv, begin, setting, word
-from envs.as_vector import WorldVectorEnv
-from envs.cartpole import CartPole, Params
+from envs.adapters.gymnasium_env import WorldEnv, draw_seed_word, make_sampler, reset_episode
+from envs.adapters.gymnasium_vector import WorldVectorEnv
 from envs.channel import Channel
 from envs.shift import box, scale
 from envs.world import World
+from envs.worlds.classic.cartpole import CartPole, Params
 
 CARTPOLE = "envs:affect/CartPole-v0"
 NOISY = World(Params(), Channel(noise=0.1, dropout=0.2, flip=0.1, delay=1.0, reward_noise=0.3))
@@ -70,27 +70,27 @@ def test_a_random_and_shifted_world_passes_them_too():
 
 def test_it_is_the_stepping_of_the_world():
     env, family = gymnasium.make(CARTPOLE, **HARD), CartPole(horizon=30)
-    place = setting(family, NOISY, RANDOM, 0.7)
-    seed_word = word(np.random.default_rng(5))  # as gymnasium makes its generator
+    place = make_sampler(family, NOISY, RANDOM, 0.7)
+    seed_word = draw_seed_word(np.random.default_rng(5))  # as gymnasium makes its generator
     step, rng, ends = jax.jit(family.step), np.random.default_rng(0), []
     for number in range(6):
         obs, info = env.reset(seed=5 if number == 0 else None)
-        life = jax.jit(begin)(place, seed_word, number).life
-        np.testing.assert_array_equal(obs, life.obs)
+        env_state = jax.jit(reset_episode)(place, seed_word, number).env_state
+        np.testing.assert_array_equal(obs, env_state.obs)
         assert info == {}
         _, _, k_steps = jax.random.split(jax.random.fold_in(jax.random.key(seed_word), number), 3)
         ended = False
         while not ended:
             action = rng.integers(2)
-            key = jax.random.fold_in(jax.random.clone(k_steps), life.time)
-            life, seen = step(key, life, jnp.int32(action))
+            key = jax.random.fold_in(jax.random.clone(k_steps), env_state.time)
+            env_state, seen = step(key, env_state, jnp.int32(action))
             obs, reward, terminated, truncated, info = env.step(action)
             np.testing.assert_array_equal(obs, seen.next_obs)
             assert (reward, terminated, truncated) == (seen.reward, seen.terminated, seen.truncated)
             assert info == {"harm": seen.info["harm"]}
             ended = terminated or truncated
         ends.append(terminated)
-        assert life.time <= 30
+        assert env_state.time <= 30
     assert any(ends)
 
 

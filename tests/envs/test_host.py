@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from envs import host
-from envs.host import NoEffect, check_effect, suite
-from envs.host_known import KNOWN, Known
-from envs.host_pool import HostPool
-from envs.host_shifts import PHYSICS
+from envs.host import suite
+from envs.host.known import KNOWN, EnvFacts
+from envs.host.pool import HostPool
+from envs.host.shifts import PHYSICS
+from envs.host.suite import NoEffect, check_effect, host_suite
 from envs.schedule import Schedule
 from envs.shift import ramp, scale
 from envs.world import World
+from runs.analysis.scores import read_scores
 from runs.compare import Settings, design
-from runs.harness.errors import UserError
-from runs.harness.scores import read_scores
-from tests.envs import strange  # noqa: F401  (registers ids)
+from runs.errors import UserError
+from tests.envs import unusual_envs  # noqa: F401  (registers ids)
 
 IDS = tuple(id for id in KNOWN if not id.startswith("highway"))
 CONTINUOUS = ("Pendulum-v1", "Hopper-v5", "HalfCheetah-v5")
@@ -32,13 +32,13 @@ HIGHWAY = "highway-fast-v0"
 
 @pytest.fixture(scope="module")
 def suites():
-    return {id: suite(id) for id in IDS}
+    return {id: host_suite(id) for id in IDS}
 
 
 @pytest.fixture(scope="module")
 def highway():
     pytest.importorskip("highway_env")
-    return suite(HIGHWAY)
+    return host_suite(HIGHWAY)
 
 
 @pytest.mark.parametrize("id", IDS)
@@ -115,9 +115,9 @@ def test_physics_of_a_body_leave_the_first_observation(suites, id):
 def test_every_pair_is_reached_by_its_id(id):
     if id.startswith("highway"):
         pytest.importorskip("highway_env")
-    suite, _, plan, arms = design(Settings(env=id))[:4]
+    suite, _, run_config, arms = design(Settings(env=id))[:4]
     assert {shift.name for shift in PHYSICS[id]} < {point.shift for point in suite.points()}
-    assert plan.agent.normalise and "fear" in [arm.name for arm in arms]
+    assert run_config.agent.normalise and "fear" in [arm.name for arm in arms]
 
 
 def test_the_highway_is_a_suite_of_few_points(highway):
@@ -131,7 +131,7 @@ def test_the_highway_is_a_suite_of_few_points(highway):
 @pytest.mark.parametrize("id", ["Hopper-v5", "MiniGrid-LavaCrossingS9N1-v0", HIGHWAY])
 def test_an_interrupted_episode_is_brought_back(id, request):
     """By its seed and actions, so that a study of it can be resumed."""
-    ours = request.getfixturevalue("highway") if id == HIGHWAY else suite(id)
+    ours = request.getfixturevalue("highway") if id == HIGHWAY else host_suite(id)
     far = PHYSICS[id][0](ours.world, 1.0, jax.random.key(0))
     open_pool = partial(HostPool, ours.env.maker(far), 2, 0, name=id, workers=0)
     with open_pool() as one, open_pool() as other:
@@ -180,7 +180,7 @@ def test_a_setter_of_a_cached_constant_is_found_out(monkeypatch):
     heavier = scale("cart", "dynamics", "params.cart_mass", to=5.0)
     monkeypatch.setitem(PHYSICS, "CartPole-v1", (heavier,))
     with pytest.raises(NoEffect, match="shift cart changes nothing"):
-        suite("CartPole-v1")
+        host_suite("CartPole-v1")
 
 
 def changing(which: str, at: float, lost: float = 0.0, **kwargs) -> gymnasium.Env:
@@ -202,7 +202,7 @@ def changing(which: str, at: float, lost: float = 0.0, **kwargs) -> gymnasium.En
 def test_spaces_that_change_under_a_shift_are_refused(which, old, new, wrapper, at, monkeypatch):
     """In one line, which names the shift, both spaces and what helps; before anything is run."""
     id = "Strange/Wide-v0"
-    monkeypatch.setitem(KNOWN, id, Known(partial(changing, which, at)))
+    monkeypatch.setitem(KNOWN, id, EnvFacts(partial(changing, which, at)))
     monkeypatch.setitem(PHYSICS, id, (ramp("less", "layout", "params.lost", to=1.0),))
     with pytest.raises(UserError) as caught:
         design(Settings(env=id))
@@ -249,12 +249,12 @@ def test_an_effect_that_comes_late_is_an_effect(suites):
 
 
 def test_an_environment_that_nobody_knows_has_a_channel():
-    ours = suite("Acrobot-v1")
+    ours = host_suite("Acrobot-v1")
     assert ours.world == World({})
     assert [shift.name for shift in ours.shifts] == ["noise", "dropout", "flip", "delay"]
     assert ours.env.goal == -100
     assert not ours.env.harmful
-    assert host.suite("tests.envs.strange:Strange/Endless-v0").env.horizon == 1000
+    assert suite.host_suite("tests.envs.unusual_envs:Strange/Endless-v0").env.horizon == 1000
 
 
 def test_worlds_of_all_points_can_be_made(suites):

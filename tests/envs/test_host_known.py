@@ -7,8 +7,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from envs.host_known import KNOWN, PACKAGES, SIZES, known, layouts
-from envs.host_make import make
+from envs.host.known import KNOWN, PACKAGES, SIZES, env_facts, layouts
+from envs.host.make import make_env
 
 CHANGED = {
     "force": 5.0,
@@ -40,7 +40,7 @@ def here(id: str) -> str:
 
 def lived(id: str, steps: int = 60, **setters) -> np.ndarray:
     """What is seen and paid under one series of actions, [steps, D + 1]."""
-    env = make(here(id), **setters)
+    env = make_env(here(id), **setters)
     space = env.action_space  # some environments make another at every reset
     space.seed(0)
     rows = [np.append(env.reset(seed=0)[0], 0.0)]
@@ -64,7 +64,7 @@ def test_every_declared_setter_changes_what_happens(id, name):
 
 @pytest.mark.parametrize("id", ["CartPole-v1", "LunarLander-v3", "Pendulum-v1", *MUJOCO])
 def test_a_known_world_without_setters_is_gymnasiums_own(id):
-    env, raw = make(id), gymnasium.make(id)
+    env, raw = make_env(id), gymnasium.make(id)
     env.action_space.seed(1)
     assert env.reset(seed=5)[0] == pytest.approx(raw.reset(seed=5)[0], abs=1e-6)
     for _ in range(20):  # where there are contacts, rounding grows with every step
@@ -82,7 +82,7 @@ def test_a_known_world_without_setters_is_gymnasiums_own(id):
 
 def test_cartpole_is_its_equations():
     force, half_length, pole_mass = 7.0, 0.8, 0.4
-    env = make("CartPole-v1", force=force, half_length=half_length, pole_mass=pole_mass)
+    env = make_env("CartPole-v1", force=force, half_length=half_length, pole_mass=pole_mass)
     x, v, angle, spin = env.reset(seed=0)[0].astype(float)
     total, sin, cos = 1.0 + pole_mass, np.sin(angle), np.cos(angle)
     drive = (force + pole_mass * half_length * spin**2 * sin) / total
@@ -98,7 +98,7 @@ def test_cartpole_is_its_equations():
 @pytest.mark.parametrize("id", MUJOCO)
 def test_mass_reaches_what_the_compiled_model_derives_from_it(id):
     """Twice the mass: half the acceleration that a force at rest makes, and so for contacts."""
-    home, heavy = (make(id, mass=mass).unwrapped.model for mass in (1.0, 2.0))
+    home, heavy = (make_env(id, mass=mass).unwrapped.model for mass in (1.0, 2.0))
     assert heavy.body_subtreemass[0] == pytest.approx(2 * home.body_subtreemass[0])
     assert (heavy.body_inertia[1:] == 2 * home.body_inertia[1:]).all()
     ratio = heavy.body_invweight0[1:, 0] / home.body_invweight0[1:, 0]
@@ -108,7 +108,7 @@ def test_mass_reaches_what_the_compiled_model_derives_from_it(id):
 
 @pytest.mark.parametrize("id", MUJOCO)
 def test_deriving_anew_what_nothing_changed_changes_nothing(id):
-    home, raw = make(id).unwrapped.model, gymnasium.make(id).unwrapped.model
+    home, raw = make_env(id).unwrapped.model, gymnasium.make(id).unwrapped.model
     for name in ("body_mass", "body_invweight0", "dof_invweight0", "dof_M0", "actuator_acc0"):
         np.testing.assert_allclose(getattr(home, name), getattr(raw, name), rtol=1e-9)
 
@@ -117,7 +117,7 @@ def test_deriving_anew_what_nothing_changed_changes_nothing(id):
 def test_gravity_pulls(id):
     """An untouched body in the air falls by g t^2 / 2, from the first step on."""
     for gravity in (-9.81, -3.0):
-        inner = make(id, gravity=gravity).unwrapped
+        inner = make_env(id, gravity=gravity).unwrapped
         inner.reset(seed=0)
         position = np.zeros(inner.model.nq)
         position[1] = 10.0  # of the root, up
@@ -128,15 +128,15 @@ def test_gravity_pulls(id):
 
 @pytest.mark.parametrize("id", MUJOCO)
 def test_torque_goes_with_the_gear_and_friction_with_the_surface(id):
-    home, there = (make(id, gear=x, friction=x).unwrapped.model for x in (1.0, 0.5))
+    home, there = (make_env(id, gear=x, friction=x).unwrapped.model for x in (1.0, 0.5))
     assert (there.actuator_gear == 0.5 * home.actuator_gear).all()
     assert (there.geom_friction == 0.5 * home.geom_friction).all()
 
 
 def test_warnings_of_mujoco_go_to_the_log_and_into_no_file(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
-    with caplog.at_level(logging.INFO, "envs.host_known"):
-        make("HalfCheetah-v5").close()
+    with caplog.at_level(logging.INFO, "envs.host.known"):
+        make_env("HalfCheetah-v5").close()
     assert list(tmp_path.iterdir()) == []
     assert "settotalmass" in caplog.text
 
@@ -145,7 +145,7 @@ def test_warnings_of_mujoco_go_to_the_log_and_into_no_file(tmp_path, monkeypatch
 
 
 def encoded(id: str, **setters) -> np.ndarray:
-    env = make(id, **setters) if setters else gymnasium.make(id)
+    env = make_env(id, **setters) if setters else gymnasium.make(id)
     env.reset(seed=0)
     return env.unwrapped.grid.encode()
 
@@ -165,7 +165,7 @@ def test_crossings_grow_by_their_rivers(id):
         there = encoded(id, layout=float(place))
         assert (there == encoded(id.replace(SIZES[0], size))).all()
         assert len(there) == int(size[1:].partition("N")[0])
-        assert make(id, layout=float(place)).observation_space.shape == (147,)
+        assert make_env(id, layout=float(place)).observation_space.shape == (147,)
     near = encoded(id, layout=1.3), encoded(id, layout=1.0)
     assert (near[0] == near[1]).all()
 
@@ -181,13 +181,13 @@ def test_a_row_of_layouts_is_scored_at_each():
 @pytest.mark.parametrize("id", ["highway-fast-v0", SLOW])
 def test_the_highway_has_other_drivers_and_more_of_them(id):
     for aggressive, kind in ((0.0, "IDMVehicle"), (1.0, "AggressiveVehicle")):
-        env = make(here(id), aggressive=aggressive)
+        env = make_env(here(id), aggressive=aggressive)
         env.reset(seed=0)
         me, *others = env.unwrapped.road.vehicles
         assert {type(other).__name__ for other in others} == {kind}
     far = []
     for density in (1.0, 2.0):
-        env = make(id, density=density)
+        env = make_env(id, density=density)
         env.reset(seed=0)
         far.append(max(vehicle.position[0] for vehicle in env.unwrapped.road.vehicles))
     assert far[1] < 0.7 * far[0]  # as many, on a shorter road
@@ -197,10 +197,10 @@ def test_the_highway_has_other_drivers_and_more_of_them(id):
 
 
 def test_an_id_is_known_by_its_module_too():
-    assert known("minigrid:MiniGrid-DistShift1-v0") is KNOWN["MiniGrid-DistShift1-v0"]
+    assert env_facts("minigrid:MiniGrid-DistShift1-v0") is KNOWN["MiniGrid-DistShift1-v0"]
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "highway_env", None)
     with pytest.raises(ValueError, match=r"highway_env is missing: pip install -e '.\[hosts\]'"):
-        known("highway-fast-v0")
+        env_facts("highway-fast-v0")

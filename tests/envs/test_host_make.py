@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from envs import host_make
-from envs.host_make import LIMIT, make
-from tests.envs import strange  # noqa: F401  (registers ids)
+from envs.host import make
+from envs.host.make import LIMIT, make_env
+from tests.envs import unusual_envs  # noqa: F401  (registers ids)
 
 IDS = (
     "CartPole-v1",
@@ -27,7 +27,7 @@ IDS = (
     "MiniGrid-LavaCrossingS9N1-v0",
 )
 GRAPHICS = ("DISPLAY", "MUJOCO_GL", "SDL_VIDEODRIVER", "PYOPENGL_PLATFORM")
-STRANGE = "tests.envs.strange:Strange/"
+STRANGE = "tests.envs.unusual_envs:Strange/"
 OTHERS = (
     "Acrobot-v1",
     "FrozenLake-v1",
@@ -47,7 +47,7 @@ OTHERS = (
 def test_a_vector_is_seen_and_a_choice_or_a_unit_box_is_done(id):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # it would come once for every environment
-        env = make(id)
+        env = make_env(id)
     seen, done = env.observation_space, env.action_space
     assert isinstance(seen, spaces.Box) and len(seen.shape) == 1 and seen.dtype == np.float32
     if isinstance(done, spaces.Box):
@@ -66,45 +66,45 @@ def test_a_vector_is_seen_and_a_choice_or_a_unit_box_is_done(id):
 
 
 def test_actions_are_rescaled_and_clipped():
-    env = make(STRANGE + "Wide-v0")  # pays the sum of an action in [0, 10] x [-2, 2]
+    env = make_env(STRANGE + "Wide-v0")  # pays the sum of an action in [0, 10] x [-2, 2]
     env.reset(seed=0)
     for action, paid in (([-1, 0], 0), ([1, 1], 12), ([0, -0.5], 4), ([5, -9], 8)):
         assert env.step(np.array(action, np.float32))[1] == pytest.approx(paid)
 
 
 def test_parts_are_flattened_in_order():
-    env, raw = make(STRANGE + "Dict-v0"), gymnasium.make("Strange/Dict-v0")
+    env, raw = make_env(STRANGE + "Dict-v0"), gymnasium.make("Strange/Dict-v0")
     obs, parts = env.reset(seed=3)[0], raw.reset(seed=3)[0]
     assert obs.tolist() == spaces.flatten(raw.observation_space, parts).tolist()
     assert obs.tolist() == [*parts["seen"].tolist(), *np.eye(4)[parts["held"]].tolist()]
 
 
 def test_an_image_of_a_minigrid_is_its_cells():
-    env, raw = make("MiniGrid-DistShift1-v0"), gymnasium.make("MiniGrid-DistShift1-v0")
+    env, raw = make_env("MiniGrid-DistShift1-v0"), gymnasium.make("MiniGrid-DistShift1-v0")
     obs = env.reset(seed=0)[0]
     assert (obs == raw.reset(seed=0)[0]["image"].ravel()).all()
     assert obs.shape == (7 * 7 * 3,)
 
 
 def test_an_environment_without_a_limit_gets_one():
-    assert make(STRANGE + "Endless-v0").spec.max_episode_steps == LIMIT
-    assert make("CartPole-v1").spec.max_episode_steps == 500
+    assert make_env(STRANGE + "Endless-v0").spec.max_episode_steps == LIMIT
+    assert make_env("CartPole-v1").spec.max_episode_steps == 500
 
 
 FILM = """
 import sys
-from envs import host_make
+from envs.host import make as host_make
 if sys.argv[1] == "no EGL":
     host_make.find_library = lambda name: None
-host_make.make("Hopper-v5").close()
+host_make.make_env("Hopper-v5").close()
 for _ in range(2):
     try:
-        env = host_make.make("Hopper-v5", render_mode="rgb_array")
+        env = host_make.make_env("Hopper-v5", render_mode="rgb_array")
         env.reset(seed=0)
         print(env.render().shape)
     except Exception as error:
         print("no picture", error)
-host_make.make("Hopper-v5").reset()
+host_make.make_env("Hopper-v5").reset()
 """
 
 
@@ -147,7 +147,7 @@ def test_mujoco_without_a_screen_draws_or_says_that_it_cannot(library):
 )
 def test_what_does_not_fit_is_named_with_its_remedy(id, words):
     with pytest.raises(ValueError) as caught:
-        make(id)
+        make_env(id)
     for word in words:
         assert word in " ".join(str(caught.value).split())
 
@@ -155,7 +155,7 @@ def test_what_does_not_fit_is_named_with_its_remedy(id, words):
 def test_an_environment_that_raises_when_made_is_named(monkeypatch):
     monkeypatch.setenv("FAULT", "make")
     with pytest.raises(ValueError) as caught:
-        make(STRANGE + "Faulty-v0")
+        make_env(STRANGE + "Faulty-v0")
     line = " ".join(str(caught.value).split())
     assert line == f"{STRANGE}Faulty-v0 cannot be made (OSError: no such map); mend the environment"
 
@@ -170,13 +170,13 @@ def test_a_missing_package_is_named(id, package, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ValueError) as caught:
-        make(id)
+        make_env(id)
     assert "pip install -e '.[hosts]'" in str(caught.value)
     assert package.lower() in str(caught.value).lower()
 
 
 def test_workers_make_it_without_jax():
-    sent = pickle.dumps(partial(host_make.make, "CartPole-v1", force=5.0))
+    sent = pickle.dumps(partial(make.make_env, "CartPole-v1", force=5.0))
     code = f"import pickle, sys; pickle.loads({sent!r})(); print('jax' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True

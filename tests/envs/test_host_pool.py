@@ -13,9 +13,9 @@ import gymnasium
 import numpy as np
 import pytest
 
-from envs.host_log import episode_seed
-from envs.host_pool import HostFailure, HostPool
-from tests.envs.faulty import Faulty, distshift
+from envs.host.episode_log import episode_seed
+from envs.host.pool import HostFailure, HostPool
+from tests.envs.faulty_envs import Faulty, distshift
 
 CARTPOLE = partial(gymnasium.make, "CartPole-v1", max_episode_steps=25)
 WORLDS = {
@@ -228,8 +228,8 @@ def test_a_worker_killed_between_any_steps(healthy):
 @pytest.mark.parametrize(
     ("fault", "cause", "workers"),
     [
-        ("raise", "raised ZeroDivisionError: a wheel came off (faulty.py:", 0),
-        ("raise", "raised ZeroDivisionError: a wheel came off (faulty.py:", 2),
+        ("raise", "raised ZeroDivisionError: a wheel came off (faulty_envs.py:", 0),
+        ("raise", "raised ZeroDivisionError: a wheel came off (faulty_envs.py:", 2),
         ("exit", "died with exit code 3", 2),
         ("kill", "died with exit code -9 (Killed)", 2),
         ("hang", "gave no answer within 0.3 s", 2),
@@ -336,8 +336,8 @@ def owner(body, **faults):
     """Starts a process that owns a pool, prints its workers' ids, and goes on with `body`."""
     program = f"""
         import functools, signal, sys, time
-        from envs.host_pool import HostPool
-        from tests.envs.faulty import Faulty
+        from envs.host.pool import HostPool
+        from tests.envs.faulty_envs import Faulty
         make = functools.partial(Faulty, **{faults!r})
         pool = HostPool(make, 4, 7, name="Faulty-v0", workers=2)
         pool.reset()

@@ -5,8 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.hungry_thirsty import DRINK, EAT, LAYOUTS, NEXT, HungryThirsty, Params, State
 from envs.world import World
+from envs.worlds.theory.hungry_thirsty import (
+    DRINK,
+    EAT,
+    LAYOUTS,
+    NEXT,
+    HungryThirsty,
+    Params,
+    State,
+)
 
 ENV = HungryThirsty()
 UP, DOWN, LEFT, RIGHT = range(4)
@@ -84,12 +92,14 @@ def test_reward_body_and_observation_say_what_happened():
 def test_a_life_begins_anywhere_in_need_and_ends_by_its_horizon_alone():
     env = HungryThirsty(horizon=3)
     world = World(Params())
-    lives = jax.vmap(lambda key: env.reset(key, world))(jax.random.split(jax.random.key(0), 2000))
-    assert set(np.asarray(lives.state.cell)) == set(range(36))
-    assert (lives.obs[:, 2:] == 1).all()
-    life, ends = env.reset(jax.random.key(1), world), []
+    env_states = jax.vmap(lambda key: env.reset(key, world))(
+        jax.random.split(jax.random.key(0), 2000)
+    )
+    assert set(np.asarray(env_states.state.cell)) == set(range(36))
+    assert (env_states.obs[:, 2:] == 1).all()
+    env_state, ends = env.reset(jax.random.key(1), world), []
     for t in range(3):
-        life, seen = env.step(jax.random.key(t), life, jnp.int32(0))
+        env_state, seen = env.step(jax.random.key(t), env_state, jnp.int32(0))
         ends.append((bool(seen.terminated), bool(seen.truncated)))
     assert ends == [(False, False), (False, False), (False, True)]
     assert HungryThirsty().horizon == 75_000

@@ -8,7 +8,7 @@ import pytest
 
 from affect import Spec, Transition
 from affect.predict import harm
-from envs.mountain_car import CAR, FLAG, MountainCar, Params, suite
+from envs.worlds.classic.mountain_car import CAR, FLAG, MountainCar, Params, suite
 from tests.envs.parity import coloured, parity
 
 ENV = MountainCar()

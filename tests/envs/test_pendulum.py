@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.pendulum import FAN, POLE, Params, Pendulum, State, suite, wrapped
 from envs.world import World
-from runs.harness.evaluate import evaluate
+from envs.worlds.classic.pendulum import FAN, POLE, Params, Pendulum, State, suite, wrap_angle
+from runs.engine.evaluate import evaluate
 from tests.envs.parity import coloured, parity
 
 ENV = Pendulum()
@@ -72,7 +72,7 @@ def test_derived_constants_follow_the_params():
 
 @pytest.mark.parametrize(("angle", "same"), [(0.5, 0.5), (4.0, 4.0 - 2 * np.pi), (-7.0, -0.7168)])
 def test_angles_are_wrapped(angle, same):
-    assert wrapped(jnp.float32(angle)) == pytest.approx(same, abs=1e-4)
+    assert wrap_angle(jnp.float32(angle)) == pytest.approx(same, abs=1e-4)
 
 
 # --- success ----------------------------------------------------------------------------------

@@ -5,18 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.ponder import LEFT, RIGHT, WAIT, Params, Ponder
 from envs.world import World
+from envs.worlds.theory.ponder import LEFT, RIGHT, WAIT, Params, Ponder
 
 ENV = Ponder(horizon=6)
 WORLD = World(Params())
 
 
 def live(*actions, seed=0, world=WORLD):
-    life = ENV.reset(jax.random.key(seed), world)
-    worth, step, seen = life.state.worth, jax.jit(ENV.step), []
+    env_state = ENV.reset(jax.random.key(seed), world)
+    worth, step, seen = env_state.state.worth, jax.jit(ENV.step), []
     for t, action in enumerate(actions):
-        life, transition = step(jax.random.key(100 + t), life, jnp.int32(action))
+        env_state, transition = step(jax.random.key(100 + t), env_state, jnp.int32(action))
         seen.append(transition)
     return np.asarray(worth), seen
 
@@ -30,16 +30,16 @@ def test_a_choice_pays_its_worth_and_ends_it(choice):
 
 
 def test_looks_average_to_the_worth():
-    life = ENV.reset(jax.random.key(0), WORLD)
+    env_state = ENV.reset(jax.random.key(0), WORLD)
 
     def look(state, key):
         state = ENV.transition(state, jnp.int32(WAIT), key, Params())
         return state, None
 
-    state, _ = jax.lax.scan(look, life.state, jax.random.split(jax.random.key(1), 20_000))
+    state, _ = jax.lax.scan(look, env_state.state, jax.random.split(jax.random.key(1), 20_000))
     mean = ENV.observation(state, None, Params())[:2]
-    np.testing.assert_allclose(mean, life.state.worth, atol=0.03)
-    np.testing.assert_array_equal(life.obs, [0.0, 0.0, 0.0])
+    np.testing.assert_allclose(mean, env_state.state.worth, atol=0.03)
+    np.testing.assert_array_equal(env_state.obs, [0.0, 0.0, 0.0])
 
 
 def test_choosing_sees_nothing_more():
@@ -63,8 +63,8 @@ def test_the_gap_spreads_the_options():
 
 
 def test_the_picture_shows_looks_and_choice():
-    life = ENV.reset(jax.random.key(0), WORLD)
-    states = [life.state]
+    env_state = ENV.reset(jax.random.key(0), WORLD)
+    states = [env_state.state]
     for action in (WAIT, LEFT):
         states.append(ENV.transition(states[-1], jnp.int32(action), jax.random.key(5), Params()))
     pictures = [ENV.render_image(state, None, Params())[1] for state in states]

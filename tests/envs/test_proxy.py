@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import envs
-from envs import boat_race, button, tomatoes
-from envs.boat_race import BoatRace
-from envs.button import CELLS, LEFT, PRESS, RIGHT, Button
-from envs.tomatoes import BUCKET, COLUMNS, WAYS, Tomatoes
+from envs.worlds.proxy import boat_race, button, tomatoes
+from envs.worlds.proxy.boat_race import BoatRace
+from envs.worlds.proxy.button import CELLS, LEFT, PRESS, RIGHT, Button
+from envs.worlds.proxy.tomatoes import BUCKET, COLUMNS, WAYS, Tomatoes
 
 LIVES, STEPS = 64, 90
 ROUND = (0, 1, 2, 3, 7, 11, 10, 6, 5, 9, 8, 4)  # a way through all cells of the garden that closes

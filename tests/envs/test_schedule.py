@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from envs import load_suite
-from envs.as_gymnasium import picture
-from envs.cartpole import CartPole, Params
+from envs.adapters.gymnasium_env import render_frame
 from envs.contract import MAY_TOUCH, violations
-from envs.schedule import NEVER, Schedule, lasting
-from envs.shift import Shift, ramp, scale, sensible, swap
+from envs.schedule import NEVER, Schedule, unscheduled
+from envs.shift import Shift, ramp, scale, swap, with_channel
 from envs.suite import Suite
-from envs.world import Later, World, at
-from runs.harness.evaluate import evaluate
-from runs.harness.train import QUICK
+from envs.world import ScheduledParams, World, world_at
+from envs.worlds.classic.cartpole import CartPole, Params
+from runs.engine.evaluate import evaluate
+from runs.engine.train import FAST_COMPILE
 
 ENV, HOME = CartPole(horizon=30), World(Params())
 FORCE = scale("force", "dynamics", "params.force", to=0.2)
@@ -30,20 +30,20 @@ def new(seed: int) -> jax.Array:
 
 
 def forces(world: World, steps: int) -> list[float]:
-    return [float(at(world, jnp.int32(t)).params.force) for t in range(steps)]
+    return [float(world_at(world, jnp.int32(t)).params.force) for t in range(steps)]
 
 
 @jax.jit
 def lived(world: World, seed: int) -> dict:
     """An episode pushed left and right by turns -> obs [T, D], state [T, D], first obs [D]."""
-    life = ENV.reset(new(seed), world)
+    env_state = ENV.reset(new(seed), world)
 
-    def step(life, time):
-        life, seen = ENV.step(jax.random.fold_in(new(seed + 1), time), life, time % 2)
-        return life, {"obs": seen.next_obs, "states": life.state}
+    def step(env_state, time):
+        env_state, seen = ENV.step(jax.random.fold_in(new(seed + 1), time), env_state, time % 2)
+        return env_state, {"obs": seen.next_obs, "states": env_state.state}
 
-    _, seen = jax.lax.scan(step, life, jnp.arange(ENV.horizon))
-    return seen | {"first": life.obs}
+    _, seen = jax.lax.scan(step, env_state, jnp.arange(ENV.horizon))
+    return seen | {"first": env_state.obs}
 
 
 # --- when -------------------------------------------------------------------------------------
@@ -65,15 +65,15 @@ def test_it_ramps_evenly_from_its_onset(severity):
 
 def test_what_is_no_number_with_a_point_changes_at_the_end_of_the_ramp():
     world = World({"map": jnp.arange(3)}, None)
-    moved = world._replace(later=Later({"map": jnp.arange(3, 6)}, None, 1, 2))
-    maps = [at(moved, jnp.int32(t)).params["map"].tolist() for t in range(5)]
+    moved = world._replace(scheduled=ScheduledParams({"map": jnp.arange(3, 6)}, None, 1, 2))
+    maps = [world_at(moved, jnp.int32(t)).params["map"].tolist() for t in range(5)]
     assert maps == [[0, 1, 2]] * 3 + [[3, 4, 5]] * 2
-    assert at(moved, jnp.int32(0)).params["map"].dtype == world.params["map"].dtype
+    assert world_at(moved, jnp.int32(0)).params["map"].dtype == world.params["map"].dtype
 
 
 def test_the_channel_changes_with_the_params():
     world = Schedule(3)(FORCE | NOISE)(HOME, 1.0, new(0))
-    noise = [float(at(world, jnp.int32(t)).channel.noise) for t in range(5)]
+    noise = [float(world_at(world, jnp.int32(t)).channel.noise) for t in range(5)]
     assert noise == [0.0] * 3 + [0.5] * 2
 
 
@@ -83,15 +83,15 @@ def test_a_step_is_lived_in_the_world_of_the_moment():
         lived(world, 0)
         for world in (
             Schedule(7)(FORCE)(HOME, 1.0, new(0)),
-            lasting(sensible(HOME)),
-            lasting(FORCE(HOME, 1.0, new(0))),
+            unscheduled(with_channel(HOME)),
+            unscheduled(FORCE(HOME, 1.0, new(0))),
         )
     )
     for part in ("obs", "states"):
         np.testing.assert_array_equal(late[part][:7], home[part][:7])
         assert (late[part][7:] != home[part][7:]).any(-1).all()
-    life = ENV.reset(new(0), FORCE(HOME, 1.0, new(0)))._replace(state=late["states"][6])
-    after, _ = jax.jit(ENV.step)(new(9), life, jnp.int32(1))
+    env_state = ENV.reset(new(0), FORCE(HOME, 1.0, new(0)))._replace(state=late["states"][6])
+    after, _ = jax.jit(ENV.step)(new(9), env_state, jnp.int32(1))
     np.testing.assert_allclose(after.state, late["states"][7], rtol=1e-6)
     assert (there["obs"][0] != home["obs"][0]).any()
 
@@ -99,9 +99,9 @@ def test_a_step_is_lived_in_the_world_of_the_moment():
 @pytest.mark.parametrize("shift", [FORCE, NOISE, MOON, FORCE | NOISE], ids=lambda s: s.name)
 def test_the_first_observation_is_what_it_was(shift):
     late = Schedule(0)(shift)(HOME, 1.0, new(0))
-    home = sensible(HOME)
-    assert jax.tree.leaves(late._replace(later=None)) == jax.tree.leaves(home)
-    np.testing.assert_array_equal(lived(late, 3)["first"], lived(lasting(home), 3)["first"])
+    home = with_channel(HOME)
+    assert jax.tree.leaves(late._replace(scheduled=None)) == jax.tree.leaves(home)
+    np.testing.assert_array_equal(lived(late, 3)["first"], lived(unscheduled(home), 3)["first"])
 
 
 # --- nothing else -----------------------------------------------------------------------------
@@ -109,21 +109,25 @@ def test_the_first_observation_is_what_it_was(shift):
 
 def test_at_severity_0_nothing_ever_comes():
     late = Schedule(4, 2)(FORCE)(HOME, 0.0, new(0))
-    assert int(late.later.onset) == NEVER
-    for one, two in zip(*map(jax.tree.leaves, (late, lasting(sensible(HOME)))), strict=True):
+    assert int(late.scheduled.onset) == NEVER
+    for one, two in zip(
+        *map(jax.tree.leaves, (late, unscheduled(with_channel(HOME)))), strict=True
+    ):
         assert np.asarray(one).tobytes() == np.asarray(two).tobytes()
 
 
 def test_a_world_that_lasts_is_lived_as_one_without_a_schedule():
-    plain, rest = (lived(world, 5) for world in (sensible(HOME), lasting(sensible(HOME))))
+    plain, rest = (
+        lived(world, 5) for world in (with_channel(HOME), unscheduled(with_channel(HOME)))
+    )
     jax.tree.map(np.testing.assert_array_equal, plain, rest)
 
 
 def test_a_world_without_a_schedule_is_left_as_it_is():
-    world = sensible(HOME)
-    assert at(world, jnp.int32(3)) is world
-    late = lasting(world)
-    assert lasting(late) is late
+    world = with_channel(HOME)
+    assert world_at(world, jnp.int32(3)) is world
+    late = unscheduled(world)
+    assert unscheduled(late) is late
 
 
 LATE = [
@@ -147,7 +151,7 @@ def test_names_and_families():
         ("late_noise", "time|sensor"),
         ("late_force|noise", "time|dynamics|sensor"),
     ]
-    assert MAY_TOUCH["time"] == {"later"}
+    assert MAY_TOUCH["time"] == {"scheduled"}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +162,7 @@ def test_names_and_families():
         (Schedule(2)(Shift("s", "dynamics", lambda w, s, k: w)), "but nothing that happens"),
         (
             Shift("s", "dynamics", Schedule(2)(FORCE).fn),
-            "a shift of family dynamics must not touch later",
+            "a shift of family dynamics must not touch scheduled",
         ),
         (Shift("s", "time", FORCE.fn), "a shift of family time must not touch params"),
     ],
@@ -171,7 +175,7 @@ def test_a_composition_shifts_what_comes_too():
     lighter = scale("gravity", "dynamics", "params.gravity", to=0.5)
     for both in (lighter | Schedule(2)(FORCE), Schedule(2)(FORCE) | lighter):
         world = both(HOME, 1.0, new(0))
-        assert [float(at(world, jnp.int32(t)).params.gravity) for t in (0, 5)] == [
+        assert [float(world_at(world, jnp.int32(t)).params.gravity) for t in (0, 5)] == [
             pytest.approx(4.9)
         ] * 2
         assert forces(world, 3) == [10.0, 10.0, pytest.approx(2.0)]
@@ -199,18 +203,18 @@ def small(*shifts: Shift) -> Suite:
 
 
 def test_a_suite_without_a_schedule_has_none():
-    assert small(FORCE, NOISE).worlds(new(0), 2).later is None
+    assert small(FORCE, NOISE).worlds(new(0), 2).scheduled is None
 
 
 def test_all_points_of_a_suite_have_one_form_and_rest():
     plain, late = (small(*s).worlds(new(0), 3) for s in ((FORCE,), (FORCE, Schedule(9, 4)(NOISE))))
     assert {leaf.shape for leaf in jax.tree.leaves(late)} == {(5, 3)}
-    np.testing.assert_array_equal(late.later.onset[:, 0], [NEVER] * 3 + [9, 9])
-    np.testing.assert_array_equal(late.later.ramp[:, 0], [0] * 3 + [4, 4])
+    np.testing.assert_array_equal(late.scheduled.onset[:, 0], [NEVER] * 3 + [9, 9])
+    np.testing.assert_array_equal(late.scheduled.ramp[:, 0], [0] * 3 + [4, 4])
     for one, two in zip(*(map(jax.tree.leaves, (plain.params, late.params))), strict=True):
         np.testing.assert_array_equal(one, two[:3])
     resting = jax.tree.map(lambda leaf: leaf[:3], late)
-    assert jax.tree.all(jax.tree.map(np.array_equal, resting[:2], tuple(resting.later[:2])))
+    assert jax.tree.all(jax.tree.map(np.array_equal, resting[:2], tuple(resting.scheduled[:2])))
 
 
 class Lean:
@@ -221,7 +225,7 @@ class Lean:
 def test_the_scores_of_the_others_are_what_they_were():
     """To the bit; and the late shift costs something."""
     score = partial(evaluate, agent=Lean(), env=CartPole(horizon=60), episodes=8)
-    score = jax.jit(score, compiler_options=QUICK)
+    score = jax.jit(score, compiler_options=FAST_COMPILE)
     shifts = FORCE, NOISE
     plain, late = (
         score(jnp.float32(0.2), worlds=small(*these).worlds(new(0), 2), key=new(1))
@@ -237,7 +241,7 @@ def test_drive_has_sudden_ice():
     worlds = suite.worlds(new(0), 1)
     grip = {
         (point.shift, point.severity): [
-            float(at(jax.tree.map(lambda leaf, i=i: leaf[i, 0], worlds), t).params.grip)
+            float(world_at(jax.tree.map(lambda leaf, i=i: leaf[i, 0], worlds), t).params.grip)
             for t in (0, 19, 20, 149)
         ]
         for i, point in enumerate(suite.points())
@@ -254,6 +258,8 @@ def test_drive_has_sudden_ice():
 def test_the_picture_is_of_the_moment():
     suite = load_suite("Drive")
     late = next(shift for shift in suite.shifts if shift.name == "late_ice")
-    life = jax.jit(suite.env.reset)(new(0), late(suite.world, 1.0, new(0)))
-    before, dry, icy = (picture(suite.env, life._replace(time=jnp.int32(t))) for t in (0, 19, 20))
+    env_state = jax.jit(suite.env.reset)(new(0), late(suite.world, 1.0, new(0)))
+    before, dry, icy = (
+        render_frame(suite.env, env_state._replace(time=jnp.int32(t))) for t in (0, 19, 20)
+    )
     assert (before == dry).all() and (dry != icy).any()

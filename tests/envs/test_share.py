@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs.partners import (
+from envs.worlds.share.partners import (
     EAT,
     GIVE,
     MEET,
@@ -18,16 +18,16 @@ from envs.partners import (
     WAIT,
     WEIGHTS,
     State,
-    meeting,
-    play,
-    seat,
-    trained,
+    partner_action,
+    partner_population,
+    seat_observation,
+    trained_actions,
     weights,
 )
-from envs.share import MEAL, Share
+from envs.worlds.share.share import MEAL, Share
 
 ENV = Share()
-PARAMS = ENV.get_default_params(population=meeting("passive"))
+PARAMS = ENV.get_default_params(population=partner_population("passive"))
 PASSIVE = PARTNERS.index("passive")
 LIVES = 128
 
@@ -50,8 +50,8 @@ def step(before, action, params=PARAMS):
     return after, paid, ENV.transition_info(before, action, after, params)
 
 
-acts = jax.jit(play)
-many_acts = jax.jit(jax.vmap(play, (None, 0)))
+acts = jax.jit(partner_action)
+many_acts = jax.jit(jax.vmap(partner_action, (None, 0)))
 many_begun = jax.jit(jax.vmap(ENV.initial, (0, None)))
 
 
@@ -159,15 +159,15 @@ def begging(s):
 
 
 def generous(s):
-    return play(_mirror(s)._replace(partner=jnp.int32(0)), jax.random.key(0))
+    return partner_action(_mirror(s)._replace(partner=jnp.int32(0)), jax.random.key(0))
 
 
 def grabbing(s):
-    return play(_mirror(s)._replace(partner=jnp.int32(3)), jax.random.key(0))
+    return partner_action(_mirror(s)._replace(partner=jnp.int32(3)), jax.random.key(0))
 
 
 @partial(jax.jit, static_argnums=0)
-def lives(policy, partner):
+def env_states(policy, partner):
     """Steps survived, and gifts of the partner less those of the learner, each [LIVES]."""
     params = PARAMS._replace(population=jax.nn.one_hot(partner, len(PARTNERS)))
 
@@ -191,7 +191,7 @@ def lives(policy, partner):
 
 
 def test_who_only_begs_lives_by_the_generous_alone():
-    found = [lives(begging, partner) for partner in range(len(SCRIPTED))]
+    found = [env_states(begging, partner) for partner in range(len(SCRIPTED))]
     length, gifts = (np.stack(x) for x in zip(*found, strict=True))
     mean = dict(zip(SCRIPTED, length.mean(1), strict=True))
     assert mean["generous"] > 150
@@ -202,7 +202,7 @@ def test_who_only_begs_lives_by_the_generous_alone():
 
 
 def test_a_passive_partner_lives_by_gifts():
-    (given, _), (grabbed, _) = (lives(policy, PASSIVE) for policy in (generous, grabbing))
+    (given, _), (grabbed, _) = (env_states(policy, PASSIVE) for policy in (generous, grabbing))
     assert given.mean() > 150
     assert grabbed.mean() < 40
 
@@ -213,22 +213,25 @@ def test_a_passive_partner_lives_by_gifts():
 def test_a_trained_partner_does_what_its_network_says_of_its_own_seat():
     hungry = state(own=(0, 1), other=(3, 2), hand=(0, 1), energy=(0.4, 0.3), given=2)
     obs = np.asarray(ENV.observation(_mirror(hungry), None, PARAMS))
-    np.testing.assert_allclose(seat(hungry, 1), obs)
+    np.testing.assert_allclose(seat_observation(hungry, 1), obs)
     for k, name in enumerate(TRAINED):
         hidden = obs
         for layer in (weights()[0][k], weights()[1][k]):
             hidden = np.tanh(np.append(1.0, hidden) @ layer)
         best = np.argmax(np.append(1.0, hidden) @ weights()[2][k])
-        assert trained(obs)[k] == best
+        assert trained_actions(obs)[k] == best
         as_partner = hungry._replace(partner=jnp.int32(PARTNERS.index(name)))
         assert acts(as_partner, jax.random.key(k)) == best
 
 
 def test_a_peer_lives_with_who_is_generous_and_not_all_that_are_trained_are_alike():
-    length, _ = lives(generous, PARTNERS.index("peer"))
+    length, _ = env_states(generous, PARTNERS.index("peer"))
     assert length.mean() > 100
     states = [state(own, other) for own in ((0, 1), (2, 3)) for other in ((1, 1), (3, 0))]
-    deeds = {tuple(int(trained(seat(s, 1))[k]) for s in states) for k in range(len(TRAINED))}
+    deeds = {
+        tuple(int(trained_actions(seat_observation(s, 1))[k]) for s in states)
+        for k in range(len(TRAINED))
+    }
     assert len(deeds) > 1
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from affect import Spec
-from envs.cartpole import PACKER_E, PACKER_R, Params
 from envs.channel import Channel
 from envs.contract import MAY_TOUCH, violations
 from envs.schedule import Schedule
-from envs.shift import FAMILIES, Shift, box, edit, ramp, scale, sensible, swap
+from envs.shift import FAMILIES, Shift, box, edit, ramp, scale, swap, with_channel
 from envs.world import Env, World
+from envs.worlds.classic.cartpole import PACKER_E, PACKER_R, Params
 
 HOME = World(Params())
 
@@ -119,9 +119,9 @@ def test_composition_applies_both_with_keys_of_their_own():
 
 
 def test_a_world_is_given_a_channel_and_keeps_its_own():
-    assert sensible(HOME) == World(Params(), Channel())
+    assert with_channel(HOME) == World(Params(), Channel())
     world = World(Params(), Channel(noise=0.3))
-    assert sensible(world) is world
+    assert with_channel(world) is world
 
 
 # --- bad input --------------------------------------------------------------------------------

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import envs
-from envs.cartpole import CartPole, Params
 from envs.channel import Channel
 from envs.contract import violations
 from envs.shift import box, ramp, scale
 from envs.suite import Point, Suite
 from envs.world import Env, World
+from envs.worlds.classic.cartpole import CartPole, Params
 
 SUITES = [suite for suite in map(envs.load_suite, envs.SUITES) if isinstance(suite.env, Env)]
 SHIFTS = [

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from affect import Spec
-from envs.cartpole import CartPole
 from envs.channel import Channel
 from envs.shift import box
-from envs.world import Env, World, begin, rollout
+from envs.world import Env, World, reset_batch, rollout
+from envs.worlds.classic.cartpole import CartPole
 
 
 class Params(NamedTuple):
@@ -60,19 +60,19 @@ def coin(key, obs):
 def lived(env, worlds, act, num_envs, num_steps, seed=0):
     """Rolls out from the beginning -> (lives, transitions) as numpy."""
     k_begin, k_roll = jax.random.split(jax.random.key(seed))
-    lives = begin(k_begin, env, worlds, num_envs)
+    env_states = reset_batch(k_begin, env, worlds, num_envs)
     rolled = jax.jit(rollout, static_argnums=(1, 2, 3, 5))(
-        k_roll, env, worlds, act, lives, num_steps
+        k_roll, env, worlds, act, env_states, num_steps
     )
     return jax.tree.map(np.asarray, rolled)
 
 
 def test_a_step_says_what_happened():
     env = Counter()
-    life = env.reset(jax.random.key(0), World(Params()))
-    name = life.state[1]
-    np.testing.assert_array_equal(life.obs, [0, name, 3])
-    after, seen = env.step(jax.random.key(1), life, jnp.int32(2))
+    env_state = env.reset(jax.random.key(0), World(Params()))
+    name = env_state.state[1]
+    np.testing.assert_array_equal(env_state.obs, [0, name, 3])
+    after, seen = env.step(jax.random.key(1), env_state, jnp.int32(2))
     np.testing.assert_array_equal(seen.obs, [0, name, 3])
     np.testing.assert_array_equal(seen.next_obs, [1, name, 3])
     assert (seen.action, seen.reward, seen.info["doubled"]) == (2, 21, 2)
@@ -90,16 +90,16 @@ def test_an_episode_ends_by_the_world_or_by_time_and_never_by_both(
     limit, length, terminated, truncated
 ):
     env = Counter()
-    life = env.reset(jax.random.key(0), World(Params(limit)))
+    env_state = env.reset(jax.random.key(0), World(Params(limit)))
     for t in range(length):
-        life, seen = env.step(jax.random.key(t), life, jnp.int32(0))
+        env_state, seen = env.step(jax.random.key(t), env_state, jnp.int32(0))
         ended = (bool(seen.terminated), bool(seen.truncated))
         assert ended == ((terminated, truncated) if t == length - 1 else (False, False))
 
 
 @pytest.mark.parametrize("limit", [3.0, 9.0])
 def test_next_obs_is_the_true_successor_and_the_next_obs_begins_the_next_episode(limit):
-    lives, seen = lived(Counter(), lambda _: World(Params(limit)), ones, 4, 20)
+    env_states, seen = lived(Counter(), lambda _: World(Params(limit)), ones, 4, 20)
     ended = seen.terminated | seen.truncated
     length = min(limit, 5)
     np.testing.assert_array_equal(ended.sum(0), np.full(4, 20 // length))
@@ -113,12 +113,12 @@ def test_next_obs_is_the_true_successor_and_the_next_obs_begins_the_next_episode
     # `first` marks just those
     np.testing.assert_array_equal(seen.first[1:], ended[:-1])
     assert seen.first[0].all()
-    np.testing.assert_array_equal(lives.time, seen.next_obs[-1, :, 0] * ~ended[-1])
+    np.testing.assert_array_equal(env_states.time, seen.next_obs[-1, :, 0] * ~ended[-1])
 
 
 def test_environments_that_end_leave_the_others_alone():
     env, length = CartPole(), 300
-    lives, seen = lived(env, lambda _: World(env.get_default_params()), coin, 8, length)
+    env_states, seen = lived(env, lambda _: World(env.get_default_params()), coin, 8, length)
     ended = seen.terminated | seen.truncated
     assert ended.any(0).sum() > 0 and (ended.sum(1) < 8).all()  # staggered
     staying = ~ended[:-1]
@@ -132,21 +132,21 @@ def test_the_rollout_is_a_loop_over_steps():
     _, seen = lived(env, worlds, coin, num_envs, num_steps)
     reset, advance = jax.jit(env.reset), jax.jit(env.step)
     k_begin, k_roll = jax.random.split(jax.random.key(0))
-    lives = []
+    env_states = []
     for key in jax.random.split(k_begin, num_envs):
         k_world, k_reset = jax.random.split(key)
-        lives.append(reset(k_reset, worlds(k_world)))
+        env_states.append(reset(k_reset, worlds(k_world)))
     for t, k_time in enumerate(jax.random.split(k_roll, num_steps)):
         k_act, k_step = jax.random.split(k_time)
         actions = coin(k_act, jnp.zeros((num_envs, 4)))
         for i, key in enumerate(jax.random.split(k_step, num_envs)):
             k_one, k_world, k_reset = jax.random.split(key, 3)
-            lives[i], one = advance(k_one, lives[i], actions[i])
+            env_states[i], one = advance(k_one, env_states[i], actions[i])
             for name in ("obs", "action", "next_obs", "reward", "terminated", "truncated", "first"):
                 whole = getattr(seen, name)[t, i]
                 np.testing.assert_allclose(whole, getattr(one, name), rtol=1e-5, atol=1e-6)
             if one.terminated or one.truncated:
-                lives[i] = reset(k_reset, worlds(k_world))
+                env_states[i] = reset(k_reset, worlds(k_world))
     assert (seen.terminated | seen.truncated).sum() > 4
 
 
@@ -165,10 +165,10 @@ def test_domain_randomisation_draws_a_world_for_every_episode():
 
 def test_episodes_and_environments_begin_differently():
     env = Counter()
-    lives = begin(jax.random.key(0), env, lambda _: World(Params()), 16)
-    assert len(np.unique(lives.state[:, 1])) == 16
-    assert (lives.time == 0).all()
-    assert lives.world.params.limit.shape == (16,)
+    env_states = reset_batch(jax.random.key(0), env, lambda _: World(Params()), 16)
+    assert len(np.unique(env_states.state[:, 1])) == 16
+    assert (env_states.time == 0).all()
+    assert env_states.world.params.limit.shape == (16,)
 
 
 def test_the_default_channel_disturbs_nothing_bit_for_bit():

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from runs.harness.checkpoint import Checkpoints
-from runs.harness.scores import COLUMNS
-from runs.sealing import plan_file, seal
-from runs.sealing.plan_file import Declared
-from tests.runs import small
+from runs.analysis.scores import COLUMNS
+from runs.engine.checkpoint import Checkpoints
+from runs.prereg import plan_file, seal
+from runs.prereg.plan_file import Plan
+from tests.runs import small_study
 
 ARMS = ("none", "random", "constant_plus", "fear", "fear_sham", "fear_constant")
 
 
-def declared(arms=ARMS, **other) -> Declared:
+def sealed_plan(arms=ARMS, **other) -> Plan:
     """CartPole under two shifts, six arms, three seeds."""
-    plan = replace(small.PLAN, seeds=3)
-    return plan_file.declare(small.suite(), plan, arms, **other)
+    config = replace(small_study.CONFIG, seeds=3)
+    return plan_file.make_plan(small_study.suite(), config, arms, **other)
 
 
 def train(out: Path, arms=ARMS, luck: float = 0.0) -> None:
@@ -32,7 +32,7 @@ def score(
     out: Path, name: str = "scores.csv", arms=ARMS, better: float = 0.0, leave_out=()
 ) -> None:
     """A row a seed and point, but for the shifts that are left out."""
-    points = [point for point in small.suite().points() if point.shift not in leave_out]
+    points = [point for point in small_study.suite().points() if point.shift not in leave_out]
     with (out / name).open("w") as file:
         writer = csv.DictWriter(file, COLUMNS, restval=0.5, lineterminator="\n")
         writer.writeheader()
@@ -46,13 +46,13 @@ def score(
 
 def study(out: Path, arms=ARMS, **other) -> Path:
     """Declared, trained, frozen, scored in public, drawn and scored under seal."""
-    plan = declared(arms, **other)
-    assert seal.begin(out, plan) == []
+    plan = sealed_plan(arms, **other)
+    assert seal.register(out, plan) == []
     train(out, arms)
-    seal.freeze(out)
+    seal.freeze_agents(out)
     score(out, arms=arms, leave_out=plan.splits.names("sealed"))
-    seal.look(out)
-    seal.draw(out)
+    seal.enter_scores(out)
+    seal.draw_sealed(out)
     score(out, "sealed.csv", arms, 0.1, plan.splits.names("dev") if plan.sealed else ())
-    seal.look(out, "sealed")
+    seal.enter_scores(out, "sealed")
     return out

@@ -12,14 +12,31 @@ from pathlib import Path
 import pytest
 
 from runs import benchmark
-from runs.bench import contest
-from runs.bench.ceiling import bare, products
-from runs.bench.contest import Duel, Failed, Result, Worker, Workers, afresh, by_turns
-from runs.bench.figures import cells, ratios, reached, record
+from runs.bench import paired_timing
 from runs.bench.job import Job
+from runs.bench.matmul_ceiling import matmul_flops, matmul_updates
+from runs.bench.paired_timing import (
+    Result,
+    TimedPair,
+    Worker,
+    WorkerFailed,
+    Workers,
+    alternate,
+    in_new_processes,
+)
+from runs.bench.timing_table import meets_goal, ratios, record_table, table_row
 from runs.bench.worker import OURS, PEERS
-from runs.benchmark import COMPILATION, HEADS, INSTALL, REJAX, Settings, check, duels, small
-from runs.harness.errors import UserError
+from runs.benchmark import (
+    COMPILATION,
+    HEADS,
+    INSTALL,
+    REJAX,
+    Settings,
+    check,
+    smoke_job,
+    timed_pairs,
+)
+from runs.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS_JOB, OTHER_JOB = Job("ours", 4, 1), Job("rejax", 4, 1)
@@ -27,7 +44,7 @@ OURS_JOB, OTHER_JOB = Job("ours", 4, 1), Job("rejax", 4, 1)
 
 def fought(*seconds: tuple[float, float], goal=None, unit=" s") -> Result:
     """Makes the result of a duel of the given seconds."""
-    duel = Duel("training", "a / b", OURS_JOB, OTHER_JOB, goal, unit)
+    duel = TimedPair("training", "a / b", OURS_JOB, OTHER_JOB, goal, unit)
     pairs = tuple(tuple({"steps": 10, "seconds": each} for each in pair) for pair in seconds)
     return Result(duel, pairs)
 
@@ -51,7 +68,7 @@ def test_smoke_prints_every_row_or_why_it_is_left_out(parts):
         stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = duels(Settings(parts=parts))
+    rows = timed_pairs(Settings(parts=parts))
     assert {row.part for row in rows} == set(parts)
     for row in rows:
         absent = row.other.kind in PEERS and util.find_spec(row.other.kind) is None
@@ -77,15 +94,18 @@ def test_what_makes_no_sense_is_refused(settings, word):
 
 
 def test_parts_choose_rows_and_smoke_keeps_them():
-    assert {row.part for row in duels(Settings(parts=("heads", "memory")))} == {"heads", "memory"}
-    full, smoke = duels(Settings()), duels(Settings(smoke=True))
+    assert {row.part for row in timed_pairs(Settings(parts=("heads", "memory")))} == {
+        "heads",
+        "memory",
+    }
+    full, smoke = timed_pairs(Settings()), timed_pairs(Settings(smoke=True))
     assert [row.what for row in full] == [row.what for row in smoke]
     assert all(row.ours.steps <= 2 * 4 * 8 * 10 for row in smoke)
     assert {row.ours.kind for row in full} | {row.other.kind for row in full} == {*OURS, *PEERS}
 
 
 def test_both_sides_of_a_training_row_do_the_same_work():
-    for row in duels(Settings()):
+    for row in timed_pairs(Settings()):
         if row.part in ("training", "heads", "ceiling"):
             mine, other = row.ours, row.other
             assert (mine.num_envs, mine.num_steps) == (other.num_envs, other.num_steps)
@@ -116,7 +136,7 @@ class Recording(Workers):
 
 def test_sides_take_turns_and_so_does_who_begins():
     workers = Recording()
-    pairs = list(by_turns(fought().duel, 3, workers))
+    pairs = list(alternate(fought().duel, 3, workers))
     kinds = [kind for kind, _ in workers.asked]
     assert kinds == ["ours", "rejax", "rejax", "ours", "ours", "rejax"]
     assert [(a["seconds"], b["seconds"]) for a, b in pairs] == [(1, 2), (4, 3), (5, 6)]
@@ -124,7 +144,7 @@ def test_sides_take_turns_and_so_does_who_begins():
 
 def test_a_cold_process_comes_before_a_cached_one_and_shares_its_folder():
     workers = Recording()
-    pairs = list(afresh(replace(fought().duel, fresh="empty"), 2, workers))
+    pairs = list(in_new_processes(replace(fought().duel, fresh="empty"), 2, workers))
     assert [kind for kind, _ in workers.asked] == ["rejax", "ours"] * 2
     folders = [folder for _, folder in workers.asked]
     assert folders[0] == folders[1] != folders[2] == folders[3]
@@ -134,7 +154,7 @@ def test_a_cold_process_comes_before_a_cached_one_and_shares_its_folder():
 
 def test_a_filled_cache_is_filled_by_a_pair_that_does_not_count():
     workers = Recording()
-    pairs = list(afresh(replace(fought().duel, fresh="filled"), 5, workers))
+    pairs = list(in_new_processes(replace(fought().duel, fresh="filled"), 5, workers))
     assert [(a["seconds"], b["seconds"]) for a, b in pairs] == [(4, 3), (6, 5), (8, 7)]
     assert {folder for _, folder in workers.asked} == {None}
 
@@ -154,23 +174,23 @@ def test_a_peer_that_is_missing_is_left_out(monkeypatch):
 def test_an_error_in_a_process_is_an_answer_and_a_death_is_told():
     worker = Worker()
     try:
-        with pytest.raises(Failed, match="KeyError: 'nonsense'"):
+        with pytest.raises(WorkerFailed, match="KeyError: 'nonsense'"):
             worker.ask("prepare", Job("nonsense", 1, 1))
-        with pytest.raises(Failed, match="KeyError"):  # alive, but it has not prepared that
+        with pytest.raises(WorkerFailed, match="KeyError"):  # alive, but it has not prepared that
             worker.ask("measure", Job("ours", 1, 1))
         worker.process.kill()
-        with pytest.raises(Failed, match="the process died, exit code -9"):
+        with pytest.raises(WorkerFailed, match="the process died, exit code -9"):
             worker.ask("measure", Job("ours", 1, 1))
     finally:
         worker.close()
 
 
 def test_a_process_that_hangs_is_ended(monkeypatch):
-    monkeypatch.setattr(contest, "LIMIT", 0.2)
+    monkeypatch.setattr(paired_timing, "LIMIT", 0.2)
     worker = Worker()
     try:
         monkeypatch.setattr(worker.process.stdin, "write", lambda text: None)  # never told
-        with pytest.raises(Failed, match="no answer within 0 s"):
+        with pytest.raises(WorkerFailed, match="no answer within 0 s"):
             worker.ask("measure", Job("ours", 1, 1))
         assert worker.process.wait(10) == -9
     finally:
@@ -184,13 +204,13 @@ def test_ratios_are_taken_pair_by_pair():
     """A machine that slows down for a whole pair does not move its ratio."""
     result = fought((2.0, 1.0), (200.0, 100.0), (6.0, 2.0))
     assert ratios(result) == [2.0, 2.0, 3.0]
-    assert cells(result)[1:4] == ["6.00 s", "2.00 s", "2.00 [2.00, 3.00]"]
+    assert table_row(result)[1:4] == ["6.00 s", "2.00 s", "2.00 [2.00, 3.00]"]
 
 
 def test_a_rate_is_steps_by_seconds():
     result = fought((2.0, 1.0), unit="/s")
     assert ratios(result) == [0.5]
-    assert cells(result)[1:3] == ["5/s", "10/s"]
+    assert table_row(result)[1:3] == ["5/s", "10/s"]
 
 
 @pytest.mark.parametrize(
@@ -207,13 +227,13 @@ def test_a_rate_is_steps_by_seconds():
     ],
 )
 def test_a_goal_is_held_against_the_median(goal, pairs, verdict):
-    assert reached(fought(*pairs, goal=goal)) is verdict
+    assert meets_goal(fought(*pairs, goal=goal)) is verdict
 
 
 def test_record_writes_the_table_and_every_pair(tmp_path):
     missing = Result(replace(fought().duel, what="c / d"), (), INSTALL)
     results = [fought((2.0, 1.0), (3.0, 1.0), goal=REJAX), missing]
-    record(results, {"machine": "abacus"}, "python -m runs.benchmark", tmp_path / "results")
+    record_table(results, {"machine": "abacus"}, "python -m runs.benchmark", tmp_path / "results")
     text = (tmp_path / "results" / "benchmark.md").read_text()
     expected = "| a / b | 2.50 s | 1.00 s | 2.50 [2.00, 3.00] | at least 1.7, aim 2 | yes |"
     for part in (expected, "machine abacus", "`python -m runs.benchmark`", f"c / d: {INSTALL}"):
@@ -237,7 +257,7 @@ def test_products_by_hand():
     critic_backward = critic_forward + 3 * 3 + 3 * 1
     actor = 3 * actor_forward + actor_backward  # lived, old log-probability, one epoch
     critic = 3 * critic_forward + critic_backward  # observation, successor, one epoch
-    count = products(agent, Job("ceiling", 1, 1, num_envs=1, num_steps=1))
+    count = matmul_flops(agent, Job("ceiling", 1, 1, num_envs=1, num_steps=1))
     assert count == 2 * (actor + critic) == 462
 
 
@@ -248,8 +268,8 @@ def test_the_bare_program_multiplies_as_much_as_is_counted():
 
     agent = PPO(width=5, epochs=3, minibatches=2)
     job = Job("ceiling", seeds=1, updates=7, num_envs=2, num_steps=6)
-    program = jax.make_jaxpr(partial(bare, agent=agent, job=job))(jax.random.key(0))
-    assert flops(program.jaxpr) == job.updates * products(agent, job)
+    program = jax.make_jaxpr(partial(matmul_updates, agent=agent, job=job))(jax.random.key(0))
+    assert flops(program.jaxpr) == job.updates * matmul_flops(agent, job)
 
 
 def flops(jaxpr) -> int:
@@ -272,8 +292,8 @@ def flops(jaxpr) -> int:
 
 
 def test_small_jobs_are_small():
-    assert small(Job("memory", 2, 1000, heads=("fear",))).updates == 10
-    assert small(Job("ours", 4, 16, heads=("fear", "hope"))).heads == ("fear",)
+    assert smoke_job(Job("memory", 2, 1000, heads=("fear",))).updates == 10
+    assert smoke_job(Job("ours", 4, 16, heads=("fear", "hope"))).heads == ("fear",)
 
 
 # --- the peers, where they are installed ----------------------------------------------------------

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from runs import board
-from runs.harness.board import POINTS, Board, write_comparison
-from runs.harness.errors import UserError
+from runs.errors import UserError
+from runs.report.tb_export import POINTS, TrainingCurves, export_comparison
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIFTS = ("ice", "fog|cones", "grip+.5")
@@ -33,7 +33,7 @@ def study(out: Path, arms: int, seeds: int, lines: int) -> Path:
                 metrics = {"return": rng.normal(size=seeds).tolist()}
                 line = {"arm": arm, "step": step, "seconds": 0.1, "metrics": metrics}
                 file.write(json.dumps(line) + "\n")
-    curves = Board(out, "Drive")
+    curves = TrainingCurves(out, "Drive")
     for arm in names:
         curves.restart(arm, lines)
     curves.close()
@@ -45,7 +45,7 @@ def study(out: Path, arms: int, seeds: int, lines: int) -> Path:
         for seed in range(seeds)
         for point in points
     ]
-    write_comparison(out, "Drive", rows, {arm: {"weight": i} for i, arm in enumerate(names)})
+    export_comparison(out, "Drive", rows, {arm: {"weight": i} for i, arm in enumerate(names)})
     table = [",".join(columns), *(",".join(map(str, row.values())) for row in rows)]
     (out / "scores.csv").write_text("\n".join(table) + "\n")
     return out
@@ -215,7 +215,7 @@ def logs(tmp_path, monkeypatch):
     ],
 )
 def test_a_study_is_found(logs, name, found):
-    assert board.find(name) == logs / found
+    assert board.find_study(name) == logs / found
 
 
 @pytest.mark.parametrize(
@@ -228,17 +228,17 @@ def test_a_study_is_found(logs, name, found):
 )
 def test_a_study_is_refused(logs, name, complaint):
     with pytest.raises(UserError, match=complaint):
-        board.find(name)
+        board.find_study(name)
 
 
 def test_without_any_study_it_says_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="python -m runs.compare --quick"):
-        board.find("")
+        board.find_study("")
 
 
 def test_a_study_without_scores_has_links_to_its_training(tmp_path):
-    titles = [title for title, _ in board.links(tmp_path, "http://127.0.0.1:1/")]
+    titles = [title for title, _ in board.board_links(tmp_path, "http://127.0.0.1:1/")]
     assert titles == [
         "every shift, arm by arm",
         "training, seed by seed",

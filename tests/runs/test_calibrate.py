@@ -12,19 +12,33 @@ import numpy as np
 import pytest
 
 from envs import load_suite
-from envs.schedule import lasting
+from envs.schedule import unscheduled
 from runs import calibrate as study
+from runs.analysis import calibration
+from runs.analysis.calibration import (
+    Level,
+    calibration_flags,
+    levels_by_shift,
+    normalise,
+    normalised_rows,
+    reference_scores,
+)
 from runs.calibrate import Settings, calibrate, check, main
-from runs.harness import calibration, specialists
-from runs.harness.calibration import Level, by_shift, normalise, normalised, reference, verdicts
-from runs.harness.errors import UserError
-from runs.harness.specialists import POLICIES, Sizes, Training, at_random, pooled
-from tests.runs import small
-from tests.runs.small import without_key_check
+from runs.engine import specialists
+from runs.engine.specialists import (
+    POLICIES,
+    SpecialistConfigs,
+    SpecialistTraining,
+    pool_worlds,
+    with_random_actions,
+)
+from runs.errors import UserError
+from tests.runs import small_study
+from tests.runs.small_study import without_key_check
 
 ROOT = Path(__file__).parents[2]
 unchecked = pytest.fixture(autouse=True)(without_key_check)
-SIZES = Sizes(small.PLAN, small.PLAN)
+SIZES = SpecialistConfigs(small_study.CONFIG, small_study.CONFIG)
 
 
 def level(severity=0.0, nominal=0.9, specialist=0.9, random=0.1, shift="ice", apart=0.01) -> Level:
@@ -45,9 +59,9 @@ def test_a_score_is_put_between_random_and_specialist():
 
 
 def test_what_is_written_is_read(tmp_path):
-    file = calibration.path("Road", tmp_path)
-    calibration.write(file, [level(shift="none"), *AXIS])
-    assert calibration.read(file) == [
+    file = calibration.calibration_path("Road", tmp_path)
+    calibration.write_calibration(file, [level(shift="none"), *AXIS])
+    assert calibration.read_calibration(file) == [
         pytest.approx(one) if not isinstance(one, str) else one
         for one in [level(shift="none"), *AXIS]
     ]
@@ -55,47 +69,53 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_the_ceiling_is_the_better_of_nominal_and_specialist(tmp_path):
     worse = [level(shift="none"), level(0.5, nominal=0.8, specialist=0.7), AXIS[2]]
-    calibration.write(calibration.path("Road", tmp_path), worse)
-    found = reference("Road", tmp_path)
+    calibration.write_calibration(calibration.calibration_path("Road", tmp_path), worse)
+    found = reference_scores("Road", tmp_path)
     assert found["none", 0.0] == (0.1, 0.9)
     assert found["ice", 0.5] == (0.1, 0.8) and found["ice", 1.0] == (0.1, 0.6)
 
 
 def test_rows_are_normalised_where_all_of_them_can_be(tmp_path):
-    calibration.write(calibration.path("Road", tmp_path), [level(shift="none"), *AXIS])
+    calibration.write_calibration(
+        calibration.calibration_path("Road", tmp_path), [level(shift="none"), *AXIS]
+    )
     rows = [
         {"arm": "none", "shift": "none", "severity": 0.0, "score": 0.9},
         {"arm": "none", "shift": "ice", "severity": "1.0", "score": 0.35},
     ]
-    found = normalised(rows, "Road", tmp_path)
+    found = normalised_rows(rows, "Road", tmp_path)
     assert [row["score"] for row in found] == pytest.approx([1.0, 0.5])
     assert rows[1]["score"] == 0.35 and found[1]["arm"] == "none"
     elsewhere = [*rows, {"shift": "ice", "severity": 0.25, "score": 0.5}]
-    assert normalised(elsewhere, "Road", tmp_path) is None
-    assert normalised(rows, "Sea", tmp_path) is None and reference("Sea", tmp_path) is None
+    assert normalised_rows(elsewhere, "Road", tmp_path) is None
+    assert (
+        normalised_rows(rows, "Sea", tmp_path) is None and reference_scores("Sea", tmp_path) is None
+    )
 
 
 def test_where_chance_does_as_well_nothing_is_divided(tmp_path):
     flat = level(1.0, nominal=0.15, specialist=0.18)
-    calibration.write(calibration.path("Road", tmp_path), [level(shift="none"), flat])
-    assert set(reference("Road", tmp_path)) == {("none", 0.0)}
+    calibration.write_calibration(
+        calibration.calibration_path("Road", tmp_path), [level(shift="none"), flat]
+    )
+    assert set(reference_scores("Road", tmp_path)) == {("none", 0.0)}
 
 
 @pytest.mark.parametrize("text", ["what,else\n1,2\n", "env,shift\nRoad,ice\n"])
 def test_another_file_is_refused(text, tmp_path):
-    calibration.path("Road", tmp_path).write_text(text)
+    calibration.calibration_path("Road", tmp_path).write_text(text)
     with pytest.raises(UserError, match="calibrate-Road.csv is no calibration: delete it"):
-        reference("Road", tmp_path)
+        reference_scores("Road", tmp_path)
 
 
 def test_an_adapted_suite_has_a_file_of_its_own(tmp_path):
-    assert calibration.path("gymnax:CartPole-v1", tmp_path).parent == tmp_path
+    assert calibration.calibration_path("gymnax:CartPole-v1", tmp_path).parent == tmp_path
 
 
 def test_what_is_recorded_can_be_read():
     for file in (ROOT / "runs/results").glob("calibrate-*.csv"):
-        levels = calibration.read(file)
-        assert levels[0].shift == "none" and len(by_shift(levels)) > 1
+        levels = calibration.read_calibration(file)
+        assert levels[0].shift == "none" and len(levels_by_shift(levels)) > 1
         assert all(0 <= value <= 1 for one in levels for value in (one.random, one.ceiling))
 
 
@@ -116,12 +136,12 @@ def test_what_is_recorded_can_be_read():
     ],
 )
 def test_a_shift_is_flagged_for_what_is_wrong_with_it(levels, verdict):
-    assert verdicts(levels) == verdict
+    assert calibration_flags(levels) == verdict
 
 
 def test_levels_are_sorted_by_shift_and_severity():
     others = [level(0.5, shift="fog"), level(shift="fog")]
-    found = by_shift([level(shift="none"), *AXIS[::-1], *others])
+    found = levels_by_shift([level(shift="none"), *AXIS[::-1], *others])
     assert list(found) == ["ice", "fog"]
     assert [one.severity for one in found["ice"]] == [0.0, 0.5, 1.0]
 
@@ -163,17 +183,17 @@ def traced():
 @pytest.fixture(scope="module")
 def training(traced):
     """What is compiled, for all tests."""
-    return Training(small.suite().env, SIZES)
+    return SpecialistTraining(small_study.suite().env, SIZES)
 
 
 @pytest.fixture
 def go(training, monkeypatch):
     """Calibrates into a folder -> (what was found, what was told)."""
-    monkeypatch.setattr(specialists, "Training", lambda *_: training)
+    monkeypatch.setattr(specialists, "SpecialistTraining", lambda *_: training)
 
     def run(folder, suite=None, stop_at=None):
         told = Told(stop_at)
-        return calibrate(suite or small.suite(), SIZES, folder, told, told.stopped), told
+        return calibrate(suite or small_study.suite(), SIZES, folder, told, told.stopped), told
 
     return run
 
@@ -183,15 +203,15 @@ def done(training, tmp_path_factory):
     """A calibration to its end: (folder, what was found, what was told)."""
     folder, told = tmp_path_factory.mktemp("calibration"), Told()
     with pytest.MonkeyPatch.context() as patch, jax.debug_key_reuse(False):
-        patch.setattr(specialists, "Training", lambda *_: training)
-        return folder, calibrate(small.suite(), SIZES, folder, told, told.stopped), told
+        patch.setattr(specialists, "SpecialistTraining", lambda *_: training)
+        return folder, calibrate(small_study.suite(), SIZES, folder, told, told.stopped), told
 
 
 def test_every_policy_is_scored_at_home_and_along_every_axis(done):
     _, found, told = done
     assert list(found) == ["force", "flip"]
     for part in found.values():
-        assert part["unsound"] == 0
+        assert part["non_finite"] == 0
         for policy in POLICIES:
             scores = np.array(part[policy])
             assert scores.shape == (SIZES.nominal.seeds, 3)
@@ -220,7 +240,7 @@ def test_a_shift_that_is_re_ranged_is_calibrated_anew_and_only_that_one(done, go
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (nominal,) = folder.glob("nominal-*")
     (tmp_path / nominal.name).symlink_to(nominal)
-    suite = small.suite()
+    suite = small_study.suite()
     other = next(s for s in load_suite("CartPole").shifts if s.name == "gravity")
     force, flip = suite.shifts
     changed = replace(suite, shifts=(replace(other, name="force"), flip))
@@ -238,19 +258,21 @@ def test_it_stops_between_chunks_and_goes_on_to_the_same_end(done, go, tmp_path)
 
 
 def test_a_specialist_starts_with_what_the_nominal_agent_knows_and_a_new_optimiser(training):
-    home = pooled(small.suite().worlds(jax.random.key(0), study.WORLDS), [0])
+    home = pool_worlds(small_study.suite().worlds(jax.random.key(0), study.WORLDS), [0])
     fresh = training.start(home)
-    taught, sound = training.run(SIZES.nominal, fresh, home, lambda chunks: None, lambda: False)
+    taught, finite = training.run(SIZES.nominal, fresh, home, lambda chunks: None, lambda: False)
     warm = training.warm(taught.learner.agent, home).learner.agent.trained
     same, new = taught.learner.agent.trained.net, fresh.learner.agent.trained
-    assert sound.all() and small.bits(warm.net) == small.bits(same) != small.bits(new.net)
-    assert small.bits(warm.opt_state) == small.bits(new.opt_state)
+    assert finite.all() and small_study.bits(warm.net) == small_study.bits(
+        same
+    ) != small_study.bits(new.net)
+    assert small_study.bits(warm.opt_state) == small_study.bits(new.opt_state)
 
 
 def test_a_random_policy_does_not_depend_on_who_acts(training):
-    worlds = small.suite().worlds(jax.random.key(0), SIZES.nominal.episodes)
+    worlds = small_study.suite().worlds(jax.random.key(0), SIZES.nominal.episodes)
     ground = jax.tree.map(lambda leaf: leaf[:3], worlds)
-    home = pooled(worlds, [0])
+    home = pool_worlds(worlds, [0])
     one = training.start(home).learner.agent
     two = jax.tree.map(lambda leaf: 0 * leaf, one)
     first, second = training.scores(one, two, ground), training.scores(two, one, ground)
@@ -259,16 +281,16 @@ def test_a_random_policy_does_not_depend_on_who_acts(training):
 
 
 def test_now_and_later_every_action_is_random():
-    world = small.suite().worlds(jax.random.key(0), 2)
-    late = lasting(jax.tree.map(lambda leaf: leaf[0, 0], world))
-    mad = at_random(late)
+    world = small_study.suite().worlds(jax.random.key(0), 2)
+    late = unscheduled(jax.tree.map(lambda leaf: leaf[0, 0], world))
+    mad = with_random_actions(late)
     assert float(mad.channel.flip) == float(mad.later.channel.flip) == 1.0
-    assert at_random(world).later is None
+    assert with_random_actions(world).later is None
 
 
 def test_the_half_at_the_end_of_the_axis_is_in_the_pool():
-    worlds = small.suite().worlds(jax.random.key(0), 2)
-    flips = np.asarray(pooled(worlds, [3, 4, 4]).channel.flip)
+    worlds = small_study.suite().worlds(jax.random.key(0), 2)
+    flips = np.asarray(pool_worlds(worlds, [3, 4, 4]).channel.flip)
     np.testing.assert_allclose(flips, [0.25, 0.25, 0.5, 0.5, 0.5, 0.5])
 
 
@@ -281,13 +303,13 @@ def made_up() -> dict[str, dict]:
         "random": [[0.1, 0.0, 0.0]] * 3,
         "nominal": [[1.0, 0.8, 0.2], [1.0, 0.6, 0.2], [1.0, 0.7, 0.2]],
         "specialist": [[0.9, 0.9, 0.6]] * 3,
-        "unsound": 1,
+        "non_finite": 1,
     }
     return {"force": scores, "flip": scores | {"specialist": [[0.9, 0.4, 0.3]] * 3}}
 
 
 def test_seeds_become_levels_with_intervals():
-    levels = study.table(small.suite(), made_up())
+    levels = study.level_rows(small_study.suite(), made_up())
     assert [(one.shift, one.severity) for one in levels] == [
         ("none", 0.0),
         *[(shift, severity) for shift in ("force", "flip") for severity in (0.0, 0.5, 1.0)],
@@ -306,17 +328,17 @@ def test_seeds_become_levels_with_intervals():
 
 def test_a_nominal_agent_that_learned_nothing_is_no_judge():
     found = made_up()
-    levels = study.table(small.suite(), found)
+    levels = study.level_rows(small_study.suite(), found)
     poor = [one._replace(nominal=0.4) for one in levels]
     said = "It has not learned its own world"
-    assert said in study.markdown(small.suite(), poor, found, SIZES, "it")
-    assert said not in study.markdown(small.suite(), levels, found, SIZES, "it")
+    assert said in study.markdown(small_study.suite(), poor, found, SIZES, "it")
+    assert said not in study.markdown(small_study.suite(), levels, found, SIZES, "it")
 
 
 def test_the_command_writes_table_scores_and_figure(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("runs.harness.devices.prepare", lambda: None)
+    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     monkeypatch.setattr(study, "calibrate", lambda *_: made_up())
-    monkeypatch.setattr(study, "design", lambda settings: (small.suite(), SIZES))
+    monkeypatch.setattr(study, "design", lambda settings: (small_study.suite(), SIZES))
     monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
     assert main(["--env", "CartPole", "--record", "--out", str(tmp_path / "logs")]) == 0
     files = {path.name for path in (tmp_path / "results").iterdir()}
@@ -326,7 +348,7 @@ def test_the_command_writes_table_scores_and_figure(tmp_path, monkeypatch, capsy
     row = "force | dynamics | 0.70 0.20 | 0.90 0.60 | 0.00 [0.00, 0.00] | 0.20 [0.20, 0.20] | "
     assert row + "0.60 [0.60, 0.60] | 0.90 | fine" in text
     assert text in capsys.readouterr().out
-    assert reference("CartPole", tmp_path / "results")["force", 1.0] == (0.0, 0.6)
+    assert reference_scores("CartPole", tmp_path / "results")["force", 1.0] == (0.0, 0.6)
     assert len(list((tmp_path / "logs").glob("CartPole-*/calibrate-CartPole.csv"))) == 1
 
 
@@ -335,11 +357,11 @@ def test_the_sizes_are_those_of_a_comparison():
     from runs.compare import design as compared
 
     suite, sizes = study.design(Settings(env="Drive", seeds=4))
-    plan = compared(Compared(env="Drive", seeds=4)).plan
+    run_config = compared(Compared(env="Drive", seeds=4)).run_config
     ours, theirs = (
         (p.agent, p.num_envs, p.num_steps, p.episodes, p.seeds, p.chunks * p.updates)
         for p in (replace(sizes.nominal, agent=replace(sizes.nominal.agent, anneal=0)),)
-        for p in (p, replace(plan, agent=replace(plan.agent, anneal=0)))
+        for p in (p, replace(run_config, agent=replace(run_config.agent, anneal=0)))
     )
     assert ours == theirs
     assert study.steps(sizes.special) / study.steps(sizes.nominal) == pytest.approx(0.45, abs=0.02)
@@ -359,7 +381,7 @@ def test_the_command_runs_as_a_user_runs_it(tmp_path):
 
 
 def test_an_unusable_folder_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("runs.harness.devices.prepare", lambda: None)
+    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file"):
         main(["--smoke", "--env", "CartPole", "--out", str(tmp_path / "file")])

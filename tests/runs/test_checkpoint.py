@@ -19,9 +19,9 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 
-from runs.harness import checkpoint
-from runs.harness.checkpoint import Checkpoints
-from runs.harness.errors import UserError
+from runs.engine import checkpoint
+from runs.engine.checkpoint import Checkpoints
+from runs.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -166,7 +166,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from runs.harness.checkpoint import Checkpoints
+from runs.engine.checkpoint import Checkpoints
 
 mesh = jax.make_mesh((2,), ("seed",))
 over, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("seed",), ()))
@@ -456,7 +456,7 @@ import jax, orbax.checkpoint
 
 sys.path.insert(0, "tests/runs")
 from test_checkpoint import restore, small
-from runs.harness.checkpoint import Checkpoints
+from runs.engine.checkpoint import Checkpoints
 
 warnings.simplefilter("ignore")
 directory, kills, point = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]

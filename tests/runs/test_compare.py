@@ -20,23 +20,23 @@ import numpy as np
 import pytest
 
 from envs import load_suite
-from envs.host_pool import HostFailure
-from runs.compare import Settings, design, identity, left_out, main
-from runs.harness import devices
-from runs.harness.errors import UserError
-from runs.harness.experiment import claim
-from runs.harness.hosted import Hosted
-from runs.harness.jitted import Jitted
-from runs.harness.lock import hold
-from runs.harness.study import Study
-from runs.harness.tables import HEADINGS
+from envs.host.pool import HostFailure
+from runs.compare import Settings, design, identity, main, omitted_arms
+from runs.engine import devices
+from runs.engine.arm_runner import ArmRunner
+from runs.engine.comparison import claim_folder
+from runs.engine.host_backend import HostBackend
+from runs.engine.jax_backend import JaxBackend
+from runs.errors import UserError
+from runs.lock import hold_lock
+from runs.report.tables import HEADINGS
 
 ROOT = Path(__file__).parents[2]
 CONTROLS = ["none", "random", "constant_plus", "constant_minus"]
 SMOKE_ARMS = [*CONTROLS, "fear", "fear_sham", "fear_scrambled", "fear_constant", "lesion"]
 SMOKE = "--smoke", "--env", "CartPole"
 SHIFTS = [shift.name for shift in load_suite("CartPole").shifts]
-STRANGE = "tests.envs.strange:Strange/"
+STRANGE = "tests.envs.unusual_envs:Strange/"
 
 
 # --- the real command -------------------------------------------------------------------------
@@ -202,8 +202,8 @@ def test_the_same_command_again_computes_nothing_and_says_the_same(smoke):
 
 
 def test_the_defaults_are_the_whole_comparison():
-    suite, trainer, plan, arms, *_ = design(Settings())
-    assert (suite.name, trainer) == ("Drive", Jitted)
+    suite, trainer, run_config, arms, *_ = design(Settings())
+    assert (suite.name, trainer) == ("Drive", JaxBackend)
     felt = [
         name + kind
         for name in ("fear", "hope", "curiosity")
@@ -211,27 +211,27 @@ def test_the_defaults_are_the_whole_comparison():
     ]
     assert [arm.name for arm in arms] == [*CONTROLS, *felt, "lesion"]
     assert [arm.name for arm in arms if arm.randomised] == ["random"]
-    assert (plan.seeds, plan.episodes, plan.optimise) == (20, 256, True)
-    assert 20 <= plan.chunks <= 200
-    assert 200_000 <= plan.chunks * plan.chunk_steps <= 217_000
-    assert plan.agent.anneal == plan.chunks * plan.updates
-    assert plan.rows % len(jax.devices()) == 0 and plan.rows >= 20
+    assert (run_config.seeds, run_config.episodes, run_config.optimise) == (20, 256, True)
+    assert 20 <= run_config.chunks <= 200
+    assert 200_000 <= run_config.chunks * run_config.chunk_steps <= 217_000
+    assert run_config.agent.anneal == run_config.chunks * run_config.updates
+    assert run_config.rows % len(jax.devices()) == 0 and run_config.rows >= 20
     assert len(suite.points()) == 1 + 4 * len(suite.shifts)
 
 
 def test_a_quick_look_has_one_head_and_three_seeds_and_says_what_it_leaves_out():
     quick = Settings(quick=True)
-    suite, _, plan, arms, declared, asks = design(quick)
+    suite, _, run_config, arms, plan, asks = design(quick)
     assert [arm.name for arm in arms] == ["none", "constant_plus", "fear", "fear_scrambled"]
-    assert set(declared.without) == set(SMOKE_ARMS) - {arm.name for arm in arms} and not asks
-    assert (plan.seeds, plan.episodes, suite.severities) == (3, 64, (0.5, 1.0))
-    assert 100_000 < plan.chunks * plan.chunk_steps < 110_000
+    assert set(plan.without) == set(SMOKE_ARMS) - {arm.name for arm in arms} and not asks
+    assert (run_config.seeds, run_config.episodes, suite.severities) == (3, 64, (0.5, 1.0))
+    assert 100_000 < run_config.chunks * run_config.chunk_steps < 110_000
 
 
 def test_an_arm_is_left_out_if_asked_for():
     settings = Settings(heads=("fear",), without=("fear_sham", "random"))
     _, _, _, arms, *_ = design(settings)
-    assert left_out(settings) == settings.without
+    assert omitted_arms(settings) == settings.without
     left = [name for name in SMOKE_ARMS if name not in settings.without]
     assert [arm.name for arm in arms] == left
 
@@ -242,44 +242,44 @@ def test_heads_are_filmed_and_controls_are_not():
 
 
 def test_cartpole_has_its_usual_settings():
-    _, _, plan, *_ = design(Settings("CartPole"))
-    assert (plan.num_envs, plan.num_steps, plan.agent.lr) == (4, 128, 2.5e-4)
-    assert 480_000 <= plan.chunks * plan.chunk_steps <= 500_000
+    _, _, run_config, *_ = design(Settings("CartPole"))
+    assert (run_config.num_envs, run_config.num_steps, run_config.agent.lr) == (4, 128, 2.5e-4)
+    assert 480_000 <= run_config.chunks * run_config.chunk_steps <= 500_000
 
 
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
 def test_a_host_has_its_own_sizes(id):
-    suite, trainer, plan, arms, *_ = design(Settings(env=id))
-    assert trainer is Hosted
+    suite, trainer, run_config, arms, *_ = design(Settings(env=id))
+    assert trainer is HostBackend
     assert "random" not in [arm.name for arm in arms]
-    assert plan.agent.normalise
-    assert (plan.agent.entropy == 0) == (id == "Pendulum-v1")
-    assert plan.chunks == 100_000 // plan.chunk_steps == plan.agent.anneal
-    assert plan.episodes == 8
+    assert run_config.agent.normalise
+    assert (run_config.agent.entropy == 0) == (id == "Pendulum-v1")
+    assert run_config.chunks == 100_000 // run_config.chunk_steps == run_config.agent.anneal
+    assert run_config.episodes == 8
 
 
 def test_settings_are_sizes():
     settings = Settings("CartPole", ("hope",), seeds=5, steps=10_000, shifts=("noise",), episodes=3)
-    suite, _, plan, arms, *_ = design(settings)
+    suite, _, run_config, arms, *_ = design(settings)
     assert [shift.name for shift in suite.shifts] == ["noise"]
-    assert (plan.seeds, plan.episodes) == (5, 3)
-    assert 9_000 < plan.chunks * plan.chunk_steps <= 10_000
+    assert (run_config.seeds, run_config.episodes) == (5, 3)
+    assert 9_000 < run_config.chunks * run_config.chunk_steps <= 10_000
     assert "hope_sham" in [arm.name for arm in arms]
-    _, _, plan, *_ = design(replace(settings, steps=1))
-    assert plan.chunks * plan.chunk_steps == 512  # one update at least
+    _, _, run_config, *_ = design(replace(settings, steps=1))
+    assert run_config.chunks * run_config.chunk_steps == 512  # one update at least
 
 
 @pytest.mark.parametrize(("asked", "scored"), [(1, 1), (9, 9), (16, 16), (40, 32)])
 def test_episodes_are_as_many_as_are_scored(asked, scored):
-    assert design(Settings(episodes=asked)).plan.episodes == scored
-    assert design(Settings(env="CartPole-v1", episodes=asked)).plan.episodes == asked
+    assert design(Settings(episodes=asked)).run_config.episodes == scored
+    assert design(Settings(env="CartPole-v1", episodes=asked)).run_config.episodes == asked
 
 
 def test_a_folder_is_one_study(tmp_path):
-    claim(tmp_path, identity(Settings()))
-    claim(tmp_path, identity(Settings(out=tmp_path, config=Path("other"), record=True)))
+    claim_folder(tmp_path, identity(Settings()))
+    claim_folder(tmp_path, identity(Settings(out=tmp_path, config=Path("other"), record=True)))
     with pytest.raises(UserError, match="holds a study with other settings; choose another --out"):
-        claim(tmp_path, identity(Settings(steps=9)))
+        claim_folder(tmp_path, identity(Settings(steps=9)))
     assert identity(Settings()) != identity(Settings(steps=9))
 
 
@@ -289,8 +289,8 @@ def test_a_folder_is_one_study(tmp_path):
 @pytest.fixture
 def nothing_is_compiled(monkeypatch):
     """In this process, whose devices are there already; a study that begins is a failure."""
-    monkeypatch.setattr(devices, "prepare", lambda: None)
-    for trainer in (Jitted, Hosted):
+    monkeypatch.setattr(devices, "prepare_devices", lambda: None)
+    for trainer in (JaxBackend, HostBackend):
         monkeypatch.setattr(trainer, "__init__", lambda *args: pytest.fail("a study began"))
 
 
@@ -371,14 +371,14 @@ def test_a_missing_package_is_named(nothing_is_compiled, monkeypatch):
 
 
 def test_a_folder_in_use_names_the_process(nothing_is_compiled, tmp_path):
-    with hold(tmp_path):
+    with hold_lock(tmp_path):
         line = refusal("--smoke", "--out", tmp_path)
     assert line.startswith(f"{tmp_path} is in use by another run (process {os.getpid()}): ")
     assert "--out" in line
 
 
 def test_a_folder_of_another_study_is_refused(nothing_is_compiled, tmp_path):
-    claim(tmp_path, identity(Settings()))
+    claim_folder(tmp_path, identity(Settings()))
     assert refusal("--smoke", "--out", tmp_path).endswith("choose another --out, or delete it")
 
 
@@ -399,8 +399,8 @@ def test_what_ends_a_study_is_one_line(error, complaint, tmp_path, monkeypatch):
     def run(self, trainer, showpiece, ask):
         raise error
 
-    monkeypatch.setattr(devices, "prepare", lambda: None)
-    monkeypatch.setattr(Study, "run", run)
+    monkeypatch.setattr(devices, "prepare_devices", lambda: None)
+    monkeypatch.setattr(ArmRunner, "run", run)
     assert refusal("--smoke", "--out", tmp_path) == complaint
 
 
@@ -410,9 +410,9 @@ def test_the_arm_is_closed_whatever_happens(tmp_path, monkeypatch):
     def run(self, trainer, showpiece, ask):
         raise UserError("bad")
 
-    monkeypatch.setattr(devices, "prepare", lambda: None)
-    monkeypatch.setattr(Study, "run", run)
-    monkeypatch.setattr(Jitted, "close", lambda self: closed.append(self))
+    monkeypatch.setattr(devices, "prepare_devices", lambda: None)
+    monkeypatch.setattr(ArmRunner, "run", run)
+    monkeypatch.setattr(JaxBackend, "close", lambda self: closed.append(self))
     assert refusal("--smoke", "--out", tmp_path) == "bad"
     assert len(closed) == 1
 

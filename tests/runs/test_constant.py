@@ -9,20 +9,20 @@ from runs import constant
 from runs.constant import (
     LEVELS,
     WORLDS,
-    Scores,
+    ArmScores,
     Settings,
     arms,
     best_constant,
-    cells,
     check,
     figure,
     finding,
     main,
     markdown,
     summarise,
+    table_row,
 )
-from runs.harness.errors import UserError
-from runs.theory.deep_sea import CURIOSITY, dives
+from runs.errors import UserError
+from runs.theory.deep_sea import CURIOSITY, run_dives
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +36,10 @@ def table(feeling=5.0, constant=3.0, world="DeepSea"):
     noise = np.array([0.0, 10.0, -10.0, 3.0])
     small = np.array([0.1, -0.1, 0.1, -0.1])
     return [
-        Scores(world, "none", "none", 1.0 + noise),
-        Scores(world, "curiosity", "feeling", feeling + noise + small),
-        Scores(world, "mean of curiosity", "constant", 0.0 + noise),
-        Scores(world, "constant -0.01", "constant", constant + noise - small),
+        ArmScores(world, "none", "none", 1.0 + noise),
+        ArmScores(world, "curiosity", "feeling", feeling + noise + small),
+        ArmScores(world, "mean of curiosity", "constant", 0.0 + noise),
+        ArmScores(world, "constant -0.01", "constant", constant + noise - small),
     ]
 
 
@@ -91,7 +91,7 @@ def test_table_and_figure(tmp_path):
     text = markdown(lines, Settings(worlds=("DeepSea",)), "python -m runs.constant", "a box")
     assert text.count("\n| DeepSea |") == 4 and "`python -m runs.constant`\n\na box" in text
     assert "DeepSea: share of life" in text and finding(lines) in text
-    assert cells(lines[0])[4:] == ["-", "-"]
+    assert table_row(lines[0])[4:] == ["-", "-"]
     figure(lines, tmp_path / "constant.png")
     assert (tmp_path / "constant.png").stat().st_size > 5000
 
@@ -113,7 +113,7 @@ def test_every_feeling_stands_beside_its_mean_and_the_constants():
 def test_a_constant_below_zero_solves_a_deep_sea():
     """What the study found: to a zero-initialised table it is optimism about what is untried."""
     by_name = {name: blend for name, _, blend in arms({})}
-    below, above = (dives(8, by_name[f"constant {c:+}"], 3, 400) for c in (-0.01, 0.01))
+    below, above = (run_dives(8, by_name[f"constant {c:+}"], 3, 400) for c in (-0.01, 0.01))
     assert below.solved.all() and not above.solved.any()
 
 
@@ -122,7 +122,7 @@ def test_a_constant_below_zero_solves_a_deep_sea():
 )
 def test_the_command_writes_table_figure_and_finding(worlds, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("runs.harness.devices.prepare", lambda: None)
+    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     assert main(["--smoke", "--worlds", *worlds]) == 0
     out, err = capsys.readouterr()
     assert "Finding: " in out and "runs/logs/constant/constant.md" in out
@@ -141,7 +141,7 @@ def test_an_interrupt_says_that_nothing_was_written(tmp_path, monkeypatch, capsy
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(constant, "study", interrupted)
-    monkeypatch.setattr("runs.harness.devices.prepare", lambda: None)
+    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     assert main([]) == 130
     assert "stopped; nothing was written" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

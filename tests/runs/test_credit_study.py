@@ -10,8 +10,8 @@ import pytest
 
 from affect import Blend, Fear, Lesion, Potential
 from runs import credit
-from runs.asking.signals import would_pay
-from runs.harness.errors import UserError
+from runs.errors import UserError
+from runs.probes.signals import wrapped_signals
 from tests.affect.cases import SPEC, B, experience
 
 
@@ -28,8 +28,8 @@ def told(seeds: int = 4) -> dict:
 
 def test_a_lesion_is_taken_off_and_a_potential_is_not():
     blend = Blend(fear=(1.0, Lesion(Potential(Fear))))
-    feelings, batch = blend.init(jax.random.key(0), SPEC, B), experience(seed=1)
-    paid = would_pay(blend, feelings, SPEC, jax.random.key(1))
+    blend_state, batch = blend.init(jax.random.key(0), SPEC, B), experience(seed=1)
+    paid = wrapped_signals(blend, blend_state, SPEC, jax.random.key(1))
     assert set(paid) == {"fear", "fear_untrained"}
     bare = Blend(fear=(1.0, Potential(Fear)))
     expected, _ = bare.feel(bare.init(jax.random.key(0), SPEC, B), batch)

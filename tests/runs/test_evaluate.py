@@ -10,12 +10,12 @@ import pytest
 
 from affect import Spec
 from envs import load_suite
-from envs.cartpole import CartPole, Params
 from envs.channel import Channel
 from envs.shift import box, ramp, scale
 from envs.suite import Suite
 from envs.world import Env, World
-from runs.harness.evaluate import REPORTED, SCORES, Lanes, evaluate, in_blocks
+from envs.worlds.classic.cartpole import CartPole, Params
+from runs.engine.evaluate import REPORTED_SCORES, SCORES, EvalState, evaluate, in_blocks
 
 DRAWS, EPISODES = 2, 3
 
@@ -54,16 +54,16 @@ def begin(key, world):
 
 
 @jax.jit
-def advance(key, time, life, state):
-    action = AGENT.act(state, None, life.obs)
-    return ENV.step(jax.random.fold_in(key, time), life, action)
+def advance(key, time, env_state, state):
+    action = AGENT.act(state, None, env_state.obs)
+    return ENV.step(jax.random.fold_in(key, time), env_state, action)
 
 
 def lived(key, world, state):
     """One episode in a plain loop -> its SCORES."""
-    life, total, harm = begin(key, world), 0.0, False
+    env_state, total, harm = begin(key, world), 0.0, False
     for time in range(ENV.horizon):
-        life, seen = advance(key, time, life, state)
+        env_state, seen = advance(key, time, env_state, state)
         total += float(seen.reward)
         harm |= bool(seen.info["harm"] > 0)
         if seen.terminated or seen.truncated:
@@ -122,8 +122,8 @@ def test_how_episodes_are_sorted_changes_no_score(sortings, width, monkeypatch):
         return evaluate(state, AGENT, ENV, worlds, key, EPISODES, "agents")
 
     usual = [scored(state, worlds, 0) for state in states]
-    monkeypatch.setattr("runs.harness.evaluate.SORTINGS", sortings)
-    monkeypatch.setattr("runs.harness.evaluate.WIDTH", width)
+    monkeypatch.setattr("runs.engine.evaluate.SORTINGS", sortings)
+    monkeypatch.setattr("runs.engine.evaluate.WIDTH", width)
     sorted_often = jax.jit(jax.vmap(together, axis_name="agents"))(states)
     for i, alone in enumerate(usual):
         for name, score in alone.items():
@@ -132,7 +132,7 @@ def test_how_episodes_are_sorted_changes_no_score(sortings, width, monkeypatch):
 
 def test_only_blocks_in_which_something_runs_are_taken_on():
     nothing = jnp.zeros((12,))
-    lanes = Lanes(jnp.arange(12), *[nothing] * 6, {})
+    lanes = EvalState(jnp.arange(12), *[nothing] * 6, {})
     once = jax.jit(
         lambda running: in_blocks(
             lambda some: some._replace(total=some.total + 1), lanes, running, 3
@@ -197,7 +197,7 @@ def test_reward_noise_does_not_reach_the_score(noise):
 class Teller(Payer):
     """Ends after its third step and reports; goes on reporting after its end."""
 
-    spec = Spec(obs_dim=1, num_actions=2, info=REPORTED)
+    spec = Spec(obs_dim=1, num_actions=2, info=REPORTED_SCORES)
     horizon = 6
 
     def terminal(self, state, rng, params):
@@ -240,5 +240,5 @@ def test_what_is_paid_and_what_is_wanted_part_for_an_agent_that_has_stopped_lear
 def test_what_a_world_does_not_report_is_no_number():
     worlds = jax.tree.map(lambda leaf: jnp.full((1, 1), leaf), World(Payer.Params(0.0), Channel()))
     scores = scored(0.0, worlds, 0, agent=First(), env=Payer())
-    assert all(np.isnan(scores[name]).all() for name in REPORTED)
+    assert all(np.isnan(scores[name]).all() for name in REPORTED_SCORES)
     assert scores["success"] == 0  # which is where a compiler would like to make it 0

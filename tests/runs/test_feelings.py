@@ -5,14 +5,14 @@ import pytest
 from PIL import Image
 
 from envs import load_suite
-from runs.feelings import draw, felt, main
-from runs.harness.errors import UserError
+from runs.errors import UserError
+from runs.feelings import available_factories, draw_episode, main
 
 
 def test_a_world_is_felt_by_every_head_that_it_can_feed():
     bodiless = {"hope", "fear", "curiosity", "mood", "satiation"}
-    assert set(felt(load_suite("CartPole"))) == bodiless
-    assert set(felt(load_suite("FoodShare"))) == bodiless | {"homeostasis", "care"}
+    assert set(available_factories(load_suite("CartPole"))) == bodiless
+    assert set(available_factories(load_suite("FoodShare"))) == bodiless | {"homeostasis", "care"}
 
 
 def test_a_smoke_run_draws_an_episode(tmp_path, capsys):
@@ -28,7 +28,7 @@ def test_a_smoke_run_draws_an_episode(tmp_path, capsys):
 def test_a_signal_that_moves_is_drawn_moving(tmp_path):
     frames = np.zeros((9, 20, 30, 3), np.uint8)
     for name, signal in {"flat": np.zeros(9), "step": np.arange(9) > 4}.items():
-        draw(frames, {"fear": signal.astype(float)}, "X", tmp_path / f"{name}.png")
+        draw_episode(frames, {"fear": signal.astype(float)}, "X", tmp_path / f"{name}.png")
     flat, step = (np.asarray(Image.open(tmp_path / f"{n}.png")) for n in ("flat", "step"))
     assert (flat != step).any()
 

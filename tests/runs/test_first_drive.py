@@ -9,10 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from runs.analysis.contrasts import head_contrasts
+from runs.errors import UserError
 from runs.first_drive import (
+    arrival_curve,
     figure,
     hours_until,
-    learning,
     main,
     markdown,
     outcomes,
@@ -20,8 +22,6 @@ from runs.first_drive import (
     successes,
     summarise,
 )
-from runs.harness.errors import UserError
-from runs.harness.worth import worth
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("", "_sham", "_scrambled", "_constant")
@@ -57,7 +57,7 @@ CURVES = {arm: curve(arm) for arm in ARMS}
 
 def test_an_hour_is_eighteen_thousand_steps():
     lines = [{"step": 18_000 * n, "metrics": {"success": [0.1 * n, None]}} for n in (1, 2)]
-    hours, success = learning(lines)
+    hours, success = arrival_curve(lines)
     np.testing.assert_array_equal(hours, [1, 2])
     np.testing.assert_array_equal(success, [[0.1, np.nan], [0.2, np.nan]])
 
@@ -89,10 +89,10 @@ def test_a_line_an_arm():
 def test_table_and_pictures(tmp_path):
     scores = {"Drive": rows(), "Timid": rows()}
     lines = {world: summarise(scores[world], CURVES) for world in scores}
-    found = worth({world: partial(successes, scores[world]) for world in scores}, ["fear"])
-    plan = SimpleNamespace(seeds=SEEDS, chunks=10, chunk_steps=18_000, episodes=256)
+    found = head_contrasts({world: partial(successes, scores[world]) for world in scores}, ["fear"])
+    run_config = SimpleNamespace(seeds=SEEDS, chunks=10, chunk_steps=18_000, episodes=256)
     suite = SimpleNamespace(points=lambda: range(3))
-    designs = {world: SimpleNamespace(plan=plan, suite=suite) for world in scores}
+    designs = {world: SimpleNamespace(run_config=run_config, suite=suite) for world in scores}
     text = markdown(lines, found, designs, "python -m runs.first_drive")
     assert "6 arms, 5 seeds each, 180,000 steps (10 hours driven) a seed, 256 episodes" in text
     assert "none | 2.5 | 0.920 | 0.520 [" in text

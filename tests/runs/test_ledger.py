@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runs.harness.errors import UserError
-from runs.sealing import ledger
-from runs.sealing.ledger import Looks, append, looks, problems, read, sentence
+from runs.errors import UserError
+from runs.prereg import ledger
+from runs.prereg.ledger import Looks, append_entry, count_looks, looks_text, problems, read_entries
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def filled(folder: Path, lines: int = 5) -> Path:
     path = folder / ledger.NAME
     for i in range(lines):
-        append(path, "dev", "suite", "plan", {"none": f"c{i}"}, 20, f"r{i}")
+        append_entry(path, "dev", "suite", "plan", {"none": f"c{i}"}, 20, f"r{i}")
     return path
 
 
@@ -28,7 +28,7 @@ def texts(path: Path) -> list[str]:
 
 def rewrite(path: Path, start: int, **fields) -> None:
     """Edits a line and mends the chain from there on, as a careful cheat does."""
-    entries = read(path)
+    entries = read_entries(path)
     entries[start] = entries[start]._replace(**fields)
     for i in range(start, len(entries)):
         previous = entries[i - 1].hash if i else ledger.GENESIS
@@ -39,7 +39,7 @@ def rewrite(path: Path, start: int, **fields) -> None:
 
 def test_what_is_appended_is_read_and_chained(tmp_path):
     path = filled(tmp_path)
-    entries = read(path)
+    entries = read_entries(path)
     assert [entry.index for entry in entries] == [1, 2, 3, 4, 5]
     assert [entry.previous for entry in entries[1:]] == [entry.hash for entry in entries[:-1]]
     assert entries[0].previous == ledger.GENESIS
@@ -53,13 +53,13 @@ def test_what_is_appended_is_read_and_chained(tmp_path):
 
 
 def test_a_line_says_which_code_wrote_it(tmp_path, monkeypatch):
-    commit, dirty = ledger.code()
+    commit, dirty = ledger.code_version()
     assert (commit is None) == (dirty is None)
     assert commit is None or len(commit) == 40
-    entry = read(filled(tmp_path, 1))[0]
+    entry = read_entries(filled(tmp_path, 1))[0]
     assert (entry.commit, entry.dirty) == (commit, dirty)
     monkeypatch.setenv("PATH", str(tmp_path))  # no git here
-    assert ledger.code.__wrapped__() == (None, None)
+    assert ledger.code_version.__wrapped__() == (None, None)
 
 
 @pytest.mark.parametrize("line", [1, 3, 5])
@@ -71,14 +71,14 @@ def test_an_edited_line_is_named(line, field, value, tmp_path):
     lines[line - 1] = json.dumps(json.loads(lines[line - 1]) | {field: value}, sort_keys=True)
     path.write_text("".join(f"{text.strip()}\n" for text in lines))
     assert [said.partition(":")[0] for said in problems(path)] == [f"line {line} was edited"]
-    assert looks([path]).dev in (4, 5)
+    assert count_looks([path]).dev in (4, 5)
 
 
 @pytest.mark.parametrize("line", ["garbage", "3", "", "{}", '{"index": [], "checkpoints": 1}'])
 def test_a_line_that_is_none_is_named(line, tmp_path):
     path = filled(tmp_path)
     path.write_text("".join([*texts(path)[:2], f"{line}\n", *texts(path)[3:]]))
-    assert looks([path]) == Looks(4, 0)
+    assert count_looks([path]) == Looks(4, 0)
     assert problems(path) == ["line 3 was edited: it does not match its own hash"]
 
 
@@ -102,7 +102,7 @@ def test_a_line_cut_in_half_was_cut(tmp_path):
     path.write_text(path.read_text()[:-1])
     assert problems(path) == ["cut from the end: line 5"]
     with pytest.raises(UserError, match="cut from the end"):
-        append(path, "dev", "suite", "plan", {}, 20, "r")
+        append_entry(path, "dev", "suite", "plan", {}, 20, "r")
     assert len(texts(path)) == 5
 
 
@@ -115,7 +115,7 @@ def test_exchanged_lines_are_named(tmp_path):
 
 def test_a_line_with_a_mended_hash_breaks_the_chain(tmp_path):
     path = filled(tmp_path)
-    entries = read(path)
+    entries = read_entries(path)
     entry = entries[2]._replace(result="better")
     entries[2] = entry._replace(hash=ledger._hash(entry))
     path.write_text("".join(f"{ledger._text(entry)}\n" for entry in entries))
@@ -145,7 +145,7 @@ def test_no_ledger_and_a_deleted_one_differ(tmp_path):
     path.unlink()
     assert problems(path) == ["it was deleted: lines 1 to 5"]
     with pytest.raises(UserError, match="deleted"):
-        append(path, "dev", "suite", "plan", {}, 20, "r")
+        append_entry(path, "dev", "suite", "plan", {}, 20, "r")
 
 
 @pytest.mark.parametrize("half", ['{"index": 6, "prev', "", '{"index": 6}'])
@@ -154,25 +154,25 @@ def test_a_half_written_line_is_mended(half, tmp_path):
     with path.open("a") as file:
         file.write(half)
     assert problems(path) == []
-    append(path, "dev", "suite", "plan", {}, 20, "r5")
+    append_entry(path, "dev", "suite", "plan", {}, 20, "r5")
     assert problems(path) == []
-    assert [entry.result for entry in read(path)][-2:] == ["r4", "r5"]
+    assert [entry.result for entry in read_entries(path)][-2:] == ["r4", "r5"]
 
 
 def test_a_crash_before_the_line_was_counted_loses_nothing(tmp_path, monkeypatch):
     path = filled(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(ledger, "_mark", lambda *_: None)
-        append(path, "dev", "suite", "plan", {}, 20, "r5")
+        append_entry(path, "dev", "suite", "plan", {}, 20, "r5")
     assert problems(path) == []
-    append(path, "dev", "suite", "plan", {}, 20, "r6")
+    append_entry(path, "dev", "suite", "plan", {}, 20, "r6")
     assert problems(path) == []
-    assert len(read(path)) == 7
+    assert len(read_entries(path)) == 7
 
 
 KILLED = """
 import itertools, pathlib, sys
-from runs.sealing.ledger import append
+from runs.prereg.ledger import append
 for i in itertools.count():
     append(pathlib.Path(sys.argv[1]), "dev", "suite", "plan", {}, 20, str(i))
     print(i, flush=True)
@@ -189,27 +189,27 @@ def test_killed_at_any_moment_nothing_that_was_said_is_lost(tmp_path):
     rest = process.communicate(timeout=20)[0].split()
     said = int(rest[-1]) if rest else said
     assert problems(path) == []
-    append(path, "dev", "suite", "plan", {}, 20, "after")
+    append_entry(path, "dev", "suite", "plan", {}, 20, "after")
     assert problems(path) == []
-    assert len(read(path)) - 1 in (said + 1, said + 2)
+    assert len(read_entries(path)) - 1 in (said + 1, said + 2)
 
 
 def test_looks_are_counted_once_each(tmp_path):
     path = tmp_path / "a" / ledger.NAME
     for result in ("one", "two", "one"):
-        append(path, "dev", "suite", "plan", {"none": "c"}, 20, result)
-    append(path, "train", "suite", "plan", {"none": "c"}, 20)
-    append(path, "sealed", "suite", "plan", {"none": "c"}, 20)
-    append(path, "sealed", "suite", "plan", {"none": "c"}, 20, "three")
-    append(path, "dev", "another suite", "plan", {"none": "c"}, 20, "four")
-    assert looks([path]) == Looks(3, 1)
-    assert looks([path], "suite") == Looks(2, 1)
-    append(tmp_path / "b" / ledger.NAME, "dev", "suite", "plan 2", {"none": "d"}, 20, "one")
-    assert looks(ledger.beside(tmp_path / "a"), "suite") == Looks(3, 1)
+        append_entry(path, "dev", "suite", "plan", {"none": "c"}, 20, result)
+    append_entry(path, "train", "suite", "plan", {"none": "c"}, 20)
+    append_entry(path, "sealed", "suite", "plan", {"none": "c"}, 20)
+    append_entry(path, "sealed", "suite", "plan", {"none": "c"}, 20, "three")
+    append_entry(path, "dev", "another suite", "plan", {"none": "c"}, 20, "four")
+    assert count_looks([path]) == Looks(3, 1)
+    assert count_looks([path], "suite") == Looks(2, 1)
+    append_entry(tmp_path / "b" / ledger.NAME, "dev", "suite", "plan 2", {"none": "d"}, 20, "one")
+    assert count_looks(ledger.neighbouring_ledgers(tmp_path / "a"), "suite") == Looks(3, 1)
 
 
 def test_the_sentence_says_what_luck_buys():
-    assert sentence(Looks(37, 1)) == (
+    assert looks_text(Looks(37, 1)) == (
         "dev looks 37, sealed looks 1; expected optimism of the best of 37: 2.1 standard errors"
     )
-    assert sentence(Looks(1, 0)) == "dev looks 1, sealed looks 0"
+    assert looks_text(Looks(1, 0)) == "dev looks 1, sealed looks 0"

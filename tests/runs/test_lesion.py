@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 
 from runs import lesion
-from runs.harness.errors import UserError
-from runs.lesion import Played, Settings, check, finding, main
+from runs.errors import UserError
+from runs.lesion import GambleScores, Settings, check, finding, main
 from runs.theory import ponder
 from runs.theory.ponder import Choices
-from tests.runs.small import without_key_check
+from tests.runs.small_study import without_key_check
 
 ROOT = Path(__file__).parents[2]
 unchecked = pytest.fixture(autouse=True)(without_key_check)
 
 
-def made_up(slopes: dict[str, float], shuffled: dict[str, float]) -> dict[str, Played]:
+def made_up(slopes: dict[str, float], shuffled: dict[str, float]) -> dict[str, GambleScores]:
     """Arms of 50 people with these slopes, and these totals where early losses lie on top."""
     noise = np.random.default_rng(0).normal(size=(50, 5))
     line = np.arange(-2, 3)
     return {
-        name: Played(slope * line + noise, shuffled.get(name, 10.0) / 5 + noise)
+        name: GambleScores(slope * line + noise, shuffled.get(name, 10.0) / 5 + noise)
         for name, slope in slopes.items()
     }
 
@@ -57,7 +57,7 @@ def test_the_finding_says_which_way_it_fell():
 def test_time_and_regret_are_told_by_likeness():
     said = finding(made_up(PATIENT, {}), thinkers(20.0))
     assert "takes +10" in said or "takes +9" in said
-    alike, apart = (lesion.fifths(thinkers(20.0)["lesioned"])[k] for k in (0, -1))
+    alike, apart = (lesion.by_difficulty(thinkers(20.0)["lesioned"])[k] for k in (0, -1))
     assert alike[0] < 0.2 and apart[0] > 0.8
     found = thinkers(20.0)["lesioned"]
     for distance, part in (alike, apart):
@@ -67,7 +67,7 @@ def test_time_and_regret_are_told_by_likeness():
 
 
 def test_the_band_is_the_pooled_curve_moved_to_the_totals_of_studies():
-    least, most = lesion.band()
+    least, most = lesion.healthy_band()
     assert least.sum() == pytest.approx(0.2) and most.sum() == pytest.approx(26.6)
     np.testing.assert_allclose(np.diff(least), np.diff(most))
 
@@ -81,7 +81,7 @@ def test_arms_differ_in_one_thing_each():
         for name, arm in arms.items()
     }
     assert list(changed.values()) == [[], ["aversion"], ["mood"], ["curiosity"], ["reversal"]]
-    assert lesion.felt().names == lesion.felt("mood").names == ("mood", "curiosity")
+    assert lesion.player_blend().names == lesion.player_blend("mood").names == ("mood", "curiosity")
 
 
 def test_belief_and_rows_of_the_thinker():
@@ -112,15 +112,15 @@ def test_bad_input_is_refused(wrong, complaint):
 
 def test_an_unwritable_folder_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(lesion, "gamble", lambda people: (0.9, made_up(PATIENT, {})))
-    monkeypatch.setattr(lesion, "ponder", lambda size: thinkers(20.0))
+    monkeypatch.setattr(lesion, "run_gamble", lambda people: (0.9, made_up(PATIENT, {})))
+    monkeypatch.setattr(lesion, "run_ponder", lambda size: thinkers(20.0))
     with pytest.raises(UserError, match="choose another --out"):
         main(["--out", str(tmp_path / "file" / "under")])
 
 
 def test_tables_and_figure_are_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(lesion, "gamble", lambda people: (0.9, made_up(PATIENT, {})))
-    monkeypatch.setattr(lesion, "ponder", lambda size: thinkers(20.0))
+    monkeypatch.setattr(lesion, "run_gamble", lambda people: (0.9, made_up(PATIENT, {})))
+    monkeypatch.setattr(lesion, "run_ponder", lambda size: thinkers(20.0))
     assert main(["--out", str(tmp_path)]) == 0
     text = (tmp_path / "table.md").read_text()
     assert "MacPherson" in text and "56%" in text and "python -m runs.lesion" in text

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from runs.harness.errors import UserError
-from runs.harness.lock import hold
+from runs.errors import UserError
+from runs.lock import hold_lock
 
 ROOT = Path(__file__).parents[2]
 
 HOLDER = """
 import os, subprocess, sys, time
 from pathlib import Path
-from runs.harness.lock import hold
+from runs.lock import hold
 
 with hold(Path(sys.argv[1])):
     kind = sys.argv[2]
@@ -46,7 +46,7 @@ def start(directory: Path, kind: str) -> tuple[subprocess.Popen, int]:
 def test_a_second_holder_is_told_directory_process_and_remedy(tmp_path):
     holder, _ = start(tmp_path, "alone")
     try:
-        with pytest.raises(UserError) as caught, hold(tmp_path):
+        with pytest.raises(UserError) as caught, hold_lock(tmp_path):
             pass
     finally:
         holder.kill()
@@ -60,12 +60,12 @@ def test_a_second_holder_is_told_directory_process_and_remedy(tmp_path):
 def test_kill_9_frees_the_lock_while_a_child_lives(tmp_path, kind):
     holder, child = start(tmp_path, kind)
     try:
-        with pytest.raises(UserError), hold(tmp_path):
+        with pytest.raises(UserError), hold_lock(tmp_path):
             pass
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
         os.kill(child, 0)  # Raises if the child is gone.
-        with hold(tmp_path):
+        with hold_lock(tmp_path):
             assert (tmp_path / ".lock").read_text() == str(os.getpid())
     finally:
         os.kill(child, signal.SIGKILL)
@@ -75,7 +75,7 @@ def test_kill_9_frees_the_lock_while_a_child_lives(tmp_path, kind):
 def test_a_child_that_leaves_the_block_does_not_free_its_parents_lock(tmp_path):
     holder, _ = start(tmp_path, "unwind")
     try:
-        with pytest.raises(UserError), hold(tmp_path):
+        with pytest.raises(UserError), hold_lock(tmp_path):
             pass
     finally:
         holder.kill()
@@ -85,27 +85,27 @@ def test_a_child_that_leaves_the_block_does_not_free_its_parents_lock(tmp_path):
 def test_released_at_the_end_of_the_block_and_after_an_error(tmp_path):
     directory = tmp_path / "made" / "here"
     for _ in range(2):
-        with pytest.raises(KeyError), hold(directory):
+        with pytest.raises(KeyError), hold_lock(directory):
             raise KeyError
-    with hold(directory), pytest.raises(UserError), hold(directory):
+    with hold_lock(directory), pytest.raises(UserError), hold_lock(directory):
         pass
 
 
 def test_two_directories_are_independent(tmp_path):
-    with hold(tmp_path / "a"), hold(tmp_path / "b"):
+    with hold_lock(tmp_path / "a"), hold_lock(tmp_path / "b"):
         pass
 
 
 def test_a_directory_that_cannot_be_made_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="--out"), hold(tmp_path / "file"):
+    with pytest.raises(UserError, match="--out"), hold_lock(tmp_path / "file"):
         pass
 
 
 def test_only_one_of_several_that_start_at_once_gets_it(tmp_path):
     script = (
-        "import sys; from pathlib import Path; from runs.harness.lock import hold\n"
-        "from runs.harness.errors import UserError\n"
+        "import sys; from pathlib import Path; from runs.lock import hold\n"
+        "from runs.errors import UserError\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "try:\n"
         "    with hold(Path(sys.argv[1])): print('got', flush=True); sys.stdin.readline()\n"

@@ -11,21 +11,31 @@ import numpy as np
 import pytest
 
 from runs import packer
-from runs.harness.errors import UserError
-from runs.packer import PUBLISHED, SUMMARIES, TRAINED, Job, Settings, check, main, markdown, run
+from runs.errors import UserError
+from runs.packer import (
+    PUBLISHED,
+    SUMMARIES,
+    TRAINED,
+    Settings,
+    TrainingJob,
+    check,
+    main,
+    markdown,
+    run,
+)
 from runs.packer import suite as boxes
-from tests.runs.small import without_key_check
+from tests.runs.small_study import without_key_check
 
 ROOT = Path(__file__).parents[2]
 unchecked = pytest.fixture(autouse=True)(without_key_check)
 SEEDS = 4
 
 
-def made_up(success: dict[str, float], unsound: int = 0) -> dict[str, dict]:
+def made_up(success: dict[str, float], non_finite: int = 0) -> dict[str, dict]:
     """Where trained -> scores, from cells such as DR, the same for all seeds."""
     return {
         trained: {cell[1]: [value] * SEEDS for cell, value in success.items() if cell[0] == trained}
-        | {"steps": [2e6] * SEEDS, "unsound": unsound}
+        | {"steps": [2e6] * SEEDS, "non_finite": non_finite}
         for trained in TRAINED
     }
 
@@ -47,8 +57,8 @@ def test_a_seed_is_averaged_before_the_seeds_are():
 
 
 def test_the_table_shows_both_and_where_they_differ():
-    cells = made_up(CELLS | {"DD": 1.0}, unsound=1)
-    scores = {Job("CartPole", "PPO", trained): cells[trained] for trained in TRAINED}
+    cells = made_up(CELLS | {"DD": 1.0}, non_finite=1)
+    scores = {TrainingJob("CartPole", "PPO", trained): cells[trained] for trained in TRAINED}
     text = markdown(scores, Settings(seeds=SEEDS), "python -m runs.packer")
     rows = [line.split(" | ") for line in text.splitlines()]
     assert ["CartPole", "PPO", "default", "100.0", "100.0 [100.0, 100.0]", "+0.0"] in rows
@@ -63,7 +73,7 @@ def test_the_table_shows_both_and_where_they_differ():
 def test_the_table_says_so_if_nothing_is_apart():
     good = dict.fromkeys(CELLS, 1.0) | {"DR": 0.862, "DE": 0.862, "RE": 0.862}
     found = made_up(good)
-    scores = {Job("CartPole", "PPO", trained): found[trained] for trained in TRAINED}
+    scores = {TrainingJob("CartPole", "PPO", trained): found[trained] for trained in TRAINED}
     for trained in TRAINED:
         for cell in ("R", "E"):
             if trained + cell != "RR":
@@ -89,36 +99,36 @@ class Counting:
     From its second chunk on, nothing that the second seed knows is a number.
     """
 
-    def __init__(self, suite, arm, plan):
-        self.suite, self.rows, self.chunks = suite, plan.rows, 0
+    def __init__(self, suite, arm, run_config):
+        self.suite, self.rows, self.chunks = suite, run_config.rows, 0
 
     def start(self):
         return SimpleNamespace(learner=SimpleNamespace(agent=jnp.zeros(self.rows)))
 
-    def chunk(self, life, stopped):
+    def chunk(self, env_state, stopped):
         self.chunks += 1
-        agent, sound = life.learner.agent + 1, np.ones((self.rows, 2, 3), bool)
+        agent, finite = env_state.learner.agent + 1, np.ones((self.rows, 2, 3), bool)
         if self.chunks > 1:
-            agent, sound[1, 1, 2] = agent.at[1].set(jnp.nan), False
+            agent, finite[1, 1, 2] = agent.at[1].set(jnp.nan), False
         episodes = np.arange(1.0, self.rows + 1)
-        return SimpleNamespace(learner=SimpleNamespace(agent=agent)), {"episodes": episodes}, sound
+        return SimpleNamespace(learner=SimpleNamespace(agent=agent)), {"episodes": episodes}, finite
 
 
 def count(monkeypatch, stopped=lambda: False):
     def tell(state, agent, env, worlds, key, episodes, axis):
         return {"success": jnp.broadcast_to(state, (3,))}
 
-    monkeypatch.setattr("runs.harness.jitted.Jitted", Counting)
-    monkeypatch.setattr("runs.harness.evaluate.evaluate", tell)
+    monkeypatch.setattr("runs.engine.jax_backend.JaxBackend", Counting)
+    monkeypatch.setattr("runs.engine.evaluate.evaluate", tell)
     settings = Settings(seeds=3, train=6, test=2, smoke=True)
     said = []
-    return run(settings, Job("CartPole", "PPO", "D"), said.append, stopped), said
+    return run(settings, TrainingJob("CartPole", "PPO", "D"), said.append, stopped), said
 
 
 def test_a_seed_is_tested_as_it_was_when_its_episodes_were_lived(monkeypatch):
     found, said = count(monkeypatch)
     assert found["D"] == found["R"] == found["E"] == [6.0, 1.0, 2.0]
-    assert found["episodes"] == [6.0, 4.0, 6.0] and found["unsound"] == 1
+    assert found["episodes"] == [6.0, 4.0, 6.0] and found["non_finite"] == 1
     assert found["steps"][0] == 3 * found["steps"][2]
     assert said == sorted(said) and said[-1] == 99 and len(said) == 6
 
@@ -134,9 +144,9 @@ def test_the_command_prints_the_table_and_keeps_what_it_trained(tmp_path, monkey
     def learn(settings, job, report, stopped):
         assert (settings.seeds, settings.smoke) == (3, True)
         report(50)
-        return {"D": [1.0] * 3, "R": [0.5] * 3, "E": [0.0] * 3, "steps": [1e6] * 3, "unsound": 0}
+        return {"D": [1.0] * 3, "R": [0.5] * 3, "E": [0.0] * 3, "steps": [1e6] * 3, "non_finite": 0}
 
-    monkeypatch.setattr("runs.harness.devices.prepare", lambda: None)
+    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     monkeypatch.setattr(packer, "run", learn)
     argv = ["--smoke", "--only", "CartPole", "--out", str(tmp_path)]
     assert main(argv) == 0
@@ -152,7 +162,7 @@ def test_the_command_prints_the_table_and_keeps_what_it_trained(tmp_path, monkey
 
 
 def test_a_stopped_training_is_not_kept(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("runs.harness.devices.prepare", lambda: None)
+    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     monkeypatch.setattr(packer, "run", lambda *_: None)
     assert main(["--smoke", "--only", "CartPole", "--out", str(tmp_path)]) == 0
     assert list(tmp_path.glob("*/*.json")) == [] and capsys.readouterr().out == ""
@@ -170,18 +180,18 @@ def test_the_command_runs_as_a_user_runs_it(tmp_path):
     files = [json.loads(path.read_text()) for path in tmp_path.glob("*/*.json")]
     assert len(files) == 8
     for found in files:
-        assert min(found["episodes"]) >= 64 and found["unsound"] == 0
+        assert min(found["episodes"]) >= 64 and found["non_finite"] == 0
         assert all(0 <= share <= 1 for name in "DRE" for share in found[name])
 
 
 def test_what_was_trained_otherwise_is_not_taken(tmp_path):
     path = tmp_path / "a.json"
-    assert packer.kept(path, "one") is None
-    packer.keep(path, {"D": [1.0], "recipe": "one"})
-    assert packer.kept(path, "one") == {"D": [1.0], "recipe": "one"}
-    assert packer.kept(path, "two") is None
+    assert packer.load_part(path, "one") is None
+    packer.save_part(path, {"D": [1.0], "recipe": "one"})
+    assert packer.load_part(path, "one") == {"D": [1.0], "recipe": "one"}
+    assert packer.load_part(path, "two") is None
     path.write_text("{")
-    assert packer.kept(path, "one") is None
+    assert packer.load_part(path, "one") is None
 
 
 def test_an_unusable_folder_is_one_line(tmp_path):

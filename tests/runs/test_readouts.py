@@ -11,33 +11,45 @@ from scipy import stats
 
 from affect import (
     Blend,
+    BlendState,
     Constant,
     Curiosity,
     Fear,
-    Feelings,
     Hope,
     Lesion,
     Mood,
     Normalised,
     Potential,
-    Scrambled,
     Sham,
     Transition,
+    Untrained,
 )
 from agents.ppo import PPO
-from envs.cartpole import CartPole
-from envs.corridor import Corridor
 from envs.shift import scale
 from envs.suite import Suite
 from envs.world import World
-from runs.asking.novelty import cell, familiar
-from runs.asking.ranks import discrimination, midranks, rank_correlation
-from runs.asking.readouts import aftermath, calibration, live, readouts, thinned
-from runs.asking.signals import critics, felt, predictions, read, untrained
-from runs.asking.survey import survey
-from runs.harness.evaluate import evaluate
-from runs.harness.train import QUICK, Learner, Setup, new_learner
-from tests.runs import small
+from envs.worlds.classic.cartpole import CartPole
+from envs.worlds.theory.corridor import Corridor
+from runs.engine.evaluate import evaluate
+from runs.engine.train import FAST_COMPILE, Learner, TrainConfig, init_learner
+from runs.probes.probe import probe_learner
+from runs.probes.ranking import discrimination, midranks, rank_correlation
+from runs.probes.readouts import (
+    calibration,
+    every_nth_step,
+    outcome_labels,
+    readouts,
+    record_episodes,
+)
+from runs.probes.signals import (
+    critic_signals,
+    paid_signal,
+    predictions,
+    read_signal,
+    untrained_predictions,
+)
+from runs.probes.visit_counts import visit_cell, visit_counts
+from tests.runs import small_study
 
 CASES, N = 30, 60
 discriminates, ranks, correlates = map(jax.jit, (discrimination, midranks, rank_correlation))
@@ -120,7 +132,7 @@ def test_what_came_after_a_step_is_counted_until_the_end():
     batch = Transition(
         nothing, nothing, nothing, reward, terminated, truncated, last, {"harm": harms}
     )
-    truth = aftermath(jax.tree.map(jnp.asarray, batch), jnp.asarray(alive), 2, 0.5)
+    truth = outcome_labels(jax.tree.map(jnp.asarray, batch), jnp.asarray(alive), 2, 0.5)
     no, yes = False, True
     assert truth.counted.T.tolist() == [[1, 1, 1, 0, 0]] + 3 * [[1, 1, 1, 1, 0]]
     assert truth.known.T.tolist() == [
@@ -176,7 +188,7 @@ SIGNALS = {
 }
 
 
-@partial(jax.jit, compiler_options=QUICK)
+@partial(jax.jit, compiler_options=FAST_COMPILE)
 def of_marching(action, key):
     """Readouts of an agent that always goes one way."""
     worlds = SUITE.worlds(jax.random.key(1), 2)
@@ -222,11 +234,11 @@ def test_a_march_to_a_good_end_holds_no_danger():
 def test_visits_are_counted_by_cell():
     obs = jax.random.normal(jax.random.key(0), (50, 4, 3)) * 3 + 1
     counted = jax.random.bernoulli(jax.random.key(1), 0.7, (50, 4))
-    home = familiar(obs, counted)
+    home = visit_counts(obs, counted)
     seen = np.asarray(obs)[np.asarray(counted)]
     np.testing.assert_allclose(home.moments.mean, seen.mean(0), rtol=1e-4)
     np.testing.assert_allclose(home.moments.variance, seen.var(0), rtol=1e-4)
-    where = np.asarray(cell(home.moments, obs))[np.asarray(counted)]
+    where = np.asarray(visit_cell(home.moments, obs))[np.asarray(counted)]
     np.testing.assert_array_equal(home.visits, np.bincount(where, minlength=256))
     assert (np.asarray(home.visits) > 0).sum() > 30
 
@@ -244,41 +256,47 @@ COUPLED = {
     "potential": Potential(Fear),
     "sham": Sham(Potential(Fear)),
     "lesion": Lesion(Fear),
-    "scrambled": Scrambled(Normalised(Fear)),
+    "scrambled": Untrained(Normalised(Fear)),
     "hope": Potential(Hope),
     "curiosity": Normalised(Curiosity),
     "mood": Mood,
     "constant": partial(Constant, value=0.25),
 }
-SETUP = Setup(AGENT, Blend(**{name: (0.5, head) for name, head in COUPLED.items()}), 2, 4)
-SMALL = replace(small.suite(), env=CartPole(horizon=60))
+SETUP = TrainConfig(AGENT, Blend(**{name: (0.5, head) for name, head in COUPLED.items()}), 2, 4)
+SMALL = replace(small_study.suite(), env=CartPole(horizon=60))
 
 
-@partial(jax.jit, compiler_options=QUICK)
+@partial(jax.jit, compiler_options=FAST_COMPILE)
 def of_learner(key):
     """An untrained learner that has lived a little -> what it says of whole episodes, and them."""
     k_learner, k_lives, k_made = jax.random.split(key, 3)
     again, more = (jax.random.clone(k_lives) for _ in range(2))
-    learner = new_learner(k_learner, SETUP, SMALL.env.spec)
+    learner = init_learner(k_learner, SETUP, SMALL.env.spec)
     worlds = SMALL.worlds(jax.random.key(1), 2)
     first = jax.tree.map(lambda leaf: leaf[0], worlds)
 
     def act(key, obs):
         return AGENT.act(learner.agent, None, obs)
 
-    _, batch, alive = live(act, SMALL.env, first, jax.random.split(k_lives, 6))
+    _, batch, alive = record_episodes(act, SMALL.env, first, jax.random.split(k_lives, 6))
     some = jax.tree.map(lambda leaf: leaf[:4, :2], batch)
-    _, feelings = SETUP.blend.feel(learner.feelings, some)
-    signals = predictions(SETUP.blend, feelings)
-    signals |= untrained(SETUP.blend, feelings, SMALL.env.spec, k_made)
-    signals |= critics(AGENT, learner.agent) | {"felt": felt(SETUP.blend, feelings)}
+    _, blend_state = SETUP.blend.feel(learner.blend_state, some)
+    signals = predictions(SETUP.blend, blend_state)
+    signals |= untrained_predictions(SETUP.blend, blend_state, SMALL.env.spec, k_made)
+    signals |= critic_signals(AGENT, learner.agent) | {
+        "felt": paid_signal(SETUP.blend, blend_state)
+    }
     said = {name: predict(batch) for name, predict in signals.items()}
     two = Blend(**{name: SETUP.blend.heads[name] for name in ("potential", "curiosity")})
-    part = Feelings(*({name: d[name] for name in two.names} for d in feelings[:2]), jnp.ones(2))
-    setup, seen = replace(SETUP, blend=two), Learner(learner.agent, part)
-    told = survey(seen, jax.random.key(5), worlds, again, setup=setup, env=SMALL.env, episodes=3)
+    part = BlendState(
+        *({name: d[name] for name in two.names} for d in blend_state[:2]), jnp.ones(2)
+    )
+    config, seen = replace(SETUP, blend=two), Learner(learner.agent, part)
+    told = probe_learner(
+        seen, jax.random.key(5), worlds, again, config=config, env=SMALL.env, episodes=3
+    )
     scores = evaluate(learner.agent, AGENT, SMALL.env, worlds, more, 3)
-    return said, told, scores, batch, alive, feelings
+    return said, told, scores, batch, alive, blend_state
 
 
 @pytest.fixture(scope="module")
@@ -287,9 +305,9 @@ def learner():
 
 
 def test_a_head_is_read_without_its_couplings(learner):
-    said, _, _, batch, _, feelings = learner
+    said, _, _, batch, _, blend_state = learner
     for name in ("fear", "potential", "sham", "lesion", "scrambled"):
-        head = feelings.heads[name].net
+        head = blend_state.heads[name].net
         while hasattr(head, "inner"):
             head = head.inner
         np.testing.assert_allclose(said[name], head.predictor(batch.next_obs), rtol=1e-5)
@@ -301,26 +319,26 @@ def test_a_head_is_read_without_its_couplings(learner):
 
 
 def test_a_frozen_head_does_not_get_used_to_what_it_sees(learner):
-    said, _, _, batch, _, feelings = learner
-    later = jax.tree.map(lambda leaf: leaf[2:3], batch)
-    head, carry = feelings.heads["curiosity"].net, feelings.carry["curiosity"]
-    alone = jax.jit(read)(head.inner, carry[1], later)
+    said, _, _, batch, _, blend_state = learner
+    scheduled = jax.tree.map(lambda leaf: leaf[2:3], batch)
+    head, carry = blend_state.heads["curiosity"].net, blend_state.carry["curiosity"]
+    alone = jax.jit(read_signal)(head.inner, carry[1], scheduled)
     np.testing.assert_allclose(alone[0], said["curiosity"][2], rtol=1e-5)
-    mood = feelings.heads["mood"].net
+    mood = blend_state.heads["mood"].net
     whole, _ = mood(mood.initial_state(batch.reward.shape[1]), batch)
     np.testing.assert_allclose(said["mood"], whole, rtol=1e-5)
 
 
 def test_what_is_felt_is_the_weighted_sum_with_couplings(learner):
-    said, _, _, batch, alive, feelings = learner
+    said, _, _, batch, alive, blend_state = learner
     ahead = said["potential"]
     blend = Blend(one=(0.5, Potential(Fear)))
-    alone = feelings._replace(
-        heads={"one": feelings.heads["potential"]},
-        carry={"one": feelings.carry["potential"]},
-        weights=feelings.weights[1:2],
+    alone = blend_state._replace(
+        heads={"one": blend_state.heads["potential"]},
+        carry={"one": blend_state.carry["potential"]},
+        weights=blend_state.weights[1:2],
     )
-    paid = np.asarray(jax.jit(lambda batch: felt(blend, alone)(batch))(batch))
+    paid = np.asarray(jax.jit(lambda batch: paid_signal(blend, alone)(batch))(batch))
     inside = np.asarray(alive)[1:] & ~np.asarray(batch.terminated)[1:]
     steps = 0.5 * (-0.99 * np.asarray(ahead)[1:] + np.asarray(ahead)[:-1])
     np.testing.assert_allclose(paid[1:][inside], steps[inside], rtol=1e-4, atol=1e-6)
@@ -344,11 +362,11 @@ def test_thinned_steps_are_others_in_each_episode_and_every_nth():
     steps, count, every = 7, 5, 3
     time = jnp.broadcast_to(jnp.arange(1.0, steps + 1)[:, None], (steps, count))
     stacked = jnp.stack([time, -time])
-    one, two = jax.jit(partial(thinned, every=every))((time, stacked))
+    one, two = jax.jit(partial(every_nth_step, every=every))((time, stacked))
     known = [[t + b % every + 1 for b in range(count)] for t in range(0, 9, every)]
     np.testing.assert_array_equal(one, np.where(np.array(known) <= steps, known, 0))
     np.testing.assert_array_equal(two, np.stack([one, -one]))
-    np.testing.assert_array_equal(thinned((time,), 1)[0], time)
+    np.testing.assert_array_equal(every_nth_step((time,), 1)[0], time)
 
 
 def test_warnings_are_counted_from_a_level_that_is_fixed_at_home():

@@ -5,28 +5,28 @@ import re
 import numpy as np
 import pytest
 
-from runs.harness import report as module
-from runs.harness import tables as tabling
-from runs.harness.board import safe
-from runs.harness.errors import UserError
-from runs.harness.report import WIDTH, markdown, report, show
-from runs.harness.scores import read_scores
-from runs.harness.stats import difference, mean
-from runs.harness.tables import (
+from runs.analysis.scores import read_scores
+from runs.analysis.stats import difference, mean
+from runs.errors import UserError
+from runs.prereg.plan_file import Plan
+from runs.report import comparison as module
+from runs.report import tables as tabling
+from runs.report.comparison import WIDTH, print_tables, report_comparison, tables_as_markdown
+from runs.report.tables import (
     HEADINGS,
     NORMALISED,
-    Line,
-    comparison,
-    counting,
-    endings,
-    headline,
-    proxies,
-    summarise,
-    tables,
-    worths,
+    ArmRow,
+    all_tables,
+    comparison_table,
+    failure_table,
+    finite_rows,
+    proxy_table,
+    robustness_table,
+    summarise_arms,
+    worth_table,
 )
-from runs.sealing.plan_file import Declared
-from tests.runs import sealed_study, small
+from runs.report.tb_export import safe_name
+from tests.runs import sealed_study, small_study
 
 # Mean over shifts by seed; "calm" is better than "none" by 0.3 everywhere, and worst under "b".
 BASE = {"none": [0.1, 0.2, 0.3, 0.4], "calm": [0.4, 0.5, 0.6, 0.7]}
@@ -68,7 +68,7 @@ def approx(estimate):
 
 
 def test_the_unit_is_the_seed():
-    none, calm = summarise(scores(), ["none", "calm"])
+    none, calm = summarise_arms(scores(), ["none", "calm"])
     x, y = np.array(BASE["calm"]), np.array(BASE["none"])
     assert (none.arm, none.seeds, calm.arm, calm.seeds) == ("none", 4, "calm", 4)
     assert calm.home == approx(mean(x + 0.2))
@@ -81,7 +81,7 @@ def test_the_unit_is_the_seed():
 
 
 def test_the_order_is_that_of_the_arms():
-    assert [line.arm for line in summarise(scores(), ["calm", "none"])] == ["calm", "none"]
+    assert [line.arm for line in summarise_arms(scores(), ["calm", "none"])] == ["calm", "none"]
 
 
 def test_the_worst_shift_is_of_the_mean_and_not_of_one_cell():
@@ -89,25 +89,25 @@ def test_the_worst_shift_is_of_the_mean_and_not_of_one_cell():
     for row in rows:
         if row["arm"] == "calm" and row["shift"] == "a":
             row["score"] += 0.5 if row["severity"] == 0.5 else -0.4  # one cell of a is the lowest
-    assert summarise(rows, ["none", "calm"])[1].worst[0] == "b"
+    assert summarise_arms(rows, ["none", "calm"])[1].worst[0] == "b"
 
 
 def test_a_seed_with_a_score_that_is_not_a_number_is_left_out_whole():
     rows = scores()
     rows[3]["score"] = np.inf
-    none, calm = summarise(rows, ["none", "calm"])
+    none, calm = summarise_arms(rows, ["none", "calm"])
     assert (none.seeds, calm.seeds) == (3, 4)
     assert none.away == approx(mean(np.array(BASE["none"][1:])))
-    assert {row["seed"] for row in counting(rows) if row["arm"] == "none"} == {1, 2, 3}
+    assert {row["seed"] for row in finite_rows(rows) if row["arm"] == "none"} == {1, 2, 3}
 
 
 def test_fewer_than_three_seeds_have_no_interval():
     few = {"none": BASE["none"], "calm": BASE["calm"][:2]}
-    none, calm = summarise(scores(few), ["none", "calm"])
+    none, calm = summarise_arms(scores(few), ["none", "calm"])
     assert (calm.seeds, calm.home, calm.away, calm.gain) == (2, None, None, None)
     assert calm.worst == ("b", pytest.approx(0.4))
     few = {"none": BASE["none"][:2], "calm": BASE["calm"]}
-    none, calm = summarise(scores(few), ["none", "calm"])
+    none, calm = summarise_arms(scores(few), ["none", "calm"])
     assert calm.gain is None
     assert calm.away is not None
 
@@ -115,8 +115,8 @@ def test_fewer_than_three_seeds_have_no_interval():
 @pytest.mark.parametrize("lost", ["none", "calm"])
 def test_an_arm_without_a_seed_has_its_line(lost):
     left = {arm: values for arm, values in BASE.items() if arm != lost}
-    lines = {line.arm: line for line in summarise(scores(left), ["none", "calm"])}
-    assert lines[lost] == Line(lost, 0, None, None, None, None)
+    lines = {line.arm: line for line in summarise_arms(scores(left), ["none", "calm"])}
+    assert lines[lost] == ArmRow(lost, 0, None, None, None, None)
     [other] = set(BASE) - {lost}
     assert lines[other].seeds == 4
     assert lines[other].gain is None
@@ -124,12 +124,12 @@ def test_an_arm_without_a_seed_has_its_line(lost):
 
 # --- what is printed and written --------------------------------------------------------------
 
-PLAN = small.replace(small.PLAN, seeds=4, rows=4)
+CONFIG = small_study.replace(small_study.CONFIG, seeds=4, rows=4)
 
 
-def declared(arms=("none", "calm"), without=()) -> Declared:
+def plan(arms=("none", "calm"), without=()) -> Plan:
     """A declaration of these arms, whose primary contrast is the last less the first."""
-    return Declared(
+    return Plan(
         env="Fake/1",
         suite="0" * 64,
         arms=tuple(arms),
@@ -150,7 +150,7 @@ def declared(arms=("none", "calm"), without=()) -> Declared:
 
 
 def told(tmp_path, capsys, rows, arms=("none", "calm"), **kwargs) -> str:
-    report(tmp_path, rows, PLAN, declared(arms, **kwargs), "python -m runs.compare", False)
+    report_comparison(tmp_path, rows, CONFIG, plan(arms, **kwargs), "python -m runs.compare", False)
     return capsys.readouterr().out
 
 
@@ -165,7 +165,7 @@ def test_the_report_names_every_file_that_it_wrote(tmp_path, capsys):
     for name in ("table.md", "table.png", "scores.csv", "checkpoints"):
         assert str(tmp_path / name) in out
     assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
-    assert list(tmp_path.glob(f"tb/compare/{safe('Fake/1')}/calm/*"))
+    assert list(tmp_path.glob(f"tb/compare/{safe_name('Fake/1')}/calm/*"))
     text = (tmp_path / "table.md").read_text()
     assert "# Fake/1: success by arm" in text
     assert "calm | 4 | 0.750 | 0.550 [0.345, 0.755] | 0.500 b | +0.300 [+0.077, +0.523]" in text
@@ -190,7 +190,7 @@ def test_only_seeds_that_count_are_drawn(tmp_path, capsys, monkeypatch):
     for name, place in (("figure", 0), ("write_comparison", 2)):
         monkeypatch.setattr(module, name, lambda *args, i=place: drawn.append(args[i]))
     assert "stopped seeds   1 of 8" in told(tmp_path, capsys, rows)
-    assert drawn == [counting(rows)] * 2
+    assert drawn == [finite_rows(rows)] * 2
 
 
 def test_a_study_that_was_not_declared_has_no_verdict_and_is_marked(tmp_path, capsys):
@@ -201,8 +201,11 @@ def test_a_study_that_was_not_declared_has_no_verdict_and_is_marked(tmp_path, ca
 
 def test_a_study_that_holds_has_its_verdict_and_what_was_sealed(tmp_path, capsys):
     sealed_study.study(tmp_path)
-    rows, plan = read_scores(tmp_path / "scores.csv"), small.replace(small.PLAN, seeds=3)
-    report(tmp_path, rows, plan, sealed_study.declared(), "command", False)
+    rows, run_config = (
+        read_scores(tmp_path / "scores.csv"),
+        small_study.replace(small_study.CONFIG, seeds=3),
+    )
+    report_comparison(tmp_path, rows, run_config, sealed_study.sealed_plan(), "command", False)
     out = capsys.readouterr().out
     assert "fear_constant" in out and "sealed looks 1" in out and "unverified" not in out
     assert "## sealed worlds" in (tmp_path / "table.md").read_text()
@@ -210,7 +213,7 @@ def test_a_study_that_holds_has_its_verdict_and_what_was_sealed(tmp_path, capsys
 
 def test_a_comparison_without_a_seed_left_is_one_line(tmp_path):
     with pytest.raises(UserError, match="every seed was stopped; the states before are in"):
-        report(tmp_path, [], PLAN, declared(), "command", False)
+        report_comparison(tmp_path, [], CONFIG, plan(), "command", False)
 
 
 def test_returns_are_the_score_where_nobody_says_what_success_is(tmp_path, capsys):
@@ -220,15 +223,15 @@ def test_returns_are_the_score_where_nobody_says_what_success_is(tmp_path, capsy
 
 def test_large_scores_have_one_digit(capsys):
     rows = scores({arm: [1000 * x for x in values] for arm, values in BASE.items()})
-    found = tables(rows, ["none", "calm"], "Fake")
-    show(found)
+    found = all_tables(rows, ["none", "calm"], "Fake")
+    print_tables(found)
     assert "+300.0 [+76.6, +523.4]" in capsys.readouterr().out
-    assert "550.0 [344.6, 755.4]" in markdown(found, "Fake", "return", PLAN, "command")
+    assert "550.0 [344.6, 755.4]" in tables_as_markdown(found, "Fake", "return", CONFIG, "command")
 
 
 def test_recorded_results_are_of_this_environment(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    report(tmp_path / "out", scores(), PLAN, declared(tuple(BASE)), "command", True)
+    report_comparison(tmp_path / "out", scores(), CONFIG, plan(tuple(BASE)), "command", True)
     names = sorted(path.name for path in (tmp_path / "runs" / "results").iterdir())
     assert names == ["compare-Fake_1.md", "compare-Fake_1.png"]
     written = (tmp_path / "runs/results/compare-Fake_1.md").read_text()
@@ -249,7 +252,7 @@ def test_what_is_paid_stands_beside_what_is_wanted():
         **{"return": lambda row: 10.0 + row["seed"] - (row["shift"] == "b")},
         hidden=lambda row: {"none": 8.0, "a": 2.0, "b": 7.2}[row["shift"]],
     )
-    table = proxies(rows, ["none", "calm", "lost"])
+    table = proxy_table(rows, ["none", "calm", "lost"])
     names = ("return, home", "hidden, home", "return, shifted", "hidden, shifted")
     assert table.headings[1:5] == names
     ours = mean(np.arange(10.0, 14.0))
@@ -257,12 +260,12 @@ def test_what_is_paid_stands_beside_what_is_wanted():
     cells = [f"11.5 ±{half:.1f}", "8.000 ±0.000", f"11.0 ±{half:.1f}", "4.600 ±0.000"]
     assert table.rows[1] == ["calm", *cells, "a: 100%, 25%"]
     assert table.rows[2] == ["lost", *["-"] * 5]
-    assert proxies(told_of(rows, hidden=lambda row: np.nan), ["none"]) is None
+    assert proxy_table(told_of(rows, hidden=lambda row: np.nan), ["none"]) is None
 
 
 def test_what_was_never_paid_has_nothing_left():
     paid = {"return": lambda row: 0.0, "hidden": lambda row: 1.0}
-    assert proxies(told_of(scores(), **paid), ["none"]).rows[0][-1] == "-"
+    assert proxy_table(told_of(scores(), **paid), ["none"]).rows[0][-1] == "-"
 
 
 def test_failures_are_told_apart():
@@ -272,7 +275,7 @@ def test_failures_are_told_apart():
         harm=lambda row: 0.0 if row["shift"] == "none" else 0.2,
         other_goal=lambda row: 0.04 if row["shift"] == "a" else 0.0,
     )
-    table = endings(rows, ["none", "lost"])
+    table = failure_table(rows, ["none", "lost"])
     kinds = ("success", "harm", "wrong goal", "rest")
     assert table.headings == ("arm", *(f"{k}, {p}" for p in ("home", "shifted") for k in kinds))
     home = ["90.0", "0.0", "0.0", "10.0"]
@@ -284,31 +287,31 @@ def test_failures_are_told_apart():
 
 def test_only_what_is_reported_is_told_apart():
     crashes = told_of(scores(), harm=lambda row: 0.1)
-    assert [name.split(",")[0] for name in endings(crashes, ["none"]).headings] == [
+    assert [name.split(",")[0] for name in failure_table(crashes, ["none"]).headings] == [
         *("arm", "success", "harm", "rest"),
         *("success", "harm", "rest"),
     ]
     crashes = told_of(scores(success=False), harm=lambda row: 0.1)  # nobody says what success is
-    assert endings(crashes, ["none"]).headings == ("arm", "harm, home", "harm, shifted")
-    assert endings(scores(), ["none"]) is None
+    assert failure_table(crashes, ["none"]).headings == ("arm", "harm, home", "harm, shifted")
+    assert failure_table(scores(), ["none"]) is None
 
 
 def test_a_success_that_comes_to_harm_leaves_no_negative_rest():
     both = told_of(scores(), success=lambda row: 0.9, harm=lambda row: 0.4)
-    assert endings(both, ["none"]).rows[0][3] == "0.0 ±0.0"
+    assert failure_table(both, ["none"]).rows[0][3] == "0.0 ±0.0"
 
 
 def test_scores_are_also_shown_between_chance_and_a_specialist(monkeypatch):
     rows = scores()
-    monkeypatch.setattr(tabling, "normalised", lambda rows, env: None)
-    assert comparison(rows, list(BASE), "Fake").headings == HEADINGS
+    monkeypatch.setattr(tabling, "normalised_rows", lambda rows, env: None)
+    assert comparison_table(rows, list(BASE), "Fake").headings == HEADINGS
 
     def doubled(rows, env):
         assert env == "Fake"
         return [row | {"score": 2 * row["score"]} for row in rows]
 
-    monkeypatch.setattr(tabling, "normalised", doubled)
-    table = comparison(rows, [*BASE, "lost"], "Fake")
+    monkeypatch.setattr(tabling, "normalised_rows", doubled)
+    table = comparison_table(rows, [*BASE, "lost"], "Fake")
     assert table.headings == (*HEADINGS, NORMALISED)
     half = mean(np.array(BASE["calm"])).high - 0.55
     assert table.rows[1][3] == f"0.550 ±{half:.3f}"
@@ -318,7 +321,7 @@ def test_scores_are_also_shown_between_chance_and_a_specialist(monkeypatch):
 
 
 def test_every_table_fits_the_terminal_and_no_cell_is_folded(capsys, monkeypatch):
-    monkeypatch.setattr(tabling, "normalised", lambda rows, env: rows)
+    monkeypatch.setattr(tabling, "normalised_rows", lambda rows, env: rows)
     arms = {"none": BASE["none"], "curiosity_scrambled": BASE["calm"]}
     rows = told_of(
         [row | {"shift": row["shift"].replace("b", "fog|aggressive")} for row in scores(arms)],
@@ -326,15 +329,15 @@ def test_every_table_fits_the_terminal_and_no_cell_is_folded(capsys, monkeypatch
         harm=lambda row: 0.1 * row["seed"],
         other_goal=lambda row: 0.05 * row["seed"],
     )
-    found = tables(rows, list(arms), "Fake")
+    found = all_tables(rows, list(arms), "Fake")
     assert len(found) == 4
-    show(found)
+    print_tables(found)
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= WIDTH
     for table in found:
         for row in table.rows:
             assert all(cell in out for cell in row)
-    text = markdown(found, "Fake", "success", PLAN, "command")
+    text = tables_as_markdown(found, "Fake", "success", CONFIG, "command")
     assert r"fog\|aggressive" in text  # a bar would end the cell
     assert all(f"\n## {table.title}\n" in text and table.note in text for table in found[1:])
 
@@ -344,19 +347,19 @@ FELT = BASE | {"constant_plus": BASE["none"], **{f"fear{kind}": BASE["calm"] for
 
 
 def test_what_a_head_is_worth_is_declared_and_said():
-    table = worths(scores(FELT), list(FELT), "Fake")
+    table = worth_table(scores(FELT), list(FELT), "Fake")
     gain = difference(np.array(BASE["calm"]), np.array(BASE["none"]))
     assert table.rows[0][:2] == ["fear", f"{gain:+.3f}"]
     assert table.rows[0][3].startswith("+0.000 ")
     assert f"Fake: on top of a constant, fear adds {gain:+.3f}." in table.note
-    assert worths(scores(), list(BASE), "Fake") is None
+    assert worth_table(scores(), list(BASE), "Fake") is None
     few = [row for row in scores(FELT) if row["arm"] != "constant_plus" or row["seed"] < 2]
-    assert worths(few, list(FELT), "Fake") is None
+    assert worth_table(few, list(FELT), "Fake") is None
 
 
 def test_how_robust_an_arm_is_by_other_measures():
     many = {arm: [*values, *values] for arm, values in BASE.items()}
-    table = headline(scores(many), list(many))
+    table = robustness_table(scores(many), list(many))
     none, calm = table.rows
     assert none[0] == "none" and none[1].startswith("0.250 ±") and "dynamics" in none[1]
     assert none[2].startswith("0.180 ±")  # the worst of four points: b at 1
@@ -364,8 +367,8 @@ def test_how_robust_an_arm_is_by_other_measures():
     assert none[6].startswith("2 (up to ")  # .1 of .3 at home is less than half; .2 of .4 is not
     assert "A-A control, the even seeds of none less the odd ones: -0.100 [" in table.note
     assert "ICC" in table.note and "four times in five" in table.note
-    assert "A-A" not in headline(scores(), list(BASE)).note  # too few seeds to halve
-    assert headline(scores({"none": [0.1, 0.2]}), ["none"]) is None
+    assert "A-A" not in robustness_table(scores(), list(BASE)).note  # too few seeds to halve
+    assert robustness_table(scores({"none": [0.1, 0.2]}), ["none"]) is None
 
 
 def test_what_was_left_out_on_request_is_said(tmp_path, capsys):
@@ -384,7 +387,7 @@ def test_a_figure_has_a_panel_for_each_shift(tmp_path, monkeypatch):
 
     titles = []
     monkeypatch.setattr(plt, "close", lambda figure: titles.extend(figure.axes))
-    module.figure(scores(), "Fake", "success", tmp_path / "figure.png")
+    module.severity_figure(scores(), "Fake", "success", tmp_path / "figure.png")
     monkeypatch.undo()
     shown = [axis.get_title() for axis in titles if axis.axison]
     assert shown == ["a", "b"]

@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 
 from envs.suite import Point
-from runs.harness import robustness
-from runs.harness.robustness import Cells, area, cells, collapsed, cvar, effective, iqm, profile
+from runs.analysis import robustness
+from runs.analysis.robustness import (
+    ArmScores,
+    area_under_severity,
+    arm_scores,
+    catastrophic_failures,
+    cvar,
+    effective_robustness,
+    iqm,
+    profile,
+)
 
 POINTS = (
     Point("ice", "dynamics", 0.5),
@@ -13,7 +22,9 @@ POINTS = (
     Point("fog", "sensor", 0.5),
     Point("fog", "sensor", 1.0),
 )
-TWO = Cells(np.array([1.0, 0.8]), np.array([[0.8, 0.4, 0.6, 0.2], [0.8, 0.6, 0.1, 0.1]]), POINTS)
+TWO = ArmScores(
+    np.array([1.0, 0.8]), np.array([[0.8, 0.4, 0.6, 0.2], [0.8, 0.6, 0.1, 0.1]]), POINTS
+)
 
 
 def rows() -> list[dict]:
@@ -29,7 +40,7 @@ def rows() -> list[dict]:
 
 
 def test_cells_are_the_rows_of_one_arm():
-    found = cells(rows(), "fear")
+    found = arm_scores(rows(), "fear")
     np.testing.assert_array_equal(found.home, TWO.home)
     np.testing.assert_array_equal(found.away, TWO.away)
     assert found.points == POINTS
@@ -37,7 +48,7 @@ def test_cells_are_the_rows_of_one_arm():
 
 def test_a_seed_without_a_point_is_refused():
     with pytest.raises(ValueError, match="seed 1 of fear was not scored at .*fog.*1.0"):
-        cells(rows()[:-1], "fear")
+        arm_scores(rows()[:-1], "fear")
 
 
 def test_the_headline():
@@ -51,20 +62,20 @@ def test_the_headline():
 
 
 def test_the_area_of_a_straight_line_is_its_middle():
-    line = Cells(np.ones(2), np.tile([0.5, 0.0], (2, 1)), POINTS[:2])
-    np.testing.assert_allclose(area(line), 0.5)
-    np.testing.assert_allclose(area(TWO)[0], np.mean([0.75, 0.6]))
+    line = ArmScores(np.ones(2), np.tile([0.5, 0.0], (2, 1)), POINTS[:2])
+    np.testing.assert_allclose(area_under_severity(line), 0.5)
+    np.testing.assert_allclose(area_under_severity(TWO)[0], np.mean([0.75, 0.6]))
 
 
 def test_effective_robustness_is_what_home_does_not_predict():
     rng = np.random.default_rng(0)
     home = rng.uniform(0.5, 1.0, 30)
-    baseline = Cells(home, (0.2 + 0.5 * home)[:, None], POINTS[:1])
-    better = Cells(home[:5], (0.3 + 0.5 * home[:5])[:, None], POINTS[:1])
-    np.testing.assert_allclose(effective(baseline, [baseline]), 0.0, atol=1e-12)
-    np.testing.assert_allclose(effective(better, [baseline]), 0.1)
+    baseline = ArmScores(home, (0.2 + 0.5 * home)[:, None], POINTS[:1])
+    better = ArmScores(home[:5], (0.3 + 0.5 * home[:5])[:, None], POINTS[:1])
+    np.testing.assert_allclose(effective_robustness(baseline, [baseline]), 0.0, atol=1e-12)
+    np.testing.assert_allclose(effective_robustness(better, [baseline]), 0.1)
     alike = baseline._replace(home=np.ones(30))
-    np.testing.assert_allclose(effective(alike, [alike]).mean(), 0.0, atol=1e-12)
+    np.testing.assert_allclose(effective_robustness(alike, [alike]).mean(), 0.0, atol=1e-12)
 
 
 def test_the_interquartile_mean_drops_failures_and_the_cvar_does_not():
@@ -78,5 +89,5 @@ def test_a_profile_falls_from_all_to_none():
 
 
 def test_a_run_that_keeps_less_than_half_has_collapsed():
-    assert collapsed(TWO) == 0
-    assert collapsed(TWO, 0.51) == 2
+    assert catastrophic_failures(TWO) == 0
+    assert catastrophic_failures(TWO, 0.51) == 2

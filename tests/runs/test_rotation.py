@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from runs import rotation
-from runs.harness import stats
-from runs.harness.errors import UserError
-from runs.harness.scores import read_scores
+from runs.analysis import stats
+from runs.analysis.scores import read_scores
+from runs.errors import UserError
 from tests.runs.sealed_study import ARMS, study
 
 ALONE = tuple(arm for arm in ARMS if arm != "random")  # who trains in no family
@@ -23,7 +23,7 @@ def folders(tmp_path_factory):
 def test_the_score_is_the_mean_over_rotations(folders, capsys):
     assert rotation.main([str(folder) for folder in folders]) == 0
     out = capsys.readouterr().out
-    scores, arms = rotation.read(folders)
+    scores, arms = rotation.read_sealed_scores(folders)
     assert arms == ALONE
     by_hand = []
     for folder in folders:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from runs.harness.errors import UserError
-from runs.harness.scores import as_csv, checked, read_scores, replace
+from runs.analysis.scores import check_complete, read_scores, replace_file, rows_as_csv
+from runs.errors import UserError
 from tests.runs import sealed_study
 
 
@@ -15,8 +15,8 @@ def rows(tmp_path):
 
 
 def test_what_is_whole_passes(rows, tmp_path):
-    assert checked(rows, "scores.csv", finite=True) is rows
-    replace(tmp_path / "again.csv", as_csv(rows, header=True))
+    assert check_complete(rows, "scores.csv", finite=True) is rows
+    replace_file(tmp_path / "again.csv", rows_as_csv(rows, header=True))
     again = read_scores(tmp_path / "again.csv")
     assert [row["score"] for row in again] == [row["score"] for row in rows]
 
@@ -25,16 +25,16 @@ def test_a_missing_cell_is_named(rows):
     lost = rows.pop(5)
     place = f"{lost['arm']}, seed {lost['seed']} lacks {lost['shift']} {lost['severity']}"
     with pytest.raises(UserError, match=f"scores.csv: {place}; delete the file"):
-        checked(rows, "scores.csv")
+        check_complete(rows, "scores.csv")
 
 
 def test_a_cell_that_is_there_twice_is_named(rows):
     with pytest.raises(UserError, match="scores.csv: .* twice; delete the file"):
-        checked([*rows, rows[3]], "scores.csv")
+        check_complete([*rows, rows[3]], "scores.csv")
 
 
 def test_what_is_not_a_number_is_named_where_it_may_not_be(rows):
     rows[7]["score"] = np.nan
-    checked(rows, "scores.csv")
+    check_complete(rows, "scores.csv")
     with pytest.raises(UserError, match="is not a number; leave that seed out of every arm"):
-        checked(rows, "scores.csv", finite=True)
+        check_complete(rows, "scores.csv", finite=True)

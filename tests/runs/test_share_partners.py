@@ -5,22 +5,23 @@ import numpy as np
 import pytest
 
 from agents.ppo import PPO
-from envs import load_suite, partners
-from envs.partners import LAYERS, TRAINED, WEIGHTS
+from envs import load_suite
+from envs.worlds.share import partners
+from envs.worlds.share.partners import LAYERS, TRAINED, WEIGHTS
 from runs import share_partners
-from runs.harness.errors import UserError
-from runs.share_partners import WIDTH, layers, main, nobody, write
+from runs.errors import UserError
+from runs.share_partners import WIDTH, main, policy_layers, untrained_policy, write_policies
 
 
 def test_a_partner_does_what_the_agent_did(tmp_path, monkeypatch):
     agent, spec = PPO(width=WIDTH), load_suite("Share").env.spec
     states = [jax.jit(lambda key: agent.init(key, spec))(jax.random.key(seed)) for seed in range(3)]
     rows = [jax.tree.map(lambda leaf: leaf[None], state) for state in states]
-    write(tmp_path / "weights.npz", [layers(row) for row in rows])
+    write_policies(tmp_path / "weights.npz", [policy_layers(row) for row in rows])
     with np.load(tmp_path / "weights.npz") as file:
         monkeypatch.setattr(partners, "weights", lambda: tuple(file[name] for name in LAYERS))
         obs = np.random.default_rng(0).normal(size=(20, spec.obs_dim)).astype(np.float32)
-        deeds = jax.vmap(partners.trained)(obs)
+        deeds = jax.vmap(partners.trained_actions)(obs)
     for k, state in enumerate(states):
         np.testing.assert_array_equal(deeds[:, k], agent.act(state, None, obs))
     assert len(set(np.asarray(deeds).ravel().tolist())) > 2
@@ -29,9 +30,11 @@ def test_a_partner_does_what_the_agent_did(tmp_path, monkeypatch):
 def test_it_writes_a_policy_for_each_of_the_trained(tmp_path, monkeypatch, capsys):
     among = []
     monkeypatch.setattr(
-        share_partners, "learn", lambda names, steps: (among.append(names), (nobody(), 0.5))[1]
+        share_partners,
+        "train_partner",
+        lambda names, steps: (among.append(names), (untrained_policy(), 0.5))[1],
     )
-    monkeypatch.setattr("runs.harness.devices.prepare", lambda: None)
+    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     out = tmp_path / "weights.npz"
     assert main(["--steps", "7", "--out", str(out)]) == 0
     assert among == list(TRAINED.values())

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from runs.harness.stats import (
+from runs.analysis.stats import (
     FEWEST,
     Estimate,
-    a_a,
     clusters,
     detectable,
     difference,
@@ -22,6 +21,7 @@ from runs.harness.stats import (
     permutation,
     seed_share,
     seeds_needed,
+    split_half_difference,
     superiority,
     wilson,
 )
@@ -166,7 +166,7 @@ def test_holm_by_hand():
 
 def test_an_arm_against_itself_is_its_even_seeds_less_its_odd_ones():
     x = np.array([1.0, 0.0, 1.2, 0.1, 1.1, 0.3])
-    assert a_a(x) == difference(x[[0, 2, 4]], x[[1, 3, 5]])
+    assert split_half_difference(x) == difference(x[[0, 2, 4]], x[[1, 3, 5]])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6])

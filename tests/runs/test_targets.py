@@ -8,8 +8,18 @@ from types import ModuleType
 import pytest
 
 from runs import targets
-from runs.harness.errors import UserError
-from runs.targets import MODULES, Row, Settings, cells, check, main, record, run, total
+from runs.errors import UserError
+from runs.targets import (
+    MODULES,
+    Row,
+    Settings,
+    check,
+    main,
+    record_table,
+    run,
+    table_row,
+    totals_line,
+)
 from runs.theory.target import Target
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,7 +120,7 @@ def test_the_command_prints_the_table_and_its_exit_code_says_whether_all_passed(
 ):
     module(monkeypatch, "one", lambda smoke: iter([second, GOOD]))
     monkeypatch.setattr(targets, "MODULES", {"one": ("T7", "T8")})
-    monkeypatch.setattr("runs.harness.devices.prepare", lambda: None)
+    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     assert main(["--smoke"]) == code
     out, err = capsys.readouterr()
     for word in ("target", "a | b", "1.0 [.9, 1.1]", "2 rows as they should be"):
@@ -126,21 +136,21 @@ def test_an_interrupt_says_that_nothing_was_written(monkeypatch, capsys):
 
     module(monkeypatch, "one", interrupted)
     monkeypatch.setattr(targets, "MODULES", {"one": ("T7",)})
-    monkeypatch.setattr("runs.harness.devices.prepare", lambda: None)
+    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     assert main([]) == 130
     assert "stopped; nothing was written" in capsys.readouterr().err
 
 
 def test_the_record_holds_table_command_and_machine(tmp_path):
     table = [Row(GOOD, 1.24), Row(BAD, 0.0)]
-    record(table, 61.6, {"machine": "a box"}, "python -m runs.targets --record", tmp_path)
+    record_table(table, 61.6, {"machine": "a box"}, "python -m runs.targets --record", tmp_path)
     text = (tmp_path / "targets.md").read_text()
     assert r"| T7 | a \| b | 1 | 1.0 [.9, 1.1] | yes | 1.2 |" in text
     assert "| T8 | c | 2 | 3 | NO | 0.0 |" in text
     assert "1 of 2 rows as they should be, 62 s in all." in text
     assert "`python -m runs.targets --record`" in text and "machine a box" in text
-    assert cells(table[0])[1] == "a | b"
-    assert total(table, 1.0).startswith("1 of 2")
+    assert table_row(table[0])[1] == "a | b"
+    assert totals_line(table, 1.0).startswith("1 of 2")
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from envs.gamble import Params
+from envs.worlds.theory.gamble import Params
 from runs.theory import gamble
-from tests.runs.small import without_key_check
+from tests.runs.small_study import without_key_check
 
 unchecked = pytest.fixture(autouse=True)(without_key_check)
 FAILS = (
@@ -59,10 +59,10 @@ def test_people_are_paired_and_differ():
 
 
 def test_the_file_of_people_holds_the_published_curve():
-    groups = gamble.humans()
+    groups = gamble.human_blocks()
     healthy = groups["healthy_pool_100_trials"]
     np.testing.assert_allclose(
-        gamble.curve("healthy_pool_100_trials"), [-2.97, 0.49, 2.41, 3.55, 4.14]
+        gamble.group_curve("healthy_pool_100_trials"), [-2.97, 0.49, 2.41, 3.55, 4.14]
     )
     assert healthy["n"] == 504 and healthy["share_total_at_least_10"] == 0.44
     assert (gamble.PEOPLE.parent / "README.md").exists()

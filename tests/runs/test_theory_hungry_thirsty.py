@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from affect import Homeostasis, Potential, build
-from envs.hungry_thirsty import LAYOUTS, HungryThirsty, Params, State
-from envs.world import World, begin, rollout
+from envs.world import World, reset_batch, rollout
+from envs.worlds.theory.hungry_thirsty import LAYOUTS, HungryThirsty, Params, State
 from runs.theory import hungry_thirsty as t5
 from runs.theory import qlearning as t2
-from tests.runs.small import without_key_check
+from tests.runs.small_study import without_key_check
 
 unchecked = pytest.fixture(autouse=True)(without_key_check)
 ROW = "fitness + PBRS, phi = 2 - D"
@@ -33,20 +33,20 @@ def test_every_target_but_speed_is_met(found):
 
 
 def test_a_life_is_many_times_faster_than_in_plain_python(found):
-    plain, ours = t5.race(repeats=3)
+    plain, ours = t5.time_against_python(repeats=3)
     assert plain / ours > 8  # 20 to 35 is usual, where nothing else runs
 
 
 def side_by_side(layout, pays, steps, seed=3):
     """One life, ours and plain Python's, by the same random numbers -> (Lived, table, fitness)."""
     key = jax.random.key(seed)
-    lived = jax.jit(t5.live, static_argnums=3)(key, layout, jnp.asarray(pays), steps)
+    lived = jax.jit(t5.simulate_lifetime, static_argnums=3)(key, layout, jnp.asarray(pays), steps)
     k_start, _, k_steps = jax.random.split(key, 3)
     cell = int(t5.ENV.initial(k_start, Params(layout)).cell)
-    drawn = [t5.draws(k) for k in jax.random.split(k_steps, steps // t5.CHUNK)]
+    drawn = [t5.lifetime_randomness(k) for k in jax.random.split(k_steps, steps // t5.CHUNK)]
     words = np.concatenate([np.asarray(word) for word, _ in drawn]).tolist()
     chances = np.concatenate([np.asarray(chance) for _, chance in drawn]).tolist()
-    return lived, *t5.plainly(cell, layout, pays, words, chances)
+    return lived, *t5.simulate_in_python(cell, layout, pays, words, chances)
 
 
 @pytest.mark.parametrize("layout", [0, 4])
@@ -62,7 +62,7 @@ def test_whole_lives_are_as_fit_as_those_of_plain_python_animals():
     ours = t5.fitness(0, range(t5.SEEDS), t5.ROWS)[ROW]
     rng, steps = np.random.default_rng(0), t5.STEPS
     plain = [
-        t5.plainly(
+        t5.simulate_in_python(
             int(rng.integers(36)),
             layout,
             t5.ROWS[ROW],
@@ -127,7 +127,7 @@ def test_the_potential_is_that_of_the_library():
     """
     env = HungryThirsty()
     world = World(env.get_default_params())
-    lives = begin(jax.random.key(0), env, lambda key: world, 2)
+    lives = reset_batch(jax.random.key(0), env, lambda key: world, 2)
     _, batch = rollout(jax.random.key(1), env, lambda key: world, sensible, lives, 2000)
     homeostat = partial(Homeostasis, setpoint=0.0)
     feeling = build(Potential(homeostat, gamma=t5.GAMMA), env.spec, jax.random.key(2))

@@ -28,7 +28,7 @@ def test_every_target_is_met(study, numbers):
 def test_debts_that_are_forgiven_are_seen(monkeypatch):
     """A coupling that does not take back what it lends misses T3."""
     monkeypatch.setattr(affect, "GRM", lambda head, delay, gamma: head)
-    assert not shaping.lending().passed
+    assert not shaping.grm_sums().passed
 
 
 def test_a_potential_of_another_discount_is_seen(monkeypatch):
@@ -46,13 +46,13 @@ def test_a_mood_that_does_not_colour_expectation_is_seen(monkeypatch):
         return swing(state, reward, first, rate, 0.0 * bias)
 
     monkeypatch.setattr(affect.mood, "swing", unmoved)
-    lag, lead = mood.drifting()
+    lag, lead = mood.drift_lag()
     assert lag.passed and not lead.passed
-    assert not mood.bound().passed
-    assert not mood.price(smoke=True).passed
+    assert not mood.bias_bound().passed
+    assert not mood.noise_cost(smoke=True).passed
 
 
 def test_a_swing_begins_small_and_mood_of_its_own_bias_dies():
-    early, late = mood.swings(3.0, np.float32([1.0, 1.9]))
+    early, late = mood.mood_amplitudes(3.0, np.float32([1.0, 1.9]))
     assert late[0] < 1e-9
     assert early[1] < 0.05 < late[1]

@@ -10,43 +10,43 @@ import pytest
 
 from affect import Fear
 from agents.ppo import PPO
-from envs import host
+from envs.host import suite as host
 from envs.suite import Point
-from runs.asking import host_episodes
-from runs.asking.figures import by_shift, memory
-from runs.asking.reliability import gathered
-from runs.asking.report import ANSWERS, markdown, write
-from runs.asking.rivals import SIZES, rivals
-from runs.asking.verdict import PILOT, Told, contrasts, finding
-from runs.harness.arms import Arm
-from runs.harness.errors import UserError
-from runs.harness.hosted import Hosted
+from runs.engine.arms import Arm
+from runs.engine.host_backend import HostBackend
+from runs.errors import UserError
+from runs.probes import host_recording
+from runs.probes.baselines import SIZES, baseline_blend
+from runs.probes.reliability import pooled_curves
+from runs.probes.validity_contrasts import PILOT_SHIFTS, ValidityResult, contrasts, finding
+from runs.probes.validity_figures import memory_figure, shift_figure
+from runs.probes.validity_report import TABLES, markdown, write_csv
 from runs.validity import Settings, check, main
-from tests.runs import small
+from tests.runs import small_study
 
-unchecked = pytest.fixture(autouse=True)(small.without_key_check_in_threads)
+unchecked = pytest.fixture(autouse=True)(small_study.without_key_check_in_threads)
 S = 5
 NAMES = ("fear", *SIZES, "minus_critic", "innate", "fear_untrained", "minus_short_critic")
 NAMES += tuple(f"{name}_offline" for name in ("fear", *SIZES))
 POINTS = (Point("none", "none", 0.0),) + tuple(
-    Point(shift, "social", severity) for shift in PILOT for severity in (0.5, 1.0)
+    Point(shift, "social", severity) for shift in PILOT_SHIFTS for severity in (0.5, 1.0)
 )
 
 
-def answers(fear=0.8, critic=0.6, noise=0.01) -> Told:
+def answers(fear=0.8, critic=0.6, noise=0.01) -> ValidityResult:
     """Made-up answers: what is not named knows as much as the critic."""
     rng = np.random.default_rng(0)
     luck, told = rng.normal(0, 0.1, (S, 1)), {}
     for name in NAMES:
         level = fear if name == "fear" else critic
         auroc = level + luck + rng.normal(0, noise, (S, len(POINTS)))
-        told |= {f"{name}/{question}": auroc for question in ANSWERS}
+        told |= {f"{name}/{question}": auroc for question in TABLES}
         if "fear" in name:
             told |= {f"{name}/expected": auroc, f"{name}/brier": auroc}
             told[f"{name}/reliability"] = rng.random((S, 2, 10, 3))
     told |= {key: rng.random((S, len(POINTS))) for key in ("harmed", "nearness", "steps")}
     told["memory"] = rng.random((S, len(SIZES), 2))
-    return Told("fear", POINTS, told)
+    return ValidityResult("fear", POINTS, told)
 
 
 def test_means_are_a_seed_first_and_severities_before_shifts():
@@ -103,21 +103,26 @@ def test_where_there_is_no_harm_nothing_is_found():
 
 def test_table_scores_and_figures(tmp_path):
     told = answers()
-    plan = replace(small.PLAN, seeds=S)
+    run_config = replace(small_study.CONFIG, seeds=S)
     what = SimpleNamespace(
-        **{"suite": SimpleNamespace(name="Drive"), "plan": plan, "horizon": 10, "batches": 3},
-        blend=rivals("fear", Fear, 10),
+        **{
+            "suite": SimpleNamespace(name="Drive"),
+            "run_config": run_config,
+            "horizon": 10,
+            "batches": 3,
+        },
+        blend=baseline_blend("fear", Fear, 10),
         head="fear",
     )
     text = markdown(what, told, contrasts(told), "python -m runs.validity", S)
     assert "| **fear** |" in text and "cones, aggressive, cross, ice, fog, noise at sev" in text
     assert text.count("\n| fear_256_256 |") == 3  # ranking, calibration, memory
-    write(told, tmp_path / "scores.csv")
+    write_csv(told, tmp_path / "scores.csv")
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
     fears = sum("fear" in name for name in NAMES)
-    assert len(rows) == len(POINTS) * (len(NAMES) * len(ANSWERS) + 2 * fears)
-    by_shift(told, "Drive", tmp_path / "a.png")
-    memory(told, "Drive", tmp_path / "b.png")
+    assert len(rows) == len(POINTS) * (len(NAMES) * len(TABLES) + 2 * fears)
+    shift_figure(told, "Drive", tmp_path / "a.png")
+    memory_figure(told, "Drive", tmp_path / "b.png")
     assert all((tmp_path / name).stat().st_size > 10_000 for name in ("a.png", "b.png"))
 
 
@@ -126,7 +131,7 @@ def test_reliability_of_many_points_is_weighted_by_steps():
     curve[..., 0] = 0
     curve[0, 0, 2], curve[0, 1, 2], curve[0, 2, 2] = (1, 0.2, 0.5), (1, 0.2, 0.0), (0.5, 0.26, 1.0)
     curve[0, 2, 7] = (0.5, 0.7, 1.0)
-    found = gathered({"steps": np.array([[9.0, 10.0, 20.0]]), "fear/reliability": curve})
+    found = pooled_curves({"steps": np.array([[9.0, 10.0, 20.0]]), "fear/reliability": curve})
     home, away = found["fear/reliability"][0]
     np.testing.assert_allclose(home[2], (1, 0.2, 0.5))
     np.testing.assert_allclose(away[2], (20 / 30, 0.23, 0.5))
@@ -153,13 +158,13 @@ def test_bad_input_is_named(settings, complaint):
 
 @pytest.fixture(scope="module")
 def cartpole():
-    suite = host.suite("CartPole-v1")
+    suite = host.host_suite("CartPole-v1")
     shifts = tuple(shift for shift in suite.shifts if shift.name in ("force", "noise"))
     suite = replace(suite, shifts=shifts, severities=(1.0,))
     agent = PPO(width=8, epochs=1, minibatches=2)
-    plan = replace(small.PLAN, agent=agent, num_envs=2, num_steps=8, episodes=2)
+    run_config = replace(small_study.CONFIG, agent=agent, num_envs=2, num_steps=8, episodes=2)
     with jax.debug_key_reuse(False):
-        trainer = Hosted(suite, Arm("beside", rivals("fear", Fear, 10)), plan)
+        trainer = HostBackend(suite, Arm("beside", baseline_blend("fear", Fear, 10)), run_config)
         yield trainer
     trainer.close()
 
@@ -169,7 +174,7 @@ def test_a_hosts_episodes_are_those_that_are_scored(cartpole):
     for point, scores in cartpole.score(run, 0, lambda: False):
         i = [p.shift for p in cartpole.suite.points()].index(point.shift)
         world = jax.tree.map(lambda leaf, i=i: leaf[i, 0], worlds)
-        base = cartpole.plan.base
+        base = cartpole.run_config.base
         batch, alive = cartpole.stage.episodes(run.learner, world, base, lambda: False)
         np.testing.assert_allclose(alive.sum(1).mean(1), scores["length"])
         np.testing.assert_allclose(batch.reward.sum(1).mean(1), scores["return"])
@@ -180,7 +185,7 @@ def test_a_hosts_episodes_are_those_that_are_scored(cartpole):
 
 def test_what_a_host_is_lived_through_goes_on_from_batch_to_batch(cartpole):
     run = cartpole.start()
-    found = host_episodes.recorded(cartpole, run, 3, lambda: False)
+    found = host_recording.record_host_batches(cartpole, run, 3, lambda: False)
     assert found.reward.shape == (2, 3, 8, 2)
     joined = jax.tree.map(lambda leaf: leaf.reshape(2, 24, *leaf.shape[3:]), found)
     ended = joined.terminated | joined.truncated
@@ -210,7 +215,7 @@ class Dread(Head):
 @pytest.mark.parametrize("env", ["CartPole", "CartPole-v1"])
 def test_the_command_examines_a_head_of_ones_own_and_goes_on(env, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("runs.harness.devices.prepare", lambda: None)
+    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     (tmp_path / "my_head.py").write_text(OWN)
     words = ["--smoke", "--env", env, "--head", "my_head.py:Dread", "--out", "here"]
     words += ["--shifts", "noise"]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from runs.harness.errors import UserError
-from runs.sealing import ledger, plan_file, seal
-from runs.sealing.audit import audit, looked, watermark
+from runs.errors import UserError
+from runs.prereg import ledger, plan_file, seal
+from runs.prereg.audit import audit, looks_sentence, watermark
 from runs.verify import main
-from tests.runs.sealed_study import ARMS, declared, score, study, train
+from tests.runs.sealed_study import ARMS, score, sealed_plan, study, train
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,18 +69,18 @@ def swap_checkpoint(out):
 
 
 def swap_numbers_under_the_manifest(out):
-    inside = seal.newest(out / "checkpoints" / "fear")
-    other = seal.newest(out / "checkpoints" / "none")
+    inside = seal.newest_checkpoint(out / "checkpoints" / "fear")
+    other = seal.newest_checkpoint(out / "checkpoints" / "none")
     shutil.rmtree(inside / "arrays")
     shutil.copytree(other / "arrays", inside / "arrays")
 
 
 def swap_numbers_and_their_hashes(out):
     """The leaves are still said to be the frozen ones; files and manifest agree."""
-    from runs.harness.checkpoint import _manifest_sha
+    from runs.engine.checkpoint import _manifest_sha
 
     swap_numbers_under_the_manifest(out)
-    inside = seal.newest(out / "checkpoints" / "fear")
+    inside = seal.newest_checkpoint(out / "checkpoints" / "fear")
     manifest = json.loads((inside / "manifest.json").read_text())
     files = sorted(path for path in inside.rglob("*") if path.name != "manifest.json")
     manifest["files"] = {
@@ -92,14 +92,14 @@ def swap_numbers_and_their_hashes(out):
 
 
 def change_plan(out):
-    path = out / plan_file.NAME
+    path = out / plan_file.PLAN_FILE
     told = 'primary = ["fear_constant", "constant_plus"]'
     assert told in path.read_text()
     path.write_text(path.read_text().replace(told, 'primary = ["fear", "none"]'))
 
 
 def break_plan(out):
-    (out / plan_file.NAME).write_text("nonsense")
+    (out / plan_file.PLAN_FILE).write_text("nonsense")
 
 
 def better_scores(out):
@@ -116,7 +116,7 @@ def drop_sealed_scores(out):
 
 def drop_an_arm(out):
     score(out, arms=ARMS[:-1])
-    seal.look(out)
+    seal.enter_scores(out)
 
 
 CHEATS = [
@@ -155,12 +155,12 @@ def test_training_in_a_world_that_is_kept_back_is_caught(tmp_path):
 def test_training_in_a_public_shift_is_caught(tmp_path):
     from dataclasses import replace
 
-    plan = declared()
-    seal.begin(tmp_path, replace(plan, worlds=plan.worlds | {"flip": "actuator"}))
+    plan = sealed_plan()
+    seal.register(tmp_path, replace(plan, worlds=plan.worlds | {"flip": "actuator"}))
     train(tmp_path)
-    seal.freeze(tmp_path)
+    seal.freeze_agents(tmp_path)
     score(tmp_path)
-    seal.look(tmp_path)
+    seal.enter_scores(tmp_path)
     assert "training worlds: world flip is dev" in watermark(tmp_path)
 
 
@@ -171,9 +171,9 @@ def test_a_plan_that_came_after_training_is_caught(tmp_path):
 
 
 def test_scores_that_were_never_entered_are_caught(tmp_path):
-    seal.begin(tmp_path, declared())
+    seal.register(tmp_path, sealed_plan())
     train(tmp_path)
-    seal.freeze(tmp_path)
+    seal.freeze_agents(tmp_path)
     score(tmp_path)
     assert "scores.csv was never entered" in watermark(tmp_path)
 
@@ -183,7 +183,7 @@ def test_a_seed_that_broke_is_no_cheat(out):
         lines = (out / name).read_text().splitlines(keepends=True)
         kept = [line for line in lines if not line.startswith("CartPole,fear,1,")]
         (out / name).write_text("".join(kept))
-        seal.look(out, split)
+        seal.enter_scores(out, split)
     assert "seeds of fear: 3 were declared, 2 scored" in watermark(out)
     (out / "stopped" / "fear-s1").mkdir(parents=True)
     assert watermark(out) is None
@@ -191,15 +191,17 @@ def test_a_seed_that_broke_is_no_cheat(out):
 
 def test_studies_beside_it_count(out):
     shutil.copytree(out, out.parent / "same")
-    assert looked(out) == "dev looks 1, sealed looks 1"
+    assert looks_sentence(out) == "dev looks 1, sealed looks 1"
     for i in range(3):
         other = out.parent / f"tuned-{i}"
-        seal.begin(other, declared())
+        seal.register(other, sealed_plan())
         train(other, luck=i + 1.0)
-        seal.freeze(other)
+        seal.freeze_agents(other)
         score(other, better=i / 10)
-        seal.look(other)
-    assert looked(out).startswith("dev looks 4, sealed looks 1; expected optimism of the best of 4")
+        seal.enter_scores(other)
+    assert looks_sentence(out).startswith(
+        "dev looks 4, sealed looks 1; expected optimism of the best of 4"
+    )
 
 
 def test_an_older_study_is_unverified_and_no_study_is_refused(tmp_path):

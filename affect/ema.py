@@ -1,0 +1,42 @@
+"""The primitive *trace*: what lingers of a stream, in each environment by itself."""
+
+import jax
+import jax.numpy as jnp
+
+
+def ema_rate(tau: float) -> float:
+    """The rate 1 / tau of an average with time constant tau.
+
+    Raises:
+        ValueError: tau is below 1 step.
+    """
+    if not tau >= 1:
+        raise ValueError(f"a tau is at least 1 step, not {tau}")
+    return 1 / tau
+
+
+def ema(
+    last: jax.Array, x: jax.Array, first: jax.Array, rate: float
+) -> tuple[jax.Array, jax.Array]:
+    """Exponential moving average m <- m + rate (x - m) that begins at 0 wherever `first`.
+
+    The same operations in the same order, step by step or on a chunk.
+
+    Args:
+        last: [B] the average so far.
+        x: [T, B] the stream.
+        first: [T, B] bool, forget what was before.
+        rate: in (0, 1].
+
+    Returns:
+        (the average after each step [T, B], after the last [B]).
+    """
+
+    def step(mean: jax.Array, now: tuple) -> tuple[jax.Array, jax.Array]:
+        x, first = now
+        mean = jnp.where(first, 0.0, mean)
+        mean = mean + rate * (x - mean)
+        return mean, mean
+
+    last, each = jax.lax.scan(step, last, (x, first))
+    return each, last

@@ -1,0 +1,1 @@
+"""Pictures of every world under every shift: `python -m envs.gallery`."""

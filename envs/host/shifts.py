@@ -1,0 +1,52 @@
+"""What a host environment is scored under: its declared physics, then what its channel may do."""
+
+from envs.host.known import SIZES
+from envs.shift import Shift, ramp, scale
+
+_MUJOCO = (
+    scale("gravity", "dynamics", "params.gravity", to=1.5),
+    scale("mass", "dynamics", "params.mass", to=2.0),
+    scale("friction", "dynamics", "params.friction", to=0.2),
+    scale("gear", "dynamics", "params.gear", to=0.5),
+)
+_CROSSING = (ramp("rivers", "layout", "params.layout", to=len(SIZES) - 1.0),)
+_HIGHWAY = (
+    ramp("aggressive", "social", "params.aggressive", to=1.0),
+    scale("density", "layout", "params.density", to=2.0),
+)
+PHYSICS = {
+    "CartPole-v1": (
+        scale("force", "dynamics", "params.force", to=0.1),
+        scale("length", "dynamics", "params.half_length", to=4.0),
+        scale("mass", "dynamics", "params.pole_mass", to=20.0),
+    ),
+    "HalfCheetah-v5": _MUJOCO,
+    "Hopper-v5": _MUJOCO,
+    "LunarLander-v3": (
+        scale("gravity", "dynamics", "params.gravity", to=0.3),
+        ramp("wind", "dynamics", "params.wind", to=20.0),
+    ),
+    "MiniGrid-DistShift1-v0": (ramp("DistShift2", "layout", "params.layout", to=1.0),),
+    "MiniGrid-LavaCrossingS9N1-v0": _CROSSING,
+    "MiniGrid-SimpleCrossingS9N1-v0": _CROSSING,
+    "Pendulum-v1": (
+        scale("gravity", "dynamics", "params.gravity", to=1.5),
+        scale("mass", "dynamics", "params.mass", to=1.5),
+        scale("length", "dynamics", "params.length", to=1.5),
+    ),
+    "highway-fast-v0": _HIGHWAY,
+    "highway-v0": _HIGHWAY,
+}
+"""Shifts of the declared setters of `envs.host.known.KNOWN`, by gymnasium id. Their ends are chosen
+by hand and not calibrated."""
+
+
+def channel_shifts(discrete: bool) -> tuple[Shift, ...]:
+    """What the channel may do to an environment whose actions are discrete or not."""
+    slip = ("flip", "channel.flip", 0.5) if discrete else ("slip", "channel.action_noise", 1.0)
+    return (
+        ramp("noise", "sensor", "channel.noise", to=0.2),
+        ramp("dropout", "sensor", "channel.dropout", to=0.6),
+        ramp(slip[0], "actuator", slip[1], to=slip[2]),
+        ramp("delay", "actuator", "channel.delay", to=3.0),
+    )

@@ -1,0 +1,1 @@
+"""Jitted worlds, each with its suite of shifts."""

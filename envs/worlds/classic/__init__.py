@@ -1,0 +1,1 @@
+"""Classic control: CartPole, MountainCar, Acrobot, Pendulum, and Packer's suites of them."""

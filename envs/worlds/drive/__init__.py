@@ -1,0 +1,1 @@
+"""Drive and Timid: a road with traffic, cones and weather."""

@@ -1,0 +1,1 @@
+"""Grid worlds: lava, keys and chests, coin and flag."""

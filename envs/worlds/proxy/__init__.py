@@ -1,0 +1,1 @@
+"""Worlds whose paid reward is a proxy of the wanted performance."""

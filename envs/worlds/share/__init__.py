@@ -1,0 +1,1 @@
+"""Share: foraging beside a partner, scripted or trained."""

@@ -1,0 +1,1 @@
+"""Small worlds in which theory gives the exact answer."""

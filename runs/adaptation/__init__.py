@@ -1,0 +1,1 @@
+"""Continued training of agents in shifted worlds, on task reward, signals or neither."""

@@ -1,1 +1,0 @@
-"""Learning on in another world, paid by the task, by a feeling, or not at all."""

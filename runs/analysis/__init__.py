@@ -1,0 +1,1 @@
+"""Statistics of score files: intervals and tests over seeds, robustness, calibration."""

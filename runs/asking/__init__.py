@@ -1,1 +1,0 @@
-"""What feelings know, and which step they credit: readouts of trained heads and their rivals."""

@@ -1,0 +1,1 @@
+"""What every command shares: settings, progress and interruption, the index of studies."""

@@ -1,0 +1,1 @@
+"""Training and scoring of agents over seeds, checkpoints, and the two ways worlds are stepped."""

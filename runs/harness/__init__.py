@@ -1,1 +1,0 @@
-"""What every study shares: training, scoring, statistics, and everything that touches the disk."""

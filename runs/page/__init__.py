@@ -1,1 +1,0 @@
-"""The page of a study: one file that loads and runs nothing."""

@@ -1,0 +1,1 @@
+"""Tables, figures, TensorBoard files and the one-file HTML report of a study."""

@@ -1,0 +1,200 @@
+"""One TensorBoard event file, written without TensorFlow, torch or tensorboardX.
+
+TensorBoard's own protobufs and `RecordWriter` do everything that a study shows. Its
+`EventFileWriter` is left out on purpose: it holds a thread a file (180 for nine arms of twenty
+seeds), prints a traceback from that thread when the disk is full, and imports TensorFlow wherever
+that happens to be installed. Here records gather in memory and `flush` appends them to the file in
+one synchronous write, so a full disk is an ordinary `OSError`: it is warned about once, the file
+is given up and the experiment goes on (the board is a picture; the truth is `metrics.jsonl`).
+"""
+
+import io
+import math
+import os
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RUN_FILES = "events.out.tfevents.*"
+
+
+class EventWriter:
+    """Writes summaries of one run; a context manager that flushes and closes.
+
+    Args:
+      logdir: the run's directory, made when missing; its path below TensorBoard's `--logdir` is
+        the name of the run.
+      suffix: end of the file name, so that a rewriter can find and delete its own files.
+    """
+
+    def __init__(self, logdir: Path, suffix: str = ""):
+        """Makes nothing on disk before the first `flush`."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        name = RUN_FILES.replace("*", f"{time.time_ns()}.{os.getpid()}{suffix}")
+        self._path, self._open = Path(logdir) / name, True
+        self._pending = io.BytesIO()
+        self._records = RecordWriter(self._pending)
+        self._records.write(
+            Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()
+        )
+
+    def scalar(self, tag: str, value: float | None, step: int) -> None:
+        """Adds one point of a curve; see `scalars` for values that are not finite."""
+        self.scalars({tag: value}, step)
+
+    def scalars(self, values: Mapping[str, float | None], step: int) -> None:
+        """Adds one point to each curve of `{tag: value}` at `step`, as one record.
+
+        None, NaN and infinities leave a gap: TensorBoard marks them at a height that means
+        nothing. A seed that stopped is a curve that ends.
+        """
+        finite = {k: float(v) for k, v in values.items() if v is not None and math.isfinite(v)}
+        if finite:
+            self._add(step, *({"tag": k, "simple_value": v} for k, v in finite.items()))
+
+    def histogram(self, tag: str, values: np.ndarray, step: int, bins: int = 30) -> None:
+        """Adds a histogram of the finite entries of `values` (any shape); nothing if none is."""
+        from tensorboard.plugins.histogram import metadata
+
+        values = np.asarray(values, np.float64)
+        if np.isfinite(values).any():
+            counts, edges = np.histogram(values[np.isfinite(values)], bins)
+            table = np.stack([edges[:-1], edges[1:], counts], axis=1)
+            self._tensor(tag, table, metadata.create_summary_metadata("", ""), step)
+
+    def text(self, tag: str, markdown: str, step: int) -> None:
+        """Adds a text; TensorBoard renders it as Markdown and removes unsafe HTML."""
+        from tensorboard.plugins.text import metadata
+
+        content = np.array(markdown.encode(), object)
+        self._tensor(tag, content, metadata.create_summary_metadata("", ""), step)
+
+    def image(self, tag: str, rgb: np.ndarray, step: int) -> None:
+        """Adds a picture, `rgb` uint8 [H, W, 3], as PNG."""
+        self._picture(tag, [rgb], step, format="PNG")
+
+    def gif(self, tag: str, frames: np.ndarray, step: int, fps: float = 25.0) -> None:
+        """Adds an animation, `frames` uint8 [T, H, W, 3], as an endless GIF that rests at its end.
+
+        GIF counts time in hundredths of a second and browsers slow down anything under two, so
+        the rate is rounded and at most 50 frames a second.
+        """
+        delay = max(20, 10 * round(100 / fps))
+        durations = [delay] * (len(frames) - 1) + [max(delay, 1000)]
+        self._picture(tag, frames, step, format="GIF", save_all=True, loop=0, duration=durations)
+
+    def hparams(self, hparams: Mapping[str, Any], metrics: Sequence[str], group: str) -> None:
+        """Declares this run a finished session of the HPARAMS tab.
+
+        Args:
+          hparams: bool, number or text a column; anything else is shown as text.
+          metrics: tags of scalars of this same run, in the order of the table's columns.
+          group: sessions of one group are one row, the average of their metrics.
+        """
+        from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+        start = plugin_data_pb2.SessionStartInfo(group_name=group, start_time_secs=time.time())
+        experiment = api_pb2.Experiment(time_created_secs=time.time())
+        for tag in metrics:
+            experiment.metric_infos.add(name=api_pb2.MetricName(tag=tag))
+        for name, value in hparams.items():
+            value = value.item() if isinstance(value, np.generic) else value
+            if isinstance(value, bool):
+                field, kind = "bool_value", api_pb2.DATA_TYPE_BOOL
+            elif isinstance(value, int | float) and math.isfinite(value):
+                field, kind = "number_value", api_pb2.DATA_TYPE_FLOAT64
+            else:
+                field, kind, value = "string_value", api_pb2.DATA_TYPE_STRING, str(value)
+            setattr(start.hparams[name], field, value)
+            experiment.hparam_infos.add(name=name, type=kind)
+        end = plugin_data_pb2.SessionEndInfo(
+            status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time()
+        )
+        for tag, content in (
+            (metadata.EXPERIMENT_TAG, {"experiment": experiment}),
+            (metadata.SESSION_START_INFO_TAG, {"session_start_info": start}),
+            (metadata.SESSION_END_INFO_TAG, {"session_end_info": end}),
+        ):
+            about = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(**content))
+            self._add(0, {"tag": tag, "metadata": about, "tensor": metadata.NULL_TENSOR})
+
+    def margin_charts(
+        self, charts: Mapping[str, tuple[str, str, str]], category: str = "mean and interval"
+    ) -> None:
+        """Lays out the CUSTOM SCALARS tab: a chart a title, with a line and a band for each run.
+
+        Args:
+          charts: title to exact tags `(mean, lo, hi)`; charts are shown in this order.
+          category: heading over the charts; TensorBoard merges equal headings of several runs.
+        """
+        from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+
+        section = layout_pb2.Category(title=category)
+        for title, (mean, lo, hi) in reversed(charts.items()):  # the tab shows the last one first
+            section.chart.add(title=title).margin.series.add(value=mean, lower=lo, upper=hi)
+        layout = layout_pb2.Layout(category=[section]).SerializeToString()
+        about = metadata.create_summary_metadata()
+        self._tensor(metadata.CONFIG_SUMMARY_TAG, np.array(layout, object), about, 0)
+
+    def flush(self) -> None:
+        """Appends what is pending to the file; the first `OSError` ends the file with a warning."""
+        try:
+            if self._open and self._pending.tell():
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with self._path.open("ab") as file:
+                    file.write(self._pending.getvalue())
+        except OSError as error:
+            self._open = False
+            warnings.warn(
+                f"TensorBoard output stopped ({error.strerror}): free some space; the next start "
+                "rewrites it from metrics.jsonl",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self._pending.seek(0)
+        self._pending.truncate()
+
+    def close(self) -> None:
+        """Flushes; whatever is added afterwards is dropped."""
+        self.flush()
+        self._open = False
+
+    def __enter__(self) -> "EventWriter":
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.close()
+
+    def _picture(self, tag: str, frames: Sequence[np.ndarray], step: int, **save) -> None:
+        from PIL import Image
+        from tensorboard.plugins.image import metadata
+
+        first, *rest = [Image.fromarray(np.asarray(frame, np.uint8)) for frame in frames]
+        buffer = io.BytesIO()
+        first.save(buffer, **save, **({"append_images": rest} if rest else {}))
+        content = [str(first.width).encode(), str(first.height).encode(), buffer.getvalue()]
+        about = metadata.create_summary_metadata("", "")
+        self._tensor(tag, np.array(content, object), about, step)
+
+    def _tensor(self, tag: str, array: np.ndarray, metadata: Any, step: int) -> None:
+        from tensorboard.util import tensor_util
+
+        tensor = tensor_util.make_tensor_proto(array)
+        self._add(step, {"tag": tag, "metadata": metadata, "tensor": tensor})
+
+    def _add(self, step: int, *values: dict) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        if self._open:
+            summary = Summary(value=[Summary.Value(**value) for value in values])
+            event = Event(wall_time=time.time(), step=int(step), summary=summary)
+            self._records.write(event.SerializeToString())
+            if self._pending.tell() > 1 << 20:
+                self.flush()

@@ -1,0 +1,268 @@
+"""What does tuning on public shifts buy, and what is left of it on sealed ones?
+
+A simulated researcher tries variants that do nothing, one after another, and keeps the best by the
+public score. Scores come as in `runs.type1_error`: a share of their variance belongs to the seed, and a
+share to the worlds that were drawn, which suit one variant by luck and another not. The winner is
+then scored four ways: in the same public worlds or in sealed ones, with the training runs that it
+was chosen by or with new ones. Nothing is trained.
+"""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from runs.analysis import stats
+from runs.cli.settings import check_recordable, parse_settings, run_main, shell_command
+from runs.errors import UserError
+from runs.prereg import ledger
+
+COMMAND = "python -m runs.selection_bias"
+VARIANTS, SEEDS, SHIFTS = 20, 20, 12
+MEASURES = ("public, as tuned", "public, new runs", "sealed, same runs", "sealed, new runs")
+LESS = "public, less the optimism"
+KIND = ("seeds' share", "worlds' share", "control")
+COLOURS = ("#b2182b", "#ef8a62", "#67a9cf", "#2166ac")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the simulation.
+
+    Attributes:
+        researchers: simulated, for each kind of scores.
+        smoke: a run of seconds that means nothing.
+        record: also write the table and the figure to runs/results/.
+    """
+
+    researchers: int = 2_000
+    smoke: bool = False
+    record: bool = False
+
+
+class ScoreModel(NamedTuple):
+    """Shares of the variance that belong to the seed and to the drawn worlds; whose control."""
+
+    seeds: float
+    worlds: float
+    own_control: bool = False
+
+
+class TuningOutcome(NamedTuple):
+    """What became of the researchers of one kind.
+
+    Attributes:
+        kind: of scores.
+        gain: [4, V] mean gain of the best of 1 ... V variants, in standard errors.
+        called: [4] share of researchers who are told "better" (Welch, p < .05) of the best of V.
+        deflated: [4] the same once the optimism of the best of V is taken off.
+        first: [4] the estimates of the first researcher.
+    """
+
+    kind: ScoreModel
+    gain: np.ndarray
+    called: np.ndarray
+    deflated: np.ndarray
+    first: tuple[stats.Estimate, ...]
+
+
+HEADLINE = ScoreModel(0.3, 0.2)
+KINDS = (
+    ScoreModel(0.3, 0.0, own_control=True),
+    *(ScoreModel(seeds, worlds) for worlds in (0.0, 0.1, 0.2) for seeds in (0.0, 0.3, 0.6)),
+)
+
+
+def main(argv: list[str]) -> int:
+    """Parses, then simulates; the exit code."""
+    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
+    if settings.researchers < 100:
+        raise UserError(f"--researchers {settings.researchers}: a rate of 5 % needs at least 100")
+    check_recordable(settings)
+    count, kinds = settings.researchers, KINDS
+    if settings.smoke:
+        count, kinds = 100, (HEADLINE,)
+    outcomes = []
+    for i, kind in enumerate(kinds):
+        outcomes.append(simulate_tuning(kind, count, seed=i))
+        print(f"{i + 1}/{len(kinds)}  {kind}", file=sys.stderr, flush=True)
+    text = markdown(outcomes, count, shell_command(COMMAND, argv))
+    print(text)
+    if settings.record:
+        folder = Path("runs/results")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "gaming.md").write_text(text)
+        figure(headline(outcomes), folder / "gaming.png")
+    return 0
+
+
+def simulate_tuning(kind: ScoreModel, researchers: int, seed: int) -> TuningOutcome:
+    """Lets researchers tune on public worlds, and scores what they chose in all four ways."""
+    rng = np.random.default_rng(seed)
+    controls = VARIANTS if kind.own_control else 1
+    arms = draw_public_and_sealed(rng, kind, (researchers, VARIANTS))
+    others = draw_public_and_sealed(rng, kind, (researchers, controls))
+    gains = [_in_errors(arm, other) for arm, other in zip(arms, others, strict=True)]  # [N, V]
+    public = arms[0].mean(-1) - others[0].mean(-1)
+    best = np.array([public[:, : k + 1].argmax(1) for k in range(VARIANTS)]).T  # [N, V]
+    gain = np.array([np.take_along_axis(z, best, 1).mean(0) for z in gains])
+    here, luck = np.arange(researchers), stats.optimism(VARIANTS)
+    chosen, control = best[:, -1], best[:, -1] if kind.own_control else np.zeros_like(here)
+    called, deflated, first = [], [], []
+    for arm, other, z in zip(arms, others, gains, strict=True):
+        pairs = list(zip(arm[here, chosen], other[here, control], strict=True))
+        better = arm[here, chosen].mean(-1) > other[here, control].mean(-1)
+        low = np.array([stats.p_value(x, y) for x, y in pairs]) < 0.05
+        critical = np.array([_critical(*pair) for pair in pairs])
+        called.append((low & better).mean())
+        deflated.append((z[here, chosen] - luck > critical).mean())
+        first.append(stats.difference(*pairs[0]))
+    return TuningOutcome(kind, gain, np.array(called), np.array(deflated), tuple(first))
+
+
+def draw_public_and_sealed(
+    rng: np.random.Generator, kind: ScoreModel, size: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Per-seed means over SHIFTS shifts, in the order of MEASURES, each [*size, SEEDS].
+
+    What belongs to a training run is the same wherever that run is scored, what belongs to the
+    drawn worlds is the same for all runs of an arm, the rest is drawn anew each time. A single
+    score has mean 0 and variance 1.
+    """
+    runs = np.sqrt(kind.seeds) * rng.normal(size=(2, *size, SEEDS))
+    worlds = np.sqrt(kind.worlds / SHIFTS) * rng.normal(size=(2, *size, 1))
+    rest = np.sqrt((1 - kind.seeds - kind.worlds) / SHIFTS)
+    public, sealed = worlds
+    tuned, new = runs
+    return tuple(
+        run + world + rest * rng.normal(size=run.shape)
+        for world in (public, sealed)
+        for run in (tuned, new)
+    )
+
+
+def _in_errors(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Difference of per-seed means [..., S] in standard errors, as Welch's test takes it."""
+    error = np.sqrt((x.var(-1, ddof=1) + y.var(-1, ddof=1)) / x.shape[-1])
+    return (x.mean(-1) - y.mean(-1)) / error
+
+
+def _critical(x: np.ndarray, y: np.ndarray) -> float:
+    """Half the width of Welch's interval, in standard errors."""
+    estimate = stats.difference(x, y)
+    error = np.sqrt((x.var(ddof=1) + y.var(ddof=1)) / len(x))
+    return (estimate.high - estimate.value) / error
+
+
+def headline(outcomes: Sequence[TuningOutcome]) -> TuningOutcome:
+    """The kind of scores that the figure shows."""
+    return next(one for one in outcomes if one.kind == HEADLINE)
+
+
+def reported_lines(first: Sequence[stats.Estimate], folder: Path) -> str:
+    """What the report says to a researcher: the numbers, and the looks that a ledger counted.
+
+    Args:
+        first: estimates in the order of MEASURES.
+        folder: empty, for the ledger.
+    """
+    path = folder / ledger.NAME
+    for variant in range(VARIANTS):
+        known = {"variant": f"checkpoint {variant}"}
+        ledger.append_entry(path, "dev", "suite", "plan", known, SEEDS, f"scores {variant}")
+    ledger.append_entry(path, "sealed", "suite", "plan", {"variant": "chosen"}, SEEDS)
+    looked = ledger.looks_text(ledger.count_looks([path]))
+    lines = [f"{name}: {one:+.3f}" for name, one in zip(MEASURES, first, strict=True)]
+    return "; ".join([*lines, looked])
+
+
+def markdown(outcomes: Sequence[TuningOutcome], researchers: int, command: str) -> str:
+    """The finding, the tables, and what one researcher is told."""
+    kinds = [_kind(one.kind) for one in outcomes]
+    gains = [[f"{gain:+.2f}" for gain in one.gain[:, -1]] for one in outcomes]
+    rates = [[f"{rate:.1%}" for rate in (*one.called, one.deflated[0])] for one in outcomes]
+    gained = _table((*KIND, *MEASURES), [[*k, *g] for k, g in zip(kinds, gains, strict=True)])
+    called = _table((*KIND, *MEASURES, LESS), [[*k, *r] for k, r in zip(kinds, rates, strict=True)])
+    with tempfile.TemporaryDirectory() as folder:
+        told = reported_lines(headline(outcomes).first, Path(folder))
+    error = 100 * 1.96 * np.sqrt(0.025 * 0.975 / researchers)
+    return (
+        f"# Tuning on nothing\n\n{finding(outcomes)}\n\n"
+        f"## Gain of the best of {VARIANTS}, in standard errors\n\n{gained}\n\n"
+        f"{researchers:,} simulated researchers a row, each with {VARIANTS} variants that do "
+        f"nothing, {SEEDS} seeds, {SHIFTS} shifts. In standard errors of the difference to the "
+        f"control, mean over researchers. Where each variant has a control of its own and worlds "
+        f"have no share, the public gain is the optimism that the report states, "
+        f"{stats.optimism(VARIANTS):.1f}; a control that all share lowers it, worlds raise it.\n\n"
+        f"## Called better\n\n{called}\n\n"
+        f"Welch, p < .05, and above: share of researchers. By luck alone it is 2.5 %, here known "
+        f"to +-{error:.1f} points. `{LESS}` takes the optimism off the public gain.\n\n"
+        f"What the report tells the first researcher of the row in the figure: {told}.\n\n"
+        f"`{command}`\n"
+    )
+
+
+def _kind(kind: ScoreModel) -> list[str]:
+    control = "one a variant" if kind.own_control else "one for all"
+    return [f"{kind.seeds:.1f}", f"{kind.worlds:.1f}", control]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(map(" | ".join, [head, ["---"] * len(head), *rows]))
+
+
+def finding(outcomes: Sequence[TuningOutcome]) -> str:
+    """What tuning bought and what was left of it, whichever way it falls."""
+    one = headline(outcomes)
+    tuned, again, same, new = one.gain[:, -1]
+    return (
+        f"The best of {VARIANTS} variants that do nothing gains {tuned:.2f} standard errors in "
+        f"public and is called better by {one.called[0]:.0%} of researchers. With new training "
+        f"runs in the same public worlds {again:+.2f} is left, with the same runs in sealed worlds "
+        f"{same:+.2f}, with new runs in sealed worlds {new:+.2f} ({one.called[3]:.1%} called "
+        f"better). (Seeds {one.kind.seeds:.0%} of the variance, worlds {one.kind.worlds:.0%}.) "
+        "Sealed worlds take away the luck of the worlds, and that only: the luck of the runs goes "
+        "only if the runs are new as well. Where worlds have a share, even a clean test calls "
+        "nothing better too often, since an interval over seeds knows nothing of worlds that all "
+        "seeds share: score in many draws."
+    )
+
+
+def figure(one: TuningOutcome, path: Path) -> None:
+    """Gain by the number of variants tried, and how often the winner is called better."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    sheet, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
+    tried = np.arange(1, VARIANTS + 1)
+    for name, gain, colour in zip(MEASURES, one.gain, COLOURS, strict=True):
+        left.plot(tried, gain, color=colour, label=name)
+    luck = [stats.optimism(int(k)) for k in tried]
+    left.plot(tried, luck, ":", color="#555555", label="optimism, as reported")
+    left.axhline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
+    left.set(xlabel="variants tried, all of them null", ylabel="gain of the best, standard errors")
+    left.set_xticks([1, 5, 10, 15, 20])
+    left.set_ylim(top=1.5 * max(one.gain[0, -1], luck[-1]))  # room for the legend
+    left.legend(frameon=False, fontsize=8, loc="upper left")
+    names = (*MEASURES, LESS)
+    rates = 100 * np.array([*one.called, one.deflated[0]])
+    bars = right.barh(names, rates, color=(*COLOURS, "#999999"))
+    right.bar_label(bars, fmt="%.1f %%", padding=3, fontsize=8)
+    right.axvline(2.5, color="#555555", linestyle=":", linewidth=1)
+    right.annotate("luck alone", (2.5, -0.47), (4, 0), textcoords="offset points", fontsize=8)
+    right.invert_yaxis()
+    right.set(xlabel="nothing called better, % of researchers", xlim=(0, max(rates) * 1.2 + 2))
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+    sheet.savefig(path, dpi=110)
+    pyplot.close(sheet)
+
+
+if __name__ == "__main__":
+    run_main(main)

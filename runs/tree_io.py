@@ -1,0 +1,55 @@
+"""Leaves of a pytree as named numpy arrays, and back: what a checkpoint stores of a run."""
+
+from typing import Any
+
+import numpy as np
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """Leaves by path, such as `.agent.layers[0].kernel.value`, in the order of the tree."""
+    import jax
+
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    leaves = {jax.tree_util.keystr(path): leaf for path, leaf in paths}
+    if len(leaves) < len(paths):
+        raise TypeError("two leaves of the tree have the same path and cannot be told apart")
+    return leaves
+
+
+def _is_key(leaf: Any) -> bool:
+    import jax
+
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def encode_leaf(name: str, leaf: Any) -> tuple[dict[str, Any], np.ndarray]:
+    """What the manifest says of a leaf (shape, dtype) and the array that Orbax stores.
+
+    The dtype of a typed key is `key<implementation>`, that of a Python number its type's name.
+    """
+    import jax
+
+    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    python = type(leaf) in (bool, int, float, complex)
+    numeric = array.dtype == bool or jax.dtypes.issubdtype(array.dtype, np.number)
+    if not (numeric and (python or isinstance(leaf, jax.Array | np.ndarray | np.generic))):
+        raise TypeError(f"leaf {name} is of {type(leaf)}, which a checkpoint cannot hold")
+    dtype = leaf.dtype if _is_key(leaf) else type(leaf).__name__ if python else array.dtype.name
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return {"shape": list(array.shape), "dtype": str(dtype)}, array
+
+
+def decode_leaf(array: np.ndarray, like: Any) -> Any:
+    """The stored array as the kind of leaf that `like` is, on the devices of `like`."""
+    import jax
+
+    if isinstance(like, np.ndarray):
+        return array
+    if isinstance(like, np.generic):
+        return array[()]
+    if not isinstance(like, jax.Array):
+        return type(like)(array.item())
+    if _is_key(like):
+        array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
+    # An uncommitted array may join arrays on any devices, so it must not come back committed.
+    return jax.device_put(array, like.sharding if like.committed else None)

@@ -1,0 +1,391 @@
+"""The board is rewritten from the truths and read back through TensorBoard itself."""
+
+import io
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
+
+from runs.report.film import STRIP, write_film
+from runs.report.tb_export import (
+    CORE,
+    POINTS,
+    TrainingCurves,
+    export_comparison,
+    mean_and_interval,
+    read_metrics,
+    safe_name,
+    thinning_stride,
+)
+
+ENV = "CartPole-v1"
+
+
+def line(arm: str, step: int, *returns: float | None) -> dict:
+    """Returns one line of `metrics.jsonl`, a seed a return."""
+    metrics = {"return": list(returns), "fear/loss": [0.5] * len(returns)}
+    return {"arm": arm, "step": step, "seconds": 0.1, "metrics": metrics}
+
+
+def record(out, lines, tail=""):
+    """Appends lines to the truth, and a tail that a crash left."""
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write("".join(json.dumps(each) + "\n" for each in lines) + tail)
+
+
+def curve(run, tag="train/return"):
+    """Returns the points [(step, value)] of one tag of a run, [] without it."""
+    reader = EventAccumulator(str(run), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+    found = tag in reader.Tags()["scalars"]
+    return [(e.step, round(e.value, 4)) for e in reader.Scalars(tag)] if found else []
+
+
+def seed_run(out, arm, seed):
+    """Returns the directory of a seed's run."""
+    return out / "tb" / "runs" / ENV / safe_name(arm) / f"s{seed}"
+
+
+def score(arm, seed, shift, severity, value):
+    """Returns one row of the score table."""
+    names = ("env", "arm", "seed", "shift", "family", "severity", "score")
+    return dict(zip(names, (ENV, arm, seed, shift, "family", severity, value), strict=True))
+
+
+# --- names, thinning, intervals -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["constant+0.01", "constant-0.01", "ALE/Pong-v5", "envs:affect/Drive-v0", "..", "", "a b"],
+)
+def test_a_safe_name_is_one_part_of_a_path(tmp_path, name):
+    assert re.fullmatch(r"[A-Za-z0-9_+=,-][A-Za-z0-9_.+=,-]*", safe_name(name))
+    assert (tmp_path / safe_name(name)).resolve().parent == tmp_path.resolve()
+    assert safe_name("constant+0.01") == "constant+0.01"
+
+
+@pytest.mark.parametrize("count", [0, 1, 500, 501, 1000, 1001, 123_456])
+def test_stride_is_the_least_power_of_two_that_suffices(count):
+    every = thinning_stride(count)
+    assert every & (every - 1) == 0
+    assert count // every <= POINTS
+    assert every == 1 or count / (every / 2) > POINTS
+
+
+def test_interval_by_hand():
+    values = np.array([[1.0, 2.0, 3.0], [4.0, np.nan, np.nan], [np.nan] * 3, [5.0, 7.0, np.nan]])
+    mean, lo, hi = mean_and_interval(values)
+    np.testing.assert_allclose(mean, [2, 4, np.nan, 6])
+    half = np.array([4.302653 / np.sqrt(3), 0, np.nan, 12.7062 * np.sqrt(2) / np.sqrt(2)])
+    np.testing.assert_allclose(hi - mean, half, rtol=1e-5)
+    np.testing.assert_allclose(mean - lo, half, rtol=1e-5)
+
+
+# --- the per-seed runs ----------------------------------------------------------------------
+
+
+def test_a_broken_line_is_skipped_and_the_later_of_two_counts(tmp_path):
+    lines = [line("fear", 2, 1.0), line("hope", 2, 9.0), line("fear", 1, 0.0), line("fear", 2, 2.0)]
+    record(tmp_path, lines, tail='{"arm": "fear", "step": 3, "metr')
+    assert [
+        (each["step"], each["metrics"]["return"]) for each in read_metrics(tmp_path, "fear")
+    ] == [
+        (1, [0.0]),
+        (2, [2.0]),
+    ]
+    assert read_metrics(tmp_path / "nowhere", "fear") == []
+
+
+def test_append_writes_one_curve_a_metric_a_seed_with_gaps(tmp_path):
+    board = TrainingCurves(tmp_path, ENV)
+    board.restart("constant+0.01", 0)
+    for step, second in ((1, 5.0), (2, None), (3, 7.0)):
+        record(tmp_path, [line("constant+0.01", step, 1.0 * step, second)])
+        board.append(read_metrics(tmp_path, "constant+0.01")[-1])
+    assert curve(seed_run(tmp_path, "constant+0.01", 0)) == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert curve(seed_run(tmp_path, "constant+0.01", 1)) == [(1, 5.0), (3, 7.0)]
+    assert len(curve(seed_run(tmp_path, "constant+0.01", 1), "train/fear/loss")) == 3
+    board.close()
+
+
+def test_restart_cuts_to_the_checkpoint_and_leaves_other_arms_alone(tmp_path):
+    for arm in ("fear", "hope"):
+        record(tmp_path, [line(arm, step, 0.1 * step) for step in range(1, 11)], tail='{"arm')
+        board = TrainingCurves(tmp_path, ENV)
+        board.restart(arm, 10)
+        board.close()
+        (tmp_path / "metrics.jsonl").write_text(
+            (tmp_path / "metrics.jsonl").read_text().removesuffix('{"arm')
+        )
+    resumed = TrainingCurves(tmp_path, ENV)
+    resumed.restart("fear", 6)
+    assert [step for step, _ in curve(seed_run(tmp_path, "fear", 0))] == list(range(1, 7))
+    resumed.append(line("fear", 7, 42.0))
+    assert curve(seed_run(tmp_path, "fear", 0))[-1] == (7, 42.0)
+    assert len(list(seed_run(tmp_path, "fear", 0).iterdir())) == 1
+    assert len(curve(seed_run(tmp_path, "hope", 0))) == 10
+
+
+def test_a_resumed_curve_equals_an_uninterrupted_one_and_stays_short(tmp_path):
+    lines = [line("fear", 10 * step, float(step)) for step in range(1, 1204)]
+    curves = []
+    for name, resume_at in (("whole", None), ("resumed", 700)):
+        out = tmp_path / name
+        out.mkdir()
+        board = TrainingCurves(out, ENV)
+        board.restart("fear", 0)
+        for i, each in enumerate(lines):
+            record(out, [each])
+            if i == resume_at:
+                board = TrainingCurves(out, ENV)
+                board.restart("fear", lines[i - 1]["step"])
+            board.append(each)
+        curves.append(curve(seed_run(out, "fear", 0)))
+    assert curves[0] == curves[1]
+    assert [step for step, _ in curves[0]] == list(range(40, 12001, 40))
+    assert len(curves[0]) <= POINTS
+
+
+def test_a_fresh_start_empties_the_arm(tmp_path):
+    record(tmp_path, [line("fear", step, 1.0, 2.0) for step in (1, 2)])
+    TrainingCurves(tmp_path, ENV).restart("fear", 2)
+    board = TrainingCurves(tmp_path, ENV)
+    board.restart("fear", 0)
+    assert not list((tmp_path / "tb").rglob("*.train"))
+    board.append(line("fear", 1, 3.0))
+    assert curve(seed_run(tmp_path, "fear", 0)) == [(1, 3.0)]
+
+
+# --- the comparison -------------------------------------------------------------------------
+
+
+def test_the_unit_is_the_seed(tmp_path):
+    """Draws are averaged inside a seed first, however many draws each seed has."""
+    rows = [score("fear", seed, "none", 0.0, 1.0) for seed in (0, 1, 2)]
+    rows += [score("fear", 0, "ice", 0.5, value) for value in (0.0, 0.2, 0.4, 0.6, 0.3)]
+    rows += [score("fear", 1, "ice", 0.5, 0.6), score("fear", 2, "ice", 0.5, 0.9)]
+    export_comparison(tmp_path, ENV, rows, {})
+    run = tmp_path / "tb" / "compare" / ENV / "fear"
+    half = 4.302653 * 0.3 / np.sqrt(3)
+    assert curve(run, "shift/ice/mean") == [(0, 1.0), (50, 0.6)]
+    assert curve(run, "shift/ice/lo") == [(0, 1.0), (50, round(0.6 - half, 4))]
+    assert curve(run, "shift/ice/hi") == [(0, 1.0), (50, round(0.6 + half, 4))]
+
+
+def test_sessions_hold_core_scores_and_shifts_with_the_seed_as_step(tmp_path):
+    rows = []
+    for seed in (0, 7):
+        rows.append(score("fear", seed, "none", 0.0, 0.9))
+        rows.append(score("fear", seed, "noise", 0.0, 0.9))
+        for severity in (0.5, 1.0):
+            rows.append(score("fear", seed, "ice|fog", severity, 0.8 - 0.4 * severity))
+            rows.append(score("fear", seed, "noise", severity, 0.1))
+    export_comparison(tmp_path, ENV, rows, {"fear": {"weight": 0.5}})
+    tags = (*CORE, "score/ice_fog", "score/noise")
+    found = [curve(seed_run(tmp_path, "fear", 7), tag) for tag in tags]
+    assert found == [[(7, value)] for value in (0.9, 0.3, 0.1, 0.5, 0.1)]
+
+
+def test_dead_seeds_and_dead_arms_are_left_out(tmp_path):
+    rows = []
+    for arm, values in {"fear": (0.5, None), "hope": (None, float("nan"))}.items():
+        for seed, value in enumerate(values):
+            rows += [score(arm, seed, "none", 0.0, value), score(arm, seed, "ice", 1.0, value)]
+    export_comparison(tmp_path, ENV, rows, {})
+    compare = tmp_path / "tb" / "compare" / ENV
+    assert curve(compare / "fear", "shift/ice/mean") == [(0, 0.5), (100, 0.5)]
+    assert curve(compare / "fear", "shift/ice/hi") == [(0, 0.5), (100, 0.5)]
+    assert curve(compare / "hope", "shift/ice/mean") == []
+    assert seed_run(tmp_path, "fear", 0).exists()
+    assert not seed_run(tmp_path, "fear", 1).exists()
+
+
+def test_writing_twice_replaces_the_first_and_keeps_training_and_rollout(tmp_path):
+    record(tmp_path, [line("fear", 1, 1.0)])
+    TrainingCurves(tmp_path, ENV).restart("fear", 1)
+    write_film(tmp_path, ENV, "fear", np.zeros((2, 8, 8, 3), np.uint8), {})
+    for value in (0.1, 0.7):
+        rows = [score("fear", 0, "none", 0.0, value), score("fear", 0, "ice", 1.0, value)]
+        export_comparison(tmp_path, ENV, rows, {})
+    run = tmp_path / "tb" / "compare" / ENV / "fear"
+    assert curve(run, "shift/ice/mean") == [(0, 0.7), (100, 0.7)]
+    assert len(list(run.iterdir())) == 2
+    assert curve(seed_run(tmp_path, "fear", 0)) == [(1, 1.0)]
+
+
+# --- the rollout ----------------------------------------------------------------------------
+
+
+def gif(out, arm):
+    """Opens the rollout of an arm."""
+    run = str(out / "tb" / "compare" / ENV / safe_name(arm))
+    event = EventAccumulator(run, size_guidance={"tensors": 0}).Reload().Tensors("rollout")[-1]
+    return Image.open(io.BytesIO(tensor_util.make_ndarray(event.tensor_proto)[2]))
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "size"), [((400, 400, 600), 134, (300, 200)), ((3, 10, 100), 3, (300, 30))]
+)
+def test_a_rollout_is_thinned_resized_and_set_above_its_signals(tmp_path, shape, count, size):
+    frames = np.full((*shape, 3), 255, np.uint8)
+    signals = {"fear": np.linspace(0, 1, shape[0]), "dead": np.full(shape[0], np.nan)}
+    write_film(tmp_path, ENV, "constant+0.01", frames, signals)
+    animation = gif(tmp_path, "constant+0.01")
+    assert animation.n_frames == count
+    assert animation.size == (size[0], size[1] + 2 * STRIP)
+    columns = []
+    for i in (0, count // 2, count - 1):
+        animation.seek(i)
+        below = np.asarray(animation.convert("RGB"), int)[size[1] :]
+        red = (below[..., 0] > 150) & (below[..., 1] < 80)
+        columns.append(np.flatnonzero(red.all(axis=0)).item())
+    assert columns[0] == 0
+    assert columns == sorted(set(columns))
+
+
+def test_a_signal_of_another_length_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="'fear' has shape"):
+        write_film(tmp_path, ENV, "a", np.zeros((4, 8, 8, 3)), {"fear": np.zeros(3)})
+    with pytest.raises(ValueError, match="without a frame"):
+        write_film(tmp_path, ENV, "a", np.zeros((0, 8, 8, 3)), {})
+
+
+# --- TensorBoard itself ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Writes a small study of three arms, two seeds and two shifts."""
+    out = tmp_path_factory.mktemp("logs") / "first_study"
+    out.mkdir()
+    rng = np.random.default_rng(0)
+    arms = ("none", "fear", "constant+0.01")
+    board = TrainingCurves(out, ENV)
+    rows = []
+    for arm in arms:
+        record(out, [line(arm, step, *rng.normal(size=2)) for step in (1, 2, 3)])
+        board.restart(arm, 3)
+        for seed in (0, 1):
+            rows.append(score(arm, seed, "none", 0.0, 0.9))
+            rows += [score(arm, seed, s, v, rng.random()) for s in ("ice", "fog") for v in (0.5, 1)]
+        write_film(out, ENV, arm, np.zeros((3, 8, 8, 3), np.uint8), {"fear": np.arange(3)})
+    board.close()
+    hparams = {arm: {"weight": 0.5, "gamma": 0.99} for arm in arms[1:]} | {"none": {"gamma": 0.99}}
+    export_comparison(out, ENV, rows, hparams)
+    yield out
+    shutil.rmtree(out)
+
+
+@pytest.fixture(scope="module")
+def ask(study):
+    """Starts TensorBoard over the study's parent; returns a function that asks its HTTP API."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tensorboard.main", "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(
+        [*command, "--logdir", str(study.parent)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def ask(path: str, body: dict | None = None, **query):
+        question = "?" * bool(query) + urllib.parse.urlencode(query)
+        url = f"http://127.0.0.1:{port}/data/{path}{question}"
+        data = json.dumps(body).encode() if body else None
+        request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            content = answer.read()
+            json_type = "json" in answer.headers["Content-Type"]
+            return json.loads(content) if json_type else (answer.headers["Content-Type"], content)
+
+    deadline = time.monotonic() + 30
+    try:
+        while time.monotonic() < deadline:
+            try:
+                if len(ask("runs")) == 9:
+                    break
+            except OSError:
+                assert server.poll() is None, "tensorboard ended"
+            time.sleep(0.2)
+        yield ask
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def test_tensorboard_lists_readable_runs(ask):
+    assert set(ask("runs")) == {
+        *(f"first_study/tb/compare/{ENV}/{arm}" for arm in ("none", "fear", "constant+0.01")),
+        *(
+            f"first_study/tb/runs/{ENV}/{arm}/s{seed}"
+            for arm in ("none", "fear", "constant+0.01")
+            for seed in (0, 1)
+        ),
+    }
+
+
+def test_every_margin_chart_has_its_tags_in_every_arm(ask):
+    (category,) = ask("plugin/custom_scalars/layout")["category"]
+    titles = [chart["title"] for chart in category["chart"]]
+    assert titles == ["score under fog", "score under ice", "training return"]
+    wanted = {tag for c in category["chart"] for s in c["margin"]["series"] for tag in s.values()}
+    assert len(wanted) == 9
+    tags = ask("plugin/scalars/tags")
+    for arm in ("none", "fear", "constant+0.01"):
+        run = f"first_study/tb/compare/{ENV}/{arm}"
+        assert wanted == set(tags[run])
+        for tag in wanted:
+            answer = ask("plugin/custom_scalars/scalars", run=run, tag=f"^{re.escape(tag)}$")
+            assert [point[1] for point in answer["tag_to_events"][tag]] == (
+                [1, 2, 3] if tag.startswith("train") else [0, 50, 100]
+            )
+
+
+def test_hparams_rows_are_arms_averaged_over_seeds(ask):
+    body = {
+        "allowedStatuses": ["STATUS_SUCCESS"],
+        "aggregationType": "AGGREGATION_AVG",
+        "colParams": [],
+        "startIndex": 0,
+        "sliceSize": 100,
+    }
+    experiment = ask("plugin/hparams/experiment", {"includeMetrics": True})
+    names = [info["name"] for info in experiment["hparamInfos"]]
+    assert sorted(names) == ["arm", "env", "study", "weight"]
+    metrics = [info["name"]["tag"] for info in experiment["metricInfos"]]
+    assert metrics == [*CORE, "score/ice", "score/fog"]
+    groups = {
+        group["name"]: group
+        for group in ask("plugin/hparams/session_groups", body)["sessionGroups"]
+    }
+    assert set(groups) == {f"{ENV}|{arm}|first_study" for arm in ("none", "fear", "constant+0.01")}
+    for group in groups.values():
+        assert len(group["sessions"]) == 2
+        seeds = [
+            {m["name"]["tag"]: m["value"] for m in s["metricValues"]} for s in group["sessions"]
+        ]
+        average = {m["name"]["tag"]: m["value"] for m in group["metricValues"]}
+        for tag in metrics:
+            assert average[tag] == pytest.approx((seeds[0][tag] + seeds[1][tag]) / 2)
+    assert groups[f"{ENV}|none|first_study"]["hparams"]["weight"] == "-"
+
+
+def test_the_rollout_and_the_settings_are_served(ask):
+    run = f"first_study/tb/compare/{ENV}/constant+0.01"
+    image = ask("plugin/images/images", run=run, tag="rollout", sample=0)[0]
+    kind, content = ask("plugin/images/individualImage?" + image["query"])
+    assert kind == "image/gif"
+    assert content.startswith(b"GIF89a")
+    assert "0.99" in ask("plugin/text/text", run=run, tag="settings")[0]["text"]
