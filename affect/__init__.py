@@ -1,4 +1,4 @@
-"""Affect heads: small, simple signals that tell a learner mid-way how it is doing."""
+"""Affect heads: small modules that turn experience into one signal per step for an RL agent."""
 
 from affect.blend import Blend, BlendState
 from affect.care import Care
@@ -18,7 +18,7 @@ from affect.wrappers import ConstantOf, Lesion, Normalised, Sham, Untrained
 
 __version__ = "0.1.0"
 
-HEADS = (Hope, Fear, Curiosity, Mood, Satiation)  # those that need to be told nothing
+HEADS = (Hope, Fear, Curiosity, Mood, Satiation)  # those without required arguments
 WRAPPERS = (Potential, GRM, Normalised, Care, Lesion, ConstantOf, Sham, Untrained)
 
 __all__ = [
@@ -49,3 +49,12 @@ __all__ = [
     "build",
     "gradient_step",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Raise an error for a name that `affect` lacks, with the present name of a renamed one."""
+    from affect.renamed import PUBLIC
+
+    if name in PUBLIC:
+        raise ImportError(f"affect.{name} was renamed: use affect.{PUBLIC[name]}")
+    raise AttributeError(f"module 'affect' has no attribute {name!r}")

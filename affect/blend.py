@@ -1,4 +1,4 @@
-"""A blend: named, weighted feelings, and what happens to them when experience arrives."""
+"""A blend: named, weighted heads, their signals and their training."""
 
 import math
 import zlib
@@ -17,11 +17,11 @@ HEAD_OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-3))
 
 
 class BlendState(NamedTuple):
-    """Everything of a blend that changes; K heads, in the blend's order.
+    """State of a blend of K heads, in the blend's order.
 
     Attributes:
-        heads: name -> the head and its optimiser's state.
-        carry: name -> what the head carries across steps.
+        heads: name -> the head and the state of its optimiser.
+        carry: name -> the state that the head carries across steps.
         weights: [K], each multiplies a signal.
     """
 
@@ -31,10 +31,10 @@ class BlendState(NamedTuple):
 
 
 class Blend:
-    """A vector of named signals. An empty blend is the control: as if there were no affect code.
+    """Named, weighted heads; an empty blend is the control, as if there were no affect code.
 
-    Each head has its own optimiser state, and its own key by name, so a head is initialised and
-    trained alike whatever else is in the blend.
+    Each head has its own optimiser state and a key derived from its name, so a head is
+    initialised and trained alike whatever else is in the blend.
 
     >>> from affect import Fear, Hope, Potential
     >>> Blend(fear=(0.5, Fear), hope=(1.0, Potential(Hope))).names
@@ -43,9 +43,9 @@ class Blend:
     Args:
         tx: the heads' optimiser (each head clips its own gradient).
         epochs: passes of each head over each batch.
-        parts: into which a pass divides the environments, a gradient step each; fewer where they
-            do not divide so. Few large batches want many parts: a head needs about a thousand
-            steps before it knows anything.
+        parts: groups of environments in a pass, one gradient step each; gcd(parts, B) if B is
+            not a multiple. With few large batches use many parts: a head needs about a thousand
+            gradient steps before it predicts anything.
         **heads: name=(weight, factory).
 
     Raises:
@@ -66,15 +66,15 @@ class Blend:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the signals, in order."""
+        """Names of the signals, in order."""
         return tuple(self.heads)
 
     def init(self, key: jax.Array, spec: Spec, num_envs: int) -> BlendState:
-        """Builds the heads for a world with `num_envs` = B environments.
+        """Builds the heads and their initial states for `num_envs` = B environments.
 
         Raises:
             ValueError: a head of known sign has a negative weight.
-            MissingInfo: a head reads what the world does not report.
+            MissingInfo: a head reads an `info` key that the world does not report.
         """
         nets = {name: build(head, spec, _head_key(key, name)) for name, _, head in self._terms()}
         for name, weight, _ in self._terms():
@@ -91,62 +91,66 @@ class Blend:
         )
 
     def feel(self, blend_state: BlendState, batch: Transition) -> tuple[jax.Array, BlendState]:
-        """What a batch feels like -> (signals [T, B, K], feelings); nothing is learned."""
-        felt = {n: blend_state.heads[n].net(blend_state.carry[n], batch) for n in self.names}
-        if not felt:
+        """Computes the weighted signals of a batch -> (signals [T, B, K], blend state)."""
+        outputs = {n: blend_state.heads[n].net(blend_state.carry[n], batch) for n in self.names}
+        if not outputs:
             return jnp.zeros((*batch.reward.shape, 0)), blend_state
-        signals = jnp.stack([signal for signal, _ in felt.values()], -1)
-        carry = {name: state for name, (_, state) in felt.items()}
+        signals = jnp.stack([signal for signal, _ in outputs.values()], -1)
+        carry = {name: state for name, (_, state) in outputs.items()}
         weights = jnp.broadcast_to(blend_state.weights, signals.shape)
         return jax.lax.stop_gradient(signals) * weights, blend_state._replace(carry=carry)
 
     def learn(self, blend_state: BlendState, batch: Transition) -> tuple[BlendState, dict]:
-        """Each head takes its gradient steps on a batch -> (feelings, metrics).
+        """Trains each head on a batch -> (blend state, metrics).
 
-        Give it the feelings as they were *before* they felt the batch.
+        `blend_state` must be the one from *before* `feel` was called on the batch.
         """
         heads: dict[str, TrainState] = {}
         metrics: dict[str, jax.Array] = {}
         for name in self.names:
-            heads[name], learned = self._learn_one(
+            heads[name], head_metrics = self._train_head(
                 blend_state.heads[name], blend_state.carry[name], batch
             )
-            metrics |= {f"{name}/{key}": value for key, value in learned.items()}
+            metrics |= {f"{name}/{key}": value for key, value in head_metrics.items()}
         return blend_state._replace(heads=heads), metrics
 
     def update(
         self, blend_state: BlendState, batch: Transition
     ) -> tuple[jax.Array, BlendState, dict]:
-        """Feels, then learns -> (signals [T, B, K], feelings, metrics).
+        """Computes signals, then trains the heads -> (signals [T, B, K], blend state, metrics).
 
-        A feeling answers to what happened before it learns from it.
+        The signals come from the heads as they were before training on this batch.
         """
-        signals, felt = self.feel(blend_state, batch)
-        learned, metrics = self.learn(blend_state, batch)
+        signals, after_batch = self.feel(blend_state, batch)
+        after_training, metrics = self.learn(blend_state, batch)
         for k, name in enumerate(self.names):
             metrics[f"{name}/signal"] = signals[..., k].mean()
-        return signals, learned._replace(carry=felt.carry), metrics
+        return signals, after_training._replace(carry=after_batch.carry), metrics
 
-    def _learn_one(
-        self, trained: TrainState, carry: Any, batch: Transition
+    def _train_head(
+        self, train_state: TrainState, carry: Any, batch: Transition
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """Gradient steps on one part of the environments after another."""
-        count = batch.reward.shape[1]
-        parts = math.gcd(self.parts, count)
-        own = per_env(trained.net)
+        """Trains one head: one gradient step per part of the environments, `epochs` times over."""
+        num_envs = batch.reward.shape[1]
+        parts = math.gcd(self.parts, num_envs)
+        split_leaves = per_env(train_state.net)
 
-        def cut(leaf: jax.Array, axis: int, index: jax.Array) -> jax.Array:
-            size = count // parts
+        def slice_envs(leaf: jax.Array, axis: int, index: jax.Array) -> jax.Array:
+            size = num_envs // parts
             return jax.lax.dynamic_slice_in_dim(leaf, index * size, size, axis)
 
-        def step(trained: TrainState, index: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-            some = jax.tree.map(lambda leaf: cut(leaf, 1, index), batch)
-            held = jax.tree.map(lambda own, x: cut(x, 0, index) if own else x, own, carry)
-            return gradient_step(trained, self.tx, lambda net: net.loss(held, some))
+        def step(
+            train_state: TrainState, index: jax.Array
+        ) -> tuple[TrainState, dict[str, jax.Array]]:
+            part = jax.tree.map(lambda leaf: slice_envs(leaf, 1, index), batch)
+            state = jax.tree.map(
+                lambda split, x: slice_envs(x, 0, index) if split else x, split_leaves, carry
+            )
+            return gradient_step(train_state, self.tx, lambda net: net.loss(state, part))
 
         order = jnp.tile(jnp.arange(parts), self.epochs)
-        trained, metrics = jax.lax.scan(step, trained, order)
-        return trained, jax.tree.map(lambda metric: metric[-1], metrics)
+        train_state, metrics = jax.lax.scan(step, train_state, order)
+        return train_state, jax.tree.map(lambda metric: metric[-1], metrics)
 
     def _terms(self) -> Iterator[tuple[str, float, Factory]]:
         return ((name, weight, head) for name, (weight, head) in self.heads.items())

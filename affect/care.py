@@ -1,4 +1,4 @@
-"""Care: what another is going through, felt with the circuits that feel one's own."""
+"""Care: a head trained on the agent's own experience, evaluated on another agent's."""
 
 from collections.abc import Callable
 
@@ -13,30 +13,29 @@ Swap = Callable[[Transition], Transition]
 
 
 def other_perspective(batch: Transition) -> Transition:
-    """The batch with everything that `info["other"]` shows in place of one's own.
+    """Replaces the agent's own fields by those of `info["other"]`, the other agent.
 
     Its keys are fields of `Transition` (obs, next_obs, reward, ...) or keys of `info` (body, ...);
-    what it does not show stays as it is.
+    all others stay as they are.
     """
     other = batch.info["other"]
     fields = {key: value for key, value in other.items() if key in Transition._fields}
-    facts = {key: value for key, value in other.items() if key not in fields}
-    return batch._replace(info=batch.info | facts)._replace(**fields)
+    info_keys = {key: value for key, value in other.items() if key not in fields}
+    return batch._replace(info=batch.info | info_keys)._replace(**fields)
 
 
 @wrapper
 class Care(StatefulWrapper):
-    """The inner head, learned in one's own seat and read, frozen, from the other's.
+    """The inner head, trained on the agent's own experience, evaluated on the other agent's.
 
-    Nothing is learned about the other: the same parameters that feel one's own hope, fear or
-    hunger are put into its place. What is *learned* belongs to the circuit and is shared; what
-    is *carried* belongs to a seat, so both seats have a state: the other's for the reading, one's
-    own for the learning.
+    The head is never trained on the other's experience: the parameters of the agent's own hope,
+    fear or hunger are applied to it. Parameters are shared, but there is a state for each
+    perspective: the other's for the signal, the agent's own for the loss.
 
     Args:
-        head: the feeling, a factory.
-        swap: batch -> the same moments from the other's seat, same shapes and dtypes. By default
-            what `info["other"]` shows takes the place of one's own.
+        head: the inner head, a factory.
+        swap: batch -> the same steps from the other's perspective, same shapes and dtypes. By
+            default the fields in `info["other"]` replace the agent's own.
 
     Raises:
         MissingInfo: the world reports no `other` and the default swap needs it.
@@ -52,11 +51,11 @@ class Care(StatefulWrapper):
         self.swap = swap
 
     def own_state(self, num_envs: int) -> State:
-        """What the inner head carries in the other's seat."""
+        """Inner head's initial state for the other's perspective."""
         return self.inner.initial_state(num_envs)
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        """What the inner head would feel in the other's seat, [T, B]."""
+        """Signal [T, B] of the inner head on the other agent's experience."""
         theirs, own = state
         _, own = self.inner(own, batch)
         signal, theirs = self.inner(theirs, _checked_swap(self.swap(batch), batch))
@@ -64,14 +63,16 @@ class Care(StatefulWrapper):
 
 
 def _checked_swap(swapped: Transition, batch: Transition) -> Transition:
-    """The swapped batch, if all there was before is still there, in the same shapes and dtypes."""
-    there = dict(jax.tree_util.tree_leaves_with_path(swapped))
-    for path, mine in jax.tree_util.tree_leaves_with_path(batch):
+    """Returns the swapped batch after checking its fields, shapes and dtypes against the batch."""
+    swapped_leaves = dict(jax.tree_util.tree_leaves_with_path(swapped))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
         name = jax.tree_util.keystr(path).lstrip(".")
-        theirs = there.get(path)
-        if theirs is None:
+        swapped_leaf = swapped_leaves.get(path)
+        if swapped_leaf is None:
             raise ValueError(f"the swap of Care lost {name}: it must keep every field")
-        ours, got = (f"{x.dtype}{list(x.shape)}" for x in (mine, theirs))
-        if ours != got:
-            raise ValueError(f"the swap of Care turned {name} from {ours} into {got}: keep both")
+        expected, actual = (f"{x.dtype}{list(x.shape)}" for x in (leaf, swapped_leaf))
+        if expected != actual:
+            raise ValueError(
+                f"the swap of Care changed {name} from {expected} to {actual}: keep both"
+            )
     return swapped

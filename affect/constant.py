@@ -1,4 +1,4 @@
-"""Constant: the control that feels the same whatever happens."""
+"""Constant: the control head whose signal is the same number at every step."""
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +9,14 @@ from affect.transition import Spec, Transition
 
 
 class Constant(Head):
-    """The same signal at every step.
+    """A constant signal, whatever the agent does.
 
     Above 0 it prolongs episodes, below 0 it ends them. +(1 - gamma) cancels the discount of a
-    final reward of 1, so a feeling is worth something only beyond it.
+    final reward of 1, so a head is useful only where it beats this control.
 
     Args:
-        spec: of the world, unused.
-        value: the signal; a parameter that nothing moves, so all constants are one program.
+        spec: shapes of the world, unused.
+        value: the signal; a parameter that is never trained, so all values share one program.
         rngs: unused.
     """
 
@@ -25,6 +25,6 @@ class Constant(Head):
         self.value = nnx.Param(jnp.asarray(value, jnp.float32))
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        """`value` [T, B]."""
+        """Signal [T, B], `value` everywhere."""
         signal = jax.lax.stop_gradient(self.value[...])
         return jnp.broadcast_to(signal, batch.reward.shape), state

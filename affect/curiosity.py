@@ -1,4 +1,4 @@
-"""Curiosity: how new this is."""
+"""Curiosity: novelty of an observation by random network distillation."""
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +10,14 @@ from affect.transition import Spec, Transition
 
 
 class Curiosity(Head):
-    """The error of predicting what a frozen random network makes of the next observation.
+    """Error of predicting the output of a frozen random network at the next observation.
 
     Random network distillation (Burda et al., 2018): |f(s') - g(s')|^2 / N, where g never moves
-    and f is trained on what was seen. Observations are whitened by the running moments of what
-    was seen so far and clipped at 5 deviations, as there.
+    and f is trained on the agent's observations. These are whitened by their running moments
+    so far and clipped at 5 deviations, as there.
 
     Args:
-        spec: of the world.
+        spec: shapes of the world.
         width: hidden units, and N, the number of predicted features.
         rngs: for the initial weights.
     """
@@ -30,25 +30,25 @@ class Curiosity(Head):
         self.predictor = _features(spec.obs_dim, width, rngs)
 
     def initial_state(self, num_envs: int) -> Moments:
-        """The moments of no observation."""
+        """Moments of no observations."""
         del num_envs
         return empty_moments((self.obs_dim,))
 
     def __call__(self, state: Moments, batch: Transition) -> tuple[jax.Array, Moments]:
         """Prediction error [T, B], at least 0."""
-        each, state = running_moments(state, batch.obs)
-        seen = jax.vmap(lambda moments, obs: whiten(moments, obs, 5.0))(each, batch.next_obs)
-        return jax.lax.stop_gradient(self._error(seen)), state
+        history, state = running_moments(state, batch.obs)
+        whitened = jax.vmap(lambda moments, obs: whiten(moments, obs, 5.0))(history, batch.next_obs)
+        return jax.lax.stop_gradient(self._error(whitened)), state
 
     def loss(self, state: Moments, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The mean of that error, for the predictor alone."""
+        """Mean prediction error over the batch; only the predictor gets a gradient."""
         _, state = running_moments(state, batch.obs)
         error = self._error(whiten(state, batch.next_obs, 5.0)).mean()
         return error, {"error": error}
 
-    def _error(self, seen: jax.Array) -> jax.Array:
-        target = jax.lax.stop_gradient(self.random(seen))
-        return jnp.square(self.predictor(seen) - target).mean(-1)
+    def _error(self, whitened: jax.Array) -> jax.Array:
+        target = jax.lax.stop_gradient(self.random(whitened))
+        return jnp.square(self.predictor(whitened) - target).mean(-1)
 
 
 def _features(obs_dim: int, width: int, rngs: nnx.Rngs) -> nnx.Sequential:

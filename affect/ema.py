@@ -1,11 +1,11 @@
-"""The primitive *trace*: what lingers of a stream, in each environment by itself."""
+"""Exponential moving average of a stream, per environment, reset where an episode begins."""
 
 import jax
 import jax.numpy as jnp
 
 
 def ema_rate(tau: float) -> float:
-    """The rate 1 / tau of an average with time constant tau.
+    """Rate 1 / tau of a moving average with a time constant of `tau` steps.
 
     Raises:
         ValueError: tau is below 1 step.
@@ -18,25 +18,25 @@ def ema_rate(tau: float) -> float:
 def ema(
     last: jax.Array, x: jax.Array, first: jax.Array, rate: float
 ) -> tuple[jax.Array, jax.Array]:
-    """Exponential moving average m <- m + rate (x - m) that begins at 0 wherever `first`.
+    """Exponential moving average m <- m + rate (x - m), reset to 0 wherever `first`.
 
     The same operations in the same order, step by step or on a chunk.
 
     Args:
         last: [B] the average so far.
         x: [T, B] the stream.
-        first: [T, B] bool, forget what was before.
+        first: [T, B] bool, reset before this step.
         rate: in (0, 1].
 
     Returns:
         (the average after each step [T, B], after the last [B]).
     """
 
-    def step(mean: jax.Array, now: tuple) -> tuple[jax.Array, jax.Array]:
-        x, first = now
+    def step(mean: jax.Array, inputs: tuple) -> tuple[jax.Array, jax.Array]:
+        x, first = inputs
         mean = jnp.where(first, 0.0, mean)
         mean = mean + rate * (x - mean)
         return mean, mean
 
-    last, each = jax.lax.scan(step, last, (x, first))
-    return each, last
+    last, means = jax.lax.scan(step, last, (x, first))
+    return means, last

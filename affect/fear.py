@@ -1,4 +1,4 @@
-"""Fear: how likely harm is, soon."""
+"""Fear: minus the probability of harm within the next steps."""
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,13 @@ class Fear(Head):
     """Minus the probability of harm within the next `horizon` steps.
 
     p(s) = E[gamma_h^k], k the number of steps to the first harm, gamma_h = 1 - 1 / horizon: the
-    chance that harm comes before a clock that rings with probability 1 / horizon a step (a
+    chance that harm comes before an independent event of probability 1 / horizon a step (a
     general value function, Sutton et al., 2011; it replaces the classifier of Lipton et al.,
     2016). p is 1 at the harm itself and 0 at an end without harm. Harm is `info["harm"] > 0`
     where the world reports it, else an end whose reward is not positive.
 
     Args:
-        spec: of the world.
+        spec: shapes of the world.
         horizon: in steps, at least 1.
         width: hidden units.
         rngs: for the initial weights.
@@ -35,13 +35,13 @@ class Fear(Head):
         return -jax.lax.stop_gradient(self.predictor(batch.next_obs)), state
 
     def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """TD(lambda) of the hitting probability, anchored at harm and at harmless ends."""
+        """TD(lambda) loss of the harm probability: 1 at harm, 0 at ends without harm."""
         harmed = harm(batch)
-        question = GVFTargets(
+        targets = GVFTargets(
             cumulant=jnp.zeros_like(batch.reward),
             end=batch.terminated | harmed,
             anchor=harmed.astype(batch.reward.dtype),
             cut=batch.terminated | batch.truncated | harmed,
         )
-        loss, error = self.predictor.loss(batch, question)
+        loss, error = self.predictor.loss(batch, targets)
         return loss, {"error": error}

@@ -1,4 +1,4 @@
-"""The protocol of a feeling: it sees experience, never the agent, never the world."""
+"""The protocol of heads: modules that map a batch of experience to one signal per step."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,61 +14,62 @@ State = Any  # a pytree; () for a head that carries nothing across steps
 
 
 class MissingInfo(ValueError):
-    """A head reads what the world does not report.
+    """Raised if a head reads a key of `info` that the world does not report.
 
     Attributes:
         head: name of the head.
         key: of `Transition.info` that it reads.
-        reported: the keys that the world does report.
+        reported: the keys that the world reports.
     """
 
     def __init__(self, head: str, key: str, reported: tuple[str, ...]):
         self.head, self.key, self.reported = head, key, reported
-        there = ", ".join(reported) or "nothing"
+        keys = ", ".join(reported) or "nothing"
         super().__init__(
-            f'{head} reads info["{key}"] and this world reports {there}: '
+            f'{head} reads info["{key}"] and this world reports {keys}: '
             f"choose a world whose spec.info has {key!r}, or leave {head} out"
         )
 
 
 class Head(nnx.Module):
-    """A feeling. An NNX module used as a plain pytree: its leaves are float parameters only.
+    """A module from experience to a signal; an NNX module used as a pytree of float parameters.
 
     A head is built by `Head(spec, *, rngs)`; anything with that signature is a `Factory`, so a
     class is one, `functools.partial(Fear, horizon=20)` is one, and `Potential(Hope)` is one.
 
     Attributes:
         sign: -1 for a signal that is never positive, 1 for one that is never negative, 0 for
-            either. A blend refuses a negative weight where the sign is known: it would turn the
-            feeling into its opposite.
+            either. A blend refuses a negative weight where the sign is known: it would reverse
+            the meaning of the signal.
     """
 
     sign: int = 0
 
     def initial_state(self, num_envs: int) -> State:
-        """What the head carries across steps and chunks for B = `num_envs` environments."""
+        """Initial state carried across steps and chunks, for B = `num_envs` environments."""
         del num_envs
         return ()
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        """Feels a batch -> (signal [T, B], state). T = 1 while acting, a chunk while learning.
+        """Computes the signal of a batch -> (signal [T, B], state).
 
-        No gradient leaves the signal. Calling step by step and calling on the chunk agree.
+        T is 1 while acting, a chunk while training. No gradient flows through the signal.
+        Calling step by step and calling on the chunk agree.
         """
-        raise NotImplementedError(f"{type(self).__name__} must say what it feels")
+        raise NotImplementedError(f"{type(self).__name__} must implement __call__, its signal")
 
     def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """What the head learns from the batch -> (scalar, metrics); 0 if there is nothing.
+        """Training loss on the batch -> (scalar, metrics); 0 for a head that is not trained.
 
         Args:
-            state: as it was when the batch began, the same that `__call__` was given.
+            state: as it was when the batch began, the one passed to `__call__`.
             batch: [T, B] experience.
         """
         del state, batch
         return jnp.zeros(()), {}
 
     def require(self, spec: Spec, key: str) -> None:
-        """Declares that the head reads `info[key]`; called by its constructor.
+        """Checks that the world reports `info[key]`; called by constructors of heads that read it.
 
         Raises:
             MissingInfo: the world does not report it.
@@ -78,7 +79,7 @@ class Head(nnx.Module):
 
 
 def per_env(head: Head) -> State:
-    """Which leaves of what a head carries have a leading axis of environments, a tree of bools."""
+    """Tree of bools: which leaves of a head's state have a leading axis of environments."""
     two, three = (jax.eval_shape(partial(head.initial_state, count)) for count in (2, 3))
     return jax.tree.map(lambda two, three: two.shape != three.shape, two, three)
 
@@ -87,5 +88,5 @@ Factory = Callable[..., Head]  # (spec: Spec, *, rngs: nnx.Rngs) -> Head
 
 
 def build(factory: Factory, spec: Spec, key: jax.Array) -> Head:
-    """Builds one head from a key."""
+    """Builds a head for the shapes `spec`, initialised with `key`."""
     return factory(spec, rngs=nnx.Rngs(key))

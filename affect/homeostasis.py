@@ -1,4 +1,4 @@
-"""Homeostasis: how far the body is from where it should be."""
+"""Homeostasis: minus the distance of the body from its setpoint."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ class Homeostasis(Head):
     (1 - gamma)(-D(H')), so the part of it that may change what is optimal is small.
 
     Args:
-        spec: of a world that reports `body`.
+        spec: shapes of a world that reports `body`.
         setpoint: H*, a number for all n variables of the body or one for each, in their units.
         rngs: unused.
 

@@ -1,4 +1,4 @@
-"""Hope: how much reward lies ahead."""
+"""Hope: expected future reward."""
 
 import jax
 import jax.numpy as jnp
@@ -10,16 +10,16 @@ from affect.transition import Spec, Transition
 
 
 class Hope(Head):
-    """The average reward a step, r = clip(reward, -1, 1), that the next `horizon` steps promise.
+    """Expected average of r = clip(reward, -1, 1) over the next `horizon` steps.
 
     hope(s) = (1 - gamma_h) E[sum_k gamma_h^k r_k], gamma_h = 1 - 1 / horizon (a general value
-    function, Sutton et al., 2011). An end goes on paying what it paid, a harmful end pays 0: so
-    hope is 1 at a good end that paid 1, 1 where the next step reaches it, and gamma_h^k at k
-    steps before that. Reward is clipped as in Mnih et al. (2015), so that a feeling is bounded
-    by +-1 in every world.
+    function, Sutton et al., 2011). The reward of a terminal step counts as repeated for ever, or 0
+    if it was harmful: so hope is 1 at an end that paid 1, 1 where the next step reaches it, and
+    gamma_h^k at k steps before that. Reward is clipped as in Mnih et al. (2015), so that the
+    signal is bounded by +-1 in every world.
 
     Args:
-        spec: of the world.
+        spec: shapes of the world.
         horizon: in steps, at least 1.
         width: hidden units.
         rngs: for the initial weights.
@@ -33,13 +33,13 @@ class Hope(Head):
         return jax.lax.stop_gradient(self.predictor(batch.next_obs)), state
 
     def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """TD(lambda) of the clipped reward, anchored at terminal observations."""
+        """TD(lambda) loss of the discounted clipped reward, anchored at terminal observations."""
         reward = jnp.clip(batch.reward, -1.0, 1.0)
-        question = GVFTargets(
+        targets = GVFTargets(
             cumulant=(1 - self.predictor.gamma) * reward,
             end=batch.terminated,
             anchor=jnp.where(harm(batch), 0.0, reward),
             cut=batch.terminated | batch.truncated,
         )
-        loss, error = self.predictor.loss(batch, question)
+        loss, error = self.predictor.loss(batch, targets)
         return loss, {"error": error}

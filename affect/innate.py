@@ -1,4 +1,4 @@
-"""Innate: a feeling that is given and not learned."""
+"""Innate: a signal computed by a fixed function, without parameters."""
 
 from collections.abc import Callable
 
@@ -11,20 +11,20 @@ from affect.transition import Spec, Transition
 
 
 class Innate(Head):
-    """A feature of what happens, hard-wired: the honest evolved emotion, without parameters.
+    """A fixed function of the batch as a signal: the baseline for trained heads.
 
-    Time to collision is one, and it knew danger as well as a learned fear did. Every learned
-    feeling should be asked whether such a feature would have done.
+    An example is time to collision, which predicted harm as well as a trained fear did. Compare
+    every trained head with such a feature.
 
     Args:
-        spec: of the world.
-        fn: batch -> [T, B]; each step by itself, as nothing is carried.
+        spec: shapes of the world.
+        fn: batch -> [T, B]; applied to each step by itself, as there is no state.
         reads: the keys of `info` that fn needs.
         rngs: unused.
 
     Raises:
         MissingInfo: the world does not report one of them.
-        ValueError: fn gives another shape.
+        ValueError: fn returns another shape.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Innate(Head):
         self.fn = fn
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        """What fn says, [T, B]."""
+        """Signal [T, B], the output of `fn`."""
         signal = jnp.asarray(self.fn(batch), jnp.float32)
         if signal.shape != batch.reward.shape:
             raise ValueError(
-                f"an Innate feeling of shape {signal.shape}: its fn must give one number a step, "
+                f"Innate got a signal of shape {signal.shape}: its fn must give one number a step, "
                 f"{batch.reward.shape}"
             )
         return jax.lax.stop_gradient(signal), state

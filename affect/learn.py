@@ -1,4 +1,4 @@
-"""The one gradient step: the only place where gradients meet parameters."""
+"""The gradient step of heads and agents: the only place where gradients are computed."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,21 +8,21 @@ import optax
 
 
 class TrainState(NamedTuple):
-    """A module and what its optimiser remembers of it: all of it a pytree."""
+    """A module and the state of its optimiser, together a pytree."""
 
     net: Any
     opt_state: optax.OptState
 
     @classmethod
     def create(cls, net: Any, tx: optax.GradientTransformation) -> "TrainState":
-        """The module with the initial optimiser state of `tx`."""
+        """Pairs the module with the initial optimiser state of `tx`."""
         return cls(net, tx.init(net))
 
 
 def gradient_step(
-    trained: TrainState, tx: optax.GradientTransformation, loss: Callable, *args: Any
+    train_state: TrainState, tx: optax.GradientTransformation, loss: Callable, *args: Any
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One gradient step on `loss(net, *args) -> (scalar, metrics)` -> (trained, metrics)."""
-    (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(trained.net, *args)
-    updates, opt_state = tx.update(grads, trained.opt_state, trained.net)
-    return TrainState(optax.apply_updates(trained.net, updates), opt_state), metrics
+    """One gradient step on `loss(net, *args) -> (scalar, metrics)` -> (train state, metrics)."""
+    (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(train_state.net, *args)
+    updates, opt_state = tx.update(grads, train_state.opt_state, train_state.net)
+    return TrainState(optax.apply_updates(train_state.net, updates), opt_state), metrics

@@ -1,4 +1,4 @@
-"""Mood: things have been going better, or worse, than expected."""
+"""Mood: a moving average of reward prediction errors."""
 
 from typing import NamedTuple
 
@@ -10,15 +10,15 @@ from affect.ema import ema_rate
 from affect.head import Head
 from affect.transition import Spec, Transition
 
-BIAS = 1.0  # how much of a mood colours what is perceived; at 1 expectation follows a drift closest
+BIAS = 1.0  # weight of mood in the perceived reward; at 1, v follows a drifting reward closest
 
 
 class MoodState(NamedTuple):
-    """What a mood carries, [B] each.
+    """State of a mood, [B] each.
 
     Attributes:
-        baseline: v, the reward that is expected.
-        trace: h, the average of recent surprise.
+        baseline: v, the expected reward.
+        trace: h, the average of recent prediction errors.
     """
 
     baseline: jax.Array
@@ -32,9 +32,9 @@ class Mood(Head):
 
         surprise d = r_t + tanh(h) - v,  v <- v + alpha d,  h <- h + alpha (d - h),  mood tanh(h).
 
-    A mood colours how reward is perceived, and expectation learns from what is perceived: that
-    loop is theirs (Eldar & Niv, 2015, with a bias that multiplies; added here, so that a constant
-    added to reward changes nothing). It makes mood the momentum of reward:
+    Mood is part of the perceived reward r + tanh(h), and v averages the perceived reward. That
+    loop is theirs (Eldar & Niv, 2015, with a bias that multiplies; here it is added, so that a
+    constant added to reward changes nothing). Mood is then a momentum of reward:
 
     * Without mood, v lags reward that drifts by b a step: v must move by b, so alpha d = b and
       v - r_t = -b / alpha. That surprise is what h converges to.
@@ -42,12 +42,12 @@ class Mood(Head):
       -(b / alpha - tanh(b / alpha)), ahead of a plain average by exactly the mood itself.
     * Linearised with a bias w for mood and a rate eta for h, the loop has determinant
       (1 - alpha)(1 - eta) + eta w: it is stable if and only if w < 1 + alpha (1 - eta) / eta,
-      here 2 - 1 / tau. Beyond that, mood swings for ever. At w = 1 a small drift leaves no lag,
-      and every tau above 1 is stable: so tau is the only knob.
+      here 2 - 1 / tau. Beyond that, mood oscillates for ever. At w = 1 a small drift leaves no
+      lag, and every tau above 1 is stable: so tau is the only parameter.
 
     Args:
-        spec: of the world, unused.
-        tau: steps over which expectation and mood average, above 1.
+        spec: shapes of the world, unused.
+        tau: time constant of v and h in steps, above 1.
         rngs: unused.
 
     Raises:
@@ -58,10 +58,10 @@ class Mood(Head):
         del spec, rngs
         self.rate = ema_rate(tau)
         if tau == 1:
-            raise ValueError("a mood with a tau of 1 step swings for ever: give it a longer one")
+            raise ValueError("a mood with a tau of 1 step oscillates for ever: set tau above 1")
 
     def initial_state(self, num_envs: int) -> MoodState:
-        """Nothing expected, nothing felt."""
+        """Zero expected reward and zero mood, [B] each."""
         return MoodState(jnp.zeros((num_envs,)), jnp.zeros((num_envs,)))
 
     def __call__(self, state: MoodState, batch: Transition) -> tuple[jax.Array, MoodState]:
@@ -73,10 +73,10 @@ class Mood(Head):
 def mood_recursion(
     state: MoodState, reward: jax.Array, first: jax.Array, rate: float, bias: float = BIAS
 ) -> tuple[jax.Array, MoodState]:
-    """Mood [T, B] through reward [T, B], begun anew wherever first [T, B] -> (mood, state)."""
+    """Mood [T, B] for reward [T, B], reset wherever first [T, B] -> (mood, state)."""
 
-    def step(state: MoodState, now: tuple) -> tuple[MoodState, jax.Array]:
-        reward, first = now
+    def step(state: MoodState, inputs: tuple) -> tuple[MoodState, jax.Array]:
+        reward, first = inputs
         baseline = jnp.where(first, reward, state.baseline)
         trace = jnp.where(first, 0.0, state.trace)
         surprise = reward + bias * jnp.tanh(trace) - baseline

@@ -1,8 +1,8 @@
-"""The primitive *predict*: a general value function of an episode that ends in something.
+"""A general value function that is trained on terminal observations as well.
 
-An ordinary value head masks the terminal successor and is never trained on the one observation
-where it matters. Here an end is an absorbing state that is worth its `anchor` for ever: the
-prediction before it looks ahead to the anchor, and the terminal observation itself is fitted to it.
+An ordinary value network masks the terminal successor and is never trained on the terminal
+observation. Here an end is an absorbing state of fixed value `anchor`: the prediction before it
+bootstraps from the anchor, and the prediction at the terminal observation is fitted to it.
 """
 
 from typing import NamedTuple
@@ -17,13 +17,13 @@ TRACE = 0.9  # lambda of the TD(lambda) targets
 
 
 class GVFTargets(NamedTuple):
-    """What is predicted (Sutton et al., 2011), each [T, B].
+    """Definition of a general value function on a batch (Sutton et al., 2011), each [T, B].
 
     Attributes:
         cumulant: collected at each step, in units of the prediction.
-        end: bool, the predicted quantity is settled in `next_obs`.
-        anchor: what it is then worth, for ever.
-        cut: bool, nothing after this step belongs to it (any end of an episode, or `end`).
+        end: bool, the predicted quantity is known at `next_obs`.
+        anchor: the value at `next_obs` where `end`.
+        cut: bool, the return stops after this step (any end of an episode, or `end`).
     """
 
     cumulant: jax.Array
@@ -33,7 +33,7 @@ class GVFTargets(NamedTuple):
 
 
 class Predictor(nnx.Module):
-    """A small network from an observation to a prediction in (`low`, 1)."""
+    """A small network from an observation [..., D] to a prediction [...] in (`low`, 1)."""
 
     def __init__(self, spec: Spec, horizon: float, width: int, low: float, *, rngs: nnx.Rngs):
         if horizon < 1:
@@ -46,11 +46,11 @@ class Predictor(nnx.Module):
         self.out = nnx.Linear(width, 1, rngs=rngs)
 
     def logit(self, obs: jax.Array) -> jax.Array:
-        """[..., D] -> [...]."""
+        """Logit [...] of the prediction at obs [..., D]."""
         return self.out(jnp.tanh(self.hidden(obs)))[..., 0]
 
     def __call__(self, obs: jax.Array) -> jax.Array:
-        """[..., D] -> [...] in (low, 1)."""
+        """Prediction [...] in (low, 1) at obs [..., D]."""
         return self.low + (1 - self.low) * jax.nn.sigmoid(self.logit(obs))
 
     def error(self, obs: jax.Array, target: jax.Array) -> jax.Array:
@@ -59,33 +59,33 @@ class Predictor(nnx.Module):
         logit = self.logit(obs)
         return jax.nn.softplus(logit) - share * logit
 
-    def loss(self, batch: Transition, question: GVFTargets) -> tuple[jax.Array, jax.Array]:
-        """TD(lambda) error over the batch plus the error on the ends -> (scalar, error [])."""
-        ahead = jnp.where(question.end, question.anchor, self(batch.next_obs))
-        target = jax.lax.stop_gradient(lambda_returns(question, ahead, self.gamma))
+    def loss(self, batch: Transition, gvf: GVFTargets) -> tuple[jax.Array, jax.Array]:
+        """TD(lambda) error over the batch plus error at the ends -> (scalar, TD error [])."""
+        bootstrap = jnp.where(gvf.end, gvf.anchor, self(batch.next_obs))
+        target = jax.lax.stop_gradient(lambda_returns(gvf, bootstrap, self.gamma))
         error = self.error(batch.obs, target).mean()
-        at_end = self.error(batch.next_obs, question.anchor)
-        ends = jnp.maximum(question.end.sum(), 1)
-        return error + jnp.where(question.end, at_end, 0.0).sum() / ends, error
+        at_end = self.error(batch.next_obs, gvf.anchor)
+        ends = jnp.maximum(gvf.end.sum(), 1)
+        return error + jnp.where(gvf.end, at_end, 0.0).sum() / ends, error
 
 
 def lambda_returns(
-    question: GVFTargets, ahead: jax.Array, gamma: float, trace: float = TRACE
+    gvf: GVFTargets, bootstrap: jax.Array, gamma: float, trace: float = TRACE
 ) -> jax.Array:
-    """TD(lambda) targets [T, B] from the worth of what lies ahead [T, B] (Sutton, 1988)."""
+    """TD(lambda) targets [T, B] from the values `bootstrap` [T, B] at `next_obs` (Sutton, 1988)."""
 
     def back(target: jax.Array, step: tuple) -> tuple[jax.Array, jax.Array]:
-        cumulant, ahead, cut = step
-        beyond = jnp.where(cut, ahead, (1 - trace) * ahead + trace * target)
+        cumulant, bootstrap, cut = step
+        beyond = jnp.where(cut, bootstrap, (1 - trace) * bootstrap + trace * target)
         target = cumulant + gamma * beyond
         return target, target
 
-    steps = (question.cumulant, ahead, question.cut)
-    return jax.lax.scan(back, ahead[-1], steps, reverse=True)[1]
+    steps = (gvf.cumulant, bootstrap, gvf.cut)
+    return jax.lax.scan(back, bootstrap[-1], steps, reverse=True)[1]
 
 
 def harm(batch: Transition) -> jax.Array:
-    """Bool [T, B]: `info["harm"]` where the world reports it, else an end that pays nothing."""
+    """Harm, bool [T, B]: `info["harm"] > 0` if reported, else a terminal step with reward <= 0."""
     if "harm" in batch.info:
         return batch.info["harm"] > 0
     return batch.terminated & (batch.reward <= 0)

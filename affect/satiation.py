@@ -1,4 +1,4 @@
-"""Satiation: one has had enough."""
+"""Satiation: minus a moving average of reward."""
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +10,14 @@ from affect.transition import Spec, Transition
 
 
 class Satiation(Head):
-    """Minus the exponential moving average of reward: what has been paid lately pays less.
+    """Minus the exponential moving average of reward: repeated reward is worth less.
 
     s_t = -m_t, m_t = m_{t-1} + (r_t - m_{t-1}) / tau, m = 0 where an episode begins. After k steps
-    of reward r it is -r (1 - (1 - 1 / tau)^k): drive falls as it is met (Hull, 1943), and a
-    single-minded maximiser turns to something else. Where reward is a punishment, its sign turns.
+    of reward r it is -r (1 - (1 - 1 / tau)^k): a drive falls as it is satisfied (Hull, 1943),
+    which favours other sources of reward. For negative reward the signal is positive.
 
     Args:
-        spec: of the world, unused.
+        spec: shapes of the world, unused.
         tau: steps in which it grows and fades by a factor e, at least 1.
         rngs: unused.
 
@@ -30,7 +30,7 @@ class Satiation(Head):
         self.rate = ema_rate(tau)
 
     def initial_state(self, num_envs: int) -> jax.Array:
-        """The average [B] of nothing."""
+        """Zero average reward, [B]."""
         return jnp.zeros((num_envs,))
 
     def __call__(self, state: jax.Array, batch: Transition) -> tuple[jax.Array, jax.Array]:

@@ -1,4 +1,4 @@
-"""Couplings that leave the optimal policy as it is: what they pay, they take back.
+"""Wrappers that leave the optimal policy unchanged: what they add is later taken back.
 
 Both are exact only with the discount of the critic that learns from the signal.
 """
@@ -16,17 +16,17 @@ from affect.wrappers import StatefulWrapper, wrapper
 
 @wrapper
 class Potential(StatefulWrapper):
-    """The feeling as a potential phi: gamma (1 - terminated) phi(next_obs) - phi(obs).
+    """Potential-based shaping with the head as phi: gamma (1 - terminated) phi(s') - phi(s).
 
-    Potential-based shaping leaves the optimal policy as it is (Ng, Harada & Russell, 1999) if
-    `gamma` is the critic's, phi is 0 beyond a terminal step (so the last step pays back
-    -phi(obs)) and phi is *not* zeroed where an episode is merely cut. phi(obs) is what was
-    emitted one step earlier, before the head learned further (Devlin & Kudenko, 2012). Where an
-    episode begins, the head is read at `obs` as if nothing had happened yet (`before_first_step`), so that
-    the first potential does not depend on the first action.
+    It leaves the optimal policy unchanged (Ng, Harada & Russell, 1999) if `gamma` is the critic's,
+    phi is 0 beyond a terminal step (so the last step gives -phi(obs)) and phi is *not* zeroed
+    where an episode is truncated. phi(obs) is the value computed one step earlier, before the
+    head was trained further (Devlin & Kudenko, 2012). Where an episode begins, the head is
+    evaluated at `obs` with reward and info of 0 (`before_first_step`), so that the first
+    potential does not depend on the first action.
 
     Args:
-        head: the feeling, a factory.
+        head: the inner head, a factory.
         gamma: the discount of the critic that learns from the signal.
     """
 
@@ -36,49 +36,49 @@ class Potential(StatefulWrapper):
         self.sign = 0
 
     def own_state(self, num_envs: int) -> jax.Array:
-        """The potential [B] emitted last."""
+        """Potential [B] of the previous step, 0 at first."""
         return jnp.zeros((num_envs,))
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        """The difference, gamma phi' - phi, [T, B]."""
+        """Shaping signal gamma phi(s') - phi(s), [T, B]."""
         if not jax.tree.leaves(state[1]):
-            return self._shape(state, batch)
+            return self._shaping_term(state, batch)
 
-        # What the inner head carries must not notice that it was read at `obs`: step by step.
-        def step(state: State, now: Transition) -> tuple[State, jax.Array]:
-            signal, state = self._shape(state, jax.tree.map(lambda leaf: leaf[None], now))
+        # Step by step, so that evaluating the head at `obs` leaves the state it carries unchanged.
+        def step(state: State, inputs: Transition) -> tuple[State, jax.Array]:
+            signal, state = self._shaping_term(state, jax.tree.map(lambda leaf: leaf[None], inputs))
             return state, signal[0]
 
         state, signal = jax.lax.scan(step, state, batch)
         return signal, state
 
-    def _shape(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        emitted, inner = state
-        at_obs, _ = self.inner(inner, before_first_step(batch))
-        ahead, inner = self.inner(inner, batch)
-        here = jnp.where(batch.first, at_obs, jnp.concatenate([emitted[None], ahead[:-1]]))
-        beyond = jnp.where(batch.terminated, 0.0, self.gamma * ahead)
-        return beyond - here, (ahead[-1], inner)
+    def _shaping_term(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
+        last_phi, inner = state
+        phi_at_obs, _ = self.inner(inner, before_first_step(batch))
+        next_phi, inner = self.inner(inner, batch)
+        phi = jnp.where(batch.first, phi_at_obs, jnp.concatenate([last_phi[None], next_phi[:-1]]))
+        discounted = jnp.where(batch.terminated, 0.0, self.gamma * next_phi)
+        return discounted - phi, (next_phi[-1], inner)
 
 
 def before_first_step(batch: Transition) -> Transition:
-    """The batch as if each step had stayed at `obs`, paid 0, ended nothing, reported zeros."""
-    none = jax.tree.map(jnp.zeros_like, batch)
-    return none._replace(obs=batch.obs, action=batch.action, next_obs=batch.obs, first=batch.first)
+    """The batch with next_obs = obs, reward 0, no ends and info 0: before anything happened."""
+    zeros = jax.tree.map(jnp.zeros_like, batch)
+    return zeros._replace(obs=batch.obs, action=batch.action, next_obs=batch.obs, first=batch.first)
 
 
 @wrapper
 class GRM(StatefulWrapper):
-    """The feeling F, lent for `delay` = D steps: F_t - gamma^-D F_{t-D} (Forbes et al., 2024).
+    """Signal F minus itself `delay` = D steps ago: F_t - gamma^-D F_{t-D} (Forbes et al., 2024).
 
-    Generalised reward matching: what is felt at t is taken back, with interest, at t + D, and
-    what is still owed when an episode ends, either way, is paid by its last step. So the
-    discounted sum of an episode's signal is 0 for any feeling, whatever it depends on, and the
-    optimal policy stays as it is. The interest gamma^-D grows with the delay: a delay as long as
-    the episode is their PBIM, whose last correction explodes.
+    Generalised reward matching: the signal of step t is taken back, with interest, at t + D, and
+    the rest at the last step of an episode, terminated or truncated. So the discounted sum of an
+    episode's signal is 0 for any inner signal, whatever it depends on, and the optimal policy is
+    unchanged. The interest gamma^-D grows with the delay: a delay as long as the episode is their
+    PBIM, whose last correction is exponentially large.
 
     Args:
-        head: the feeling, a factory.
+        head: the inner head, a factory.
         delay: D in steps, at least 1; it may be longer than a chunk or an episode.
         gamma: the discount of the critic that learns from the signal, in (0, 1].
 
@@ -93,29 +93,29 @@ class GRM(StatefulWrapper):
         if delay != int(delay) or delay < 1:
             raise ValueError(f"a delay is a whole number of steps, at least 1, not {delay}")
         if not 0 < gamma <= 1:
-            raise ValueError(f"a debt needs a discount in (0, 1], not gamma={gamma}")
+            raise ValueError(f"GRM needs a discount in (0, 1], not gamma={gamma}")
         if -delay * math.log(gamma) > 80:
             raise ValueError(f"gamma^-delay = {gamma}^-{delay} overflows: shorten the delay")
         self.delay, self.gamma, self.sign = int(delay), gamma, 0
 
     def own_state(self, num_envs: int) -> jax.Array:
-        """What is owed: the last D signals [D, B] of the episode, oldest first, else 0."""
+        """Last D signals [D, B] of the episode, oldest first, 0 where there are none."""
         return jnp.zeros((self.delay, num_envs))
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        """The feeling minus what falls due, [T, B]."""
-        lent, inner = state
+        """Inner signal minus the earlier signals taken back at each step, [T, B]."""
+        pending, inner = state
         signal, inner = self.inner(inner, batch)
         interest = jnp.array([self.gamma**-age for age in range(self.delay, -1, -1)])
 
-        def step(lent: jax.Array, now: tuple) -> tuple[jax.Array, jax.Array]:
-            signal, first, ended = now
-            lent = jnp.where(first, 0.0, lent)
-            due = interest[0] * lent[0]
-            lent = jnp.concatenate([lent[1:], signal[None]])
-            owed = (interest[1:, None] * lent).sum(0)
-            return lent, signal - due - jnp.where(ended, owed, 0.0)
+        def step(pending: jax.Array, inputs: tuple) -> tuple[jax.Array, jax.Array]:
+            signal, first, ended = inputs
+            pending = jnp.where(first, 0.0, pending)
+            due = interest[0] * pending[0]
+            pending = jnp.concatenate([pending[1:], signal[None]])
+            remaining = (interest[1:, None] * pending).sum(0)
+            return pending, signal - due - jnp.where(ended, remaining, 0.0)
 
         ended = batch.terminated | batch.truncated
-        lent, paid = jax.lax.scan(step, lent, (signal, batch.first, ended))
-        return paid, (lent, inner)
+        pending, net_signal = jax.lax.scan(step, pending, (signal, batch.first, ended))
+        return net_signal, (pending, inner)

@@ -1,4 +1,4 @@
-"""What an agent lives through, and what a head or an agent must know of a world's shapes."""
+"""Transition, a batch of experience, and Spec, the shapes of observations and actions."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,19 +10,19 @@ class Transition(NamedTuple):
     """A batch of experience, time-major: T steps of B environments.
 
     One type for jitted worlds, host-stepped environments and datasets. `terminated` and
-    `truncated` are never merged: beyond the first there is no value, beyond the second there is.
+    `truncated` are never merged: the successor has a value only after the second.
 
     Attributes:
-        obs: [T, B, D] what the agent saw.
+        obs: [T, B, D] observation on which the agent acted.
         action: [T, B] integers, or [T, B, A] in [-1, 1].
         next_obs: [T, B, D] the true successor, before any reset.
         reward: [T, B] the task's own reward, never shaped.
-        terminated: [T, B] bool, the world ended.
-        truncated: [T, B] bool, we stopped looking.
-        first: [T, B] bool, `obs` begins an episode.
+        terminated: [T, B] bool, the episode ended in a terminal state.
+        truncated: [T, B] bool, the episode was cut off, as by a time limit.
+        first: [T, B] bool, `obs` is the first of an episode.
         info: what the world reports beside reward, each [T, B, ...]: `harm`; `body` [T, B, n],
             the agent's own after the step; `foregone` [T, B, num_actions], what each action would
-            have paid; `other`, a dict of what another's seat shows (fields and info keys).
+            have paid; `other`, a dict of another agent's fields and info keys.
     """
 
     obs: jax.Array
@@ -37,7 +37,7 @@ class Transition(NamedTuple):
 
 @dataclass(frozen=True)
 class Spec:
-    """The shapes of a world. Observations are vectors; actions are discrete or live in [-1, 1].
+    """Shapes of a world: observations are vectors; actions are discrete or lie in [-1, 1].
 
     Attributes:
         obs_dim: D, length of an observation.

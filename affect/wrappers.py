@@ -1,7 +1,7 @@
-"""Couplings: each takes a head and is a head, so they compose like optax transformations.
+"""Wrappers: each takes a head and is a head, so they compose like optax transformations.
 
 `Potential(Hope)` is a `Factory` as `Hope` is one: nothing is built before the shapes are known.
-Every coupling learns what its inner head learns; only the signal differs.
+A wrapper trains its inner head on that head's own loss (`Untrained` does not); the signal differs.
 """
 
 import functools
@@ -18,95 +18,95 @@ from affect.transition import Spec, Transition
 
 
 class Wrapper(Head):
-    """A head around a head: carries and learns what the inner one does, until told otherwise."""
+    """A head around a head, by default with the inner head's state, loss and sign."""
 
     def __init__(self, spec: Spec, head: Factory, *, rngs: nnx.Rngs):
         self.inner = head(spec, rngs=rngs)
         self.sign = self.inner.sign
 
     def initial_state(self, num_envs: int) -> State:
-        """What the inner head carries."""
+        """Inner head's initial state."""
         return self.inner.initial_state(num_envs)
 
     def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """What the inner head learns."""
+        """Inner head's loss -> (scalar, metrics)."""
         return self.inner.loss(state, batch)
 
 
 class StatefulWrapper(Wrapper):
-    """A coupling that carries something of its own beside the inner head's state."""
+    """A wrapper that carries a state of its own beside the inner head's."""
 
     def initial_state(self, num_envs: int) -> tuple[State, State]:
-        """(its own, the inner head's)."""
+        """Initial states: (the wrapper's own, the inner head's)."""
         return self.own_state(num_envs), self.inner.initial_state(num_envs)
 
     def own_state(self, num_envs: int) -> State:
-        """The moments of the inner signal."""
+        """Moments of the inner signal, before its first value."""
         del num_envs
         return empty_moments()
 
     def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """What the inner head learns."""
+        """Inner head's loss -> (scalar, metrics)."""
         return self.inner.loss(state[1], batch)
 
 
 def wrapper(module: type[Wrapper]) -> Callable[..., Factory]:
-    """Lets a coupling take a factory and give a factory: `Potential(Hope, gamma=.999)`."""
+    """Decorator that makes a wrapper map factories: `Potential(Hope, gamma=.999)` is a factory."""
 
     @functools.wraps(module, updated=())
-    def couple(head: Factory, **knobs: Any) -> Factory:
-        return functools.partial(module, head=head, **knobs)
+    def wrap(head: Factory, **options: Any) -> Factory:
+        return functools.partial(module, head=head, **options)
 
-    return couple
+    return wrap
 
 
 @wrapper
 class Normalised(StatefulWrapper):
-    """The feeling divided by its running standard deviation, never centred, clipped at +-5.
+    """The inner signal over its running standard deviation, not centred, clipped at +-5.
 
-    The deviation is over all environments and steps so far (as for the intrinsic reward of Burda
-    et al., 2018, but of the signal itself).
+    The deviation is over all environments and steps so far (Burda et al., 2018, but of the signal
+    itself, not of its discounted sum).
     """
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        """The signal over its deviation, [T, B]."""
+        """Normalised signal, [T, B]."""
         own, inner = state
         signal, inner = self.inner(inner, batch)
-        each, own = running_moments(own, signal)
-        scale = jnp.sqrt(each.variance + 1e-8)[:, None]
+        history, own = running_moments(own, signal)
+        scale = jnp.sqrt(history.variance + 1e-8)[:, None]
         return jnp.clip(signal / scale, -5.0, 5.0), (own, inner)
 
 
 @wrapper
 class Lesion(Wrapper):
-    """The control that computes and learns everything and feels nothing."""
+    """Control: the inner head is computed and trained, but the signal is 0."""
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        """0, [T, B]."""
+        """Signal of 0, [T, B]."""
         signal, state = self.inner(state, batch)
         return jnp.zeros_like(signal), state
 
 
 @wrapper
 class ConstantOf(StatefulWrapper):
-    """The control that keeps the feeling's level and drops its information: its running mean."""
+    """Control: the running mean of the inner signal, its level without its information."""
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        """The mean over environments and steps so far, [T, B]."""
+        """Mean of the inner signal over environments and steps so far, [T, B]."""
         own, inner = state
         signal, inner = self.inner(inner, batch)
-        each, own = running_moments(own, signal)
-        return jnp.broadcast_to(each.mean[:, None], signal.shape), (own, inner)
+        history, own = running_moments(own, signal)
+        return jnp.broadcast_to(history.mean[:, None], signal.shape), (own, inner)
 
 
 @wrapper
 class Sham(StatefulWrapper):
-    """The control that keeps a feeling's distribution: the neighbouring environment's signal.
+    """Control: the neighbouring environment's signal, the same distribution without correlation.
 
     Args:
-        head: the feeling, a factory.
+        head: the inner head, a factory.
         centred: subtract the running mean. The neighbour's *potential* does not telescope along
-            one's own episode and would drift, so the sham of a potential is centred.
+            an environment's own episode and would drift, so the sham of a potential is centred.
     """
 
     def __init__(self, spec: Spec, head: Factory, centred: bool = False, *, rngs: nnx.Rngs):
@@ -115,29 +115,29 @@ class Sham(StatefulWrapper):
         self.sign = 0 if centred else self.inner.sign
 
     def own_state(self, num_envs: int) -> State:
-        """The moments of the inner signal."""
+        """Moments of the inner signal, before its first value; at least 2 environments."""
         if num_envs < 2:
-            raise ValueError("a Sham feels its neighbour: it needs at least 2 environments")
+            raise ValueError("Sham uses a neighbour's signal: it needs at least 2 environments")
         return empty_moments()
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        """The signal of environment b + 1 in environment b, [T, B]."""
+        """Signal of environment b + 1 in environment b, [T, B]."""
         own, inner = state
         signal, inner = self.inner(inner, batch)
-        each, own = running_moments(own, signal)
-        drift = each.mean[:, None] if self.centred else 0.0
-        return jnp.roll(signal, -1, axis=1) - drift, (own, inner)
+        history, own = running_moments(own, signal)
+        offset = history.mean[:, None] if self.centred else 0.0
+        return jnp.roll(signal, -1, axis=1) - offset, (own, inner)
 
 
 @wrapper
 class Untrained(Wrapper):
-    """The control that has the architecture and no training: random weights, frozen."""
+    """Control: the inner head with its random initial weights, never trained."""
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        """The signal of the untrained head, [T, B]."""
+        """Signal of the untrained head, [T, B]."""
         return self.inner(state, batch)
 
     def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Nothing is learned."""
+        """Zero loss, so that nothing is trained -> (0, no metrics)."""
         del state, batch
         return jnp.zeros(()), {}

@@ -1,1 +1,1 @@
-"""Agents that see signals and never heads. One algorithm, one file."""
+"""Agents, one algorithm per file; they receive the signals of heads, never the heads."""

@@ -1,4 +1,4 @@
-"""Advantage actor-critic (Mnih et al., 2016), in step: a critic channel for each feeling."""
+"""Synchronous advantage actor-critic (Mnih et al., 2016) with a critic channel per signal."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,11 @@ from agents.nets import ActorCritic
 
 @dataclass(frozen=True)
 class A2C(ActorCriticAgent):
-    """One gradient step a batch, by RMSProp.
+    """Advantage actor-critic: one RMSProp step per batch.
 
-    The original's learners send gradients when they are ready, and its optimiser keeps its
-    averages over all of them; here all environments are stepped, and learned from, together. A
-    `lam` of 1 is the original's n-step return.
+    The original's workers send gradients asynchronously to one RMSProp with shared averages; here
+    all environments are stepped and trained on together. A `lam` of 1 is the original's n-step
+    return.
 
     Attributes:
         decay: of RMSProp's average of squared gradients.
@@ -29,21 +29,21 @@ class A2C(ActorCriticAgent):
     def update(
         self, state: AgentState, key: jax.Array, batch: Transition, signals: jax.Array
     ) -> tuple[AgentState, dict[str, jax.Array]]:
-        """Learns from a batch [T, B] and the signals [T, B, K] -> (state, metrics)."""
-        del key  # nothing is drawn
+        """Trains on a batch [T, B] with signals [T, B, K] -> (state, metrics)."""
+        del key  # nothing is random
         samples = self.samples(state, batch, signals)
-        trained, metrics = gradient_step(state.trained, self.tx(), self._loss, samples)
-        return self.observe(state, batch)._replace(trained=trained), metrics
+        train_state, metrics = gradient_step(state.train_state, self.tx(), self._loss, samples)
+        return self.update_moments(state, batch)._replace(train_state=train_state), metrics
 
     def tx(self) -> optax.GradientTransformation:
-        """RMSProp, on clipped gradients."""
+        """RMSProp optimiser on clipped gradients."""
         lr = optax.linear_schedule(self.lr, 0.0, self.anneal) if self.anneal else self.lr
         return optax.chain(
             optax.clip_by_global_norm(self.max_norm),
             optax.rmsprop(lr, decay=self.decay, eps=1e-5),
         )
 
-    def _loss(self, net: ActorCritic, part: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Section 4: the policy gradient, with entropy, and the critic's squared error."""
-        log_prob, entropy = net.actor.log_prob(part.obs, part.action)
-        return self.total(net, part, -(log_prob * part.advantage).mean(), entropy)
+    def _loss(self, net: ActorCritic, samples: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Policy gradient with entropy bonus plus squared critic error (section 4)."""
+        log_prob, entropy = net.actor.log_prob(samples.obs, samples.action)
+        return self.total_loss(net, samples, -(log_prob * samples.advantage).mean(), entropy)

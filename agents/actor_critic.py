@@ -1,4 +1,4 @@
-"""What PPO and A2C share: two networks, a critic channel for each feeling, and what they see."""
+"""Base of PPO and A2C: actor and critic, advantages, and a critic channel per signal."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,20 +15,20 @@ from agents.nets import ActorCritic, padded_channels
 
 
 class AgentState(NamedTuple):
-    """What changes: networks with their optimiser, and the moments of what was observed."""
+    """Networks with optimiser state, and running moments of observations (None if unused)."""
 
-    trained: TrainState
+    train_state: TrainState
     moments: Moments | None
 
 
 class Samples(NamedTuple):
-    """What a loss is taken on, flattened to N = T B samples.
+    """Inputs of the loss, flattened to N = T B samples.
 
     Attributes:
-        obs: [N, D] as the networks see it.
-        action: [N, ...] taken there.
-        log_prob: [N] of it, by the policy that took it.
-        advantage: [N] summed over the channels.
+        obs: [N, D], whitened if the agent normalises.
+        action: [N, ...] taken at `obs`.
+        log_prob: [N] of `action` under the policy that took it.
+        advantage: [N], summed over the channels.
         target: [N, C] of the critic.
     """
 
@@ -41,12 +41,12 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True)
 class ActorCriticAgent:
-    """An agent is its own configuration; those below add what they do with samples.
+    """Configuration and methods of an actor-critic agent; subclasses add `tx` and `update`.
 
     Attributes:
         width: units in each of two hidden layers.
         gamma: discount of the task reward.
-        signal_gamma: discount of each feeling's channel; None for `gamma`, as a potential needs.
+        signal_gamma: discount of each signal's channel; None for `gamma`, as a potential needs.
         lam: trace of the advantage estimate.
         lr: step size at the start.
         anneal: updates over which it falls to 0 linearly; 0 keeps it.
@@ -68,33 +68,33 @@ class ActorCriticAgent:
     normalise: bool = False
 
     def init(self, key: jax.Array, spec: Spec, num_signals: int = 0) -> AgentState:
-        """An untrained agent for a world of shapes `spec` and K = `num_signals` feelings."""
+        """Untrained agent for a world of shapes `spec` and K = `num_signals` signals."""
         net = ActorCritic(spec, self.width, num_signals, rngs=nnx.Rngs(key))
         moments = empty_moments((spec.obs_dim,)) if self.normalise else None
         return AgentState(TrainState.create(net, self.tx()), moments)
 
     def act(self, state: AgentState, key: jax.Array | None, obs: jax.Array) -> jax.Array:
-        """Actions [...] at obs [..., D]: sampled, or the mode if there is no key."""
-        return state.trained.net.actor.sample(key, self._see(state, obs))
+        """Samples actions [...] at obs [..., D]; the mode if `key` is None."""
+        return state.train_state.net.actor.sample(key, self._whiten(state, obs))
 
     def value(self, state: AgentState, obs: jax.Array) -> jax.Array:
-        """Values [..., room for 1 + K channels] at obs [..., D], the task's first."""
-        return state.trained.net.critic(self._see(state, obs))
+        """Values [..., padded_channels(1 + K)] at obs [..., D], the task's first."""
+        return state.train_state.net.critic(self._whiten(state, obs))
 
     def tx(self) -> optax.GradientTransformation:
-        """The optimiser."""
-        raise NotImplementedError(f"{type(self).__name__} must say how it descends")
+        """Optimiser of the networks; defined by the subclass."""
+        raise NotImplementedError(f"{type(self).__name__} must implement tx(), its optimiser")
 
-    def observe(self, state: AgentState, batch: Transition) -> AgentState:
-        """The moments of what was observed take in a batch [T, B]."""
+    def update_moments(self, state: AgentState, batch: Transition) -> AgentState:
+        """Adds the observations of a batch [T, B] to the running moments, if normalising."""
         if not self.normalise:
             return state
         return state._replace(moments=running_moments(state.moments, batch.obs)[1])
 
     def samples(self, state: AgentState, batch: Transition, signals: jax.Array) -> Samples:
-        """Advantages and targets of a batch [T, B] with signals [T, B, K], flattened."""
-        obs, next_obs = self._see(state, batch.obs), self._see(state, batch.next_obs)
-        net = state.trained.net
+        """Computes advantages and targets of a batch [T, B] with signals [T, B, K], flattened."""
+        obs, next_obs = self._whiten(state, batch.obs), self._whiten(state, batch.next_obs)
+        net = state.train_state.net
         channels = jnp.concatenate([batch.reward[..., None], signals], -1)
         unused = padded_channels(channels.shape[-1]) - channels.shape[-1]
         reward = jnp.pad(channels, ((0, 0), (0, 0), (0, unused)))
@@ -104,16 +104,16 @@ class ActorCriticAgent:
         ends = batch.terminated, batch.truncated
         advantage = gae(reward, value, next_value, *ends, gammas, self.lam)
         log_prob, _ = net.actor.log_prob(obs, batch.action)
-        found = Samples(obs, batch.action, log_prob, advantage.sum(-1), advantage + value)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+        samples = Samples(obs, batch.action, log_prob, advantage.sum(-1), advantage + value)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), samples)
 
-    def total(
-        self, net: ActorCritic, part: Samples, policy: jax.Array, entropy: jax.Array
+    def total_loss(
+        self, net: ActorCritic, samples: Samples, policy: jax.Array, entropy: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The loss of policy [], critic and entropy [N] together -> (scalar, metrics)."""
-        critic = 0.5 * jnp.square(net.critic(part.obs) - part.target).sum(-1).mean()
+        """Weighted sum of the losses of policy [], critic and entropy [N] -> (scalar, metrics)."""
+        critic = 0.5 * jnp.square(net.critic(samples.obs) - samples.target).sum(-1).mean()
         loss = policy + self.critic * critic - self.entropy * entropy.mean()
         return loss, {"loss": loss, "critic": critic, "entropy": entropy.mean()}
 
-    def _see(self, state: AgentState, obs: jax.Array) -> jax.Array:
+    def _whiten(self, state: AgentState, obs: jax.Array) -> jax.Array:
         return whiten(state.moments, obs, 10.0) if self.normalise else obs

@@ -1,4 +1,4 @@
-"""The product of a linear layer, whose gradient a CPU takes from its fast kernels."""
+"""Matrix product of a linear layer, with a gradient that is faster on a CPU."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import jax
 
 
 def dense_dot(inputs: jax.Array, kernel: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
-    """[..., I] by [I, O] -> [..., O]: the `dot_general` of a `flax.nnx.Linear`."""
-    del args, kwargs  # which axes to sum over and how precisely: it is always these
+    """Product of [..., I] and [I, O] -> [..., O], for the `dot_general` of `flax.nnx.Linear`."""
+    del args, kwargs  # axes and precision, which are the same in every call
     return _dense(inputs, kernel)
 
 
@@ -22,8 +22,10 @@ def _dense_fwd(
     return inputs @ kernel, (inputs, kernel)
 
 
-def _dense_bwd(seen: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array, jax.Array]:
-    inputs, kernel = seen
+def _dense_bwd(
+    residuals: tuple[jax.Array, jax.Array], grad: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    inputs, kernel = residuals
     return grad @ kernel.T, kernel_gradient(inputs, grad)
 
 
@@ -31,16 +33,16 @@ _dense.defvjp(_dense_fwd, _dense_bwd)
 
 
 def kernel_gradient(inputs: jax.Array, grad: jax.Array) -> jax.Array:
-    """The gradient [I, O] of a kernel: outer products of inputs [..., I] and grad [..., O], summed.
+    """Gradient [I, O] of a kernel: summed outer products of inputs [..., I] and grad [..., O].
 
-    On a CPU, XLA hands a product that sums over the first axis of both to kernels that copy both
-    into another order, which takes longer than the product itself. The narrower of the two is
-    turned by ourselves, behind a barrier, lest XLA turns it back.
+    On a CPU, XLA computes a product that sums over the first axis of both operands with kernels
+    that copy both into another layout, which takes longer than the product itself. Here the
+    narrower one is transposed explicitly, behind a barrier that keeps XLA from undoing it.
     """
     inputs, grad = inputs.reshape(-1, inputs.shape[-1]), grad.reshape(-1, grad.shape[-1])
     if jax.default_backend() != "cpu":
         return inputs.T @ grad
-    turn = jax.lax.optimization_barrier
+    barrier = jax.lax.optimization_barrier
     if inputs.shape[1] <= grad.shape[1]:
-        return turn(inputs.T) @ grad
-    return turn(turn(grad.T) @ inputs).T
+        return barrier(inputs.T) @ grad
+    return barrier(barrier(grad.T) @ inputs).T

@@ -13,29 +13,29 @@ def gae(
     gamma: jax.Array,
     lam: float,
 ) -> jax.Array:
-    """Advantages of C critic channels, eq. 16.
+    """Advantages [T, B, C] of C critic channels (eq. 16).
 
     Args:
-        reward: [T, B, C] the task reward and one signal a feeling.
+        reward: [T, B, C] the task reward and each signal.
         value: [T, B, C] at `obs`.
         next_value: [T, B, C] at the true successor, before any reset.
-        terminated: [T, B] bool, no value beyond.
-        truncated: [T, B] bool, value beyond, but no further steps.
-        gamma: [C] each channel's discount.
+        terminated: [T, B] bool, the successor has no value.
+        truncated: [T, B] bool, the successor has a value, but no further steps.
+        gamma: [C] discount of each channel.
         lam: the trace, in [0, 1].
 
     Returns:
         [T, B, C].
     """
     gamma = jnp.broadcast_to(gamma, reward.shape)
-    on = 1.0 - terminated[..., None].astype(reward.dtype)
-    same = 1.0 - (terminated | truncated)[..., None].astype(reward.dtype)
-    delta = reward + on * gamma * next_value - value
+    not_terminated = 1.0 - terminated[..., None].astype(reward.dtype)
+    continues = 1.0 - (terminated | truncated)[..., None].astype(reward.dtype)
+    delta = reward + not_terminated * gamma * next_value - value
 
-    def back(advantage, step):
-        delta, decay = step
+    def accumulate(advantage, inputs):
+        delta, decay = inputs
         advantage = delta + decay * advantage
         return advantage, advantage
 
     start = jnp.zeros_like(delta[-1])
-    return jax.lax.scan(back, start, (delta, same * gamma * lam), reverse=True)[1]
+    return jax.lax.scan(accumulate, start, (delta, continues * gamma * lam), reverse=True)[1]

@@ -11,7 +11,7 @@ from agents.pvl import softmax_sample
 
 
 class ORLState(NamedTuple):
-    """What changes, each [actions]: expected payoff, expected sign of it, and perseverance."""
+    """Expected payoff, expected sign of payoff, and perseverance, each [actions]."""
 
     value: jax.Array
     frequency: jax.Array
@@ -21,11 +21,11 @@ class ORLState(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ORL:
-    """A person's five parameters, and a pytree: people stack and `vmap`.
+    """ORL model of a person with five parameters; a pytree, so that people stack and `vmap`.
 
-    The learner tracks how much a deck pays net, x, and how often it pays at all, sign x; from a
-    win with one rate, from a loss with another. The decks that were not chosen are taken to have
-    done the opposite: their frequency moves towards -sign(x) / (actions - 1), with the other rate
+    It estimates the net payoff x of each deck and its sign, with one learning rate for wins and
+    another for losses. Decks that were not chosen are assumed to have had the opposite outcome:
+    their frequency moves towards -sign(x) / (actions - 1), with the other rate
     (Haines et al., 2018, eqs. 7 to 11). Choice is softmax over value + frequency weight x
     frequency + perseverance weight x perseverance.
 
@@ -44,24 +44,24 @@ class ORL:
     perseverance_weight: jax.Array | float = 1.0
 
     def init(self, key: jax.Array, spec: Spec, num_signals: int = 0) -> ORLState:
-        """Expects nothing of any deck."""
+        """Initial state: all expectations are 0."""
         del key, num_signals
-        nothing = jnp.zeros(spec.num_actions)
-        return ORLState(nothing, nothing, nothing)
+        zeros = jnp.zeros(spec.num_actions)
+        return ORLState(zeros, zeros, zeros)
 
     def act(self, state: ORLState, key: jax.Array | None, obs: jax.Array) -> jax.Array:
-        """Actions [...] at obs [..., D], which says nothing: softmax, or the best without a key."""
-        wants = (
+        """Softmax actions [...], the best if `key` is None; obs [..., D] gives only the shape."""
+        preference = (
             state.value
             + self.frequency_weight * state.frequency
             + self.perseverance_weight * state.perseverance
         )
-        return softmax_sample(key, wants, obs.shape[:-1])
+        return softmax_sample(key, preference, obs.shape[:-1])
 
     def update(
         self, state: ORLState, key: jax.Array, batch: Transition, signals: jax.Array
     ) -> tuple[ORLState, dict[str, jax.Array]]:
-        """Learns from each card of a batch [T, B] in the order of time -> (state, metrics).
+        """Trains on each choice of a batch [T, B] in the order of time -> (state, metrics).
 
         Signals [T, B, K] are added to the payoff.
         """
@@ -70,19 +70,19 @@ class ORL:
         state, error = jax.lax.scan(self._step, state, flat)
         return state, {"error": jnp.abs(error).mean()}
 
-    def _step(self, state: ORLState, now: tuple) -> tuple[ORLState, jax.Array]:
-        chosen, payoff = now
-        won, count = payoff >= 0, state.value.shape[0]
+    def _step(self, state: ORLState, inputs: tuple) -> tuple[ORLState, jax.Array]:
+        chosen, payoff = inputs
+        won, num_actions = payoff >= 0, state.value.shape[0]
         rate = jnp.where(won, self.reward_rate, self.punishment_rate)
-        other = jnp.where(won, self.punishment_rate, self.reward_rate)
-        here = jnp.arange(count) == chosen
+        other_rate = jnp.where(won, self.punishment_rate, self.reward_rate)
+        is_chosen = jnp.arange(num_actions) == chosen
         error = payoff - state.value[chosen]
-        signs = jnp.where(here, jnp.sign(payoff), -jnp.sign(payoff) / (count - 1))
-        rates = jnp.where(here, rate, other)
-        kept = jnp.where(here, 1.0, state.perseverance) / 3.0**self.decay
-        new = ORLState(
+        signs = jnp.where(is_chosen, jnp.sign(payoff), -jnp.sign(payoff) / (num_actions - 1))
+        rates = jnp.where(is_chosen, rate, other_rate)
+        perseverance = jnp.where(is_chosen, 1.0, state.perseverance) / 3.0**self.decay
+        new_state = ORLState(
             state.value.at[chosen].add(rate * error),
             state.frequency + rates * (signs - state.frequency),
-            kept,
+            perseverance,
         )
-        return new, error
+        return new_state, error

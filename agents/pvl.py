@@ -10,7 +10,7 @@ from affect import Spec, Transition
 
 
 class PVLState(NamedTuple):
-    """What changes: the expected utility [actions] of each deck."""
+    """Expected utility [actions] of each deck."""
 
     value: jax.Array
 
@@ -18,7 +18,7 @@ class PVLState(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PVL:
-    """A person's parameters, and a pytree: people stack and `vmap`.
+    """PVL-Delta model of a person; a pytree, so that people stack and `vmap`.
 
     Utility of a net payoff x, in units of 100 play dollars: x^shape if x >= 0, else
     -aversion |x|^shape. The chosen deck's value moves by `rate` of its error. Choice is softmax
@@ -28,10 +28,10 @@ class PVL:
         rate: A, in [0, 1], of learning.
         shape: a, in [0, 1], of the utility.
         consistency: c, in [0, 5].
-        aversion: lambda, how much a loss is felt; 0 for not at all.
-        reversal: how much of a disappointment is learned from a deck that is liked (value above
-            0); 1 in the published model. Less is a deficit of reversal learning, as Fellows &
-            Farah (2005) read the gambles of patients.
+        aversion: lambda, weight of losses; 0 ignores them.
+        reversal: factor of the learning rate for a negative error at a deck of positive value; 1
+            in the published model. Less is a deficit of reversal learning, by which Fellows &
+            Farah (2005) explain the choices of patients.
     """
 
     rate: jax.Array | float = 0.214
@@ -41,44 +41,44 @@ class PVL:
     reversal: jax.Array | float = 1.0
 
     def init(self, key: jax.Array, spec: Spec, num_signals: int = 0) -> PVLState:
-        """Expects nothing of any deck."""
+        """Initial state: all expected utilities are 0."""
         del key, num_signals
         return PVLState(jnp.zeros(spec.num_actions))
 
     def act(self, state: PVLState, key: jax.Array | None, obs: jax.Array) -> jax.Array:
-        """Actions [...] at obs [..., D], which says nothing: softmax, or the best without a key."""
+        """Softmax actions [...], the best if `key` is None; obs [..., D] gives only the shape."""
         sensitivity = 3.0**self.consistency - 1
         return softmax_sample(key, sensitivity * state.value, obs.shape[:-1])
 
     def utility(self, payoff: jax.Array) -> jax.Array:
-        """How a net payoff is felt."""
+        """Utility [...] of a net payoff [...]."""
         size = jnp.abs(payoff) ** self.shape
         return jnp.where(payoff >= 0, size, -self.aversion * size)
 
     def update(
         self, state: PVLState, key: jax.Array, batch: Transition, signals: jax.Array
     ) -> tuple[PVLState, dict[str, jax.Array]]:
-        """Learns from each card of a batch [T, B] in the order of time -> (state, metrics).
+        """Trains on each choice of a batch [T, B] in the order of time -> (state, metrics).
 
-        Signals [T, B, K] are felt beside the payoff: they are added to its utility.
+        Signals [T, B, K] are added to the utility of the payoff.
         """
         del key
-        felt = self.utility(batch.reward) + signals.sum(-1)
+        utility = self.utility(batch.reward) + signals.sum(-1)
 
-        def step(value, now):
-            chosen, felt = now
-            error = felt - value[chosen]
-            clings = (value[chosen] > 0) & (error < 0)
-            rate = jnp.where(clings, self.reversal * self.rate, self.rate)
+        def step(value, inputs):
+            chosen, utility = inputs
+            error = utility - value[chosen]
+            is_reversal = (value[chosen] > 0) & (error < 0)
+            rate = jnp.where(is_reversal, self.reversal * self.rate, self.rate)
             return value.at[chosen].add(rate * error), error
 
-        flat = batch.action.reshape(-1), felt.reshape(-1)
+        flat = batch.action.reshape(-1), utility.reshape(-1)
         value, error = jax.lax.scan(step, state.value, flat)
         return PVLState(value), {"error": jnp.abs(error).mean()}
 
 
 def softmax_sample(key: jax.Array | None, logits: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Actions [*shape] by softmax over logits [actions], or the best ones without a key."""
+    """Samples actions [*shape] by softmax over logits [actions]; the best if `key` is None."""
     if key is None:
         return jnp.broadcast_to(logits.argmax(-1), shape)
     return jax.random.categorical(key, logits, shape=shape)

@@ -1,4 +1,4 @@
-"""Tabular Q-learning (Watkins & Dayan, 1992): one number for each state and action."""
+"""Tabular Q-learning (Watkins & Dayan, 1992)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from affect import Spec, Transition
 
 
 class QState(NamedTuple):
-    """What changes: the table [states, actions]."""
+    """Table of action values [states, actions]."""
 
     table: jax.Array
 
@@ -19,17 +19,17 @@ class QState(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class QLearning:
-    """The agent is its own configuration, and a pytree: learners that differ stack and `vmap`.
+    """Q-learning agent; a pytree, so that agents of different settings stack and `vmap`.
 
-    It learns from the task's reward and the signals, added up.
+    It is trained on the sum of the task's reward and all signals.
 
     Attributes:
         states: rows of the table.
         cell: obs [..., D] -> row [...] int32 (see `one_hot_row`, `mixed_radix_row`).
         alpha: step size.
         gamma: discount.
-        epsilon: probability of an action at random.
-        initial: every entry of the table at first.
+        epsilon: probability of a random action.
+        initial: initial value of every entry of the table.
     """
 
     states: int = field(metadata={"static": True})
@@ -40,18 +40,20 @@ class QLearning:
     initial: jax.Array | float = 0.0
 
     def init(self, key: jax.Array, spec: Spec, num_signals: int = 0) -> QState:
-        """A table in which nothing was learned.
+        """Table with `initial` in every entry.
 
         Raises:
             ValueError: for a world without discrete actions.
         """
         del key, num_signals
         if not spec.num_actions:
-            raise ValueError("a table has a column an action: give it a world of discrete actions")
+            raise ValueError(
+                "Q-learning needs num_actions > 0: give it a world of discrete actions"
+            )
         return QState(jnp.full((self.states, spec.num_actions), self.initial, jnp.float32))
 
     def act(self, state: QState, key: jax.Array | None, obs: jax.Array) -> jax.Array:
-        """Actions [...] at obs [..., D]: epsilon-greedy, or the best one if there is no key."""
+        """Epsilon-greedy actions [...] at obs [..., D]; the best ones if `key` is None."""
         values = state.table[self.cell(obs)]
         if key is None:
             return values.argmax(-1)
@@ -60,30 +62,30 @@ class QLearning:
     def update(
         self, state: QState, key: jax.Array, batch: Transition, signals: jax.Array
     ) -> tuple[QState, dict[str, jax.Array]]:
-        """Learns from each transition of a batch [T, B] in the order of time -> (state, metrics).
+        """Trains on each transition of a batch [T, B] in the order of time -> (state, metrics).
 
-        Of steps at the same time, the environments take turns. A terminal step has no value
-        beyond it; one that was merely cut has.
+        Steps at the same time are used in the order of environments. The successor of a terminal
+        step has no value; that of a truncated step has.
         """
         del key
         reward = batch.reward + signals.sum(-1)
         discount = jnp.where(batch.terminated, 0.0, self.gamma)
         steps = self.cell(batch.obs), batch.action, reward, self.cell(batch.next_obs), discount
 
-        def step(table, now):
-            return td_update(table, *now, self.alpha)
+        def step(table, transition):
+            return td_update(table, *transition, self.alpha)
 
-        flat = jax.tree.map(lambda leaf: leaf.reshape(-1), steps)
-        table, error = jax.lax.scan(step, state.table, flat)
+        transitions = jax.tree.map(lambda leaf: leaf.reshape(-1), steps)
+        table, error = jax.lax.scan(step, state.table, transitions)
         return QState(table), {"error": jnp.abs(error).mean()}
 
 
 def td_update(
     table: jax.Array,
-    here: jax.Array,
+    row: jax.Array,
     action: jax.Array,
     reward: jax.Array,
-    there: jax.Array,
+    next_row: jax.Array,
     discount: jax.Array | float,
     alpha: jax.Array | float,
 ) -> tuple[jax.Array, jax.Array]:
@@ -91,30 +93,30 @@ def td_update(
 
     Args:
         table: [states, actions].
-        here: [] row of the state.
-        action: [] taken there.
+        row: [] row of the state.
+        action: [] taken in the state.
         reward: [] received.
-        there: [] row of the successor.
-        discount: of its value: gamma, or 0 where the world ended.
+        next_row: [] row of the successor.
+        discount: of the successor's value: gamma, or 0 at a terminal step.
         alpha: step size.
 
     Returns:
-        (table, the error in the bracket []).
+        (table, the TD error in the bracket []).
     """
-    error = reward + discount * table[there].max() - table[here, action]
-    return table.at[here, action].add(alpha * error), error
+    error = reward + discount * table[next_row].max() - table[row, action]
+    return table.at[row, action].add(alpha * error), error
 
 
 def epsilon_greedy(values: jax.Array, word: jax.Array, epsilon: jax.Array | float) -> jax.Array:
-    """An epsilon-greedy action, ties broken at random, from one random word.
+    """Epsilon-greedy actions with ties broken at random, from one random word each.
 
-    Its upper 20 bits say whether to explore; its lower 12 pick one of the eligible actions: all of
-    them when exploring, else the best. (Each has its share to within 1 in 4096.)
+    Its upper 20 bits decide whether to explore; its lower 12 pick one of the eligible actions:
+    all of them when exploring, else the best. (Probabilities are exact to 1 in 4096.)
 
     Args:
         values: [..., actions].
         word: [...] uint32.
-        epsilon: probability of an action at random, in steps of 2^-20.
+        epsilon: probability of a random action, in steps of 2^-20.
 
     Returns:
         actions [...] int32.
@@ -127,12 +129,12 @@ def epsilon_greedy(values: jax.Array, word: jax.Array, epsilon: jax.Array | floa
 
 
 def one_hot_row(obs: jax.Array) -> jax.Array:
-    """The row [...] of a one-hot observation [..., states]."""
+    """Row index [...] of a one-hot observation [..., states]."""
     return obs.argmax(-1)
 
 
 def mixed_radix_row(*sizes: int) -> Callable[[jax.Array], jax.Array]:
-    """The row of an observation of integers [..., D], the d-th of them in 0 .. sizes[d] - 1."""
+    """Function obs [..., D] -> row index [...], for integers obs[..., d] in 0 .. sizes[d] - 1."""
 
     def cell(obs: jax.Array) -> jax.Array:
         row = jnp.zeros(obs.shape[:-1], jnp.int32)

@@ -1,4 +1,4 @@
-"""Worlds and the shifts they are scored under. Importing this package does not import jax.
+"""Environments and their distribution shifts. Importing this package does not import jax.
 
 The import registers every world with gymnasium, so that
 `gymnasium.make("envs:affect/CartPole-v0")` works wherever this checkout is on the path.
@@ -38,7 +38,7 @@ WORLDS = {
     "affect/Timid-v0": "envs.worlds.drive.drive:Timid",
     "affect/Tomatoes-v0": "envs.worlds.proxy.tomatoes:Tomatoes",
 }
-"""Gymnasium id -> the class of a jitted world, imported when one is made."""
+"""Gymnasium id -> the class of a jitted world, imported on first use."""
 
 SUITES = {
     "Acrobot": "envs.worlds.classic.acrobot:suite",
@@ -59,14 +59,14 @@ SUITES = {
     "Timid": "envs.worlds.drive.shifts:timid_suite",
     "Tomatoes": "envs.worlds.proxy.tomatoes:suite",
 }
-"""Name -> the function that makes the suite, imported when it is asked for."""
+"""Name -> the function that makes the suite, imported on first use."""
 
 ADAPTERS = {
     "craftax": "envs.adapters.craftax:suite",
     "gymnax": "envs.adapters.gymnax:suite",
     "navix": "envs.adapters.navix:suite",
 }
-"""Prefix -> the function that makes the suite of `prefix:id`, anybody's jitted environment."""
+"""Prefix -> the function that makes the suite of `prefix:id`, a third-party jitted environment."""
 
 for _id, _entry in WORLDS.items():
     gymnasium.register(
@@ -78,13 +78,13 @@ for _id, _entry in WORLDS.items():
 
 
 def import_entry(entry: str) -> Any:
-    """Imports what an entry such as "envs.worlds.classic.cartpole:CartPole" names."""
+    """Imports the object at "module:name", such as "envs.worlds.classic.cartpole:CartPole"."""
     module, _, name = entry.partition(":")
     return getattr(import_module(module), name)
 
 
 def is_jitted(name: str) -> bool:
-    """Whether `load_suite` makes it: one of SUITES, or an id behind a prefix of ADAPTERS."""
+    """Whether `load_suite` accepts this name: one of SUITES, or a prefix of ADAPTERS and an id."""
     prefix, colon, _ = name.partition(":")
     return name in SUITES or (bool(colon) and prefix in ADAPTERS)
 
@@ -93,8 +93,8 @@ def load_suite(name: str) -> Suite:
     """Makes a registered suite, such as "CartPole", or an adapted one: "gymnax:CartPole-v1".
 
     Raises:
-        ValueError: if there is none of this name; the nearest ones are named. Or if it is of a
-            package that is missing.
+        ValueError: if no suite has this name (the message lists similar names), or if the package
+            of an adapted environment is not installed.
     """
     if not is_jitted(name):
         raise ValueError(f"there is no suite {name!r}; {closest_names(name, SUITES)}")
@@ -105,8 +105,8 @@ def load_suite(name: str) -> Suite:
 
 
 def closest_names(name: str, names: Iterable[str]) -> str:
-    """A hint at the names that resemble this one, or at all of them if none does."""
-    lower = {known.lower(): known for known in names}
+    """Hint that lists the names similar to this one, or all names if none is similar."""
+    lower = {item.lower(): item for item in names}
     near = [lower[match] for match in get_close_matches(name.lower(), lower)]
     return (
         f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(lower.values())}"

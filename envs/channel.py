@@ -1,7 +1,6 @@
-"""The channel between an agent and its world: what is lost on the way in and on the way out.
+"""Disturbances of observations, actions and rewards: noise, dropout, delay, random actions.
 
-Every world has one, jitted or host-stepped, so that noise, dropped frames, slips and delay are
-written once and need no towers of wrappers.
+Jitted and host-stepped worlds share this code, so no world needs wrappers of its own for them.
 """
 
 from typing import NamedTuple
@@ -15,16 +14,16 @@ MAX_DELAY = 8  # steps
 
 
 class Channel(NamedTuple):
-    """What disturbs sensing and acting. The default disturbs nothing, bit for bit.
+    """Strengths of the disturbances; the defaults leave every value unchanged, bit for bit.
 
     Attributes:
         noise: standard deviation of additive Gaussian noise, in units of the world's `obs_scale`.
         gain: factor on every observation.
-        dropout: probability that a frame is lost and the last one seen again.
-        action_noise: standard deviation added to continuous actions, which live in [-1, 1].
+        dropout: probability that an observation is replaced by the previous one.
+        action_noise: standard deviation of noise on continuous actions, which lie in [-1, 1].
         flip: probability that an action is replaced by a uniformly random one.
-        delay: steps between choosing an action and its taking effect, rounded, at most MAX_DELAY.
-        reward_noise: standard deviation added to the reward that the learner sees.
+        delay: steps from choosing an action to executing it, rounded, at most MAX_DELAY.
+        reward_noise: standard deviation of noise on the reward that the agent receives.
     """
 
     noise: jax.Array | float = 0.0
@@ -37,10 +36,10 @@ class Channel(NamedTuple):
 
 
 def reset_obs(key: jax.Array, channel: Channel, spec: Spec, scale: jax.Array, obs: jax.Array):
-    """The first observation of an episode, obs [D] -> (sensed [D], queue).
+    """Disturbs the first observation of an episode, obs [D] -> (sensed [D], action queue).
 
-    The queue [MAX_DELAY, ...] is all that a channel carries through an episode: the actions that
-    were chosen, newest first.
+    The queue [MAX_DELAY, ...] holds the last chosen actions, newest first; it is the only state
+    that a channel keeps within an episode.
     """
     action = jnp.zeros((spec.action_dim,)) if spec.action_dim else jnp.zeros((), jnp.int32)
     queue = jnp.broadcast_to(action, (MAX_DELAY, *action.shape))
@@ -50,10 +49,10 @@ def reset_obs(key: jax.Array, channel: Channel, spec: Spec, scale: jax.Array, ob
 def observe(
     key: jax.Array, channel: Channel, last: jax.Array, scale: jax.Array, obs: jax.Array
 ) -> jax.Array:
-    """A later observation as it is sensed [D], after what was sensed `last` [D]."""
+    """Disturbs an observation [D] -> sensed [D]; a dropped one is replaced by `last` [D]."""
     k_drop, k_noise = jax.random.split(key)
-    lost = jax.random.uniform(k_drop) < channel.dropout
-    return jnp.where(lost, last, _disturb(k_noise, channel, scale, obs))
+    dropped = jax.random.uniform(k_drop) < channel.dropout
+    return jnp.where(dropped, last, _disturb(k_noise, channel, scale, obs))
 
 
 def apply_action(
@@ -64,9 +63,9 @@ def apply_action(
     first: jax.Array,
     action: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """A chosen action -> (the action that takes effect, queue).
+    """Delays and disturbs a chosen action -> (executed action, queue).
 
-    Until the first action of an episode has come through, it is the one that acts.
+    In the first `delay` steps of an episode its first action is executed.
     """
     k_flip, k_other, k_noise = jax.random.split(key, 3)
     past = jnp.where(first, jnp.broadcast_to(action, queue.shape), queue)
@@ -82,7 +81,7 @@ def apply_action(
 
 
 def noisy_reward(key: jax.Array, channel: Channel, reward: jax.Array) -> jax.Array:
-    """The reward [] that the learner sees."""
+    """Adds Gaussian noise to the reward [] that the agent receives."""
     return reward + channel.reward_noise * jax.random.normal(key, reward.shape)
 
 

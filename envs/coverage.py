@@ -1,4 +1,4 @@
-"""Coverage: how many shifts of each family there are in each world.
+"""Table of the number of shifts of each family in each suite.
 
 `python -m envs.coverage` prints it.
 """
@@ -12,15 +12,15 @@ from envs.suite import Suite
 
 
 class Row(NamedTuple):
-    """What a suite covers.
+    """Row of the coverage table: the shifts and extras of one suite.
 
     Attributes:
         name: of the suite.
         shifts: their number, by family; a composition counts in the families of its parts.
         total: number of shifts.
         randomised: whether it has a training distribution.
-        innate: whether it hard-wires a feeling.
-        info: what its worlds report beside reward.
+        innate: whether it has a built-in head.
+        info: names of what its worlds report in `info`.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 def suite_coverage(suite: Suite) -> Row:
-    """What one suite covers."""
+    """Counts the shifts of one suite by family."""
     families = [family for shift in suite.shifts for family in set(shift.family.split("|"))]
     return Row(
         suite.name,
@@ -45,14 +45,14 @@ def suite_coverage(suite: Suite) -> Row:
 
 
 def coverage_table(rows: Sequence[Row]) -> str:
-    """The rows as text, the worlds that no shift covers in a last line."""
+    """Formats rows as a text table; the last line lists worlds without a suite."""
     head = ["suite", *FAMILIES, "shifts", "random", "innate", "info"]
     lines = [head] + [
         [
             row.name,
             *(str(row.shifts[family] or "-") for family in FAMILIES),
             str(row.total),
-            *("yes" if has else "-" for has in (row.randomised, row.innate)),
+            *("yes" if flag else "-" for flag in (row.randomised, row.innate)),
             " ".join(row.info) or "-",
         ]
         for row in rows
@@ -61,12 +61,12 @@ def coverage_table(rows: Sequence[Row]) -> str:
     lines[-1] += [str(sum(row.total for row in rows)), "", "", ""]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = "\n".join(_line(line, widths) for line in lines)
-    bare = sorted({name.split("/")[1].split("-")[0] for name in WORLDS} - set(SUITES))
-    return f"{text}\n\nworlds without a suite: {', '.join(bare)}"
+    missing = sorted({name.split("/")[1].split("-")[0] for name in WORLDS} - set(SUITES))
+    return f"{text}\n\nworlds without a suite: {', '.join(missing)}"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Names to the left, numbers to the right."""
+    """Formats a line of the table: first and last cell left-aligned, the others right-aligned."""
     first, *middle, last = cells
     aligned = [cell.rjust(width) for cell, width in zip(middle, widths[1:-1], strict=True)]
     return "  ".join([first.ljust(widths[0]), *aligned, last]).rstrip()

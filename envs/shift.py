@@ -1,7 +1,7 @@
-"""A shift is data: a pure function from a world to a world, the identity at severity 0.
+"""Distribution shifts: pure functions from a world to a world, the identity at severity 0.
 
-Six makers cover most of them; `first | second` composes. The same shift serves jitted worlds and
-host-stepped ones, since both are a `World` of params and channel.
+`scale`, `ramp`, `ramps`, `box` and `swap` make most of them; `first | second` composes. A shift
+works for jitted and host-stepped worlds, since both are a `World` of params and channel.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,12 +22,12 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Shift:
-    """A named way for a world to differ.
+    """Named distribution shift of a world.
 
     Attributes:
         name: unique within a suite.
-        family: what it claims to touch, and touches alone; one of FAMILIES, or several joined
-            by `|` for a composition.
+        family: what it may change, and nothing else; one of FAMILIES, or several joined by `|`
+            for a composition.
         fn: (world, severity in [0, 1], key) -> world; pure, jittable, the identity at 0 bit for
             bit, and of the same structure and dtypes.
     """
@@ -42,44 +42,42 @@ class Shift:
                 raise ValueError(f"shift {self.name}: {family} is no family; take {FAMILIES}")
 
     def __call__(self, world: World, severity: jax.Array | float, key: jax.Array) -> World:
-        """The shifted world.
-
-        What a world becomes later is shifted as it is itself.
+        """Applies the shift to a world, and to its scheduled params and channel if it has any.
 
         Raises:
-            ValueError: for a severity outside [0, 1] (where it is known before tracing), for a
-                world that lacks the field, or for a second schedule.
+            ValueError: for a severity outside [0, 1] (if it is a Python number), for a world that
+                lacks the field, or for a second schedule.
         """
         if isinstance(severity, (int, float)) and not 0 <= severity <= 1:
             raise ValueError(f"shift {self.name}: severity {severity} is outside [0, 1]")
-        now, scheduled = with_channel(world)._replace(scheduled=None), world.scheduled
-        shifted = self.fn(now, severity, key)
+        base, scheduled = with_channel(world)._replace(scheduled=None), world.scheduled
+        shifted = self.fn(base, severity, key)
         if scheduled is None:
             return shifted
         if shifted.scheduled is not None:
             raise ValueError(f"shift {self.name}: one schedule a world; schedule the composition")
-        then = self.fn(World(scheduled.params, scheduled.channel), severity, jax.random.clone(key))
+        later = self.fn(World(scheduled.params, scheduled.channel), severity, jax.random.clone(key))
         return shifted._replace(
-            scheduled=scheduled._replace(params=then.params, channel=then.channel)
+            scheduled=scheduled._replace(params=later.params, channel=later.channel)
         )
 
     def __or__(self, other: "Shift") -> "Shift":
-        """This shift, then the other."""
+        """Composes two shifts: this one, then the other, at the same severity."""
 
-        def both(world: World, severity: jax.Array, key: jax.Array) -> World:
+        def composed(world: World, severity: jax.Array, key: jax.Array) -> World:
             k_self, k_other = jax.random.split(key)
             return other(self(world, severity, k_self), severity, k_other)
 
-        return Shift(f"{self.name}|{other.name}", f"{self.family}|{other.family}", both)
+        return Shift(f"{self.name}|{other.name}", f"{self.family}|{other.family}", composed)
 
 
 def with_channel(world: World) -> World:
-    """The same world with a channel to disturb."""
+    """Adds the default channel to a world that has none."""
     return world if world.channel is not None else world._replace(channel=Channel())
 
 
 def scale(name: str, family: str, path: str, to: float) -> Shift:
-    """Multiplies the field at `path`, such as "params.force", by up to `to`."""
+    """Shift that multiplies the field at `path`, such as "params.force", by up to `to`."""
 
     def fn(world: World, severity: jax.Array, key: jax.Array) -> World:
         return edit(world, path, lambda value: value * (1 + severity * (to - 1)))
@@ -88,7 +86,7 @@ def scale(name: str, family: str, path: str, to: float) -> Shift:
 
 
 def ramp(name: str, family: str, path: str, to: float) -> Shift:
-    """Moves the field at `path` from what it is to `to`: for fields whose rest is 0."""
+    """Shift that moves the field at `path` linearly to `to`; also for fields that are 0."""
 
     def fn(world: World, severity: jax.Array, key: jax.Array) -> World:
         return edit(world, path, lambda value: value + severity * (to - value))
@@ -97,7 +95,7 @@ def ramp(name: str, family: str, path: str, to: float) -> Shift:
 
 
 def ramps(name: str, family: str, ends: Mapping[str, float]) -> Shift:
-    """Moves several fields at once, each path from what it is to its end, as one shift."""
+    """Shift that moves several fields at once, {path: end}, each linearly to its end."""
     moves = (ramp(name, family, path, to) for path, to in ends.items())
     return replace(reduce(or_, moves), name=name, family=family)
 
@@ -109,10 +107,10 @@ def box(
     outer: Mapping[str, Interval],
     inner: Mapping[str, Interval] | None = None,
 ) -> Shift:
-    """Draws every field of `outer` under `path` uniformly from its interval, outside `inner`'s.
+    """Shift that draws the fields of `outer` uniformly from their intervals, outside `inner`.
 
-    Packer et al. (2018): R is `box(outer=R)`, E is `box(outer=E, inner=R)`. Severity moves the
-    field from what it is towards what was drawn.
+    Packer et al. (2018): R is `box(outer=R)`, E is `box(outer=E, inner=R)`. Fields lie under
+    `path`; severity moves each linearly from its value to the drawn one.
 
     Raises:
         ValueError: if an interval is reversed, or one of `inner` is not inside that of `outer`.
@@ -134,7 +132,7 @@ def box(
 
 
 def swap(name: str, family: str, path: str, choices: Sequence[Any]) -> Shift:
-    """Replaces the field at `path` by one of `choices`, with probability `severity`."""
+    """Shift that replaces the field at `path` by one of `choices`, with probability `severity`."""
 
     def fn(world: World, severity: jax.Array, key: jax.Array) -> World:
         k_swap, k_choice = jax.random.split(key)
@@ -146,10 +144,10 @@ def swap(name: str, family: str, path: str, choices: Sequence[Any]) -> Shift:
 
 
 def edit(tree: Any, path: str, fn: Callable[[Any], Any]) -> Any:
-    """Replaces what lies at a dotted path through named tuples and mappings by fn of it.
+    """Applies fn to the field at a dotted path of nested named tuples and mappings.
 
     Raises:
-        ValueError: if there is no such field, naming those there are.
+        ValueError: if there is no such field; the message lists the fields.
     """
     name, _, rest = path.partition(".")
     fields = tree if isinstance(tree, Mapping) else getattr(tree, "_asdict", dict)()
@@ -159,12 +157,12 @@ def edit(tree: Any, path: str, fn: Callable[[Any], Any]) -> Any:
     return {**tree, name: value} if isinstance(tree, Mapping) else tree._replace(**{name: value})
 
 
-def _towards(severity: jax.Array, drawn: jax.Array) -> Callable[[Any], Any]:
-    return lambda value: value + severity * (drawn - value)
+def _towards(severity: jax.Array, target: jax.Array) -> Callable[[Any], Any]:
+    return lambda value: value + severity * (target - value)
 
 
 def _outside(key: jax.Array, outer: Interval, inner: Interval | None) -> jax.Array:
-    """Uniform over `outer` less `inner`."""
+    """Samples uniformly from the interval `outer` without `inner`."""
     low, high = outer
     gap_low, gap_high = inner or (high, high)
     drawn = jax.random.uniform(key, minval=low, maxval=high - (gap_high - gap_low))

@@ -1,4 +1,4 @@
-"""A suite: the world one trains in and the shifts one is scored under."""
+"""Suites: a training world and the shifts that agents are evaluated under."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ SEVERITIES = (0.25, 0.5, 0.75, 1.0)
 
 
 class Point(NamedTuple):
-    """One cell of the score file: a shift at a severity; "none" at 0 is in distribution."""
+    """Evaluation condition: a shift at a severity; "none" at 0 is in distribution."""
 
     shift: str
     family: str
@@ -24,17 +24,17 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Suite:
-    """What a comparison runs on.
+    """Benchmark of a comparison: training world, shifts to evaluate under, severities.
 
     Attributes:
         name: of the suite.
-        env: the family of worlds, jitted (`envs.world.Env`) or host-stepped (`envs.host.suite.HostEnv`).
-        world: the one that agents are trained in.
-        shifts: what agents are scored under.
+        env: the family of worlds, an `envs.world.Env` (jitted) or `envs.host.suite.HostEnv`.
+        world: the world that agents are trained in.
+        shifts: what agents are evaluated under.
         randomised: the training distribution of the arm `random`; None where there is none.
-        severities: at which each shift is scored, beside severity 0.
-        setpoint: where each variable of `info["body"]` should be, in its unit.
-        innate: the feeling that these worlds hard-wire, a factory; None where there is none.
+        severities: at which each shift is evaluated, beside severity 0.
+        setpoint: target of each variable of `info["body"]`, in its unit.
+        innate: factory of the built-in head of these worlds; None where there is none.
     """
 
     name: str
@@ -54,25 +54,25 @@ class Suite:
             raise ValueError(f"suite {self.name}: severities {self.severities} must be in (0, 1]")
 
     def points(self) -> tuple[Point, ...]:
-        """P points: in distribution first, then each shift by severity."""
-        home = Point("none", "none", 0.0)
-        return (home,) + tuple(
+        """Lists the P evaluation conditions: in distribution, then each shift by severity."""
+        base = Point("none", "none", 0.0)
+        return (base,) + tuple(
             Point(shift.name, shift.family, severity)
             for shift in self.shifts
             for severity in self.severities
         )
 
     def worlds(self, key: jax.Array, draws: int) -> World:
-        """The worlds of all points, stacked into one pytree with leading axes [P, draws].
+        """Stacks the worlds of all points into one pytree with leading axes [P, draws].
 
-        If one of them is to change mid-episode, the others say that they never do.
+        If any world has a schedule, the others get one that never begins.
         """
         stacked = [jax.vmap(lambda _: with_channel(self.world))(jnp.arange(draws))]
         for i, shift in enumerate(self.shifts):
             keys = jax.random.split(jax.random.fold_in(key, i), draws)
             for severity in self.severities:
-                again = jax.random.clone(keys)  # one draw at all severities
-                stacked.append(jax.vmap(lambda k, s=severity, f=shift: f(self.world, s, k))(again))
+                same = jax.random.clone(keys)  # the same draws at all severities
+                stacked.append(jax.vmap(lambda k, s=severity, f=shift: f(self.world, s, k))(same))
         if any(world.scheduled is not None for world in stacked):
             stacked = [jax.vmap(unscheduled)(world) for world in stacked]
         return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *stacked)

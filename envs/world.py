@@ -1,4 +1,4 @@
-"""What every jitted world is made of: gymnasium's functional protocol, a fused step, a rollout."""
+"""Base of the jitted worlds: gymnasium's functional protocol, an environment step, rollouts."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,17 +8,17 @@ import jax.numpy as jnp
 from gymnasium.experimental.functional import FuncEnv
 
 from affect import Spec, Transition
-from envs import channel as senses
+from envs import channel as channels
 from envs.channel import Channel
 
 
 class ScheduledParams(NamedTuple):
-    """What a world becomes in the middle of each episode (`envs.schedule.Schedule`).
+    """Params and channel that a world changes to in mid-episode (`envs.schedule.Schedule`).
 
     Attributes:
         params, channel: as those of the world.
-        onset: [] int32, the first step that is touched, counted from 0.
-        ramp: [] int32, steps from the first one touched to the first one in the later world.
+        onset: [] int32, the first step that is changed, counted from 0.
+        ramp: [] int32, steps from the first changed one to the first of the full change.
     """
 
     params: Any
@@ -28,12 +28,12 @@ class ScheduledParams(NamedTuple):
 
 
 class World(NamedTuple):
-    """What a world is and what an agent senses of it: a pytree, so worlds stack and `vmap`.
+    """Parameters of one environment; a pytree, so worlds can be stacked and `vmap`ped.
 
     Attributes:
         params: the world's physics.
-        channel: what disturbs sensing and acting; None where nothing ever does.
-        scheduled: what both become within an episode; None where they stay as they are.
+        channel: disturbances of observations, actions and rewards; None where there are none.
+        scheduled: what both change to within an episode; None where they are constant.
     """
 
     params: Any
@@ -42,14 +42,14 @@ class World(NamedTuple):
 
 
 class EnvState(NamedTuple):
-    """An episode under way in one environment.
+    """State of one environment within an episode.
 
     Attributes:
-        world: the world it happens in.
-        state: of the world.
-        obs: [D] what is sensed of it.
-        queue: the actions that were chosen, as the channel carries them; None without one.
-        time: [] int32, steps taken.
+        world: parameters of the episode.
+        state: true state of the world.
+        obs: [D] the last observation, with the disturbances of the channel.
+        queue: the last chosen actions, as the channel keeps them; None without a channel.
+        time: [] int32, steps executed.
     """
 
     world: World
@@ -60,18 +60,18 @@ class EnvState(NamedTuple):
 
 
 class Env(FuncEnv):
-    """A family of worlds with the same shapes: gymnasium's functional protocol, `params` traced.
+    """Worlds of equal shapes: gymnasium's functional protocol with traced `params`.
 
-    A world defines `get_default_params`, `initial`, `transition`, `observation`, `reward`,
-    `terminal` and, where it has them, `transition_info`, `success` and `render_image`; `spec`,
-    `horizon` and `obs_scale` are its constants.
+    A subclass defines `get_default_params`, `initial`, `transition`, `observation`, `reward`,
+    `terminal` and, optionally, `transition_info`, `success` and `render_image`; `spec`, `horizon`
+    and `obs_scale` are constants.
 
     Attributes:
         spec: shapes of observation and action.
         horizon: steps after which an episode is truncated.
         obs_scale: [D] the unit of each observation, for sensor noise.
-        reset_pool_size: where episodes are dear to begin, how many a `rollout` begins ahead, to draw all
-            its resets from; 0 begins a new one at every step, whether one ended or not.
+        reset_pool_size: for worlds with an expensive reset, number of initial states that `rollout`
+            computes beforehand and draws its resets from; 0 resets at every step, used or not.
     """
 
     spec: Spec
@@ -80,48 +80,48 @@ class Env(FuncEnv):
     reset_pool_size: int = 0
 
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
-        """Whether an episode of this return and length was a success, bool [...].
+        """Whether episodes of this return and length are successes, bool [...].
 
-        A world that needs to see more reports `info["success"]`, and then the last step of an
-        episode must say so too.
+        A world that cannot tell from these reports `info["success"]`; the last step of an episode
+        must then satisfy both.
         """
-        raise NotImplementedError(f"{type(self).__name__} must say what success is")
+        raise NotImplementedError(f"{type(self).__name__} must implement success(total, length)")
 
     def render_init(self, params: Any = None, **kwargs: Any) -> Any:
-        """What is kept from picture to picture: nothing."""
+        """Initial render state of gymnasium's protocol: none is needed."""
 
     def render_close(self, render_state: Any, params: Any = None) -> None:
-        """Nothing was kept."""
+        """Closes the renderer of gymnasium's protocol: there is nothing to close."""
 
     def reset(self, key: jax.Array, world: World) -> EnvState:
-        """Begins an episode."""
+        """Starts an episode: draws an initial state and its observation."""
         k_state, k_observe, k_sense = jax.random.split(key, 3)
         state = self.initial(k_state, world.params)
         obs, queue = self.observation(state, k_observe, world.params), None
         if world.channel is not None:
-            obs, queue = senses.reset_obs(k_sense, world.channel, self.spec, self._scale(), obs)
+            obs, queue = channels.reset_obs(k_sense, world.channel, self.spec, self._scale(), obs)
         return EnvState(world, state, obs, queue, jnp.zeros((), jnp.int32))
 
     def step(
         self, key: jax.Array, env_state: EnvState, action: jax.Array
     ) -> tuple[EnvState, Transition]:
-        """One step of one environment, without reset; the key is split once."""
+        """Steps one environment without resetting it; the key is split once."""
         k_act, k_state, k_reward, k_end, k_observe, k_sense, k_pay = jax.random.split(key, 7)
-        world, queue, taken = world_at(env_state.world, env_state.time), env_state.queue, action
+        world, queue, executed = world_at(env_state.world, env_state.time), env_state.queue, action
         params, first = world.params, env_state.time == 0
         if world.channel is not None:
-            taken, queue = senses.apply_action(
+            executed, queue = channels.apply_action(
                 k_act, world.channel, queue, self.spec, first, action
             )
-        state = self.transition(env_state.state, taken, k_state, params)
-        reward = self.reward(env_state.state, taken, state, k_reward, params)
+        state = self.transition(env_state.state, executed, k_state, params)
+        reward = self.reward(env_state.state, executed, state, k_reward, params)
         terminated = self.terminal(state, k_end, params)
         truncated = (env_state.time + 1 >= self.horizon) & ~terminated
         obs = self.observation(state, k_observe, params)
         if world.channel is not None:
-            obs = senses.observe(k_sense, world.channel, env_state.obs, self._scale(), obs)
-            reward = senses.noisy_reward(k_pay, world.channel, reward)
-        info = self.transition_info(env_state.state, taken, state, params)
+            obs = channels.observe(k_sense, world.channel, env_state.obs, self._scale(), obs)
+            reward = channels.noisy_reward(k_pay, world.channel, reward)
+        info = self.transition_info(env_state.state, executed, state, params)
         transition = Transition(
             env_state.obs, action, obs, reward, terminated, truncated, first, info
         )
@@ -132,22 +132,22 @@ class Env(FuncEnv):
 
 
 def world_at(world: World, time: jax.Array) -> World:
-    """What a world is at the step `time` of an episode; itself, if there is nothing to come.
+    """World at step `time` of an episode, on its way to the scheduled params and channel.
 
-    Numbers with a point move evenly on their way, all else changes at its end.
+    Floats change linearly over the ramp, all other values at its end.
     """
     if world.scheduled is None:
         return world
     params, channel, onset, ramp = world.scheduled
-    there = jnp.clip((time + 1 - onset) / (ramp + 1), 0.0, 1.0)
+    progress = jnp.clip((time + 1 - onset) / (ramp + 1), 0.0, 1.0)
 
-    def move(now, then):
-        now, then = jnp.asarray(now), jnp.asarray(then)
-        moves = jnp.issubdtype(now.dtype, jnp.floating)
-        between = now + there * (then - now) if moves else now
-        return jnp.where(there < 1, jnp.where(there > 0, between, now), then)
+    def interpolate(start, end):
+        start, end = jnp.asarray(start), jnp.asarray(end)
+        is_float = jnp.issubdtype(start.dtype, jnp.floating)
+        between = start + progress * (end - start) if is_float else start
+        return jnp.where(progress < 1, jnp.where(progress > 0, between, start), end)
 
-    return World(*jax.tree.map(move, (world.params, world.channel), (params, channel)))
+    return World(*jax.tree.map(interpolate, (world.params, world.channel), (params, channel)))
 
 
 def rollout(
@@ -158,35 +158,35 @@ def rollout(
     env_states: EnvState,
     num_steps: int,
 ) -> tuple[EnvState, Transition]:
-    """Acts for T = `num_steps` in B environments that reset themselves.
+    """Steps B environments with auto-reset for T = `num_steps` steps.
 
     Args:
         key: random key.
         env: the family of worlds.
-        worlds: key -> world, drawn anew for every episode (a constant for a fixed world).
+        worlds: key -> world, called for every episode (constant for a fixed world).
         act: (key, obs [B, D]) -> actions [B, ...].
-        env_states: [B] the episodes under way.
+        env_states: [B] current states of the environments.
         num_steps: T.
 
     Returns:
-        (lives [B], transitions [T, B]).
+        (env_states [B], transitions [T, B]).
     """
     reset_pool_size = min(env.reset_pool_size, num_steps)
     if reset_pool_size:
-        k_ahead, key = jax.random.split(key)
-        ahead = reset_batch(k_ahead, env, worlds, reset_pool_size)
+        k_pool, key = jax.random.split(key)
+        pool = reset_batch(k_pool, env, worlds, reset_pool_size)
 
-    def new(k_world, k_reset):
+    def new_episode(k_world, k_reset):
         if not reset_pool_size:
             return env.reset(k_reset, worlds(k_world))
-        drawn = jax.random.randint(k_reset, (), 0, reset_pool_size)
-        return jax.tree.map(lambda leaf: leaf[drawn], ahead)
+        index = jax.random.randint(k_reset, (), 0, reset_pool_size)
+        return jax.tree.map(lambda leaf: leaf[index], pool)
 
-    def one(key, env_state, action):
+    def step_one(key, env_state, action):
         k_step, k_world, k_reset = jax.random.split(key, 3)
         env_state, transition = env.step(k_step, env_state, action)
         ended = transition.terminated | transition.truncated
-        fresh = new(k_world, k_reset)
+        fresh = new_episode(k_world, k_reset)
         return jax.tree.map(
             lambda new, old: jnp.where(ended, new, old), fresh, env_state
         ), transition
@@ -195,7 +195,7 @@ def rollout(
         k_act, k_step = jax.random.split(key)
         action = act(k_act, env_states.obs)
         keys = jax.random.split(k_step, env_states.time.shape[0])
-        return jax.vmap(one)(keys, env_states, action)
+        return jax.vmap(step_one)(keys, env_states, action)
 
     return jax.lax.scan(step, env_states, jax.random.split(key, num_steps))
 
@@ -203,10 +203,10 @@ def rollout(
 def reset_batch(
     key: jax.Array, env: Env, worlds: Callable[[jax.Array], World], num_envs: int
 ) -> EnvState:
-    """Begins an episode in each of B = `num_envs` environments -> lives [B]."""
+    """Starts an episode in each of B = `num_envs` environments -> env_states [B]."""
 
-    def one(key):
+    def reset_one(key):
         k_world, k_reset = jax.random.split(key)
         return env.reset(k_reset, worlds(k_world))
 
-    return jax.vmap(one)(jax.random.split(key, num_envs))
+    return jax.vmap(reset_one)(jax.random.split(key, num_envs))

@@ -1,7 +1,7 @@
-"""How fast is it, against others and against its own machine? Ratios with their spread.
+"""Speed: how fast are training and evaluation against other libraries and bare matrix products?
 
-Every row compares two things that take turns in one run, each in a process of its own, after a
-warm-up that also compiles; its ratio is taken pair by pair. The peers (rejax, SBX,
+Every row compares two jobs, measured in turn, each in its own process, after a warm-up that also
+compiles; ratios are taken pair by pair and reported with their spread. The peers (rejax, SBX,
 Stable-Baselines3) come with the extra `bench`; without them their rows are left out.
 """
 
@@ -51,12 +51,12 @@ class Settings:
 
     Attributes:
         parts: what to measure, of training (against peers), ceiling (bare matrix products), shares
-            (where the time goes), heads, evaluation, worlds (Drive), compilation, memory, readouts
-            (what feelings know, asked beside the score), report (and the seal on it).
-        repeats: turns that each side of a row takes.
-        config: a YAML file of these settings; flags go before it.
-        smoke: a run of seconds that touches everything and means nothing.
-        record: also write the table and every turn to runs/results/, in files of the parts' own.
+            (parts of a training step), heads, evaluation, worlds (Drive), compilation, memory,
+            readouts (probing the signals beside scoring), report (and sealing).
+        repeats: measurements of each job of a row.
+        config: a YAML file of these settings; flags override it.
+        smoke: a run of seconds that only tests the code; its numbers mean nothing.
+        record: also write the table and every measurement to runs/results/, named by the parts.
     """
 
     parts: tuple[str, ...] = PARTS
@@ -67,26 +67,26 @@ class Settings:
 
 
 def main(argv: list[str]) -> int:
-    """Parses, then measures; the exit code: 1 if a row failed that should not have."""
+    """Run the benchmark -> exit code, 1 if a row failed for a reason other than a missing peer."""
     settings = parse_settings(Settings, argv, __doc__ or "")
     check(settings)
     command, load = shell_command("python -m runs.benchmark", argv), os.getloadavg()[0]
-    began = time.monotonic()
+    start = time.monotonic()
 
-    def say(line: str) -> None:
-        elapsed = time.strftime("%M:%S", time.gmtime(time.monotonic() - began))
+    def log(line: str) -> None:
+        elapsed = time.strftime("%M:%S", time.gmtime(time.monotonic() - start))
         print(f"{elapsed}  {line}", file=sys.stderr, flush=True)
 
     if load > QUIET:
-        say(f"the machine is busy (load {load:.1f}): expect figures that are too low and too wide")
+        log(f"the machine is busy (load {load:.1f}): expect figures that are too low and too wide")
     if settings.smoke:
-        say("a smoke run: its figures mean nothing")
+        log("a smoke run: its figures mean nothing")
     workers = Workers(shared=settings.smoke)
     try:
-        results = measure(settings, workers, say)
+        results = measure(settings, workers, log)
         facts = machine(workers) | {"load at the start": f"{load:.2f}"}
     except KeyboardInterrupt:
-        say("stopped; nothing was written")
+        log("stopped; nothing was written")
         return 130
     finally:
         workers.close()
@@ -99,13 +99,13 @@ def main(argv: list[str]) -> int:
 
 
 def check(settings: Settings) -> None:
-    """Refuses what makes no sense.
+    """Reject invalid settings.
 
     Raises:
         UserError: for an unknown part, no repeats, or a smoke run that is to be recorded.
     """
     if not settings.parts:
-        raise UserError(f"--parts: name at least one of {', '.join(PARTS)}")
+        raise UserError(f"--parts: choose at least one of {', '.join(PARTS)}")
     for part in settings.parts:
         checked_choice("part", part, PARTS)
     if settings.repeats < 1:
@@ -127,59 +127,65 @@ COMPILATION = Goal("cached < 3 s", "ours", False, 3.0)
 MEMORY = Goal("flat: < 1.1", "ratio", False, 1.1)
 
 
-SHARES = {"living": "acting", "judging": "judging", "learning": "learning"}
-"""Kinds of `runs.bench.components` -> what they are; learning begins with judging."""
+SHARES = {"living": "rollouts", "judging": "advantages", "learning": "updates"}
+"""Kinds of `runs.bench.components` -> titles; updates include advantages."""
 
 
 def timed_pairs(settings: Settings) -> list[TimedPair]:
-    """The rows asked for; those that share a process stand together."""
-    four, eight = Job("ours", seeds=4, updates=16), Job("ours", seeds=8, updates=8)
-    narrow = Job("ours", seeds=20, num_envs=4, updates=40)  # the sizes of the main job
+    """Rows of the chosen parts; rows that share a process are neighbours."""
+    seeds4, seeds8 = Job("ours", seeds=4, updates=16), Job("ours", seeds=8, updates=8)
+    narrow = Job("ours", seeds=20, num_envs=4, updates=40)  # the sizes of `runs.compare`
     scoring = Job("evaluation", seeds=20, num_envs=4, updates=0)
     chunk = Job("compilation", seeds=20, num_envs=4, updates=0, heads=("fear",))
-    road = Job("wandering", seeds=2, num_envs=512, updates=8, world="Drive")
-    road_score = replace(scoring, num_envs=32, world="Drive", heads=("lesion",))
-    said, sealed = (Job(kind, seeds=20, updates=0) for kind in ("report", "sealing"))
-    short = Job("memory", seeds=2, num_envs=4, updates=100, heads=("fear",))
-    long = replace(short, updates=10 * short.updates)
+    drive = Job("wandering", seeds=2, num_envs=512, updates=8, world="Drive")
+    drive_score = replace(scoring, num_envs=32, world="Drive", heads=("lesion",))
+    report, sealing = (Job(kind, seeds=20, updates=0) for kind in ("report", "sealing"))
+    short_run = Job("memory", seeds=2, num_envs=4, updates=100, heads=("fear",))
+    long_run = replace(short_run, updates=10 * short_run.updates)
 
-    def one(kind: str, ours: Job) -> Job:
+    def peer(kind: str, ours: Job) -> Job:
         return replace(ours, kind=kind, seeds=1, updates=128 // ours.num_envs)
 
-    def feeling(ours: Job, heads: tuple[str, ...] = ("fear", "hope", "curiosity")) -> Job:
+    def blended(ours: Job, heads: tuple[str, ...] = ("fear", "hope", "curiosity")) -> Job:
         return replace(ours, heads=heads)
 
     sb3 = "stable_baselines3"
     rows = [
         TimedPair(
-            "training", "8 seeds, 64 envs / rejax", eight, replace(eight, kind="rejax"), REJAX
+            "training", "8 seeds, 64 envs / rejax", seeds8, replace(seeds8, kind="rejax"), REJAX
         ),
-        TimedPair("training", "4 seeds, 64 envs / rejax", four, replace(four, kind="rejax"), REJAX),
-        TimedPair("training", "4 seeds, 64 envs / SBX", four, one("sbx", four), BASELINES),
-        TimedPair("training", "4 seeds, 64 envs / SB3", four, one(sb3, four), BASELINES),
         TimedPair(
-            "ceiling", "4 seeds, 64 envs / bare products", four, replace(four, kind="ceiling")
+            "training", "4 seeds, 64 envs / rejax", seeds4, replace(seeds4, kind="rejax"), REJAX
+        ),
+        TimedPair("training", "4 seeds, 64 envs / SBX", seeds4, peer("sbx", seeds4), BASELINES),
+        TimedPair("training", "4 seeds, 64 envs / SB3", seeds4, peer(sb3, seeds4), BASELINES),
+        TimedPair(
+            "ceiling", "4 seeds, 64 envs / bare products", seeds4, replace(seeds4, kind="ceiling")
         ),
         *(
-            TimedPair("shares", f"4 seeds, 64 envs / {what} alone", four, replace(four, kind=kind))
-            for kind, what in SHARES.items()
+            TimedPair(
+                "shares", f"4 seeds, 64 envs / {title} alone", seeds4, replace(seeds4, kind=kind)
+            )
+            for kind, title in SHARES.items()
         ),
-        TimedPair("heads", "64 envs, three heads / none", feeling(four), four, HEADS, " us/step"),
         TimedPair(
-            *("heads", f"64 envs, all {len(ALL)} heads / none", feeling(four, ALL), four),
+            "heads", "64 envs, three heads / none", blended(seeds4), seeds4, HEADS, " us/step"
+        ),
+        TimedPair(
+            *("heads", f"64 envs, all {len(ALL)} heads / none", blended(seeds4, ALL), seeds4),
             *(EVERY_HEAD, " us/step"),
         ),
-        TimedPair("training", "20 seeds, 4 envs / SBX", narrow, one("sbx", narrow), BASELINES),
-        TimedPair("training", "20 seeds, 4 envs / SB3", narrow, one(sb3, narrow), BASELINES),
+        TimedPair("training", "20 seeds, 4 envs / SBX", narrow, peer("sbx", narrow), BASELINES),
+        TimedPair("training", "20 seeds, 4 envs / SB3", narrow, peer(sb3, narrow), BASELINES),
         TimedPair(
-            "heads", "4 envs, three heads / none", feeling(narrow), narrow, HEADS, " us/step"
+            "heads", "4 envs, three heads / none", blended(narrow), narrow, HEADS, " us/step"
         ),
         TimedPair("evaluation", "4 envs, evaluation / training", scoring, narrow, EVALUATION),
         TimedPair(
             "worlds",
             "Drive / CartPole, random policy",
-            road,
-            replace(road, world="CartPole"),
+            drive,
+            replace(drive, world="CartPole"),
             DRIVE,
         ),
         TimedPair(
@@ -188,15 +194,21 @@ def timed_pairs(settings: Settings) -> list[TimedPair]:
         ),
         TimedPair(
             *("readouts", "Drive, with readouts / evaluation"),
-            *(replace(road_score, kind="readouts"), road_score, READOUTS, " s"),
+            *(replace(drive_score, kind="readouts"), drive_score, READOUTS, " s"),
         ),
-        TimedPair("report", "statistics and report / sealing", said, sealed, REPORT, " s"),
-        TimedPair("report", "sealing / statistics and report", sealed, said, SEALING, " s"),
+        TimedPair("report", "statistics and report / sealing", report, sealing, REPORT, " s"),
+        TimedPair("report", "sealing / statistics and report", sealing, report, SEALING, " s"),
         TimedPair(
             "compilation", "compilation, cached / cold", chunk, chunk, COMPILATION, " s", "empty"
         ),
         TimedPair(
-            "memory", "peak memory, 10 x as long / 1 x", long, short, MEMORY, " MB", "filled"
+            "memory",
+            "peak memory, 10 x as long / 1 x",
+            long_run,
+            short_run,
+            MEMORY,
+            " MB",
+            "filled",
         ),
     ]
     rows = [row for row in rows if row.part in settings.parts]
@@ -206,37 +218,37 @@ def timed_pairs(settings: Settings) -> list[TimedPair]:
 
 
 def smoke_job(job: Job) -> Job:
-    """The same job for a smoke run: little to do, and few programs to compile."""
+    """Shrink a job for a smoke run: few steps, and few programs to compile."""
     heads = job.heads[:1] if job.kind == "ours" else ()
     updates = max(job.updates // 100, 1)
     sizes = {"num_envs": 4, "num_steps": 8, "updates": updates, "episodes": 4}
     return replace(job, seeds=min(job.seeds, 2), heads=heads, **sizes)
 
 
-def measure(settings: Settings, workers: Workers, say: Callable[[str], None]) -> list[Result]:
-    """Fights all duels, one at a time."""
+def measure(settings: Settings, workers: Workers, log: Callable[[str], None]) -> list[Result]:
+    """Measure all rows, one after another."""
     rows, results = timed_pairs(settings), []
     repeats = 1 if settings.smoke else settings.repeats
-    for i, duel in enumerate(rows):
-        label = f"{i + 1}/{len(rows)}  {duel.what}"
-        say(f"{label} ...")
-        fight = in_new_processes if duel.fresh else alternate
+    for i, row in enumerate(rows):
+        label = f"{i + 1}/{len(rows)}  {row.title}"
+        log(f"{label} ...")
+        measure_pairs = in_new_processes if row.fresh else alternate
         try:
-            if duel.other.kind in PEERS and util.find_spec(duel.other.kind) is None:
+            if row.other.kind in PEERS and util.find_spec(row.other.kind) is None:
                 raise WorkerFailed(INSTALL)
-            results.append(Result(duel, tuple(fight(duel, repeats, workers))))
-            say(f"{label}: {spread(ratios(results[-1]))}")
+            results.append(Result(row, tuple(measure_pairs(row, repeats, workers))))
+            log(f"{label}: {spread(ratios(results[-1]))}")
         except WorkerFailed as failure:
-            results.append(Result(duel, (), str(failure)))
-            say(f"{label}: left out, {failure}")
-        later = [row for row in rows[i + 1 :] if not row.fresh]
-        workers.release(but={job for row in later for job in (row.ours, row.other)})
+            results.append(Result(row, (), str(failure)))
+            log(f"{label}: left out, {failure}")
+        later = [pair for pair in rows[i + 1 :] if not pair.fresh]
+        workers.release(keep={job for pair in later for job in (pair.ours, pair.other)})
     return results
 
 
 def machine(workers: Workers) -> dict[str, str]:
-    """What the figures depend on: machine, devices, versions, those of the peers too."""
-    facts = workers.once(None)
+    """Machine, devices and versions, including those of the peers."""
+    facts = workers.measure_once(None)
     for module, name in PACKAGES.items():
         if util.find_spec(module) is not None:
             facts[name] = metadata.version(name)

@@ -1,10 +1,10 @@
-"""How hard is each shift: for chance, for whoever never met it, and for whoever has?
+"""Shift difficulty: how do random, nominal and specialist policies score under each shift?
 
-Trains a nominal agent at home; warm-starts from it a specialist for each shift, who goes on
-learning there with the task's own reward; and scores both, and a random policy, along the axis of
-severities. Flags shifts that do nothing, that nobody can solve, that chance solves as well, or
-that are not harder where they are more severe. Scores elsewhere are put between random and
-specialist (`runs.analysis.calibration`). Interrupted, the same command goes on with the next shift.
+Trains a nominal agent in the unshifted world, fine-tunes a specialist from it in each shift with
+the task's reward, and scores both, and a random policy, at every severity. Flags shifts that do not
+lower the score, that no policy solves, that a random policy solves as well, or that are not harder
+at higher severity. Other studies scale their scores between random and specialist
+(`runs.analysis.calibration`). The same command resumes an interrupted run at the next shift.
 """
 
 from dataclasses import dataclass, replace
@@ -27,12 +27,12 @@ from runs.engine.cache import load_part, save_part
 from runs.errors import UserError
 
 COMMAND = "python -m runs.calibrate"
-WORLDS = 64  # that a specialist learns in, at each severity, where a shift draws
-# Of three ways to spend a specialist's episodes, half of them at severity 1 and half all along its
-# axis was best: mean success over six shifts of Drive x 4 severities was .855 (3 seeds), against
-# .834 all along the axis, and .824 at severity 1 alone: better there, .71 against .69, but it
-# forgets how to drive where there is less of the shift.
-FURTHER = 0.45  # of the nominal agent's steps: what a specialist has on top of them
+WORLDS = 64  # training worlds of a specialist at each severity, where a shift is random
+# Of three distributions of a specialist's episodes over severities, half at severity 1 and half
+# uniform was best: mean success over six shifts of Drive x 4 severities was .855 (3 seeds), against
+# .834 for uniform, and .824 for severity 1 alone, which is better there (.71 against .69) but
+# forgets lower severities.
+FURTHER = 0.45  # additional steps of a specialist, as a share of the nominal agent's steps
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ class Settings:
     """Settings of the calibration.
 
     Attributes:
-        env: a suite of ours, or anybody's jitted one, such as gymnax:CartPole-v1.
-        seeds: training runs, at least 3; each has a specialist for every shift.
-        steps: environment steps of the nominal agent, a seed; 0 for as many as runs.compare takes.
-        further: environment steps of a specialist, on top; 0 for 45 % of those before.
-        shifts: names of the shifts to calibrate; all of them if none is named.
-        episodes: scored at each point; 0 for as many as runs.compare takes.
-        out: folder in which finished parts are kept.
-        config: a YAML file of these settings; flags go before it.
-        smoke: a run of seconds that touches everything and means nothing.
+        env: a suite of this project, or another jitted environment, such as gymnax:CartPole-v1.
+        seeds: training runs, at least 3; each trains a specialist for every shift.
+        steps: environment steps per seed of the nominal agent; 0 for those of runs.compare.
+        further: additional environment steps of a specialist; 0 for 45 % of the nominal steps.
+        shifts: names of the shifts to calibrate; all by default.
+        episodes: scored at each point; 0 for those of runs.compare.
+        out: folder that caches finished parts.
+        config: a YAML file of these settings; flags override it.
+        smoke: a run of seconds to test the code; its numbers mean nothing.
         record: also write table, scores and figure to runs/results/.
     """
 
@@ -65,7 +65,7 @@ class Settings:
 
 
 def main(argv: list[str]) -> int:
-    """Parses, then runs; the exit code."""
+    """Run the calibration -> exit code."""
     settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     check(settings)
     from runs.cli.interrupt import run_with_progress
@@ -75,10 +75,10 @@ def main(argv: list[str]) -> int:
 
 
 def check(settings: Settings) -> None:
-    """Refuses what can be refused without importing jax.
+    """Reject invalid settings, without importing jax.
 
     Raises:
-        UserError: for an unknown suite, a number out of range, or a part that is recorded.
+        UserError: for an unknown suite, a number out of range, or recording a smoke or partial run.
     """
     from envs import SUITES, is_jitted
 
@@ -90,7 +90,7 @@ def check(settings: Settings) -> None:
 
 
 def study(settings, command, progress, stopped) -> int:
-    """All trainings and scores in this process; the exit code."""
+    """Train, score and report everything in this process -> exit code."""
     from runs.engine import devices
 
     devices.prepare_devices()
@@ -101,19 +101,19 @@ def study(settings, command, progress, stopped) -> int:
     units = sizes.nominal.chunks + len(suite.shifts) * (sizes.special.chunks + 1)
     progress.total = units
     progress.say(
-        f"{suite.name}: {sizes.nominal.seeds} seeds x {steps(sizes.nominal):,} steps at home, then "
+        f"{suite.name}: {sizes.nominal.seeds} seeds x {steps(sizes.nominal):,} nominal steps, then "
         f"x {steps(sizes.special):,} in each of {len(suite.shifts)} shifts -> {folder}"
     )
     if settings.seeds < 10:
         progress.say(f"{settings.seeds} seeds: few for an interval; 10 are better")
     try:
         with hold_lock(folder):
-            found = calibrate(suite, sizes, folder, progress, stopped)
-        if found is None:
+            scores = calibrate(suite, sizes, folder, progress, stopped)
+        if scores is None:
             return 0
         progress.close()
-        levels = level_rows(suite, found)
-        text = markdown(suite, levels, found, sizes, command)
+        levels = level_rows(suite, scores)
+        text = markdown(suite, levels, scores, sizes, command)
         print(text)
         targets = [folder] + ([RESULTS] if settings.record else [])
         for target in targets:
@@ -128,15 +128,15 @@ def study(settings, command, progress, stopped) -> int:
     return 0
 
 
-# --- what is trained, and what on -------------------------------------------------------------
+# --- design and training ----------------------------------------------------------------------
 
 
 def design(settings: Settings):
-    """What will be run -> (suite, `runs.engine.specialists.SpecialistConfigs`).
+    """Suite and sizes of the run -> (suite, `runs.engine.specialists.SpecialistConfigs`).
 
     The nominal agent's sizes are those of `runs.compare`.
-    A specialist is the nominal agent with a new optimiser, whose step size starts as high as the
-    first one's did and falls to 0 again.
+    A specialist is the nominal agent with a new optimiser, whose step size starts at the same
+    value and is annealed to 0 again.
 
     Raises:
         UserError: for an unknown shift, or an environment that cannot be made.
@@ -154,32 +154,32 @@ def design(settings: Settings):
     except ValueError as error:
         raise UserError(str(error)) from None
     if settings.shifts:
-        known = [shift.name for shift in suite.shifts]
-        names = [checked_choice("shift", name, known) for name in settings.shifts]
-        suite = replace(suite, shifts=tuple(s for s in suite.shifts if s.name in names))
+        names = [shift.name for shift in suite.shifts]
+        chosen = [checked_choice("shift", name, names) for name in settings.shifts]
+        suite = replace(suite, shifts=tuple(s for s in suite.shifts if s.name in chosen))
     sizes = preset(settings.env, jitted=True)
     batch = sizes.num_envs * sizes.num_steps
     episodes, total = settings.episodes or sizes.episodes, settings.steps or sizes.steps
-    further = settings.further or round(FURTHER * total)
+    further_steps = settings.further or round(FURTHER * total)
     seeds = settings.seeds
     if settings.smoke:
-        seeds, total, further, episodes = 3, 2 * batch, batch, 4
+        seeds, total, further_steps, episodes = 3, 2 * batch, batch, 4
         suite = replace(suite, shifts=suite.shifts[:2], severities=suite.severities[-2:])
-    episodes -= episodes % min(DRAWS, episodes)  # as many in each world that is drawn
+    episodes -= episodes % min(DRAWS, episodes)  # equally many in each random world
     agent = sizes.agent
     if suite.env.spec.action_dim:
         agent = replace(agent, entropy=0.0)
     rows = -(-seeds // len(jax.devices())) * len(jax.devices())
 
     def run_config(updates: int) -> RunConfig:
-        together = max(updates // 20, 1)
-        chunks = updates // together
+        chunk_updates = max(updates // 20, 1)
+        chunks = updates // chunk_updates
         return RunConfig(
-            agent=replace(agent, anneal=chunks * together),
+            agent=replace(agent, anneal=chunks * chunk_updates),
             seeds=seeds,
             rows=rows,
             chunks=chunks,
-            updates=together,
+            updates=chunk_updates,
             num_envs=sizes.num_envs,
             num_steps=sizes.num_steps,
             episodes=episodes,
@@ -187,24 +187,24 @@ def design(settings: Settings):
         )
 
     return suite, SpecialistConfigs(
-        run_config(max(total // batch, 1)), run_config(max(-(-further // batch), 1))
+        run_config(max(total // batch, 1)), run_config(max(-(-further_steps // batch), 1))
     )
 
 
 def steps(run_config) -> int:
-    """Environment steps a seed."""
+    """Environment steps per seed of a run_config."""
     return run_config.chunks * run_config.chunk_steps
 
 
 def calibrate(suite, sizes, folder: Path, progress, stopped) -> dict[str, dict] | None:
-    """All parts, those that are kept included; None if it was asked to stop.
+    """Train and score all shifts, reusing cached parts; None if stopped.
 
-    A part is kept with a digest of its worlds: a shift that is re-ranged is calibrated anew, and
-    only that one.
+    A part is cached with a digest of its worlds, so that only shifts whose range has changed are
+    calibrated anew.
 
     Returns:
-        Shift -> share of successes [S][P] of each of POLICIES, at home and at P - 1 severities;
-        `non_finite`: seeds whose specialist stopped being numbers.
+        Shift -> success [S][P] of each of POLICIES, unshifted and at P - 1 severities;
+        `non_finite`: number of seeds whose specialist diverged to non-finite numbers.
     """
     import jax
     import numpy as np
@@ -216,92 +216,93 @@ def calibrate(suite, sizes, folder: Path, progress, stopped) -> dict[str, dict] 
 
     base, axis = sizes.nominal.base, len(suite.severities)
     draws = min(DRAWS, sizes.nominal.episodes)
-    grounds = suite.worlds(jax.random.key(base + 1), draws)  # those that runs.compare scores on
-    schools = suite.worlds(jax.random.key(base + 4), WORLDS)
-    home = pool_worlds(schools, [0])
+    score_worlds = suite.worlds(jax.random.key(base + 1), draws)  # as in runs.compare
+    train_worlds = suite.worlds(jax.random.key(base + 4), WORLDS)
+    home = pool_worlds(train_worlds, [0])
     training = SpecialistTraining(suite.env, sizes)
-    saved = Checkpoints(folder / f"nominal-{worlds_digest(home)}", keep=1)
-    first, done = training.start(home), sizes.nominal.chunks
-    restored = saved.restore(first.learner.agent)
+    checkpoints = Checkpoints(folder / f"nominal-{worlds_digest(home)}", keep=1)
+    nominal_run, chunks_done = training.start(home), sizes.nominal.chunks
+    restored = checkpoints.restore(nominal_run.learner.agent)
     if restored is None:
         report = progress_callback(progress, "nominal", 0)
-        first, finite = training.run(sizes.nominal, first, home, report, stopped)
-        if first is None:
+        nominal_run, finite = training.run(sizes.nominal, nominal_run, home, report, stopped)
+        if nominal_run is None:
             return None
         if not finite.all():
             progress.say(
-                f"{(~finite).sum()} nominal agents stopped being numbers: do not trust this"
+                f"{(~finite).sum()} nominal agents have non-finite numbers: do not trust this run"
             )
-        saved.save(done, first.learner.agent)
-    nominal = first.learner.agent if restored is None else restored[1]
-    progress.advance("nominal", done, restored is None)
-    found = {}
+        checkpoints.save(chunks_done, nominal_run.learner.agent)
+    nominal = nominal_run.learner.agent if restored is None else restored[1]
+    progress.advance("nominal", chunks_done, restored is None)
+    results = {}
     for i, shift in enumerate(suite.shifts):
         rows = list(range(1 + i * axis, 1 + (i + 1) * axis))
-        school = pool_worlds(schools, [*rows, *rows[-1:] * (axis - 2)])  # half of it at the end
-        ground = jax.tree.map(lambda leaf, rows=rows: leaf[np.array([0, *rows])], grounds)
-        kind, part = worlds_digest((home, school, ground)), folder / f"{safe_name(shift.name)}.json"
-        scores = load_part(part, kind)
-        fresh = scores is None
-        if fresh:
-            report = progress_callback(progress, shift.name, done)
-            run = training.warm(nominal, school)
-            run, finite = training.run(sizes.special, run, school, report, stopped)
+        # half of its training worlds have the last severity
+        pool = pool_worlds(train_worlds, [*rows, *rows[-1:] * (axis - 2)])
+        tested = jax.tree.map(lambda leaf, rows=rows: leaf[np.array([0, *rows])], score_worlds)
+        digest, file = worlds_digest((home, pool, tested)), folder / f"{safe_name(shift.name)}.json"
+        scores = load_part(file, digest)
+        is_new = scores is None
+        if is_new:
+            report = progress_callback(progress, shift.name, chunks_done)
+            run = training.warm(nominal, pool)
+            run, finite = training.run(sizes.special, run, pool, report, stopped)
             if run is None:
                 return None
-            scores = training.scores(nominal, run.learner.agent, ground)
-            save_part(part, scores | {"non_finite": int((~finite).sum()), "recipe": kind})
-            scores = load_part(part, kind)
-        done += sizes.special.chunks + 1
-        progress.advance(shift.name, done, fresh)
-        found[shift.name] = scores
-    return found
+            scores = training.scores(nominal, run.learner.agent, tested)
+            save_part(file, scores | {"non_finite": int((~finite).sum()), "settings": digest})
+            scores = load_part(file, digest)
+        chunks_done += sizes.special.chunks + 1
+        progress.advance(shift.name, chunks_done, is_new)
+        results[shift.name] = scores
+    return results
 
 
-def progress_callback(progress, what: str, before: int):
-    """Says how many chunks of a training are done, on top of what was done before it."""
-    return lambda chunks: progress.advance(what, before + chunks)
+def progress_callback(progress, label: str, chunks_before: int):
+    """Callback that reports the chunks of a training, added to those done before it."""
+    return lambda chunks: progress.advance(label, chunks_before + chunks)
 
 
-# --- what was found ---------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------
 
 
-def level_rows(suite, found: dict[str, dict]) -> list[Level]:
-    """A level for home, and one for each shift x severity, home among them."""
+def level_rows(suite, results: dict[str, dict]) -> list[Level]:
+    """Levels (mean scores with intervals): unshifted, then for each shift x severity incl. 0."""
     import numpy as np
 
     from runs.analysis import stats
     from runs.engine.specialists import POLICIES
 
     def level(name: str, family: str, severity: float, column: int, policies) -> Level:
-        scores = [np.array(found[name][policy])[:, column] for policy in policies]
+        scores = [np.array(results[name][policy])[:, column] for policy in policies]
         numbers = [number for score in scores for number in stats.mean(score)]
         return Level(suite.name, name, family, severity, *numbers, len(scores[0]))
 
-    some = suite.shifts[0]
-    at_home = level(some.name, "none", 0.0, 0, ("random", "nominal", "nominal"))
-    return [at_home._replace(shift="none")] + [
+    first_shift = suite.shifts[0]
+    unshifted = level(first_shift.name, "none", 0.0, 0, ("random", "nominal", "nominal"))
+    return [unshifted._replace(shift="none")] + [
         level(shift.name, shift.family, severity, column, POLICIES)
         for shift in suite.shifts
         for column, severity in enumerate((0.0, *suite.severities))
     ]
 
 
-def markdown(suite, levels: list[Level], found: dict, sizes, command: str) -> str:
-    """The table, a line a shift, with what was flagged."""
+def markdown(suite, levels: list[Level], results: dict, sizes, command: str) -> str:
+    """Markdown report: one row per shift, with its flags."""
     from runs.analysis.stats import Estimate
     from runs.engine import devices
 
     axes = calibration.levels_by_shift(levels)
     severities = ", ".join(f"{severity:g}" for severity in suite.severities)
-    heads = ("shift", "family", f"nominal at {severities}", f"specialist at {severities}")
-    heads += ("random at the end", "nominal at the end", "specialist at the end")
-    heads += ("specialist at home", "verdict")
-    lines = [" | ".join(heads), " | ".join(["---"] * len(heads))]
-    flagged = []
+    headings = ("shift", "family", f"nominal at {severities}", f"specialist at {severities}")
+    headings += ("random at the end", "nominal at the end", "specialist at the end")
+    headings += ("specialist at home", "verdict")
+    lines = [" | ".join(headings), " | ".join(["---"] * len(headings))]
+    flags = []
     for name, (home, *away) in axes.items():
         end, verdict = away[-1], ", ".join(calibration.calibration_flags([home, *away]))
-        flagged += [f"{name}: {verdict}"] if verdict else []
+        flags += [f"{name}: {verdict}"] if verdict else []
         cells = [
             name.replace("|", " and "),
             end.family.replace("|", " and "),
@@ -315,27 +316,27 @@ def markdown(suite, levels: list[Level], found: dict, sizes, command: str) -> st
         ]
         lines.append(" | ".join(cells))
     home, nominal, special = levels[0], sizes.nominal, sizes.special
-    at_home = Estimate(home.nominal, home.nominal_low, home.nominal_high)
-    non_finite = sum(part["non_finite"] for part in found.values())
+    nominal_home = Estimate(home.nominal, home.nominal_low, home.nominal_high)
+    non_finite = sum(part["non_finite"] for part in results.values())
     machine = "; ".join(f"{key} {value}" for key, value in devices.describe_machine().items())
-    learned = (
-        f"At home the nominal agent succeeds in {at_home:.3f} of episodes, a random policy in "
+    summary = (
+        f"At home the nominal agent succeeds in {nominal_home:.3f} of episodes, a random policy in "
     )
-    learned += f"{home.random:.3f}."
+    summary += f"{home.random:.3f}."
     if home.nominal < calibration.SOLVED:
-        learned += " It has not learned its own world: no verdict below means anything."
+        summary += " It has not learned its own world: no verdict below means anything."
     body = [
         f"# {suite.name}: how hard its shifts are",
-        learned,
+        summary,
         "\n".join(lines),
-        f"Flagged: {'; '.join(flagged)}." if flagged else "Nothing is flagged.",
+        f"Flagged: {'; '.join(flags)}." if flags else "Nothing is flagged.",
         f"Success over {nominal.episodes} episodes a point and seed; means over {nominal.seeds} "
         f"seeds, t intervals at 95 %. Nominal: {steps(nominal):,} steps at home. Specialist: the "
         f"nominal agent of the same seed after {steps(special):,} more in the shift, half of its "
         "episodes at the end of the axis and half anywhere on it, with the task's reward and a new "
         "optimiser. Scores elsewhere are put between random and the better of the other two. "
         "Verdicts: " + RULES,
-        f"Specialists that stopped being numbers: {non_finite}.",
+        f"Specialists with non-finite numbers: {non_finite}.",
         f"`{command}`\n\n{machine}",
     ]
     return "\n\n".join(body) + "\n"
@@ -351,7 +352,7 @@ RULES = (
 
 
 def figure(name: str, levels: list[Level], path: Path) -> None:
-    """A panel a shift: success of the three policies against severity, with t intervals."""
+    """Draw success of the three policies against severity, with t intervals, a panel per shift."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,8 +1,8 @@
-"""Which feeling is worth what, when the world shifts?
+"""Robustness under shift: how much does each head add to the score, beyond its controls?
 
 Trains every arm over many seeds, scores each on every shift x severity, and compares it with the
-arm that feels nothing. Writes TensorBoard logs, a tidy score file, checkpoints, a table and a
-figure. Interrupted at any moment, the same command goes on where it was.
+arm without heads. Writes TensorBoard logs, a tidy score file, checkpoints, a table and a figure.
+The same command resumes an interrupted run.
 """
 
 from dataclasses import dataclass, replace
@@ -33,23 +33,23 @@ class Settings:
     """Settings of the comparison.
 
     Attributes:
-        env: a world of ours, such as CartPole, anybody's jitted one, such as gymnax:CartPole-v1, or
-            any gymnasium id, such as LunarLander-v3.
-        heads: the feelings to compare, or `my_head.py:Dread` for one's own; their controls come
-            without asking.
-        seeds: training runs an arm, at least 3.
-        steps: environment steps a seed; 0 for as many as are usual there.
-        shifts: names of the shifts to score; all of them if none is named.
-        without: arms to leave out; the report says so.
-        sealed: families of shifts to keep back until every agent is frozen; what they are drawn
-            from is the hash of the plan and of all agents.
-        episodes: scored at each point; 0 for as many as are usual there.
+        env: an environment of this project, such as CartPole, another jitted one, such as
+            gymnax:CartPole-v1, or any gymnasium id, such as LunarLander-v3.
+        heads: names of the heads to compare, or `my_head.py:Dread` for a custom one; their controls
+            are added.
+        seeds: training runs per arm, at least 3.
+        steps: environment steps per seed; 0 for the environment's preset.
+        shifts: names of the shifts to score; all by default.
+        without: arms to leave out; the report names them.
+        sealed: families of shifts that are scored only after every agent is frozen; their random
+            key is the hash of the plan and of all agents.
+        episodes: scored at each point; 0 for the environment's preset.
         out: folder of the study; by default runs/logs/compare/ENV-FINGERPRINT.
-        config: a YAML file of these settings; flags go before it.
-        quick: a first look: the first head beside its scrambled twin, a constant and nothing, 3
-            seeds, half of the steps, 64 episodes a point, two severities; heads are not asked what
-            they know.
-        smoke: a run of seconds with one head, which touches everything and means nothing.
+        config: a YAML file of these settings; flags override it.
+        quick: a first look: the arms of the first head, its untrained control, a constant and none,
+            3 seeds, half of the steps, 64 episodes per point, two severities; signals are not
+            probed.
+        smoke: a run of seconds with one head to test the code; its numbers mean nothing.
         record: also write the table and the figure to runs/results/.
     """
 
@@ -69,7 +69,7 @@ class Settings:
 
 
 def main(argv: list[str]) -> int:
-    """Parses, then runs; the exit code."""
+    """Run the comparison -> exit code."""
     settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     check(settings)
     from runs.cli.interrupt import run_with_progress
@@ -79,10 +79,10 @@ def main(argv: list[str]) -> int:
 
 
 def check(settings: Settings) -> None:
-    """Refuses what can be refused without importing jax.
+    """Reject invalid settings, without importing jax.
 
     Raises:
-        UserError: for a number out of range, no head, or a head that is named twice.
+        UserError: for a number out of range, no head, a head named twice, or recording a smoke run.
     """
     check_seeds(settings)
     check_not_negative(settings, "steps", "episodes")
@@ -94,28 +94,28 @@ def check(settings: Settings) -> None:
 
 
 def compare(settings, command, progress, stopped) -> int:
-    """The whole study in this process; the exit code."""
+    """Train, score and report all arms in this process -> exit code."""
     from runs.engine import devices
 
     devices.prepare_devices()
     from runs.engine.comparison import run_comparison
     from runs.report.comparison import report_comparison
 
-    what = design(settings)
-    progress.total, out = what.units, folder(settings, what.suite.name)
-    rows = run_comparison(what, out, identity(settings), progress, stopped)
+    study = design(settings)
+    progress.total, out = study.units, folder(settings, study.suite.name)
+    rows = run_comparison(study, out, identity(settings), progress, stopped)
     if rows is None:
         return 0
     progress.close()
-    report_comparison(out, rows, what.run_config, what.plan, command, settings.record)
+    report_comparison(out, rows, study.run_config, study.plan, command, settings.record)
     return 0
 
 
 def design(settings: Settings) -> "Design":
-    """What these settings ask for.
+    """Build suite, backend, run_config, arms and plan from the settings.
 
     Raises:
-        UserError: for an unknown environment, head or shift, or a space that does not fit.
+        UserError: for an unknown environment, head, shift or arm, or an unsupported space.
     """
     import jax
 
@@ -131,9 +131,9 @@ def design(settings: Settings) -> "Design":
     from runs.prereg.plan_file import make_plan
     from runs.prereg.splits import HOME, RANDOM, refuse_training_on
 
-    ours = is_jitted(settings.env)
+    jitted = is_jitted(settings.env)
     try:
-        suite = load_suite(settings.env) if ours else host_suite(settings.env)
+        suite = load_suite(settings.env) if jitted else host_suite(settings.env)
     except ValueError as error:
         raise UserError(str(error)) from None
     for name in settings.heads:
@@ -145,9 +145,9 @@ def design(settings: Settings) -> "Design":
             for name in settings.shifts
         ]
         suite = replace(suite, shifts=tuple(s for s in suite.shifts if s.name in names))
-    usual, seeds, heads = preset(settings.env, ours), settings.seeds, settings.heads
-    agent, num_envs, num_steps = usual.agent, usual.num_envs, usual.num_steps
-    steps, episodes = settings.steps or usual.steps, settings.episodes or usual.episodes
+    sizes, seeds, heads = preset(settings.env, jitted), settings.seeds, settings.heads
+    agent, num_envs, num_steps = sizes.agent, sizes.num_envs, sizes.num_steps
+    steps, episodes = settings.steps or sizes.steps, settings.episodes or sizes.episodes
     if settings.quick:
         heads, seeds, steps, episodes = (
             heads[:1],
@@ -157,57 +157,57 @@ def design(settings: Settings) -> "Design":
         )
         suite = replace(suite, severities=(0.5, 1.0))
     if settings.smoke:
-        num_envs, num_steps = (4, 128) if ours else (2, 32)
+        num_envs, num_steps = (4, 128) if jitted else (2, 32)
         steps, heads, seeds, episodes = 2 * num_envs * num_steps, heads[:1], 3, 4
         suite = replace(suite, severities=(1.0,))
-    if ours:
-        episodes -= episodes % min(DRAWS, episodes)  # as many in each world that is drawn
+    if jitted:
+        episodes -= episodes % min(DRAWS, episodes)  # equally many in each random world
     updates = max(steps // (num_envs * num_steps), 1)
-    together = max(updates // 60, 1) if ours else 1  # updates in a chunk, about a second
-    chunks = updates // together
-    agent = replace(agent, anneal=chunks * together)
+    chunk_updates = max(updates // 60, 1) if jitted else 1  # updates in a chunk, about a second
+    chunks = updates // chunk_updates
+    agent = replace(agent, anneal=chunks * chunk_updates)
     if suite.env.spec.action_dim:
         agent = replace(agent, entropy=0.0)
     rows = -(-seeds // len(jax.devices())) * len(jax.devices())
-    run_config = RunConfig(agent, seeds, rows, chunks, together, num_envs, num_steps, episodes)
+    run_config = RunConfig(agent, seeds, rows, chunks, chunk_updates, num_envs, num_steps, episodes)
     run_config = replace(run_config, optimise=not settings.smoke)
-    found = comparison_arms(heads, agent.gamma, suite, usual.parts)
-    named = [arm.name for arm in found if arm.name != "none"]
+    arms = comparison_arms(heads, agent.gamma, suite, sizes.parts)
+    optional = [arm.name for arm in arms if arm.name != "none"]
     for name in settings.without:
-        checked_choice("arm", name, named)
-    without = tuple(name for name in omitted_arms(settings) if name in named)
-    found = tuple(arm for arm in found if arm.name not in without)
-    check_arms(found, suite, num_envs)
+        checked_choice("arm", name, optional)
+    without = tuple(name for name in omitted_arms(settings) if name in optional)
+    arms = tuple(arm for arm in arms if arm.name not in without)
+    check_arms(arms, suite, num_envs)
     plan = make_plan(
-        suite, run_config, [arm.name for arm in found], sealed=settings.sealed, without=without
+        suite, run_config, [arm.name for arm in arms], sealed=settings.sealed, without=without
     )
-    for arm in found:
+    for arm in arms:
         refuse_training_on(RANDOM if arm.randomised else HOME, plan.splits)
     if not plan.splits.names("dev"):
-        raise UserError("--sealed: nothing is left to look at in public; keep back fewer families")
+        raise UserError("--sealed: no public shift is left to score; seal fewer families")
     return Design(
-        suite, JaxBackend if ours else HostBackend, run_config, found, plan, not settings.quick
+        suite, JaxBackend if jitted else HostBackend, run_config, arms, plan, not settings.quick
     )
 
 
 def omitted_arms(settings: Settings) -> tuple[str, ...]:
-    """Arms that are not run: those that were named; in a quick look also those that say least."""
+    """Names of the arms to leave out: those of `without`, and with `quick` five more controls."""
     from runs.engine.custom_head import short_name
 
     head = short_name(settings.heads[0])
-    least = ("random", "constant_minus", f"{head}_sham", f"{head}_constant", "lesion")
-    return tuple(dict.fromkeys((*settings.without, *(least if settings.quick else ()))))
+    dropped = ("random", "constant_minus", f"{head}_sham", f"{head}_constant", "lesion")
+    return tuple(dict.fromkeys((*settings.without, *(dropped if settings.quick else ()))))
 
 
 def folder(settings: Settings, env: str) -> Path:
-    """Where the study of an environment lies."""
+    """Folder of the study of an environment."""
     from runs.report.tb_export import safe_name
 
     return settings.out or Path("runs/logs/compare") / f"{safe_name(env)}-{identity(settings)}"
 
 
 def identity(settings: Settings) -> str:
-    """What names the folder: all settings that change a result, and heads of one's own."""
+    """Fingerprint of all settings that change a result and of the files of custom heads."""
     from runs.engine.custom_head import file_digests
 
     leave_out = ("out", "config", "record")

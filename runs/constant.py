@@ -1,12 +1,11 @@
-"""The control nobody runs: which gains of intrinsic reward does a constant reproduce?
+"""Constant-reward control: which gains of intrinsic rewards does a constant bonus reproduce?
 
-A bonus may work because of what it knows, or because every step is paid a little more or less: a
-constant below zero makes a zero-initialised table optimistic about what it has not tried, one above
-zero makes it cling to what it has. So every intrinsic reward stands beside constants, on the same
-code path and the same seeds: in HungryThirsty (fitness of a life; Singh, Lewis & Barto, 2009), in
-DeepSea (share of life in which the treasure is known; Osband et al., 2020) and in CartPole (mean
-return over the learning curve), where feelings are paid out as reward, at weight .1, beside their
-own running mean.
+A bonus may help by its information, or by shifting all rewards: a negative constant makes a
+zero-initialised table optimistic about untried actions, a positive one prefers tried ones. So every
+intrinsic reward is compared with constants, in the same code and on the same seeds: in
+HungryThirsty (lifetime fitness; Singh, Lewis & Barto, 2009), in DeepSea (share of episodes after
+which the greedy policy finds the treasure; Osband et al., 2020) and in CartPole (mean return over
+the learning curve), where signals, or their running means, are added to the reward at weight .1.
 """
 
 import sys
@@ -41,13 +40,13 @@ class Settings:
     """Settings of the study.
 
     Attributes:
-        worlds: of HungryThirsty, DeepSea and CartPole.
-        seeds: of each arm, at least 3; in HungryThirsty, of each of its 12 layouts.
-        steps: environment steps a seed in CartPole.
-        episodes: of a seed in DeepSea.
-        size: of DeepSea.
-        smoke: a run of seconds, which touches everything and means nothing.
-        record: write to runs/results/ and not to runs/logs/constant/.
+        worlds: names among HungryThirsty, DeepSea and CartPole.
+        seeds: per arm, at least 3; in HungryThirsty, per arm and layout (12 layouts).
+        steps: environment steps per seed in CartPole.
+        episodes: per seed in DeepSea.
+        size: side length of the DeepSea grid.
+        smoke: a run of seconds to test the code; its numbers mean nothing.
+        record: write to runs/results/ instead of runs/logs/constant/.
     """
 
     worlds: tuple[str, ...] = WORLDS
@@ -60,13 +59,13 @@ class Settings:
 
 
 class ArmScores(NamedTuple):
-    """What an arm came to.
+    """Scores of one arm in one world.
 
     Attributes:
         world: of WORLDS.
         arm: its name.
         kind: "none", "feeling" or "constant".
-        each: [N] a score a run; the n-th runs of all arms of a world share their random numbers.
+        each: score per run [N]; the n-th runs of all arms of a world share their random numbers.
     """
 
     world: str
@@ -80,9 +79,9 @@ class ConstantRow(NamedTuple):
 
     Attributes:
         scores: of the arm.
-        mean: of them.
-        gain: over feeling nothing; None for that arm.
-        beyond: of a feeling over the best constant of its world; None for all others.
+        mean: of the scores.
+        gain: over the arm `none`; None for `none` itself.
+        beyond: of an intrinsic reward over the best constant of its world; None for other arms.
     """
 
     scores: ArmScores
@@ -92,7 +91,7 @@ class ConstantRow(NamedTuple):
 
 
 def main(argv: list[str]) -> int:
-    """Parses, then runs; the exit code."""
+    """Run the study and write its table and figure -> exit code."""
     settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     check(settings)
     from runs.engine import devices
@@ -115,11 +114,11 @@ def main(argv: list[str]) -> int:
 
 
 def check(settings: Settings) -> None:
-    """Refuses what makes no sense.
+    """Reject invalid settings.
 
     Raises:
-        UserError: for an unknown world, none, or one named twice; a number out of range; a smoke
-            run that is to be recorded.
+        UserError: for an unknown world, none, or one named twice; a number out of range; a recorded
+            smoke run.
     """
     for name in settings.worlds:
         checked_choice("world", name, WORLDS)
@@ -133,8 +132,8 @@ def check(settings: Settings) -> None:
     check_recordable(settings)
 
 
-def study(settings: Settings, say: Callable[[str], None]) -> Iterator[ArmScores]:
-    """Yields the scores of every arm of every world."""
+def study(settings: Settings, log: Callable[[str], None]) -> Iterator[ArmScores]:
+    """Yield the scores of every arm of every world."""
     if settings.smoke:
         settings = replace(settings, seeds=3, steps=2048, episodes=100, size=5)
     for world in settings.worlds:
@@ -143,7 +142,7 @@ def study(settings: Settings, say: Callable[[str], None]) -> Iterator[ArmScores]
             "DeepSea": deep_sea,
             "CartPole": cartpole,
         }[world](settings):
-            say(f"{world}  {scores.arm}: {scores.each.mean():.3g}")
+            log(f"{world}  {scores.arm}: {scores.each.mean():.3g}")
             yield scores
 
 
@@ -151,30 +150,30 @@ def study(settings: Settings, say: Callable[[str], None]) -> Iterator[ArmScores]
 
 
 def hungry_thirsty(settings: Settings) -> Iterator[ArmScores]:
-    """Fitness [12 S] of lives on fitness, on intrinsic rewards, and on fitness and a constant."""
+    """Yield lifetime fitness [12 S] for fitness, intrinsic rewards, and fitness plus constants."""
     from runs.theory import hungry_thirsty as theory
 
-    feelings = ("evolved four-tuple", "drive reduction alone", "fitness + PBRS, phi = 2 - D")
-    rows = {"none": theory.ROWS["fitness"]} | {name: theory.ROWS[name] for name in feelings}
+    intrinsic = ("evolved four-tuple", "drive reduction alone", "fitness + PBRS, phi = 2 - D")
+    rows = {"none": theory.ROWS["fitness"]} | {name: theory.ROWS[name] for name in intrinsic}
     rows |= {f"constant {level:+}": theory.with_constant(level) for level in LEVELS}
     steps = 1000 if settings.smoke else theory.STEPS
-    found = theory.fitness(0, range(settings.seeds), rows, steps)
-    for name, fitness in found.items():
-        kind = "feeling" if name in feelings else "constant"
+    results = theory.fitness(0, range(settings.seeds), rows, steps)
+    for name, fitness in results.items():
+        kind = "feeling" if name in intrinsic else "constant"
         yield ArmScores("HungryThirsty", name, "none" if name == "none" else kind, fitness.ravel())
 
 
 def deep_sea(settings: Settings) -> Iterator[ArmScores]:
-    """The share of episodes [S] at which a tabular Q-learner knows the way to the treasure."""
+    """Yield the share of episodes [S] after which a greedy Q-learner finds the treasure."""
     from runs.theory.deep_sea import CURIOSITY, run_dives
 
     for name, kind, blend in arms({"curiosity": CURIOSITY}):
-        known = run_dives(settings.size, blend, settings.seeds, settings.episodes).known
-        yield ArmScores("DeepSea", name, kind, known.mean(1))
+        found_treasure = run_dives(settings.size, blend, settings.seeds, settings.episodes).known
+        yield ArmScores("DeepSea", name, kind, found_treasure.mean(1))
 
 
 def cartpole(settings: Settings) -> Iterator[ArmScores]:
-    """The mean return [S] of PPO over its learning curve, of 500 at most."""
+    """Yield the mean return [S] of PPO over its learning curve, at most 500."""
     import jax
     import numpy as np
 
@@ -196,34 +195,34 @@ def cartpole(settings: Settings) -> Iterator[ArmScores]:
     )
     run_config = replace(run_config, optimise=not settings.smoke)
     suite = replace(load_suite("CartPole"), env=CartPole(), shifts=(), randomised=None)
-    feelings = {
+    heads = {
         "curiosity": (WEIGHT, Normalised(Curiosity)),
         "hope": (WEIGHT, Hope),
         "fear": (WEIGHT, Fear),
     }
     levels = LEVELS
     if settings.smoke:  # few programs to compile
-        feelings, levels = {"curiosity": feelings["curiosity"]}, ()
-    for name, kind, blend in arms(feelings, levels):
+        heads, levels = {"curiosity": heads["curiosity"]}, ()
+    for name, kind, blend in arms(heads, levels):
         trainer = JaxBackend(suite, Arm(name, blend), run_config)
         run, curve = trainer.start(), []
         for _ in range(points):
-            run, _, finite = trainer.chunk(run, _never)
-            ((_, scores),) = trainer.score(run, 0, _never)
+            run, _, finite = trainer.chunk(run, _never_stop)
+            ((_, scores),) = trainer.score(run, 0, _never_stop)
             curve.append(scores["return"][: settings.seeds])
         if not np.asarray(finite)[: settings.seeds].all():
-            raise UserError(f"CartPole, arm {name}: training made what is not a number")
+            raise UserError(f"CartPole, arm {name}: training gave non-finite numbers")
         yield ArmScores("CartPole", name, kind, np.mean(curve, 0))
 
 
 def arms(
-    feelings: dict[str, tuple], levels: tuple[float, ...] = LEVELS
+    heads: dict[str, tuple], levels: tuple[float, ...] = LEVELS
 ) -> Iterator[tuple[str, str, Any]]:
-    """Yields (arm, kind, blend): nothing, each feeling and its running mean, constants."""
+    """Yield (arm, kind, blend): no head, each head and its running mean, constants."""
     from affect import Blend, Constant, ConstantOf
 
     yield "none", "none", Blend()
-    for name, (weight, factory) in feelings.items():
+    for name, (weight, factory) in heads.items():
         yield name, "feeling", Blend(**{name: (weight, factory)})
         yield f"mean of {name}", "constant", Blend(**{name: (weight, ConstantOf(factory))})
     for level in levels:
@@ -231,55 +230,56 @@ def arms(
         yield f"constant {level:+}", "constant", Blend(constant=(1.0, constant))
 
 
-def _never() -> bool:
+def _never_stop() -> bool:
     return False
 
 
-# --- what was found -------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------
 
 
 def summarise(scores: list[ArmScores]) -> list[ConstantRow]:
-    """The table. Differences are paired, run by run; the best constant is the best afterwards."""
+    """Table rows: means, paired differences, and differences to the constant with the best mean."""
     from runs.analysis import stats
 
     lines = []
-    for world in dict.fromkeys(one.world for one in scores):
-        here = [one for one in scores if one.world == world]
-        none = next(one for one in here if one.kind == "none").each
-        best = best_constant(here)
-        for one in here:
-            gain = None if one.kind == "none" else stats.mean(one.each - none)
-            beyond = stats.mean(one.each - best.each) if one.kind == "feeling" else None
-            lines.append(ConstantRow(one, stats.mean(one.each), gain, beyond))
+    for world in dict.fromkeys(arm.world for arm in scores):
+        world_scores = [arm for arm in scores if arm.world == world]
+        none = next(arm for arm in world_scores if arm.kind == "none").each
+        best = best_constant(world_scores)
+        for arm in world_scores:
+            gain = None if arm.kind == "none" else stats.mean(arm.each - none)
+            beyond = stats.mean(arm.each - best.each) if arm.kind == "feeling" else None
+            lines.append(ConstantRow(arm, stats.mean(arm.each), gain, beyond))
     return lines
 
 
 def best_constant(scores: list[ArmScores]) -> ArmScores:
-    """The constant of a world whose mean is highest."""
-    return max((one for one in scores if one.kind == "constant"), key=lambda one: one.each.mean())
+    """Scores of the constant arm with the highest mean."""
+    return max((arm for arm in scores if arm.kind == "constant"), key=lambda arm: arm.each.mean())
 
 
-def finding(lines: list[ConstantRow]) -> str:
-    """One sentence with the intervals: which gains there are, and what a constant gains."""
-    feelings = [line for line in lines if line.scores.kind == "feeling"]
-    gains = [line for line in feelings if line.gain.low > 0]
-    counted = f"{len(gains)} of {len(feelings)} intrinsic rewards gained anything over none"
+def finding(rows: list[ConstantRow]) -> str:
+    """One sentence with intervals: which rewards gain over none, and what constants gain."""
+    intrinsic = [row for row in rows if row.scores.kind == "feeling"]
+    gains = [row for row in intrinsic if row.gain.low > 0]
+    count = f"{len(gains)} of {len(intrinsic)} intrinsic rewards gained anything over none"
     if not gains:
-        return f"Finding: {counted}, so there is nothing for a constant to reproduce."
-    kept = sum(line.beyond.low > 0 for line in gains)
-    told = []
-    for line in gains:
-        world = line.scores.world
-        best = best_constant([other.scores for other in lines if other.scores.world == world])
-        by = next(other.gain for other in lines if other.scores is best)
-        form = number_format(line)
-        told.append(
-            f"{line.scores.arm} in {world} {line.gain:+{form}}, {best.arm} there {by:+{form}} "
-            f"({by.value / line.gain.value:.0%}), difference {line.beyond:+{form}}"
+        return f"Finding: {count}, so there is nothing for a constant to reproduce."
+    n_beyond = sum(row.beyond.low > 0 for row in gains)
+    gained = []
+    for row in gains:
+        world = row.scores.world
+        best = best_constant([other.scores for other in rows if other.scores.world == world])
+        best_gain = next(other.gain for other in rows if other.scores is best)
+        number = number_format(row)
+        gained.append(
+            f"{row.scores.arm} in {world} {row.gain:+{number}}, "
+            f"{best.arm} there {best_gain:+{number}} "
+            f"({best_gain.value / row.gain.value:.0%}), difference {row.beyond:+{number}}"
         )
     return (
-        f"Finding: {counted}, and {kept} of these {len(gains)} went beyond the best constant of "
-        f"their world: {'; '.join(told)}."
+        f"Finding: {count}, and {n_beyond} of these {len(gains)} went beyond the best constant of "
+        f"their world: {'; '.join(gained)}."
     )
 
 
@@ -287,19 +287,19 @@ HEADINGS = ("world", "arm", "runs", "score", "gain over none [95 %]", "beyond th
 
 
 def number_format(line: ConstantRow) -> str:
-    """How the numbers of a line's world are written."""
+    """Number format of a row, by its world."""
     return {"HungryThirsty": ",.0f", "DeepSea": ".3f", "CartPole": ".1f"}[line.scores.world]
 
 
 def table_row(line: ConstantRow) -> list[str]:
-    """One row of the table."""
+    """Cells of one row of the table, in the order of HEADINGS."""
     scores, form = line.scores, number_format(line)
     differences = ["-" if d is None else f"{d:+{form}}" for d in (line.gain, line.beyond)]
     return [scores.world, scores.arm, str(len(scores.each)), f"{line.mean:{form}}", *differences]
 
 
 def print_table(lines: list[ConstantRow]) -> None:
-    """Prints the table to the terminal."""
+    """Print the table to the terminal."""
     from rich.console import Console
     from rich.table import Table
 
@@ -311,13 +311,14 @@ def print_table(lines: list[ConstantRow]) -> None:
     Console(width=150, markup=False).print(table)
 
 
-def markdown(lines: list[ConstantRow], settings: Settings, command: str, machine: str) -> str:
-    """The finding, the table, the command that made them and the machine."""
-    rows = [HEADINGS, ["---"] * 3 + ["---:"] * 3, *map(table_row, lines)]
+def markdown(results: list[ConstantRow], settings: Settings, command: str, machine: str) -> str:
+    """Markdown report: finding, table, command and machine."""
+    rows = [HEADINGS, ["---"] * 3 + ["---:"] * 3, *map(table_row, results)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     units = "; ".join(f"{world}: {UNITS[world]}" for world in settings.worlds)
     return (
-        f"# The control nobody runs\n\n{finding(lines)}\n\n![Scores of all arms](constant.png)\n\n"
+        f"# Constant-reward control\n\n{finding(results)}\n\n"
+        "![Scores of all arms](constant.png)\n\n"
         f"{table}\n\nScores are {units}. Differences are paired, run by run; t intervals at 95 %, "
         "not corrected for the number of arms; runs in one layout count as independent. The best "
         "constant of a world is the best afterwards, which favours constants a little. `mean of` "
@@ -326,7 +327,7 @@ def markdown(lines: list[ConstantRow], settings: Settings, command: str, machine
 
 
 def figure(lines: list[ConstantRow], path: Path) -> None:
-    """A panel a world: every arm's mean and interval, feelings in colour, constants in grey."""
+    """Draw mean and interval of every arm, a panel per world."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -334,17 +335,17 @@ def figure(lines: list[ConstantRow], path: Path) -> None:
 
     worlds = list(dict.fromkeys(line.scores.world for line in lines))
     colours = {"none": "#2b2f36", "feeling": "#d98324", "constant": "#8a94a1"}
-    most = max(sum(line.scores.world == world for line in lines) for world in worlds)
-    size = (4.6 * len(worlds), 0.3 * most + 1.4)
+    most_arms = max(sum(line.scores.world == world for line in lines) for world in worlds)
+    size = (4.6 * len(worlds), 0.3 * most_arms + 1.4)
     sheet, axes = plt.subplots(1, len(worlds), figsize=size, squeeze=False)
     for axis, world in zip(axes[0], worlds, strict=True):
-        here = [line for line in lines if line.scores.world == world][::-1]
-        for y, line in enumerate(here):
+        shown = [line for line in lines if line.scores.world == world][::-1]
+        for y, line in enumerate(shown):
             middle, low, high = line.mean
             colour = colours[line.scores.kind]
             axis.plot([low, high], [y, y], color=colour, linewidth=2)
             axis.plot(middle, y, "o", color=colour)
-        axis.set_yticks(range(len(here)), [line.scores.arm for line in here], fontsize=8)
+        axis.set_yticks(range(len(shown)), [line.scores.arm for line in shown], fontsize=8)
         axis.set_title(world, fontsize=11)
         axis.set_xlabel(UNITS[world], fontsize=9)
         axis.grid(axis="x", alpha=0.3)
@@ -358,7 +359,7 @@ def figure(lines: list[ConstantRow], path: Path) -> None:
 
 
 def print_progress(line: str) -> None:
-    """Progress, on stderr."""
+    """Print a progress line to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 

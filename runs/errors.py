@@ -1,5 +1,5 @@
-"""The one error that a user's input can cause."""
+"""UserError, the exception for invalid input."""
 
 
 class UserError(Exception):
-    """Bad input: one line that names the cause and the remedy; the command exits with code 2."""
+    """Invalid input; a one-line message with cause and remedy, and exit code 2."""

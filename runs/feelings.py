@@ -1,7 +1,7 @@
-"""What does each feeling say over one and the same episode?
+"""Signal traces: what does each head emit at every step of one episode?
 
-Trains an agent on the task alone, with every head that the world can feed learning beside it, and
-draws one episode: pictures of it above, and below them the signal of each head, as it is emitted.
+Trains an agent on the task reward alone, and beside it every head whose inputs the environment
+reports (at weight 0), then draws one episode: frames above, the signal of each head below.
 """
 
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ PICTURES = 6
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the picture.
+    """Settings of the figure.
 
     Attributes:
-        env: a world of ours, such as FoodShare.
-        shift: what the episode happens under; in distribution if none is named.
+        env: an environment of this project, such as FoodShare.
+        shift: applied to the drawn episode; none by default.
         severity: of that shift, in [0, 1].
-        steps: environment steps that the agent and the heads learn from first.
-        seed: of everything.
-        out: the picture; by default runs/logs/feelings/ENV.png.
-        config: a YAML file of these settings; flags go before it.
-        smoke: a run of seconds that means nothing.
-        record: write the picture to runs/results/ instead.
+        steps: environment steps of training.
+        seed: of all random numbers.
+        out: file of the figure; by default runs/logs/feelings/ENV.png.
+        config: a YAML file of these settings; flags override it.
+        smoke: a run of seconds to test the code; its figure means nothing.
+        record: write the figure to runs/results/ instead.
     """
 
     env: str = "FoodShare"
@@ -46,7 +46,7 @@ class Settings:
 
 
 def main(argv: list[str]) -> int:
-    """Parses, trains, plays, draws; the exit code."""
+    """Train, play one episode and draw it -> exit code."""
     settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     if settings.steps < 1 or not 0 <= settings.severity <= 1:
         raise UserError("--steps must be positive and --severity within [0, 1]")
@@ -63,10 +63,10 @@ def main(argv: list[str]) -> int:
 
 
 def episode(settings: Settings) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
-    """Frames [T, H, W, 3], signals by head [T] and reward [T] of one episode.
+    """Train, then play one episode -> frames [T, H, W, 3], signals by head [T], reward [T].
 
     Raises:
-        UserError: for an unknown world or shift.
+        UserError: for an unknown environment or shift.
     """
     from runs.engine import devices
 
@@ -79,7 +79,7 @@ def episode(settings: Settings) -> tuple[np.ndarray, dict[str, np.ndarray], np.n
     from envs import SUITES, load_suite
     from runs.cli.settings import checked_choice
     from runs.engine.jax_backend import record_horizon
-    from runs.engine.jax_backend import render_states as pictures
+    from runs.engine.jax_backend import render_states as render
     from runs.engine.train import FAST_COMPILE, TrainConfig, init_runner, train
     from runs.report.episode_trace import episode_length
 
@@ -96,37 +96,37 @@ def episode(settings: Settings) -> tuple[np.ndarray, dict[str, np.ndarray], np.n
         **{name: (0.0, factory) for name, factory in available_factories(suite).items()},
     )
     train_config = TrainConfig(PPO(lr=1e-3), blend, num_envs, num_steps)
-    home = lambda key: suite.world  # noqa: E731
+    unshifted = lambda key: suite.world  # noqa: E731
 
     @partial(jax.jit, compiler_options=FAST_COMPILE if settings.smoke else None)
     def learn(key):
-        run = init_runner(key, train_config, suite.env, home)
-        return train(run, train_config, suite.env, home, updates)[0].learner
+        run = init_runner(key, train_config, suite.env, unshifted)
+        return train(run, train_config, suite.env, unshifted, updates)[0].learner
 
     learner = learn(jax.random.key(settings.seed))
-    feelings = learner.feelings._replace(weights=jnp.ones_like(learner.feelings.weights))
-    learner = learner._replace(feelings=feelings)
+    blend_state = learner.blend_state._replace(weights=jnp.ones_like(learner.blend_state.weights))
+    learner = learner._replace(feelings=blend_state)
     play = jax.jit(
         partial(record_horizon, train_config, suite.env, world, greedy=False),
         compiler_options=FAST_COMPILE,
     )
     states, batch, signals = play(learner, jax.random.key(settings.seed + 1))
     length = episode_length(batch)
-    frames = pictures(suite.env, world, states, length)
+    frames = render(suite.env, world, states, length)
     signals = np.asarray(signals)[:length, 0]
-    named = {name: signals[:, k] for k, name in enumerate(blend.names)}
-    return frames, named, np.asarray(batch.reward)[:length, 0]
+    by_head = {name: signals[:, k] for k, name in enumerate(blend.names)}
+    return frames, by_head, np.asarray(batch.reward)[:length, 0]
 
 
 def available_factories(suite: Any) -> dict[str, Any]:
-    """The factories of all heads that these worlds can feed, uncoupled, by name."""
+    """Factories by name of all heads whose inputs the environment reports, without weights."""
     import jax
     from flax import nnx
 
     from affect import Care, Curiosity, Fear, Homeostasis, Hope, MissingInfo, Mood, Satiation
 
     body = partial(Homeostasis, setpoint=suite.setpoint)
-    every = {
+    factories = {
         "hope": Hope,
         "fear": Fear,
         "curiosity": Curiosity,
@@ -136,7 +136,7 @@ def available_factories(suite: Any) -> dict[str, Any]:
         "care": Care(body),
     }
     if suite.innate is not None:
-        every["innate"] = suite.innate
+        factories["innate"] = suite.innate
 
     def fits(factory):
         try:
@@ -145,34 +145,34 @@ def available_factories(suite: Any) -> dict[str, Any]:
             return False
         return True
 
-    return {name: factory for name, factory in every.items() if fits(factory)}
+    return {name: factory for name, factory in factories.items() if fits(factory)}
 
 
 def draw_episode(frames: np.ndarray, rows: dict[str, np.ndarray], title: str, path: Path) -> None:
-    """Draws pictures of the episode above one strip a signal, all over the same steps."""
+    """Draw frames of the episode, and below them each signal against the same steps."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shown = np.linspace(0, len(frames) - 1, min(PICTURES, len(frames))).round().astype(int)
+    steps = np.linspace(0, len(frames) - 1, min(PICTURES, len(frames))).round().astype(int)
     figure = pyplot.figure(figsize=(10, 1.9 + 0.75 * len(rows)), constrained_layout=True)
-    top, below = figure.subfigures(2, 1, height_ratios=[1.7, 0.75 * len(rows)])
-    for axis, step in zip(top.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+    upper, lower = figure.subfigures(2, 1, height_ratios=[1.7, 0.75 * len(rows)])
+    for axis, step in zip(upper.subplots(1, len(steps), squeeze=False)[0], steps, strict=True):
         axis.imshow(frames[step])
         axis.set_title(f"step {step}", fontsize=9)
         axis.set_axis_off()
-    axes = below.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
+    axes = lower.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (name, signal) in zip(axes, rows.items(), strict=True):
         axis.plot(signal, color="#2166ac" if name[0] != "(" else "#777777", linewidth=1.4)
         axis.axhline(0, color="#bbbbbb", linewidth=0.6, zorder=0)
-        for step in shown:
+        for step in steps:
             axis.axvline(step, color="#dddddd", linewidth=0.6, zorder=0)
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1].set_xlabel("step")
-    figure.suptitle(f"What each feeling says over one episode of {title}", fontsize=11)
+    figure.suptitle(f"Signal of each head over one episode of {title}", fontsize=11)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 

@@ -1,4 +1,4 @@
-"""One run an output directory: a lock that the kernel drops when its holder dies.
+"""Lock an output directory for one process, until that process ends or is killed.
 
 `flock(2)` belongs to the open file, not to the process: a forked child inherits it and would keep
 it alive after its parent has been killed. `exec` closes the file by itself (Python opens it with
@@ -14,16 +14,16 @@ from typing import BinaryIO
 
 from runs.errors import UserError
 
-_held: set[BinaryIO] = set()  # The fork hook takes no arguments, so it has to find the files here.
+_lock_files: set[BinaryIO] = set()  # global, since the fork hook takes no arguments
 
 
-def _forget_in_child() -> None:
-    """Close a forked child's copies; closing drops the lock only with the last copy."""
-    while _held:
-        _held.pop().close()
+def _close_in_child() -> None:
+    """Close a forked child's copies of lock files; the kernel unlocks when the last copy closes."""
+    while _lock_files:
+        _lock_files.pop().close()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=_close_in_child)
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def hold_lock(directory: Path) -> Iterator[None]:
     The directory is made when it is missing.
 
     Args:
-        directory: where one run writes.
+        directory: the output directory.
 
     Yields:
         Nothing.
@@ -51,15 +51,16 @@ def hold_lock(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{directory} cannot be used: {error}; choose another --out") from error
     with file:
-        _held.add(file)
+        _lock_files.add(file)
         try:
             _lock(file, directory)
             yield
         finally:
-            _held.discard(file)
+            _lock_files.discard(file)
 
 
 def _lock(file: BinaryIO, directory: Path) -> None:
+    """Lock an open file exclusively and write this process's id into it; raises UserError."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.truncate(0)

@@ -1,10 +1,10 @@
-"""How much of what was learned in one world, or in a box of them, is left outside the box?
+"""Generalisation: how much success is kept outside the worlds that an agent was trained in?
 
 The classic-control half of Packer et al. (2018), "Assessing Generalization in Deep Reinforcement
-Learning": PPO and A2C are trained in D, one fixed world, and in R, a box of worlds drawn anew for
-every episode, and tested in D, in R and in E, the box around R without R. Default is D tested in D,
-interpolation R in R, extrapolation the geometric mean of D in R, D in E and R in E. Published and
-ours are shown side by side. Interrupted, the same command goes on with the next training.
+Learning": PPO and A2C are trained in D, one fixed world, and in R, a box of world parameters drawn
+anew for every episode, and tested in D, R and E, the box around R without R. Default is D tested in
+D, interpolation R in R, extrapolation the geometric mean of D in R, D in E and R in E. Published
+and our results are shown side by side. The same command resumes an interrupted run.
 """
 
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ SUMMARIES = {
     "interpolation": ("RR",),
     "extrapolation": ("DR", "DE", "RE"),
 }
-"""What a summary is the geometric mean of: trained in the first, tested in the second."""
+"""Summary -> cells whose geometric mean it is, each (trained in, tested in)."""
 
 PUBLISHED = {
     ("CartPole", "A2C"): (100.0, 100.0, 93.6),
@@ -49,7 +49,7 @@ PUBLISHED = {
 WORLDS = ("CartPole", "MountainCar", "Acrobot", "Pendulum")
 AGENTS = ("A2C", "PPO")
 WHY = (
-    "Where we differ and why it may be. Published step sizes, entropy weights and lengths of a "
+    "Possible reasons for differences. Published step sizes, entropy weights and lengths of a "
     "batch were chosen on a grid for each algorithm; ours were set once and never searched. The "
     "published row of PPO in Pendulum, 0 %, is an artefact of that grid. We whiten observations "
     "and act by the mode of the policy when testing. Acrobot is a success within 80 steps, as the "
@@ -64,13 +64,13 @@ class Settings:
     """Settings of the study.
 
     Attributes:
-        only: the worlds to study, such as CartPole; all of them if none is named.
-        seeds: training runs of each agent in D and in R, at least 3; 10 or more to believe it.
-        train: episodes that each of them learns from.
-        test: episodes of each test, a world drawn for each.
-        out: folder in which finished trainings are kept.
-        config: a YAML file of these settings; flags go before it.
-        smoke: a run of seconds that touches everything and means nothing.
+        only: names of the worlds to study, such as CartPole; all by default.
+        seeds: training runs of each agent in D and in R, at least 3, better 10 or more.
+        train: episodes of each training run.
+        test: episodes of each test, each in its own random world.
+        out: folder that caches finished trainings.
+        config: a YAML file of these settings; flags override it.
+        smoke: a run of seconds to test the code; its numbers mean nothing.
         record: also write the table to runs/results/packer.md.
     """
 
@@ -85,7 +85,7 @@ class Settings:
 
 
 class TrainingJob(NamedTuple):
-    """One training: the world, the agent, and where it learns, D or R."""
+    """One training: the world, the agent, and the training worlds, D or R."""
 
     world: str
     agent: str
@@ -96,7 +96,7 @@ class TrainingJob(NamedTuple):
 
 
 def main(argv: list[str]) -> int:
-    """Parses, then runs; the exit code."""
+    """Run the study -> exit code."""
     settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     check(settings)
     from runs.cli.interrupt import run_with_progress
@@ -114,10 +114,10 @@ def main(argv: list[str]) -> int:
 
 
 def check(settings: Settings) -> None:
-    """Refuses what can be refused without importing jax.
+    """Reject invalid settings, without importing jax.
 
     Raises:
-        UserError: for an unknown world, too few seeds or episodes, or a part that is recorded.
+        UserError: for an unknown world, too few seeds or episodes, or recording a partial run.
     """
     for name in settings.only:
         checked_choice("world", name, WORLDS)
@@ -131,7 +131,7 @@ def check(settings: Settings) -> None:
 
 
 def study(settings, jobs, command, progress, stopped) -> int:
-    """All trainings and their tests in this process; the exit code."""
+    """Train, test and report all jobs in this process -> exit code."""
     from runs.engine import devices
 
     devices.prepare_devices()
@@ -140,22 +140,22 @@ def study(settings, jobs, command, progress, stopped) -> int:
 
     folder = settings.out / fingerprint(settings, ("only", "out", "config", "record"))
     if settings.seeds < 10:
-        progress.say(f"{settings.seeds} seeds: too few to believe the intervals; 10 are better")
+        progress.say(f"{settings.seeds} seeds: too few for reliable intervals; 10 are better")
     scores = {}
     try:
         with hold_lock(folder):
             for i, job in enumerate(jobs):
-                recipe = repr(run_config(settings, job))
-                found = load_part(folder / f"{job}.json", recipe)
-                fresh = found is None
-                if fresh:
-                    report = _report(progress, job, i)
-                    found = run(settings, job, report, stopped)
-                    if found is None:
+                job_settings = repr(run_config(settings, job))
+                results = load_part(folder / f"{job}.json", job_settings)
+                is_new = results is None
+                if is_new:
+                    report_percent = _progress_callback(progress, job, i)
+                    results = run(settings, job, report_percent, stopped)
+                    if results is None:
                         return 0
-                    save_part(folder / f"{job}.json", found | {"recipe": recipe})
-                progress.advance(str(job), 100 * (i + 1), fresh)
-                scores[job] = found
+                    save_part(folder / f"{job}.json", results | {"settings": job_settings})
+                progress.advance(str(job), 100 * (i + 1), is_new)
+                scores[job] = results
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror or error}") from error
     progress.close()
@@ -167,7 +167,7 @@ def study(settings, jobs, command, progress, stopped) -> int:
     return 0
 
 
-def _report(progress, job: TrainingJob, i: int):
+def _progress_callback(progress, job: TrainingJob, i: int):
     return lambda percent: progress.advance(str(job), 100 * i + min(percent, 99), True)
 
 
@@ -175,10 +175,10 @@ def _report(progress, job: TrainingJob, i: int):
 
 
 def run_config(settings: Settings, job: TrainingJob):
-    """The sizes of a training, and its agent, set once.
+    """Agent and sizes of a training (not tuned), a RunConfig.
 
-    A chunk has about as many steps as there are episodes to learn from, so that training ends
-    within 1 % of them where they last for 100 steps or more.
+    A chunk has about as many steps as there are training episodes, so that training ends within
+    1 % of that number of episodes if they last 100 steps or more.
     """
     import jax
 
@@ -188,7 +188,7 @@ def run_config(settings: Settings, job: TrainingJob):
 
     num_envs, num_steps = 16, 8 if job.agent == "A2C" else 128
     agent: Any = A2C(normalise=True) if job.agent == "A2C" else PPO(normalise=True, lr=3e-4)
-    if job.world == "Pendulum":  # what happens matters soon, and an action has no right side
+    if job.world == "Pendulum":  # short horizon, continuous actions
         agent = replace(agent, gamma=0.9, lam=0.9, entropy=0.0)
     if settings.smoke:
         num_steps = 8
@@ -208,24 +208,24 @@ def run_config(settings: Settings, job: TrainingJob):
 
 
 def suite(world: str):
-    """A world's suite with R and E alone, so that its points are D, R and E."""
+    """Suite of a world with the shifts R and E alone, so that its points are D, R and E."""
     from envs import load_suite
 
-    ours = load_suite(world)
-    boxes = [shift for shift in ours.shifts if shift.name in ("interpolation", "extrapolation")]
-    return replace(ours, shifts=tuple(boxes), severities=(1.0,))
+    full = load_suite(world)
+    boxes = [shift for shift in full.shifts if shift.name in ("interpolation", "extrapolation")]
+    return replace(full, shifts=tuple(boxes), severities=(1.0,))
 
 
 def run(settings: Settings, job: TrainingJob, report, stopped) -> dict | None:
-    """Trains and tests all seeds of a job; None if it was asked to stop.
+    """Train and test all seeds of a job; None if stopped.
 
-    Episodes are counted, seed by seed: what is tested is what a seed knew at the end of the chunk
-    in which it had lived through enough of them. A seed whose numbers stop being numbers is tested
-    as it was before.
+    Episodes are counted per seed: the tested agent is that at the end of the chunk in which its
+    seed has finished enough of them. A seed that gets non-finite numbers is tested with its agent
+    before that chunk.
 
     Returns:
-        D, R, E: the share of successes of each seed; D', R', E' in Acrobot: by the measure of the
-        published code; steps, episodes: what each learned from; unsound: how many stopped early.
+        D, R, E: success rate of each seed; D', R', E' in Acrobot: by the measure of the published
+        code; steps, episodes: of training per seed; non_finite: number of seeds stopped early.
     """
     import jax
     import numpy as np
@@ -235,36 +235,36 @@ def run(settings: Settings, job: TrainingJob, report, stopped) -> dict | None:
     from runs.engine.jax_backend import JaxBackend
     from runs.engine.train import vmap_seeds
 
-    sizes, worlds = run_config(settings, job), suite(job.world)
-    trainer = JaxBackend(worlds, Arm(str(job), Blend(), randomised=job.trained == "R"), sizes)
-    env_state = trainer.start()
-    agent, seeds = env_state.learner.agent, sizes.seeds
-    seen, steps = np.zeros(sizes.rows), np.zeros(sizes.rows)
+    sizes, test_suite = run_config(settings, job), suite(job.world)
+    trainer = JaxBackend(test_suite, Arm(str(job), Blend(), randomised=job.trained == "R"), sizes)
+    run_state = trainer.start()
+    agent, seeds = run_state.learner.agent, sizes.seeds
+    episodes, steps = np.zeros(sizes.rows), np.zeros(sizes.rows)
     non_finite = np.zeros(sizes.rows, bool)
     choose_rows = jax.jit(_select_seeds)
-    while (going := (seen < settings.train) & ~non_finite)[:seeds].any():
+    while (active := (episodes < settings.train) & ~non_finite)[:seeds].any():
         if stopped():
             return None
-        env_state, metrics, finite = trainer.chunk(env_state, stopped)
-        non_finite |= going & ~np.asarray(finite).all((1, 2))
-        agent = choose_rows(going & ~non_finite, env_state.learner.agent, agent)
-        seen += np.where(going, np.asarray(metrics["episodes"]), 0)
-        steps += np.where(going, sizes.chunk_steps, 0)
-        done = np.where(non_finite, settings.train, seen)[:seeds].min()
+        run_state, metrics, finite = trainer.chunk(run_state, stopped)
+        non_finite |= active & ~np.asarray(finite).all((1, 2))
+        agent = choose_rows(active & ~non_finite, run_state.learner.agent, agent)
+        episodes += np.where(active, np.asarray(metrics["episodes"]), 0)
+        steps += np.where(active, sizes.chunk_steps, 0)
+        done = np.where(non_finite, settings.train, episodes)[:seeds].min()
         report(int(99 * done / settings.train))
 
-    drawn = worlds.worlds(jax.random.key(sizes.base + 1), settings.test)
-    found = {"steps": steps[:seeds].tolist(), "episodes": seen[:seeds].tolist()}
-    for mark, env in success_measures(job.world, trainer.suite.env).items():
+    test_worlds = test_suite.worlds(jax.random.key(sizes.base + 1), settings.test)
+    results = {"steps": steps[:seeds].tolist(), "episodes": episodes[:seeds].tolist()}
+    for suffix, env in success_measures(job.world, trainer.suite.env).items():
         test = partial(_test, agent=sizes.agent, env=env)
-        scoring = vmap_seeds(test, sizes.rows, shared=2, optimise=sizes.optimise)
-        success = np.asarray(scoring(agent, drawn, jax.random.key(sizes.base + 2))["success"])
-        found |= {name + mark: success[:seeds, i].tolist() for i, name in enumerate(TESTED)}
-    return found | {"non_finite": int(non_finite[:seeds].sum())}
+        score = vmap_seeds(test, sizes.rows, shared=2, optimise=sizes.optimise)
+        success = np.asarray(score(agent, test_worlds, jax.random.key(sizes.base + 2))["success"])
+        results |= {name + suffix: success[:seeds, i].tolist() for i, name in enumerate(TESTED)}
+    return results | {"non_finite": int(non_finite[:seeds].sum())}
 
 
 def success_measures(world: str, env: Any) -> dict[str, Any]:
-    """A mark for each measure of success -> the world that judges by it."""
+    """Suffix of each measure of success -> the environment that uses it."""
     from envs.worlds.classic.acrobot import Acrobot
 
     return {"": env} | ({"'": Acrobot(within=90)} if world == "Acrobot" else {})
@@ -278,29 +278,29 @@ def _test(state, worlds, key, *, agent, env):
 
 
 def _select_seeds(rows: Any, new: Any, old: Any) -> Any:
-    """Leaves [S, ...] of `new` where `rows` [S] says so, of `old` elsewhere."""
+    """Select leaves [S, ...] of `new` where `rows` [S] is true, of `old` elsewhere."""
     import jax
     import jax.numpy as jnp
 
-    def one(chosen, new, old):
-        return jax.tree.map(lambda a, b: jnp.where(chosen, a, b), new, old)
+    def select(row, new, old):
+        return jax.tree.map(lambda a, b: jnp.where(row, a, b), new, old)
 
-    return jax.vmap(one)(rows, new, old)
-
-
-# --- what was found ---------------------------------------------------------------------------
+    return jax.vmap(select)(rows, new, old)
 
 
-def summary(found: dict[str, dict], name: str, mark: str = ""):
-    """A summary of SUMMARIES in per cent for each seed [S]; found: where trained -> scores."""
+# --- results ----------------------------------------------------------------------------------
+
+
+def summary(results: dict[str, dict], name: str, suffix: str = ""):
+    """One of SUMMARIES per seed [S], in per cent; results: trained in -> scores."""
     import numpy as np
 
-    parts = [found[cell[0]][cell[1] + mark] for cell in SUMMARIES[name]]
+    parts = [results[cell[0]][cell[1] + suffix] for cell in SUMMARIES[name]]
     return 100 * np.prod(parts, axis=0) ** (1 / len(parts))
 
 
 def markdown(scores: dict[TrainingJob, dict], settings: Settings, command: str) -> str:
-    """Both tables, published and ours, and where they differ."""
+    """Markdown report: published and our results, their differences, and all cells."""
     import numpy as np
 
     from runs.analysis import stats
@@ -310,23 +310,23 @@ def markdown(scores: dict[TrainingJob, dict], settings: Settings, command: str) 
     cells = ["world | agent | D in D | D in R | D in E | R in D | R in R | R in E | steps"]
     lines.append(" | ".join(["---"] * 6))
     cells.append(" | ".join(["---"] * 9))
-    apart, non_finite = [], 0
+    outside, non_finite = [], 0
     for world, agent in dict.fromkeys((job.world, job.agent) for job in scores):
-        found = {trained: scores[TrainingJob(world, agent, trained)] for trained in TRAINED}
-        non_finite += sum(one["non_finite"] for one in found.values())
-        for mark, said in (("", ""), ("'", ", within 90 steps")):
-            if f"D{mark}" not in found["D"]:
+        results = {trained: scores[TrainingJob(world, agent, trained)] for trained in TRAINED}
+        non_finite += sum(result["non_finite"] for result in results.values())
+        for suffix, note in (("", ""), ("'", ", within 90 steps")):
+            if f"D{suffix}" not in results["D"]:
                 continue
             for name, published in zip(SUMMARIES, PUBLISHED[world, agent], strict=True):
-                ours = stats.mean(summary(found, name, mark))
-                gap = f"{ours.value - published:+.1f}"
+                ours = stats.mean(summary(results, name, suffix))
+                difference = f"{ours.value - published:+.1f}"
                 if not ours.low <= published <= ours.high:
-                    apart.append(f"{world} {agent} {name}{said} ({gap})")
-                    gap += " *"
-                row = [world, agent, name + said, f"{published:.1f}", f"{ours:.1f}", gap]
+                    outside.append(f"{world} {agent} {name}{note} ({difference})")
+                    difference += " *"
+                row = [world, agent, name + note, f"{published:.1f}", f"{ours:.1f}", difference]
                 lines.append(" | ".join(row))
-        row = [f"{100 * np.mean(found[a][b]):.1f}" for a in TRAINED for b in TESTED]
-        steps = " and ".join(f"{np.mean(found[a]['steps']) / 1e6:.2f} M" for a in TRAINED)
+        row = [f"{100 * np.mean(results[a][b]):.1f}" for a in TRAINED for b in TESTED]
+        steps = " and ".join(f"{np.mean(results[a]['steps']) / 1e6:.2f} M" for a in TRAINED)
         cells.append(" | ".join([world, agent, *row, steps]))
     machine = "; ".join(f"{key} {value}" for key, value in devices.describe_machine().items())
     inside = "Everywhere our interval holds the published mean."
@@ -336,11 +336,11 @@ def markdown(scores: dict[TrainingJob, dict], settings: Settings, command: str) 
         f"test episodes, {settings.seeds} training runs of ours; means with t intervals at 95 %. "
         "A star: the published mean lies outside our interval.",
         "\n".join(lines),
-        f"Apart: {', '.join(apart)}." if apart else inside,
+        f"Apart: {', '.join(outside)}." if outside else inside,
         WHY,
         "## Trained in one, tested in the other\n\n" + "\n".join(cells),
-        "Steps are means, trained in D and in R: episodes are counted, and last as long as they "
-        f"last. Trainings that stopped early, because something was no number: {non_finite}.",
+        "Steps are means, trained in D and in R: the number of episodes is fixed, their length is "
+        f"not. Trainings that stopped early at non-finite numbers: {non_finite}.",
         f"`{command}`\n\n{machine}",
     ]
     return "\n\n".join(body) + "\n"

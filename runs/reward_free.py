@@ -1,20 +1,20 @@
-"""Learning where nobody pays: can a feeling teach in a world that pays nothing?
+"""Training without task reward in shifted worlds: can a head's signal alone improve an agent?
 
-An agent learns at home, and heads learn beside it without being heard. Then it is put into a
-shifted world at full severity, with the task reward switched off, its heads frozen, its critic and
-optimiser new, and goes on learning from what it feels alone. Afterwards it is scored by the reward
-that it never saw, there and at home.
+An agent is trained at home on the task reward, and heads beside it, without effect on the agent.
+Then training goes on in a shifted world at full severity, on signals alone: the task reward is off,
+the heads are frozen, critic and optimiser are new. Afterwards the agent is evaluated by the task
+reward, there and at home.
 
 An invariant potential, one that is 0 beyond the end, would teach nothing here: over any episode it
-adds up to -phi(first obs), whatever was done. So the potential of the terminal observation is paid
-too, and an episode adds up to gamma^T phi(last obs) less phi(first obs): how it ended, by feeling.
+sums to -phi(first obs), whatever the actions. So the potential of the terminal observation is added
+too, and an episode sums to gamma^T phi(last obs) less phi(first obs): the head's value of its end.
 
-Of each family of shifts there is one, the one with the most room between who never met it and who
-learned there (`runs.calibrate`). In Drive layout and actuator (cones, delay) are public: each arm's
-step size and the best control are chosen there (`--tune --record`, with other seeds), before the
-plan of the claim is written. Social, dynamics and sensor (aggressive, ice, fog) are sealed: drawn
-once, after the plan was registered and every arm frozen (`python -m runs.verify`). Interrupted, the
-same command goes on.
+There is one shift of each family, the one with the most room between an agent that was never
+trained in it and one that was (`runs.calibrate`). In Drive layout and actuator (cones, delay) are
+public: each arm's step size and the best control are chosen there (`--tune --record`, with other
+seeds), before the plan is registered. Social, dynamics and sensor (aggressive, ice, fog) are
+sealed: drawn once, after the plan was registered and every arm frozen (`python -m runs.verify`). An
+interrupted run is resumed by the same command.
 """
 
 from contextlib import closing
@@ -43,27 +43,28 @@ class Settings:
     """Settings of the study.
 
     Attributes:
-        env: a world of ours, such as Drive, anybody's jitted one, such as gymnax:CartPole-v1, or
-            any gymnasium id, such as CartPole-v1; a host takes as long as its steps, which is said.
-        heads: paid alone, beside hope - fear; `my_head.py:Dread` is one's own. Of the usual ones
-            innate is left out where nothing is.
+        env: a built-in suite, such as Drive, another jitted one, such as gymnax:CartPole-v1, or
+            any gymnasium id, such as CartPole-v1; of a host environment the time that its steps
+            take is printed first.
+        heads: with an arm each, beside hope - fear; `my_head.py:Dread` is one of your own. The
+            default `innate` is left out where the suite has no innate signal.
         seeds: learners, at least 3.
         steps: environment steps a seed at home; 0 for those of `runs.compare`.
-        further: and in each shifted world; 0 for .48 of them (104,000 in Drive).
-        lr: step size there, of every arm; 0 for what was chosen for each on the dev shifts.
-        weight: of all feelings.
-        dev: public shifts; none for the usual ones: of a suite other than Drive the first shift of
-            each family in the first half of its families.
-        sealed: shifts whose families are kept back; none for the usual ones, those of the others.
-        rival: the control that hope - fear is declared against; none for the one that was best on
-            the dev shifts.
-        episodes: scored at each point; 0 for the usual number.
+        further: steps in each shifted world; 0 for .48 of those at home (104,000 in Drive).
+        lr: step size there, of every arm; 0 for the one chosen for each arm on the dev shifts.
+        weight: of all signals.
+        dev: public shifts; by default cones and delay in Drive, in other suites the first shift of
+            each family in the first half of the families.
+        sealed: shifts whose families are kept back; by default those of the other families.
+        rival: the control of the primary contrast with hope - fear; by default the best one on the
+            dev shifts.
+        episodes: evaluated at each point; 0 for the usual number.
         base: seed of all seeds.
         out: folder of the study.
         config: a YAML file of these settings; flags go before it.
         tune: choose step sizes and rival on the dev shifts, with other seeds; with --record the
-            study itself uses them from then on.
-        smoke: a run of a minute that touches everything and means nothing.
+            study uses them from then on.
+        smoke: a test run of a minute through all code, whose results mean nothing.
         record: also write tables and figures to runs/results/.
     """
 
@@ -87,7 +88,7 @@ class Settings:
 
 
 def main(argv: list[str]) -> int:
-    """Parses, then runs; the exit code."""
+    """Parse the flags and run the study; returns the exit code."""
     settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     check(settings)
     from runs.cli.interrupt import run_with_progress
@@ -97,22 +98,21 @@ def main(argv: list[str]) -> int:
 
 
 def check(settings: Settings) -> None:
-    """Refuses what can be refused without importing jax.
+    """Check the settings as far as that needs no jax.
 
     Raises:
-        UserError: for an environment that is unknown, a number out of range, or a part that is
-            recorded.
+        UserError: for an unknown environment, a number out of range, or `record` of a partial run.
     """
     check_env(settings.env)
     check_seeds(settings)
     check_not_negative(settings, "steps", "further", "episodes", "lr")
     if settings.weight <= 0:
-        raise UserError(f"--weight {settings.weight}: a feeling has a weight above 0")
+        raise UserError(f"--weight {settings.weight}: signals need a weight above 0")
     check_recordable(settings)
 
 
 def study(settings, command, progress, stopped) -> int:
-    """The whole study in this process; the exit code."""
+    """Run the whole study, or `--tune`, in this process; returns the exit code."""
     from runs.engine import devices
 
     devices.prepare_devices()
@@ -133,14 +133,14 @@ def study(settings, command, progress, stopped) -> int:
                 progress.close()
                 print(text)
                 return 0
-            what = make_design(settings)
-            ran = RewardFreeStudy(what, out, progress, stopped)
-            with closing(what.home):
-                found, levels = ran.run()
+            design = make_design(settings)
+            runner = RewardFreeStudy(design, out, progress, stopped)
+            with closing(design.home):
+                parts, levels = runner.run()
     except Interrupted:
         return 0
     except HostFailure as error:
-        raise UserError(f"{error}; the same command then goes on") from error
+        raise UserError(f"{error}; then repeat the command to resume") from error
     except OSError as error:
         raise UserError(f"{error.filename or out}: {error.strerror or error}") from error
     progress.close()
@@ -148,14 +148,14 @@ def study(settings, command, progress, stopped) -> int:
 
     targets = [out] + ([RESULTS] if settings.record else [])
     for target in targets:
-        text = write_page(target, ran, found, levels, command)
+        text = write_page(target, runner, parts, levels, command)
     print(text)
-    print(f"table, figures   {targets[-1]}/unpaid*; python -m runs.verify {out}")
+    print(f"table, figures   {targets[-1]}/reward_free*; python -m runs.verify {out}")
     return 0
 
 
 def folder(settings: Settings) -> Path:
-    """Where the study lies: named by all settings that change a result."""
+    """Folder of the study, named by all settings that change a result."""
     from runs.engine.custom_head import file_digests
     from runs.report.tb_export import safe_name
 
@@ -167,7 +167,7 @@ def folder(settings: Settings) -> Path:
         from runs.adaptation.reward_free_design import choices_digest
 
         mark = f"{mark}-{choices_digest(settings.env)}"
-    return Path("runs/logs/unpaid") / f"{safe_name(settings.env)}-{mark}"
+    return Path("runs/logs/reward_free") / f"{safe_name(settings.env)}-{mark}"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What is an arm worth in families of shifts that were kept back, each in its turn?
+"""Mean score of each arm on sealed families of shifts, over studies that seal one family each.
 
 Open code cannot hide a family. So a suite is studied once for each of its families, with that one
-sealed (`python -m runs.compare --sealed FAMILY`), and the score that counts is the mean over these
-rotations of what was scored under seal. Every study has to verify, and all have to be of the same
+sealed (`python -m runs.compare --sealed FAMILY`), and the reported score is the mean over these
+rotations of the scores on the sealed shifts. Every study has to pass `runs.verify`, with the same
 arms, seeds and worlds.
 """
 
@@ -21,7 +21,7 @@ COMMAND = "python -m runs.rotation"
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the summary.
+    """Command-line settings of the summary.
 
     Attributes:
         folders: of the studies, one for each family of the suite.
@@ -31,7 +31,7 @@ class Settings:
 
 
 def main(argv: list[str]) -> int:
-    """Parses, then summarises; the exit code."""
+    """Parse the arguments and print the summary table -> exit code."""
     settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     if len(settings.folders) < 2:
         raise UserError("name the folders of at least two studies, one for each sealed family")
@@ -41,10 +41,10 @@ def main(argv: list[str]) -> int:
 
 
 def read_sealed_scores(folders: tuple[Path, ...]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The sealed score of every seed of every arm -> ({arm: [S]}, arms).
+    """Sealed score of every seed of every arm, mean over rotations -> ({arm: [S]}, arms).
 
     Raises:
-        UserError: for a study that does not verify, or that does not belong to the others.
+        UserError: for a study that does not verify, or that does not match the others.
     """
     import numpy as np
 
@@ -52,50 +52,56 @@ def read_sealed_scores(folders: tuple[Path, ...]) -> tuple[dict[str, Any], tuple
     from runs.prereg import audit, plan_file, seal
     from runs.prereg.splits import families, sealed_score
 
-    plans, turns = [], {}
+    plans, rows_by_family = [], {}
     for folder in folders:
         plan = plan_file.read_plan(folder / plan_file.PLAN_FILE)
-        if wrong := audit.watermark(folder):
-            raise UserError(f"{folder} is {wrong}; run it again, or leave it out")
+        if message := audit.watermark(folder):
+            raise UserError(f"{folder} is {message}; run it again, or leave it out")
         path = folder / seal.SCORES["sealed"]
         if len(plan.sealed) != 1 or not path.exists():
-            raise UserError(f"{folder} sealed no single family; run it with --sealed FAMILY")
-        if plan.sealed[0] in turns:
-            raise UserError(f"{folder}: {plan.sealed[0]} had its turn in another study; name one")
-        turns[plan.sealed[0]] = check_complete(read_scores(path), path, finite=True)
+            raise UserError(
+                f"{folder} does not seal exactly one family; run it with --sealed FAMILY"
+            )
+        if plan.sealed[0] in rows_by_family:
+            raise UserError(f"{folder}: {plan.sealed[0]} is sealed in another study too; name one")
+        rows_by_family[plan.sealed[0]] = check_complete(read_scores(path), path, finite=True)
         plans.append(plan)
     first = plans[0]
     for folder, plan in zip(folders, plans, strict=True):
         for name in ("suite", "arms", "seeds", "steps", "episodes"):
             if getattr(plan, name) != getattr(first, name):
-                raise UserError(f"{folder} differs from {folders[0]} in its {name}; run it alike")
-    missing = [family for family in families(first.shifts) if family not in turns]
+                raise UserError(
+                    f"{folder} differs from {folders[0]} in its {name}; run it with the same"
+                )
+    missing = [family for family in families(first.shifts) if family not in rows_by_family]
     if missing:
         raise UserError(
-            f"{', '.join(missing)} had no turn; run one more with --sealed {missing[0]}"
+            f"no study seals {', '.join(missing)}; run one more with --sealed {missing[0]}"
         )
 
-    def of(arm: str, seed: int) -> float:
+    def sealed_mean(arm: str, seed: int) -> float:
         means = {
             family: _by_shift([r for r in rows if r["arm"] == arm and r["seed"] == seed])
-            for family, rows in turns.items()
+            for family, rows in rows_by_family.items()
         }
         return sealed_score(means, first.shifts)
 
-    scores = {arm: np.array([of(arm, s) for s in range(first.seeds)]) for arm in first.arms}
+    scores = {
+        arm: np.array([sealed_mean(arm, s) for s in range(first.seeds)]) for arm in first.arms
+    }
     return scores, first.arms
 
 
 def _by_shift(rows: list[dict]) -> dict[str, float]:
-    """The mean score under each shift."""
-    found: dict[str, list[float]] = {}
+    """Mean score under each shift."""
+    scores_by_shift: dict[str, list[float]] = {}
     for row in rows:
-        found.setdefault(row["shift"], []).append(row["score"])
-    return {shift: sum(scores) / len(scores) for shift, scores in found.items()}
+        scores_by_shift.setdefault(row["shift"], []).append(row["score"])
+    return {shift: sum(scores) / len(scores) for shift, scores in scores_by_shift.items()}
 
 
 def markdown(scores: Mapping[str, Any], arms: tuple[str, ...], command: str) -> str:
-    """A line an arm, and the command."""
+    """Table with one row per arm, and the command, as Markdown."""
     from runs.analysis import stats
 
     lines = ["arm | sealed score, mean over rotations | difference to none", "--- | --- | ---"]

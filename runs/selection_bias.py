@@ -1,10 +1,10 @@
-"""What does tuning on public shifts buy, and what is left of it on sealed ones?
+"""Selection bias: how much gain by luck does tuning on public shifts give, and sealing remove?
 
-A simulated researcher tries variants that do nothing, one after another, and keeps the best by the
-public score. Scores come as in `runs.type1_error`: a share of their variance belongs to the seed, and a
-share to the worlds that were drawn, which suit one variant by luck and another not. The winner is
-then scored four ways: in the same public worlds or in sealed ones, with the training runs that it
-was chosen by or with new ones. Nothing is trained.
+A simulated researcher tries variants without any effect, and keeps the best by the public score.
+Scores are drawn as in `runs.type1_error`: a share of their variance belongs to the seed, a share to
+the drawn worlds, which favour some variants by chance. The winner is then scored in four ways: in
+the same public worlds or in sealed ones, with the training runs that it was chosen by or with new
+ones. Nothing is trained.
 """
 
 import sys
@@ -34,8 +34,8 @@ class Settings:
     """Settings of the simulation.
 
     Attributes:
-        researchers: simulated, for each kind of scores.
-        smoke: a run of seconds that means nothing.
+        researchers: number of simulated researchers for each kind of scores.
+        smoke: a run of seconds to test the code; its numbers mean nothing.
         record: also write the table and the figure to runs/results/.
     """
 
@@ -45,7 +45,7 @@ class Settings:
 
 
 class ScoreModel(NamedTuple):
-    """Shares of the variance that belong to the seed and to the drawn worlds; whose control."""
+    """Variance shares of seeds and of drawn worlds; whether each variant has its own control."""
 
     seeds: float
     worlds: float
@@ -53,14 +53,14 @@ class ScoreModel(NamedTuple):
 
 
 class TuningOutcome(NamedTuple):
-    """What became of the researchers of one kind.
+    """Results of the simulated researchers for one kind of scores.
 
     Attributes:
         kind: of scores.
         gain: [4, V] mean gain of the best of 1 ... V variants, in standard errors.
-        called: [4] share of researchers who are told "better" (Welch, p < .05) of the best of V.
-        deflated: [4] the same once the optimism of the best of V is taken off.
-        first: [4] the estimates of the first researcher.
+        called: [4] share of researchers whose best of V tests better than control (Welch, p < .05).
+        deflated: [4] the same share after subtracting the expected optimism of the best of V.
+        first: [4] estimates of the first researcher.
     """
 
     kind: ScoreModel
@@ -78,7 +78,7 @@ KINDS = (
 
 
 def main(argv: list[str]) -> int:
-    """Parses, then simulates; the exit code."""
+    """Run the simulation -> exit code."""
     settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     if settings.researchers < 100:
         raise UserError(f"--researchers {settings.researchers}: a rate of 5 % needs at least 100")
@@ -95,13 +95,13 @@ def main(argv: list[str]) -> int:
     if settings.record:
         folder = Path("runs/results")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "gaming.md").write_text(text)
-        figure(headline(outcomes), folder / "gaming.png")
+        (folder / "selection_bias.md").write_text(text)
+        figure(headline(outcomes), folder / "selection_bias.png")
     return 0
 
 
 def simulate_tuning(kind: ScoreModel, researchers: int, seed: int) -> TuningOutcome:
-    """Lets researchers tune on public worlds, and scores what they chose in all four ways."""
+    """Simulate tuning on public worlds, and score the chosen variants in all four ways."""
     rng = np.random.default_rng(seed)
     controls = VARIANTS if kind.own_control else 1
     arms = draw_public_and_sealed(rng, kind, (researchers, VARIANTS))
@@ -110,16 +110,16 @@ def simulate_tuning(kind: ScoreModel, researchers: int, seed: int) -> TuningOutc
     public = arms[0].mean(-1) - others[0].mean(-1)
     best = np.array([public[:, : k + 1].argmax(1) for k in range(VARIANTS)]).T  # [N, V]
     gain = np.array([np.take_along_axis(z, best, 1).mean(0) for z in gains])
-    here, luck = np.arange(researchers), stats.optimism(VARIANTS)
-    chosen, control = best[:, -1], best[:, -1] if kind.own_control else np.zeros_like(here)
+    rows, luck = np.arange(researchers), stats.optimism(VARIANTS)
+    chosen, control = best[:, -1], best[:, -1] if kind.own_control else np.zeros_like(rows)
     called, deflated, first = [], [], []
     for arm, other, z in zip(arms, others, gains, strict=True):
-        pairs = list(zip(arm[here, chosen], other[here, control], strict=True))
-        better = arm[here, chosen].mean(-1) > other[here, control].mean(-1)
+        pairs = list(zip(arm[rows, chosen], other[rows, control], strict=True))
+        better = arm[rows, chosen].mean(-1) > other[rows, control].mean(-1)
         low = np.array([stats.p_value(x, y) for x, y in pairs]) < 0.05
         critical = np.array([_critical(*pair) for pair in pairs])
         called.append((low & better).mean())
-        deflated.append((z[here, chosen] - luck > critical).mean())
+        deflated.append((z[rows, chosen] - luck > critical).mean())
         first.append(stats.difference(*pairs[0]))
     return TuningOutcome(kind, gain, np.array(called), np.array(deflated), tuple(first))
 
@@ -127,11 +127,11 @@ def simulate_tuning(kind: ScoreModel, researchers: int, seed: int) -> TuningOutc
 def draw_public_and_sealed(
     rng: np.random.Generator, kind: ScoreModel, size: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Per-seed means over SHIFTS shifts, in the order of MEASURES, each [*size, SEEDS].
+    """Draw per-seed means over SHIFTS shifts, in the order of MEASURES, each [*size, SEEDS].
 
-    What belongs to a training run is the same wherever that run is scored, what belongs to the
-    drawn worlds is the same for all runs of an arm, the rest is drawn anew each time. A single
-    score has mean 0 and variance 1.
+    The part of a training run is the same wherever that run is scored, the part of the drawn worlds
+    is the same for all runs of an arm, the rest is drawn anew each time. A single score has mean 0
+    and variance 1.
     """
     runs = np.sqrt(kind.seeds) * rng.normal(size=(2, *size, SEEDS))
     worlds = np.sqrt(kind.worlds / SHIFTS) * rng.normal(size=(2, *size, 1))
@@ -159,49 +159,53 @@ def _critical(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def headline(outcomes: Sequence[TuningOutcome]) -> TuningOutcome:
-    """The kind of scores that the figure shows."""
-    return next(one for one in outcomes if one.kind == HEADLINE)
+    """Outcome of the kind of scores that the figure shows."""
+    return next(outcome for outcome in outcomes if outcome.kind == HEADLINE)
 
 
 def reported_lines(first: Sequence[stats.Estimate], folder: Path) -> str:
-    """What the report says to a researcher: the numbers, and the looks that a ledger counted.
+    """Report of one researcher: the estimates, and the looks counted in a ledger.
 
     Args:
         first: estimates in the order of MEASURES.
-        folder: empty, for the ledger.
+        folder: empty folder for the ledger.
     """
     path = folder / ledger.NAME
     for variant in range(VARIANTS):
-        known = {"variant": f"checkpoint {variant}"}
-        ledger.append_entry(path, "dev", "suite", "plan", known, SEEDS, f"scores {variant}")
+        keys = {"variant": f"checkpoint {variant}"}
+        ledger.append_entry(path, "dev", "suite", "plan", keys, SEEDS, f"scores {variant}")
     ledger.append_entry(path, "sealed", "suite", "plan", {"variant": "chosen"}, SEEDS)
-    looked = ledger.looks_text(ledger.count_looks([path]))
-    lines = [f"{name}: {one:+.3f}" for name, one in zip(MEASURES, first, strict=True)]
-    return "; ".join([*lines, looked])
+    looks = ledger.looks_text(ledger.count_looks([path]))
+    lines = [f"{name}: {estimate:+.3f}" for name, estimate in zip(MEASURES, first, strict=True)]
+    return "; ".join([*lines, looks])
 
 
 def markdown(outcomes: Sequence[TuningOutcome], researchers: int, command: str) -> str:
-    """The finding, the tables, and what one researcher is told."""
-    kinds = [_kind(one.kind) for one in outcomes]
-    gains = [[f"{gain:+.2f}" for gain in one.gain[:, -1]] for one in outcomes]
-    rates = [[f"{rate:.1%}" for rate in (*one.called, one.deflated[0])] for one in outcomes]
-    gained = _table((*KIND, *MEASURES), [[*k, *g] for k, g in zip(kinds, gains, strict=True)])
-    called = _table((*KIND, *MEASURES, LESS), [[*k, *r] for k, r in zip(kinds, rates, strict=True)])
+    """Markdown report: finding, tables, and the report of one researcher."""
+    kinds = [_kind(result.kind) for result in outcomes]
+    gains = [[f"{gain:+.2f}" for gain in result.gain[:, -1]] for result in outcomes]
+    rates = [
+        [f"{rate:.1%}" for rate in (*result.called, result.deflated[0])] for result in outcomes
+    ]
+    gain_table = _table((*KIND, *MEASURES), [[*k, *g] for k, g in zip(kinds, gains, strict=True)])
+    rate_table = _table(
+        (*KIND, *MEASURES, LESS), [[*k, *r] for k, r in zip(kinds, rates, strict=True)]
+    )
     with tempfile.TemporaryDirectory() as folder:
-        told = reported_lines(headline(outcomes).first, Path(folder))
+        report = reported_lines(headline(outcomes).first, Path(folder))
     error = 100 * 1.96 * np.sqrt(0.025 * 0.975 / researchers)
     return (
-        f"# Tuning on nothing\n\n{finding(outcomes)}\n\n"
-        f"## Gain of the best of {VARIANTS}, in standard errors\n\n{gained}\n\n"
+        f"# Selection bias\n\n{finding(outcomes)}\n\n"
+        f"## Gain of the best of {VARIANTS}, in standard errors\n\n{gain_table}\n\n"
         f"{researchers:,} simulated researchers a row, each with {VARIANTS} variants that do "
         f"nothing, {SEEDS} seeds, {SHIFTS} shifts. In standard errors of the difference to the "
         f"control, mean over researchers. Where each variant has a control of its own and worlds "
         f"have no share, the public gain is the optimism that the report states, "
         f"{stats.optimism(VARIANTS):.1f}; a control that all share lowers it, worlds raise it.\n\n"
-        f"## Called better\n\n{called}\n\n"
+        f"## Called better\n\n{rate_table}\n\n"
         f"Welch, p < .05, and above: share of researchers. By luck alone it is 2.5 %, here known "
         f"to +-{error:.1f} points. `{LESS}` takes the optimism off the public gain.\n\n"
-        f"What the report tells the first researcher of the row in the figure: {told}.\n\n"
+        f"Report of the first researcher of the row in the figure: {report}.\n\n"
         f"`{command}`\n"
     )
 
@@ -216,24 +220,25 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def finding(outcomes: Sequence[TuningOutcome]) -> str:
-    """What tuning bought and what was left of it, whichever way it falls."""
-    one = headline(outcomes)
-    tuned, again, same, new = one.gain[:, -1]
+    """Sentences: gain by tuning, and what is left with new runs, sealed worlds, or both."""
+    outcome = headline(outcomes)
+    tuned, again, same, new = outcome.gain[:, -1]
     return (
         f"The best of {VARIANTS} variants that do nothing gains {tuned:.2f} standard errors in "
-        f"public and is called better by {one.called[0]:.0%} of researchers. With new training "
+        f"public and is called better by {outcome.called[0]:.0%} of researchers. With new training "
         f"runs in the same public worlds {again:+.2f} is left, with the same runs in sealed worlds "
-        f"{same:+.2f}, with new runs in sealed worlds {new:+.2f} ({one.called[3]:.1%} called "
-        f"better). (Seeds {one.kind.seeds:.0%} of the variance, worlds {one.kind.worlds:.0%}.) "
+        f"{same:+.2f}, with new runs in sealed worlds {new:+.2f} ({outcome.called[3]:.1%} called "
+        f"better). (Seeds {outcome.kind.seeds:.0%} of the variance, worlds "
+        f"{outcome.kind.worlds:.0%}.) "
         "Sealed worlds take away the luck of the worlds, and that only: the luck of the runs goes "
-        "only if the runs are new as well. Where worlds have a share, even a clean test calls "
-        "nothing better too often, since an interval over seeds knows nothing of worlds that all "
-        "seeds share: score in many draws."
+        "only if the runs are new as well. Where worlds have a share, even a clean test calls a "
+        "variant better too often, since an interval over seeds does not include the variance of "
+        "worlds that all seeds share: score in many draws."
     )
 
 
-def figure(one: TuningOutcome, path: Path) -> None:
-    """Gain by the number of variants tried, and how often the winner is called better."""
+def figure(outcome: TuningOutcome, path: Path) -> None:
+    """Draw the gain by number of variants tried, and how often the best is called better."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -241,23 +246,23 @@ def figure(one: TuningOutcome, path: Path) -> None:
 
     sheet, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
     tried = np.arange(1, VARIANTS + 1)
-    for name, gain, colour in zip(MEASURES, one.gain, COLOURS, strict=True):
+    for name, gain, colour in zip(MEASURES, outcome.gain, COLOURS, strict=True):
         left.plot(tried, gain, color=colour, label=name)
     luck = [stats.optimism(int(k)) for k in tried]
     left.plot(tried, luck, ":", color="#555555", label="optimism, as reported")
     left.axhline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
     left.set(xlabel="variants tried, all of them null", ylabel="gain of the best, standard errors")
     left.set_xticks([1, 5, 10, 15, 20])
-    left.set_ylim(top=1.5 * max(one.gain[0, -1], luck[-1]))  # room for the legend
+    left.set_ylim(top=1.5 * max(outcome.gain[0, -1], luck[-1]))  # room for the legend
     left.legend(frameon=False, fontsize=8, loc="upper left")
     names = (*MEASURES, LESS)
-    rates = 100 * np.array([*one.called, one.deflated[0]])
+    rates = 100 * np.array([*outcome.called, outcome.deflated[0]])
     bars = right.barh(names, rates, color=(*COLOURS, "#999999"))
     right.bar_label(bars, fmt="%.1f %%", padding=3, fontsize=8)
     right.axvline(2.5, color="#555555", linestyle=":", linewidth=1)
     right.annotate("luck alone", (2.5, -0.47), (4, 0), textcoords="offset points", fontsize=8)
     right.invert_yaxis()
-    right.set(xlabel="nothing called better, % of researchers", xlim=(0, max(rates) * 1.2 + 2))
+    right.set(xlabel="called better, % of researchers", xlim=(0, max(rates) * 1.2 + 2))
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
     sheet.savefig(path, dpi=110)

@@ -1,7 +1,7 @@
-"""Trains the partners of Share that are not scripts: who learned to live among whom.
+"""Train the partner policies of Share: PPO agents trained among partners of one kind.
 
-Each is a small policy of PPO in the learner's place, which learned from its own meals alone among
-partners of one kind. `envs.worlds.share.partners` plays them from the other seat, with the weights frozen.
+Each is a small policy in the learner's place, trained on its own meals alone.
+`envs.worlds.share.partners` lets it act in the partner's place, with frozen weights.
 """
 
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ class Settings:
 
 
 def main(argv: list[str]) -> int:
-    """Parses, then trains and writes; the exit code."""
+    """Train all partners and write their weights -> exit code."""
     settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     if settings.steps < 1:
         raise UserError(f"--steps {settings.steps}: must be positive")
@@ -41,20 +41,20 @@ def main(argv: list[str]) -> int:
     from envs.worlds.share.partners import LAYERS, TRAINED, WEIGHTS
 
     out = settings.out or WEIGHTS
-    if not WEIGHTS.exists():  # nobody meets them yet, but the world has room for them
+    if not WEIGHTS.exists():  # placeholders, which the environment loads
         write_policies(WEIGHTS, [untrained_policy() for _ in TRAINED])
-    found = []
+    policies = []
     for name, among in TRAINED.items():
         layers, success = train_partner(among, settings.steps)
-        print(f"{name:8} among {', '.join(among):24} both live: {success:.2f}", flush=True)
-        found.append(layers)
-    write_policies(out, found)
-    print(f"{', '.join(LAYERS)} of {len(found)} partners: {out}")
+        print(f"{name:8} among {', '.join(among):24} both survive: {success:.2f}", flush=True)
+        policies.append(layers)
+    write_policies(out, policies)
+    print(f"{', '.join(LAYERS)} of {len(policies)} partners: {out}")
     return 0
 
 
 def train_partner(among: tuple[str, ...], steps: int) -> tuple[dict[str, np.ndarray], float]:
-    """One policy that lives among some partners -> (layers, its share of successes there)."""
+    """Train one policy among some kinds of partners -> (layers, success rate)."""
     import jax
 
     from affect import Blend
@@ -81,8 +81,8 @@ def train_partner(among: tuple[str, ...], steps: int) -> tuple[dict[str, np.ndar
 
 
 def policy_layers(agent: Any) -> dict[str, np.ndarray]:
-    """The first seed's policy, [1 + inputs, outputs] a layer, its bias first."""
-    actor = agent.trained.net.actor
+    """Policy of the first seed by layer, [1 + inputs, outputs], the bias in row 0."""
+    actor = agent.train_state.net.actor
     parts = {"first": actor.trunk.first, "second": actor.trunk.second, "out": actor.out}
     return {
         name: np.vstack([np.asarray(part.bias[...])[:1], np.asarray(part.kernel[...])[0]])
@@ -91,13 +91,13 @@ def policy_layers(agent: Any) -> dict[str, np.ndarray]:
 
 
 def untrained_policy() -> dict[str, np.ndarray]:
-    """A policy that has learned nothing."""
+    """Policy with zero weights, by layer."""
     sizes = {"first": (12, WIDTH), "second": (1 + WIDTH, WIDTH), "out": (1 + WIDTH, 7)}
     return {name: np.zeros(size, np.float32) for name, size in sizes.items()}
 
 
 def write_policies(path: Path, policies: list[dict[str, np.ndarray]]) -> None:
-    """Stacks the policies layer by layer."""
+    """Write the policies to a file, stacked layer by layer."""
     np.savez(path, **{name: np.stack([p[name] for p in policies]) for name in policies[0]})
 
 

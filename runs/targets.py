@@ -1,7 +1,7 @@
-"""Does everything come out as theory, published numbers and human data say it must?
+"""Validation: do the results match theory, published numbers and human data?
 
-Runs every module of runs/theory and prints one table: what each target is, what is expected, what
-we get, and whether it is as it should be. Exits with code 1 unless all of them are.
+Runs every module of runs/theory and prints one table: each target, the expected value, ours, and
+whether they agree. Exits with code 1 unless all of them do.
 """
 
 import sys
@@ -42,9 +42,8 @@ class Settings:
     """Settings of the table of targets.
 
     Attributes:
-        only: the targets to check, such as T5; all of them if none is named.
-        smoke: the fast half, under a minute: fewer seeds, and what cannot be checked so is left
-            out.
+        only: numbers of the targets to check, such as T5; all by default.
+        smoke: a run of under a minute with fewer seeds; targets that need more are left out.
         record: also write the table to runs/results/targets.md.
     """
 
@@ -54,14 +53,14 @@ class Settings:
 
 
 class Row(NamedTuple):
-    """A target and the seconds that it took."""
+    """A target and its computing time."""
 
     target: Target
     seconds: float
 
 
 def main(argv: list[str]) -> int:
-    """Parses, then runs; the exit code."""
+    """Check all targets -> exit code, 1 unless all pass."""
     settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     check(settings)
     from runs.engine import devices
@@ -87,57 +86,59 @@ def main(argv: list[str]) -> int:
 
 
 def check(settings: Settings) -> None:
-    """Refuses what makes no sense.
+    """Reject invalid settings.
 
     Raises:
-        UserError: for an unknown target, or a part of the table that is to be recorded.
+        UserError: for an unknown target, or recording a partial or smoke run.
     """
-    known = sorted((n for numbers in MODULES.values() for n in numbers), key=lambda n: int(n[1:]))
+    numbers = sorted(
+        (n for module_numbers in MODULES.values() for n in module_numbers), key=lambda n: int(n[1:])
+    )
     for number in settings.only:
-        checked_choice("target", number, known)
+        checked_choice("target", number, numbers)
     check_recordable(settings, "only")
 
 
 def run(
-    settings: Settings, say: Callable[[str], None], modules: dict | None = None
+    settings: Settings, log: Callable[[str], None], modules: dict | None = None
 ) -> Iterator[Row]:
-    """Yields the rows of all modules (MODULES if None) as they are computed.
+    """Yield the rows of all modules (MODULES if None) as they are computed.
 
-    A module that is missing, fails, or yields no row for a target that the whole table must have
-    becomes a row that says so and has not passed.
+    A module that is missing, fails, or, unless in smoke, lacks one of its targets gives a row with
+    the reason, which has not passed.
     """
     modules = MODULES if modules is None else modules
-    wanted = {
+    selected = {
         name: [number for number in numbers if number in (settings.only or numbers)]
         for name, numbers in modules.items()
     }
-    wanted = {name: numbers for name, numbers in wanted.items() if numbers}
-    for i, (name, numbers) in enumerate(wanted.items()):
-        say(f"{i + 1}/{len(wanted)}  {name}: {', '.join(numbers)} ...")
-        owed = set(numbers)
+    selected = {name: numbers for name, numbers in selected.items() if numbers}
+    for i, (name, numbers) in enumerate(selected.items()):
+        log(f"{i + 1}/{len(selected)}  {name}: {', '.join(numbers)} ...")
+        missing = set(numbers)
         for row in _timed(_targets(name, numbers, settings.smoke)):
             if row.target.number in numbers:
-                owed.discard(row.target.number)
+                missing.discard(row.target.number)
                 yield row
         if not settings.smoke:
-            for number in sorted(owed):
-                yield Row(_broken(number, name, "yields no such target"), 0.0)
+            for number in sorted(missing):
+                yield Row(_failed_target(number, name, "yields no such target"), 0.0)
 
 
 def _targets(name: str, numbers: list[str], smoke: bool) -> Iterator[Target]:
-    """The targets of a module; where it is missing or fails, a row for all that it owes."""
+    """Yield the targets of a module; if it is missing or fails, failed rows for the rest."""
     if util.find_spec(f"{PACKAGE}.{name}") is None:
-        yield from (_broken(number, name, "is missing") for number in numbers)
+        yield from (_failed_target(number, name, "is missing") for number in numbers)
         return
-    owed = list(numbers)
+    missing = list(numbers)
     try:
         for target in import_module(f"{PACKAGE}.{name}").targets(smoke):
-            owed = [number for number in owed if number != target.number]
+            missing = [number for number in missing if number != target.number]
             yield target
     except Exception as error:
         reason = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        for number in owed or numbers[-1:]:
-            yield _broken(number, name, reason)
+        for number in missing or numbers[-1:]:
+            yield _failed_target(number, name, reason)
 
 
 def _timed(targets: Iterable[Target]) -> Iterator[Row]:
@@ -147,7 +148,7 @@ def _timed(targets: Iterable[Target]) -> Iterator[Row]:
         start = time.perf_counter()
 
 
-def _broken(number: str, name: str, reason: str) -> Target:
+def _failed_target(number: str, name: str, reason: str) -> Target:
     return Target(number, f"runs/theory/{name}.py", "-", reason, False)
 
 
@@ -157,25 +158,25 @@ HEADINGS = ("target", "what", "expected", "ours", "pass", "seconds")
 
 
 def yes_or_no(row: Row) -> str:
-    """Yes or no."""
+    """Text of the column `pass`: yes or NO."""
     return "yes" if row.target.passed else "NO"
 
 
 def table_row(row: Row) -> list[str]:
-    """One row of the table."""
+    """Cells of one row of the table, in the order of HEADINGS."""
     target = row.target
     texts = [target.number, target.what, target.expected, target.ours]
     return [*texts, yes_or_no(row), f"{row.seconds:.1f}"]
 
 
 def totals_line(rows: list[Row], seconds: float) -> str:
-    """What the table comes to."""
+    """Number of rows that passed, and total time, in one line."""
     passed = sum(row.target.passed for row in rows)
     return f"{passed} of {len(rows)} rows as they should be, {seconds:.0f} s in all"
 
 
 def print_table(rows: list[Row], seconds: float) -> None:
-    """Prints the table to the terminal."""
+    """Print the table to the terminal."""
     from rich.console import Console
     from rich.table import Table
 
@@ -193,7 +194,7 @@ def print_table(rows: list[Row], seconds: float) -> None:
 def record_table(
     rows: list[Row], seconds: float, facts: dict[str, str], command: str, folder: Path
 ) -> None:
-    """Writes the table to `folder`/targets.md, with the command and the machine."""
+    """Write the table to `folder`/targets.md, with the command and the machine."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [HEADINGS, ["---"] * len(HEADINGS), *map(table_row, rows)]
     escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
@@ -205,7 +206,7 @@ def record_table(
 
 
 def print_progress(line: str) -> None:
-    """Progress, on stderr."""
+    """Print a progress line to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 

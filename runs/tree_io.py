@@ -1,4 +1,4 @@
-"""Leaves of a pytree as named numpy arrays, and back: what a checkpoint stores of a run."""
+"""Convert the leaves of a pytree to named numpy arrays and back, for checkpoints."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """Leaves by path, such as `.agent.layers[0].kernel.value`, in the order of the tree."""
+    """Map path -> leaf, such as `.agent.layers[0].kernel.value`, in the order of the tree."""
     import jax
 
     paths = jax.tree_util.tree_leaves_with_path(tree)
@@ -17,30 +17,31 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def _is_key(leaf: Any) -> bool:
+    """Whether a leaf is a typed jax PRNG key."""
     import jax
 
     return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def encode_leaf(name: str, leaf: Any) -> tuple[dict[str, Any], np.ndarray]:
-    """What the manifest says of a leaf (shape, dtype) and the array that Orbax stores.
+    """Convert a leaf to its manifest record (shape, dtype) and the array that Orbax stores.
 
     The dtype of a typed key is `key<implementation>`, that of a Python number its type's name.
     """
     import jax
 
     array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-    python = type(leaf) in (bool, int, float, complex)
-    numeric = array.dtype == bool or jax.dtypes.issubdtype(array.dtype, np.number)
-    if not (numeric and (python or isinstance(leaf, jax.Array | np.ndarray | np.generic))):
+    is_python = type(leaf) in (bool, int, float, complex)
+    is_numeric = array.dtype == bool or jax.dtypes.issubdtype(array.dtype, np.number)
+    if not (is_numeric and (is_python or isinstance(leaf, jax.Array | np.ndarray | np.generic))):
         raise TypeError(f"leaf {name} is of {type(leaf)}, which a checkpoint cannot hold")
-    dtype = leaf.dtype if _is_key(leaf) else type(leaf).__name__ if python else array.dtype.name
+    dtype = leaf.dtype if _is_key(leaf) else type(leaf).__name__ if is_python else array.dtype.name
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return {"shape": list(array.shape), "dtype": str(dtype)}, array
 
 
 def decode_leaf(array: np.ndarray, like: Any) -> Any:
-    """The stored array as the kind of leaf that `like` is, on the devices of `like`."""
+    """Convert a stored array to the leaf type of `like`, on the devices of `like`."""
     import jax
 
     if isinstance(like, np.ndarray):

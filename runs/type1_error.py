@@ -1,10 +1,10 @@
-"""How often does nothing look like something? The statistics of this laboratory, on trial.
+"""Type I error: how often does each test call two equal arms different?
 
-Two arms that are one and the same are compared, again and again, with scores as they come out of a
-shift grid: each seed's scores share something, since one policy is scored on every shift. At a
-nominal 5 %, a test should call them different 5 times in 100, and an interval should cover the
-truth 95 times. Ours are on trial; beside them stands the bootstrap that resamples (seed, shift)
-cells within each shift, as if they were independent.
+Simulates scores of two arms with equal distributions on a grid of seeds x shifts. The scores of a
+seed are correlated, since one policy is scored on every shift. At a nominal 5 %, a test should call
+the arms different in 5 % of grids, and an interval should cover the truth in 95 %. Checked are the
+tests and intervals of `runs.analysis.stats`, and, for comparison, the bootstrap that resamples
+(seed, shift) cells within each shift as if they were independent.
 """
 
 import sys
@@ -22,19 +22,19 @@ from runs.errors import UserError
 
 COMMAND = "python -m runs.type1_error"
 SHARES, SEEDS, SHIFTS = (0.0, 0.3, 0.6), (5, 10, 20), (12, 30)
-FAILING = 0.3  # of the seeds, where scores have two humps
+FAILING = 0.3  # share of failed seeds, where scores are bimodal
 SHAPES = ("normal", "30 % failed")
-FALSE, COVER = (0.03, 0.07), (0.93, 0.97)  # what counts as keeping the promise
-RESAMPLES, FEWER = 400, 4  # of a bootstrap, and how many times fewer grids it is tried on
+FALSE, COVER = (0.03, 0.07), (0.93, 0.97)  # accepted rates of false positives and of coverage
+RESAMPLES, FEWER = 400, 4  # draws of a resampling test, which runs on every FEWER-th grid only
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the trial.
+    """Settings of the simulation.
 
     Attributes:
-        grids: pairs of arms for each kind of scores.
-        smoke: a run of seconds that means nothing.
+        grids: simulated pairs of arms for each kind of scores.
+        smoke: a run of seconds to test the code; its numbers mean nothing.
         record: also write the table and the figure to runs/results/.
     """
 
@@ -44,7 +44,7 @@ class Settings:
 
 
 class ScoreModel(NamedTuple):
-    """A kind of scores: the seeds' share of the variance, sizes of the grid, shape over seeds."""
+    """Distribution of scores: the seeds' share of the variance, grid sizes, shape over seeds."""
 
     share: float
     seeds: int
@@ -53,7 +53,7 @@ class ScoreModel(NamedTuple):
 
 
 class ErrorRates(NamedTuple):
-    """How often each test called nothing something, and each interval covered, in [0, 1]."""
+    """False positive rate of each test and coverage of each interval, in [0, 1]."""
 
     kind: ScoreModel
     welch: float
@@ -64,7 +64,7 @@ class ErrorRates(NamedTuple):
 
 
 def main(argv: list[str]) -> int:
-    """Parses, then tries; the exit code: 1 unless the headline test and intervals hold."""
+    """Run the simulation -> exit code, 1 unless Welch and the intervals hold their level."""
     settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     if settings.grids < 100:
         raise UserError(f"--grids {settings.grids}: a rate of 5 % needs at least 100")
@@ -82,53 +82,53 @@ def main(argv: list[str]) -> int:
     if settings.record:
         folder = Path("runs/results")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "null.md").write_text(text)
-        figure(verdicts, folder / "null.png")
+        (folder / "type1_error.md").write_text(text)
+        figure(verdicts, folder / "type1_error.png")
     return int(not settings.smoke and not all(map(keeps_level, verdicts)))
 
 
 def draw(rng: np.random.Generator, kind: ScoreModel) -> np.ndarray:
-    """Scores [seeds, shifts] of one arm; mean 0 and variance 1 over seeds, at every shift."""
+    """Draw scores [seeds, shifts] of one arm; mean 0 and variance 1 over seeds, at every shift."""
     size = (kind.seeds, 1)
-    own = rng.normal(size=size)
+    seed_part = rng.normal(size=size)
     if kind.shape != "normal":
         failed = rng.random(size) < FAILING
-        own = (FAILING - failed) / np.sqrt(FAILING * (1 - FAILING))
+        seed_part = (FAILING - failed) / np.sqrt(FAILING * (1 - FAILING))
     noise = rng.normal(size=(kind.seeds, kind.shifts))
-    return np.sqrt(kind.share) * own + np.sqrt(1 - kind.share) * noise
+    return np.sqrt(kind.share) * seed_part + np.sqrt(1 - kind.share) * noise
 
 
 def simulate_null(kind: ScoreModel, grids: int, seed: int) -> ErrorRates:
-    """Compares nothing with nothing `grids` times."""
+    """Compare two equal arms `grids` times -> rates."""
     rng = np.random.default_rng(seed)
-    called = {name: [] for name in ("welch", "exchange", "cells", "covers", "covers_mean")}
+    events = {name: [] for name in ("welch", "exchange", "cells", "covers", "covers_mean")}
     for i in range(grids):
-        one, other = draw(rng, kind), draw(rng, kind)
-        x, y = one.mean(1), other.mean(1)
-        called["welch"].append(stats.p_value(x, y) < 0.05)
-        called["covers"].append(_covers(stats.difference(x, y), 0.0))
-        called["covers_mean"].append(_covers(stats.mean(x), 0.0))
+        arm_a, arm_b = draw(rng, kind), draw(rng, kind)
+        x, y = arm_a.mean(1), arm_b.mean(1)
+        events["welch"].append(stats.p_value(x, y) < 0.05)
+        events["covers"].append(_covers(stats.difference(x, y), 0.0))
+        events["covers_mean"].append(_covers(stats.mean(x), 0.0))
         if i % FEWER == 0:
-            called["exchange"].append(stats.permutation(x, y, draws=RESAMPLES, seed=i) < 0.05)
-            called["cells"].append(not _covers(bootstrap_over_cells(rng, one, other), 0.0))
-    return ErrorRates(kind, **{name: float(np.mean(each)) for name, each in called.items()})
+            events["exchange"].append(stats.permutation(x, y, draws=RESAMPLES, seed=i) < 0.05)
+            events["cells"].append(not _covers(bootstrap_over_cells(rng, arm_a, arm_b), 0.0))
+    return ErrorRates(kind, **{name: float(np.mean(values)) for name, values in events.items()})
 
 
 def bootstrap_over_cells(
-    rng: np.random.Generator, one: np.ndarray, other: np.ndarray
+    rng: np.random.Generator, arm_a: np.ndarray, arm_b: np.ndarray
 ) -> stats.Estimate:
-    """The bootstrap on trial: within each shift, seeds are resampled independently."""
+    """Bootstrap interval of a difference that resamples seeds independently within each shift."""
     means = []
-    for cells in (one, other):
+    for cells in (arm_a, arm_b):
         seeds, shifts = cells.shape
-        picked = rng.integers(seeds, size=(RESAMPLES, seeds, shifts))
-        means.append(cells[picked, np.arange(shifts)].mean((1, 2)))
+        chosen = rng.integers(seeds, size=(RESAMPLES, seeds, shifts))
+        means.append(cells[chosen, np.arange(shifts)].mean((1, 2)))
     low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
-    return stats.Estimate(float(one.mean() - other.mean()), float(low), float(high))
+    return stats.Estimate(float(arm_a.mean() - arm_b.mean()), float(low), float(high))
 
 
 def keeps_level(verdict: ErrorRates) -> bool:
-    """Whether the headline test and the intervals keep their promise."""
+    """Whether Welch and the intervals are within the accepted rates."""
     return (
         FALSE[0] <= verdict.welch <= FALSE[1]
         and COVER[0] <= verdict.covers <= COVER[1]
@@ -141,7 +141,7 @@ def _covers(estimate: stats.Estimate, truth: float) -> bool:
 
 
 def markdown(verdicts: list[ErrorRates], grids: int, command: str) -> str:
-    """The table and the finding."""
+    """Markdown report: finding and table."""
     head = (
         "seeds' share | seeds | shifts | scores over seeds | Welch: false calls | exchange of "
         "seeds | cells: false calls | difference covers | mean covers | kept"
@@ -154,7 +154,7 @@ def markdown(verdicts: list[ErrorRates], grids: int, command: str) -> str:
         lines.append(" | ".join(texts))
     error = 100 * np.sqrt(0.05 * 0.95 / grids)
     return (
-        f"# Nothing against nothing\n\n{finding(verdicts)}\n\n" + "\n".join(lines) + "\n\n"
+        f"# Type I error\n\n{finding(verdicts)}\n\n" + "\n".join(lines) + "\n\n"
         f"{grids:,} pairs of identical arms a row, a quarter of them for the two resampling tests; "
         f"a rate of 5 % is known to +-{1.96 * error:.1f} points. Kept: Welch between "
         f"{FALSE[0]:.0%} and {FALSE[1]:.0%}, coverage between {COVER[0]:.0%} and {COVER[1]:.0%}."
@@ -163,24 +163,24 @@ def markdown(verdicts: list[ErrorRates], grids: int, command: str) -> str:
 
 
 def finding(verdicts: list[ErrorRates]) -> str:
-    """One sentence, whichever way it falls."""
+    """One sentence: false positive rates of Welch and of the bootstrap over cells."""
 
-    def spread(pick: Callable[[ErrorRates], float], some: list[ErrorRates]) -> str:
-        rates = [pick(verdict) for verdict in some]
+    def spread(pick: Callable[[ErrorRates], float], selected: list[ErrorRates]) -> str:
+        rates = [pick(verdict) for verdict in selected]
         return f"{min(rates):.1%} to {max(rates):.1%}"
 
-    shared = [verdict for verdict in verdicts if verdict.kind.share > 0] or verdicts
-    broken = [verdict for verdict in verdicts if not keeps_level(verdict)]
+    correlated = [verdict for verdict in verdicts if verdict.kind.share > 0] or verdicts
+    failing = [verdict for verdict in verdicts if not keeps_level(verdict)]
     return (
-        f"At a nominal 5 %, Welch on per-seed means called nothing something in "
+        f"At a nominal 5 %, Welch on per-seed means called equal arms different in "
         f"{spread(lambda v: v.welch, verdicts)} of comparisons, the bootstrap over cells in "
-        f"{spread(lambda v: v.cells, shared)} wherever seeds share anything; "
-        f"{len(verdicts) - len(broken)} of {len(verdicts)} kinds of scores keep the promise."
+        f"{spread(lambda v: v.cells, correlated)} where seeds have a share; "
+        f"{len(verdicts) - len(failing)} of {len(verdicts)} kinds of scores keep their level."
     )
 
 
 def figure(verdicts: list[ErrorRates], path: Path) -> None:
-    """False calls by the seeds' share, ours and the bootstrap over cells."""
+    """Draw false positive rates by the seeds' share: Welch and the bootstrap over cells."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -197,7 +197,7 @@ def figure(verdicts: list[ErrorRates], path: Path) -> None:
         axis.axhspan(*FALSE, color="#dddddd", zorder=0)
         axis.set(title=f"scores over seeds: {shape}", xlabel="the seeds' share of the variance")
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("nothing called something")
+    axes[0].set_ylabel("equal arms called different")
     axes[0].legend(frameon=False, fontsize=8)
     sheet.savefig(path, dpi=110)
     pyplot.close(sheet)
@@ -206,7 +206,7 @@ def figure(verdicts: list[ErrorRates], path: Path) -> None:
 def _curve(
     verdicts: list[ErrorRates], shape: str, seeds: int, name: str
 ) -> Iterator[tuple[float, float]]:
-    """(share, rate) over shares, the grids of the most shifts."""
+    """Yield (share, rate) over shares, for the largest number of shifts."""
     for verdict in verdicts:
         kind = verdict.kind
         if (kind.shape, kind.seeds, kind.shifts) == (shape, seeds, SHIFTS[-1]):

@@ -1,8 +1,8 @@
-"""Is this study what it says it is?
+"""Verify that a study folder is complete, unaltered and run as preregistered.
 
-Recomputes everything from the study's folder: the chain of its ledger, the hash of its plan, the
-hashes of its checkpoints, the digests of its scores, where its arms were trained, and whether what
-was run is what was planned. Exit code 0 only if all of it holds. Tamper-evident, not tamper-proof.
+Recomputes from the folder: the hash chain of the ledger, the hash of the plan, the hashes of the
+checkpoints, the digests of the scores, the training worlds of the arms, and whether the study was
+run as planned. Exit code 0 only if all checks hold. Tamper-evident, not tamper-proof.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ COMMAND = "python -m runs.verify"
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the verification.
+    """Command-line settings of the verification.
 
     Attributes:
         folder: of the study, such as runs/logs/compare/CartPole-eb021f4b.
@@ -28,22 +28,22 @@ class Settings:
 
 
 def main(argv: list[str]) -> int:
-    """Parses, then verifies; the exit code: 1 unless everything holds."""
+    """Parse the arguments and run the audit -> exit code, 1 unless every check holds."""
     settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     if not settings.folder.is_dir():
         raise UserError(f"{settings.folder}: no such folder; name that of a study")
     from runs.prereg.audit import audit, looks_sentence
 
-    found = audit(settings.folder)
-    for one in found:
-        for wrong in one.wrong:
-            print(f"FAILS  {one.what:<16} {wrong}")
-        if not one.wrong:
-            print(f"holds  {one.what:<16} {one.said}".rstrip())
+    findings = audit(settings.folder)
+    for finding in findings:
+        for problem in finding.problems:
+            print(f"FAILS  {finding.check:<16} {problem}")
+        if not finding.problems:
+            print(f"holds  {finding.check:<16} {finding.detail}".rstrip())
     print(f"       {'looks':<16} {looks_sentence(settings.folder)}")
-    broken = sum(len(one.wrong) for one in found)
-    print(f"{'unverified' if broken else 'verified'}: {settings.folder}")
-    return int(broken > 0)
+    failures = sum(len(finding.problems) for finding in findings)
+    print(f"{'unverified' if failures else 'verified'}: {settings.folder}")
+    return int(failures > 0)
 
 
 if __name__ == "__main__":

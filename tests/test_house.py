@@ -1,7 +1,7 @@
-"""The laws of the house: who may import whom, where gradients are taken, how long a file may be.
+"""Rules of the code base: imports, names, gradients, nesting, file length, fast `--help`.
 
 Each rule is a function from a checkout's root to a list of violations, one line each. Every rule is
-run on this checkout, where it must find nothing, and on a small tree that breaks it, where it must.
+run on this checkout, which must not break it, and on small trees that break it.
 """
 
 import ast
@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("affect", "envs", "agents", "runs")
-MAY_IMPORT = {  # ours only; everybody may import itself
+MAY_IMPORT = {  # among these packages; each may also import itself
     "affect": set(),
     "envs": {"affect"},
     "agents": {"affect"},
@@ -23,8 +23,8 @@ MAY_IMPORT = {  # ours only; everybody may import itself
 }
 CORE = {"jax", "flax", "optax"} | set(sys.stdlib_module_names)
 GRADIENTS = {f"jax.{name}" for name in ("grad", "value_and_grad", "vjp", "jacfwd", "jacrev")}
-HOLLOW_MODULE = re.compile(r"utils?|common")
-HOLLOW_CLASS = re.compile(r"_*Base([A-Z_]\w*)?|\w*Manager")
+VAGUE_MODULE = re.compile(r"utils?|common")
+VAGUE_CLASS = re.compile(r"_*Base([A-Z_]\w*)?|\w*Manager")
 NNX_TRANSFORMS = {
     f"flax.nnx.{name}"
     for name in ("grad", "value_and_grad", "jit", "scan", "vmap", "pmap", "split", "merge")
@@ -43,19 +43,19 @@ def sources(root: Path, *packages: str) -> Iterator[tuple[str, ast.Module]]:
 
 def bindings(name: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
     """Yields (name bound in the module, absolute dotted name it stands for) of every import."""
-    here = name.split("/")[:-1]
+    folders = name.split("/")[:-1]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.asname or alias.name.split(".")[0], alias.name
         elif isinstance(node, ast.ImportFrom):
-            parents = here[: len(here) - node.level + 1] if node.level else []
+            parents = folders[: len(folders) - node.level + 1] if node.level else []
             module = ".".join([*parents, *filter(None, [node.module])])
             for alias in node.names:
                 yield alias.asname or alias.name, f"{module}.{alias.name}"
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            called = ast.unparse(node.func).split(".")[-1]
-            if called in {"import_module", "__import__"} and isinstance(node.args[0].value, str):
+            function = ast.unparse(node.func).split(".")[-1]
+            if function in {"import_module", "__import__"} and isinstance(node.args[0].value, str):
                 yield "", node.args[0].value
 
 
@@ -85,20 +85,22 @@ def functions(node: ast.AST, depth: int = 0) -> Iterator[tuple[ast.AST, int]]:
 # --- the rules --------------------------------------------------------------------------------
 
 
-def arrows(root: Path) -> list[str]:
-    """Imports run runs -> {agents, envs} -> affect, and no other way."""
-    found = []
+def import_order(root: Path) -> list[str]:
+    """Packages import only in the order runs -> {agents, envs} -> affect."""
+    violations = []
     for name, tree in sources(root):
         package = name.split("/")[0]
         for target in sorted({target for _, target in bindings(name, tree)}):
-            top = target.split(".")[0]
-            if top == "tests" or (top in PACKAGES and top not in MAY_IMPORT[package] | {package}):
-                found.append(f"{name}: {package} must not import {top} ({target})")
-    return found
+            target_package = target.split(".")[0]
+            if target_package == "tests" or (
+                target_package in PACKAGES and target_package not in MAY_IMPORT[package] | {package}
+            ):
+                violations.append(f"{name}: {package} must not import {target_package} ({target})")
+    return violations
 
 
 def core_dependencies(root: Path) -> list[str]:
-    """The library imports jax, flax, optax and the standard library, and nothing else."""
+    """The library `affect` imports only jax, flax, optax and the standard library."""
     allowed = CORE | {"affect"}
     return [
         f"{name}: affect must not import {target}"
@@ -108,21 +110,21 @@ def core_dependencies(root: Path) -> list[str]:
     ]
 
 
-def names(root: Path) -> list[str]:
+def vague_names(root: Path) -> list[str]:
     """No module is called utils or common, no class Base* or *Manager."""
-    found = []
+    violations = []
     for name, tree in sources(root):
         for part in Path(name).with_suffix("").parts:
-            if HOLLOW_MODULE.fullmatch(part):
-                found.append(f"{name}: a module called {part} has no idea of its own")
+            if VAGUE_MODULE.fullmatch(part):
+                violations.append(f"{name}: the module name {part} does not say what it holds")
         for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef) and HOLLOW_CLASS.fullmatch(node.name):
-                found.append(f"{name}: class {node.name} names a role, not a thing")
-    return found
+            if isinstance(node, ast.ClassDef) and VAGUE_CLASS.fullmatch(node.name):
+                violations.append(f"{name}: the class name {node.name} does not say what it is")
+    return violations
 
 
-def one_gradient(root: Path) -> list[str]:
-    """Gradients are taken in affect/learn.py alone."""
+def gradient_calls(root: Path) -> list[str]:
+    """Gradients are computed only in affect/learn.py."""
     return [
         f"{name}: {target} belongs in affect/learn.py"
         for name, tree in sources(root)
@@ -132,16 +134,16 @@ def one_gradient(root: Path) -> list[str]:
 
 
 def plain_pytrees(root: Path) -> list[str]:
-    """Modules are plain pytrees under jax's own transforms, never under NNX's."""
+    """Modules are used as plain pytrees with the transforms of JAX, never those of NNX."""
     return [
-        f"{name}: {target}, where jax's own transforms serve modules as plain pytrees"
+        f"{name}: {target}; use the transform of JAX, modules are plain pytrees"
         for name, tree in sources(root)
         for target in sorted(NNX_TRANSFORMS.intersection(uses(name, tree)))
     ]
 
 
 def nesting(root: Path) -> list[str]:
-    """A function may hold a function, and that one none."""
+    """Functions are nested at most two deep."""
     return [
         f"{name}:{node.lineno}: {node.name} is {depth} functions deep"
         for name, tree in sources(root)
@@ -150,17 +152,17 @@ def nesting(root: Path) -> list[str]:
     ]
 
 
-def length(root: Path) -> list[str]:
+def file_length(root: Path) -> list[str]:
     """A file of affect, envs or agents has at most 300 lines."""
-    found = []
+    violations = []
     for name, _ in sources(root, "affect", "envs", "agents"):
         lines = len((root / name).read_text().splitlines())
         if lines > 300:
-            found.append(f"{name}: {lines} lines, and one idea needs at most 300")
-    return found
+            violations.append(f"{name}: {lines} lines, more than 300")
+    return violations
 
 
-def packages(root: Path) -> list[str]:
+def missing_init_files(root: Path) -> list[str]:
     """Every folder that holds modules is a package."""
     folders = {(root / name).parent for name, _ in sources(root)}
     return [
@@ -170,41 +172,50 @@ def packages(root: Path) -> list[str]:
     ]
 
 
-RULES = (arrows, core_dependencies, names, one_gradient, plain_pytrees, nesting, length, packages)
+RULES = (
+    import_order,
+    core_dependencies,
+    vague_names,
+    gradient_calls,
+    plain_pytrees,
+    nesting,
+    file_length,
+    missing_init_files,
+)
 DEEP = "def a():\n  def b():\n    class C:\n      def c(self): pass\n"
 VIOLATIONS = [  # rule, file, source, a word of the complaint
-    (arrows, "affect/hope.py", "import envs.world", "envs.world"),
-    (arrows, "affect/hope.py", "def f():\n    from agents import ppo", "agents.ppo"),
-    (arrows, "affect/hope.py", "from ..runs import compare", "runs.compare"),
-    (arrows, "affect/hope.py", "import importlib\nimportlib.import_module('envs')", "envs"),
-    (arrows, "envs/cartpole.py", "from agents.ppo import PPO", "agents.ppo.PPO"),
-    (arrows, "agents/ppo.py", "import envs", "envs"),
-    (arrows, "agents/ppo.py", "from runs.engine.train import train", "runs.engine"),
-    (arrows, "envs/deep/maze.py", "from ...runs.analysis import stats", "runs.analysis.stats"),
-    (arrows, "runs/compare.py", "from tests.affect import cases", "tests"),
+    (import_order, "affect/hope.py", "import envs.world", "envs.world"),
+    (import_order, "affect/hope.py", "def f():\n    from agents import ppo", "agents.ppo"),
+    (import_order, "affect/hope.py", "from ..runs import compare", "runs.compare"),
+    (import_order, "affect/hope.py", "import importlib\nimportlib.import_module('envs')", "envs"),
+    (import_order, "envs/cartpole.py", "from agents.ppo import PPO", "agents.ppo.PPO"),
+    (import_order, "agents/ppo.py", "import envs", "envs"),
+    (import_order, "agents/ppo.py", "from runs.engine.train import train", "runs.engine"),
+    (
+        import_order,
+        "envs/deep/maze.py",
+        "from ...runs.analysis import stats",
+        "runs.analysis.stats",
+    ),
+    (import_order, "runs/compare.py", "from tests.affect import cases", "tests"),
     (core_dependencies, "affect/hope.py", "import numpy as np", "numpy"),
     (core_dependencies, "affect/hope.py", "from gymnasium import spaces", "gymnasium.spaces"),
-    (names, "envs/utils.py", "", "utils"),
-    (names, "runs/engine/common/files.py", "", "common"),
-    (names, "agents/ppo.py", "class BaseAgent: pass", "BaseAgent"),
-    (names, "agents/ppo.py", "class RunManager: pass", "RunManager"),
-    (one_gradient, "agents/ppo.py", "import jax\nstep = jax.grad(loss)", "jax.grad"),
-    (one_gradient, "agents/ppo.py", "import jax as j\nj.value_and_grad", "jax.value_and_grad"),
-    (one_gradient, "runs/compare.py", "from jax import grad as slope", "jax.grad"),
-    (
-        one_gradient,
-        "envs/cartpole.py",
-        "import jax.numpy\njax.vjp(f, 0.0)",
-        "jax.vjp",
-    ),
+    (vague_names, "envs/utils.py", "", "utils"),
+    (vague_names, "runs/engine/common/files.py", "", "common"),
+    (vague_names, "agents/ppo.py", "class BaseAgent: pass", "BaseAgent"),
+    (vague_names, "agents/ppo.py", "class RunManager: pass", "RunManager"),
+    (gradient_calls, "agents/ppo.py", "import jax\nstep = jax.grad(loss)", "jax.grad"),
+    (gradient_calls, "agents/ppo.py", "import jax as j\nj.value_and_grad", "jax.value_and_grad"),
+    (gradient_calls, "runs/compare.py", "from jax import grad as slope", "jax.grad"),
+    (gradient_calls, "envs/cartpole.py", "import jax.numpy\njax.vjp(f, 0.0)", "jax.vjp"),
     (plain_pytrees, "affect/learn.py", "from flax import nnx\nnnx.value_and_grad", "nnx.value"),
     (plain_pytrees, "agents/ppo.py", "import flax\nflax.nnx.Optimizer(m, t)", "nnx.Optimizer"),
     (nesting, "agents/ppo.py", DEEP, "agents/ppo.py:4: c is 3"),
     (nesting, "agents/ppo.py", DEEP.replace("def c", "async def c"), "3 functions"),
-    (length, "envs/cartpole.py", "x = 1\n" * 301, "301 lines"),
-    (packages, "envs/deep/maze.py", "", "envs/deep"),
+    (file_length, "envs/cartpole.py", "x = 1\n" * 301, "301 lines"),
+    (missing_init_files, "envs/deep/maze.py", "", "envs/deep"),
 ]
-LAWFUL = {
+VALID_TREE = {
     "affect/__init__.py": "from .learn import step\nfrom affect.hope import Hope",
     "affect/hope.py": "import math\nimport jax.numpy as jnp\nfrom flax import nnx\nnnx.Param",
     "affect/learn.py": "import jax\nimport optax\nstep = jax.value_and_grad(loss, has_aux=True)",
@@ -218,7 +229,7 @@ LAWFUL = {
 }
 
 
-def grow(root: Path, files: dict[str, str]) -> Path:
+def write_files(root: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,28 +238,28 @@ def grow(root: Path, files: dict[str, str]) -> Path:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_this_checkout_is_lawful(rule):
-    assert not (found := rule(ROOT)), "\n".join([rule.__doc__, *found])
+def test_checkout_breaks_no_rule(rule):
+    assert not (violations := rule(ROOT)), "\n".join([rule.__doc__, *violations])
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_lawful_code_is_left_alone(rule, tmp_path):
-    assert rule(grow(tmp_path, LAWFUL)) == []
+def test_rules_accept_a_valid_tree(rule, tmp_path):
+    assert rule(write_files(tmp_path, VALID_TREE)) == []
 
 
 @pytest.mark.parametrize(("rule", "name", "text", "word"), VIOLATIONS)
-def test_a_violation_is_found_and_named(rule, name, text, word, tmp_path):
-    found = rule(grow(tmp_path, {**LAWFUL, name: text}))
-    assert len(found) == 1
-    assert name.rpartition("/")[0] in found[0]
-    assert word in found[0]
+def test_violation_is_found_and_named(rule, name, text, word, tmp_path):
+    violations = rule(write_files(tmp_path, {**VALID_TREE, name: text}))
+    assert len(violations) == 1
+    assert name.rpartition("/")[0] in violations[0]
+    assert word in violations[0]
 
 
-def test_every_rule_has_a_violation():
+def test_every_rule_is_tested_with_a_violation():
     assert {rule for rule, *_ in VIOLATIONS} == set(RULES)
 
 
-# --- help is quick ----------------------------------------------------------------------------
+# --- fast `--help` ----------------------------------------------------------------------------
 
 HELP = """
 import resource, runpy, sys
@@ -263,7 +274,7 @@ used = resource.getrusage(resource.RUSAGE_SELF)
 print(code, "jax" in sys.modules, used.ru_utime + used.ru_stime, file=sys.stderr)
 """
 BUSY = "import time\n    while time.process_time() < 1.5: pass\n    print('usage: it')"
-HELP_SECONDS = 3.0  # of processor time; about one is usual, the rest is for noisy machines
+HELP_SECONDS = 3.0  # of processor time; usually about 1
 
 
 def scripts(root: Path) -> list[str]:
@@ -276,8 +287,8 @@ def scripts(root: Path) -> list[str]:
     ]
 
 
-def help_complaint(root: Path, script: str, limit: float) -> str:
-    """What is wrong with the script's --help: a line that says it, or the empty string."""
+def help_error(root: Path, script: str, limit: float) -> str:
+    """Run the script with --help -> error line, empty if it is fast and prints a usage."""
     command = [sys.executable, "-c", HELP, script]
     done = subprocess.run(
         command, cwd=root, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
@@ -295,8 +306,8 @@ def help_complaint(root: Path, script: str, limit: float) -> str:
 
 
 @pytest.mark.parametrize("script", scripts(ROOT))
-def test_help_is_quick(script):
-    assert help_complaint(ROOT, script, HELP_SECONDS) == ""
+def test_help_is_fast(script):
+    assert help_error(ROOT, script, HELP_SECONDS) == ""
 
 
 @pytest.mark.parametrize(
@@ -314,10 +325,10 @@ def test_help_is_quick(script):
         ),
     ],
 )
-def test_bad_help_is_found(body, complaint, tmp_path):
+def test_bad_help_is_detected(body, complaint, tmp_path):
     study = f"if __name__ == '__main__':\n    {body}\n"
-    grow(tmp_path, {"jax.py": "", "runs/__init__.py": "", "runs/study.py": study})
+    write_files(tmp_path, {"jax.py": "", "runs/__init__.py": "", "runs/study.py": study})
     assert scripts(tmp_path) == ["runs.study"]
-    found = help_complaint(tmp_path, "runs.study", limit=1.0)
-    assert complaint in found
-    assert bool(complaint) == bool(found)
+    error = help_error(tmp_path, "runs.study", limit=1.0)
+    assert complaint in error
+    assert bool(complaint) == bool(error)

@@ -1,4 +1,4 @@
-"""What is shipped: the library alone, and it works without the laboratory."""
+"""The wheel contains only `affect`, which works without the other packages."""
 
 import email
 import os
@@ -16,7 +16,7 @@ LABORATORY = ("envs", "agents", "runs")
 LAB_ONLY = ("gymnasium", "matplotlib", "minigrid", "orbax", "pandas", "statsmodels", "tensorboard")
 
 # Runs in a fresh interpreter, in another folder, with the installed wheel first on the path.
-ALONE = f"""
+BLOCK_LAB_IMPORTS = f"""
 import sys
 
 class Absent:
@@ -29,7 +29,7 @@ sys.meta_path.insert(0, Absent())
 
 
 def build(target: str, folder: Path) -> Path:
-    """Builds the wheel or the sdist of this checkout into the folder, without a network."""
+    """Build the wheel or the sdist of this checkout into the folder, without network access."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -37,10 +37,10 @@ def build(target: str, folder: Path) -> Path:
     return built
 
 
-def alone(site: Path, folder: Path, code: str, timeout: float) -> str:
-    """Runs the code where only the wheel is installed; returns what it printed."""
+def run_with_wheel(site: Path, folder: Path, code: str, timeout: float) -> str:
+    """Run code with only the wheel and its dependencies importable -> stdout."""
     done = subprocess.run(
-        [sys.executable, "-c", ALONE + code],
+        [sys.executable, "-c", BLOCK_LAB_IMPORTS + code],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(site)},
         capture_output=True,
@@ -59,14 +59,14 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def site(wheel, tmp_path_factory):
-    """A folder that holds the installed wheel and nothing else."""
+    """Folder with the installed wheel and nothing else."""
     folder = tmp_path_factory.mktemp("site")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*pip, "--target", str(folder), str(wheel)], check=True, timeout=120)
     return folder
 
 
-def test_the_wheel_holds_the_library_alone(wheel):
+def test_wheel_contains_only_the_library(wheel):
     shipped = set(zipfile.ZipFile(wheel).namelist())
     ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "affect").rglob("*.py")}
     assert ours | {"affect/py.typed"} == {name for name in shipped if name.startswith("affect/")}
@@ -76,7 +76,7 @@ def test_the_wheel_holds_the_library_alone(wheel):
     assert any(name.endswith("/licenses/LICENSE") for name in shipped)
 
 
-def test_the_wheel_asks_for_jax_flax_and_optax_only(wheel):
+def test_wheel_requires_only_jax_flax_and_optax(wheel):
     archive = zipfile.ZipFile(wheel)
     (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
     metadata = email.message_from_string(archive.read(name).decode())
@@ -86,45 +86,47 @@ def test_the_wheel_asks_for_jax_flax_and_optax_only(wheel):
     assert set(metadata.get_all("Provides-Extra")) == {"lab", "hosts", "jaxenvs", "bench", "dev"}
 
 
-def test_the_sdist_holds_the_whole_project(tmp_path):
+def test_sdist_contains_the_whole_project(tmp_path):
     with tarfile.open(build("sdist", tmp_path)) as archive:
-        inside = {name.partition("/")[2] for name in archive.getnames()}
-    kept = [ROOT / "constraints.txt", ROOT / ".ci" / "run"]
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    expected = [ROOT / "constraints.txt", ROOT / ".ci" / "run"]
     for folder in ("affect", "tests", *LABORATORY):
-        kept += (ROOT / folder).rglob("*.py")
-    assert {path.relative_to(ROOT).as_posix() for path in kept} <= inside
-    assert not [name for name in inside if name.startswith((".venv", ".git/", "runs/logs/"))]
+        expected += (ROOT / folder).rglob("*.py")
+    assert {path.relative_to(ROOT).as_posix() for path in expected} <= names
+    assert not [name for name in names if name.startswith((".venv", ".git/", "runs/logs/"))]
 
 
-def test_the_library_imports_alone(site, tmp_path):
+def test_library_imports_without_the_laboratory(site, tmp_path):
     code = """
 from importlib.metadata import version
 import affect
 print(affect.__file__, affect.__version__, version("affect-heads"))
 """
-    place, stated, installed = alone(site, tmp_path, code, timeout=120).split()
-    assert Path(place).is_relative_to(site)
-    assert stated == installed
+    location, version_attribute, installed = run_with_wheel(
+        site, tmp_path, code, timeout=120
+    ).split()
+    assert Path(location).is_relative_to(site)
+    assert version_attribute == installed
 
 
-def test_the_laboratory_is_out_of_reach_there(site, tmp_path):
-    tried = "".join(
+def test_laboratory_packages_cannot_be_imported_there(site, tmp_path):
+    code = "".join(
         f"try: import {name}\nexcept ModuleNotFoundError as error: print(error)\n"
         for name in LABORATORY + LAB_ONLY
     )
-    printed = alone(site, tmp_path, tried, timeout=60)
+    printed = run_with_wheel(site, tmp_path, code, timeout=60)
     assert printed.count("does not come with the wheel") == len(LABORATORY + LAB_ONLY)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / "tests" / "affect").exists(), reason="no tests of the library")
-def test_the_library_passes_its_tests_alone(site, tmp_path):
+def test_library_passes_its_tests_without_the_laboratory(site, tmp_path):
     shutil.copytree(ROOT / "tests" / "affect", tmp_path / "tests" / "affect")
     for name in ("pyproject.toml", "tests/conftest.py"):
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, tmp_path / name)
     arguments = ["tests/affect", "-q", "-p", "no:cacheprovider"]
     code = f"import pytest, affect; code = pytest.main({arguments}); print(affect.__file__)\n"
-    printed = alone(site, tmp_path, code + "sys.exit(code)", timeout=600)
+    printed = run_with_wheel(site, tmp_path, code + "sys.exit(code)", timeout=600)
     assert " passed" in printed
     assert Path(printed.split()[-1]).is_relative_to(site)

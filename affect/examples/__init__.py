@@ -1,1 +1,1 @@
-"""Feelings from the literature in a page each: what the protocol holds beside the core set."""
+"""Example heads from the literature, a short file each, outside the core set."""

@@ -1,4 +1,4 @@
-"""ICM: surprise at what one's own action did."""
+"""ICM: prediction error of a forward model on features of what the agent controls."""
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,13 @@ from affect.head import State
 class ICM(Head):
     """Intrinsic curiosity module (Pathak et al., 2017): |g(f(s), a) - f(s')|^2 / 2.
 
-    The features f are learned by an inverse model that tells the action from f(s) and f(s'), so
-    they hold what the agent can control and leave out noise that it cannot. Theirs lets the error
-    of the forward model g move f too; here f answers to the inverse model alone, which saves the
-    weight between the two.
+    The features f are trained by an inverse model that predicts the action from f(s) and f(s'),
+    so they represent what the agent controls and no noise. Theirs trains f on the error of the
+    forward model g as well; here f is trained by the inverse model alone, which saves the weight
+    between the two losses.
 
     Args:
-        spec: of the world.
+        spec: shapes of the world.
         width: number of features.
         rngs: for the initial weights.
     """
@@ -33,25 +33,27 @@ class ICM(Head):
         self.forward = nnx.Linear(width + actions, width, rngs=rngs)
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        """The error of the forward model [T, B], at least 0."""
-        return jax.lax.stop_gradient(self._surprise(batch)), state
+        """Error of the forward model [T, B], at least 0."""
+        return jax.lax.stop_gradient(self._forward_error(batch)), state
 
     def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The error of the inverse model, for f, and of the forward model, for g."""
-        both = jnp.concatenate([self._see(batch.obs), self._see(batch.next_obs)], -1)
-        guess, action = self.inverse(both), self._action(batch)
-        wrong = optax.softmax_cross_entropy if self.discrete else optax.squared_error
-        inverse, forward = wrong(guess, action).mean(), self._surprise(batch).mean()
+        """Errors of the inverse model, which trains f, and of the forward model, which trains g."""
+        features = jnp.concatenate([self._encode(batch.obs), self._encode(batch.next_obs)], -1)
+        prediction, action = self.inverse(features), self._encode_action(batch)
+        loss_fn = optax.softmax_cross_entropy if self.discrete else optax.squared_error
+        inverse, forward = loss_fn(prediction, action).mean(), self._forward_error(batch).mean()
         return inverse + forward, {"inverse": inverse, "error": forward}
 
-    def _surprise(self, batch: Transition) -> jax.Array:
-        here, there = jax.lax.stop_gradient((self._see(batch.obs), self._see(batch.next_obs)))
-        ahead = self.forward(jnp.concatenate([here, self._action(batch)], -1))
-        return jnp.square(ahead - there).sum(-1) / 2
+    def _forward_error(self, batch: Transition) -> jax.Array:
+        features, next_features = jax.lax.stop_gradient(
+            (self._encode(batch.obs), self._encode(batch.next_obs))
+        )
+        prediction = self.forward(jnp.concatenate([features, self._encode_action(batch)], -1))
+        return jnp.square(prediction - next_features).sum(-1) / 2
 
-    def _see(self, obs: jax.Array) -> jax.Array:
+    def _encode(self, obs: jax.Array) -> jax.Array:
         return jnp.tanh(self.features(obs))
 
-    def _action(self, batch: Transition) -> jax.Array:
+    def _encode_action(self, batch: Transition) -> jax.Array:
         actions = self.inverse.out_features
         return jax.nn.one_hot(batch.action, actions) if self.discrete else batch.action

@@ -1,4 +1,4 @@
-"""Learning progress: how fast what surprises is being understood."""
+"""Learning progress: how fast a prediction error falls."""
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +12,15 @@ from affect.wrappers import StatefulWrapper, wrapper
 
 @wrapper
 class LearningProgress(StatefulWrapper):
-    """The drop of an error: its slow average minus its fast one (Oudeyer, Kaplan & Hafner, 2007).
+    """Slow minus fast moving average of an error (Oudeyer, Kaplan & Hafner, 2007).
 
-    `LearningProgress(Curiosity)` is drawn to what it is getting better at. Noise that nobody can
-    predict stays surprising, and so gives no progress. The averages go on across episodes, since
-    learning does; the fast one's time constant is a tenth of tau. An error that falls by c a
-    step makes the signal 0.9 c tau.
+    `LearningProgress(Curiosity)` is high where the error of curiosity is falling. Noise that
+    cannot be predicted keeps its error and gives no progress. The averages are not reset at
+    episodes; the fast one's time constant is a tenth of tau. An error that falls by c a step
+    makes the signal 0.9 c tau.
 
     Args:
-        head: whose signal is an error, a factory.
+        head: a factory of a head whose signal is an error.
         tau: steps of the slow average, at least 10.
 
     Raises:
@@ -35,19 +35,19 @@ class LearningProgress(StatefulWrapper):
         self.sign = 0
 
     def own_state(self, num_envs: int) -> State:
-        """Slow and fast average of the error, and of 1 in its place, [B] each."""
-        none = jnp.zeros((num_envs,))
-        return (none, none), (none, none)
+        """Slow and fast averages of the error and of the constant 1, all 0, [B] each."""
+        zeros = jnp.zeros((num_envs,))
+        return (zeros, zeros), (zeros, zeros)
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        """The progress [T, B], in units of the error."""
+        """Progress [T, B], in units of the error."""
         own, inner = state
         error, inner = self.inner(inner, batch)
-        never, means, kept = jnp.zeros_like(batch.first), [], []
-        for pace, (so_far, share) in zip(self.paces, own, strict=True):
-            mean, so_far = ema(so_far, error, never, pace)
-            seen, share = ema(share, jnp.ones_like(error), never, pace)
-            means.append(mean / seen)  # as if it had not begun at 0
-            kept.append((so_far, share))
+        no_reset, means, averages = jnp.zeros_like(batch.first), [], []
+        for rate, (average, weight) in zip(self.paces, own, strict=True):
+            mean, average = ema(average, error, no_reset, rate)
+            total, weight = ema(weight, jnp.ones_like(error), no_reset, rate)
+            means.append(mean / total)  # corrects the bias of a start at 0
+            averages.append((average, weight))
         slow, fast = means
-        return slow - fast, (tuple(kept), inner)
+        return slow - fast, (tuple(averages), inner)

@@ -1,4 +1,4 @@
-"""Regret: what the other choice would have paid."""
+"""Regret: reward minus the best reward that any action would have given."""
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +9,14 @@ from affect.head import State
 
 
 class Regret(Head):
-    """Reward minus the best that any action would have paid (Loomes & Sugden, 1982), at most 0.
+    """Reward minus the best reward of any action (Loomes & Sugden, 1982), at most 0.
 
-    Needs what only some worlds tell: `info["foregone"]` [T, B, num_actions], one's own choice
-    among them. Patients with lesions of the orbitofrontal cortex do not feel it (Camille et al.,
-    2004).
+    Needs `info["foregone"]` [T, B, num_actions], which only some worlds report: the reward of
+    each action, the chosen one among them. Patients with lesions of the orbitofrontal cortex show
+    no regret (Camille et al., 2004).
 
     Args:
-        spec: of a world that reports `foregone`.
+        spec: shapes of a world that reports `foregone`.
         rngs: unused.
 
     Raises:

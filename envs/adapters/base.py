@@ -1,4 +1,4 @@
-"""What the in-adapters share: somebody else's jitted environment in the place of one of ours."""
+"""Adapter from a jitted environment of another package to the interface of `envs.world.Env`."""
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -17,14 +17,14 @@ from envs.world import Env
 
 
 class StepOutput(NamedTuple):
-    """What somebody else's environment says at once, kept until each part of it is asked for.
+    """State and results of one step of a package's environment; serves as the state of ours.
 
     Attributes:
-        state: theirs, of any structure.
-        obs: [D] float32, of that state.
-        reward: [] float32, for the step that led here; 0 at the start.
-        terminated: [] bool, the episode ended here, and not because time was up.
-        harm: [] float32, 1 where the step that led here did harm.
+        state: state of the package's environment, any pytree.
+        obs: [D] float32, observation of that state.
+        reward: [] float32, of the step into that state; 0 after a reset.
+        terminated: [] bool, whether that state ends the episode, other than by the time limit.
+        harm: [] float32, 1 if the step into that state did harm.
     """
 
     state: Any
@@ -35,19 +35,19 @@ class StepOutput(NamedTuple):
 
 
 class AdaptedEnv(Env):
-    """An environment whose reset and step are somebody else's; a package defines those two.
+    """Environment whose reset and step are those of another package, defined by a subclass.
 
-    Observations are flattened to float32 [D]. Random keys reach the other side as raw key data,
-    which is what a state may carry along.
+    Observations are flattened to float32 [D]. The package gets random keys as raw key data, since
+    its states may contain keys.
 
     Args:
-        name: as its package calls it.
-        low: the least of each observation, in the shape in which the package gives them.
-        high: the most.
+        name: id of the environment in its package.
+        low: least value of each observation, in the package's shape.
+        high: largest value of each observation, in the package's shape.
         action_space: discrete, or a box of vectors in [-1, 1].
         horizon: steps after which an episode is truncated.
-        goal: an episode whose return is above it is a success.
-        harmful: whether it can do harm.
+        goal: an episode with a return above it is a success.
+        harmful: whether its steps can do harm, reported as `info["harm"]`.
     """
 
     def __init__(
@@ -69,53 +69,53 @@ class AdaptedEnv(Env):
             action_dim=0 if discrete else action_space.shape[0],
             info=("harm",) if harmful else (),
         )
-        half = (high - low) / 2  # the unit, where the declared range is finite and sensible
+        half = (high - low) / 2  # the scale, where the declared range is finite and below 2,000
         self.obs_scale = tuple(np.where((half > 0) & (half < 1e3), half, 1.0).tolist())
         self.observation_space = spaces.Box(-np.inf, np.inf, (low.size,), np.float32)
         self.action_space = action_space
         super().__init__()
 
     def observation(self, state: StepOutput, rng: jax.Array, params: Any) -> jax.Array:
-        """What they observe, [D]."""
+        """Observation [D] that the package returned."""
         return state.obs
 
     def reward(
         self, state: StepOutput, action, next_state: StepOutput, rng, params: Any
     ) -> jax.Array:
-        """What they pay."""
+        """Reward [] that the package returned."""
         return next_state.reward
 
     def terminal(self, state: StepOutput, rng: jax.Array, params: Any) -> jax.Array:
-        """It ended, and not because time was up."""
+        """Whether the state [] ends the episode, other than by the time limit."""
         return state.terminated
 
     def transition_info(
         self, state: StepOutput, action, next_state: StepOutput, params: Any
     ) -> dict:
-        """`harm`, where an end can be a failure."""
+        """`{"harm": []}` for a harmful environment, else an empty dict."""
         return {"harm": next_state.harm} if self.spec.info else {}
 
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
-        """A return above the goal."""
+        """Whether the return `total` [...] is above the goal."""
         return total > self.goal
 
-    def start(self, state: Any, obs: jax.Array) -> StepOutput:
-        """The moment after a reset."""
+    def reset_output(self, state: Any, obs: jax.Array) -> StepOutput:
+        """Output of a reset of the package: no reward, no end, no harm."""
         state = jax.tree.map(jnp.asarray, state)
         zero = jnp.zeros(())
         return StepOutput(state, _flatten(obs), zero, jnp.zeros((), bool), zero)
 
-    def then(
+    def step_output(
         self,
-        before: StepOutput,
+        previous: StepOutput,
         state: Any,
         obs: jax.Array,
         reward: jax.Array,
         terminated: jax.Array,
         harm: jax.Array,
     ) -> StepOutput:
-        """The moment after a step; their state keeps the dtypes that it began with."""
-        state = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), state, before.state)
+        """Output of a step of the package; its state is cast to the dtypes of the state before."""
+        state = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), state, previous.state)
         reward, harm = (jnp.asarray(x, jnp.float32).reshape(()) for x in (reward, harm))
         return StepOutput(
             state, _flatten(obs), reward, jnp.asarray(terminated, bool).reshape(()), harm
@@ -123,27 +123,28 @@ class AdaptedEnv(Env):
 
 
 def _flatten(obs: jax.Array) -> jax.Array:
+    """Observation as a vector [D] float32."""
     return jnp.asarray(obs, jnp.float32).ravel()
 
 
 def import_package(name: str) -> ModuleType:
-    """Imports a module of somebody else's.
+    """Imports a module of an optional package.
 
     Raises:
-        ValueError: if it is missing.
+        ValueError: if the package is missing.
     """
     try:
         return import_module(name)
     except ImportError as error:
-        top = name.partition(".")[0]
-        raise ValueError(f"{top} is missing: pip install -e '.[jaxenvs]' ({error})") from None
+        package = name.partition(".")[0]
+        raise ValueError(f"{package} is missing: pip install -e '.[jaxenvs]' ({error})") from None
 
 
 def check_id(prefix: str, name: str, names: Iterable[str]) -> str:
-    """The name, if it is one of those.
+    """Returns `name` if it is one of `names`.
 
     Raises:
-        ValueError: if it is not; the nearest are named.
+        ValueError: if it is not; the message gives the nearest names.
     """
     names = tuple(names)
     if name not in names:
@@ -152,5 +153,5 @@ def check_id(prefix: str, name: str, names: Iterable[str]) -> str:
 
 
 def ramp_params(name: str, family: str, ends: Mapping[str, float]) -> Shift:
-    """A shift that moves several params at once to where they are at severity 1."""
-    return ramps(name, family, {f"params.{field}": to for field, to in ends.items()})
+    """Shift that moves params linearly from their defaults to the values `ends` at severity 1."""
+    return ramps(name, family, {f"params.{field}": end for field, end in ends.items()})

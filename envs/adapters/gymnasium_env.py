@@ -1,7 +1,7 @@
-"""A jitted world for those who speak gymnasium; `envs.adapters.gymnasium_vector` has many side by side.
+"""Gymnasium environment of a jitted world; its vector is `envs.adapters.gymnasium_vector`.
 
-Both are shells of state around two pure functions, `reset_episode` and `step_episode`. What an environment lives
-through depends on its seed and its actions alone.
+Both hold state around two pure functions, `reset_episode` and `step_episode`. All episodes of an
+environment depend on its seed and its actions only.
 """
 
 from dataclasses import dataclass, field
@@ -20,23 +20,23 @@ from envs.world import Env, EnvState, World, world_at
 
 
 class StreamState(NamedTuple):
-    """Where an environment is in its stream.
+    """State of an environment in its stream of episodes.
 
     Attributes:
-        word: [] uint32, what the seed of the environment comes down to.
-        number: [] int32, how many episodes of that seed came before.
-        env_state: the episode under way.
+        seed_word: [] uint32, drawn from the seed of the environment; the source of all its keys.
+        episode: [] int32, number of the episode since that seed, from 0.
+        env_state: state of the current episode.
     """
 
-    word: jax.Array
-    number: jax.Array
+    seed_word: jax.Array
+    episode: jax.Array
     env_state: EnvState
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class WorldSampler:
-    """Where episodes take place: a world, and a shift that makes another of it for each of them."""
+    """World of each episode: a fixed world, and a shift drawn anew for every episode."""
 
     env: Env = field(metadata={"static": True})
     shift: Shift | None = field(metadata={"static": True})
@@ -47,62 +47,62 @@ class WorldSampler:
 def make_sampler(
     env: Env | str, world: World | None, shift: Shift | None, severity: float, **options: Any
 ) -> WorldSampler:
-    """Makes a setting from the arguments of `WorldEnv`, which says what they are and raise."""
+    """Makes the sampler of worlds from the arguments of `WorldEnv`, with the same errors."""
     env = _cached_env(env, **options) if isinstance(env, str) else env
     world = World(env.get_default_params()) if world is None else world
     if shift is not None:
-        shift(world, severity, jax.random.key(0))  # raises if it cannot be done
+        shift(world, severity, jax.random.key(0))  # raises if the shift does not fit the world
     return WorldSampler(env, shift, world, severity)
 
 
 @cache
 def _cached_env(entry: str, **options: Any) -> Env:
-    """One instance for all environments of a family, which therefore share compiled programs."""
+    """Makes an `Env`, the same object for equal arguments, so that compiled code is shared."""
     return import_entry(entry)(**options)
 
 
-def reset_episode(setting: WorldSampler, word: jax.Array, number: jax.Array) -> StreamState:
-    """Begins an episode."""
-    k_world, k_reset, _ = _keys(word, number)
-    world = setting.world
-    if setting.shift is not None:
-        world = setting.shift(world, setting.severity, k_world)
-    return StreamState(word, number, setting.env.reset(k_reset, world))
+def reset_episode(sampler: WorldSampler, seed_word: jax.Array, episode: jax.Array) -> StreamState:
+    """Starts episode number `episode` of the stream of `seed_word`."""
+    k_world, k_reset, _ = _keys(seed_word, episode)
+    world = sampler.world
+    if sampler.shift is not None:
+        world = sampler.shift(world, sampler.severity, k_world)
+    return StreamState(seed_word, episode, sampler.env.reset(k_reset, world))
 
 
 def step_episode(
-    env: Env, episode: StreamState, action: jax.Array
+    env: Env, stream: StreamState, action: jax.Array
 ) -> tuple[StreamState, Transition]:
-    """Takes one step."""
-    _, _, k_steps = _keys(episode.word, episode.number)
-    key = jax.random.fold_in(k_steps, episode.env_state.time)
-    env_state, transition = env.step(key, episode.env_state, action)
-    return episode._replace(env_state=env_state), transition
+    """Takes one step, without reset."""
+    _, _, k_steps = _keys(stream.seed_word, stream.episode)
+    key = jax.random.fold_in(k_steps, stream.env_state.time)
+    env_state, transition = env.step(key, stream.env_state, action)
+    return stream._replace(env_state=env_state), transition
 
 
-def _keys(word: jax.Array, number: jax.Array) -> jax.Array:
-    """Three keys of an episode: of its world, its reset, its steps."""
-    return jax.random.split(jax.random.fold_in(jax.random.key(word), number), 3)
+def _keys(seed_word: jax.Array, episode: jax.Array) -> jax.Array:
+    """Three keys of an episode: for its world, its reset and its steps."""
+    return jax.random.split(jax.random.fold_in(jax.random.key(seed_word), episode), 3)
 
 
-_begin = jax.jit(reset_episode)
-_advance = jax.jit(step_episode, static_argnums=0)
+_reset = jax.jit(reset_episode)
+_step = jax.jit(step_episode, static_argnums=0)
 
 
 class WorldEnv(gymnasium.Env):
-    """A jitted world as a gymnasium environment; its horizon truncates, no `TimeLimit` is needed.
+    """Gymnasium environment of a jitted world; truncates at its horizon, without `TimeLimit`.
 
     Args:
         env: the family of worlds, or its entry such as "envs.worlds.classic.cartpole:CartPole".
-        world: the one to be in; that of the default params if None.
-        shift: what becomes of it, drawn anew every episode.
+        world: physics and channel; the default params if None.
+        shift: applied to the world, drawn anew every episode.
         severity: of the shift, in [0, 1].
         render_mode: None, or "rgb_array".
-        **options: for the class that the entry names, such as `horizon=200`.
+        **options: arguments of the class behind the entry, such as `horizon=200`.
 
     Raises:
-        ValueError: for a severity outside [0, 1], a shift of a field that the world lacks, or a
-            render mode that it lacks.
+        ValueError: for a severity outside [0, 1], a shift of a field that the world does not have,
+            or a render mode that it does not have.
     """
 
     metadata = {"render_modes": ["rgb_array"]}
@@ -116,56 +116,56 @@ class WorldEnv(gymnasium.Env):
         render_mode: str | None = None,
         **options: Any,
     ):
-        self._setting = make_sampler(env, world, shift, severity, **options)
-        self.func_env, self.render_mode = self._setting.env, render_mode
+        self._sampler = make_sampler(env, world, shift, severity, **options)
+        self.func_env, self.render_mode = self._sampler.env, render_mode
         self.metadata = render_metadata(self.func_env, render_mode)
         self.observation_space = self.func_env.observation_space
         self.action_space = self.func_env.action_space
-        self._word, self._number = None, 0
-        self._episode, self._ended = None, True
+        self._seed_word, self._episode = None, 0
+        self._stream, self._ended = None, True
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
-        """Begins an episode, the first of a seed or the next one -> (obs [D], {})."""
+        """Starts the first episode of a seed, or the next one -> (obs [D], {})."""
         super().reset(seed=seed)
-        self._number += 1
-        if seed is not None or self._word is None:
-            self._word, self._number = draw_seed_word(self.np_random), 0
-        self._episode, self._ended = _begin(self._setting, self._word, self._number), False
-        return np.array(self._episode.env_state.obs), {}
+        self._episode += 1
+        if seed is not None or self._seed_word is None:
+            self._seed_word, self._episode = draw_seed_word(self.np_random), 0
+        self._stream, self._ended = _reset(self._sampler, self._seed_word, self._episode), False
+        return np.array(self._stream.env_state.obs), {}
 
     def step(self, action):
-        """One step -> (obs [D], reward, terminated, truncated, info).
+        """Takes one step -> (obs [D], reward, terminated, truncated, info).
 
         Raises:
             ValueError: if the action is not in the action space.
-            ResetNeeded: if no episode is under way.
+            ResetNeeded: before the first reset and after the end of an episode.
         """
         if self._ended:
-            raise ResetNeeded("no episode is under way: call reset first")
+            raise ResetNeeded("the episode is over or was not started: call reset first")
         action = checked_action(self.action_space, action)
-        self._episode, seen = _advance(self.func_env, self._episode, action)
-        seen = jax.device_get(seen)
-        terminated, truncated = bool(seen.terminated), bool(seen.truncated)
+        self._stream, transition = _step(self.func_env, self._stream, action)
+        transition = jax.device_get(transition)
+        terminated, truncated = bool(transition.terminated), bool(transition.truncated)
         self._ended = terminated or truncated
-        info = jax.tree.map(lambda value: np.array(value)[()], seen.info)
-        return np.array(seen.next_obs), float(seen.reward), terminated, truncated, info
+        info = jax.tree.map(lambda value: np.array(value)[()], transition.info)
+        return np.array(transition.next_obs), float(transition.reward), terminated, truncated, info
 
     def render(self) -> np.ndarray | None:
-        """A picture of the true state, uint8 [H, W, 3]; None without a render mode.
+        """Renders the true state, uint8 [H, W, 3]; None without a render mode.
 
         Raises:
             ResetNeeded: before the first reset.
         """
-        if self._episode is None:
+        if self._stream is None:
             raise ResetNeeded("no episode to draw: call reset first")
-        return render_frame(self.func_env, self._episode.env_state) if self.render_mode else None
+        return render_frame(self.func_env, self._stream.env_state) if self.render_mode else None
 
 
 def render_metadata(env: Env, render_mode: str | None) -> dict[str, Any]:
-    """Returns gymnasium's metadata of a family.
+    """Returns the metadata of a world for gymnasium.
 
     Raises:
-        ValueError: if it has no such render mode.
+        ValueError: if the world has no such render mode.
     """
     metadata = getattr(env, "metadata", {"render_modes": []})
     modes = metadata["render_modes"]
@@ -175,25 +175,25 @@ def render_metadata(env: Env, render_mode: str | None) -> dict[str, Any]:
 
 
 def render_frame(env: Env, env_state: EnvState) -> np.ndarray:
-    """Draws the true state of a life, uint8 [H, W, 3]."""
+    """Renders the true state of an episode, uint8 [H, W, 3]."""
     params = world_at(env_state.world, env_state.time).params
     return env.render_image(env_state.state, env.render_init(params), params)[1]
 
 
 def draw_seed_word(rng: np.random.Generator) -> np.uint32:
-    """Draws the word that a stream of episodes comes from."""
+    """Draws the uint32 from which all keys of a stream of episodes are derived."""
     return rng.integers(2**32, dtype=np.uint32)
 
 
 def checked_action(space: gymnasium.Space, action: Any) -> np.ndarray:
-    """Returns the action as an array that `space` contains.
+    """Returns the action as an array of the dtype of `space`.
 
     Raises:
-        ValueError: if it does not contain it.
+        ValueError: if it is not in the space.
     """
-    given = np.asarray(action)
-    if np.can_cast(given.dtype, space.dtype, "same_kind"):
-        cast = given.astype(space.dtype)
+    array = np.asarray(action)
+    if np.can_cast(array.dtype, space.dtype, "same_kind"):
+        cast = array.astype(space.dtype)
         if space.contains(cast):
             return cast
     raise ValueError(f"action {action!r} is not in {space}")

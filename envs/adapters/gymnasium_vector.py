@@ -1,9 +1,9 @@
-"""A vector of jitted worlds for those who speak gymnasium.
+"""Gymnasium vector environment of B copies of a jitted world.
 
-Seeded with s it equals, bit for bit, gymnasium's `SyncVectorEnv` of singles that are seeded with
-s, s + 1, ..., in each of its autoreset modes. To be so exact it goes through its members one by one
-within one compiled program: `vmap` may round the last bit of a noisy observation differently. Where
-speed matters more than gymnasium's interface, use `envs.world.rollout`.
+With seed s it equals, bit for bit, gymnasium's `SyncVectorEnv` of single environments with seeds
+s, s + 1, ..., in each autoreset mode. For this it steps the environments one after another within
+one compiled program (`jax.lax.map`), since `vmap` may round the last bit of a noisy observation
+differently. Where speed matters more than gymnasium's interface, use `envs.world.rollout`.
 """
 
 from collections.abc import Sequence
@@ -36,19 +36,19 @@ from envs.world import Env, World
 
 
 class WorldVectorEnv(gymnasium.vector.VectorEnv):
-    """B episodes of a jitted world, side by side, as a gymnasium vector environment.
+    """Gymnasium vector environment of B copies of a jitted world.
 
     Args:
         env: as in `WorldEnv`.
         num_envs: B.
         world: as in `WorldEnv`.
-        shift: as in `WorldEnv`; every environment draws its own.
+        shift: as in `WorldEnv`, drawn independently for every environment.
         severity: as in `WorldEnv`.
         render_mode: as in `WorldEnv`.
-        autoreset_mode: how an ended episode is followed by the next. "SameStep": within the step,
-            which returns the first observation of the next episode, and the last one of the old in
-            `info["final_obs"]`. "NextStep": by the next step, whose action is ignored. "Disabled":
-            by the caller, with `reset(options={"reset_mask": ended})`.
+        autoreset_mode: when the next episode starts. "SameStep": in the step that ends one, which
+            returns the first observation of the next episode, and the last one of the old in
+            `info["final_obs"]`. "NextStep": in the next step, whose action is ignored. "Disabled":
+            when the caller calls `reset(options={"reset_mask": ended})`.
         **options: as in `WorldEnv`.
 
     Raises:
@@ -66,16 +66,16 @@ class WorldVectorEnv(gymnasium.vector.VectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         **options: Any,
     ):
-        self._setting = make_sampler(env, world, shift, severity, **options)
-        self.func_env, self.render_mode = self._setting.env, render_mode
+        self._sampler = make_sampler(env, world, shift, severity, **options)
+        self.func_env, self.render_mode = self._sampler.env, render_mode
         self.num_envs, self._mode = num_envs, AutoresetMode(autoreset_mode)
         self.metadata = render_metadata(self.func_env, render_mode) | {"autoreset_mode": self._mode}
         self.single_observation_space = self.func_env.observation_space
         self.single_action_space = self.func_env.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._words, self._numbers = np.zeros(num_envs, np.uint32), np.full(num_envs, -1, np.int32)
-        self._episodes, self._ended = None, np.ones(num_envs, bool)
+        self._words, self._episodes = np.zeros(num_envs, np.uint32), np.full(num_envs, -1, np.int32)
+        self._streams, self._ended = None, np.ones(num_envs, bool)
 
     def reset(
         self,
@@ -83,16 +83,16 @@ class WorldVectorEnv(gymnasium.vector.VectorEnv):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ):
-        """Begins episodes -> (obs [B, D], {}).
+        """Starts episodes -> (obs [B, D], {}).
 
         Args:
-            seed: of environment 0, the next one of environment 1 and so on, or one for each;
-                without one, an environment goes on to its next episode.
-            options: `reset_mask`, bool [B], names the environments to reset; the others are left
-                as they are.
+            seed: s for seeds s, s + 1, ... of the environments, or a list of B seeds; where it is
+                None, an environment starts the next episode of its stream.
+            options: `reset_mask`, bool [B], selects the environments to reset; the others stay
+                unchanged.
 
         Raises:
-            ValueError: if there are not B seeds, or the mask is not bool [B] or names none.
+            ValueError: if there are not B seeds, or the mask is not bool [B] or selects none.
         """
         super().reset(seed=seed if isinstance(seed, int) else None)
         seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
@@ -101,80 +101,83 @@ class WorldVectorEnv(gymnasium.vector.VectorEnv):
         if len(seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds for {self.num_envs} environments")
         if mask.shape != self._ended.shape or mask.dtype != bool or not mask.any():
-            raise ValueError(f"reset_mask must be bool [{self.num_envs}] and name one at least")
-        self._begin(mask | (self._episodes is None), seeds)
-        return np.array(self._episodes.env_state.obs), {}
+            raise ValueError(f"reset_mask must be bool [{self.num_envs}] with at least one True")
+        self._start_episodes(mask | (self._streams is None), seeds)
+        return np.array(self._streams.env_state.obs), {}
 
     def step(self, actions):
-        """One step -> (obs [B, D], rewards [B], terminated [B], truncated [B], infos).
+        """Takes one step -> (obs [B, D], rewards [B], terminated [B], truncated [B], infos).
 
         Raises:
             ValueError: if the actions are not in the action space.
-            ResetNeeded: if an environment has no episode under way and none is begun for it.
+            ResetNeeded: before the first reset, or if an episode has ended in mode "Disabled".
         """
-        waiting = self._ended
-        if self._episodes is None or (waiting.any() and self._mode is AutoresetMode.DISABLED):
-            raise ResetNeeded(f"call reset first for environments {np.flatnonzero(waiting)}")
+        over = self._ended
+        if self._streams is None or (over.any() and self._mode is AutoresetMode.DISABLED):
+            raise ResetNeeded(f"call reset first for environments {np.flatnonzero(over)}")
         actions = checked_action(self.action_space, actions)
-        self._episodes, seen = _advance_all(self.func_env, self._episodes, actions)
-        seen = jax.device_get(seen)
-        rewards = np.where(waiting, 0.0, seen.reward.astype(float))
-        terminated, truncated = seen.terminated & ~waiting, seen.truncated & ~waiting
+        self._streams, step = _step_all(self.func_env, self._streams, actions)
+        step = jax.device_get(step)
+        rewards = np.where(over, 0.0, step.reward.astype(float))
+        terminated, truncated = step.terminated & ~over, step.truncated & ~over
         self._ended = ended = terminated | truncated
         if self._mode is AutoresetMode.SAME_STEP:
-            again, infos = ended, _infos(seen.info, ~ended) | _finals(seen, ended)
+            restart, infos = ended, _infos(step.info, ~ended) | _finals(step, ended)
         else:
-            again, infos = waiting, _infos(seen.info, ~waiting)
-        if again.any():
-            self._begin(again, [None] * self.num_envs)
-        return np.array(self._episodes.env_state.obs), rewards, terminated, truncated, infos
+            restart, infos = over, _infos(step.info, ~over)
+        if restart.any():
+            self._start_episodes(restart, [None] * self.num_envs)
+        return np.array(self._streams.env_state.obs), rewards, terminated, truncated, infos
 
     def render(self) -> tuple[np.ndarray | None, ...]:
-        """A picture of each environment, as in `WorldEnv.render`."""
-        if self._episodes is None:
+        """Renders each environment, as in `WorldEnv.render`."""
+        if self._streams is None:
             raise ResetNeeded("no episode to draw: call reset first")
         if not self.render_mode:
             return (None,) * self.num_envs
         env_states = (
-            jax.tree.map(lambda x, i=i: x[i], self._episodes.env_state)
-            for i in range(self.num_envs)
+            jax.tree.map(lambda x, i=i: x[i], self._streams.env_state) for i in range(self.num_envs)
         )
         return tuple(render_frame(self.func_env, env_state) for env_state in env_states)
 
-    def _begin(self, mask: np.ndarray, seeds: Sequence[int | None]) -> None:
-        """Begins an episode where `mask` [B] says so: the first of a seed, or the next one."""
-        self._numbers += mask
+    def _start_episodes(self, mask: np.ndarray, seeds: Sequence[int | None]) -> None:
+        """Starts an episode where `mask` [B] is True: the first of a seed, or the next one."""
+        self._episodes += mask
         for i in np.flatnonzero(mask):
             if seeds[i] is not None:
-                self._words[i], self._numbers[i] = draw_seed_word(seeding.np_random(seeds[i])[0]), 0
-            elif self._episodes is None:
+                self._words[i], self._episodes[i] = (
+                    draw_seed_word(seeding.np_random(seeds[i])[0]),
+                    0,
+                )
+            elif self._streams is None:
                 self._words[i] = draw_seed_word(self.np_random)
-        fresh = _begin_all(self._setting, self._words, self._numbers)
-        old = fresh if self._episodes is None else self._episodes
-        self._episodes = _chosen(mask, fresh, old)
+        new = _reset_all(self._sampler, self._words, self._episodes)
+        old = new if self._streams is None else self._streams
+        self._streams = _select(mask, new, old)
         self._ended = self._ended & ~mask
 
 
 @jax.jit
-def _begin_all(setting: WorldSampler, words: jax.Array, numbers: jax.Array) -> StreamState:
-    return jax.lax.map(lambda at: reset_episode(setting, *at), (words, numbers))
+def _reset_all(sampler: WorldSampler, seed_words: jax.Array, episodes: jax.Array) -> StreamState:
+    """`reset_episode` of B environments, one after another."""
+    return jax.lax.map(lambda stream: reset_episode(sampler, *stream), (seed_words, episodes))
 
 
 @partial(jax.jit, static_argnums=0)
-def _advance_all(
-    env: Env, episodes: StreamState, actions: jax.Array
-) -> tuple[StreamState, Transition]:
-    return jax.lax.map(lambda now: step_episode(env, *now), (episodes, actions))
+def _step_all(env: Env, streams: StreamState, actions: jax.Array) -> tuple[StreamState, Transition]:
+    """`step_episode` of B environments, one after another."""
+    return jax.lax.map(lambda stream: step_episode(env, *stream), (streams, actions))
 
 
 @jax.jit
 @jax.vmap
-def _chosen(mask: jax.Array, new: StreamState, old: StreamState) -> StreamState:
+def _select(mask: jax.Array, new: StreamState, old: StreamState) -> StreamState:
+    """State `new` where `mask` [B] is True, else `old`."""
     return jax.tree.map(partial(jnp.where, mask), new, old)
 
 
 def _infos(info: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
-    """Gymnasium's vector form of the info [B, ...] of the environments in `mask` [B]."""
+    """Vector info of gymnasium: values [B, ...] and `_key` masks [B], where `mask` is True."""
     infos = {}
     for key, value in info.items() if mask.any() else ():
         infos |= {key: _masked(value, mask), f"_{key}": mask.copy()}
@@ -182,19 +185,19 @@ def _infos(info: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
 
 
 def _masked(value: Any, mask: np.ndarray) -> Any:
-    """Values where `mask` says so and zeros elsewhere; a mapping is an info of its own."""
+    """Values where `mask` [B] is True, else zeros; a nested dict becomes a nested vector info."""
     if isinstance(value, dict):
         return _infos(value, mask)
-    here = mask.reshape(mask.shape + (1,) * (value.ndim - 1))
-    return np.where(here, value, np.zeros_like(value))
+    full_mask = mask.reshape(mask.shape + (1,) * (value.ndim - 1))
+    return np.where(full_mask, value, np.zeros_like(value))
 
 
-def _finals(seen: Transition, ended: np.ndarray) -> dict[str, Any]:
-    """What ended episodes saw last, in gymnasium's vector form."""
+def _finals(transition: Transition, ended: np.ndarray) -> dict[str, Any]:
+    """Last observations and infos of ended episodes, as `final_obs` and `final_info`."""
     if not ended.any():
         return {}
     obs = np.full(len(ended), None, object)
     for i in np.flatnonzero(ended):
-        obs[i] = np.array(seen.next_obs[i])
-    finals = {"final_obs": obs, "final_info": _infos(seen.info, ended)}
+        obs[i] = np.array(transition.next_obs[i])
+    finals = {"final_obs": obs, "final_info": _infos(transition.info, ended)}
     return finals | {f"_{key}": ended.copy() for key in finals}

@@ -20,16 +20,16 @@ GOALS = {
     "MountainCarContinuous-v0": 90.0,
     "Pendulum-v1": -300.0,
 }
-"""The return above which an episode is a success, as gymnasium declares it; it declares none for
-the pendulum, whose random policy has about -1,200. Elsewhere any return above 0 is a success."""
+"""Return above which an episode is a success: gymnasium's `reward_threshold`. It has none for the
+pendulum, where a random policy returns about -1,200. Any other environment: 0."""
 
 BROKEN = ("SimpleBandit-bsuite",)
-"""Whose step raises in 0.0.9 by itself."""
+"""Environments whose step raises an error in gymnax 0.0.9."""
 
 HARMFUL = ("Asterix-MinAtar", "Breakout-MinAtar", "CartPole-v1", "SpaceInvaders-MinAtar")
-"""Where whatever ends an episode before its time is a failure."""
+"""Environments in which every termination is harm."""
 
-WORST = {
+SHIFT_ENDS = {
     "Acrobot-v1": {
         "length": {"link_length_1": 1.5, "link_com_pos_1": 0.75, "link_com_pos_2": 0.75},
         "mass": {"link_mass_1": 1.5, "link_mass_2": 1.5},
@@ -47,118 +47,126 @@ WORST = {
     "PointRobot-misc": {"force": {"max_force": 0.03}},
     "Reacher-misc": {"torque": {"torque_scale": 0.3}},
 }
-"""Shifts of physics: the params at severity 1. What gymnax caches moves along: the cart's
-`total_mass` and `polemass_length` are params of their own, and a pole alone would be no heavier."""
+"""Shifts of physics: shift -> params at severity 1. Derived params change with their sources:
+CartPole reads the cached `total_mass` and `polemass_length`, so `masspole` alone does little."""
 
 
 class Gymnax(AdaptedEnv):
-    """An environment of gymnax, equal to it step by step.
+    """Environment of gymnax, with equal transitions.
 
-    Its params are those of gymnax that are real numbers. gymnax reports one `done`; ours is an end
-    of the world where its own `is_terminal` says so with all the time in the world, and truncated
-    at the horizon. Continuous actions are in [-1, 1] and mean what its action space says.
+    Its params are the params of gymnax that are floats. gymnax reports a single `done`; here an
+    episode is terminated if gymnax's `is_terminal` holds without its time limit, and truncated at
+    the horizon. Continuous actions in [-1, 1] are scaled to the bounds of gymnax's action space.
 
     Args:
         name: such as "CartPole-v1".
-        horizon: steps after which an episode is truncated; None for gymnax's own, and at most that.
-        goal: an episode whose return is above it is a success; None for what GOALS says.
+        horizon: steps after which an episode is truncated, at most gymnax's limit; None for that.
+        goal: an episode with a return above it is a success; None for the value in GOALS.
 
     Raises:
         ValueError: if the package is missing, or there is no such environment.
     """
 
-    limit = "max_steps_in_episode"
+    limit_field = "max_steps_in_episode"
 
     def __init__(self, name: str, horizon: int | None = None, goal: float | None = None):
-        self.theirs, self.full = self.make(name)
-        own = int(getattr(self.full, self.limit))
-        seen = self.theirs.observation_space(self.full)
-        low, high = (np.broadcast_to(bound, seen.shape) for bound in (seen.low, seen.high))
-        act = self.theirs.action_space(self.full)
-        vector = spaces.Box(-1.0, 1.0, (math.prod(act.shape),), np.float32)
+        self.package_env, self.package_params = self.make(name)
+        own_limit = int(getattr(self.package_params, self.limit_field))
+        obs_space = self.package_env.observation_space(self.package_params)
+        low, high = (
+            np.broadcast_to(bound, obs_space.shape) for bound in (obs_space.low, obs_space.high)
+        )
+        act_space = self.package_env.action_space(self.package_params)
+        unit_box = spaces.Box(-1.0, 1.0, (math.prod(act_space.shape),), np.float32)
         super().__init__(
             name,
             low,
             high,
-            spaces.Discrete(int(act.n)) if hasattr(act, "n") else vector,
-            min(horizon or own, own),
+            spaces.Discrete(int(act_space.n)) if hasattr(act_space, "n") else unit_box,
+            min(horizon or own_limit, own_limit),
             GOALS.get(name, 0.0) if goal is None else goal,
             self.harmful(name),
         )
 
     def make(self, name: str) -> tuple[Any, Any]:
-        """The environment and its params."""
+        """Environment `name` of gymnax and its default params."""
         gymnax = import_package("gymnax")
         names = import_package("gymnax.registration").registered_envs
         try:
-            return gymnax.make(check_id("gymnax", name, [n for n in names if n not in BROKEN]))
+            return gymnax.make(
+                check_id("gymnax", name, [entry for entry in names if entry not in BROKEN])
+            )
         except OSError as error:
-            raise ValueError(f"{name} fetches its data, and cannot: {error}; go online") from None
+            raise ValueError(
+                f"{name} cannot download its data ({error}); connect to the internet"
+            ) from None
 
     def harmful(self, name: str) -> bool:
-        """Whether its ends can be failures."""
+        """Whether terminations of the environment are harm."""
         return name in HARMFUL
 
     def harm(self, state: Any, terminated: jax.Array) -> jax.Array:
-        """Whether this end of their state is one."""
+        """Whether the step to `state` did harm []: by default, any termination."""
         return terminated
 
     def get_default_params(self, **kwargs: float) -> dict[str, Any]:
-        """The params of gymnax that are real numbers, by name."""
-        real = {
+        """Float params of gymnax and their defaults by name, without the time limit."""
+        floats = {
             field: value
-            for field, value in vars(self.full).items()
-            if isinstance(value, float) and field != self.limit
+            for field, value in vars(self.package_params).items()
+            if isinstance(value, float) and field != self.limit_field
         }
-        return real | kwargs
+        return floats | kwargs
 
-    def complete(self, params: dict[str, Any]) -> Any:
-        """All of their params, given ours."""
-        return self.full.replace(**params)
+    def fill_params(self, params: dict[str, Any]) -> Any:
+        """All params of gymnax, with `params` in place of its defaults."""
+        return self.package_params.replace(**params)
 
     def initial(self, rng: jax.Array, params: dict[str, Any]) -> StepOutput:
-        """As they begin."""
-        obs, state = self.theirs.reset_env(jax.random.key_data(rng), self.complete(params))
-        return self.start(state, obs)
+        """Output of gymnax's reset."""
+        obs, state = self.package_env.reset_env(jax.random.key_data(rng), self.fill_params(params))
+        return self.reset_output(state, obs)
 
     def transition(
         self, state: StepOutput, action: jax.Array, rng: jax.Array, params: dict[str, Any]
     ) -> StepOutput:
-        """Their step, without their reset."""
-        theirs = self.complete(params)
-        obs, after, reward, *_ = self.theirs.step_env(
-            jax.random.key_data(rng), state.state, self._told(action), theirs
+        """Output of gymnax's step, without its automatic reset."""
+        full_params = self.fill_params(params)
+        obs, next_state, reward, *_ = self.package_env.step_env(
+            jax.random.key_data(rng), state.state, self._package_action(action), full_params
         )
-        endless = theirs.replace(**{self.limit: jnp.iinfo(jnp.int32).max})
-        terminated = self.theirs.is_terminal(after, endless)
-        return self.then(state, after, obs, reward, terminated, self.harm(after, terminated))
+        endless = full_params.replace(**{self.limit_field: jnp.iinfo(jnp.int32).max})
+        terminated = self.package_env.is_terminal(next_state, endless)
+        return self.step_output(
+            state, next_state, obs, reward, terminated, self.harm(next_state, terminated)
+        )
 
     def render_image(self, state: StepOutput, render_state: Any, params: Any = None):
-        """Nothing: gymnax draws through matplotlib and other packages' windows.
+        """Not supported: gymnax draws only through matplotlib and windows of other packages.
 
         Raises:
             NotImplementedError: always.
         """
-        raise NotImplementedError(f"there are no pictures of {self.name}")
+        raise NotImplementedError(f"gymnax:{self.name} cannot be rendered as an array")
 
-    def _told(self, action: jax.Array) -> jax.Array:
-        """Our action as theirs."""
+    def _package_action(self, action: jax.Array) -> jax.Array:
+        """Action of gymnax for an action in [-1, 1]; a discrete action is returned unchanged."""
         if self.spec.num_actions:
             return action
-        space = self.theirs.action_space(self.full)
-        share = (jnp.clip(action, -1.0, 1.0).reshape(space.shape) + 1) / 2
-        return space.low + (space.high - space.low) * share
+        space = self.package_env.action_space(self.package_params)
+        fraction = (jnp.clip(action, -1.0, 1.0).reshape(space.shape) + 1) / 2
+        return space.low + (space.high - space.low) * fraction
 
 
 def suite(name: str) -> Suite:
-    """The suite of an environment of gymnax: shifts of its physics, then the channel's.
+    """Makes the suite of an environment of gymnax: shifts of its physics, then of the channel.
 
     Raises:
         ValueError: if the package is missing, or there is no such environment.
     """
     env = Gymnax(name)
     physics = tuple(
-        ramp_params(shift, "dynamics", ends) for shift, ends in WORST.get(name, {}).items()
+        ramp_params(shift, "dynamics", ends) for shift, ends in SHIFT_ENDS.get(name, {}).items()
     )
     return Suite(
         name=f"gymnax:{name}",

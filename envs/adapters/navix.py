@@ -14,30 +14,30 @@ from envs.shift import ramp
 from envs.suite import Suite
 from envs.world import World
 
-MOST = (10, 5, 3)
-"""The largest code of a thing, of its colour and of its state or direction."""
+MAX_CODES = (10, 5, 3)
+"""Largest code of a cell's object, of its colour and of its state or direction."""
 
-ELSEWHERE = (
+COUNTERPARTS = (
     (r"DistShift1", "DistShift2"),
     (r"(Empty|DoorKey)-(\d+x\d+)", r"\1-Random-\2"),
     (r"(Dynamic-Obstacles-[56]x[56])", r"\1-Random"),
     (r"SimpleCrossingS9N[12]", "SimpleCrossingS9N3"),
 )
-"""Which environment is another's with things elsewhere: lava, the start and the goal, walls."""
+"""Environment id pattern -> id with another layout: of lava, of start and goal, or of walls."""
 
 
 class Navix(AdaptedEnv):
-    """An environment of navix, equal to it step by step.
+    """Environment of navix, with equal transitions.
 
-    Observation [3 H W]: the whole room by cell, its thing, colour and state as MiniGrid numbers
-    them, each divided by the largest such number (MOST). An end is what navix calls a termination,
-    and a success any episode that is paid. Harm is to fall into lava or be hit by a ball, once an
-    episode: in the DistShift worlds of navix lava ends nothing. Params have `elsewhere`, where the
-    environment has a counterpart: the probability that an episode begins in that one.
+    Observation [3 H W]: object, colour and state of every cell in MiniGrid's codes, each divided by
+    its largest code (MAX_CODES). An episode terminates as in navix, and is a success if its return
+    is above 0. Harm is the first fall into lava or hit by a ball of an episode; in navix's
+    DistShift environments lava does not terminate it. The param `elsewhere`, present if there is
+    a counterpart with another layout, is the probability that an episode starts in that one.
 
     Args:
         name: such as "Navix-Empty-5x5-v0".
-        horizon: steps after which an episode is truncated; 100 is navix's own.
+        horizon: steps after which an episode is truncated; 100 is navix's default.
 
     Raises:
         ValueError: if the package is missing, or there is no such environment.
@@ -49,45 +49,48 @@ class Navix(AdaptedEnv):
         navix = import_package("navix")
         names = navix.registry()
         other = shifted_id(check_id("navix", name, names))
-        self.theirs = navix.make(name, max_steps=horizon)
-        self.there = navix.make(other, max_steps=horizon) if other in names else None
-        height, width, _ = self.theirs.observation_space.shape
+        self.package_env = navix.make(name, max_steps=horizon)
+        self.shifted_env = navix.make(other, max_steps=horizon) if other in names else None
+        height, width, _ = self.package_env.observation_space.shape
         super().__init__(
             name,
             np.zeros((height, width, 3)),
             np.ones((height, width, 3)),
-            spaces.Discrete(int(self.theirs.action_space.n)),
+            spaces.Discrete(int(self.package_env.action_space.n)),
             horizon,
             0.0,
-            harmful=any(kind in name for kind in ("Lava", "DistShift", "Obstacles")),
+            harmful=any(part in name for part in ("Lava", "DistShift", "Obstacles")),
         )
 
     def get_default_params(self, **kwargs: float) -> dict[str, float]:
-        """Things where they are, if they could be elsewhere."""
-        return ({"elsewhere": 0.0} if self.there else {}) | kwargs
+        """`elsewhere` = 0 if there is a counterpart with another layout, else no params."""
+        return ({"elsewhere": 0.0} if self.shifted_env else {}) | kwargs
 
     def initial(self, rng: jax.Array, params: dict[str, Any]) -> StepOutput:
-        """As they begin, here or there."""
-        begun = self._begin(self.theirs, rng)
-        if self.there is None:
-            return begun
-        away = jax.random.uniform(jax.random.fold_in(rng, 1)) < params["elsewhere"]
-        there = self._begin(self.there, rng)
-        return jax.tree.map(lambda far, near: jnp.where(away, far, near), there, begun)
+        """Output of navix's reset, with probability `elsewhere` of the other layout."""
+        output = self._reset(self.package_env, rng)
+        if self.shifted_env is None:
+            return output
+        use_shifted = jax.random.uniform(jax.random.fold_in(rng, 1)) < params["elsewhere"]
+        shifted_output = self._reset(self.shifted_env, rng)
+        return jax.tree.map(lambda x, y: jnp.where(use_shifted, x, y), shifted_output, output)
 
     def transition(
         self, state: StepOutput, action: jax.Array, rng: jax.Array, params: dict[str, Any]
     ) -> StepOutput:
-        """Their step, without their reset; what is random in it comes from the state's own key."""
-        theirs, before = self.theirs, state.state
-        after = theirs.transitions_fn(before, action, theirs.action_set)
-        reward = theirs.reward_fn(before, action, after)
-        terminated = theirs.termination_fn(before, action, after)
-        obs, hurt = _seen(theirs.observation_fn(after)), _hurt(after) & ~_hurt(before)
-        return self.then(state, after, obs, reward, terminated, hurt)
+        """Output of navix's step, without its reset; its randomness uses the key in the state."""
+        env, previous = self.package_env, state.state
+        next_state = env.transitions_fn(previous, action, env.action_set)
+        reward = env.reward_fn(previous, action, next_state)
+        terminated = env.termination_fn(previous, action, next_state)
+        obs, harm = (
+            _scaled(env.observation_fn(next_state)),
+            _harmed(next_state) & ~_harmed(previous),
+        )
+        return self.step_output(state, next_state, obs, reward, terminated, harm)
 
     def render_init(self, params: Any = None, **kwargs: Any) -> Any:
-        """What draws a state, by the sprites of navix."""
+        """Renderer with navix's sprites, state -> picture."""
         draw, cache = (
             import_package("navix.observations").rgb,
             import_package("navix.rendering.cache"),
@@ -95,32 +98,32 @@ class Navix(AdaptedEnv):
         return jax.jit(lambda s: draw(s.replace(cache=cache.RenderingCache.init(s.grid))))
 
     def render_image(self, state: StepOutput, render_state: Any, params: Any = None):
-        """Draws the room -> (the same, picture uint8 [32 H, 32 W, 3])."""
+        """Draws the room -> (render_state, picture uint8 [32 H, 32 W, 3])."""
         return render_state, np.asarray(render_state(state.state))
 
-    def _begin(self, theirs: Any, rng: jax.Array) -> StepOutput:
-        """Their reset, less the sprites that every state would carry."""
-        begun = theirs.reset(jax.random.key_data(rng))
-        return self.start(begun.state.replace(cache=None), _seen(begun.observation))
+    def _reset(self, env: Any, rng: jax.Array) -> StepOutput:
+        """Output of navix's reset, without the sprites that are part of its states."""
+        timestep = env.reset(jax.random.key_data(rng))
+        return self.reset_output(timestep.state.replace(cache=None), _scaled(timestep.observation))
 
 
 def shifted_id(name: str) -> str:
-    """What the environment is called that has things elsewhere; the empty string if none."""
-    for pattern, other in ELSEWHERE:
-        found, times = re.subn(f"Navix-{pattern}-v0", f"Navix-{other}-v0", name)
-        if times:
-            return found
+    """Id of the counterpart of an environment with another layout; empty if there is none."""
+    for pattern, replacement in COUNTERPARTS:
+        new_name, matches = re.subn(f"Navix-{pattern}-v0", f"Navix-{replacement}-v0", name)
+        if matches:
+            return new_name
     return ""
 
 
 def suite(name: str) -> Suite:
-    """The suite of an environment of navix: things elsewhere, then what its channel can do.
+    """Makes the suite of an environment of navix: another layout, then shifts of the channel.
 
     Raises:
         ValueError: if the package is missing, or there is no such environment.
     """
     env = Navix(name)
-    layout = (ramp("elsewhere", "layout", "params.elsewhere", to=1.0),) if env.there else ()
+    layout = (ramp("elsewhere", "layout", "params.elsewhere", to=1.0),) if env.shifted_env else ()
     return Suite(
         name=f"navix:{name}",
         env=env,
@@ -129,11 +132,11 @@ def suite(name: str) -> Suite:
     )
 
 
-def _seen(symbols: jax.Array) -> jax.Array:
-    """Symbols [H, W, 3] -> [0, 1]."""
-    return symbols / jnp.array(MOST, jnp.float32)[None, None]
+def _scaled(codes: jax.Array) -> jax.Array:
+    """Codes [H, W, 3] scaled to [0, 1]."""
+    return codes / jnp.array(MAX_CODES, jnp.float32)[None, None]
 
 
-def _hurt(state: Any) -> jax.Array:
-    """Whether lava or a ball has been met so far."""
+def _harmed(state: Any) -> jax.Array:
+    """Whether the player has fallen into lava or been hit by a ball in this episode []."""
     return state.events.lava_fall.happened | state.events.ball_hit.happened

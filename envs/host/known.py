@@ -1,7 +1,7 @@
-"""Known host environments, and the setters that each declares; imports no jax.
+"""Constructors of gymnasium environments whose physics can be set by parameters; imports no jax.
 
-A known environment is a function whose keyword parameters are its declared setters: what a shift
-of its physics may change. Anything else is `gymnasium.make`, with no setters.
+The float keyword parameters of a constructor are its declared setters: the physics that a shift may
+change. An id that is not listed in KNOWN is made by `gymnasium.make` and has no setters.
 """
 
 from __future__ import annotations
@@ -21,20 +21,23 @@ from envs import SUITES
 
 LOG = logging.getLogger(__name__)
 DRIVERS = ("IDMVehicle", "AggressiveVehicle")
-SIZES = ("S9N1", "S9N2", "S9N3", "S11N5")  # of a crossing: cells on a side, rivers to cross
-PACKAGES = {"MiniGrid": "minigrid", "highway": "highway_env"}  # register ids that begin like this
+SIZES = ("S9N1", "S9N2", "S9N3", "S11N5")  # MiniGrid crossings: S = cells on a side, N = rivers
+PACKAGES = {
+    "MiniGrid": "minigrid",
+    "highway": "highway_env",
+}  # id prefix -> package that registers it
 
 
 class EnvFacts(NamedTuple):
-    """What is known of an environment beside what it declares.
+    """Constructor, harm, success threshold and number of severities of a gymnasium environment.
 
     Attributes:
-        make: makes it; its keyword parameters are the declared setters.
-        harmful: its every termination is harm, whatever it pays.
-        goal: the return from which an episode is a success; None for the declared threshold, NaN
-            where the return itself is the score.
-        levels: severities that are scored, evenly up to 1. Where a shift goes from one layout to
-            the next, of which there is none between, they are as many as there are steps to go.
+        make: makes the environment; its float keyword parameters are the declared setters.
+        harmful: whether every termination counts as harm, whatever its reward.
+        goal: the return from which an episode is a success; None for the declared
+            `reward_threshold`, NaN if there is no success and the return itself is the score.
+        levels: number of severities that are scored, evenly spaced up to 1. A shift through a row
+            of layouts has one for each layout after the first.
     """
 
     make: Callable[..., gymnasium.Env]
@@ -44,7 +47,7 @@ class EnvFacts(NamedTuple):
 
     @property
     def setters(self) -> dict[str, float]:
-        """Declared setters and their defaults."""
+        """Name -> default value of every declared setter."""
         parameters = inspect.signature(self.make).parameters.values()
         return {p.name: p.default for p in parameters if isinstance(p.default, float)}
 
@@ -52,7 +55,10 @@ class EnvFacts(NamedTuple):
 def cartpole(
     force: float = 10.0, half_length: float = 0.5, pole_mass: float = 0.1, **kwargs
 ) -> gymnasium.Env:
-    """`CartPole-v1`; the constants that it caches are computed anew."""
+    """Makes `CartPole-v1` with this physics; the constants that it caches are recomputed.
+
+    Units: N, m, kg.
+    """
     env = gymnasium.make("CartPole-v1", **kwargs)
     inner = env.unwrapped
     inner.force_mag, inner.length, inner.masspole = force, half_length, pole_mass
@@ -62,7 +68,7 @@ def cartpole(
 
 
 def lunar_lander(gravity: float = -10.0, wind: float = 0.0, **kwargs) -> gymnasium.Env:
-    """`LunarLander-v3`; gravity in (-12, 0) m/s^2, wind power in [0, 20]."""
+    """Makes `LunarLander-v3`; gravity in (-12, 0) m/s^2, wind power in [0, 20]."""
     physics = {"gravity": gravity, "enable_wind": wind > 0, "wind_power": wind}
     return gymnasium.make("LunarLander-v3", **physics, **kwargs)
 
@@ -70,7 +76,7 @@ def lunar_lander(gravity: float = -10.0, wind: float = 0.0, **kwargs) -> gymnasi
 def pendulum(
     gravity: float = 10.0, mass: float = 1.0, length: float = 1.0, **kwargs
 ) -> gymnasium.Env:
-    """`Pendulum-v1`; m/s^2, kg, m."""
+    """Makes `Pendulum-v1` with gravity in m/s^2, mass in kg and length in m."""
     env = gymnasium.make("Pendulum-v1", g=gravity, **kwargs)
     env.unwrapped.m, env.unwrapped.l = mass, length
     return env
@@ -84,15 +90,15 @@ def mujoco(
     gear: float = 1.0,
     **kwargs,
 ) -> gymnasium.Env:
-    """A MuJoCo world of this id; gravity in m/s^2, all else as factors.
+    """Makes a MuJoCo environment; gravity in m/s^2, the other parameters are factors.
 
-    `mass` goes for every body and its inertia, `friction` for every surface, `gear` for the torque
-    of every motor. What the compiled model derives from them is derived anew; without that, a
-    heavier body would keep the contacts of a light one.
+    `mass` multiplies mass and inertia of every body, `friction` that of every surface and `gear`
+    the torque of every motor. The constants that the compiled model derives from them are
+    recomputed; otherwise a heavier body would keep the contact forces of a light one.
     """
     from mujoco import mj_setConst, set_mju_user_warning
 
-    set_mju_user_warning(LOG.info)  # else they go into a file, wherever the command is given
+    set_mju_user_warning(LOG.info)  # by default they go to a file in the working directory
     env = gymnasium.make(id, **kwargs)
     model = env.unwrapped.model
     model.opt.gravity[2] = gravity
@@ -105,10 +111,10 @@ def mujoco(
 
 
 def highway(id: str, aggressive: float = 0.0, density: float = 1.0, **kwargs) -> gymnasium.Env:
-    """A highway of this id; from aggressive .5 on all others drive so, `density` is a factor.
+    """Makes a highway-env environment; `density` is a factor on the number of vehicles per metre.
 
-    It makes 3 to 30 steps a second, so that it serves to score few episodes of an agent that was
-    trained shortly, not to train one well.
+    All other drivers are aggressive if `aggressive` rounds to 1. The simulator runs at 3 to 30
+    steps/s: enough to score a few episodes of a briefly trained agent, too slow for long training.
     """
     config = {
         "other_vehicles_type": f"highway_env.vehicle.behavior.{DRIVERS[round(aggressive)]}",
@@ -118,16 +124,16 @@ def highway(id: str, aggressive: float = 0.0, density: float = 1.0, **kwargs) ->
 
 
 def minigrid(id: str, **kwargs) -> gymnasium.Env:
-    """A MiniGrid world, seen as the 7 x 7 cells before the agent, without the mission's text."""
+    """Makes a MiniGrid environment that observes the 7 x 7 cells before the agent, without text."""
     import minigrid.wrappers
 
     return minigrid.wrappers.ImgObsWrapper(gymnasium.make(id, **kwargs))
 
 
 def layouts(*ids: str) -> EnvFacts:
-    """MiniGrid worlds from the one that is trained in to the one that is furthest from it.
+    """Facts of a MiniGrid environment whose setter `layout`, rounded, is an index into `ids`.
 
-    Their setter `layout` is a place in that row, rounded.
+    The first id is the one to train in, the last one the strongest shift.
     """
 
     def make(layout: float = 0.0, **kwargs) -> gymnasium.Env:
@@ -136,8 +142,9 @@ def layouts(*ids: str) -> EnvFacts:
     return EnvFacts(make, goal=0.01, levels=len(ids) - 1)
 
 
-def _crossing(what: str) -> EnvFacts:
-    return layouts(*(f"MiniGrid-{what}Crossing{size}-v0" for size in SIZES))
+def _crossing(kind: str) -> EnvFacts:
+    """Facts of the MiniGrid crossings of one kind, "Lava" or "Simple", in order of SIZES."""
+    return layouts(*(f"MiniGrid-{kind}Crossing{size}-v0" for size in SIZES))
 
 
 KNOWN = {
@@ -155,19 +162,22 @@ KNOWN = {
 
 
 def env_facts(id: str) -> EnvFacts:
-    """What is known of an id, which may begin with the module that registers it and a colon.
+    """Facts of the environment `id`, written "Name-v0" or "module:Name-v0".
 
     Raises:
-        ValueError: if gymnasium has no such id, naming the nearest; or if its package is missing.
+        ValueError: if gymnasium has no such id (the message gives the nearest one), or if its
+            package is missing.
     """
     module, _, name = id.rpartition(":")
-    module = module or next((PACKAGES[start] for start in PACKAGES if name.startswith(start)), "")
+    module = module or next(
+        (PACKAGES[prefix] for prefix in PACKAGES if name.startswith(prefix)), ""
+    )
     if module:
         _import(module)
     if name in KNOWN:
         return KNOWN[name]
     if name not in gymnasium.registry:
-        names = {known.lower(): known for known in (*gymnasium.registry, *SUITES)}
+        names = {entry.lower(): entry for entry in (*gymnasium.registry, *SUITES)}
         close = difflib.get_close_matches(name.lower(), names, 1)
         hint = f"did you mean {names[close[0]]}?" if close else "see gymnasium.registry"
         raise ValueError(f"unknown environment {id!r}; {hint}")
@@ -177,7 +187,7 @@ def env_facts(id: str) -> EnvFacts:
 
 
 def _import(module: str) -> None:
-    """Imports a module that registers environments."""
+    """Imports a module that registers environments; ValueError if it is missing."""
     try:
         importlib.import_module(module)
     except ImportError as error:

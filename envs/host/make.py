@@ -1,4 +1,4 @@
-"""Makes one host environment that speaks in vectors; imports no jax, so workers start at once."""
+"""Makes gymnasium environments with flat observations and actions in [-1, 1]; imports no jax."""
 
 from __future__ import annotations
 
@@ -12,48 +12,49 @@ from gymnasium import spaces, wrappers
 
 from envs.host.known import env_facts
 
-LARGEST = 10_000  # numbers in one observation
-LIMIT = 1_000  # steps of an environment that declares no limit
+LARGEST = 10_000  # most numbers in one observation
+LIMIT = 1_000  # steps of an episode, for environments that declare no limit
 
 
 def make_env(id: str, **kwargs) -> gymnasium.Env:
-    """Makes an environment with a vector [D] float32 to observe and actions 0..n-1 or in [-1, 1].
+    """Makes an environment with observations [D] float32 and actions 0..n-1 or [A] in [-1, 1].
 
     Args:
         id: a gymnasium id.
-        **kwargs: declared setters, and what `gymnasium.make` takes.
+        **kwargs: declared setters (`envs.host.known`) and arguments of `gymnasium.make`.
 
     Raises:
         ValueError: for an unknown id, a missing package, an environment that raises when made, or
-            a space that does not fit, naming the wrapper that helps.
+            a space that does not fit; the message gives the wrapper that helps.
     """
-    kind = env_facts(id)
+    facts = env_facts(id)
     if kwargs.get("render_mode") == "rgb_array":
         _render_offscreen()
     try:
-        env = kind.make(**kwargs)
+        env = facts.make(**kwargs)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise ValueError(f"{id} needs a package: pip install -e '.[hosts]' ({error})") from None
-    except Exception as error:  # somebody else's code
+    except Exception as error:  # third-party code may raise anything
         cause = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{id} cannot be made ({cause}); mend the environment") from error
+        raise ValueError(f"{id} cannot be made ({cause}); fix the environment") from error
     env = _rescale_actions(_flatten_observations(env, id), id)
     limit = env.spec.max_episode_steps if env.spec else None
     return env if limit else wrappers.TimeLimit(env, LIMIT)
 
 
 def _render_offscreen() -> None:
-    """MuJoCo, left to look for a screen that is not there, ends the process."""
+    """Selects off-screen drivers: without a display, MuJoCo would otherwise abort the process."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     if "DISPLAY" not in os.environ:
         os.environ.setdefault("MUJOCO_GL", "egl" if find_library("EGL") else "disable")
 
 
 def _flatten_observations(env: gymnasium.Env, id: str) -> gymnasium.Env:
+    """Wraps `env` so that it observes a vector [D] float32; ValueError if that is impossible."""
     space = env.observation_space
     if not _is_numeric(space):
         raise ValueError(
-            f"{id}: observation space {space} is not made of numbers; keep the keys that are by "
+            f"{id}: observation space {space} is not made of numbers; keep only numeric keys by "
             "gymnasium.wrappers.FilterObservation, or map it by TransformObservation"
         )
     size = spaces.flatdim(space)
@@ -67,13 +68,13 @@ def _flatten_observations(env: gymnasium.Env, id: str) -> gymnasium.Env:
     low, high = env.observation_space.low, env.observation_space.high
     if low.dtype == np.float32:
         return env
-    with np.errstate(over="ignore"):  # beyond the largest float32 there is no bound
+    with np.errstate(over="ignore"):  # a bound beyond the largest float32 becomes infinite
         bounded = spaces.Box(low.astype(np.float32), high.astype(np.float32))
     return wrappers.TransformObservation(env, partial(np.asarray, dtype=np.float32), bounded)
 
 
 def _is_numeric(space: spaces.Space) -> bool:
-    """Whether a space flattens to a vector that means something; letters would be numbered."""
+    """Whether every part of a space is numeric; text would flatten to character codes."""
     if isinstance(space, spaces.Dict):
         return all(map(_is_numeric, space.values()))
     if isinstance(space, spaces.Tuple):
@@ -82,6 +83,7 @@ def _is_numeric(space: spaces.Space) -> bool:
 
 
 def _rescale_actions(env: gymnasium.Env, id: str) -> gymnasium.Env:
+    """Wraps `env` so that box actions are clipped to [-1, 1] and rescaled to its own bounds."""
     space = env.action_space
     if isinstance(space, spaces.Discrete) and space.start == 0:
         return env

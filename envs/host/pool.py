@@ -1,9 +1,9 @@
-"""Environments that somebody else wrote, stepped on the host: exact, restartable, resumable.
+"""Batch of gymnasium environments stepped by worker processes: reproducible and resumable.
 
-Every episode is seeded by (pool seed, stream of the environment, episode number), so that a pool is
-nothing but the episode number of each environment and the actions of its episode so far. Making the
-environments afresh and acting those episodes out again brings it back. Resuming a run and replacing
-a worker that raised, died or hung are this one operation, and neither changes what is experienced.
+Every episode is seeded by (pool seed, stream of the environment, episode number), so that the state
+of a pool is the episode number of each environment and the actions of its episode so far. It is
+restored by making the environments anew and replaying these episodes. This one operation resumes a
+run and replaces a worker that raised, died or hung; neither changes any observation or reward.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ import numpy as np
 from envs.host.episode_log import EpisodeLog, advance_log, make_log
 from envs.host.worker import GRACE, Fault, LocalShard, WorkerShard, pickled_make
 
-ATTEMPTS = 3  # failures in a row of one worker on one step before the pool gives up
-LONGEST = 100_000  # steps; no room is made beforehand for episodes declared to be longer
+ATTEMPTS = 3  # consecutive failures of a worker on one step before HostFailure is raised
+LONGEST = 100_000  # steps; the action buffer is not preallocated for longer episodes
 LOG = logging.getLogger(__name__)
 
 
 class HostStep(NamedTuple):
-    """What one step of B environments gave, as numpy arrays."""
+    """Result of one step of B environments, as numpy arrays."""
 
-    obs: np.ndarray  # [B, ...] to act on; after an end, the first one of the next episode
-    next_obs: np.ndarray  # [B, ...] the true successor, before any reset
+    obs: np.ndarray  # [B, ...] to act on; after an end, the first obs of the next episode
+    next_obs: np.ndarray  # [B, ...] successor, before any reset
     reward: np.ndarray  # [B] float32
     terminated: np.ndarray  # [B] bool
     truncated: np.ndarray  # [B] bool
-    info: dict[str, np.ndarray]  # [B] float32, the scalars asked for by name
+    info: dict[str, np.ndarray]  # [B] float32, one entry for each of `info_keys`
 
 
 class HostFailure(RuntimeError):
-    """An environment failed `ATTEMPTS` times in a row on the same step.
+    """Error: an environment failed `ATTEMPTS` times in a row on the same step.
 
     Attributes:
-        indices, seeds: the environments that may be at fault, nearly always one; their episodes.
+        indices, seeds: environments that may be at fault, nearly always one; their episode seeds.
         cause: what happened, such as "died with exit code 3".
     """
 
@@ -54,26 +54,26 @@ class HostFailure(RuntimeError):
 class HostPool(AbstractContextManager):
     """B environments of one kind, stepped together by worker processes.
 
-    A worker that raises, dies or hangs is replaced and the step tried again, which changes nothing
-    in the stream; only after `ATTEMPTS` failures in a row is `HostFailure` raised. It and any other
-    interruption close the pool, but `snapshot` still gives the state before the unfinished step.
+    A worker that raises, dies or hangs is replaced and the step repeated, with the same results;
+    after `ATTEMPTS` failures in a row `HostFailure` is raised. This and any other exception close
+    the pool, but `snapshot` still returns the state before the unfinished step.
 
     Args:
         make: makes one environment. It must be picklable and importable without jax, such as
             `functools.partial(gymnasium.make, "CartPole-v1")`.
         num_envs: B.
         seed: the seed of the pool, non-negative.
-        name: what messages call the environment, such as its gymnasium id.
-        workers: processes to use, one a core if None. With 0 the environments are stepped in the
-            caller's process, where an exception is recovered from too, but no crash and no hang.
+        name: of the environment in messages, such as its gymnasium id.
+        workers: number of processes; one per core if None. With 0 the environments run in the
+            caller's process, which recovers from exceptions, but not from crashes and hangs.
         timeout: seconds that a single call of one environment may take.
-        info_keys: scalars that the environment reports in its info at every step.
-        streams: [B] the stream of episodes that each environment follows, 0 to B - 1 if None;
-            environments on the same stream meet the same episodes.
+        info_keys: scalars to return, which the environment must put into its info at every step.
+        streams: [B] the stream of episode seeds of each environment, 0 to B - 1 if None;
+            environments on the same stream have the same episodes.
 
     Attributes:
         single_observation_space, single_action_space: the spaces of one environment.
-        recoveries: how many failures were recovered from so far.
+        recoveries: number of failures recovered from so far.
 
     Raises:
         ValueError: if a number is out of range or `make` cannot be sent to a worker.
@@ -105,43 +105,43 @@ class HostPool(AbstractContextManager):
         self._rows = [slice(*pair) for pair in zip(bounds[:-1], bounds[1:], strict=True)]
         self._info_keys = tuple(info_keys)
         self._shards = [WorkerShard(timeout) if workers else LocalShard() for _ in self._rows]
-        self._sent = partial(pickled_make, name=name) if workers else lambda make: make
-        with self._closing_when_interrupted():
+        self._pack_make = partial(pickled_make, name=name) if workers else lambda make: make
+        with self._close_on_error():
             for shard in self._shards:
                 shard.start()
         self.remake(make)
 
     def remake(self, make: Callable[[], gymnasium.Env], seed: int | None = None) -> None:
-        """Puts environments of another make in the place of these, in the same processes.
+        """Replaces the environments by those of another `make`, in the same processes.
 
         Args:
-            make: makes one environment, with the spaces of these.
-            seed: the pool's from now on; None for the one that it has.
+            make: makes one environment, with the same spaces as now.
+            seed: new seed of the pool; None to keep the current one.
 
         Raises:
             ValueError: if `make` cannot be sent to a worker.
             HostFailure: if the environment cannot be made.
         """
         self._seed = self._seed if seed is None else seed
-        with self._closing_when_interrupted():
-            sent, keys = self._sent(make), self._info_keys
-            self._made = [("make", sent, rows.stop - rows.start, keys) for rows in self._rows]
+        with self._close_on_error():
+            packed, keys = self._pack_make(make), self._info_keys
+            self._make_calls = [("make", packed, s.stop - s.start, keys) for s in self._rows]
             self._log = make_log(
                 self._seed, self._streams, *np.zeros((2, self.num_envs), np.int32), None
             )
-            spaces = self._all(self._made)[0]
-        self.single_observation_space, self.single_action_space, self._limit = spaces
+            properties = self._call_all(self._make_calls)[0]
+        self.single_observation_space, self.single_action_space, self._limit = properties
 
     def reset(self) -> np.ndarray:
-        """Begins the first episode of every environment; returns obs [B, ...]."""
+        """Starts the first episode of every environment; returns obs [B, ...]."""
         space = self.single_action_space
-        room = self._limit if self._limit and self._limit <= LONGEST else 1024
-        self._actions = np.zeros((self.num_envs, room, *space.shape), space.dtype)
-        self._log = self._at_the_start()
+        capacity = self._limit if self._limit and self._limit <= LONGEST else 1024
+        self._actions = np.zeros((self.num_envs, capacity, *space.shape), space.dtype)
+        self._log = self._first_log()
         return self._replay()
 
     def step(self, actions: np.ndarray) -> HostStep:
-        """Steps every environment once; those that end begin their next episode.
+        """Steps every environment once; where an episode ends, the next one starts.
 
         Args:
             actions: [B, ...] in the action space; not clipped.
@@ -150,81 +150,85 @@ class HostPool(AbstractContextManager):
             ValueError: if `actions` has another shape.
             HostFailure: if an environment fails `ATTEMPTS` times in a row.
         """
-        log = self._begun()
+        log = self._started_log()
         actions = np.asarray(actions).astype(self._actions.dtype, casting="same_kind")
-        if actions.shape != (wanted := (self.num_envs, *self._actions.shape[2:])):
-            raise ValueError(f"{self.name}: actions have shape {actions.shape}, not {wanted}")
-        if log.length.max() == self._actions.shape[1]:  # no limit is declared, or it is wrong
+        if actions.shape != (expected := (self.num_envs, *self._actions.shape[2:])):
+            raise ValueError(f"{self.name}: actions have shape {actions.shape}, not {expected}")
+        if log.length.max() == self._actions.shape[1]:  # the buffer is full: double it
             self._actions = np.concatenate([self._actions, np.zeros_like(self._actions)], axis=1)
         self._actions[np.arange(self.num_envs), log.length] = actions
-        with self._closing_when_interrupted():
+        with self._close_on_error():
             calls = [("step", actions[rows], log.next_seeds[rows]) for rows in self._rows]
-            *arrays, infos = zip(*self._all(calls), strict=True)
-            next_obs, fresh, reward, terminated, truncated = map(np.concatenate, arrays)
+            *arrays, infos = zip(*self._call_all(calls), strict=True)
+            next_obs, first_obs, reward, terminated, truncated = map(np.concatenate, arrays)
             info = {key: np.concatenate([part[key] for part in infos]) for key in infos[0]}
             ended = terminated | truncated
             obs = next_obs.copy()
-            obs[ended] = fresh
+            obs[ended] = first_obs
             self._log = advance_log(log, self._seed, self._streams, ended, obs)
         return HostStep(obs.copy(), next_obs, reward, terminated, truncated, info)
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """Returns the state of the pool, a few kilobytes an environment, to go on from exactly.
+        """Returns the state of the pool, a few kilobytes per environment, for `restore`.
 
         Returns:
-            seed [B] uint32 and episode [B] int32, of the current episode; length [B] int32, its
-            steps so far; actions [B, L, ...], those of the steps, then zeros; obs [B, ...], the
-            current ones, by which `restore` checks itself. L is the limit that the environment
-            declares, so that no shape changes; where it declares none, or more than `LONGEST`, L
-            is 1,024 and doubles whenever an episode is longer.
+            seed [B] uint32 and episode [B] int32 of the current episode; length [B] int32, its
+            steps so far; actions [B, L, ...] of these steps, padded with zeros; obs [B, ...], the
+            current observations, which `restore` compares with. L is the episode limit that the
+            environment declares, so that no shape changes; if it declares none, or more than
+            `LONGEST`, L is 1,024 and doubles whenever an episode is longer.
         """
-        log, actions = self._begun(), self._actions.copy()
+        log, actions = self._started_log(), self._actions.copy()
         actions[np.arange(actions.shape[1]) >= log.length[:, None]] = 0
-        now = {"seed": log.seeds, "episode": log.episode, "length": log.length, "obs": log.obs}
-        return {key: array.copy() for key, array in now.items()} | {"actions": actions}
+        state = {"seed": log.seeds, "episode": log.episode, "length": log.length, "obs": log.obs}
+        return {key: array.copy() for key, array in state.items()} | {"actions": actions}
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> np.ndarray:
-        """Goes on from a snapshot, whatever the number of workers; returns obs [B, ...].
+        """Restores a snapshot, taken with any number of workers; returns obs [B, ...].
 
         Raises:
             ValueError: if the snapshot is of a pool with another size, seed or action space.
-            HostFailure: if the environment does not come to the observations of the snapshot.
+            HostFailure: if replaying an episode does not lead to the observations of the snapshot.
         """
         space = self.single_action_space
-        given = {key: np.array(leaf) for key, leaf in snapshot.items()}
-        if given["seed"].shape != (self.num_envs,) or given["actions"].shape[2:] != space.shape:
+        arrays = {key: np.array(array) for key, array in snapshot.items()}
+        if arrays["seed"].shape != (self.num_envs,) or arrays["actions"].shape[2:] != space.shape:
             raise ValueError(f"{self.name}: the snapshot is of a pool with other sizes")
-        past = (given[key].astype(np.int32) for key in ("episode", "length"))
-        log = make_log(self._seed, self._streams, *past, given["obs"])
-        if (log.seeds != given["seed"]).any():
+        position = (arrays[key].astype(np.int32) for key in ("episode", "length"))
+        log = make_log(self._seed, self._streams, *position, arrays["obs"])
+        if (log.seeds != arrays["seed"]).any():
             raise ValueError(f"{self.name}: the snapshot is of a pool with another seed")
-        self._actions, self._log = given["actions"].astype(space.dtype), log
+        self._actions, self._log = arrays["actions"].astype(space.dtype), log
         return self._replay()
 
-    def _at_the_start(self) -> EpisodeLog:
-        none = np.zeros((2, self.num_envs), np.int32)
-        return make_log(self._seed, self._streams, *none, None)
+    def _first_log(self) -> EpisodeLog:
+        """Log of the first episode of every environment, before its first step."""
+        zeros = np.zeros((2, self.num_envs), np.int32)
+        return make_log(self._seed, self._streams, *zeros, None)
 
-    def _begun(self) -> EpisodeLog:
+    def _started_log(self) -> EpisodeLog:
+        """The log; RuntimeError before the first `reset` or `restore`."""
         if self._log.obs is None:
             raise RuntimeError(f"{self.name}: call reset or restore first")
         return self._log
 
     def _replay(self) -> np.ndarray:
-        with self._closing_when_interrupted():
-            obs = np.concatenate(self._all([self._history(rows) for rows in self._rows]))
+        """Replays the current episodes in all shards; returns obs [B, ...]."""
+        with self._close_on_error():
+            obs = np.concatenate(self._call_all([self._replay_call(rows) for rows in self._rows]))
             self._log = self._log._replace(obs=obs)
         return obs.copy()
 
-    def _history(self, rows: slice) -> tuple:
-        """Returns the call that brings fresh environments to where the log says they are."""
+    def _replay_call(self, rows: slice) -> tuple:
+        """Returns the call that replays the current episodes of the environments `rows`."""
         log, length = self._log, self._log.length[rows]
         actions = self._actions[rows, : length.max()].copy()
         obs = None if log.obs is None else log.obs[rows]
         return "replay", log.seeds[rows], length, actions, obs
 
     @contextmanager
-    def _closing_when_interrupted(self) -> Iterator[None]:
+    def _close_on_error(self) -> Iterator[None]:
+        """Closes the pool if the block raises; RuntimeError if it is closed already."""
         if self._closed:
             raise RuntimeError(f"{self.name}: the pool is closed")
         try:
@@ -233,48 +237,48 @@ class HostPool(AbstractContextManager):
             self.close()
             raise
 
-    def _all(self, calls: Sequence[tuple]) -> list:
-        """Makes one call of each shard, all at the same time; returns the answers."""
+    def _call_all(self, calls: Sequence[tuple]) -> list:
+        """Makes one call to each shard, in parallel; returns the results."""
         for shard, call in zip(self._shards, calls, strict=True):
-            shard.ask(*call)
-        return [self._answer(k, call) for k, call in enumerate(calls)]
+            shard.send(*call)
+        return [self._result(k, call) for k, call in enumerate(calls)]
 
-    def _answer(self, k: int, call: tuple) -> Any:
-        """Waits for an answer; after a fault brings shard `k` back to where it was, asks again."""
+    def _result(self, k: int, call: tuple) -> Any:
+        """Waits for the result of shard `k`; after a fault restores it and repeats the call."""
         shard, faults = self._shards[k], 0
         while True:
             try:
                 if faults:
-                    self._bring_back(k, call[0])
-                    shard.ask(*call)
-                return shard.answer()
+                    self._restore_shard(k, call[0])
+                    shard.send(*call)
+                return shard.receive()
             except Fault as fault:
                 shard.stop()
                 faults += 1
                 cause, remedy = fault.args
-                indices, seeds, who = self._accused(k)
+                indices, seeds, place = self._locate_fault(k)
                 if faults == ATTEMPTS:
-                    line = f"{self.name}: {who} {cause}, {ATTEMPTS} times in a row: {remedy}"
-                    raise HostFailure(line, indices, seeds, cause) from fault
+                    message = f"{self.name}: {place} {cause}, {ATTEMPTS} times in a row: {remedy}"
+                    raise HostFailure(message, indices, seeds, cause) from fault
                 self.recoveries += 1
-                LOG.warning("%s: %s %s; starting it again", self.name, who, cause)
+                LOG.warning("%s: %s %s; restarting its worker", self.name, place, cause)
 
-    def _bring_back(self, k: int, verb: str) -> None:
-        """Starts shard `k` afresh and does what came before `verb`."""
+    def _restore_shard(self, k: int, method: str) -> None:
+        """Restarts shard `k` and restores its state before a call of `method`."""
         shard = self._shards[k]
         shard.start()
-        if verb != "make":
-            shard.ask(*self._made[k])
-            shard.answer()
-        if verb == "step":
-            shard.ask(*self._history(self._rows[k]))
-            shard.answer()
+        if method != "make":
+            shard.send(*self._make_calls[k])
+            shard.receive()
+        if method == "step":
+            shard.send(*self._replay_call(self._rows[k]))
+            shard.receive()
 
-    def _accused(self, k: int) -> tuple[list[int], list[int], str]:
-        """Returns the environments at fault in shard `k`, their seeds, and both in words."""
+    def _locate_fault(self, k: int) -> tuple[list[int], list[int], str]:
+        """Returns indices and episode seeds of the environments at fault, and a description."""
         log, rows = self._log, list(range(self.num_envs))[self._rows[k]]
         member, seed, _ = self._shards[k].progress
-        if member < 0:  # it was in none of them
+        if member < 0:  # the worker was in no call of an environment
             return rows, log.seeds[rows].tolist(), f"worker of environments {rows[0]}-{rows[-1]}"
         index = rows[member]
         if seed < 0:
@@ -283,13 +287,13 @@ class HostPool(AbstractContextManager):
         return [index], [seed], f"environment {index} (episode seed {seed}, step {steps})"
 
     def close(self) -> None:
-        """Ends the workers; waits at most `GRACE` seconds for environments to close themselves."""
+        """Ends the workers; waits at most `GRACE` seconds for the environments to close."""
         self._closed = True
-        until = time.monotonic() + GRACE
+        deadline = time.monotonic() + GRACE
         for shard in self._shards:
-            shard.hang_up()
+            shard.disconnect()
         for shard in self._shards:
-            shard.stop(max(0.0, until - time.monotonic()))
+            shard.stop(max(0.0, deadline - time.monotonic()))
 
     def __exit__(self, *_):
         self.close()

@@ -1,4 +1,4 @@
-"""What a host environment is scored under: its declared physics, then what its channel may do."""
+"""Shifts under which gymnasium environments are scored: of their physics and of their channel."""
 
 from envs.host.known import SIZES
 from envs.shift import Shift, ramp, scale
@@ -37,12 +37,12 @@ PHYSICS = {
     "highway-fast-v0": _HIGHWAY,
     "highway-v0": _HIGHWAY,
 }
-"""Shifts of the declared setters of `envs.host.known.KNOWN`, by gymnasium id. Their ends are chosen
-by hand and not calibrated."""
+"""Shifts of the declared setters of `envs.host.known.KNOWN`, by gymnasium id. Their values at
+severity 1 are chosen by hand and not calibrated."""
 
 
 def channel_shifts(discrete: bool) -> tuple[Shift, ...]:
-    """What the channel may do to an environment whose actions are discrete or not."""
+    """Sensor and actuator shifts of an environment with discrete or continuous actions."""
     slip = ("flip", "channel.flip", 0.5) if discrete else ("slip", "channel.action_noise", 1.0)
     return (
         ramp("noise", "sensor", "channel.noise", to=0.2),

@@ -1,4 +1,4 @@
-"""In-adapter: any gymnasium id as a suite of worlds with the same channel and shifts as ours."""
+"""Suites of gymnasium environments: a world, its shifts of physics and of the channel."""
 
 import math
 from collections.abc import Callable
@@ -20,20 +20,20 @@ from envs.world import World
 
 
 class NoEffect(ValueError):
-    """A shift that changes nothing."""
+    """Error: a shift has no effect on its environment."""
 
 
 @dataclass(frozen=True)
 class HostEnv:
-    """A host-stepped environment, in the place of `envs.world.Env`.
+    """A gymnasium environment stepped on the host; takes the place of `envs.world.Env`.
 
     Attributes:
-        id: its gymnasium id.
+        id: gymnasium id.
         spec: shapes of observation and action.
         horizon: steps after which an episode is truncated.
         obs_scale: [D] the unit of each observation, for sensor noise.
-        harmful: its every termination is harm.
-        goal: the return from which an episode is a success; None if nobody says.
+        harmful: whether every termination counts as harm.
+        goal: the return from which an episode is a success; None if success is not defined.
     """
 
     id: str
@@ -44,46 +44,46 @@ class HostEnv:
     goal: float | None
 
     def maker(self, world: World, **kwargs) -> Callable[[], gymnasium.Env]:
-        """A picklable function that makes the environment of a world.
+        """Picklable function that makes the environment with the params of `world`.
 
         Raises:
-            ValueError: for a world that is to change mid-episode, which none of these can.
+            ValueError: for a world scheduled to change mid-episode, which is not supported here.
         """
         if world.scheduled is not None:
-            raise ValueError(f"{self.id}: a host environment knows no schedule; shift it at once")
+            raise ValueError(f"{self.id}: a host environment has no schedule; drop `Schedule(...)`")
         params = {name: float(value) for name, value in world.params.items()}
         return partial(make.make_env, self.id, **params, **kwargs)
 
     def success(self, total: np.ndarray, length: np.ndarray) -> np.ndarray:
-        """Whether an episode of this return was a success; NaN where nobody says what that is."""
+        """Whether the return `total` [...] reaches the goal; NaN where success is not defined."""
         return np.full(np.shape(total), np.nan) if self.goal is None else total >= self.goal
 
 
 def host_suite(id: str) -> Suite:
-    """The suite of a gymnasium id: its declared physics, then what its channel can do to it.
+    """Makes the suite of a gymnasium id: its shifts of physics, then those of the channel.
 
     Raises:
         ValueError: for an unknown id, a space that does not fit (see `envs.host.make.make_env`), or
             one that changes under a shift.
-        NoEffect: for a declared setter that changes nothing.
+        NoEffect: for a shift of physics that has no effect.
     """
-    what, env = env_facts(id), make.make_env(id)
+    facts, env = env_facts(id), make.make_env(id)
     space, action = env.observation_space, env.action_space
     discrete = isinstance(action, spaces.Discrete)
     spec = Spec(
         obs_dim=space.shape[0],
         num_actions=int(action.n) if discrete else 0,
         action_dim=0 if discrete else action.shape[0],
-        info=("harm",) if what.harmful else (),
+        info=("harm",) if facts.harmful else (),
     )
-    goal = env.spec.reward_threshold if what.goal is None and env.spec else what.goal
+    goal = env.spec.reward_threshold if facts.goal is None and env.spec else facts.goal
     goal = None if goal is None or math.isnan(goal) else goal
     limit = (env.spec.max_episode_steps if env.spec else None) or make.LIMIT
     env.close()
-    host = HostEnv(id, spec, limit, _obs_scale(space), what.harmful, goal)
-    world = World(dict(what.setters))
+    host = HostEnv(id, spec, limit, _obs_scale(space), facts.harmful, goal)
+    world = World(dict(facts.setters))
     physics = PHYSICS.get(id.rpartition(":")[2], ())
-    severities = tuple((level + 1) / what.levels for level in range(what.levels))
+    severities = tuple((level + 1) / facts.levels for level in range(facts.levels))
     for shift in physics:
         check_spaces(host, world, shift, severities)
         check_effect(host, world, shift)
@@ -91,59 +91,60 @@ def host_suite(id: str) -> Suite:
 
 
 def check_spaces(host: HostEnv, world: World, shift: Shift, severities: tuple[float, ...]) -> None:
-    """Compares the spaces of the shifted worlds with those at home.
+    """Checks that a shift leaves the observation and action spaces as they are.
 
     Raises:
-        ValueError: if one differs: an agent could not see or act there.
+        ValueError: if a space differs at one of the severities, so that no agent can be scored.
     """
-    home = _spaces(host, world)
+    original = _spaces(host, world)
     for severity in severities:
-        there = _spaces(host, shift(world, severity, jax.random.key(0)))
-        for name, old, new in zip(("observation", "action"), home, there, strict=True):
+        shifted = _spaces(host, shift(world, severity, jax.random.key(0)))
+        for name, old, new in zip(("observation", "action"), original, shifted, strict=True):
             if old != new:
-                line = (
+                message = (
                     f"{host.id}: under shift {shift.name} at {severity:g} the {name} space {old} "
-                    f"becomes {new}; keep it in its maker by gymnasium.wrappers.Transform"
+                    f"becomes {new}; undo that in the constructor by gymnasium.wrappers.Transform"
                     f"{name.capitalize()}, or drop the shift"
                 )
-                raise ValueError(" ".join(line.split()))
+                raise ValueError(" ".join(message.split()))
 
 
 def check_effect(host: HostEnv, world: World, shift: Shift, steps: int = 200) -> None:
-    """Acts alike in the world and in the shifted one until they differ.
+    """Checks that a shift of severity 1 changes what random actions lead to.
 
     Raises:
-        NoEffect: if within `steps` steps of random actions they never do.
+        NoEffect: if both environments give equal observations, rewards and ends for `steps` steps.
     """
     shifted = shift(world, 1.0, jax.random.key(0))
-    one, other = (host.maker(w)() for w in (world, shifted))
-    space = one.action_space
+    original_env, shifted_env = (host.maker(each)() for each in (world, shifted))
+    space = original_env.action_space
     space.seed(0)
     try:
-        seen = [env.reset(seed=0)[0] for env in (one, other)]
+        results = [env.reset(seed=0)[0] for env in (original_env, shifted_env)]
         for _ in range(steps):
-            if not np.array_equal(*seen):
+            if not np.array_equal(*results):
                 return
             action = space.sample()
-            steps_taken = [env.step(action) for env in (one, other)]
-            seen = [np.append(obs, [*map(float, rest[:3])]) for obs, *rest in steps_taken]
-            if np.array_equal(*seen) and seen[0][-2:].any():
-                seen = [env.reset()[0] for env in (one, other)]
+            transitions = [env.step(action) for env in (original_env, shifted_env)]
+            results = [np.append(obs, [*map(float, rest[:3])]) for obs, *rest in transitions]
+            if np.array_equal(*results) and results[0][-2:].any():
+                results = [env.reset()[0] for env in (original_env, shifted_env)]
     finally:
-        one.close()
-        other.close()
+        original_env.close()
+        shifted_env.close()
     raise NoEffect(
-        f"{host.id}: shift {shift.name} changes nothing in {steps} steps; mend its setter"
+        f"{host.id}: shift {shift.name} changes nothing in {steps} steps; fix its setter"
     )
 
 
 def _spaces(host: HostEnv, world: World) -> tuple[spaces.Space, spaces.Space]:
+    """Observation and action space of the environment of a world."""
     env = host.maker(world)()
     env.close()
     return env.observation_space, env.action_space
 
 
 def _obs_scale(space: spaces.Box) -> tuple[float, ...]:
-    """Half the declared range where it is finite and sensible, else 1."""
+    """Scale [D] of each observation: half the declared range if that is below 1,000, else 1."""
     half = (space.high.astype(np.float64) - space.low) / 2
     return tuple(np.where(half < 1e3, half, 1.0).tolist())

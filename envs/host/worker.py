@@ -1,7 +1,7 @@
-"""A process of its own for some environments, so that they may raise, crash or hang.
+"""Worker processes that step gymnasium environments and isolate exceptions, crashes and hangs.
 
-The process is a plain subprocess. It inherits no lock and no thread, imports neither jax nor the
-caller's main module, leaves Ctrl-C to the caller, and ends when the caller ends, however it ends.
+A worker is a plain subprocess. It inherits no lock and no thread, imports neither jax nor the
+caller's main module, ignores Ctrl-C, and ends when the caller ends, for whatever reason.
 """
 
 from __future__ import annotations
@@ -26,26 +26,27 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-STARTUP = 60.0  # seconds that a worker may take to import and to begin its first environment
-GRACE = 2.0  # seconds that a worker has to close its environments when the caller is done or gone
+STARTUP = 60.0  # seconds for a worker to import modules and to make its environments
+GRACE = 2.0  # seconds for a worker to close its environments after the caller closes or dies
 
-RAISED = "mend the environment, or catch this in a wrapper"
-DIED = "the environment crashes its process, or memory ran out (then use fewer environments)"
-HUNG = "mend the environment, or raise `timeout` if it is only slow"
-IMPORTABLE = "define it in a module, or use functools.partial(gymnasium.make, id), or workers=0"
-STRAYED = "it keeps something across resets, draws from a generator of its own, or was changed"
+RAISED_REMEDY = "fix the environment, or catch this exception in a wrapper"
+DIED_REMEDY = "the environment crashes its process, or memory ran out (then use fewer environments)"
+HUNG_REMEDY = "fix the environment, or increase `timeout` if it is only slow"
+PICKLE_REMEDY = "define it in a module, or use functools.partial(gymnasium.make, id), or workers=0"
+REPLAY_REMEDY = "it keeps state across resets, draws from a generator of its own, or was changed"
 
 
 class Fault(Exception):
-    """One failure of one shard, as (cause, remedy)."""
+    """Error: one failure of one shard, as (cause, remedy)."""
 
 
 def _bits(array: np.ndarray, dtype=None) -> bytes:
+    """Bytes of an array, cast to `dtype` first if one is given."""
     return array.astype(dtype or array.dtype).tobytes()
 
 
-class _Member(gymnasium.Wrapper):
-    """One environment, which says where it is before each call: [index, episode seed, calls]."""
+class _TrackedEnv(gymnasium.Wrapper):
+    """One environment; before each call it writes [index, episode seed, calls] to `progress`."""
 
     def __init__(self, make, index: int, info_keys: Sequence[str], progress: memoryview):
         self._index, self._seed, self._info_keys, self._progress = index, -1, info_keys, progress
@@ -53,6 +54,7 @@ class _Member(gymnasium.Wrapper):
         super().__init__(make())
 
     def _mark(self) -> None:
+        """Writes index and episode seed to the shared memory and counts the call."""
         progress = self._progress
         progress[0], progress[1], progress[2] = self._index, self._seed, progress[2] + 1
 
@@ -67,62 +69,69 @@ class _Member(gymnasium.Wrapper):
         missing = [key for key in self._info_keys if key not in info]
         if missing:
             raise KeyError(f"info has no {missing[0]!r}, only {sorted(info)}")
-        kept = {key: float(info[key]) for key in self._info_keys}
-        return obs, reward, terminated, truncated, kept
+        scalars = {key: float(info[key]) for key in self._info_keys}
+        return obs, reward, terminated, truncated, scalars
 
 
 class EnvShard:
-    """Some of a pool's environments, in one process, under gymnasium's `SyncVectorEnv`."""
+    """Part of a pool's environments in one process, in gymnasium's `SyncVectorEnv`."""
 
     def __init__(self, progress: memoryview):
         self._progress = progress
         self.envs = None
 
-    def call(self, verb: str, *args) -> Any:
-        """Does `make`, `replay` or `step`; whatever goes wrong in it is raised as `Fault`."""
+    def call(self, method: str, *args) -> Any:
+        """Calls `make`, `replay` or `step`; turns any exception into `Fault`."""
         try:
-            answer = getattr(self, verb)(*args)
+            result = getattr(self, method)(*args)
         except Fault:
             raise
         except (Exception, SystemExit) as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+            location = f"{os.path.basename(frame.filename)}:{frame.lineno}"
             text = " ".join(str(error).split())
-            raise Fault(f"raised {type(error).__name__}: {text} ({where})", RAISED) from error
+            raise Fault(
+                f"raised {type(error).__name__}: {text} ({location})", RAISED_REMEDY
+            ) from error
         self._progress[0] = -1
-        return answer
+        return result
 
     def make(self, make: Callable | bytes, num_envs: int, info_keys: Sequence[str]):
-        """Makes the environments; returns their two spaces and their longest episode, or None."""
+        """Makes the environments; returns observation space, action space, limit or None."""
         if self.envs is not None:
             self.envs.close()
         make = pickle.loads(make) if isinstance(make, bytes) else make
         self._info_keys = info_keys
         self.envs = SyncVectorEnv(
-            [lambda i=i: _Member(make, i, info_keys, self._progress) for i in range(num_envs)],
+            [lambda i=i: _TrackedEnv(make, i, info_keys, self._progress) for i in range(num_envs)],
             copy=False,
             autoreset_mode=AutoresetMode.DISABLED,
         )
-        first = self.envs.envs[0].env
-        limit = getattr(first.spec, "max_episode_steps", None)
-        limit = limit or getattr(first.unwrapped, "max_steps", None)
+        first_env = self.envs.envs[0].env
+        limit = getattr(first_env.spec, "max_episode_steps", None)
+        limit = limit or getattr(first_env.unwrapped, "max_steps", None)
         return self.envs.single_observation_space, self.envs.single_action_space, limit
 
     def replay(self, seeds, length, actions, expected) -> np.ndarray:
-        """Acts out the episodes so far: seeds [b], length [b], actions [b, L, ...] -> obs [b, ...].
+        """Replays episodes: seeds [b], length [b], actions [b, L, ...] -> obs [b, ...].
 
-        Raises if that does not lead to `expected`, compared in the precision `expected` has.
+        Raises:
+            Fault: if the observations differ from `expected`, compared in its dtype.
         """
         obs = self.envs.reset(seed=seeds.tolist())[0].copy()
         for i, env in enumerate(self.envs.envs):
             for action in actions[i, : length[i]]:
                 obs[i] = env.step(action)[0]
             if expected is not None and _bits(obs[i], expected.dtype) != _bits(expected[i]):
-                raise Fault("was not brought back by its seed and actions", STRAYED)
+                raise Fault("replayed its seed and actions to other observations", REPLAY_REMEDY)
         return obs
 
     def step(self, actions, seeds):
-        """Steps all; resets to `seeds` those that end, and returns their first obs as second."""
+        """Steps all environments; resets those that end with `seeds` [b].
+
+        Returns:
+            next_obs [b, ...], first obs of the new episodes, reward, terminated, truncated, info.
+        """
         obs, reward, terminated, truncated, info = self.envs.step(actions)
         next_obs, ended = obs.copy(), terminated | truncated
         if ended.any():
@@ -132,26 +141,26 @@ class EnvShard:
 
 
 class LocalShard:
-    """A shard in the caller's process, with the methods of `WorkerShard`; nothing isolates it."""
+    """Shard in the caller's process, with the methods of `WorkerShard` and without isolation."""
 
     def __init__(self):
         self.progress = memoryview(bytearray(24)).cast("q")
         self._shard = None
 
     def start(self) -> None:
-        """Begins with nothing made."""
+        """Creates the shard, with no environments yet."""
         self._shard = EnvShard(self.progress)
 
-    def ask(self, *call) -> None:
-        """Keeps the call for `answer`."""
+    def send(self, *call) -> None:
+        """Stores a call, which `receive` makes."""
         self._call = call
 
-    def answer(self) -> Any:
-        """Does what was asked for, or raises `Fault`."""
+    def receive(self) -> Any:
+        """Makes the stored call and returns its result; raises `Fault` if it fails."""
         return self._shard.call(*self._call)
 
-    def hang_up(self) -> None:
-        """Does nothing: nobody is at the other end."""
+    def disconnect(self) -> None:
+        """Does nothing: there is no process to disconnect from."""
 
     def stop(self, grace: float = 0.0) -> None:
         """Closes the environments."""
@@ -160,31 +169,31 @@ class LocalShard:
 
 
 def pickled_make(make: Callable[[], gymnasium.Env], name: str) -> bytes:
-    """Returns `make` as it is sent to a worker; raises ValueError if no worker could open it."""
+    """Pickles `make` for a worker; raises ValueError if a worker could not unpickle it."""
     try:
-        sent = pickle.dumps(make)
+        data = pickle.dumps(make)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise ValueError(f"{name}: `make` cannot be pickled ({error}); {IMPORTABLE}") from error
-    if b"__main__" in sent:
-        raise ValueError(f"{name}: `make` is defined in the main module; {IMPORTABLE}")
-    return sent
+        raise ValueError(f"{name}: `make` cannot be pickled ({error}); {PICKLE_REMEDY}") from error
+    if b"__main__" in data:
+        raise ValueError(f"{name}: `make` is defined in the main module; {PICKLE_REMEDY}")
+    return data
 
 
 class WorkerShard:
-    """A shard in a process of its own."""
+    """Shard in a worker process, called through a pipe."""
 
     def __init__(self, timeout: float):
         self._timeout, self._process = timeout, None
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115, shared with every process started
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115, shared with every worker process
         self._file.write(bytes(24))
         self._file.flush()
         self.progress = memoryview(mmap.mmap(self._file.fileno(), 24)).cast("q")
 
     def start(self) -> None:
-        """Starts the process, without waiting for it."""
+        """Starts the worker process, without waiting for it."""
         self.progress[0] = -1
-        self._pipe, theirs = Pipe()
-        descriptors = theirs.fileno(), self._file.fileno()
+        self._pipe, worker_pipe = Pipe()
+        descriptors = worker_pipe.fileno(), self._file.fileno()
         path = [str(entry) for entry in sys.path]
         self._process = subprocess.Popen(
             [
@@ -193,47 +202,47 @@ class WorkerShard:
                 f"import sys; sys.path[:] = {path!r}; "
                 f"from {__name__} import serve; serve{descriptors}",
             ],
-            stdin=subprocess.PIPE,  # nothing is written: its end says that the caller has ended
+            stdin=subprocess.PIPE,  # never written to; it closes when the caller ends
             pass_fds=descriptors,
-            process_group=0,  # Ctrl-C does not reach it; whatever it starts is stopped with it
+            process_group=0,  # no Ctrl-C from the terminal; `stop` ends its children too
             env=os.environ | {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
         )
-        theirs.close()
-        self.pid, self._patience = self._process.pid, STARTUP + self._timeout
+        worker_pipe.close()
+        self.pid, self._wait_limit = self._process.pid, STARTUP + self._timeout
 
-    def ask(self, *call) -> None:
-        """Sends a call; `answer` tells whether anyone was there to read it."""
-        self._asked = time.monotonic(), self.progress[2]
+    def send(self, *call) -> None:
+        """Sends a call to the worker; if the worker has died, `receive` raises."""
+        self._sent_at = time.monotonic(), self.progress[2]
         with suppress(OSError):
             self._pipe.send(call)
 
-    def answer(self) -> Any:
-        """Returns the answer to the call, or raises `Fault`; slow is not stuck."""
-        since, calls = self._asked
+    def receive(self) -> Any:
+        """Returns the result or raises `Fault`; the timeout is per call of one environment."""
+        since, calls = self._sent_at
         while not self._pipe.poll(self._timeout / 4):
             if calls != self.progress[2]:
-                since, calls, self._patience = time.monotonic(), self.progress[2], self._timeout
-            elif time.monotonic() - since >= self._patience:
-                raise Fault(f"gave no answer within {self._patience:g} s", HUNG)
+                since, calls, self._wait_limit = time.monotonic(), self.progress[2], self._timeout
+            elif time.monotonic() - since >= self._wait_limit:
+                raise Fault(f"gave no answer within {self._wait_limit:g} s", HUNG_REMEDY)
         try:
-            answer = self._pipe.recv()
+            result = self._pipe.recv()
         except (EOFError, OSError):
             self.stop()
             code = self._process.returncode
-            how = "" if code >= 0 else f" ({signal.strsignal(-code)})"
-            raise Fault(f"died with exit code {code}{how}", DIED) from None
-        if isinstance(answer, Fault):
-            raise answer
-        self._patience = self._timeout
-        return answer
+            signal_name = "" if code >= 0 else f" ({signal.strsignal(-code)})"
+            raise Fault(f"died with exit code {code}{signal_name}", DIED_REMEDY) from None
+        if isinstance(result, Fault):
+            raise result
+        self._wait_limit = self._timeout
+        return result
 
-    def hang_up(self) -> None:
-        """Asks the process to close its environments and end."""
+    def disconnect(self) -> None:
+        """Closes the pipe, upon which the worker closes its environments and ends."""
         if self._process is not None:
             self._pipe.close()
 
     def stop(self, grace: float = 0.0) -> None:
-        """Ends the process and all that it started, at the latest in `grace` seconds."""
+        """Ends the process and its children, after at most `grace` seconds."""
         if self._process is None or self._process.returncode is not None:
             return
         with suppress(subprocess.TimeoutExpired):
@@ -246,7 +255,7 @@ class WorkerShard:
 
 
 def serve(descriptor: int, file: int) -> None:
-    """Runs a worker: answers the calls on the pipe `descriptor`, marks progress in `file`."""
+    """Runs a worker: makes the calls from the pipe `descriptor`, writes progress to `file`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for inherited in descriptor, file:
         os.set_inheritable(inherited, False)
@@ -256,10 +265,10 @@ def serve(descriptor: int, file: int) -> None:
         pipe = Connection(descriptor)
         for call in _calls(pipe):
             try:
-                answer = shard.call(*call)
+                result = shard.call(*call)
             except Fault as fault:
-                answer = fault
-            pipe.send(answer)
+                result = fault
+            pipe.send(result)
     with suppress(Exception):
         shard.envs.close()
     sys.stdout.flush()
@@ -267,16 +276,19 @@ def serve(descriptor: int, file: int) -> None:
 
 
 def _end() -> None:
-    os.killpg(os.getpid(), signal.SIGKILL)  # whatever the environments started ends too
+    """Ends this process and all processes that the environments started."""
+    os.killpg(os.getpid(), signal.SIGKILL)
 
 
 def _calls(pipe: Connection) -> Iterator[tuple]:
+    """Yields the calls from the pipe until it is closed."""
     with suppress(EOFError):
         while True:
             yield pipe.recv()
 
 
 def _end_with_caller() -> None:
+    """Waits until the caller ends or closes stdin, then ends this process after GRACE s."""
     os.read(0, 1)
     time.sleep(GRACE)
     _end()

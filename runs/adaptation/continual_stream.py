@@ -1,8 +1,8 @@
-"""A stream of worlds, and one learner who lives through it: one program for whatever it is paid.
+"""Train learners along a stream of changing worlds, with one compiled program for every reward mix.
 
-It goes to school at home, where the task pays and its feelings form. Then comes one world after
-another, a stage each, without an end or a beginning between them: policy, critic and optimiser go
-on. What it is paid is data (`runs.adaptation.jax_learners.RewardMix`), so all arms are the same program.
+First they are trained at home, on the task reward, and the heads with them. Then follow the stages
+of the stream, one world each, without a reset of policy, critic or optimiser between them. The
+reward mix is data (`runs.adaptation.reward_mix.RewardMix`), so all arms run the same program.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,38 +25,38 @@ from runs.engine.checkpoint import Checkpoints
 from runs.engine.jax_backend import DRAWS
 from runs.engine.train import Learner, RunnerState
 
-CHUNKS = 4  # of the time at school
+CHUNKS = 4  # of the training at home
 POOL = 64  # worlds of a stage, from which each episode draws one
-RARE_EVERY = 8  # where pay is rare, one environment in so many is paid
+RARE_EVERY = 8  # schedule `rare`: the task reward is on in one environment out of so many
 SCHEDULES = ("always", "rare", "never")
 HOME = "home"
 
 
 @dataclass(frozen=True)
 class StreamSizes:
-    """How much of everything in a life.
+    """Lengths of training and numbers of evaluations.
 
     Attributes:
-        school: updates at home, a multiple of CHUNKS.
-        stage: updates in each world, a whole number of looks.
-        looks: scores taken in a stage, one at its end.
-        sizes: of learners and of scores.
+        home_updates: updates at home, a multiple of CHUNKS.
+        stage_updates: updates in each stage, a multiple of `evals`.
+        evals: evaluations in a stage, the last one at its end.
+        learners: numbers of learners, environments, steps and episodes.
     """
 
-    school: int
-    stage: int
-    looks: int
-    sizes: LearnerSizes
+    home_updates: int
+    stage_updates: int
+    evals: int
+    learners: LearnerSizes
 
 
 class StreamWorlds(NamedTuple):
-    """Where it is lived, and where it is scored.
+    """Worlds of a stream, to train and to evaluate in.
 
     Attributes:
         names: of W worlds, home first, each once.
         stages: [T] columns of the worlds of the stream.
-        pools: W pools of worlds [N] to live in.
-        tests: worlds [W, draws] to be scored in, others than those lived in.
+        pools: W pools of worlds [N] to train in.
+        tests: worlds [W, draws] to evaluate in, other draws than those of the pools.
     """
 
     names: tuple[str, ...]
@@ -66,165 +66,171 @@ class StreamWorlds(NamedTuple):
 
 
 class StreamResult(NamedTuple):
-    """What a life came to.
+    """Scores and success rates of one arm along the stream, for S seeds.
 
     Attributes:
-        scores: name -> [S, M, W], at M = 1 + T looks moments: before the stream, then at each look.
-        success: share of episodes [S, T looks] that were a success while it learned.
-        finite: [S] whether all of it was numbers.
+        scores: name -> [S, M, W], at M = 1 + T evals times: before the stream, then at each
+            evaluation.
+        success: share of training episodes [S, T evals] that succeeded.
+        finite: [S] whether all numbers were finite.
     """
 
     scores: dict[str, np.ndarray]
     success: np.ndarray
     finite: np.ndarray
 
-    def plain(self) -> dict:
-        """The same in lists, as a file of JSON keeps it."""
+    def to_json(self) -> dict:
+        """The result as a dict of lists, for a JSON file."""
         scores = {name: score.tolist() for name, score in self.scores.items()}
         return {"scores": scores, "success": self.success.tolist(), "finite": self.finite.tolist()}
 
     @classmethod
-    def of(cls, plain: dict) -> "StreamResult":
-        """What `plain` was of."""
-        scores = {name: np.array(score) for name, score in plain["scores"].items()}
-        return cls(scores, np.array(plain["success"]), np.array(plain["finite"], bool))
+    def from_json(cls, data: dict) -> "StreamResult":
+        """The result from the dict that `to_json` made."""
+        scores = {name: np.array(score) for name, score in data["scores"].items()}
+        return cls(scores, np.array(data["success"]), np.array(data["finite"], bool))
 
 
 def make_stream_worlds(
     suite: Suite, stream: Sequence[str], episodes: int, base: int
 ) -> StreamWorlds:
-    """The worlds of a stream of shifts at full severity, and home."""
+    """Sample the worlds of home and of a stream of shifts at full severity."""
     names = list(dict.fromkeys(stream))
-    shifts = tuple(next(s for s in suite.shifts if s.name == name) for name in names)
-    part = replace(suite, shifts=shifts, severities=(1.0,))
-    lived = part.worlds(jax.random.key(base + 4), POOL)
-    tests = part.worlds(jax.random.key(base + 1), min(DRAWS, episodes))
-    pools = tuple(jax.tree.map(lambda leaf, i=i: leaf[i], lived) for i in range(1 + len(names)))
-    return StreamWorlds((HOME, *names), tuple(1 + names.index(n) for n in stream), pools, tests)
+    shifts = tuple(next(shift for shift in suite.shifts if shift.name == name) for name in names)
+    sub_suite = replace(suite, shifts=shifts, severities=(1.0,))
+    train_worlds = sub_suite.worlds(jax.random.key(base + 4), POOL)
+    tests = sub_suite.worlds(jax.random.key(base + 1), min(DRAWS, episodes))
+    pools = tuple(
+        jax.tree.map(lambda leaf, i=i: leaf[i], train_worlds) for i in range(1 + len(names))
+    )
+    return StreamWorlds(
+        (HOME, *names), tuple(1 + names.index(name) for name in stream), pools, tests
+    )
 
 
-def paid_envs(pay: str, num_envs: int) -> jax.Array:
-    """Which of B environments are paid, [1, B]; at least one where pay is rare."""
-    environment = jnp.arange(num_envs)[None]
-    count = {"always": num_envs, "rare": max(num_envs // RARE_EVERY, 1), "never": 0}[pay]
-    return (environment < count).astype(jnp.float32)
+def task_weights(schedule: str, num_envs: int) -> jax.Array:
+    """Task-reward weights [1, B] of a schedule; at least one 1 in the schedule `rare`."""
+    index = jnp.arange(num_envs)[None]
+    count = {"always": num_envs, "rare": max(num_envs // RARE_EVERY, 1), "never": 0}[schedule]
+    return (index < count).astype(jnp.float32)
 
 
 class StreamRunner:
-    """S learners, compiled once: to school, and through a stream on any terms.
+    """Train S learners at home, then along the stream on any arm and schedule of the task reward.
 
     Args:
         suite: of worlds, jitted or host-stepped.
-        school: the agent at home.
-        agent: the agent in the stream; as `school`, but for its step size.
-        blend: the feelings.
-        life: sizes.
-        ground: worlds.
+        home_agent: the agent at home.
+        agent: the agent in the stream; as `home_agent`, but for its step size.
+        blend: the heads.
+        sizes: lengths of training and numbers of evaluations.
+        worlds: to train and to evaluate in.
     """
 
     def __init__(
         self,
         suite: Suite,
-        school: Any,
+        home_agent: Any,
         agent: Any,
-        felt: Blend,
-        life: StreamSizes,
-        ground: StreamWorlds,
+        blend: Blend,
+        sizes: StreamSizes,
+        worlds: StreamWorlds,
     ):
-        self.life, self.ground = life, ground
-        self.school = make_learners(suite.env, school, felt, life.sizes)
-        self.learners = self.school.other(agent)
+        self.sizes, self.worlds = sizes, worlds
+        self.home_learners = make_learners(suite.env, home_agent, blend, sizes.learners)
+        self.learners = self.home_learners.with_agent(agent)
 
-    def terms(self, arm: RewardArm, pay: str) -> RewardMix:
-        """What an arm lives on."""
-        terms = self.learners.terms(arm.weights, sham=arm.sham)
-        return terms._replace(pay=paid_envs(pay, self.life.sizes.num_envs))
+    def reward_mix(self, arm: RewardArm, schedule: str) -> RewardMix:
+        """Reward mix of an arm under a schedule of the task reward."""
+        mix = self.learners.reward_mix(arm.signal_weights, sham=arm.sham)
+        return mix._replace(task_weight=task_weights(schedule, self.sizes.learners.num_envs))
 
-    def schooled(
+    def train_at_home(
         self, saved: Checkpoints, stopped: Callable[[], bool]
     ) -> tuple[Learner | None, bool]:
-        """Whoever the task taught at home, while their feelings formed -> (they, whether just now).
+        """Train at home on the task reward, or restore -> (learner, whether it was trained now).
 
-        The critic that they had at the end is among their feelings from then on.
-
-        Nobody, if it was asked to stop.
+        The heads learn too; the critic at the end becomes the one of every `ParentCritic`. The
+        learner is None if a stop is requested between chunks.
 
         Raises:
-            Interrupted: if it was asked to stop inside a chunk.
+            Interrupted: if a stop is requested inside a chunk.
         """
-        pool = self.ground.pools[0]
-        run = self.school.start(pool)
+        pool = self.worlds.pools[0]
+        run = self.home_learners.init(pool)
         restored = saved.restore(run.learner)
         if restored is not None:
             return restored[1], False
-        terms = self.terms(RewardArm("school", {}), "always")
-        each = max(self.life.school // CHUNKS, 1)
+        mix = self.reward_mix(RewardArm("home", {}), "always")
+        updates = max(self.sizes.home_updates // CHUNKS, 1)
         for _ in range(CHUNKS):
             if stopped():
                 return None, True
-            run, _ = self.school.live(run, pool, terms, each, True, stopped)
-        blend_state, critic = run.learner.blend_state, run.learner.agent.trained.net.critic
-        blend_state = insert_critic(blend_state, self.school.blend, critic)
+            run, _ = self.home_learners.train(run, pool, mix, updates, True, stopped)
+        blend_state, critic = run.learner.blend_state, run.learner.agent.train_state.net.critic
+        blend_state = insert_critic(blend_state, self.home_learners.blend, critic)
         learner = run.learner._replace(blend_state=blend_state)
-        saved.save(self.life.school, learner)
+        saved.save(self.sizes.home_updates, learner)
         return learner, True
 
-    def lived(
+    def run_stream(
         self,
         learner: Learner,
         arm: RewardArm,
-        pay: str,
+        schedule: str,
         report: Callable[[int], None],
         stopped: Callable[[], bool],
     ) -> StreamResult | None:
-        """A life on some terms, from the end of school on; None if it was asked to stop.
+        """Train and evaluate one arm along the stream; None if a stop is requested.
 
-        Heads go on learning only where every episode is paid: elsewhere they would read a reward
-        that nobody pays.
+        Heads keep learning only with the schedule `always`: otherwise they would learn from a task
+        reward that the agent does not get.
 
         Raises:
-            Interrupted: if it was asked to stop between two looks.
+            Interrupted: if a stop is requested between two evaluations.
         """
-        key, seeds = jax.random.key(self.life.sizes.base + 6), self.life.sizes.seeds
-        terms, looks = self.terms(arm, pay), self.life.looks
-        run = self.learners.enter(
-            RunnerState(learner, None, None, None), self.ground.pools[0], key, arm.critic_kept
+        key, seeds = jax.random.key(self.sizes.learners.base + 6), self.sizes.learners.seeds
+        mix, evals = self.reward_mix(arm, schedule), self.sizes.evals
+        run = self.learners.transfer_renewed(
+            RunnerState(learner, None, None, None), self.worlds.pools[0], key, arm.critic_kept
         )
-        scores, rates, finite = [self.score(run, stopped)], [], np.ones(seeds, bool)
-        for i, world in enumerate(self.ground.stages):
-            pool = self.ground.pools[world]
-            run = self.learners.move(run, pool, jax.random.fold_in(key, i))
-            for look in range(looks):
+        scores, success, finite = [self.score(run, stopped)], [], np.ones(seeds, bool)
+        for i, world in enumerate(self.worlds.stages):
+            pool = self.worlds.pools[world]
+            run = self.learners.transfer(run, pool, jax.random.fold_in(key, i))
+            for j in range(evals):
                 if stopped():
                     return None
                 if arm.learns:
-                    every = self.life.stage // looks
-                    heads_learn = pay == "always"
-                    run, sums = self.learners.live(run, pool, terms, every, heads_learn, stopped)
+                    updates = self.sizes.stage_updates // evals
+                    heads_learn = schedule == "always"
+                    run, sums = self.learners.train(run, pool, mix, updates, heads_learn, stopped)
                     sums = jax.tree.map(lambda leaf: np.asarray(leaf)[:seeds].sum(1), sums)
-                    rates.append(sums.success / np.maximum(sums.episodes, 1))
-                    finite &= sums.finite == every
+                    success.append(sums.success / np.maximum(sums.episodes, 1))
+                    finite &= sums.finite == updates
                 scores.append(self.score(run, stopped) if arm.learns else scores[0])
-                report(1 + i * looks + look)
-        joined = {name: np.stack([one[name] for one in scores], 1) for name in scores[0]}
-        return StreamResult(joined, np.stack(rates, 1) if rates else np.zeros((seeds, 0)), finite)
+                report(1 + i * evals + j)
+        stacked = {name: np.stack([row[name] for row in scores], 1) for name in scores[0]}
+        return StreamResult(
+            stacked, np.stack(success, 1) if success else np.zeros((seeds, 0)), finite
+        )
 
     def score(
         self, run: RunnerState, stopped: Callable[[], bool] = never_stop
     ) -> dict[str, np.ndarray]:
         """Scores [S, W] in every world, the same episodes each time."""
-        key = jax.random.key(self.life.sizes.base + 2)
-        found = self.learners.score(run.learner.agent, self.ground.tests, key, stopped)
-        wanted = ("success", "return", "terminated", "harm")
-        return {name: found[name][: self.life.sizes.seeds] for name in wanted}
+        key = jax.random.key(self.sizes.learners.base + 2)
+        results = self.learners.score(run.learner.agent, self.worlds.tests, key, stopped)
+        names = ("success", "return", "terminated", "harm")
+        return {name: results[name][: self.sizes.learners.seeds] for name in names}
 
-    def cost(self, lives: int) -> str | None:
-        """How long school and so many lives will take, in words; None if nobody knows."""
-        life, stages = self.life, len(self.ground.stages)
-        updates = life.school + lives * stages * life.stage
-        points = lives * (1 + stages * life.looks) * len(self.ground.names)
-        return self.school.cost(self.ground.pools[0], updates, points)
+    def time_estimate(self, runs: int) -> str | None:
+        """Message with the time of home training and so many streams; None where unknown."""
+        sizes, stages = self.sizes, len(self.worlds.stages)
+        updates = sizes.home_updates + runs * stages * sizes.stage_updates
+        points = runs * (1 + stages * sizes.evals) * len(self.worlds.names)
+        return self.home_learners.time_estimate(self.worlds.pools[0], updates, points)
 
     def close(self) -> None:
-        """Ends what the learners have opened."""
-        self.school.close()
+        """Close the learners."""
+        self.home_learners.close()

@@ -1,9 +1,9 @@
-"""What a feeling is up against where nobody pays: heads that learn beside it from the same batches.
+"""Control heads for training without task reward: learned rewards, the critic, corrupted heads.
 
-`SignalDifference` is how a feeling is paid there. A potential that is 0 beyond the end (`affect.Potential`)
-adds up to -phi(first obs) over any episode, whatever is done in it: beside a task reward that is
-its merit, alone it teaches nothing. So here the end is felt like any other step, and an episode
-adds up to gamma^T phi(last obs) - phi(first obs): what the feeling says of how it ended.
+`SignalDifference` turns a head into a reward. A potential that is 0 beyond the end of an episode
+(`affect.Potential`) sums to -phi(first obs) over any episode, whatever the actions: beside a task
+reward that is its merit, alone it teaches nothing. So here the last step is treated like any other,
+and an episode sums to gamma^T phi(last obs) - phi(first obs): the head's value of its end.
 """
 
 import jax
@@ -22,24 +22,24 @@ from agents.nets import Critic
 class SignalDifference(Potential.__wrapped__):
     """gamma phi(next_obs) - phi(obs), the last step included (Ng, Harada & Russell, 1999).
 
-    For heads that carry nothing from step to step, as reading `obs` must not change them.
+    Only for heads that carry no state from step to step, as evaluating `obs` must not change them.
     """
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        """The difference, [T, B]."""
-        emitted, inner = state
+        """The difference of potentials, [T, B]."""
+        last, inner = state
         at_obs, _ = self.inner(inner, before_first_step(batch))
         ahead, inner = self.inner(inner, batch)
-        here = jnp.where(batch.first, at_obs, jnp.concatenate([emitted[None], ahead[:-1]]))
-        return self.gamma * ahead - here, (ahead[-1], inner)
+        potential = jnp.where(batch.first, at_obs, jnp.concatenate([last[None], ahead[:-1]]))
+        return self.gamma * ahead - potential, (ahead[-1], inner)
 
 
 @wrapper
 class WithoutAnchors(Wrapper):
-    """A head of `affect.predict` that learns as an ordinary value does: never at an end itself.
+    """A head of `affect.predict` without the terminal loss: it learns by TD alone.
 
-    The targets of the steps before an end are the same; what it says of the terminal observation
-    is whatever its weights make of it.
+    The targets of the steps before an end stay the same; the signal at a terminal observation is
+    extrapolation.
     """
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
@@ -47,20 +47,20 @@ class WithoutAnchors(Wrapper):
         return self.inner(state, batch)
 
     def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The error of the temporal difference, without that of the ends."""
+        """The loss of the temporal differences, without that of terminal steps."""
         _, metrics = self.inner.loss(state, batch)
         return metrics["error"], metrics
 
 
 @wrapper
 class WithLabelNoise(Wrapper):
-    """A head that is told the opposite of a share of all ends: harm for none, -reward for reward.
+    """A head trained with flipped outcomes (harm, reward) at a share of all terminal steps.
 
-    The same end is always told in the same way, and what is told wrong at a share is told wrong at
-    any larger one: whether it is follows from the observation's bits.
+    The same end is always flipped in the same way, and an end that is flipped at one share is
+    flipped at any larger one: the draw is a hash of the observation's bits.
 
     Args:
-        head: that learns from it, a factory.
+        head: that is trained, a factory.
         share: of the ends, in [0, 1].
     """
 
@@ -73,32 +73,33 @@ class WithLabelNoise(Wrapper):
         return self.inner(state, batch)
 
     def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """What the inner head learns from what it is told."""
+        """The loss of the inner head on the batch with flipped outcomes."""
         return self.inner.loss(state, flip_outcomes(batch, self.share))
 
 
 def flip_outcomes(batch: Transition, share: float) -> Transition:
-    """The batch with the outcome of a share of its terminal steps turned into its opposite."""
+    """Flip harm and reward at a share of the terminal steps of a batch [T, B]."""
     bits = jax.lax.bitcast_convert_type(batch.next_obs, jnp.uint32)
-    odd = 2 * jnp.arange(bits.shape[-1], dtype=jnp.uint32) + jnp.uint32(2654435769)
-    seeds = (bits * jnp.broadcast_to(odd, bits.shape)).sum(-1)
+    multipliers = 2 * jnp.arange(bits.shape[-1], dtype=jnp.uint32) + jnp.uint32(2654435769)
+    seeds = (bits * jnp.broadcast_to(multipliers, bits.shape)).sum(-1)
     draw = jax.vmap(jax.vmap(lambda seed: jax.random.uniform(jax.random.key(seed))))
-    wrong = batch.terminated & (draw(seeds) < share)
-    harmed = jnp.where(wrong, ~harm(batch), harm(batch)).astype(batch.reward.dtype)
-    reward = jnp.where(wrong, -batch.reward, batch.reward)
+    flipped = batch.terminated & (draw(seeds) < share)
+    harmed = jnp.where(flipped, ~harm(batch), harm(batch)).astype(batch.reward.dtype)
+    reward = jnp.where(flipped, -batch.reward, batch.reward)
     return batch._replace(reward=reward, info={**batch.info, "harm": harmed})
 
 
 class LearnedReward(Head):
-    """The task's reward, clipped to +-1, as a small network reads it from the next observation.
+    """Predict the task reward, clipped to +-1, from the next observation with a small network.
 
-    The plain way to go on without a reward: learn what was paid, and pay it yourself. Ends weigh as
-    much as all other steps together, lest a network of rare rewards learn that there are none.
+    The plain substitute for a missing reward: a learned model of it. Terminal steps weigh as much
+    as all other steps together, so that a network of rare rewards does not predict 0 everywhere.
 
     Args:
-        spec: of the world.
+        spec: of the environment.
         width: hidden units.
-        ends: learn from ends alone, and pay at ends alone: a classifier of outcomes.
+        ends: learn from terminal steps alone, and emit at terminal steps alone: a classifier of
+            outcomes.
         rngs: for the initial weights.
     """
 
@@ -106,24 +107,24 @@ class LearnedReward(Head):
         self.predictor, self.ends = Predictor(spec, 1, width, low=-1.0, rngs=rngs), ends
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        """The reward that it expects, [T, B]; 0 before the end if it knows ends alone."""
-        said = jax.lax.stop_gradient(self.predictor(batch.next_obs))
-        return jnp.where(batch.terminated | (not self.ends), said, 0.0), state
+        """The predicted reward, [T, B]; 0 before the end if `ends` is set."""
+        reward = jax.lax.stop_gradient(self.predictor(batch.next_obs))
+        return jnp.where(batch.terminated | (not self.ends), reward, 0.0), state
 
     def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Cross-entropy of the reward, the mean over ends and the mean over the rest."""
-        each = self.predictor.error(batch.next_obs, jnp.clip(batch.reward, -1.0, 1.0))
-        error = _mean(each, batch.terminated)
+        """Cross-entropy of the reward: mean over terminal steps plus mean over the rest."""
+        errors = self.predictor.error(batch.next_obs, jnp.clip(batch.reward, -1.0, 1.0))
+        error = _mean(errors, batch.terminated)
         if not self.ends:
-            error = error + _mean(each, ~batch.terminated)
+            error = error + _mean(errors, ~batch.terminated)
         return error, {"error": error}
 
 
 class ParentCritic(Head):
-    """The agent's own critic as it was, to be a potential: `insert_critic` fills it in.
+    """The agent's critic from training at home, frozen, as a head; `insert_critic` fills it in.
 
     Args:
-        spec: of the world.
+        spec: of the environment.
         width: of the agent's networks.
         rngs: for weights that `insert_critic` replaces.
     """
@@ -137,8 +138,10 @@ class ParentCritic(Head):
 
 
 def insert_critic(blend_state: BlendState, blend: Blend, critic: Critic) -> BlendState:
-    """The feelings with a critic in the place of every `ParentCritic`; leaves of any leading axes."""
-    heads = {name: jax.tree.map(lambda leaf: leaf, one) for name, one in blend_state.heads.items()}
+    """Replace the critic of every `ParentCritic` of a blend; leaves of any leading axes."""
+    heads = {
+        name: jax.tree.map(lambda leaf: leaf, head) for name, head in blend_state.heads.items()
+    }
     for name in blend.names:
         net = heads[name].net
         while isinstance(net, Wrapper):
@@ -148,5 +151,5 @@ def insert_critic(blend_state: BlendState, blend: Blend, critic: Critic) -> Blen
     return blend_state._replace(heads=heads)
 
 
-def _mean(x: jax.Array, counted: jax.Array) -> jax.Array:
-    return jnp.where(counted, x, 0.0).sum() / jnp.maximum(counted.sum(), 1)
+def _mean(x: jax.Array, mask: jax.Array) -> jax.Array:
+    return jnp.where(mask, x, 0.0).sum() / jnp.maximum(mask.sum(), 1)

@@ -1,7 +1,7 @@
-"""Where the learners of a host-stepped environment are: a few worker processes for all of them.
+"""Worker processes of a host-stepped environment, shared by all learners of a study.
 
-The processes go from world to world with the learners, one life after another. Whoever goes on
-from where they no longer are is brought back there, by the actions of the episodes under way.
+The processes are reused from world to world and from arm to arm. A run that continues from an
+earlier state is restored by replaying the actions of its episodes under way.
 """
 
 from typing import Any, NamedTuple
@@ -19,16 +19,16 @@ from runs.engine.train import EpisodeStats, Learner
 
 
 class HostRunnerState(NamedTuple):
-    """All learners where they are, leaves [rows, ...].
+    """State of training in a host-stepped environment, leaves [rows, ...].
 
     Attributes:
-        learner: what learns.
-        host_obs: what is sensed.
+        learner: agent and heads.
+        host_obs: last observations.
         episode_stats: of the episodes under way.
-        key: of each learner's stream.
-        world: where it is.
+        key: of each learner's stream of random numbers.
+        world: the present world.
         seed: of the episodes there.
-        pool: of the environments, to be played again (`envs.host.pool.HostPool.snapshot`).
+        snapshot: of the environments, to be replayed (`envs.host.pool.HostPool.snapshot`).
     """
 
     learner: Learner
@@ -37,50 +37,51 @@ class HostRunnerState(NamedTuple):
     key: jax.Array
     world: World
     seed: int
-    pool: dict[str, np.ndarray]
+    snapshot: dict[str, np.ndarray]
 
 
 class HostPools:
-    """The worker processes: where all learners live, and where they are scored.
+    """The worker processes in which all learners are trained and evaluated.
 
     Args:
-        agent: how they act.
+        agent: that acts.
         host: the environment.
-        sizes: of it all.
+        sizes: numbers of learners, environments, steps and episodes.
     """
 
     def __init__(self, agent: Any, host: HostEnv, sizes: LearnerSizes):
         self.host, self.sizes = host, sizes
-        self.turn = compiled_stepper(agent, host, sizes.rows)
-        self.stage = HostEvaluator(agent, host, sizes.rows, sizes.episodes)
+        self.stepper = compiled_stepper(agent, host, sizes.rows)
+        self.evaluator = HostEvaluator(agent, host, sizes.rows, sizes.episodes)
         self.pool: HostPool | None = None
-        self._at: dict | None = None  # the snapshot that the pool stands at
+        self._current: dict | None = None  # the snapshot that equals the present state
 
-    def begin(self, world: World, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """First observations [rows, B, D] of all environments in a world, and their snapshot."""
-        self._go(world, seed)
-        return by_seed(self.pool.reset(), self.sizes.rows), self.here()
+    def reset(self, world: World, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Reset all environments in a world -> (observations [rows, B, D], snapshot)."""
+        self._remake(world, seed)
+        return by_seed(self.pool.reset(), self.sizes.rows), self.snapshot()
 
-    def back(self, stay: HostRunnerState) -> None:
-        """Brings the environments to where a stay left them, if they have moved on."""
-        if self._at is not stay.pool:
-            self._go(stay.world, stay.seed)
-            self.pool.restore(stay.pool)
-        self._at = None
+    def restore(self, run: HostRunnerState) -> None:
+        """Restore the environments to the state of a run, unless they are still in it."""
+        if self._current is not run.snapshot:
+            self._remake(run.world, run.seed)
+            self.pool.restore(run.snapshot)
+        self._current = None
 
-    def here(self) -> dict[str, np.ndarray]:
-        """The snapshot of where they are."""
-        self._at = self.pool.snapshot()
-        return self._at
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Snapshot of the present state of all environments."""
+        self._current = self.pool.snapshot()
+        return self._current
 
     def close(self) -> None:
-        """Ends the worker processes; whoever goes on starts others."""
-        self.stage.close()
+        """End the worker processes; the next reset or evaluation starts new ones."""
+        self.evaluator.close()
         if self.pool is not None:
             self.pool.close()
-        self.pool, self._at = None, None
+        self.pool, self._current = None, None
 
-    def _go(self, world: World, seed: int) -> None:
+    def _remake(self, world: World, seed: int) -> None:
+        """Start the worker processes, or move them to another world."""
         make = self.host.maker(world)
         if self.pool is None:
             count = self.sizes.rows * self.sizes.num_envs

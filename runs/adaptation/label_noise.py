@@ -1,4 +1,4 @@
-"""What a head still knows that was told wrong: asked of whole episodes of a frozen agent."""
+"""AUROC of fear and hope heads, also those trained with label noise, on recorded episodes."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,7 +15,7 @@ from runs.probes.labels import outcome_labels
 from runs.probes.ranking import discrimination
 from runs.probes.signals import Prediction, predictions
 
-HORIZON = 10  # steps within which harm is soon, as for `affect.Fear`
+HORIZON = 10  # steps within which harm counts as soon, as for `affect.Fear`
 
 
 def head_aurocs(
@@ -28,10 +28,10 @@ def head_aurocs(
     episodes: int,
     suffixes: Sequence[str],
 ) -> dict[str, jax.Array]:
-    """How well pairs of a fear and a hope tell harm, of one seed.
+    """AUROC of pairs of a fear and a hope head at predicting harm, for one seed.
 
     Args:
-        learner: that acts by its mode.
+        learner: acts by the mode of its policy.
         worlds: leading axes [P, draws].
         key: of the episodes.
         config: of the learner, whose blend has the heads fear + suffix and hope + suffix.
@@ -40,11 +40,11 @@ def head_aurocs(
         suffixes: of the pairs.
 
     Returns:
-        Each [P], NaN where there was no harm, or nothing else: `soon` + suffix, AUROC of fear for
-        harm within HORIZON steps, where the episode goes on; `end` + suffix, AUROC of fear less
-        hope for harm at the terminal observation, where the feeling is paid.
+        Each [P], NaN where all labels are the same: `soon` + suffix, AUROC of fear for harm within
+        HORIZON steps, on steps before the end; `end` + suffix, AUROC of fear less hope for harm at
+        the terminal observation, where the signal is used as reward.
     """
-    said = predictions(config.blend, learner.blend_state)
+    predicted = predictions(config.blend, learner.blend_state)
     keys = jax.random.split(key, worlds.channel.noise.shape[1] * episodes)
 
     def act(key, obs):
@@ -52,22 +52,29 @@ def head_aurocs(
 
     def point(worlds: World) -> dict[str, jax.Array]:
         _, batch, alive = record_episodes(act, env, worlds, keys)
-        return aurocs_at_point(said, batch, alive, suffixes)
+        return aurocs_at_point(predicted, batch, alive, suffixes)
 
     return jax.lax.map(point, without_reward_noise(worlds))
 
 
 def aurocs_at_point(
-    said: Mapping[str, Prediction], batch: Transition, alive: jax.Array, suffixes: Sequence[str]
+    predicted: Mapping[str, Prediction],
+    batch: Transition,
+    alive: jax.Array,
+    suffixes: Sequence[str],
 ) -> dict[str, jax.Array]:
-    """`head_aurocs` at one point, each [], of episodes [T, B] of any world, jitted or not."""
-    truth, ends, harmed = outcome_labels(batch, alive, HORIZON, 0.99), batch.terminated, harm(batch)
-    told = {}
+    """`head_aurocs` from recorded episodes [T, B] of one world, jitted or not; each []."""
+    labels, ends, harmful = (
+        outcome_labels(batch, alive, HORIZON, 0.99),
+        batch.terminated,
+        harm(batch),
+    )
+    aurocs = {}
     for suffix in suffixes:
-        fear, hope = (said[name + suffix](batch) for name in ("fear", "hope"))
-        told[f"soon{suffix}"] = discrimination(fear, truth.harmed, truth.known)[0]
-        told[f"end{suffix}"] = discrimination(fear - hope, harmed, ends & alive)[0]
-    return told
+        fear, hope = (predicted[name + suffix](batch) for name in ("fear", "hope"))
+        aurocs[f"soon{suffix}"] = discrimination(fear, labels.harmed, labels.known)[0]
+        aurocs[f"end{suffix}"] = discrimination(fear - hope, harmful, ends & alive)[0]
+    return aurocs
 
 
 def learner_aurocs(
@@ -78,12 +85,12 @@ def learner_aurocs(
     config: TrainConfig,
     suffixes: Sequence[str],
 ) -> dict[str, jax.Array]:
-    """`aurocs_at_point` by the heads of one learner."""
+    """`aurocs_at_point` with the heads of one learner."""
     return aurocs_at_point(predictions(config.blend, learner.blend_state), batch, alive, suffixes)
 
 
-def compiled_aurocs(
+def partial_aurocs(
     config: TrainConfig, env: Env, episodes: int, suffixes: Sequence[str]
 ) -> partial:
-    """`head_aurocs` with all that does not change."""
+    """`head_aurocs` with its static arguments bound."""
     return partial(head_aurocs, config=config, env=env, episodes=episodes, suffixes=tuple(suffixes))

@@ -1,4 +1,4 @@
-"""The arms of `runs.reward_free` and `runs.continual`: what each is paid, of one blend with all heads."""
+"""Arms of `runs.reward_free` and `runs.continual`: reward mixes over one blend of all heads."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,28 +21,28 @@ from runs.engine.arms import weighted_head
 from runs.errors import UserError
 
 TESTED = "hope_fear"
-WRONG = (0.1, 0.2, 0.3, 0.4, 0.5)  # shares of ends that a head was told the opposite of
+FLIP_RATES = (0.1, 0.2, 0.3, 0.4, 0.5)  # shares of terminal steps with flipped labels
 WIDTHS = (4, 64)  # hidden units of a head, beside its usual 16
-WEIGHTS = (0.1, 10.0)  # of the feeling, beside 1
-LOOMING = ("Drive", "Timid")  # where how soon one's eyes say that one will crash is innate
+WEIGHTS = (0.1, 10.0)  # of the signal, beside 1
+LOOMING = ("Drive", "Timid")  # the innate signal there: looming, from the ray sensors
 
 
 @dataclass(frozen=True)
 class RewardArm:
-    """What a learner is paid where nobody pays.
+    """One reward mix: weights of the task reward and of the signals, and what is kept of the agent.
 
     Attributes:
         name: of the arm.
-        weights: of the signals, by name.
-        pay: weight of the task's reward.
-        sham: the feelings are those of the environment next door.
-        critic_kept: the critic is not made anew.
-        learns: False for the one that stays as it was.
+        signal_weights: of the signals, by name of the head.
+        task_weight: of the task reward.
+        sham: use the signals of the neighbouring environment.
+        critic_kept: keep the critic instead of initialising a new one.
+        learns: False for the frozen agent.
     """
 
     name: str
-    weights: Mapping[str, float] = field(default_factory=dict)
-    pay: float = 0.0
+    signal_weights: Mapping[str, float] = field(default_factory=dict)
+    task_weight: float = 0.0
     sham: bool = False
     critic_kept: bool = False
     learns: bool = True
@@ -52,61 +52,61 @@ FROZEN = RewardArm("frozen", learns=False)
 
 
 def hope_and_fear(suffix: str = "", weight: float = 1.0) -> dict[str, float]:
-    """Hope - fear: a fear's signal is never positive, so the two are added."""
+    """Signal weights of hope - fear, as a sum: fear's signal is never positive."""
     return {f"hope{suffix}": weight, f"fear{suffix}": weight}
 
 
 def available_heads(suite: Suite, heads: Sequence[str]) -> tuple[str, ...]:
-    """The heads that were asked for; of the usual ones those that there are in this suite."""
-    there = suite.innate is not None or suite.name in LOOMING
-    usual = tuple(heads) == HEADS and not there
-    return tuple(name for name in heads if name != "innate" or not usual)
+    """The requested heads; of the default ones without `innate` where the suite has none."""
+    has_innate = suite.innate is not None or suite.name in LOOMING
+    skip_innate = tuple(heads) == HEADS and not has_innate
+    return tuple(name for name in heads if name != "innate" or not skip_innate)
 
 
 def reward_blend(heads: Iterable[str], suite: Suite, agent: Any, varied: bool = False) -> Blend:
-    """All heads that any arm is paid by, each of which learns by itself.
+    """Blend of all heads that any arm uses as reward; each head learns by itself.
 
     Args:
-        heads: of `runs.engine.arms.weighted_head`; hope and fear are always there.
-        suite: says what is innate.
-        agent: whose critic becomes a signal, unless it whitens what it sees.
-        varied: also hope and fear as `variants` have them.
+        heads: names as in `runs.engine.arms.weighted_head`; hope and fear are always added.
+        suite: defines the innate signal.
+        agent: its critic becomes a signal, unless the agent normalises observations.
+        varied: also add hope and fear as `variants` need them.
 
     Raises:
         UserError: for an unknown head, or two of one name.
     """
-    change = partial(SignalDifference, gamma=agent.gamma)
-    found = {"fear": (1.0, change(Fear)), "hope": (1.0, change(Hope))}
+    difference = partial(SignalDifference, gamma=agent.gamma)
+    entries = {"fear": (1.0, difference(Fear)), "hope": (1.0, difference(Hope))}
     for name in heads:
         short = custom_head.short_name(name)
-        if short in found and name not in ("fear", "hope"):
-            raise UserError(f"heads {' '.join(heads)}: two of them go by one name; rename one")
-        found[short] = found.get(short) or reward_head(name, suite, agent.gamma)
-    found |= {
+        if short in entries and name not in ("fear", "hope"):
+            raise UserError(f"heads {' '.join(heads)}: two heads have the same name; rename one")
+        entries[short] = entries.get(short) or reward_head(name, suite, agent.gamma)
+    entries |= {
         "constant": (1.0, partial(Constant, value=1.0)),
         "reward_model": (1.0, LearnedReward),
         "classifier": (1.0, partial(LearnedReward, ends=True)),
-        "fear_unanchored": (1.0, change(WithoutAnchors(Fear))),
-        "hope_unanchored": (1.0, change(WithoutAnchors(Hope))),
-        "fear_scrambled": (1.0, change(Untrained(Fear))),
-        "hope_scrambled": (1.0, change(Untrained(Hope))),
+        "fear_unanchored": (1.0, difference(WithoutAnchors(Fear))),
+        "hope_unanchored": (1.0, difference(WithoutAnchors(Hope))),
+        "fear_scrambled": (1.0, difference(Untrained(Fear))),
+        "hope_scrambled": (1.0, difference(Untrained(Hope))),
     }
     if not agent.normalise:
-        found["critic"] = (1.0, change(partial(ParentCritic, width=agent.width)))
-    for share in WRONG if varied else ():
-        found[f"fear_wrong_{share}"] = (1.0, change(WithLabelNoise(Fear, share=share)))
-        found[f"hope_wrong_{share}"] = (1.0, change(WithLabelNoise(Hope, share=share)))
+        entries["critic"] = (1.0, difference(partial(ParentCritic, width=agent.width)))
+    for share in FLIP_RATES if varied else ():
+        entries[f"fear_wrong_{share}"] = (1.0, difference(WithLabelNoise(Fear, share=share)))
+        entries[f"hope_wrong_{share}"] = (1.0, difference(WithLabelNoise(Hope, share=share)))
     for width in WIDTHS if varied else ():
-        found[f"fear_width_{width}"] = (1.0, change(partial(Fear, width=width)))
-        found[f"hope_width_{width}"] = (1.0, change(partial(Hope, width=width)))
-    return Blend(epochs=1, **found)
+        entries[f"fear_width_{width}"] = (1.0, difference(partial(Fear, width=width)))
+        entries[f"hope_width_{width}"] = (1.0, difference(partial(Hope, width=width)))
+    return Blend(epochs=1, **entries)
 
 
 def reward_head(name: str, suite: Suite, gamma: float) -> tuple[float, Factory]:
-    """A head of the command line as it is paid here: a potential as its change, all else as is."""
+    """(weight, factory) of a command-line head: a potential as its difference, others as is."""
     if name == "innate" and suite.innate is None and suite.name in LOOMING:
-        eyes = partial(Innate, fn=lambda batch: -looming(batch.next_obs))
-        return 1.0, SignalDifference(eyes, gamma=gamma)
+        looming_head = partial(Innate, fn=lambda batch: -looming(batch.next_obs))
+        return 1.0, SignalDifference(looming_head, gamma=gamma)
     weight, factory = weighted_head(name, gamma, suite)
     if getattr(factory, "func", None) is Potential.__wrapped__:
         return weight, SignalDifference(**factory.keywords)
@@ -116,13 +116,13 @@ def reward_head(name: str, suite: Suite, gamma: float) -> tuple[float, Factory]:
 def signal_arms(
     heads: Iterable[str], blend: Blend, gamma: float, weight: float = 1.0
 ) -> tuple[RewardArm, ...]:
-    """Every arm that is paid by a signal; the controls come without asking.
+    """Every arm with a signal as reward: each head alone, hope - fear, and all signal controls.
 
     Args:
-        heads: that are paid alone.
+        heads: that get an arm each.
         blend: of `reward_blend`.
         gamma: +-(1 - gamma) are the constants.
-        weight: of all feelings.
+        weight: of all signals.
     """
     names = [custom_head.short_name(name) for name in heads]
     critic = [RewardArm("critic", {"critic": weight})] if "critic" in blend.names else []
@@ -130,7 +130,7 @@ def signal_arms(
         RewardArm("constant_plus", {"constant": 1 - gamma}),
         RewardArm("constant_minus", {"constant": gamma - 1}),
         RewardArm("sham", hope_and_fear(weight=weight), sham=True),
-        RewardArm("scrambled", hope_and_fear("_scrambled", weight)),
+        RewardArm("untrained", hope_and_fear("_scrambled", weight)),
         *critic,
         RewardArm("reward_model", {"reward_model": weight}),
         RewardArm("classifier", {"classifier": weight}),
@@ -143,21 +143,21 @@ def signal_arms(
 def reward_free_arms(
     heads: Iterable[str], blend: Blend, gamma: float, weight: float = 1.0
 ) -> tuple[RewardArm, ...]:
-    """Every arm where nobody pays: `signal_arms`, and those that live on nothing or on the task."""
+    """Arms of `runs.reward_free`: `signal_arms`, no reward at all, and the task reward."""
     return (
         FROZEN,
         RewardArm("zero"),
         RewardArm("zero_critic_kept", critic_kept=True),
         *signal_arms(heads, blend, gamma, weight),
-        RewardArm("true", pay=1.0),
+        RewardArm("true", task_weight=1.0),
     )
 
 
 def continual_arms(heads: Iterable[str], blend: Blend, gamma: float) -> tuple[RewardArm, ...]:
-    """Every life on any terms: `signal_arms` on top of what the task pays, and that alone.
+    """Arms of `runs.continual`: `signal_arms` on top of the task reward, and the task reward alone.
 
-    Alone with a new critic, which where nobody pays is unpaid's `zero` and where the task always
-    does its `true`, and with the critic of school.
+    Alone with a new critic (`plain`: with the schedule `never` the same as `zero` of
+    `runs.reward_free`, with `always` the same as its `true`) or with the critic trained at home.
     """
     return (FROZEN, RewardArm("plain"), RewardArm("old_critic", critic_kept=True)) + signal_arms(
         heads, blend, gamma
@@ -168,21 +168,24 @@ SIGNAL_CONTROLS = (
     "constant_plus",
     "constant_minus",
     "sham",
-    "scrambled",
+    "untrained",
     "critic",
     "reward_model",
     "classifier",
 )
 CONTROLS = ("frozen", "zero", "zero_critic_kept", *SIGNAL_CONTROLS)
-"""What hope - fear must beat, each and all: what needs no feeling, or none that knows anything."""
+"""Arms that hope - fear must beat, each and all: no signal, a constant, or an uninformed one."""
 CONTINUAL_CONTROLS = ("frozen", "plain", "old_critic", *SIGNAL_CONTROLS)
-"""The same in a life."""
+"""Controls of `runs.continual`: as CONTROLS, under the names of `continual_arms`."""
 
 
 def variants(weight: float = 1.0) -> tuple[RewardArm, ...]:
-    """Hope - fear otherwise: told wrong, of other sizes, at other weights. On dev shifts alone."""
+    """Hope - fear with flipped labels, other widths and other weights; for dev shifts only."""
     return (
-        *(RewardArm(f"wrong_{share}", hope_and_fear(f"_wrong_{share}", weight)) for share in WRONG),
+        *(
+            RewardArm(f"wrong_{rate}", hope_and_fear(f"_wrong_{rate}", weight))
+            for rate in FLIP_RATES
+        ),
         *(
             RewardArm(f"width_{width}", hope_and_fear(f"_width_{width}", weight))
             for width in WIDTHS

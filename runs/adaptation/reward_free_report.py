@@ -1,4 +1,4 @@
-"""What learning where nobody pays came to: shares, contrasts, a sentence, tables."""
+"""Summary of the reward-free study: gains, shares of the ceiling, contrasts and tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,22 +9,22 @@ from runs.adaptation.reward_arms import CONTROLS, TESTED
 from runs.analysis import stats
 from runs.analysis.stats import Estimate
 
-Found = Mapping[tuple[str, float, str], dict]  # (shift, severity, arm) -> its part
+Parts = Mapping[tuple[str, float, str], dict]  # (shift, severity, arm) -> its part
 
 
 class GainRow(NamedTuple):
-    """One arm over some shifts; estimates are over seeds, whose shifts are averaged first.
+    """Scores and contrasts of one arm, averaged over shifts; estimates are over seeds.
 
     Attributes:
         arm: its name.
         away: score in the shifted worlds.
-        crash: share of episodes there that came to harm; NaN where the world does not say.
-        late: share that neither succeeded nor came to harm.
-        home: score in the home world, after learning away.
-        gain: `away` less that of the frozen agent, paired; None for that one.
-        share: of the ceiling's gain, with a bootstrap over seeds.
+        crash: share of episodes there with harm; NaN where the environment reports none.
+        late: share without success or harm.
+        home: score in the home world, after training away.
+        gain: `away` less that of the frozen agent, paired; None for the frozen agent.
+        share: of the ceiling's gain, with a bootstrap interval over seeds.
         less: hope - fear less this arm, paired; None for hope - fear.
-        p_value: of that, Holm-adjusted over CONTROLS; None for all other arms.
+        p_value: of `less`, Holm-adjusted over CONTROLS; None for all other arms.
     """
 
     arm: str
@@ -39,27 +39,27 @@ class GainRow(NamedTuple):
 
 
 def seed_scores(
-    found: Found, shifts: Sequence[str], arm: str, where: str = "away", severity: float = 1.0
+    parts: Parts, shifts: Sequence[str], arm: str, place: str = "away", severity: float = 1.0
 ):
-    """The score of an arm's seeds [S], the mean over shifts: success, or return without one."""
-    parts = [found[shift, severity, arm][where] for shift in shifts]
-    return np.mean([part["success"] for part in map(_scored, parts)], 0)
+    """Scores [S] of an arm, averaged over shifts: success, or return where there is none."""
+    shift_parts = [parts[shift, severity, arm][place] for shift in shifts]
+    return np.mean([part["success"] for part in map(_scored, shift_parts)], 0)
 
 
-def seed_outcomes(found: Found, shifts: Sequence[str], arm: str, name: str) -> np.ndarray:
-    """Another score of an arm's seeds away, [S], such as `harm`; the mean over shifts."""
-    return np.mean([found[shift, 1.0, arm]["away"][name] for shift in shifts], 0)
+def seed_outcomes(parts: Parts, shifts: Sequence[str], arm: str, name: str) -> np.ndarray:
+    """Another score [S] of an arm in shifted worlds, such as `harm`, averaged over shifts."""
+    return np.mean([parts[shift, 1.0, arm]["away"][name] for shift in shifts], 0)
 
 
-def summarise(found: Found, shifts: Sequence[str], arms: Sequence[str]) -> list[GainRow]:
-    """A line an arm over these shifts at severity 1, in the order of the arms."""
-    away = {arm: seed_scores(found, shifts, arm) for arm in arms}
-    home = {arm: seed_scores(found, shifts, arm, "home") for arm in arms}
+def summarise(parts: Parts, shifts: Sequence[str], arms: Sequence[str]) -> list[GainRow]:
+    """A `GainRow` for each arm over these shifts at severity 1, in the order of the arms."""
+    away = {arm: seed_scores(parts, shifts, arm) for arm in arms}
+    home = {arm: seed_scores(parts, shifts, arm, "home") for arm in arms}
     controls = [arm for arm in CONTROLS if arm in arms]
     raw = {arm: p_paired(away[TESTED], away[arm]) for arm in controls}
     adjusted, lines = stats.holm(raw), []
     for arm in arms:
-        crash = float(seed_outcomes(found, shifts, arm, "harm").mean())
+        crash = float(seed_outcomes(parts, shifts, arm, "harm").mean())
         less = None if arm == TESTED else stats.paired(away[TESTED], away[arm])
         gain = None if arm == "frozen" else stats.paired(away[arm], away["frozen"])
         share = share_of_ceiling(away[arm], away["frozen"], away["true"])
@@ -80,64 +80,70 @@ def summarise(found: Found, shifts: Sequence[str], arms: Sequence[str]) -> list[
 
 
 def share_of_ceiling(x: np.ndarray, frozen: np.ndarray, ceiling: np.ndarray) -> Estimate:
-    """Gain of x [S] over frozen as a share of the ceiling's; seeds are resampled together."""
-    picked = np.random.default_rng(0).integers(len(x), size=(10_000, len(x)))
+    """Gain of x [S] over frozen as a share of the ceiling's, with a bootstrap over seeds."""
+    resamples = np.random.default_rng(0).integers(len(x), size=(10_000, len(x)))
 
     def share(x, frozen, ceiling):
-        room = (ceiling - frozen).mean(-1)
-        return (x - frozen).mean(-1) / np.where(np.abs(room) < 1e-9, np.nan, room)
+        ceiling_gain = (ceiling - frozen).mean(-1)
+        return (x - frozen).mean(-1) / np.where(np.abs(ceiling_gain) < 1e-9, np.nan, ceiling_gain)
 
-    drawn = share(x[picked], frozen[picked], ceiling[picked])
-    low, high = np.nanquantile(drawn, [0.025, 0.975]) if np.isfinite(drawn).any() else (np.nan,) * 2
+    shares = share(x[resamples], frozen[resamples], ceiling[resamples])
+    low, high = (
+        np.nanquantile(shares, [0.025, 0.975]) if np.isfinite(shares).any() else (np.nan,) * 2
+    )
     return Estimate(float(share(x, frozen, ceiling)), float(low), float(high))
 
 
 def p_paired(x: np.ndarray, y: np.ndarray) -> float:
-    """P-value of a paired t test, two-sided; 1 where nothing differs."""
+    """P-value of a paired two-sided t test; 1 where nothing differs."""
     from scipy import stats as tests
 
-    apart = np.asarray(x, np.float64) - np.asarray(y, np.float64)
-    if np.ptp(apart) == 0:
-        return 1.0 if apart[0] == 0 else 0.0
-    return float(tests.ttest_1samp(apart, 0.0).pvalue)
+    differences = np.asarray(x, np.float64) - np.asarray(y, np.float64)
+    if np.ptp(differences) == 0:
+        return 1.0 if differences[0] == 0 else 0.0
+    return float(tests.ttest_1samp(differences, 0.0).pvalue)
 
 
 def auroc_at_zero_gain(auroc: np.ndarray, gain: np.ndarray) -> Estimate:
-    """The AUROC at which the mean gain falls to 0, by lines between levels; seeds resampled.
+    """AUROC at which the mean gain falls to 0, interpolated between levels; bootstrap over seeds.
 
     Args:
-        auroc: [L, S] of L levels of wrongness, from the best head to the worst.
+        auroc: [L, S] of L levels of label noise, from the least to the most.
         gain: [L, S] of the same.
 
     Returns:
         NaN where the gain never changes sign; the interval is of the draws in which it does.
     """
-    picked = np.random.default_rng(0).integers(gain.shape[1], size=(2_000, gain.shape[1]))
-    draws = [_zero_crossing(auroc[:, one].mean(1), gain[:, one].mean(1)) for one in picked]
-    low, high = np.nanquantile(draws, [0.025, 0.975]) if np.isfinite(draws).any() else (np.nan,) * 2
+    resamples = np.random.default_rng(0).integers(gain.shape[1], size=(2_000, gain.shape[1]))
+    crossings = [
+        _zero_crossing(auroc[:, seeds].mean(1), gain[:, seeds].mean(1)) for seeds in resamples
+    ]
+    low, high = (
+        np.nanquantile(crossings, [0.025, 0.975]) if np.isfinite(crossings).any() else (np.nan,) * 2
+    )
     return Estimate(_zero_crossing(auroc.mean(1), gain.mean(1)), float(low), float(high))
 
 
 def finding(lines: Sequence[GainRow], primary: tuple[str, str], shifts: Sequence[str]) -> str:
-    """What was found of the declared contrast, in a sentence, whichever way it falls."""
+    """One sentence with the registered contrast and its verdict."""
     by_name = {line.arm: line for line in lines}
-    feeling, rival = by_name[TESTED], by_name[primary[1]]
+    tested, rival = by_name[TESTED], by_name[primary[1]]
     verdict = "beats" if rival.less.low > 0 else "is not told apart from"
     verdict = "falls below" if rival.less.high < 0 else verdict
     beaten = [arm for arm in CONTROLS if arm in by_name and by_name[arm].less.low > 0]
     others = [arm for arm in CONTROLS if arm in by_name and arm not in beaten]
-    rest = f"it is not above {', '.join(others)}" if others else "it is above each of them"
+    not_beaten = f"it is not above {', '.join(others)}" if others else "it is above each of them"
     return (
-        f"Where nobody pays, hope - fear {verdict} {primary[1]}, the best control of the dev "
+        f"Without task reward, hope - fear {verdict} {primary[1]}, the best control of the dev "
         f"shifts: {rival.less} over {', '.join(shifts)}. Against the frozen agent it is "
-        f"{feeling.gain}, {feeling.share:.0%} of what the true reward gains "
-        f"({by_name['true'].gain}); of {len(beaten) + len(others)} controls {rest}. At home "
-        f"{feeling.home.value:.3f} is left of {by_name['frozen'].home.value:.3f}."
+        f"{tested.gain}, {tested.share:.0%} of what the true reward gains "
+        f"({by_name['true'].gain}); of {len(beaten) + len(others)} controls {not_beaten}. Its "
+        f"score at home is {tested.home.value:.3f}, {by_name['frozen'].home.value:.3f} before."
     )
 
 
 def arm_table(lines: Sequence[GainRow]) -> str:
-    """A row an arm."""
+    """Markdown table with a row an arm."""
     head = (
         "arm",
         "away",
@@ -166,32 +172,32 @@ def arm_table(lines: Sequence[GainRow]) -> str:
     return markdown_table(head, rows)
 
 
-def shift_table(found: Found, shifts: Sequence[str], arms: Sequence[str]) -> str:
-    """Score of each arm in each shift at severity 1."""
+def shift_table(parts: Parts, shifts: Sequence[str], arms: Sequence[str]) -> str:
+    """Markdown table of the score of each arm in each shift at severity 1."""
     rows = []
     for arm in arms:
-        means = [stats.mean(seed_scores(found, [shift], arm)) for shift in shifts]
-        rows.append((arm, *(f"{one:.3f}" for one in means)))
+        means = [stats.mean(seed_scores(parts, [shift], arm)) for shift in shifts]
+        rows.append((arm, *(f"{mean:.3f}" for mean in means)))
     return markdown_table(("arm", *shifts), rows)
 
 
-def variant_table(found: Found, shifts: Sequence[str], arms: Sequence[str]) -> str:
-    """Each variant at severity 1: score, gain over frozen, skill at home."""
-    frozen, rows = seed_scores(found, shifts, "frozen"), []
+def variant_table(parts: Parts, shifts: Sequence[str], arms: Sequence[str]) -> str:
+    """Markdown table of each variant at severity 1: score, gain over frozen, score at home."""
+    frozen, rows = seed_scores(parts, shifts, "frozen"), []
     for arm in arms:
-        away = seed_scores(found, shifts, arm)
+        away = seed_scores(parts, shifts, arm)
         gain = stats.paired(away, frozen)
-        home = seed_scores(found, shifts, arm, "home").mean()
+        home = seed_scores(parts, shifts, arm, "home").mean()
         rows.append((arm, f"{stats.mean(away):.3f}", f"{gain}", f"{home:.3f}"))
     return markdown_table(("hope - fear", "away", "less frozen", "home"), rows)
 
 
-def severity_table(found: Found, shifts: Sequence[str], severities: Sequence[float]) -> str:
-    """Score of hope - fear and its bounds, by severity of the shifts that were learned in."""
+def severity_table(parts: Parts, shifts: Sequence[str], severities: Sequence[float]) -> str:
+    """Markdown table of hope - fear and its bounds, by severity of the shifts."""
     rows = []
     for severity in severities:
         away = {
-            arm: seed_scores(found, shifts, arm, severity=severity)
+            arm: seed_scores(parts, shifts, arm, severity=severity)
             for arm in ("frozen", "zero", TESTED, "true")
         }
         means = (f"{stats.mean(x):.3f}" for x in away.values())
@@ -201,7 +207,7 @@ def severity_table(found: Found, shifts: Sequence[str], severities: Sequence[flo
 
 
 def label_noise_table(levels: Sequence[dict[str, Any]]) -> str:
-    """What a head that was told wrong still knows, and what is learned from it.
+    """Markdown table of AUROC and gain by the share of flipped labels.
 
     Args:
         levels: each with `share`, and `soon`, `home`, `end` (AUROC) and `gain`, all [S].
@@ -214,37 +220,37 @@ def label_noise_table(levels: Sequence[dict[str, Any]]) -> str:
         )
         for level in levels
     ]
-    head = ("told wrong", "AUROC at home", "AUROC away", "AUROC at the end away", "less frozen")
+    head = ("flipped", "AUROC at home", "AUROC away", "AUROC at the end away", "less frozen")
     return markdown_table(head, rows)
 
 
 def zero_gain_sentence(levels: Sequence[dict[str, Any]]) -> str:
-    """At what AUROC the gain turns to loss, in a sentence."""
+    """One sentence with the AUROC at which the gain turns to loss."""
     gain = np.array([level["gain"] for level in levels])
     if np.isnan(_zero_crossing(np.arange(len(gain), dtype=float), gain.mean(1))):
         sign = "gain" if gain.mean() > 0 else "lose"
-        return f"Learning unpaid never turns from gain to loss over these levels: all {sign}."
-    said = []
-    for name, words in (("soon", "for harm within 10 steps"), ("end", "at the end")):
+        return f"Training without reward never turns from gain to loss at these levels: all {sign}."
+    clauses = []
+    for name, where in (("soon", "for harm within 10 steps"), ("end", "at the end")):
         auroc = np.array([level[name] for level in levels])
-        said.append(f"{auroc_at_zero_gain(np.nan_to_num(auroc, nan=0.5), gain):.2f} {words}")
-    return f"Learning unpaid turns harmful at an AUROC of {' and '.join(said)}."
+        clauses.append(f"{auroc_at_zero_gain(np.nan_to_num(auroc, nan=0.5), gain):.2f} {where}")
+    return f"Training without reward turns harmful at an AUROC of {' and '.join(clauses)}."
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table."""
+    """Join a head and rows of cells to a Markdown table."""
     return "\n".join(map(" | ".join, [head, ["---"] * len(head), *rows]))
 
 
 def _scored(part: dict) -> dict:
-    """A part whose `success` is its return where the world knows no success."""
+    """The part, with `success` replaced by the return where all of it is NaN."""
     if np.isnan(np.array(part["success"], float)).all():
         return part | {"success": part["return"]}
     return part
 
 
 def _zero_crossing(auroc: np.ndarray, gain: np.ndarray) -> float:
-    """Where the line through (auroc, gain) [L] first goes from above 0 to below; NaN if never."""
+    """AUROC where the line through (auroc, gain) [L] first crosses 0 downwards; or NaN."""
     for k in range(len(gain) - 1):
         if gain[k] > 0 >= gain[k + 1]:
             share = gain[k] / (gain[k] - gain[k + 1])

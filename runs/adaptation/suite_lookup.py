@@ -1,4 +1,4 @@
-"""Any environment of the command line: its suite, and the learners that go on there."""
+"""Suite of any environment id of the command line, and the learners class that fits it."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,15 +14,15 @@ HEADS = (
     "hope",
     "curiosity",
     "innate",
-)  # of `runs.reward_free`, unless others are asked for
-SHORT = 32  # steps of a host's episode that are scored in a smoke run
+)  # the default of `--heads`
+SMOKE_HORIZON = 32  # steps of a host episode that a smoke run evaluates
 
 
 def check_env(env: str) -> None:
-    """Lets environments pass that there are; imports no jax.
+    """Check that an environment id exists, without importing jax.
 
     Raises:
-        UserError: naming the nearest ones, or the package that is missing.
+        UserError: naming the nearest ids, or the package that is missing.
     """
     from envs import is_jitted
     from envs.host.known import env_facts
@@ -35,10 +35,10 @@ def check_env(env: str) -> None:
 
 
 def find_suite(env: str) -> "Suite":
-    """The suite of a world of ours, of one behind gymnax:, navix: or craftax:, or of an id.
+    """The suite of an id: ours, one behind gymnax:, navix: or craftax:, or a gymnasium id.
 
     Raises:
-        UserError: if there is none, or its spaces do not fit.
+        UserError: if the id is unknown, or its spaces are not supported.
     """
     from envs import is_jitted, load_suite
     from envs.host.suite import host_suite
@@ -50,19 +50,19 @@ def find_suite(env: str) -> "Suite":
 
 
 def shortened(suite: "Suite") -> "Suite":
-    """The suite for a smoke run: a host's episodes are scored for SHORT steps, which take longest.
+    """The suite for a smoke run: host episodes are evaluated for at most SMOKE_HORIZON steps.
 
-    Its environments go on as they are.
+    Training episodes keep their length.
     """
     from envs.host.suite import HostEnv
 
     if not isinstance(suite.env, HostEnv):
         return suite
-    return replace(suite, env=replace(suite.env, horizon=min(suite.env.horizon, SHORT)))
+    return replace(suite, env=replace(suite.env, horizon=min(suite.env.horizon, SMOKE_HORIZON)))
 
 
 def make_learners(env: Any, agent: Any, blend: Any, sizes: "LearnerSizes") -> "JaxLearners":
-    """Learners in the family of worlds or the host-stepped environment of a suite."""
+    """Create HostLearners for a host-stepped environment, JaxLearners for a jitted one."""
     from envs.host.suite import HostEnv
     from runs.adaptation.host_learners import HostLearners
     from runs.adaptation.jax_learners import JaxLearners

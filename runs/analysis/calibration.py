@@ -1,7 +1,7 @@
-"""How hard a shift is: what chance and what a specialist reach in it, as `runs.calibrate` found.
+"""Calibration of a suite, from `runs.calibrate`: random and specialist scores in each shift.
 
-Scores of different shifts mean different things until they are put between the two: 0 is a random
-policy, 1 the best that is known to be possible there. Imports nothing heavy.
+Scores of different shifts are comparable only after normalisation between the two: 0 is a random
+policy, 1 the best known score in the shift. Imports nothing heavy.
 """
 
 import csv
@@ -13,16 +13,16 @@ from runs.errors import UserError
 
 RESULTS = Path("runs/results")
 COST, SOLVED, ROOM = 0.1, 0.5, 0.1
-"""What a shift must cost a nominal agent somewhere, what a specialist must reach at its end, and
-what must lie between chance and specialist for a score to be put between them: shares of success.
+"""Shares of success: the least that a nominal agent must lose at some severity, that a specialist
+must reach at the highest one, and by which it must exceed chance for scores to be normalised.
 """
 
 
 class Level(NamedTuple):
-    """A row of the calibration: a shift at a severity, means with t intervals over seeds.
+    """Row of a calibration: a shift at a severity, means with t intervals over seeds.
 
-    Severity 0 of a shift is home, where its specialist too is scored; the shift `none` is home
-    alone, where the nominal agent is the specialist.
+    Severity 0 of a shift is in distribution, scored for its specialist too; the shift `none` has
+    only that severity, and the nominal agent as its specialist.
     """
 
     env: str
@@ -42,59 +42,62 @@ class Level(NamedTuple):
 
     @property
     def ceiling(self) -> float:
-        """The better of nominal and specialist: each can do what the better one does."""
+        """Higher of the nominal and the specialist score: the best known score at this level."""
         return max(self.nominal, self.specialist)
 
 
-WORDS = ("env", "shift", "family")
+TEXT_COLUMNS = ("env", "shift", "family")
 
 
 def calibration_path(env: str, folder: Path = RESULTS) -> Path:
-    """Where the calibration of a suite is recorded."""
+    """Path of the file in which the calibration of a suite is recorded."""
     from runs.report.tb_export import safe_name
 
     return folder / f"calibrate-{safe_name(env)}.csv"
 
 
 def write_calibration(file: Path, levels: Iterable[Level]) -> None:
-    """Writes a calibration; four digits say all that a few thousand episodes know."""
+    """Writes a calibration as CSV; four digits are enough for a few thousand episodes."""
     with file.open("w", newline="") as stream:
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(Level._fields)
-        rows.writerows([_plain(value) for value in level] for level in levels)
+        rows.writerows([_rounded(value) for value in level] for level in levels)
 
 
 def read_calibration(file: Path) -> list[Level]:
-    """Reads a calibration.
+    """Reads a calibration from CSV.
 
     Raises:
-        FileNotFoundError: there is none.
-        UserError: the file holds something else.
+        FileNotFoundError: the file is missing.
+        UserError: the file is not a calibration.
     """
     with file.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     try:
         return [
-            Level(**{k: row[k] if k in WORDS else float(row[k]) for k in Level._fields})._replace(
-                seeds=int(row["seeds"])
-            )
+            Level(
+                **{
+                    name: row[name] if name in TEXT_COLUMNS else float(row[name])
+                    for name in Level._fields
+                }
+            )._replace(seeds=int(row["seeds"]))
             for row in rows
         ]
     except (KeyError, TypeError, ValueError):
         remedy = "delete it, then python -m runs.calibrate --record"
-        raise UserError(f"{file} is no calibration: {remedy}") from None
+        raise UserError(f"{file} is not a calibration: {remedy}") from None
 
 
 def reference_scores(
     env: str, folder: Path = RESULTS
 ) -> dict[tuple[str, float], tuple[float, float]] | None:
-    """(shift, severity) -> (random, specialist) of a suite, or None if it was never calibrated.
+    """Reference scores (shift, severity) -> (random, best) of a suite; None if not calibrated.
 
-    The specialist counts as its better self, `Level.ceiling`. Points at which there is hardly any
-    room between the two (less than `ROOM`) are left out: to divide by it would only show noise.
+    The best score is `Level.ceiling`. Points where the two differ by less than `ROOM` are left
+    out: to divide by so small a difference would amplify noise.
 
     Raises:
-        UserError: the file holds something else.
+        UserError: the file is not a calibration.
     """
     try:
         levels = read_calibration(calibration_path(env, folder))
@@ -108,66 +111,70 @@ def reference_scores(
 
 
 def normalise(score: float, random: float, specialist: float) -> float:
-    """0 at random, 1 at the specialist, in between and beyond on a line."""
+    """Score mapped linearly so that `random` becomes 0 and `specialist` becomes 1."""
     return (score - random) / (specialist - random)
 
 
 def normalised_rows(rows: Sequence[dict], env: str, folder: Path = RESULTS) -> list[dict] | None:
-    """Score rows with `score` normalised, or None where that cannot be done for all of them.
+    """Score rows with `score` normalised, or None if that is not possible for all of them.
 
     Args:
         rows: with `shift`, `severity` and `score`, as a comparison writes them.
         env: name of the suite.
-        folder: of the calibrations.
+        folder: folder of the calibrations.
 
     Returns:
-        New rows; None where the suite was never calibrated, or not at a point that occurs.
+        New rows; None if the suite, or a point among the rows, was not calibrated.
     """
-    known = reference_scores(env, folder)
+    references = reference_scores(env, folder)
     points = {(row["shift"], float(row["severity"])) for row in rows}
-    if known is None or not points <= known.keys():
+    if references is None or not points <= references.keys():
         return None
     return [
-        row | {"score": normalise(row["score"], *known[row["shift"], float(row["severity"])])}
+        row | {"score": normalise(row["score"], *references[row["shift"], float(row["severity"])])}
         for row in rows
     ]
 
 
 def calibration_flags(levels: Sequence[Level]) -> list[str]:
-    """What is wrong with a shift, given its levels by severity, home first; nothing if it is fine.
+    """Defects of a shift from its levels by severity, in distribution first; empty if it is valid.
 
     * does nothing: the nominal agent loses less than `COST` at every severity.
-    * cannot be solved: at the end of its axis neither specialist nor nominal agent reach `SOLVED`.
-    * chance will do: somewhere less than `ROOM` lies between a random policy and the better of
-      the two, so that nothing can be normalised there.
-    * not harder with severity: the nominal agent does better at a higher severity than at a lower
-      one, intervals apart.
+    * cannot be solved: at the highest severity neither specialist nor nominal agent reaches
+      `SOLVED`.
+    * chance will do: at some severity a random policy is within `ROOM` of the better of the two,
+      so that scores cannot be normalised there.
+    * not harder with severity: the nominal agent scores higher at a higher severity than at a
+      lower one, and the intervals do not overlap.
     """
-    home, *away = levels
-    found = []
-    if all(home.nominal - level.nominal < COST for level in away):
-        found.append("does nothing")
-    if away[-1].ceiling < SOLVED:
-        found.append("cannot be solved")
-    if any(level.ceiling - level.random < ROOM for level in away):
-        found.append("chance will do")
+    home, *shifted = levels
+    flags = []
+    if all(home.nominal - level.nominal < COST for level in shifted):
+        flags.append("does nothing")
+    if shifted[-1].ceiling < SOLVED:
+        flags.append("cannot be solved")
+    if any(level.ceiling - level.random < ROOM for level in shifted):
+        flags.append("chance will do")
     if any(
         later.nominal_low > level.nominal_high
         for i, level in enumerate(levels)
         for later in levels[i + 1 :]
     ):
-        found.append("not harder with severity")
-    return found
+        flags.append("not harder with severity")
+    return flags
 
 
 def levels_by_shift(levels: Iterable[Level]) -> dict[str, list[Level]]:
-    """Shift -> its levels by severity, home first; without `none`."""
-    found: dict[str, list[Level]] = {}
+    """Shift -> its levels by severity, in distribution first; without the shift `none`."""
+    by_shift: dict[str, list[Level]] = {}
     for level in levels:
         if level.shift != "none":
-            found.setdefault(level.shift, []).append(level)
-    return {name: sorted(some, key=lambda level: level.severity) for name, some in found.items()}
+            by_shift.setdefault(level.shift, []).append(level)
+    return {
+        name: sorted(levels_of_shift, key=lambda level: level.severity)
+        for name, levels_of_shift in by_shift.items()
+    }
 
 
-def _plain(value: object) -> object:
+def _rounded(value: object) -> object:
     return f"{value:.4g}" if isinstance(value, float) else value

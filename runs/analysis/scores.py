@@ -1,4 +1,4 @@
-"""The score file: a tidy row an arm, seed and point; read, checked, and written for good."""
+"""Score files, with a row per arm, seed and point: reading, checking and durable writing."""
 
 import csv
 import io
@@ -16,20 +16,20 @@ COLUMNS = ("env", "arm", "seed", "shift", "family", "severity", "episodes", "sco
 
 
 def read_scores(path: Path) -> list[dict]:
-    """The rows of a score file; a last line that a crash cut is left out.
+    """Rows of a score file; an incomplete last line is left out.
 
     Raises:
-        UserError: for a file that lacks columns, as one of an earlier version does.
+        UserError: if a column is missing, as in a file of an earlier version.
     """
     numbers = ("severity", "score", *SCORES)
     return [row | {"episodes": int(row["episodes"])} for row in parse_rows(path, COLUMNS, numbers)]
 
 
 def parse_rows(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> list[dict]:
-    """The rows of a file with these columns, `seed` and `numbers` as such; half a line is left out.
+    """Rows of a CSV file, `seed` as int and `numbers` as float; incomplete lines are left out.
 
     Raises:
-        UserError: for a file that lacks columns, as one of an earlier version does.
+        UserError: if a column is missing, as in a file of an earlier version.
     """
     lines = path.read_text().splitlines(keepends=True)
     table = csv.DictReader(line for line in lines if line.endswith("\n"))
@@ -46,21 +46,23 @@ def parse_rows(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> li
 
 
 def check_complete(rows: list[dict], where: Path | str, finite: bool = False) -> list[dict]:
-    """The same rows, if every seed of an arm has every point of the file exactly once.
+    """Checks that every seed of an arm has every point exactly once; returns `rows` unchanged.
 
     Args:
-        rows: of a score file.
-        where: it lies.
-        finite: whether every score must be a number; else such seeds are left out later, and said.
+        rows: rows of a score file.
+        where: path of the file, for messages.
+        finite: whether every score must be finite; otherwise reports leave such seeds out.
 
     Raises:
-        UserError: for a cell that is missing, there twice, or not a number.
+        UserError: for a cell that is missing, occurs twice, or is not a number.
     """
-    remedy = "delete the file, then the command that made it scores again"
+    remedy = "delete the file and rerun the command that made it, which scores again"
     count = Counter((r["arm"], r["seed"], r["shift"], r["severity"]) for r in rows)
     for (arm, seed, shift, severity), times in count.items():
         if times > 1:
-            raise UserError(f"{where}: {arm}, seed {seed}, {shift} {severity} twice; {remedy}")
+            raise UserError(
+                f"{where}: {arm}, seed {seed}, {shift} {severity} occurs twice; {remedy}"
+            )
     points = dict.fromkeys((row["shift"], row["severity"]) for row in rows)
     for arm, seed in dict.fromkeys((row["arm"], row["seed"]) for row in rows):
         for point in points:
@@ -77,7 +79,7 @@ def check_complete(rows: list[dict], where: Path | str, finite: bool = False) ->
 def rows_as_csv(
     rows: Sequence[dict], header: bool = False, columns: Sequence[str] = COLUMNS
 ) -> str:
-    """Rows as text, by default score rows."""
+    """Formats rows as CSV text, by default score rows."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     if header:
@@ -87,7 +89,7 @@ def rows_as_csv(
 
 
 def append_text(path: Path, text: str) -> None:
-    """Adds text for good: it is on the disk before the checkpoint that counts on it."""
+    """Appends text to a file and syncs it to disk, before the checkpoint that relies on it."""
     with path.open("a") as file:
         file.write(text)
         file.flush()
@@ -95,8 +97,8 @@ def append_text(path: Path, text: str) -> None:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Writes a file anew, all of it or nothing."""
-    beside = path.with_suffix(".part")
-    beside.unlink(missing_ok=True)
-    append_text(beside, text)
-    os.replace(beside, path)
+    """Replaces a file atomically by one with this text."""
+    partial = path.with_suffix(".part")
+    partial.unlink(missing_ok=True)
+    append_text(partial, text)
+    os.replace(partial, path)

@@ -1,8 +1,8 @@
-"""Statistics whose unit is the training run: episodes, draws and shifts are averaged first.
+"""Statistics with the training run as unit: episodes, draws and shifts are averaged first.
 
-One policy is scored on every shift, so its scores are no more independent than its seeds are. A
-bootstrap over cells (seed x shift) that takes them for independent calls two identical methods
-different about every other time (49 % at a nominal 5 % in a pilot).
+One policy is scored on every shift, so the scores of a seed are not independent. A bootstrap over
+cells (seed x shift) that treats them as independent finds a difference between two identical
+methods about every other time (49 % at a nominal 5 % in a pilot).
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Estimate(NamedTuple):
-    """A mean or a difference with its interval at 95 %."""
+    """Mean or difference with its 95 % interval."""
 
     value: float
     low: float
@@ -23,14 +23,14 @@ class Estimate(NamedTuple):
         return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 
-FEWEST = 3  # seeds an arm
+FEWEST = 3  # minimum number of seeds per arm for an interval
 
 
 # --- intervals ----------------------------------------------------------------------------------
 
 
 def mean(x: np.ndarray) -> Estimate:
-    """The mean of per-seed scores x [S] with its t interval.
+    """Mean of per-seed scores x [S] with its 95 % t interval.
 
     Raises:
         ValueError: for fewer than 3 seeds or anything that is not a number.
@@ -38,15 +38,15 @@ def mean(x: np.ndarray) -> Estimate:
     from scipy import stats
 
     x = _checked(x)
-    middle = float(x.mean())
+    centre = float(x.mean())
     if np.ptp(x) == 0:
-        return Estimate(middle, middle, middle)
-    low, high = stats.t.interval(0.95, len(x) - 1, loc=middle, scale=stats.sem(x))
-    return Estimate(middle, float(low), float(high))
+        return Estimate(centre, centre, centre)
+    low, high = stats.t.interval(0.95, len(x) - 1, loc=centre, scale=stats.sem(x))
+    return Estimate(centre, float(low), float(high))
 
 
 def difference(x: np.ndarray, y: np.ndarray) -> Estimate:
-    """Mean of x [S] less mean of y [S'] with Welch's interval (Welch, 1947).
+    """Mean of x [S] less mean of y [S'] with its 95 % interval (Welch, 1947).
 
     Raises:
         ValueError: for fewer than 3 seeds or anything that is not a number.
@@ -54,48 +54,52 @@ def difference(x: np.ndarray, y: np.ndarray) -> Estimate:
     from scipy import stats
 
     x, y = _checked(x), _checked(y)
-    middle, error, freedom = _welch(x, y)
-    half = stats.t.ppf(0.975, freedom) * error if error else 0.0
-    return Estimate(middle, float(middle - half), float(middle + half))
+    centre, error, freedom = _welch(x, y)
+    half_width = stats.t.ppf(0.975, freedom) * error if error else 0.0
+    return Estimate(centre, float(centre - half_width), float(centre + half_width))
 
 
 def paired(x: np.ndarray, y: np.ndarray) -> Estimate:
-    """Mean of x - y [S], seed by seed, with its t interval: for arms that share their seeds.
+    """Mean of paired differences x - y [S] with its 95 % t interval: for arms with shared seeds.
 
     Raises:
-        ValueError: for as many seeds as not, fewer than 3, or anything that is not a number.
+        ValueError: for unequal numbers of seeds, fewer than 3, or anything that is not a number.
     """
     x, y = _checked(x), _checked(y)
     if len(x) != len(y):
-        raise ValueError(f"{len(x)} and {len(y)} seeds are no pairs: compare them unpaired")
+        raise ValueError(
+            f"{len(x)} and {len(y)} seeds cannot be paired: use an unpaired difference"
+        )
     return mean(x - y)
 
 
 def clusters(cells: np.ndarray, draws: int = 10_000, seed: int = 0) -> Estimate:
-    """The mean of cells [S, P] with a bootstrap interval that resamples whole seeds.
+    """Mean of cells [S, P] with a 95 % cluster bootstrap interval, which resamples whole seeds.
 
-    Beside the t interval, for scores far from normal; with few seeds it is too narrow.
+    Complements the t interval for scores far from normal; too narrow with few seeds.
     """
     means = _checked(np.asarray(cells, np.float64).mean(1))
-    picked = np.random.default_rng(seed).integers(len(means), size=(draws, len(means)))
-    low, high = np.quantile(means[picked].mean(1), [0.025, 0.975])
+    resampled = np.random.default_rng(seed).integers(len(means), size=(draws, len(means)))
+    low, high = np.quantile(means[resampled].mean(1), [0.025, 0.975])
     return Estimate(float(means.mean()), float(low), float(high))
 
 
 def superiority(x: np.ndarray, y: np.ndarray) -> Estimate:
-    """P(a seed of x scores above one of y), ties half, with DeLong's interval (1988)."""
+    """P(a seed of x [S] scores above one of y [S']), ties half, with DeLong's interval (1988)."""
     from scipy import stats
 
     x, y = _checked(x), _checked(y)
     above = (x[:, None] > y) + 0.5 * (x[:, None] == y)
-    middle = float(above.mean())
+    centre = float(above.mean())
     spread = above.mean(1).var(ddof=1) / len(x) + above.mean(0).var(ddof=1) / len(y)
-    half = stats.norm.ppf(0.975) * np.sqrt(spread)
-    return Estimate(middle, float(max(middle - half, 0.0)), float(min(middle + half, 1.0)))
+    half_width = stats.norm.ppf(0.975) * np.sqrt(spread)
+    return Estimate(
+        centre, float(max(centre - half_width, 0.0)), float(min(centre + half_width, 1.0))
+    )
 
 
 def wilson(count: int, trials: int) -> Estimate:
-    """A rate with Wilson's interval (1927): for catastrophic failures."""
+    """Rate `count / trials` with Wilson's 95 % interval (1927)."""
     from statsmodels.stats.proportion import proportion_confint
 
     low, high = proportion_confint(count, trials, method="wilson")
@@ -106,17 +110,17 @@ def wilson(count: int, trials: int) -> Estimate:
 
 
 def p_value(x: np.ndarray, y: np.ndarray) -> float:
-    """Of Welch's test that x [S] and y [S'] have the same mean, two-sided."""
+    """Two-sided p-value of Welch's t test that x [S] and y [S'] have the same mean."""
     from scipy import stats
 
-    middle, error, freedom = _welch(_checked(x), _checked(y))
+    gap, error, freedom = _welch(_checked(x), _checked(y))
     if error == 0:
-        return 1.0 if middle == 0 else 0.0
-    return float(2 * stats.t.sf(abs(middle) / error, freedom))
+        return 1.0 if gap == 0 else 0.0
+    return float(2 * stats.t.sf(abs(gap) / error, freedom))
 
 
 def permutation(x: np.ndarray, y: np.ndarray, draws: int = 9_999, seed: int = 0) -> float:
-    """P-value of the same by exchanging seeds, studentised (Janssen, 1997): no shape is assumed."""
+    """P-value of a studentised permutation test of equal means of x [S], y [S'] (Janssen, 1997)."""
     from scipy import stats
 
     def studentised(x, y, axis):
@@ -131,7 +135,7 @@ def permutation(x: np.ndarray, y: np.ndarray, draws: int = 9_999, seed: int = 0)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """P-values of a declared family, adjusted so that one false call in it is as rare as stated.
+    """P-values of a family of tests, adjusted to control its familywise error rate.
 
     Holm (1979).
     """
@@ -142,18 +146,18 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def split_half_difference(x: np.ndarray) -> Estimate:
-    """One arm against itself, its even seeds less its odd ones: what nothing looks like."""
+    """A-A control: mean of the even seeds of x [S] less that of its odd seeds; no true effect."""
     return difference(x[::2], x[1::2])
 
 
-# --- how much can be seen -----------------------------------------------------------------------
+# --- power --------------------------------------------------------------------------------------
 
 
 def seed_share(cells: np.ndarray) -> float:
-    """Intra-class correlation of scores cells [S, P]: the seeds' share of the variance.
+    """Intraclass correlation of scores `cells` [S, P]: the seeds' share of the variance.
 
-    ICC(C, 1) of McGraw & Wong (1996), points fixed, so that one shift's being harder than another
-    does not count; 0 where the estimate is negative or nothing varies.
+    ICC(C, 1) of McGraw & Wong (1996) with fixed points, so that differences in difficulty between
+    shifts are excluded; 0 if the estimate is negative or the scores do not vary.
     """
     cells = np.asarray(cells, np.float64)
     seeds, points = cells.shape
@@ -166,22 +170,22 @@ def seed_share(cells: np.ndarray) -> float:
 
 
 def detectable(spread: float, seeds: int, power: float = 0.8) -> float:
-    """The difference that so many seeds an arm find with this power, at 5 %, if both spread so."""
+    """Difference that `seeds` per arm detect with this power at 5 %; `spread`: sd over seeds."""
     from statsmodels.stats.power import TTestIndPower
 
     return float(spread * TTestIndPower().solve_power(nobs1=seeds, alpha=0.05, power=power))
 
 
 def seeds_needed(effect: float, spread: float, power: float = 0.8) -> int:
-    """Seeds an arm that find a difference `effect` between arms that both spread so."""
+    """Seeds per arm that detect a difference `effect` at 5 %; `spread`: sd over seeds."""
     from statsmodels.stats.power import TTestIndPower
 
-    found = TTestIndPower().solve_power(effect_size=effect / spread, alpha=0.05, power=power)
-    return int(np.ceil(found))
+    seeds = TTestIndPower().solve_power(effect_size=effect / spread, alpha=0.05, power=power)
+    return int(np.ceil(seeds))
 
 
 def optimism(looks: int) -> float:
-    """Expected best of `looks` null results, in standard errors: what choosing the best buys."""
+    """Expected best of `looks` null results, in standard errors: the bias of picking the best."""
     from scipy import integrate, stats
 
     def tail(z):
@@ -193,14 +197,14 @@ def optimism(looks: int) -> float:
 def _welch(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
     """Difference of means, its standard error, and Welch's degrees of freedom.
 
-    By hand: scipy's warns wherever the scores of one side are all alike, as perfect ones are.
+    Not by scipy, which warns where all scores of one side are equal, as perfect ones are.
     """
-    middle = float(x.mean() - y.mean())
+    gap = float(x.mean() - y.mean())
     if np.ptp(x) == 0 and np.ptp(y) == 0:
-        return middle, 0.0, 1.0
+        return gap, 0.0, 1.0
     spread = np.array([x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)])
     freedom = spread.sum() ** 2 / (spread**2 / [len(x) - 1, len(y) - 1]).sum()
-    return middle, float(np.sqrt(spread.sum())), float(freedom)
+    return gap, float(np.sqrt(spread.sum())), float(freedom)
 
 
 def _checked(x: np.ndarray) -> np.ndarray:

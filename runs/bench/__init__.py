@@ -1,1 +1,1 @@
-"""The benchmark's parts: what is measured, in which processes, and what becomes of the figures."""
+"""Parts of `runs.benchmark`: jobs, worker processes, statistics and table."""

@@ -1,4 +1,4 @@
-"""Parts of training by themselves: where the time goes, and how fast a world steps."""
+"""Time parts of training alone: rollouts, advantages, updates, and environment steps."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,53 +9,53 @@ from runs.bench.main_job import make_trainer
 
 
 def time_rollouts(job: Job) -> Measure:
-    """Acting, stepping and counting episodes, as in `ours`, without learning."""
+    """Time rollouts and episode statistics of the job `ours`, without updates."""
     trainer = make_trainer(job)
     return _repeat(job, trainer.start(), partial(_time_rollout, trainer=trainer))
 
 
 def time_advantages(job: Job) -> Measure:
-    """Values, advantages and log-probabilities of a batch, as in `ours`."""
-    return _from_a_batch(job, _advantages)
+    """Time values, advantages and log-probabilities of one batch of the job `ours`."""
+    return _repeat_on_batch(job, _advantages)
 
 
 def time_updates(job: Job) -> Measure:
-    """Updates of the agent from a batch, as in `ours`; `time_advantages` is a part of them."""
-    return _from_a_batch(job, _update)
+    """Time updates of the agent from one batch; they include `time_advantages`."""
+    return _repeat_on_batch(job, _update)
 
 
 def time_env_steps(job: Job) -> Measure:
-    """Stepping a world by random actions."""
+    """Time environment steps with random actions."""
     from envs import load_suite
     from envs.world import reset_batch
     from runs.engine.train import seed_keys, vmap_seeds
 
     suite = load_suite(job.world)
     env, worlds = suite.env, lambda key: suite.world
-    starting = partial(reset_batch, env=env, worlds=worlds, num_envs=job.num_envs)
+    reset = partial(reset_batch, env=env, worlds=worlds, num_envs=job.num_envs)
     keys = seed_keys(0, range(job.seeds))
-    env_states = vmap_seeds(starting, job.seeds, optimise=False)(keys)
+    env_states = vmap_seeds(reset, job.seeds, optimise=False)(keys)
     step = partial(_random_steps, env=env, worlds=worlds, num_steps=job.num_steps)
     return _repeat(job, (keys, env_states), step)
 
 
-def _from_a_batch(job: Job, step: Callable) -> Measure:
+def _repeat_on_batch(job: Job, step: Callable) -> Measure:
     from runs.engine.train import vmap_seeds
 
     trainer = make_trainer(job)
-    collecting = vmap_seeds(partial(_collect, trainer=trainer), job.seeds, optimise=False)
-    return _repeat(job, collecting(trainer.start()), partial(step, agent=trainer.run_config.agent))
+    collect = vmap_seeds(partial(_collect, trainer=trainer), job.seeds, optimise=False)
+    return _repeat(job, collect(trainer.start()), partial(step, agent=trainer.run_config.agent))
 
 
 def _repeat(job: Job, start: Any, step: Callable) -> Measure:
-    """`step` of what it made before, in all updates of all seeds; start: leaves [S, ...]."""
+    """Time `step` applied `job.updates` times to its own output; start: leaves [S, ...]."""
     import jax
 
     from runs.engine.jax_backend import ENVS_AT_ONCE
     from runs.engine.train import vmap_seeds
 
     def all_updates(start):
-        return jax.lax.scan(lambda now, _: (step(now), None), start, length=job.updates)[0]
+        return jax.lax.scan(lambda carry, _: (step(carry), None), start, length=job.updates)[0]
 
     program = vmap_seeds(all_updates, job.seeds, together=max(ENVS_AT_ONCE // job.num_envs, 1))
     run = partial(program, start)
@@ -64,7 +64,7 @@ def _repeat(job: Job, start: Any, step: Callable) -> Measure:
 
 
 def _rollout(run, trainer):
-    """One rollout of a run -> (key, lives, batch)."""
+    """One rollout of a run -> (key, env_states, batch)."""
     import jax
 
     from envs.world import rollout
@@ -91,26 +91,26 @@ def _collect(run, *, trainer):
     return run.learner.agent, key, batch
 
 
-def _advantages(now, *, agent):
-    state, key, batch = now
-    found = agent.samples(state, batch, _no_signals(batch))
-    return state, key, batch._replace(obs=batch.obs + 1e-9 * found.advantage.mean())
+def _advantages(carry, *, agent):
+    state, key, batch = carry
+    samples = agent.samples(state, batch, _no_signals(batch))
+    return state, key, batch._replace(obs=batch.obs + 1e-9 * samples.advantage.mean())
 
 
-def _update(now, *, agent):
+def _update(carry, *, agent):
     import jax
 
-    state, key, batch = now
+    state, key, batch = carry
     key, k_update = jax.random.split(key)
     return agent.update(state, k_update, batch, _no_signals(batch))[0], key, batch
 
 
-def _random_steps(now, *, env, worlds, num_steps):
+def _random_steps(carry, *, env, worlds, num_steps):
     import jax
 
     from envs.world import rollout
 
-    key, env_states = now
+    key, env_states = carry
     key, k_rollout = jax.random.split(key)
 
     def act(key, obs):
@@ -120,7 +120,7 @@ def _random_steps(now, *, env, worlds, num_steps):
 
 
 def _no_signals(batch):
-    """No signals, [T, B, 0]."""
+    """Signals of a blend without heads, [T, B, 0]."""
     import jax.numpy as jnp
 
     return jnp.zeros((*batch.reward.shape, 0))

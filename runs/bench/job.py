@@ -1,4 +1,4 @@
-"""One thing to measure, and how a measurement is taken."""
+"""Benchmark job (what is measured, at which sizes) and the timer."""
 
 import dataclasses
 import time
@@ -10,19 +10,19 @@ OBS, ACTIONS, WIDTH = 4, 2, 64  # of CartPole and of the networks
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One thing to measure.
+    """What to measure, and at which sizes.
 
     Attributes:
         kind: a key of `runs.bench.worker.KINDS`.
-        seeds: training runs at once.
-        updates: in one measurement; in the kinds of the main job, of the whole training, 0 for
-            as many as it has.
-        num_envs: environments a seed.
-        num_steps: steps in each of them an update.
-        heads: of a blend, by the names of `runs.engine.arms`; in the kinds of the main job the
-            first one is the arm.
-        episodes: at each point of an evaluation.
-        world: the suite of the kinds of the main job, and of `wandering`.
+        seeds: training runs in parallel.
+        updates: of the agent in one measurement; in the kinds of `runs.bench.main_job` in the whole
+            training, 0 for the number that `runs.compare` uses.
+        num_envs: environments per seed.
+        num_steps: steps of each environment per update.
+        heads: of the blend, by the names of `runs.engine.arms`; in the kinds of
+            `runs.bench.main_job` the first one names the arm.
+        episodes: per point of an evaluation.
+        world: name of the suite, in the kinds of `runs.bench.main_job` and in `wandering`.
     """
 
     kind: str
@@ -40,13 +40,13 @@ class Job:
         return self.seeds * self.num_envs * self.num_steps * self.updates
 
 
-Measure = Callable[[], dict[str, float]]  # does it once, and says how much in how long
+Measure = Callable[[], dict[str, float]]  # measures once -> values by name
 
 
 def time_work(work: Callable[[], Any], steps: int) -> dict[str, float]:
-    """How long the work takes, finished -> {steps, seconds}."""
+    """Time the work until its results are ready -> {steps, seconds}."""
     import jax
 
-    began = time.perf_counter()
+    start = time.perf_counter()
     jax.block_until_ready(work())
-    return {"steps": steps, "seconds": time.perf_counter() - began}
+    return {"steps": steps, "seconds": time.perf_counter() - start}

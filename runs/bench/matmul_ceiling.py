@@ -1,4 +1,4 @@
-"""The bare machine: nothing but the matrix products and activations of PPO."""
+"""Ceiling on training speed: only the matrix products and activations of PPO."""
 
 from functools import partial
 from typing import Any
@@ -7,7 +7,7 @@ from runs.bench.job import ACTIONS, OBS, WIDTH, Job, Measure, time_work
 
 
 def matmul_training(job: Job) -> Measure:
-    """Nothing but the matrix products and activations of `ours`, on the same devices."""
+    """Time only the matrix products and activations of the job `ours`, on the same devices."""
     import jax
     import numpy as np
 
@@ -26,7 +26,7 @@ def matmul_training(job: Job) -> Measure:
 def matmul_flops(agent: Any, job: Job) -> int:
     """Floating-point operations in the matrix products of one update of one seed without heads.
 
-    A product [m, k] x [k, n] counts 2 m k n. Forward: the actor on every step as it is lived and
+    A product [m, k] x [k, n] counts 2 m k n. Forward: the actor at every step of the rollout and
     once more for the old log-probability, the critic on every observation and its successor, and
     both in each epoch. Backward, in each epoch: every layer's weights, and its inputs but for
     the first layer's.
@@ -41,10 +41,10 @@ def matmul_flops(agent: Any, job: Job) -> int:
 
 
 def matmul_updates(key: Any, agent: Any, job: Job):
-    """All updates of one seed: the products of PPO without its world, loss and optimiser.
+    """All updates of one seed: the matrix products of PPO, no environment, loss or optimiser.
 
-    The networks are fitted to something of the right shape by hand-written gradient descent, so
-    that every product depends on the one before it and none can be left out.
+    The networks are fitted to targets of the right shape by hand-written gradient descent, so that
+    every product depends on the one before it and the compiler can leave none out.
     """
     import jax
     import jax.numpy as jnp
@@ -57,8 +57,8 @@ def matmul_updates(key: Any, agent: Any, job: Job):
 
     def update(carry, _):
         (actor, critic), obs = carry
-        obs, lived = jax.lax.scan(partial(_rollout, actor), obs, length=job.num_steps)
-        old, new = (each.reshape(-1, OBS) for each in lived)
+        obs, transitions = jax.lax.scan(partial(_rollout, actor), obs, length=job.num_steps)
+        old, new = (side.reshape(-1, OBS) for side in transitions)
         targets = _forward(actor, old)[-1], _forward(critic, old)[-1] + _forward(critic, new)[-1]
         parts = [part.reshape(agent.minibatches, -1, part.shape[-1]) for part in (old, *targets)]
         nets = jax.lax.scan(partial(_epoch, parts), (actor, critic), length=agent.epochs)[0]
@@ -68,8 +68,8 @@ def matmul_updates(key: Any, agent: Any, job: Job):
 
 
 def _rollout(actor, obs, _):
-    after = obs + 1e-6 * _forward(actor, obs)[-1][:, :1]
-    return after, (obs, after)
+    next_obs = obs + 1e-6 * _forward(actor, obs)[-1][:, :1]
+    return next_obs, (obs, next_obs)
 
 
 def _epoch(parts, nets, _):
@@ -84,27 +84,27 @@ def _minibatch(nets, part):
 
 
 def _forward(net, obs):
-    """Activations of all layers, the inputs first."""
+    """Inputs and the activations of all layers, in order."""
     import jax.numpy as jnp
 
     first, second, last = net
-    one = jnp.tanh(obs @ first)
-    two = jnp.tanh(one @ second)
-    return obs, one, two, two @ last
+    hidden_1 = jnp.tanh(obs @ first)
+    hidden_2 = jnp.tanh(hidden_1 @ second)
+    return obs, hidden_1, hidden_2, hidden_2 @ last
 
 
 def _sgd_step(net, obs, target):
-    """One step of gradient descent on the squared error."""
+    """One step of gradient descent on the mean squared error."""
     from agents.dense_vjp import kernel_gradient
 
     first, second, last = net
-    obs, one, two, out = _forward(net, obs)
+    obs, hidden_1, hidden_2, out = _forward(net, obs)
     error = (out - target) / len(out)
-    second_error = (error @ last.T) * (1 - two * two)
-    first_error = (second_error @ second.T) * (1 - one * one)
+    second_error = (error @ last.T) * (1 - hidden_2 * hidden_2)
+    first_error = (second_error @ second.T) * (1 - hidden_1 * hidden_1)
     grads = (
         kernel_gradient(obs, first_error),
-        kernel_gradient(one, second_error),
-        kernel_gradient(two, error),
+        kernel_gradient(hidden_1, second_error),
+        kernel_gradient(hidden_2, error),
     )
     return [weights - 1e-3 * grad for weights, grad in zip(net, grads, strict=True)]

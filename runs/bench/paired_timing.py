@@ -1,4 +1,4 @@
-"""Two things that take turns: the processes that measure them, and who is asked when."""
+"""Paired timing: worker processes that measure two jobs in turn."""
 
 import json
 import os
@@ -18,13 +18,13 @@ LIMIT = 300.0  # seconds for one command to a process
 
 
 class Goal(NamedTuple):
-    """What the median of a row has to reach.
+    """Bound on the median of a row.
 
     Attributes:
-        text: for the table.
-        of: `ratio` or `ours`.
-        least: the bound is a least and not a most.
-        bound: in the unit of what it bounds.
+        text: of the goal in the table.
+        of: what is bounded, `ratio` or `ours`.
+        least: whether it is a lower bound (an upper one otherwise).
+        bound: its value, in the unit of what is bounded.
     """
 
     text: str
@@ -35,21 +35,21 @@ class Goal(NamedTuple):
 
 @dataclass(frozen=True)
 class TimedPair:
-    """One row: ours / other is its ratio.
+    """One row of the benchmark: two jobs, and the ratio ours / other.
 
     Attributes:
         part: of the benchmark.
-        what: is compared.
-        ours: the numerator.
-        other: the denominator.
-        goal: what it has to reach, if anything.
+        title: what is compared, for the table.
+        ours: job in the numerator.
+        other: job in the denominator.
+        goal: bound to meet, if any.
         unit: of both, of `runs.bench.timing_table.UNITS`.
-        fresh: where each turn is a process of its own, first the other's, then ours, the
-            compilation cache that a pair starts from: `empty`, and its own, or `filled`.
+        fresh: empty, or, to measure each job in a new process, first the other, then ours, the
+            compilation cache that a pair starts from: `empty` (one per pair) or `filled`.
     """
 
     part: str
-    what: str
+    title: str
     ours: Job
     other: Job
     goal: Goal | None = None
@@ -58,14 +58,14 @@ class TimedPair:
 
 
 class WorkerFailed(Exception):
-    """A process could not do what it was told; the reason."""
+    """A worker process failed; its message is the reason."""
 
 
 class Worker:
-    """A process that measures when it is told to, and else is idle.
+    """A worker process that measures on request.
 
     Args:
-        cache: its folder of compiled programs; the user's if None.
+        cache: folder of its compilation cache; the user's if None.
     """
 
     def __init__(self, cache: str | None = None):
@@ -80,11 +80,11 @@ class Worker:
             text=True,
         )
 
-    def ask(self, verb: str, job: Job | None = None) -> dict:
-        """Has one command done -> the answer.
+    def request(self, verb: str, job: Job | None = None) -> dict:
+        """Send one command to the process -> its answer.
 
         Raises:
-            Failed: for an error, a death, or an answer that does not come within LIMIT.
+            WorkerFailed: for an error, a process that died, or no answer within LIMIT.
         """
         command = [verb] if job is None else [verb, asdict(job)]
         hung = threading.Event()
@@ -102,57 +102,57 @@ class Worker:
             raise WorkerFailed(f"no answer within {LIMIT:.0f} s")
         if not line:
             self.errors.seek(0)
-            said = self.errors.read().strip().splitlines() or ["no word"]
-            raise WorkerFailed(f"the process died, exit code {self.process.wait()}: {said[-1]}")
+            lines = self.errors.read().strip().splitlines() or ["no output"]
+            raise WorkerFailed(f"the process died, exit code {self.process.wait()}: {lines[-1]}")
         answer = json.loads(line)
         if "error" in answer:
             raise WorkerFailed(answer["error"])
         return answer
 
     def close(self) -> None:
-        """Ends it."""
+        """Kill the process."""
         self.process.kill()
         self.process.communicate()
         self.errors.close()
 
 
 class Workers:
-    """The processes that are alive: one a job, or, in a smoke run, one for all of them."""
+    """Running worker processes: one per job, or, in a smoke run, one for all jobs."""
 
     def __init__(self, shared: bool):
         self.shared = Worker() if shared else None
         self.by_job: dict[Job, Worker] = {}
 
-    def of(self, job: Job) -> Worker:
-        """The one that has prepared the job."""
+    def worker_for(self, job: Job) -> Worker:
+        """The worker that has prepared the job, started if necessary."""
         if job not in self.by_job:
             worker = self.shared or Worker()
             try:
-                worker.ask("prepare", job)
-            except BaseException:  # an interrupt too
+                worker.request("prepare", job)
+            except BaseException:  # including an interrupt
                 self._end(worker)
                 raise
             self.by_job[job] = worker
         return self.by_job[job]
 
-    def once(self, job: Job | None, cache: str | None = None) -> dict:
-        """Has a job measured in a process that has seen no other, or the machine described."""
+    def measure_once(self, job: Job | None, cache: str | None = None) -> dict:
+        """Measure a job in a new process; without a job, describe the machine."""
         worker = self.shared or Worker(cache)
         try:
             if job is None:
-                return worker.ask("describe")
-            worker.ask("prepare", job)
-            return worker.ask("measure", job)
+                return worker.request("describe")
+            worker.request("prepare", job)
+            return worker.request("measure", job)
         finally:
             self._end(worker)
 
-    def release(self, but: Iterable[Job] = ()) -> None:
-        """Ends those of all jobs but some."""
-        for job in set(self.by_job) - set(but):
+    def release(self, keep: Iterable[Job] = ()) -> None:
+        """End the workers of all jobs but those to keep."""
+        for job in set(self.by_job) - set(keep):
             self._end(self.by_job.pop(job))
 
     def close(self) -> None:
-        """Ends all of them."""
+        """End all workers."""
         self.release()
         if self.shared is not None:
             self.shared.close()
@@ -163,39 +163,37 @@ class Workers:
 
 
 class Result(NamedTuple):
-    """What a duel came to.
+    """Measurements of one row.
 
     Attributes:
-        duel: that was fought.
+        row: that was measured.
         pairs: (ours, other) of each repeat, as measured.
-        reason: why it was left out, else the empty string.
+        reason: why the row was left out, else the empty string.
     """
 
-    duel: TimedPair
+    row: TimedPair
     pairs: tuple[tuple[dict, dict], ...]
     reason: str = ""
 
 
-def alternate(duel: TimedPair, repeats: int, workers: Workers) -> Iterator[tuple[dict, dict]]:
-    """Both sides alternately, the one that begins alternating too -> pairs (ours, other)."""
-    jobs = duel.ours, duel.other
+def alternate(row: TimedPair, repeats: int, workers: Workers) -> Iterator[tuple[dict, dict]]:
+    """Measure both jobs in turn, alternating which is first -> pairs (ours, other)."""
+    jobs = row.ours, row.other
     for job in jobs:
-        workers.of(job)
+        workers.worker_for(job)
     for i in range(repeats):
         order = jobs if i % 2 == 0 else jobs[::-1]
-        samples = {job: workers.of(job).ask("measure", job) for job in order}
-        yield samples[duel.ours], samples[duel.other]
+        samples = {job: workers.worker_for(job).request("measure", job) for job in order}
+        yield samples[row.ours], samples[row.other]
 
 
-def in_new_processes(
-    duel: TimedPair, repeats: int, workers: Workers
-) -> Iterator[tuple[dict, dict]]:
-    """At most three pairs (ours, other) of new processes."""
-    if duel.fresh == "filled":
-        for job in (duel.other, duel.ours):
-            workers.once(job)
+def in_new_processes(row: TimedPair, repeats: int, workers: Workers) -> Iterator[tuple[dict, dict]]:
+    """Measure both jobs in new processes, at most three times -> pairs (ours, other)."""
+    if row.fresh == "filled":
+        for job in (row.other, row.ours):
+            workers.measure_once(job)
     for _ in range(min(repeats, 3)):
         with tempfile.TemporaryDirectory() as folder:
-            cache = folder if duel.fresh == "empty" else None
-            other = workers.once(duel.other, cache)
-            yield workers.once(duel.ours, cache), other
+            cache = folder if row.fresh == "empty" else None
+            other = workers.measure_once(row.other, cache)
+            yield workers.measure_once(row.ours, cache), other

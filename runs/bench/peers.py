@@ -1,4 +1,4 @@
-"""The peers: the same task, networks and settings in other people's code (extra `bench`)."""
+"""PPO of other libraries, with the same task, networks and settings (extra `bench`)."""
 
 import dataclasses
 import time
@@ -9,7 +9,7 @@ from runs.bench.job import WIDTH, Job, Measure, time_work
 
 
 def rejax(job: Job) -> Measure:
-    """Rejax's PPO, seeds `vmap`ped, without its evaluations."""
+    """Time Rejax's PPO, all seeds under `vmap`, without its evaluations."""
     import jax
     import jax.numpy as jnp
     from rejax import get_algo
@@ -43,7 +43,7 @@ def rejax(job: Job) -> Measure:
 
 
 def stable_baselines3(job: Job) -> Measure:
-    """Stable-Baselines3's PPO, with one thread or as many as torch likes, whichever is faster."""
+    """Time Stable-Baselines3's PPO, with one thread or torch's default, whichever is faster."""
     import torch
     from stable_baselines3 import PPO
 
@@ -58,7 +58,7 @@ def stable_baselines3(job: Job) -> Measure:
 
 
 def sbx(job: Job) -> Measure:
-    """SBX's PPO: Stable-Baselines3 with its gradient steps in JAX."""
+    """Time SBX's PPO: Stable-Baselines3 with its gradient steps in JAX."""
     import flax.linen
     from sbx import PPO
 
@@ -68,7 +68,7 @@ def sbx(job: Job) -> Measure:
 
 
 def _baseline(algorithm: Any, job: Job, activation: Any):
-    """A model of Stable-Baselines3's interface on 64 CartPoles in this process."""
+    """Model with Stable-Baselines3's interface, all its CartPoles in this process."""
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -96,6 +96,6 @@ def _baseline(algorithm: Any, job: Job, activation: Any):
 
 def _learn(model: Any, job: Job) -> dict[str, float]:
     steps = job.num_envs * job.num_steps * job.updates
-    began = time.perf_counter()
+    start = time.perf_counter()
     model.learn(steps, reset_num_timesteps=False)
-    return {"steps": steps, "seconds": time.perf_counter() - began}
+    return {"steps": steps, "seconds": time.perf_counter() - start}

@@ -1,4 +1,4 @@
-"""What the end of a comparison costs: statistics and report, and the seal on them."""
+"""Time the end of a comparison: statistics and report, and sealing."""
 
 import tempfile
 from dataclasses import replace
@@ -12,44 +12,46 @@ SHIFTS = 10  # at four severities each
 
 
 def time_report(job: Job) -> Measure:
-    """Tables, figure, TensorBoard's aggregates and page of 7 arms x seeds x 40 points."""
+    """Time tables, figure, TensorBoard aggregates and page of 7 arms x seeds x 40 points."""
     from runs.report.comparison import report_comparison
 
-    what, folder = _study(job), _folder()
-    _sealed(what, folder)
+    study, folder = _made_up_study(job), _temporary_folder()
+    _seal_study(study, folder)
 
     def write() -> None:
-        report_comparison(folder, what["rows"], what["plan"], what["declared"], "benchmark", False)
+        report_comparison(
+            folder, study["rows"], study["plan"], study["declared"], "benchmark", False
+        )
 
-    time_work(write, len(what["rows"]))
-    return lambda: time_work(write, len(what["rows"]))
+    time_work(write, len(study["rows"]))
+    return lambda: time_work(write, len(study["rows"]))
 
 
 def time_sealing(job: Job) -> Measure:
-    """Plan, freeze, look and audit of 7 trained arms, in a folder that has never been entered."""
-    what, folder = _study(job), _folder()
-    _sealed(what, folder)
+    """Time plan, freeze, ledger entry and audit of 7 trained arms, in a folder without a ledger."""
+    study, folder = _made_up_study(job), _temporary_folder()
+    _seal_study(study, folder)
 
     def seal() -> None:
         for name in ("ledger.jsonl", "ledger.head", "plan.toml"):
             (folder / name).unlink()
-        _sealed(what, folder)
+        _seal_study(study, folder)
 
-    time_work(seal, len(what["rows"]))
-    return lambda: time_work(seal, len(what["rows"]))
+    time_work(seal, len(study["rows"]))
+    return lambda: time_work(seal, len(study["rows"]))
 
 
-def _folder() -> Path:
-    """A folder that lasts as long as this process."""
+def _temporary_folder() -> Path:
+    """A temporary folder, removed when this process ends."""
     import atexit
 
-    kept = tempfile.TemporaryDirectory()
-    atexit.register(kept.cleanup)
-    return Path(kept.name)
+    temporary = tempfile.TemporaryDirectory()
+    atexit.register(temporary.cleanup)
+    return Path(temporary.name)
 
 
-def _study(job: Job) -> dict[str, Any]:
-    """A plan, what was declared, and made-up score rows of every arm, seed and point of it."""
+def _made_up_study(job: Job) -> dict[str, Any]:
+    """A run_config, its plan, and made-up score rows of every arm, seed and point."""
     import numpy as np
 
     from envs import load_suite
@@ -75,34 +77,34 @@ def _study(job: Job) -> dict[str, Any]:
     }
 
 
-def _sealed(what: dict[str, Any], folder: Path) -> None:
-    """Everything that sealing adds to a study; checkpoints and scores are made if they are not."""
+def _seal_study(study: dict[str, Any], folder: Path) -> None:
+    """Register, freeze, enter and audit a study; checkpoints and scores are made if missing."""
     from runs.analysis.scores import replace_file, rows_as_csv
     from runs.prereg import audit, seal
 
     if not (folder / "scores.csv").exists():
-        _train(what, folder)
-        replace_file(folder / "scores.csv", rows_as_csv(what["rows"], header=True))
+        _save_checkpoints(study, folder)
+        replace_file(folder / "scores.csv", rows_as_csv(study["rows"], header=True))
     for arm in (folder / "checkpoints").glob("*"):
         arm.rename(folder / f"aside-{arm.name}")
-    seal.register(folder, what["declared"])
+    seal.register(folder, study["declared"])
     for arm in folder.glob("aside-*"):
         arm.rename(folder / "checkpoints" / arm.name.removeprefix("aside-"))
     seal.freeze_agents(folder)
     seal.enter_scores(folder)
-    wrong = audit.watermark(folder)
-    if wrong:
-        raise RuntimeError(wrong)
+    failure = audit.watermark(folder)
+    if failure:
+        raise RuntimeError(failure)
 
 
-def _train(what: dict[str, Any], folder: Path) -> None:
-    """A checkpoint of every arm, of an untrained agent."""
+def _save_checkpoints(study: dict[str, Any], folder: Path) -> None:
+    """Save a checkpoint of an untrained agent for every arm."""
     import jax
 
     from runs.compare import Settings, design
     from runs.engine.checkpoint import Checkpoints
 
-    designed = design(Settings(heads=("fear",)))
-    run = designed.trainer(designed.suite, designed.arms[0], what["plan"]).start()
+    comparison = design(Settings(heads=("fear",)))
+    run = comparison.trainer(comparison.suite, comparison.arms[0], study["plan"]).start()
     for arm in ARMS:
         Checkpoints(folder / "checkpoints" / arm).save(1, jax.tree.map(lambda leaf: leaf, run))

@@ -1,4 +1,4 @@
-"""The figures of the benchmark: medians, ratios pair by pair, their spread, and the table."""
+"""Benchmark statistics and table: medians, ratios pair by pair, and their spread."""
 
 import csv
 import statistics
@@ -17,7 +17,7 @@ UNITS: dict[str, tuple[Callable[[dict], float], str]] = {  # unit -> (reading, f
 
 
 class Spread(NamedTuple):
-    """Median and extremes of some repeats."""
+    """Median, minimum and maximum of repeats."""
 
     median: float
     low: float
@@ -29,28 +29,28 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Of at least one value."""
+    """Median, minimum and maximum of at least one value."""
     return Spread(statistics.median(values), min(values), max(values))
 
 
 def values(result: Result) -> list[tuple[float, float]]:
-    """(ours, other) of each repeat, in the unit of the row."""
-    read, _ = UNITS[result.duel.unit]
+    """Values (ours, other) of each repeat, in the unit of the row."""
+    read, _ = UNITS[result.row.unit]
     return [(read(ours), read(other)) for ours, other in result.pairs]
 
 
 def ratios(result: Result) -> list[float]:
-    """Ours / other, pair by pair: what slows the machine down for both leaves it alone."""
+    """Ratios ours / other, pair by pair, so that a slowdown of both jobs cancels."""
     return [ours / other for ours, other in values(result)]
 
 
 def meets_goal(result: Result) -> bool | None:
-    """Whether the median reached the goal; None where there is none to reach."""
-    goal = result.duel.goal
+    """Whether the median meets the goal; None without a goal or measurements."""
+    goal = result.row.goal
     if goal is None or not result.pairs:
         return None
-    found = ratios(result) if goal.of == "ratio" else [ours for ours, _ in values(result)]
-    median = statistics.median(found)
+    measured = ratios(result) if goal.of == "ratio" else [ours for ours, _ in values(result)]
+    median = statistics.median(measured)
     return median >= goal.bound if goal.least else median < goal.bound
 
 
@@ -58,28 +58,30 @@ HEADINGS = ("ours / other", "ours", "other", "ratio [min, max]", "goal", "reache
 
 
 def table_row(result: Result) -> list[str]:
-    """One row of the table."""
-    duel = result.duel
-    goal = duel.goal.text if duel.goal else "-"
+    """Cells of one row of the table, in the order of HEADINGS."""
+    row = result.row
+    goal = row.goal.text if row.goal else "-"
     if not result.pairs:
-        return [duel.what, "-", "-", "left out", goal, "-"]
+        return [row.title, "-", "-", "left out", goal, "-"]
     sides = [statistics.median(side) for side in zip(*values(result), strict=True)]
-    form = UNITS[duel.unit][1]
+    number_format = UNITS[row.unit][1]
     verdict = {None: "-", True: "yes", False: "no"}[meets_goal(result)]
-    own = [f"{side:{form}}{duel.unit}" for side in sides]
-    return [duel.what, *own, f"{spread(ratios(result))}", goal, verdict]
+    medians = [f"{side:{number_format}}{row.unit}" for side in sides]
+    return [row.title, *medians, f"{spread(ratios(result))}", goal, verdict]
 
 
 def remarks(results: list[Result]) -> list[str]:
-    """What the table has no room for."""
-    lines = [f"left out: {r.duel.what}: {r.reason}" for r in results if r.reason]
+    """Notes below the table: rows left out, share of steps within episodes, speed of products."""
+    lines = [
+        f"left out: {result.row.title}: {result.reason}" for result in results if result.reason
+    ]
     for result in results:
         samples = [sample for pair in result.pairs for sample in pair]
-        lived = [sample["lived"] for sample in samples if "lived" in sample]
+        live = [sample["lived"] for sample in samples if "lived" in sample]
         speed = [s["flops"] / s["seconds"] / 1e9 for s in samples if "flops" in s]
-        if lived:
+        if live:
             lines.append(
-                f"{result.duel.what}: steps up to the horizon; {100 * statistics.median(lived):.0f}"
+                f"{result.row.title}: steps up to the horizon; {100 * statistics.median(live):.0f}"
                 " % of them came before the end of their episode"
             )
         if speed:
@@ -88,7 +90,7 @@ def remarks(results: list[Result]) -> list[str]:
 
 
 def print_table(results: list[Result], facts: dict[str, str]) -> None:
-    """Prints the table to the terminal."""
+    """Print the table to the terminal."""
     from rich.console import Console
     from rich.table import Table
 
@@ -103,7 +105,7 @@ def print_table(results: list[Result], facts: dict[str, str]) -> None:
 
 
 def machine_line(facts: dict[str, str]) -> str:
-    """The machine in one line."""
+    """Facts about the machine, joined into one line."""
     return "; ".join(f"{key} {value}" for key, value in facts.items())
 
 
@@ -114,7 +116,7 @@ def record_table(
     folder: Path,
     name: str = "benchmark",
 ) -> None:
-    """Writes the table, and every pair, to `folder`/`name`.md and .csv."""
+    """Write the table, and every pair, to `folder`/`name`.md and .csv."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [HEADINGS, ["---"] + ["---:"] * (len(HEADINGS) - 1), *map(table_row, results)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
@@ -127,15 +129,15 @@ def record_table(
         "environment steps a second, over all seeds. Rejax trains as many seeds as we do, without "
         "its evaluations; SBX and Stable-Baselines3 (SB3) train one seed in one process, the "
         "latter with one thread or torch's choice, whichever is faster. A part alone does its work "
-        "and nothing else, so that the ratio is its share of the time; `learning` begins with "
-        "`judging`.\n\n"
+        "and nothing else, so that the ratio is its share of the time; `updates` include "
+        "`advantages`.\n\n"
         f"{notes}\n`{command}`\n\n{machine_line(facts)}\n"
     )
     with (folder / f"{name}.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("part", "row", "unit", "repeat", "ours", "other", "ratio"))
         for result in results:
-            duel = result.duel
+            row = result.row
             for i, (ours, other) in enumerate(values(result)):
-                unit = duel.unit.strip()
-                writer.writerow((duel.part, duel.what, unit, i, ours, other, ours / other))
+                unit = row.unit.strip()
+                writer.writerow((row.part, row.title, unit, i, ours, other, ours / other))

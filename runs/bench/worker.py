@@ -1,9 +1,9 @@
-"""A process that measures: ours, a peer or the bare machine, alone.
+"""Worker process that measures benchmark jobs on request.
 
-`python -m runs.bench.worker` obeys one command a line: `["prepare", job]` builds, compiles and
-warms up, `["measure", job]` does it once, `["describe"]` names the machine. It answers each with
-one line of JSON and is idle in between, so that two processes can be measured alternately without
-a thread of one in the way of the other.
+`python -m runs.bench.worker` reads one command per line: `["prepare", job]` builds, compiles and
+warms up, `["measure", job]` measures once, `["describe"]` describes the machine. It answers each
+with one line of JSON and is idle in between, so that two processes can be measured in turn without
+slowing each other down.
 """
 
 import json
@@ -19,7 +19,7 @@ from runs.bench.matmul_ceiling import matmul_training
 from runs.bench.peers import rejax, sbx, stable_baselines3
 from runs.bench.report_cost import time_report, time_sealing
 
-PEERS = {"rejax": rejax, "stable_baselines3": stable_baselines3, "sbx": sbx}  # by their modules
+PEERS = {"rejax": rejax, "stable_baselines3": stable_baselines3, "sbx": sbx}  # by module
 OURS = {
     "ours": time_training,
     "evaluation": time_evaluation,
@@ -30,7 +30,7 @@ OURS = {
     "judging": time_advantages,
     "learning": time_updates,
     "wandering": time_env_steps,
-    "readouts": partial(time_evaluation, ask=True),
+    "readouts": partial(time_evaluation, readouts=True),
     "report": time_report,
     "sealing": time_sealing,
 }
@@ -38,9 +38,9 @@ KINDS: dict[str, Callable[[Job], Measure]] = OURS | PEERS
 
 
 def serve() -> None:
-    """Obeys until its input ends; an error is an answer too."""
+    """Answer commands from stdin until it ends; an error is answered with its text."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # libraries print to stderr, so that stdout holds answers only
     prepared: dict[Job, Measure] = {}
     for line in sys.stdin:
         try:
@@ -51,7 +51,7 @@ def serve() -> None:
 
 
 def answer_line(prepared: dict[Job, Measure], verb: str, fields: dict | None = None) -> dict:
-    """Does what one line says -> the answer."""
+    """Execute the command of one line -> its answer."""
     from runs.engine import devices
 
     if verb == "describe":

@@ -1,1 +1,1 @@
-"""What every command shares: settings, progress and interruption, the index of studies."""
+"""Shared by all commands: settings, progress and interruption, the index of studies."""

@@ -1,4 +1,4 @@
-"""Runs a study so that it can be watched and stopped: progress with an ETA, Ctrl-C, SIGTERM."""
+"""Run a study with a progress bar and ETA, stopping cleanly on Ctrl-C or SIGTERM."""
 
 import os
 import signal
@@ -7,16 +7,16 @@ import threading
 import time
 from collections.abc import Callable
 
-PATIENCE = 3.5  # seconds from the request to stop to leaving regardless
-EVERY = 10.0  # seconds between two lines of progress where there is no terminal
+PATIENCE = 3.5  # seconds from the request to stop to a forced exit
+LINE_SECONDS = 10.0  # seconds between lines of progress without a terminal
 
 
 class Interrupted(Exception):
-    """The user asked to stop, and everything is saved."""
+    """The user requested a stop, and all finished work is saved."""
 
 
 class Progress:
-    """A bar with an ETA on a terminal, a line every `EVERY` seconds elsewhere.
+    """Progress bar with ETA on a terminal, a line every `LINE_SECONDS` seconds elsewhere.
 
     Args:
         total: units of work.
@@ -27,8 +27,8 @@ class Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
 
-        self.total, self.done, self.made = total, 0, 0
-        self.began, self.said = time.monotonic(), 0.0
+        self.total, self.done, self.new_units = total, 0, 0
+        self.started, self.last_line_time = time.monotonic(), 0.0
         self.console = Console(stderr=True)
         columns = (
             TextColumn("{task.description:<16}"),
@@ -42,78 +42,82 @@ class Progress:
         self.bar.start()
 
     def say(self, line: str) -> None:
-        """Prints a line above the bar."""
+        """Print a line above the bar."""
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def advance(self, what: str, done: int, fresh: bool = True) -> None:
-        """Work now under way, units done in all; `fresh` if this process did them."""
+    def advance(self, label: str, done: int, fresh: bool = True) -> None:
+        """Show the current work and the units done in total; `fresh` if done by this process."""
         now = time.monotonic()
-        self.made += done - self.done if fresh else 0
+        self.new_units += done - self.done if fresh else 0
         self.done = done
         eta = self._eta(now)
-        self.bar.update(self.task, total=self.total, completed=done, description=what, eta=eta)
-        if not self.console.is_terminal and now - self.said > EVERY:
-            self.said = now
-            self.say(f"{_clock(now - self.began)}  {what}  {done}/{self.total}  {eta}")
+        self.bar.update(self.task, total=self.total, completed=done, description=label, eta=eta)
+        if not self.console.is_terminal and now - self.last_line_time > LINE_SECONDS:
+            self.last_line_time = now
+            self.say(f"{_clock(now - self.started)}  {label}  {done}/{self.total}  {eta}")
 
     def close(self) -> None:
-        """Leaves the terminal as it was."""
+        """Stop the bar and restore the terminal."""
         self.bar.stop()
 
     def _eta(self, now: float) -> str:
-        if self.made <= 0:
+        """Estimated remaining time, from the units that this process has done."""
+        if self.new_units <= 0:
             return "ETA ..."
-        left = (now - self.began) / self.made * (self.total - self.done)
-        return f"ETA {_clock(left)}"
+        remaining = (now - self.started) / self.new_units * (self.total - self.done)
+        return f"ETA {_clock(remaining)}"
 
 
 def _clock(seconds: float) -> str:
+    """Format seconds as mm:ss or h:mm:ss."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"
 
 
 def run_interruptibly(
-    work: Callable[[Callable[[], bool]], int], farewell: Callable[[], str]
+    work: Callable[[Callable[[], bool]], int], stop_message: Callable[[], str]
 ) -> int:
-    """Runs `work(stopped)` in a thread, so that a signal is answered even while XLA compiles.
+    """Run `work(stopped)` in a thread, so that signals are handled even while XLA compiles.
 
-    On Ctrl-C or SIGTERM `stopped()` turns true; if the work has not left within `PATIENCE`
-    seconds the process leaves without it, which loses what came after the last checkpoint.
+    On Ctrl-C or SIGTERM `stopped()` becomes true; if the work has not returned within `PATIENCE`
+    seconds, the process exits, which loses everything after the last checkpoint.
 
     Args:
-        work: gets a function that says whether to stop; returns the exit code.
-        farewell: what to print when it was stopped.
+        work: receives a function that returns whether to stop; returns the exit code.
+        stop_message: returns the text to print after a stop.
 
     Returns:
         The exit code of the work, or 128 + the signal's number.
     """
-    asked, result = threading.Event(), []
-    caught: list[int] = []
+    stop_requested, result = threading.Event(), []
+    received: list[int] = []
 
-    def ask(number, frame):
-        caught.append(number)
-        asked.set()
+    def request_stop(number, frame):
+        received.append(number)
+        stop_requested.set()
 
-    def target():
+    def run_work():
         try:
-            result.append(work(asked.is_set))
+            result.append(work(stop_requested.is_set))
         except BaseException as error:
             result.append(error)
 
-    handlers = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    thread = threading.Thread(target=target, daemon=True)
+    handlers = {
+        number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    thread = threading.Thread(target=run_work, daemon=True)
     thread.start()
     try:
-        while thread.is_alive() and not asked.is_set():
+        while thread.is_alive() and not stop_requested.is_set():
             thread.join(0.1)
-        if caught:
+        if received:
             thread.join(PATIENCE)
             if not result or not isinstance(result[0], BaseException):
-                print(f"\n{farewell()}", file=sys.stderr, flush=True)
+                print(f"\n{stop_message()}", file=sys.stderr, flush=True)
                 if thread.is_alive():
-                    os._exit(128 + caught[0])
-                return 128 + caught[0]
+                    os._exit(128 + received[0])
+                return 128 + received[0]
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -123,22 +127,22 @@ def run_interruptibly(
 
 
 def run_with_progress(command: str, work: Callable[[Progress, Callable[[], bool]], int]) -> int:
-    """Runs `work(progress, stopped)` interruptibly; whoever stops it is told what continues it.
+    """Run `work(progress, stopped)` interruptibly; after a stop, print the command that resumes it.
 
     Args:
-        command: that goes on with it.
-        work: keeps what it has done; returns the exit code.
+        command: that resumes the work.
+        work: saves what it has done; returns the exit code.
 
     Returns:
         The exit code of the work, or 128 + the signal's number.
     """
     progress = Progress(total=1)
 
-    def farewell() -> str:
+    def stop_message() -> str:
         progress.close()
         return f"stopped; what was done is kept. Go on with:\n  {command}"
 
     try:
-        return run_interruptibly(lambda stopped: work(progress, stopped), farewell)
+        return run_interruptibly(lambda stopped: work(progress, stopped), stop_message)
     finally:
         progress.close()

@@ -1,1 +1,1 @@
-"""Training and scoring of agents over seeds, checkpoints, and the two ways worlds are stepped."""
+"""Train and score agents over seeds, with checkpoints; jitted and host-stepped environments."""

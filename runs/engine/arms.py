@@ -1,4 +1,4 @@
-"""The arms of a comparison: heads, and the controls without which a head proves nothing."""
+"""The arms of a comparison: one per head, and the control arms each head is compared with."""
 
 import functools
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ POTENTIALS = ("fear", "hope", "homeostasis", "care", "innate")
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train.
+    """One training condition of a comparison: which heads pay the agent, and in which worlds.
 
     Attributes:
         name: of the arm, and of its folders.
-        blend: what it feels.
-        randomised: trained in the suite's training distribution and not in its one world.
-        control: there to be compared with; nobody wants to see it drive.
+        blend: its heads with their weights.
+        randomised: trained under domain randomisation instead of in the suite's one world.
+        control: only compared with; not recorded as an animation.
     """
 
     name: str
@@ -51,20 +51,22 @@ class Arm:
 
 
 def weighted_head(name: str, gamma: float, suite: Suite) -> tuple[float, Factory]:
-    """A head as the comparison uses it: (weight, factory). Weights were set once, never tuned.
+    """Weight and factory of a head as used in comparisons; weights were set once, never tuned.
+
+    Heads in POTENTIALS are wrapped as potential-based shaping rewards.
 
     Args:
-        name: of HEADS, or `FILE.py:NAME` of one's own, which is paid as it is.
-        gamma: the critic's discount, which a potential needs.
-        suite: says where the body should be, and what is innate.
+        name: of HEADS, or `FILE.py:NAME` of a user's head, which gets weight 1 and no wrapper.
+        gamma: the critic's discount, which `Potential` needs.
+        suite: supplies the body's setpoint and the innate head.
 
     Raises:
-        UserError: for an unknown head, or `innate` where nothing is.
+        UserError: for an unknown head, or `innate` in a suite without an innate head.
     """
     if custom_head.is_custom(name):
         return 1.0, custom_head.load_head(name)
     if name == "innate" and suite.innate is None:
-        raise UserError(f"nothing is innate in {suite.name}: leave out the head innate")
+        raise UserError(f"{suite.name} has no innate head: leave out innate")
     body = functools.partial(Homeostasis, setpoint=suite.setpoint)
     weight, factory = {
         "fear": (1.0, Fear),
@@ -82,62 +84,65 @@ def weighted_head(name: str, gamma: float, suite: Suite) -> tuple[float, Factory
 def comparison_arms(
     heads: tuple[str, ...], gamma: float, suite: Suite, parts: int = 1
 ) -> tuple[Arm, ...]:
-    """Every arm of a comparison of `heads`; the controls come without asking.
+    """Build all arms of a comparison of `heads`, including every control arm.
 
-    `random` is domain randomisation, `lesion` has all heads, cut from the agent. Each head comes by
-    itself, from the neighbouring environment (`_sham`), with random frozen weights (`_scrambled`)
-    and beside the constant +(1 - gamma) (`_constant`), which its merit is to be measured against.
-    Inside a blend they all go by the head's own name, so that they start from the same weights.
+    Without a head: `none`, `random` (domain randomisation), `constant_plus` and `constant_minus`
+    (constant reward +-(1 - gamma)). For each head: alone, with the signal of the neighbouring
+    environment (`_sham`), with random frozen weights (`_untrained`), and with the constant reward
+    added (`_constant`). `lesion` has all heads, which run and pay nothing. In every blend a head
+    keeps its own name, so that all variants start from the same weights.
 
     Args:
         heads: names (see `weighted_head`).
         gamma: the critic's discount.
         suite: of the worlds.
-        parts: of a batch that heads learn from, a gradient step each.
+        parts: groups of environments that heads learn from, one gradient step each (`Blend`).
 
     Raises:
-        UserError: for an unknown head, or two of one name.
+        UserError: for an unknown head, or two heads with the same name.
     """
-    level, feel = 1 - gamma, functools.partial(Blend, parts=parts)
+    level, make_blend = 1 - gamma, functools.partial(Blend, parts=parts)
     plus, minus = (functools.partial(Constant, value=value) for value in (level, -level))
-    felt = {custom_head.short_name(name): weighted_head(name, gamma, suite) for name in heads}
-    if len(felt) < len(heads):
+    weighted = {custom_head.short_name(name): weighted_head(name, gamma, suite) for name in heads}
+    if len(weighted) < len(heads):
         raise UserError(f"heads {' '.join(heads)}: two of them go by one name; rename one")
-    cut = {name: (weight, Lesion(factory)) for name, (weight, factory) in felt.items()}
-    found = [Arm("none", feel())]
+    lesioned = {name: (weight, Lesion(factory)) for name, (weight, factory) in weighted.items()}
+    arms = [Arm("none", make_blend())]
     if suite.randomised is not None:
-        found.append(Arm("random", feel(), randomised=True, control=True))
+        arms.append(Arm("random", make_blend(), randomised=True, control=True))
     control = functools.partial(Arm, control=True)
-    found += [
-        control("constant_plus", feel(constant=(1.0, plus))),
-        control("constant_minus", feel(constant=(1.0, minus))),
+    arms += [
+        control("constant_plus", make_blend(constant=(1.0, plus))),
+        control("constant_minus", make_blend(constant=(1.0, minus))),
     ]
-    for name, (weight, factory) in felt.items():
+    for name, (weight, factory) in weighted.items():
         sham = Sham(factory, centred=name in POTENTIALS)
-        found += [
-            Arm(name, feel(**{name: (weight, factory)})),
-            control(f"{name}_sham", feel(**{name: (weight, sham)})),
-            control(f"{name}_scrambled", feel(**{name: (weight, Untrained(factory))})),
-            control(f"{name}_constant", feel(**{name: (weight, factory)}, constant=(1.0, plus))),
+        arms += [
+            Arm(name, make_blend(**{name: (weight, factory)})),
+            control(f"{name}_sham", make_blend(**{name: (weight, sham)})),
+            control(f"{name}_untrained", make_blend(**{name: (weight, Untrained(factory))})),
+            control(
+                f"{name}_constant", make_blend(**{name: (weight, factory)}, constant=(1.0, plus))
+            ),
         ]
-    return (*found, control("lesion", feel(**cut)))
+    return (*arms, control("lesion", make_blend(**lesioned)))
 
 
 def check_arms(arms: tuple[Arm, ...], suite: Suite, num_envs: int) -> None:
-    """Refuses what cannot be felt in these worlds, before anything is compiled.
+    """Check, before compiling, that every head can be initialised for the suite's observations.
 
     Raises:
-        UserError: naming the arm, and the worlds that report what its head reads.
+        UserError: naming the arm, and the worlds that report the `info` entry its head reads.
     """
     for arm in arms:
-        build = functools.partial(arm.blend.init, spec=suite.env.spec, num_envs=num_envs)
+        init_blend = functools.partial(arm.blend.init, spec=suite.env.spec, num_envs=num_envs)
         try:
-            jax.eval_shape(build, jax.random.key(0))
+            jax.eval_shape(init_blend, jax.random.key(0))
         except MissingInfo as error:
-            there = [name for name in SUITES if error.key in load_suite(name).env.spec.info]
+            reporting = [name for name in SUITES if error.key in load_suite(name).env.spec.info]
             raise UserError(
                 f"{arm.name} in {suite.name}: {error.head} reads info[{error.key!r}], reported by "
-                f"{', '.join(there) or 'no world of ours'}: choose another --env or head"
+                f"{', '.join(reporting) or 'no built-in world'}: choose another --env or head"
             ) from None
         except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
             raise UserError(f"{arm.name} in {suite.name}: {error}") from None

@@ -1,21 +1,21 @@
-"""Parts of a study that are done: kept in a file each, so that it goes on with the next."""
+"""Cache the finished parts of a study as JSON files, so that a rerun resumes with the next."""
 
 import json
 import os
 from pathlib import Path
 
 
-def save_part(path: Path, found: dict) -> None:
-    """Writes what a training came to, all of it or nothing."""
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(found))
-    os.replace(beside, path)
+def save_part(path: Path, results: dict) -> None:
+    """Write the results of one part atomically, as JSON."""
+    partial_file = path.with_suffix(".part")
+    partial_file.write_text(json.dumps(results))
+    os.replace(partial_file, path)
 
 
-def load_part(path: Path, recipe: str) -> dict | None:
-    """What the same training came to before, if it did."""
+def load_part(path: Path, settings: str) -> dict | None:
+    """Read the saved results of a part; None if missing, broken or of other settings."""
     try:
-        found = json.loads(path.read_text())
+        results = json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    return found if found.get("recipe") == recipe else None
+    return results if results.get("settings") == settings else None

@@ -1,4 +1,4 @@
-"""One comparison from its plan to its scores: declared, trained, scored, frozen, sealed."""
+"""Run a comparison: register its plan, train and score all arms, then score the sealed worlds."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -24,9 +24,15 @@ from runs.report.tb_export import safe_name
 
 
 class Design(NamedTuple):
-    """What will be run: worlds, who trains in them, the sizes, the arms, and what was declared.
+    """Design of a comparison.
 
-    `asks` is whether the showpiece's signals are asked what they know.
+    Attributes:
+        suite: the environment with all its shifts.
+        trainer: `JaxBackend` or `HostBackend`, the class.
+        run_config: sizes of each arm.
+        arms: to train and score.
+        plan: preregistered, with the splits of the shifts.
+        probe_signals: whether to measure readouts of the signals of one arm.
     """
 
     suite: Suite
@@ -34,100 +40,110 @@ class Design(NamedTuple):
     run_config: RunConfig
     arms: tuple[Arm, ...]
     plan: Plan
-    asks: bool = True
+    probe_signals: bool = True
 
     def of(self, split: str) -> Suite:
-        """The suite with the shifts of a split, "dev" or "sealed"."""
+        """Restrict the suite to the shifts of a split, "dev" or "sealed"."""
         names = self.plan.splits.names(split)
         return replace(self.suite, shifts=tuple(s for s in self.suite.shifts if s.name in names))
 
     @property
-    def each(self) -> int:
-        """Chunks and points of an arm."""
+    def units_per_arm(self) -> int:
+        """Units of progress per arm: training chunks plus evaluation points."""
         splits = ("dev", "sealed") if self.plan.sealed else ("dev",)
         return self.run_config.chunks + sum(len(self.of(split).points()) for split in splits)
 
     @property
     def units(self) -> int:
-        """Those of all arms: what progress counts."""
-        return len(self.arms) * self.each
+        """Units of progress of all arms."""
+        return len(self.arms) * self.units_per_arm
 
 
 def run_comparison(
-    what: Design,
+    design: Design,
     out: Path,
     identity: str,
     progress: Any,
     stopped: Callable[[], bool],
-    before: int = 0,
+    units_before: int = 0,
 ) -> list[dict] | None:
-    """Trains and scores every arm, or goes on with it -> public score rows, None if asked to stop.
+    """Train and score every arm, resuming if possible; return the public score rows.
 
     Args:
-        what: to run.
-        out: folder of the study.
-        identity: of the settings that it was designed from.
-        progress: told how far it is.
-        stopped: whether the user asked to stop.
-        before: units that were done before.
+        design: of the comparison.
+        out: study folder.
+        identity: digest of the settings, which the folder must carry.
+        progress: `runs.cli.interrupt.Progress`.
+        stopped: returns whether the user requested a stop.
+        units_before: units of progress completed before this comparison.
+
+    Returns:
+        Score rows of the public ("dev") points; None if stopped by the user.
 
     Raises:
-        UserError: for a folder in use or of another study, a host that fails, a full disk.
+        UserError: for a folder in use or of another study, a failing host environment, a full disk.
     """
     rows: list[dict] = []
-    with hold_lock(out), ExitStack() as shut:
+    with hold_lock(out), ExitStack() as stack:
         claim_folder(out, identity)
-        for line in seal.register(out, what.plan):
-            progress.say(f"not as declared: {line}")
-        run_config, arms = what.run_config, what.arms
+        for departure in seal.register(out, design.plan):
+            progress.say(f"not as declared: {departure}")
+        run_config, arms = design.run_config, design.arms
         progress.say(
-            f"{what.suite.name}: {len(arms)} arms x {run_config.seeds} seeds x "
-            f"{run_config.chunks * run_config.chunk_steps:,} steps, {what.each - run_config.chunks} points -> {out}"
+            f"{design.suite.name}: {len(arms)} arms x {run_config.seeds} seeds x "
+            f"{run_config.chunks * run_config.chunk_steps:,} steps, "
+            f"{design.units_per_arm - run_config.chunks} points -> {out}"
         )
-        make = partial(what.trainer, what.of("dev"), run_config=run_config)
-        early = partial(_can_precompile, out, what.trainer)
-        trainers = shut.enter_context(closing(precompiled(make, arms, early)))
+        make_trainer = partial(design.trainer, design.of("dev"), run_config=run_config)
+        can_precompile = partial(_can_precompile, out, design.trainer)
+        trainers = stack.enter_context(closing(precompiled(make_trainer, arms, can_precompile)))
         try:
             for i, arm in enumerate(arms):
-                study = _study(out, what, progress, stopped, before + i * what.each)
-                with _one_line_errors(out, arm.name), closing(next(trainers)) as running:
-                    shown = arm.name == _arm_to_film(arms)
-                    rows += study.run(running, shown, shown and what.asks)
-            if _freeze_agents(out, progress.say) and what.plan.sealed:
-                exam = EvalProtocol(what.of("sealed"), seal.draw_sealed(out))
+                runner = _arm_runner(
+                    out, design, progress, stopped, units_before + i * design.units_per_arm
+                )
+                with _as_user_error(out, arm.name), closing(next(trainers)) as trainer:
+                    is_showpiece = arm.name == _arm_to_film(arms)
+                    rows += runner.run(trainer, is_showpiece, is_showpiece and design.probe_signals)
+            if _freeze_agents(out, progress.say) and design.plan.sealed:
+                protocol = EvalProtocol(design.of("sealed"), seal.draw_sealed(out))
                 for i, arm in enumerate(arms):
-                    study = _study(out, what, progress, stopped, before + i * what.each)
-                    with _one_line_errors(out, arm.name), closing(make(arm)) as running:
-                        study.examine(running, exam)
+                    runner = _arm_runner(
+                        out, design, progress, stopped, units_before + i * design.units_per_arm
+                    )
+                    with _as_user_error(out, arm.name), closing(make_trainer(arm)) as trainer:
+                        runner.rescore(trainer, protocol)
                 seal.enter_scores(out, "sealed")
         except Interrupted:
             return None
     return rows
 
 
-def _study(out: Path, what: Design, progress: Any, stopped: Any, before: int) -> ArmRunner:
-    """The folder of a study, with the progress of an arm that begins after `before` units."""
+def _arm_runner(
+    out: Path, design: Design, progress: Any, stopped: Any, units_before: int
+) -> ArmRunner:
+    """Build the runner of one arm, with progress counted on from `units_before` units."""
 
-    def advance(name: str, done: int, now: bool) -> None:
-        progress.advance(name, before + done, now)
+    def advance(name: str, done: int, fresh: bool) -> None:
+        progress.advance(name, units_before + done, fresh)
 
-    return ArmRunner(out, what.suite.name, what.run_config, progress.say, advance, stopped)
+    return ArmRunner(out, design.suite.name, design.run_config, progress.say, advance, stopped)
 
 
 @contextmanager
-def _one_line_errors(out: Path, arm: str) -> Iterator[None]:
-    """Turns what a host or a disk does into one line."""
+def _as_user_error(out: Path, arm: str) -> Iterator[None]:
+    """Convert host environment and disk errors to a UserError with the remedy."""
     try:
         yield
     except HostFailure as error:
-        raise UserError(f"arm {arm}: {error}; the same command then goes on") from error
+        raise UserError(f"arm {arm}: {error}; rerun the command to resume") from error
     except OSError as error:
         cause = f"{error.filename or out}: {error.strerror or error}"
-        raise UserError(f"{cause}; mend it, then the same command goes on") from error
+        raise UserError(f"{cause}; fix this and rerun the command to resume") from error
 
 
 def _freeze_agents(out: Path, say: Any) -> bool:
-    """Enters all agents and their public scores, or says why it cannot, as the report will."""
+    """Enter all agents and public scores in the ledger; print why and return False on failure."""
     try:
         seal.freeze_agents(out)
         seal.enter_scores(out)
@@ -138,29 +154,29 @@ def _freeze_agents(out: Path, say: Any) -> bool:
 
 
 def _arm_to_film(arms: tuple) -> str | None:
-    """The arm whose episodes are shown step by step: the one with all heads, or the first head."""
+    """Name of the arm whose episodes are recorded: `lesion` if present, else the first head."""
     heads = [arm.name for arm in arms if arm.name == "lesion" or not arm.control]
     return "lesion" if "lesion" in heads else heads[min(1, len(heads) - 1)]
 
 
 def _can_precompile(out: Path, trainer: Any, arm: Any) -> bool:
-    """Whether to prepare an arm ahead: it can be, and has not begun before."""
-    begun = out / "checkpoints" / safe_name(arm.name)
-    return hasattr(trainer, "prepare") and not begun.exists()
+    """Whether an arm can be compiled ahead: the trainer can `prepare`, no checkpoint exists."""
+    checkpoints = out / "checkpoints" / safe_name(arm.name)
+    return hasattr(trainer, "prepare") and not checkpoints.exists()
 
 
 def claim_folder(out: Path, identity: str) -> None:
-    """Marks the folder as this study's.
+    """Write the study's identity into its folder, or check that it matches.
 
     Raises:
-        UserError: if it is another study's.
+        UserError: if the folder holds another identity.
     """
-    mark = out / "identity"
-    if not mark.exists():
-        beside = out / "identity.part"
-        beside.write_text(identity)
-        os.replace(beside, mark)
-    elif mark.read_text() != identity:
+    marker = out / "identity"
+    if not marker.exists():
+        partial_file = out / "identity.part"
+        partial_file.write_text(identity)
+        os.replace(partial_file, marker)
+    elif marker.read_text() != identity:
         raise UserError(
             f"{out} holds a study with other settings; choose another --out, or delete it"
         )

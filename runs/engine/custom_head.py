@@ -1,4 +1,4 @@
-"""A head of one's own, asked for as `FILE.py:NAME`: a class in a file, or any factory."""
+"""Load a user's head given as `FILE.py:NAME`: a class in that file, or any factory."""
 
 import hashlib
 import importlib.util
@@ -11,22 +11,22 @@ from runs.errors import UserError
 
 
 def is_custom(name: str) -> bool:
-    """Whether a head is asked for by file and name."""
+    """Whether a head name has the form `FILE.py:NAME`."""
     return ":" in name
 
 
 def short_name(name: str) -> str:
-    """What a head is called in arms, folders and tables: `my_head.py:Dread` is dread."""
+    """Short name of a head in arms, folders and tables: `my_head.py:Dread` is `dread`."""
     return name.rpartition(":")[2].lower()
 
 
 def load_head(name: str) -> Factory:
-    """The factory that `FILE.py:NAME` names.
+    """Import the head factory `NAME` from `FILE.py`, given as `FILE.py:NAME`.
 
     Raises:
-        UserError: for a file that is not there or fails, or a name in it that cannot be called.
+        UserError: for a missing file, one that raises on import, or a name that is not callable.
     """
-    file, _, what = name.rpartition(":")
+    file, _, attribute = name.rpartition(":")
     path = Path(file)
     if path.suffix != ".py" or not path.is_file():
         raise UserError(f"head {name}: no such file {file}; write it as my_head.py:Dread")
@@ -34,18 +34,20 @@ def load_head(name: str) -> Factory:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever somebody's file raises
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"head {name}: {file} fails ({said}); mend it") from error
-    factory = getattr(module, what, None)
+    except Exception as error:  # a user's file may raise anything
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"head {name}: {file} fails ({cause}); fix it") from error
+    factory = getattr(module, attribute, None)
     if not callable(factory):
-        there = [key for key, value in vars(module).items() if inspect.isclass(value)]
-        raise UserError(f"head {name}: {file} has no {what!r}; it has {', '.join(there) or 'none'}")
+        classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
+        raise UserError(
+            f"head {name}: {file} has no {attribute!r}; it has {', '.join(classes) or 'none'}"
+        )
     return factory
 
 
 def file_digest(name: str) -> str:
-    """Eight hexadecimal digits of the file, so that a head that was edited is another one."""
+    """First 8 hex digits of the SHA-256 of the head's file, so that an edit changes the study."""
     try:
         return hashlib.sha256(Path(name.rpartition(":")[0]).read_bytes()).hexdigest()[:8]
     except OSError:
@@ -53,5 +55,5 @@ def file_digest(name: str) -> str:
 
 
 def file_digests(names: Iterable[str]) -> tuple[str, ...]:
-    """The digests of those that are somebody's own."""
+    """Digests of the files of those heads given as `FILE.py:NAME`."""
     return tuple(file_digest(name) for name in names if is_custom(name))

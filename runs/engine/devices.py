@@ -1,33 +1,32 @@
-"""One call before jax wakes up: a virtual device a core, and compiled programs kept on disk."""
+"""Configure jax before first use: one virtual CPU device per core, and a compilation cache."""
 
 import os
 from pathlib import Path
 
 
 def prepare_devices() -> None:
-    """Gives jax one virtual CPU device a core, and a compilation cache.
+    """Give jax one virtual CPU device per core and an on-disk compilation cache.
 
-    A process does not fill the cores with small networks; seeds sharded over devices do. An
-    accelerator, where there is one, is used as it is. Set JAX_COMPILATION_CACHE_DIR to move the
-    cache.
+    One program of small networks does not use all cores; seeds sharded over devices do. An
+    accelerator is used as it is. Set JAX_COMPILATION_CACHE_DIR to move the cache.
     """
     import jax
 
     jax.config.update("jax_num_cpu_devices", cores())
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", str(home / "affect-heads" / "jax"))
+        jax.config.update("jax_compilation_cache_dir", str(cache / "affect-heads" / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Number of CPU cores that this process may use."""
     allowed = getattr(os, "sched_getaffinity", None)
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def describe_machine() -> dict[str, str]:
-    """What a result depends on beside the code: machine, cores and versions."""
+    """Describe what results depend on beside the code: processor, devices, package versions."""
     import platform
     from importlib.metadata import version
 
@@ -43,6 +42,7 @@ def describe_machine() -> dict[str, str]:
 
 
 def _processor() -> str:
+    """Model name of the processor, from /proc/cpuinfo."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What trained agents are asked: the points of a suite, and whose luck draws their worlds."""
+"""Evaluation protocol: the points of a suite to score at, and the random keys used there."""
 
 from typing import NamedTuple
 
@@ -9,12 +9,12 @@ from runs.prereg import seal
 
 
 class EvalProtocol(NamedTuple):
-    """One scoring of all arms.
+    """Points of a suite at which all arms are scored, with the seeds of worlds and episodes.
 
     Attributes:
         suite: whose points are scored.
-        draw: digest that draws worlds and episodes (`runs.prereg.seal.draw_sealed`); None in public,
-            where the base seed of the plan does.
+        draw: digest that seeds worlds and episodes (`runs.prereg.seal.draw_sealed`); None for the
+            public ("dev") split, which is seeded by the base seed of the plan.
     """
 
     suite: Suite
@@ -22,21 +22,21 @@ class EvalProtocol(NamedTuple):
 
     @property
     def split(self) -> str:
-        """Of the worlds: "dev" or "sealed"."""
+        """Split of the worlds: "dev" or "sealed"."""
         return "dev" if self.draw is None else "sealed"
 
     @property
     def file(self) -> str:
-        """Name of the score file."""
+        """Name of the split's score file."""
         return seal.SCORES[self.split]
 
     def keys(self, base: int) -> tuple[jax.Array, jax.Array]:
-        """Of the worlds, and of what happens in them."""
+        """Random keys (for drawing worlds, for the episodes in them), from a base seed."""
         if self.draw is None:
             return jax.random.key(base + 1), jax.random.key(base + 2)
         worlds, episodes = jax.random.split(seal.seal_key(self.draw))
         return worlds, episodes
 
     def seed(self, base: int) -> int:
-        """Of host-stepped episodes."""
+        """Seed of host-stepped episodes, from a base seed."""
         return base if self.draw is None else seal.host_seed(self.draw)

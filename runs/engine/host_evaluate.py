@@ -1,4 +1,4 @@
-"""Where agents are scored in a host-stepped environment: whole episodes, a world at a time."""
+"""Evaluate agents in host-stepped environments: whole episodes, one world at a time."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,63 +17,65 @@ from runs.engine.host_step import by_seed, compiled_stepper
 
 
 class HostEvaluator:
-    """S agents play episodes side by side, all agents the same ones, by their mode.
+    """Evaluate S agents in parallel by the mode of their policies, all on the same episodes.
 
-    The worker processes start with the first episode and serve every world after it.
+    The worker processes start with the first evaluation and are reused for every later world.
 
     Args:
-        agent: the description of all.
+        agent: static description shared by all, such as `PPO`.
         host: the environment.
         rows: S.
         episodes: B, of each agent in each world.
     """
 
     def __init__(self, agent: Any, host: HostEnv, rows: int, episodes: int):
-        self.host, self.rows, self.each = host, rows, episodes
-        self.turn = compiled_stepper(agent, host, rows)
+        self.host, self.rows, self.episodes_per_seed = host, rows, episodes
+        self.stepper = compiled_stepper(agent, host, rows)
         self._pool: HostPool | None = None
 
     def steps(
         self, learner: Any, world: World, seed: int, stopped: Callable[[], bool]
     ) -> Iterator[tuple[np.ndarray, HostStep, Transition]]:
-        """The steps of one episode each, until the last has ended.
+        """Step S x B environments through one episode each, until the last one has ended.
 
         Args:
-            learner: of all seeds; only its agent is asked.
+            learner: of all seeds; only its agent is used.
             world: with a channel.
             seed: of the episodes.
-            stopped: whether to stop.
+            stopped: returns whether to stop.
 
         Yields:
-            (alive [S, B] bool before the step, what was told, the transition), [S, B] each. What
-            comes after an episode's end is of another one.
+            (alive bool before the step, `HostStep`, transition), [S, B] each. Steps where `alive`
+            is False belong to a later episode.
 
         Raises:
-            Interrupted: if it was asked to stop.
+            Interrupted: if `stopped()` is true.
         """
-        keys = jnp.broadcast_to(jax.random.key(seed + 3), (self.rows,))  # the same for all
+        keys = jnp.broadcast_to(jax.random.key(seed + 3), (self.rows,))  # equal for all seeds
         pool = self._open(world, seed + 2)
-        alive = np.ones((self.rows, self.each), bool)
-        host_obs = self.turn.attend(keys, by_seed(pool.reset(), self.rows), world.channel)
+        alive = np.ones((self.rows, self.episodes_per_seed), bool)
+        host_obs = self.stepper.observe_reset(keys, by_seed(pool.reset(), self.rows), world.channel)
         for t in range(self.host.horizon):
             if stopped():
                 raise Interrupted
-            taken = self.turn.take(pool, learner, host_obs, keys, world.channel, t, greedy=True)
-            host_obs, seen, told = taken
-            yield alive, told, seen
-            alive = alive & ~told.terminated & ~told.truncated
+            results = self.stepper.step(
+                pool, learner, host_obs, keys, world.channel, t, greedy=True
+            )
+            host_obs, transition, host_step = results
+            yield alive, host_step, transition
+            alive = alive & ~host_step.terminated & ~host_step.truncated
             if not alive.any():
                 return
 
     def scores(
         self, learner: Any, world: World, seed: int, stopped: Callable[[], bool]
     ) -> dict[str, np.ndarray]:
-        """The mean over each seed's episodes, [S] each, as `runs.engine.evaluate.evaluate`."""
-        total, length = np.zeros((2, self.rows, self.each))
+        """Mean scores over each seed's episodes, [S] each, named as in `runs.engine.evaluate`."""
+        total, length = np.zeros((2, self.rows, self.episodes_per_seed))
         ended = np.zeros(total.shape, bool)
-        for alive, told, _ in self.steps(learner, world, seed, stopped):
-            total, length = total + np.where(alive, told.reward, 0.0), length + alive
-            ended = ended | (alive & told.terminated)
+        for alive, host_step, _ in self.steps(learner, world, seed, stopped):
+            total, length = total + np.where(alive, host_step.reward, 0.0), length + alive
+            ended = ended | (alive & host_step.terminated)
         success = self.host.success(total, length)
         harm = {"harm": ended} if self.host.harmful else {}
         scores = (total, length, success, ended, ~ended, *reported_scores(harm, success))
@@ -82,29 +84,30 @@ class HostEvaluator:
     def episodes(
         self, learner: Any, world: World, seed: int, stopped: Callable[[], bool]
     ) -> tuple[Transition, np.ndarray]:
-        """What is lived through -> (transitions [S, T, B], alive [S, T, B] bool), T the horizon.
+        """Record one episode each -> (transitions [S, T, B], alive [S, T, B] bool), T the horizon.
 
-        Transitions are 0 after an episode's end, and pay what the task does.
+        Transitions are 0 after an episode's end; rewards are the task's, without channel noise.
         """
-        steps, lived = [], []
-        for alive, told, seen in self.steps(learner, world, seed, stopped):
-            seen = jax.tree.map(np.asarray, seen._replace(reward=told.reward))
-            steps.append(_mask_finished(alive, seen))
-            lived.append(alive)
-        missing = self.host.horizon - len(steps)
-        batch = jax.tree.map(lambda *leaves: _pad_steps(np.stack(leaves, 1), missing), *steps)
-        return batch, _pad_steps(np.stack(lived, 1), missing)
+        steps, masks = [], []
+        for alive, host_step, transition in self.steps(learner, world, seed, stopped):
+            transition = jax.tree.map(np.asarray, transition._replace(reward=host_step.reward))
+            steps.append(_mask_finished(alive, transition))
+            masks.append(alive)
+        padding = self.host.horizon - len(steps)
+        batch = jax.tree.map(lambda *leaves: _pad_steps(np.stack(leaves, 1), padding), *steps)
+        return batch, _pad_steps(np.stack(masks, 1), padding)
 
     def close(self) -> None:
-        """Ends the worker processes; the next episode starts others."""
+        """End the worker processes; the next evaluation starts new ones."""
         if self._pool is not None:
             self._pool.close()
             self._pool = None
 
     def _open(self, world: World, seed: int) -> HostPool:
+        """Pool of environments of this world, in the existing worker processes if there are any."""
         make = self.host.maker(world)
         if self._pool is None:
-            streams = np.tile(np.arange(self.each), self.rows)
+            streams = np.tile(np.arange(self.episodes_per_seed), self.rows)
             self._pool = HostPool(make, len(streams), seed, name=self.host.id, streams=streams)
         else:
             self._pool.remake(make, seed)
@@ -112,15 +115,15 @@ class HostEvaluator:
 
 
 def _mask_finished(alive: np.ndarray, batch: Transition) -> Transition:
-    """A step [S, B, ...] that is 0 where not alive [S, B]."""
+    """Set leaves [S, B, ...] to 0 where not alive [S, B]."""
 
-    def one(leaf):
-        there = alive.reshape(alive.shape + (1,) * (leaf.ndim - 2))
-        return np.where(there, leaf, np.zeros_like(leaf))
+    def mask_leaf(leaf):
+        mask = alive.reshape(alive.shape + (1,) * (leaf.ndim - 2))
+        return np.where(mask, leaf, np.zeros_like(leaf))
 
-    return jax.tree.map(one, batch)
+    return jax.tree.map(mask_leaf, batch)
 
 
-def _pad_steps(leaf: np.ndarray, missing: int) -> np.ndarray:
-    """[S, T, ...] with so many steps of 0 behind."""
-    return np.pad(leaf, [(0, 0), (0, missing)] + [(0, 0)] * (leaf.ndim - 2))
+def _pad_steps(leaf: np.ndarray, padding: int) -> np.ndarray:
+    """Append `padding` zero steps along axis 1 of a leaf [S, T, ...]."""
+    return np.pad(leaf, [(0, 0), (0, padding)] + [(0, 0)] * (leaf.ndim - 2))

@@ -1,4 +1,4 @@
-"""A step in a host-stepped environment: two compiled halves around somebody else's own."""
+"""Step host-stepped environments: compiled action and observation code around `HostPool.step`."""
 
 import functools
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from affect import Transition
-from envs import channel as senses
+from envs import channel as channel_model
 from envs.channel import Channel
 from envs.host.pool import HostPool, HostStep
 from envs.host.suite import HostEnv
@@ -19,7 +19,13 @@ from runs.engine.train import Learner, vmap_seeds
 
 
 class HostObservation(NamedTuple):
-    """What one seed senses of its B environments: obs [B, D], the channel's queue, first [B]."""
+    """Observation state of one seed's B environments, after the channel's disturbances.
+
+    Attributes:
+        obs: [B, D] as sensed by the agent.
+        queue: [B, MAX_DELAY, ...] last chosen actions (`envs.channel`).
+        first: [B] bool, the next step is the first of an episode.
+    """
 
     obs: jax.Array
     queue: jax.Array
@@ -27,14 +33,21 @@ class HostObservation(NamedTuple):
 
 
 class HostStepper(NamedTuple):
-    """The two halves of a step around the environments', compiled once for all arms."""
+    """Compiled functions of S seeds, run before and after a step of the host environments.
 
-    attend: Callable
-    choose: Callable
-    mode: Callable
-    hear: Callable
+    Attributes:
+        observe_reset: `observe_reset`.
+        sample: `choose_actions`, sampled from the policy.
+        greedy_action: `choose_actions`, by the mode of the policy.
+        observe: `observe_step`.
+    """
 
-    def take(
+    observe_reset: Callable
+    sample: Callable
+    greedy_action: Callable
+    observe: Callable
+
+    def step(
         self,
         pool: HostPool,
         learner: Any,
@@ -44,25 +57,25 @@ class HostStepper(NamedTuple):
         time: int,
         greedy: bool = False,
     ) -> tuple[HostObservation, Transition, HostStep]:
-        """One step of all environments of all S seeds -> (ears, transition, what was told).
+        """Step all environments of all S seeds once -> (host_obs, transition, host step), [S, B].
 
         Args:
             pool: of S x B environments, those of the first seed first.
-            learner: of all seeds; only its agent is asked.
+            learner: of all seeds; only its agent is used.
             host_obs: of all seeds.
-            keys: [S], each the source of all numbers of a batch.
-            channel: between the learners and this world.
-            time: of the step within the batch.
-            greedy: take the policy's mode.
+            keys: [S], from which all keys of a batch are derived.
+            channel: of disturbances between agents and world.
+            time: index of the step within the batch.
+            greedy: act by the policy's mode instead of sampling.
         """
-        decide = self.mode if greedy else self.choose
-        action, taken, host_obs = decide(keys, learner, host_obs, channel, time)
-        taken = np.asarray(taken)
-        told = by_seed(pool.step(taken.reshape(-1, *taken.shape[2:])), taken.shape[0])
-        host_obs, seen = self.hear(keys, host_obs, action, told, channel, time)
-        return host_obs, seen, told
+        choose = self.greedy_action if greedy else self.sample
+        action, executed, host_obs = choose(keys, learner, host_obs, channel, time)
+        executed = np.asarray(executed)
+        host_step = by_seed(pool.step(executed.reshape(-1, *executed.shape[2:])), executed.shape[0])
+        host_obs, transition = self.observe(keys, host_obs, action, host_step, channel, time)
+        return host_obs, transition, host_step
 
-    def batch(
+    def rollout(
         self,
         pool: HostPool,
         learner: Any,
@@ -72,28 +85,28 @@ class HostStepper(NamedTuple):
         steps: int,
         stopped: Callable[[], bool],
     ) -> tuple[HostObservation, Transition]:
-        """T = `steps` steps by the policy -> (ears, transitions [S, T, B]).
+        """Roll out the policies for T = `steps` steps -> (host_obs, transitions [S, T, B]).
 
         Raises:
-            Interrupted: if it was asked to stop; it is asked before every step.
+            Interrupted: if `stopped()` is true before a step.
         """
-        lived = []
+        transitions = []
         for t in range(steps):
             if stopped():
                 raise Interrupted
-            host_obs, seen, _ = self.take(pool, learner, host_obs, keys, channel, t)
-            lived.append(jax.tree.map(np.asarray, seen))
-        return host_obs, jax.tree.map(lambda *leaves: np.stack(leaves, 1), *lived)
+            host_obs, transition, _ = self.step(pool, learner, host_obs, keys, channel, t)
+            transitions.append(jax.tree.map(np.asarray, transition))
+        return host_obs, jax.tree.map(lambda *leaves: np.stack(leaves, 1), *transitions)
 
 
 def by_seed(tree: Any, rows: int) -> Any:
-    """Leaves [S x B, ...] of a pool as [S, B, ...] of S = `rows` seeds."""
+    """Reshape leaves [S x B, ...] of a pool to [S, B, ...], with S = `rows`."""
     return jax.tree.map(lambda leaf: leaf.reshape(rows, -1, *leaf.shape[1:]), tree)
 
 
 @functools.cache
 def compiled_stepper(agent: Any, host: HostEnv, rows: int) -> HostStepper:
-    """The compiled halves for `rows` seeds."""
+    """Compile the `HostStepper` of S = `rows` seeds; cached, so that all arms share it."""
     return HostStepper(
         vmap_seeds(partial(observe_reset, host), rows, shared=1),
         vmap_seeds(partial(choose_actions, agent, host, greedy=False), rows, shared=2),
@@ -105,12 +118,12 @@ def compiled_stepper(agent: Any, host: HostEnv, rows: int) -> HostStepper:
 def observe_reset(
     host: HostEnv, key: jax.Array, obs: jax.Array, channel: Channel
 ) -> HostObservation:
-    """The first observations [B, D] of one seed's environments, as they are sensed."""
+    """Pass the first observations [B, D] of one seed through the channel."""
     keys = jax.random.split(jax.random.fold_in(key, 2 * host.horizon), obs.shape[0])
-    one = partial(
-        senses.reset_obs, channel=channel, spec=host.spec, scale=jnp.array(host.obs_scale)
+    reset_one = partial(
+        channel_model.reset_obs, channel=channel, spec=host.spec, scale=jnp.array(host.obs_scale)
     )
-    sensed, queue = jax.vmap(lambda key, obs: one(key, obs=obs))(keys, obs)
+    sensed, queue = jax.vmap(lambda key, obs: reset_one(key, obs=obs))(keys, obs)
     return HostObservation(sensed, queue, jnp.ones(obs.shape[0], bool))
 
 
@@ -124,18 +137,18 @@ def choose_actions(
     time: jax.Array,
     greedy: bool,
 ) -> tuple[jax.Array, jax.Array, HostObservation]:
-    """One seed's actions [B] at a step -> (chosen, what takes effect, ears)."""
+    """Choose one seed's actions [B] -> (chosen, executed after the channel, host_obs)."""
     k_act, k_slip = jax.random.split(jax.random.fold_in(key, 2 * time))
     action = agent.act(learner.agent, None if greedy else k_act, host_obs.obs)
 
-    def one(key, queue, first, action):
-        return senses.apply_action(key, channel, queue, host.spec, first, action)
+    def apply_one(key, queue, first, action):
+        return channel_model.apply_action(key, channel, queue, host.spec, first, action)
 
     keys = jax.random.split(k_slip, host_obs.first.shape[0])
-    taken, queue = jax.vmap(one)(keys, host_obs.queue, host_obs.first, action)
-    if host.spec.action_dim:  # a stopped seed may choose what is not a number
-        taken = jnp.clip(jnp.nan_to_num(taken), -1.0, 1.0)
-    return action, taken, host_obs._replace(queue=queue)
+    executed, queue = jax.vmap(apply_one)(keys, host_obs.queue, host_obs.first, action)
+    if host.spec.action_dim:  # a stopped seed may choose NaN
+        executed = jnp.clip(jnp.nan_to_num(executed), -1.0, 1.0)
+    return action, executed, host_obs._replace(queue=queue)
 
 
 def observe_step(
@@ -143,31 +156,36 @@ def observe_step(
     key: jax.Array,
     host_obs: HostObservation,
     action: jax.Array,
-    told: HostStep,
+    host_step: HostStep,
     channel: Channel,
     time: jax.Array,
 ) -> tuple[HostObservation, Transition]:
-    """What one seed's environments [B] told of a step, as it is sensed."""
+    """Pass one seed's environment step [B] through the channel -> (host_obs, transition)."""
     scale = jnp.array(host.obs_scale)
 
-    def one(key, host_obs, action, told):
-        k_sense, k_attend, k_pay = jax.random.split(key, 3)
-        next_obs = senses.observe(k_sense, channel, host_obs.obs, scale, told.next_obs)
-        fresh, clean = senses.reset_obs(k_attend, channel, host.spec, scale, told.obs)
-        ended = told.terminated | told.truncated
-        reward = senses.noisy_reward(k_pay, channel, told.reward)
-        ends = told.terminated, told.truncated
-        seen = _transition(host, host_obs.obs, action, next_obs, reward, *ends, host_obs.first)
-        after = (
-            HostObservation(fresh, clean, ended),
+    def observe_one(key, host_obs, action, host_step):
+        k_sense, k_reset, k_reward = jax.random.split(key, 3)
+        next_obs = channel_model.observe(k_sense, channel, host_obs.obs, scale, host_step.next_obs)
+        reset_sensed, reset_queue = channel_model.reset_obs(
+            k_reset, channel, host.spec, scale, host_step.obs
+        )
+        ended = host_step.terminated | host_step.truncated
+        reward = channel_model.noisy_reward(k_reward, channel, host_step.reward)
+        ends = host_step.terminated, host_step.truncated
+        transition = _transition(
+            host, host_obs.obs, action, next_obs, reward, *ends, host_obs.first
+        )
+        candidates = (
+            HostObservation(reset_sensed, reset_queue, ended),
             HostObservation(next_obs, host_obs.queue, ended),
         )
-        return jax.tree.map(lambda new, old: jnp.where(ended, new, old), *after), seen
+        return jax.tree.map(lambda new, old: jnp.where(ended, new, old), *candidates), transition
 
     keys = jax.random.split(jax.random.fold_in(key, 2 * time + 1), host_obs.first.shape[0])
-    return jax.vmap(one)(keys, host_obs, action, told)
+    return jax.vmap(observe_one)(keys, host_obs, action, host_step)
 
 
 def _transition(host, obs, action, next_obs, reward, terminated, truncated, first) -> Transition:
+    """Build a transition; its `info` reports terminations as harm if the environment is harmful."""
     info = {"harm": terminated.astype(np.float32)} if host.harmful else {}
     return Transition(obs, action, next_obs, reward, terminated, truncated, first, info)

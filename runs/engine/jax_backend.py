@@ -1,4 +1,4 @@
-"""One arm in a jitted world: what a study asks of a trainer, as compiled functions."""
+"""Train and score one arm in jitted worlds, with everything compiled and `vmap`ped over seeds."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -28,16 +28,16 @@ from runs.engine.train import (
 from runs.probes.probe import EPISODES, probe_learner
 from runs.report.episode_trace import EpisodeTrace, episode_length, trace_episode
 
-DRAWS = 16  # worlds drawn for a shift that draws
-ENVS_AT_ONCE = 128  # environments, of all the seeds a core trains at once, that still fit its cache
+DRAWS = 16  # worlds per point; equal ones if the shift is not random
+ENVS_AT_ONCE = 128  # environments that a core steps at once, summed over seeds, to fit its cache
 
 
 class JaxBackend:
-    """Trains and scores S seeds of one arm.
+    """Train and score S seeds of one arm in jitted worlds.
 
     Args:
         suite: of jitted worlds.
-        arm: what is trained.
+        arm: its heads, and whether it trains under domain randomisation.
         run_config: sizes.
     """
 
@@ -51,114 +51,121 @@ class JaxBackend:
             if arm.randomised
             else partial(_constant_world, suite.world)
         )
-        build = partial(init_runner, config=self.config, env=suite.env, worlds=worlds)
+        init = partial(init_runner, config=self.config, env=suite.env, worlds=worlds)
         step = partial(
             train, config=self.config, env=suite.env, worlds=worlds, num_updates=run_config.updates
         )
-        self._build = vmap_seeds(build, run_config.rows, optimise=False)
+        self._init_seeds = vmap_seeds(init, run_config.rows, optimise=False)
         together = ENVS_AT_ONCE // run_config.num_envs
         self._train = vmap_seeds(
             step, run_config.rows, optimise=run_config.optimise, together=together
         )
 
     def prepare(self) -> "JaxBackend":
-        """Compiles what trains, so that the first chunk need not."""
+        """Compile the training program ahead of the first chunk."""
         self._train.lower(self.start()).compile()
         return self
 
     def start(self) -> RunnerState:
-        """All seeds before their first step."""
-        return self._build(seed_keys(self.run_config.base, np.arange(self.run_config.rows)))
+        """Initialise the training state of all seeds."""
+        return self._init_seeds(seed_keys(self.run_config.base, np.arange(self.run_config.rows)))
 
-    def resume(self, run: RunnerState) -> None:
-        """Nothing outside the run has to be brought back."""
+    def resume(self, state: RunnerState) -> None:
+        """Do nothing: all training state is in `state`."""
 
     def chunk(
-        self, run: RunnerState, stopped: Callable[[], bool]
+        self, state: RunnerState, stopped: Callable[[], bool]
     ) -> tuple[RunnerState, dict, jax.Array]:
-        """A chunk of updates -> (run, metrics [S], sound [S, U, sources])."""
+        """Roll out and update U times -> (state, metrics [S], finite [S, U, sources])."""
         del stopped
-        return self._train(run)
+        return self._train(state)
 
     def score(
         self,
-        run: RunnerState,
+        state: RunnerState,
         done: int,
         stopped: Callable[[], bool],
-        exam: EvalProtocol | None = None,
+        protocol: EvalProtocol | None = None,
     ) -> Iterator[tuple[Point, dict[str, np.ndarray]]]:
-        """Each point of an exam from the `done`-th on, with scores [S]; by default in public."""
+        """Evaluate the points of a protocol from the `done`-th on; default: the public split."""
         del stopped
-        exam = exam or EvalProtocol(self.suite)
+        protocol = protocol or EvalProtocol(self.suite)
         draws = min(DRAWS, self.run_config.episodes)
-        k_worlds, k_episodes = exam.keys(self.run_config.base)
-        worlds = exam.suite.worlds(k_worlds, draws)
+        k_worlds, k_episodes = protocol.keys(self.run_config.base)
+        worlds = protocol.suite.worlds(k_worlds, draws)
         run_config, env = self.run_config, self.suite.env
-        scoring = _compiled_evaluate(
+        evaluate_seeds = _compiled_evaluate(
             run_config.agent,
             env,
             run_config.rows,
             run_config.episodes // draws,
             run_config.optimise,
         )
-        scores = scoring(run.learner.agent, worlds, k_episodes)
+        scores = evaluate_seeds(state.learner.agent, worlds, k_episodes)
         scores = {name: np.asarray(score) for name, score in scores.items()}
-        for i, point in list(enumerate(exam.suite.points()))[done:]:
+        for i, point in list(enumerate(protocol.suite.points()))[done:]:
             yield point, {name: score[:, i] for name, score in scores.items()}
 
-    def ask(self, run: RunnerState, stopped: Callable[[], bool]) -> dict[str, np.ndarray]:
-        """What the arm's signals know in public, each [S, P, ...] (`runs.probes.probe.probe_learner`)."""
+    def ask(self, state: RunnerState, stopped: Callable[[], bool]) -> dict[str, np.ndarray]:
+        """Readouts of all signals at the public points, [S, P, ...] (`runs.probes.probe`)."""
         del stopped
-        draws = min(DRAWS, self._asked)
+        draws = min(DRAWS, self._probe_episodes)
         k_worlds, k_episodes = EvalProtocol(self.suite).keys(self.run_config.base)
-        made = seed_keys(self.run_config.base + 7, np.arange(self.run_config.rows))
-        told = self._asking(run.learner, made, self.suite.worlds(k_worlds, draws), k_episodes)
-        return {name: np.asarray(leaf) for name, leaf in told.items()}
+        untrained_keys = seed_keys(self.run_config.base + 7, np.arange(self.run_config.rows))
+        readouts = self._probe_all(
+            state.learner, untrained_keys, self.suite.worlds(k_worlds, draws), k_episodes
+        )
+        return {name: np.asarray(leaf) for name, leaf in readouts.items()}
 
     @functools.cached_property
-    def _asking(self) -> Callable:
-        each = self._asked // min(DRAWS, self._asked)
-        asking = partial(probe_learner, config=self.config, env=self.suite.env, episodes=each)
-        return vmap_seeds(asking, self.run_config.rows, shared=2, optimise=self.run_config.optimise)
+    def _probe_all(self) -> Callable:
+        """Compiled `probe_learner` over all seeds."""
+        episodes = self._probe_episodes // min(DRAWS, self._probe_episodes)
+        probe = partial(probe_learner, config=self.config, env=self.suite.env, episodes=episodes)
+        return vmap_seeds(probe, self.run_config.rows, shared=2, optimise=self.run_config.optimise)
 
     @property
-    def _asked(self) -> int:
+    def _probe_episodes(self) -> int:
+        """Episodes per point that signals are probed on."""
         return min(EPISODES, self.run_config.episodes)
 
-    def film(self, run: RunnerState) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """One episode of the first seed -> (frames [T, H, W, 3], signals by name [T])."""
+    def film(self, state: RunnerState) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Record an episode of the first seed -> (frames [T, H, W, 3], signals by name [T])."""
         world = self.suite.world
-        _, states, batch, felt = self._live(run, world)
+        _, states, batch, signals = self._record(state, world)
         length = episode_length(batch)
-        felt = np.asarray(felt)[:length, 0]
+        signals = np.asarray(signals)[:length, 0]
         frames = render_states(self.suite.env, world, states, length)
-        return frames, {name: felt[:, k] for k, name in enumerate(self.arm.blend.names)}
+        return frames, {name: signals[:, k] for k, name in enumerate(self.arm.blend.names)}
 
-    def timeline(self, run: RunnerState, point: int = 0) -> EpisodeTrace:
-        """One episode of the first seed at a point, with what its heads and its critic say."""
+    def timeline(self, state: RunnerState, point: int = 0) -> EpisodeTrace:
+        """Record an episode of the first seed at a point, with the signals of heads and critic."""
         k_worlds, _ = EvalProtocol(self.suite).keys(self.run_config.base)
         world = jax.tree.map(lambda leaf: leaf[point, 0], self.suite.worlds(k_worlds, 1))
-        learner, states, batch, _ = self._live(run, world)
+        learner, states, batch, _ = self._record(state, world)
         frames = render_states(self.suite.env, world, states, episode_length(batch))
         return trace_episode(self.config, learner, batch, frames, self.suite.env.success)
 
-    def _live(self, run: RunnerState, world: World):
-        """One horizon of the first seed -> (its learner, states, transitions, signals)."""
-        learner = jax.tree.map(lambda leaf: leaf[0], run.learner)
-        return learner, *self._recording(world, learner, jax.random.key(self.run_config.base + 3))
+    def _record(self, state: RunnerState, world: World):
+        """Roll out one horizon of the first seed -> (learner, states, transitions, signals)."""
+        learner = jax.tree.map(lambda leaf: leaf[0], state.learner)
+        return learner, *self._record_horizon(
+            world, learner, jax.random.key(self.run_config.base + 3)
+        )
 
     @functools.cached_property
-    def _recording(self) -> Callable:
+    def _record_horizon(self) -> Callable:
+        """Compiled `record_horizon` of this arm."""
         return jax.jit(
             partial(record_horizon, self.config, self.suite.env), compiler_options=FAST_COMPILE
         )
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no resources are open."""
 
 
 def render_states(env: Env, world: World, states: Any, length: int) -> np.ndarray:
-    """Pictures [T, H, W, 3] of the first environment's states [T, B, ...]."""
+    """Render frames [T, H, W, 3] of environment 0 from states [T, B, ...]."""
     canvas, frames = env.render_init(world.params), []
     states = jax.tree.map(lambda leaf: np.asarray(leaf[:length, 0]), states)
     for t in range(length):
@@ -170,20 +177,23 @@ def render_states(env: Env, world: World, states: Any, length: int) -> np.ndarra
 
 @functools.cache
 def _compiled_evaluate(agent: Any, env: Env, rows: int, episodes: int, optimise: bool) -> Callable:
-    """One compiled program for all arms whose agents have the same shapes."""
+    """Compile `evaluate` over seeds; cached, so that arms with agents of equal shapes share it."""
     score = partial(_evaluate, agent=agent, env=env, episodes=episodes)
     return vmap_seeds(score, rows, shared=2, optimise=optimise)
 
 
 def _evaluate(agent_state, worlds, key, *, agent, env, episodes):
+    """Call `evaluate` with the argument order and axis name of `vmap_seeds`."""
     return evaluate(agent_state, agent, env, worlds, key, episodes, SEED_AXIS)
 
 
 def _constant_world(world: World, key: jax.Array) -> World:
+    """Return `world` for every episode key."""
     return world
 
 
 def _random_world(suite: Suite, key: jax.Array) -> World:
+    """Draw a world from the suite's domain randomisation at full severity."""
     return suite.randomised(suite.world, 1.0, key)
 
 
@@ -195,17 +205,17 @@ def record_horizon(
     key: jax.Array,
     greedy: bool = True,
 ):
-    """The states [T, B, ...], transitions [T, B] and signals [T, B, K] of one horizon."""
-    k_begin, k_live = jax.random.split(key)
+    """Roll out one horizon -> (states [T, B, ...], transitions [T, B], signals [T, B, K])."""
+    k_reset, k_steps = jax.random.split(key)
     worlds = partial(_constant_world, world)
 
     def act(key, obs):
         return config.agent.act(learner.agent, None if greedy else key, obs)
 
     def step(env_states, key):
-        after, batch = rollout(key, env, worlds, act, env_states, 1)
-        return after, (env_states.state, jax.tree.map(lambda leaf: leaf[0], batch))
+        next_states, batch = rollout(key, env, worlds, act, env_states, 1)
+        return next_states, (env_states.state, jax.tree.map(lambda leaf: leaf[0], batch))
 
-    env_states = reset_batch(k_begin, env, worlds, config.num_envs)
-    _, (states, batch) = jax.lax.scan(step, env_states, jax.random.split(k_live, env.horizon))
+    env_states = reset_batch(k_reset, env, worlds, config.num_envs)
+    _, (states, batch) = jax.lax.scan(step, env_states, jax.random.split(k_steps, env.horizon))
     return states, batch, config.blend.feel(learner.blend_state, batch)[0]

@@ -1,26 +1,26 @@
-"""The next trainers are compiled while this one trains: neither fills the cores by itself."""
+"""Compile the next arms' trainers in threads while the current arm trains."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-AHEAD = 2  # trainers that are prepared while one is in use
+AHEAD = 2  # trainers compiled in advance
 
 
 def precompiled(
     make: Callable[[Any], Any], arms: Sequence[Any], early: Callable[[Any], bool]
 ) -> Iterator[Any]:
-    """What `make` makes of each arm, in order.
+    """Yield the trainer of each arm in order, the next AHEAD of them compiled in the background.
 
     Args:
-        make: an arm -> its trainer; called in this thread, or in another one.
+        make: arm -> its trainer; called in this thread or in a worker thread.
         arms: in their order.
-        early: whether an arm's trainer is to be prepared while one before it is in use.
+        early: arm -> whether to compile its trainer in the background (`prepare`).
     """
     with ThreadPoolExecutor(AHEAD) as pool:
-        coming: dict[int, Future] = {}
+        futures: dict[int, Future] = {}
         for i, arm in enumerate(arms):
             for k in range(i + 1, min(i + 1 + AHEAD, len(arms))):
-                if k not in coming and early(arms[k]):
-                    coming[k] = pool.submit(lambda arm: make(arm).prepare(), arms[k])
-            yield coming.pop(i).result() if i in coming else make(arm)
+                if k not in futures and early(arms[k]):
+                    futures[k] = pool.submit(lambda arm: make(arm).prepare(), arms[k])
+            yield futures.pop(i).result() if i in futures else make(arm)

@@ -1,4 +1,4 @@
-"""How an agent is trained in a world, unless the user says otherwise. Set once, never tuned."""
+"""Default agent and training sizes per environment; set once, never tuned."""
 
 from typing import NamedTuple
 
@@ -6,16 +6,16 @@ from agents.ppo import PPO
 
 
 class Preset(NamedTuple):
-    """Sizes and step sizes of a training.
+    """Default agent and sizes of a training run.
 
     Attributes:
-        agent: what learns; its step size falls to 0 over the training.
-        num_envs: B, environments a seed.
-        num_steps: T, steps in each of them an update.
-        steps: environment steps a seed.
-        episodes: scored at each point.
-        parts: of each batch that heads learn from, a gradient step each (`affect.Blend`): as many
-            as bring them to a thousand steps in a training of few large batches.
+        agent: PPO; its learning rate is annealed to 0 over the training.
+        num_envs: B, environments per seed.
+        num_steps: T, steps of each environment per update.
+        steps: environment steps per seed.
+        episodes: evaluated at each point.
+        parts: groups of environments that heads learn from, one gradient step each
+            (`affect.Blend`); chosen to give heads about a thousand gradient steps per training.
     """
 
     agent: PPO
@@ -27,26 +27,26 @@ class Preset(NamedTuple):
 
 
 CLASSIC = Preset(PPO(), 4, 128, 500_000, 256, 1)
-"""Our worlds: the usual settings of CartPole."""
+"""Built-in worlds: common settings for CartPole."""
 
 DRIVE = Preset(PPO(lr=1e-3), 32, 128, 217_000, 256, 8)
-"""The road: the settings of the pilot, 16 of whose 16 seeds learned it."""
+"""Drive: settings of the pilot, in which 16 of 16 seeds learned the task."""
 
 ADAPTED = Preset(PPO(lr=1e-3, normalise=True), 32, 128, 500_000, 256, 8)
-"""Everybody's jitted worlds: what they observe has any unit."""
+"""Third-party jitted worlds; observations are normalised, since their units differ."""
 
 CRAFTAX = Preset(PPO(lr=1e-3, normalise=True), 32, 128, 200_000, 16, 8)
-"""Craftax: 29 points and a thousandth of the speed make 256 episodes a matter of hours."""
+"""Craftax: 16 episodes, since at its speed 256 at each of 29 points would take hours."""
 
 HOSTED = Preset(PPO(lr=1e-3, normalise=True), 8, 128, 100_000, 8, 8)
-"""Host-stepped worlds: steps are dear and runs are short, so each of them learns more."""
+"""Host-stepped worlds: few steps and episodes, since they are slow."""
 
 OWN = {"Drive": DRIVE, "Timid": DRIVE, "craftax": CRAFTAX}
-"""By name, or by the package that an id names before its colon."""
+"""Presets by environment name, or by the package before the colon of an id."""
 
 
 def preset(env: str, jitted: bool) -> Preset:
-    """The recipe of an environment by its name: a world of ours, `package:id`, or any id."""
+    """Look up the preset of an environment: a built-in name, `package:id`, or a gymnasium id."""
     if not jitted:
         return HOSTED
     package, adapted, _ = env.partition(":")

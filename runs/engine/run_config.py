@@ -1,4 +1,4 @@
-"""The sizes of a study, the same for each of its arms."""
+"""Sizes of a study, shared by all its arms."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,19 +6,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How much of everything.
+    """Sizes of training and evaluation of one arm.
 
     Attributes:
-        agent: the agent's description.
-        seeds: S, training runs an arm.
-        rows: seeds computed, S rounded up to what the devices share evenly; the rest is ignored.
-        chunks: of training, an arm.
-        updates: in a chunk.
-        num_envs: B, environments a seed.
-        num_steps: T, steps in each of them an update.
-        episodes: scored at each point.
-        base: seed of all seeds.
-        optimise: whether programs run long enough to be compiled with care.
+        agent: static description of the agent, such as `PPO`.
+        seeds: S, training runs per arm.
+        rows: seeds computed: S rounded up to a multiple of the devices; the extra ones are ignored.
+        chunks: of training per arm.
+        updates: per chunk.
+        num_envs: B, environments per seed.
+        num_steps: T, steps of each environment per update.
+        episodes: evaluated at each point.
+        base: seed from which all keys are derived.
+        optimise: whether to compile with XLA optimisation (for long runs).
     """
 
     agent: Any
@@ -34,5 +34,5 @@ class RunConfig:
 
     @property
     def chunk_steps(self) -> int:
-        """Environment steps a seed takes in a chunk."""
+        """Environment steps per seed and chunk: updates x B x T."""
         return self.updates * self.num_envs * self.num_steps

@@ -1,7 +1,7 @@
-"""Specialists: agents that go on learning in a shifted world, and their score beside others'.
+"""Train specialists (agents fine-tuned in a shifted world) and compare them with a nominal agent.
 
-Worlds are data here, a pool of them [N] from which each episode draws one, so that the trainings
-of all shifts share one compiled program.
+Worlds are passed as data, a pool [N] from which each episode draws one, so that the trainings of
+all shifts share one compiled program.
 """
 
 import hashlib
@@ -34,25 +34,25 @@ POLICIES = ("random", "nominal", "specialist")
 
 @dataclass(frozen=True)
 class SpecialistConfigs:
-    """The plans of the nominal training and of every specialist's."""
+    """Sizes of the nominal training and of every specialist's training."""
 
     nominal: RunConfig
     special: RunConfig
 
 
 class SpecialistTraining:
-    """Everything that is compiled, once for all shifts.
+    """Compiled training and scoring of the nominal agent and the specialists, for all shifts.
 
     Args:
-        env: the family of worlds.
-        sizes: of nominal and special trainings.
+        env: the environment; its parameters are in the worlds.
+        sizes: of the nominal and the special trainings.
     """
 
     def __init__(self, env: Env, sizes: SpecialistConfigs):
         run_config = self.run_config = sizes.nominal
-        build = partial(_start, config=_setup(run_config), env=env)
-        self._start = vmap_seeds(build, run_config.rows, 1, optimise=False)
-        self._learn = {
+        init = partial(_start, config=_train_config(run_config), env=env)
+        self._start = vmap_seeds(init, run_config.rows, 1, optimise=False)
+        self._train = {
             run_config: _training_program(env, run_config)
             for run_config in (sizes.nominal, sizes.special)
         }
@@ -60,108 +60,114 @@ class SpecialistTraining:
         self._score = vmap_seeds(score, run_config.rows, 1, run_config.optimise)
 
     def start(self, pool: World) -> RunnerState:
-        """All seeds before their first step in a pool of worlds [N]."""
+        """Initialise the training state of all seeds, with worlds drawn from a pool [N]."""
         return self._start(seed_keys(self.run_config.base, np.arange(self.run_config.rows)), pool)
 
     def warm(self, agent: Any, pool: World) -> RunnerState:
-        """The same with what `agent` has learned, but a new optimiser."""
-        run = self.start(pool)
-        trained = run.learner.agent.trained._replace(net=agent.trained.net)
-        return run._replace(learner=run.learner._replace(agent=agent._replace(trained=trained)))
+        """Initialise all seeds with the network weights of `agent` and a new optimiser state."""
+        state = self.start(pool)
+        trained = state.learner.agent.train_state._replace(net=agent.train_state.net)
+        return state._replace(
+            learner=state.learner._replace(agent=agent._replace(train_state=trained))
+        )
 
     def run(
         self,
         run_config: RunConfig,
-        run: RunnerState,
+        state: RunnerState,
         pool: World,
         report: Callable[[int], None],
         stopped: Callable[[], bool],
     ) -> tuple[RunnerState, np.ndarray] | tuple[None, None]:
-        """A training -> (run, sound [S]); (None, None) if it was asked to stop.
+        """Train to the end -> (state, finite [S]); (None, None) if stopped.
 
         Args:
-            run_config: of it, the nominal or the special one.
-            run: where it begins.
+            run_config: `sizes.nominal` or `sizes.special`.
+            state: from which to start.
             pool: of worlds [N].
-            report: told the chunks that are done.
-            stopped: whether to stop.
+            report: receives the number of finished chunks.
+            stopped: returns whether to stop.
         """
         finite = np.ones(run_config.seeds, bool)
         for chunk in range(run_config.chunks):
             if stopped():
                 return None, None
-            run, _, numbers = self._learn[run_config](run, pool)
-            finite &= np.asarray(numbers).all((1, 2))[: run_config.seeds]
+            state, _, chunk_finite = self._train[run_config](state, pool)
+            finite &= np.asarray(chunk_finite).all((1, 2))[: run_config.seeds]
             report(chunk + 1)
-        return run, finite
+        return state, finite
 
     def scores(self, nominal: Any, specialist: Any, worlds: World) -> dict[str, list]:
-        """Share of successes [S][P] of each of POLICIES in worlds [P, draws].
+        """Success rates [S][P] of each of POLICIES in worlds [P, draws].
 
-        The first two meet the same episodes, seed by seed. A random policy is anybody whose every
-        action is replaced by a random one; there, each seed has episodes of its own.
+        The nominal agent and the specialist are scored on the same episodes. The random policy is
+        the nominal agent with every action replaced by a random one, on other episodes per seed.
         """
         base, rows = self.run_config.base, self.run_config.rows
-        same = jnp.stack([jax.random.key(base + 2)] * rows)
-        own = seed_keys(base + 5, np.arange(rows))
-        tests = (
-            (nominal, own, with_random_actions(worlds)),
-            (nominal, same, worlds),
-            (specialist, same, worlds),
+        shared_keys = jnp.stack([jax.random.key(base + 2)] * rows)
+        own_keys = seed_keys(base + 5, np.arange(rows))
+        evaluations = (
+            (nominal, own_keys, with_random_actions(worlds)),
+            (nominal, shared_keys, worlds),
+            (specialist, shared_keys, worlds),
         )
         return {
-            name: np.asarray(self._score(*test))[: self.run_config.seeds].tolist()
-            for name, test in zip(POLICIES, tests, strict=True)
+            name: np.asarray(self._score(*arguments))[: self.run_config.seeds].tolist()
+            for name, arguments in zip(POLICIES, evaluations, strict=True)
         }
 
 
 def pool_worlds(worlds: World, points: list[int]) -> World:
-    """The worlds [P, draws] of some points as one pool [N]."""
+    """Flatten the worlds [P, draws] of some points into one pool [N]."""
     return jax.tree.map(lambda leaf: leaf[np.array(points)].reshape(-1, *leaf.shape[2:]), worlds)
 
 
 def with_random_actions(worlds: World) -> World:
-    """The same worlds, now and later, in which every action is replaced by a random one."""
+    """Set the channel to replace every action by a random one, scheduled changes included."""
 
-    def part(one):
-        return one._replace(channel=one.channel._replace(flip=jnp.ones_like(one.channel.flip)))
+    def flipped(part):
+        return part._replace(channel=part.channel._replace(flip=jnp.ones_like(part.channel.flip)))
 
-    scheduled = None if worlds.scheduled is None else part(worlds.scheduled)
-    return part(worlds)._replace(scheduled=scheduled)
+    scheduled = None if worlds.scheduled is None else flipped(worlds.scheduled)
+    return flipped(worlds)._replace(scheduled=scheduled)
 
 
 def worlds_digest(worlds: Any) -> str:
-    """Ten hexadecimal digits that change with any bit of the worlds."""
+    """First 10 hex digits of the SHA-256 of all leaves of a pytree of worlds."""
     leaves = (np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(worlds))
     return hashlib.sha256(b"".join(leaves)).hexdigest()[:10]
 
 
-def _setup(run_config: RunConfig) -> TrainConfig:
+def _train_config(run_config: RunConfig) -> TrainConfig:
+    """Training configuration without heads, from the sizes of a run."""
     return TrainConfig(run_config.agent, Blend(), run_config.num_envs, run_config.num_steps)
 
 
 def _training_program(env: Env, run_config: RunConfig) -> Callable:
-    """The program of a training: (run, pool) -> (run, metrics, sound) of a chunk."""
-    step = partial(_train, config=_setup(run_config), env=env, updates=run_config.updates)
+    """Compile a training chunk over seeds: (state, pool) -> (state, metrics, finite)."""
+    step = partial(_train, config=_train_config(run_config), env=env, updates=run_config.updates)
     return vmap_seeds(
         step, run_config.rows, 1, run_config.optimise, ENVS_AT_ONCE // run_config.num_envs
     )
 
 
 def _start(key, pool, *, config, env):
+    """Initialise one seed's training state with worlds drawn from a pool."""
     return init_runner(key, config, env, partial(_sample_world, pool))
 
 
-def _train(run, pool, *, config, env, updates):
-    return train(run, config, env, partial(_sample_world, pool), updates)
+def _train(state, pool, *, config, env, updates):
+    """Train one seed for `updates` updates with worlds drawn from a pool."""
+    return train(state, config, env, partial(_sample_world, pool), updates)
 
 
 def _score(agent_state, key, worlds, *, agent, env, episodes):
-    each = episodes // worlds.channel.noise.shape[1]
-    return evaluate(agent_state, agent, env, worlds, key, each, SEED_AXIS)["success"]
+    """Success rate [P] of one seed in worlds [P, draws]."""
+    episodes_per_draw = episodes // worlds.channel.noise.shape[1]
+    return evaluate(agent_state, agent, env, worlds, key, episodes_per_draw, SEED_AXIS)["success"]
 
 
 def _sample_world(pool: World, key: jax.Array) -> World:
-    """One of a pool of worlds [N]."""
-    chosen = jax.random.randint(key, (), 0, pool.channel.noise.shape[0])
-    return jax.tree.map(lambda leaf: leaf[chosen], pool)
+    """Draw one world uniformly from a pool [N]."""
+    index = jax.random.randint(key, (), 0, pool.channel.noise.shape[0])
+    return jax.tree.map(lambda leaf: leaf[index], pool)

@@ -1,4 +1,4 @@
-"""One training to its end, whatever interrupts it, for studies that ask questions of it."""
+"""Train one arm to its end with checkpoints, for studies that analyse the trained agents."""
 
 import time
 from collections.abc import Callable
@@ -17,35 +17,37 @@ CHECKPOINT_SECONDS = 30.0  # between two checkpoints
 def train_to_end(
     trainer: Any, out: Path, progress: Any, stopped: Callable[[], bool]
 ) -> tuple[Any, np.ndarray]:
-    """A training, or the rest of it -> (run, alive [S] bool).
+    """Train all chunks, resuming from the newest checkpoint -> (state, alive [S] bool).
+
+    A seed is not alive after a non-finite value; it keeps its state from before that chunk.
 
     Raises:
-        Interrupted: after a checkpoint, if it was asked to stop.
+        Interrupted: after saving a checkpoint, if `stopped()` is true.
     """
     checkpoints, run_config = (
         Checkpoints(out / "checkpoints", warn=progress.say),
         trainer.run_config,
     )
-    run, alive, done = trainer.start(), np.ones(trainer.run_config.rows, bool), 0
-    saved = checkpoints.restore((run, alive))
+    state, alive, done = trainer.start(), np.ones(trainer.run_config.rows, bool), 0
+    saved = checkpoints.restore((state, alive))
     if saved is not None:
-        done, (run, alive) = saved
+        done, (state, alive) = saved
         alive = np.asarray(alive)
-        trainer.resume(run)
+        trainer.resume(state)
     progress.advance("training", done, False)
-    due = time.monotonic() + CHECKPOINT_SECONDS
+    next_save = time.monotonic() + CHECKPOINT_SECONDS
     try:
         while done < run_config.chunks:
             if stopped():
                 raise Interrupted
-            new, _, finite = trainer.chunk(run, stopped)
+            new_state, _, finite = trainer.chunk(state, stopped)
             alive = alive & np.asarray(finite).all((1, 2))
-            run, done = select_seeds(alive, new, run), done + 1
+            state, done = select_seeds(alive, new_state, state), done + 1
             progress.advance("training", done)
-            if time.monotonic() > due or done == run_config.chunks:
-                checkpoints.save(done, (run, alive))
-                due = time.monotonic() + CHECKPOINT_SECONDS
+            if time.monotonic() > next_save or done == run_config.chunks:
+                checkpoints.save(done, (state, alive))
+                next_save = time.monotonic() + CHECKPOINT_SECONDS
     except Interrupted:
-        checkpoints.save(done, (run, alive))
+        checkpoints.save(done, (state, alive))
         raise
-    return run, alive
+    return state, alive

@@ -1,1 +1,1 @@
-"""Preregistration: the plan, its splits, the ledger of looks, the seal, and their audit."""
+"""Preregistration: plan file, train/dev/sealed splits, ledger of looks, sealed draw, audit."""

@@ -1,4 +1,4 @@
-"""Whether a study is what its ledger says: everything recomputed from its folder."""
+"""Audit of a study folder: recompute and compare ledger, plan, checkpoints and scores."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,16 +11,22 @@ from runs.prereg.plan_file import Plan
 PARTS = ("identity", "checkpoints", "scores.csv", ledger.NAME, plan_file.PLAN_FILE)  # of a study
 
 
-class Finding(NamedTuple):
-    """What was checked, and what is wrong with it: nothing, if it holds."""
+class AuditFinding(NamedTuple):
+    """Result of one check of an audit.
 
-    what: str
-    wrong: tuple[str, ...]
-    said: str = ""
+    Attributes:
+        check: name of the check.
+        problems: one line each; empty if the check holds.
+        detail: what was checked, for printing.
+    """
+
+    check: str
+    problems: tuple[str, ...]
+    detail: str = ""
 
 
-def audit(out: Path) -> list[Finding]:
-    """Recomputes all that can be: ledger, plan, checkpoints, scores, and who trained where.
+def audit(out: Path) -> list[AuditFinding]:
+    """Check ledger, plan, training worlds, checkpoints, scores, and scores against the plan.
 
     Raises:
         UserError: for a folder that holds no study.
@@ -28,37 +34,43 @@ def audit(out: Path) -> list[Finding]:
     if not any((out / part).exists() for part in PARTS):
         raise UserError(f"{out} holds no study: name its folder, such as runs/logs/compare/...")
     entries = ledger.read_entries(out / ledger.NAME)
-    broken = ledger.problems(out / ledger.NAME)
+    problems = ledger.problems(out / ledger.NAME)
     last = f"{len(entries)} lines, last hash {entries[-1].hash[:16]}" if entries else ""
-    found = [Finding("ledger", tuple(broken), last)]
+    findings = [AuditFinding("ledger", tuple(problems), last)]
     try:
         plan = plan_file.read_plan(out / plan_file.PLAN_FILE)
     except UserError as error:
-        return [*found, Finding("plan", (str(error),))]
+        return [*findings, AuditFinding("plan", (str(error),))]
     departures, unread, count = _departures(out, plan)
     return [
-        *found,
-        Finding("plan", tuple(_plan(plan, entries)), f"hash {plan.hash[:16]}"),
-        Finding("training worlds", tuple(_training(plan)), ", ".join(plan.worlds)),
-        Finding(
-            "checkpoints", tuple(_checkpoints(out)), f"{len(seal.checkpoint_hashes(out))} arms"
+        *findings,
+        AuditFinding("plan", tuple(_plan_problems(plan, entries)), f"hash {plan.hash[:16]}"),
+        AuditFinding("training worlds", tuple(_training_problems(plan)), ", ".join(plan.worlds)),
+        AuditFinding(
+            "checkpoints",
+            tuple(_checkpoint_problems(out)),
+            f"{len(seal.checkpoint_hashes(out))} arms",
         ),
-        Finding("scores", (*unread, *_scores(out, entries)), f"{count} rows"),
-        Finding("run as planned", tuple(departures), "" if count else "nothing is scored yet"),
+        AuditFinding("scores", (*unread, *_score_problems(out, entries)), f"{count} rows"),
+        AuditFinding("run as planned", tuple(departures), "" if count else "no scores yet"),
     ]
 
 
 def watermark(out: Path) -> str | None:
-    """What a report of this study has to say above all else; None if everything holds."""
+    """Message that a study is unverified, with all problems; None if every check holds."""
     try:
-        wrong = [f"{one.what}: {each}" for one in audit(Path(out)) for each in one.wrong]
+        problems = [
+            f"{finding.check}: {problem}"
+            for finding in audit(Path(out))
+            for problem in finding.problems
+        ]
     except UserError as error:
-        wrong = [str(error)]
-    return f"unverified: {'; '.join(wrong)}" if wrong else None
+        problems = [str(error)]
+    return f"unverified: {'; '.join(problems)}" if problems else None
 
 
 def looks_sentence(out: Path) -> str:
-    """The looks at this study's suite, in this study and those beside it, as a sentence."""
+    """Sentence with the looks at this study's suite, in this study and those beside it."""
     entries = ledger.read_entries(Path(out) / ledger.NAME)
     suite = entries[0].suite if entries else None
     return ledger.looks_text(
@@ -66,7 +78,7 @@ def looks_sentence(out: Path) -> str:
     )
 
 
-def _plan(plan: Plan, entries: list[ledger.Entry]) -> Iterator[str]:
+def _plan_problems(plan: Plan, entries: list[ledger.Entry]) -> Iterator[str]:
     if not entries:
         yield "it was never entered in a ledger"
     elif entries[0].plan != plan.hash:
@@ -78,7 +90,7 @@ def _plan(plan: Plan, entries: list[ledger.Entry]) -> Iterator[str]:
         yield f"it was written after training had begun: there were checkpoints of {arms}"
 
 
-def _training(plan: Plan) -> Iterator[str]:
+def _training_problems(plan: Plan) -> Iterator[str]:
     for name in plan.worlds:
         try:
             splits.refuse_training_on(name, plan.splits)
@@ -86,31 +98,31 @@ def _training(plan: Plan) -> Iterator[str]:
             yield str(error)
 
 
-def _checkpoints(out: Path) -> Iterator[str]:
-    before, now = seal.frozen_checkpoints(out), seal.checkpoint_hashes(out)
+def _checkpoint_problems(out: Path) -> Iterator[str]:
+    frozen, current = seal.frozen_checkpoints(out), seal.checkpoint_hashes(out)
     yield from (
-        seal.checkpoint_changes(before, now)
-        if before
-        else ["none was frozen: run the study to its end"]
+        seal.checkpoint_changes(frozen, current)
+        if frozen
+        else ["no checkpoint was frozen: run the study to its end"]
     )
-    for arm in now:
+    for arm in current:
         path = seal.newest_checkpoint(out / "checkpoints" / arm)
         try:
-            _read(path)
+            _read_leaves(path)
         except Exception as error:  # damaged bytes may make a decoder raise anything
             yield f"checkpoint of {arm} is damaged: {' '.join(str(error).split())[:120]}"
 
 
-def _read(path: Path) -> None:
-    """Reads every leaf; raises where one is not what the manifest says."""
+def _read_leaves(path: Path) -> None:
+    """Read every leaf of a checkpoint; raises an error if one does not match the manifest."""
     from runs.engine.checkpoint import read_arrays, read_manifest
 
     read_arrays(path, read_manifest(path))
 
 
-def _scores(out: Path, entries: list[ledger.Entry]) -> Iterator[str]:
+def _score_problems(out: Path, entries: list[ledger.Entry]) -> Iterator[str]:
     for split, name in seal.SCORES.items():
-        results = [one.result for one in entries if one.split == split and one.result]
+        results = [entry.result for entry in entries if entry.split == split and entry.result]
         path = out / name
         if not path.exists():
             if results:
@@ -122,10 +134,10 @@ def _scores(out: Path, entries: list[ledger.Entry]) -> Iterator[str]:
 
 
 def _departures(out: Path, plan: Plan) -> tuple[list[str], list[str], int]:
-    """How the score files depart from the plan, why they cannot be read, and their rows in all."""
+    """Deviations of the score files from the plan, read errors, and total number of rows."""
     from runs.analysis.scores import read_scores
 
-    said, unread, count = [], [], 0
+    departures, unread, count = [], [], 0
     for split, name in seal.SCORES.items():
         try:
             rows = read_scores(out / name) if (out / name).exists() else []
@@ -134,14 +146,14 @@ def _departures(out: Path, plan: Plan) -> tuple[list[str], list[str], int]:
             continue
         if rows:
             stopped = _stopped(out, plan)
-            found = plan_file.score_departures(plan, rows, split, stopped)
-            said += [f"{name}: {each}" for each in found]
+            differences = plan_file.score_departures(plan, rows, split, stopped)
+            departures += [f"{name}: {difference}" for difference in differences]
         count += len(rows)
-    return said, unread, count
+    return departures, unread, count
 
 
 def _stopped(out: Path, plan: Plan) -> list[tuple[str, int]]:
-    """(arm, seed) of the training runs that were stopped, since something was not a number."""
+    """Pairs (arm, seed) of training runs that stopped because of a non-finite number."""
     from runs.report.tb_export import safe_name
 
     return [

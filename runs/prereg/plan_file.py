@@ -1,7 +1,7 @@
-"""`run_config.toml`: what a study will run and compare, declared before anything is trained.
+"""Preregistered plan of a study (`plan.toml`): arms, contrasts and sizes, fixed before training.
 
-Its hash is of what it says, not of how it is laid out. What was declared stands; whatever is run
-otherwise is listed, field by field.
+Its hash depends on its content, not on the layout of the file. The first plan stands; deviations of
+a later run from it are listed field by field.
 """
 
 import dataclasses
@@ -22,29 +22,29 @@ from runs.prereg.splits import HOME, RANDOM, Splits, families, split
 
 PLAN_FILE = "plan.toml"
 VERSION = 1
-PLUS = "constant_plus"  # what a head beside a constant is measured against
+CONSTANT_ARM = "constant_plus"  # reference arm of the arms with a head and a constant
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A study, declared.
+    """Preregistered plan of a study.
 
     Attributes:
-        version: of this file's form.
+        version: of the file format.
         env: name of the suite.
-        suite: hash of it.
+        suite: hash of the suite.
         arms: that are trained.
         without: arms left out on request.
-        primary: the one contrast that decides, (arm, less arm).
-        secondary: the contrasts that Holm's correction takes together with it.
+        primary: the one confirmatory contrast, (arm, reference arm).
+        secondary: contrasts that share Holm's correction with the primary one.
         seeds: training runs an arm.
         base: seed of all seeds.
         steps: environment steps a seed.
         episodes: scored at each point.
         severities: at which each shift is scored.
-        sealed: families kept back.
+        sealed: families that are held out.
         shifts: name -> family.
-        worlds: that are trained in, name -> the families that it varies.
+        worlds: training worlds, name -> the families that it varies.
         sizes: of training, by name.
         agent: its settings, by name.
     """
@@ -72,12 +72,12 @@ class Plan:
 
     @property
     def hash(self) -> str:
-        """Of what it says: sha256 of its fields in the order of their names."""
+        """Hash (sha256) of the plan's fields in the order of their names."""
         return hashlib.sha256(_canonical(dataclasses.asdict(self)).encode()).hexdigest()
 
     @property
     def splits(self) -> Splits:
-        """Which worlds are for what."""
+        """Splits of the suite into training, public and sealed worlds."""
         return split(self.shifts, self.worlds, self.sealed)
 
 
@@ -89,21 +89,23 @@ def make_plan(
     sealed: Iterable[str] = (),
     without: Iterable[str] = (),
 ) -> Plan:
-    """What is about to be run, as a declaration.
+    """Build the plan of a study that is about to run.
 
     Args:
         suite: an `envs.suite.Suite`.
         run_config: its sizes, a `runs.engine.run_config.RunConfig`.
         arms: names of those that are trained.
-        primary: the contrast that decides; by default constant + head less constant of the first
-            head, then those of the others are secondary.
-        sealed: families kept back.
+        primary: the confirmatory contrast; by default constant + head against constant of the first
+            head, with those of the other heads as secondary contrasts.
+        sealed: families to hold out.
         without: arms left out on request.
 
     Raises:
-        UserError: if it does not hang together.
+        UserError: if the plan is inconsistent.
     """
-    contrasts = [(arm, PLUS) for arm in arms if arm.endswith("_constant") and PLUS in arms]
+    contrasts = [
+        (arm, CONSTANT_ARM) for arm in arms if arm.endswith("_constant") and CONSTANT_ARM in arms
+    ]
     if not contrasts and "none" in arms:
         contrasts = [(arm, "none") for arm in arms if arm != "none"][:1]
     first = tuple(primary) if primary is not None else contrasts[0] if contrasts else ()
@@ -116,7 +118,7 @@ def make_plan(
         arms=tuple(arms),
         without=tuple(without),
         primary=first,
-        secondary=tuple(one for one in contrasts if one != first),
+        secondary=tuple(contrast for contrast in contrasts if contrast != first),
         seeds=run_config.seeds,
         base=run_config.base,
         steps=run_config.chunks * run_config.chunk_steps,
@@ -131,9 +133,9 @@ def make_plan(
 
 
 def suite_hash(suite: Any) -> str:
-    """Of its name, its shifts and severities, and every number of the world one trains in.
+    """Hash (sha256) of a suite: its name, shifts, severities and all parameters of its world.
 
-    What a shift does is code, which the ledger records by its commit.
+    The code of the shifts is not included; the ledger records its commit.
     """
     import jax
     import numpy as np
@@ -141,36 +143,35 @@ def suite_hash(suite: Any) -> str:
     leaves = jax.tree_util.tree_leaves_with_path(suite.world)
     world = {jax.tree_util.keystr(path): np.asarray(leaf).tolist() for path, leaf in leaves}
     points = [list(point) for point in suite.points()]
-    said = _canonical({"name": suite.name, "points": points, "world": world})
-    return hashlib.sha256(said.encode()).hexdigest()
+    content = _canonical({"name": suite.name, "points": points, "world": world})
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def freeze_plan(folder: Path, plan: Plan) -> Plan:
-    """Writes the declaration into a study's folder, unless there is one -> the one that stands.
+    """Write the plan to a study's folder, unless a plan is there -> the plan that is in the folder.
 
     Raises:
-        UserError: for one that cannot be read.
+        UserError: for a plan file that cannot be read.
     """
     path = Path(folder) / PLAN_FILE
     if path.exists():
         return read_plan(path)
     folder.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    with beside.open("w") as file:
+    part = path.with_suffix(".part")
+    with part.open("w") as file:
         file.write(plan_text(plan))
         file.flush()
         os.fsync(file.fileno())
-    os.replace(beside, path)
+    os.replace(part, path)
     return plan
 
 
 def read_plan(path: Path) -> Plan:
-    """A declaration from its file.
+    """Read and check a plan file.
 
     Raises:
-        UserError: for what is no TOML, lacks a field or has one too many, another version's, or
-            what does not hang together: an undeclared arm, an unknown family, two primary
-            contrasts.
+        UserError: for invalid TOML, a missing or unknown field, another format version, or an
+            inconsistent plan: an undeclared arm, an unknown family, two primary contrasts.
     """
     try:
         data = tomllib.loads(path.read_text())
@@ -195,7 +196,7 @@ def read_plan(path: Path) -> Plan:
 
 
 def plan_text(plan: Plan) -> str:
-    """The declaration as TOML: its fields, then its tables."""
+    """Plan as TOML text: its fields, then its tables."""
     fields = dataclasses.asdict(plan)
     tables = {key: value for key, value in fields.items() if isinstance(value, dict)}
     lines = ["# Declared before training; see python -m runs.verify."]
@@ -206,91 +207,95 @@ def plan_text(plan: Plan) -> str:
 
 
 def plan_changes(plan: Plan, run: Plan) -> list[str]:
-    """What differs between the study as declared and as run, field by field; none if nothing."""
+    """Differences between the plan of a study and the study as run, one line per field."""
     return _differences(_flat(plan), _flat(run), "run")
 
 
 def score_departures(
     plan: Plan, rows: Sequence[dict], split: str = "dev", stopped: Iterable = ()
 ) -> list[str]:
-    """What differs between the study as declared and its score rows, field by field.
+    """Differences between the plan and the score rows of a study, one line each.
 
     Args:
-        plan: before training.
+        plan: written before training.
         rows: of a score file.
-        split: that they are of, "dev" or "sealed"; where no family is kept back, the sealed worlds
-            are new draws of the public shifts.
-        stopped: (arm, seed) of training runs that broke, which have no rows.
+        split: of the rows, "dev" or "sealed"; without a sealed family the sealed worlds are new
+            draws of the public shifts.
+        stopped: (arm, seed) of training runs that stopped early and have no rows.
     """
     splits, stopped = plan.splits, set(stopped)
-    due = splits.names(split) or (tuple(plan.shifts) if split == "sealed" else ())
+    expected = splits.names(split) or (tuple(plan.shifts) if split == "sealed" else ())
     scored = dict.fromkeys(row["shift"] for row in rows if row["shift"] != HOME)
     planned = {name: getattr(plan, name) for name in ("env", "episodes")}
     planned["severities"] = tuple(sorted(plan.severities))
-    found = {
+    observed = {
         "env": _only({row["env"] for row in rows}),
         "episodes": _only({row["episodes"] for row in rows}),
         "severities": tuple(sorted({row["severity"] for row in rows if row["shift"] != HOME})),
     }
-    said = _differences(planned, found, "scored")
-    said += [f"shift {name}: declared, not scored" for name in due if name not in scored]
-    for name in (name for name in scored if name not in due):
-        which = splits.of(name) if name in plan.shifts else "not at all"
-        said.append(f"shift {name}: scored as {split}, declared {which}")
+    differences = _differences(planned, observed, "scored")
+    differences += [
+        f"shift {name}: declared, not scored" for name in expected if name not in scored
+    ]
+    for name in (name for name in scored if name not in expected):
+        declared_split = splits.of(name) if name in plan.shifts else "not at all"
+        differences.append(f"shift {name}: scored as {split}, declared {declared_split}")
     points = 1 + len(scored) * len(plan.severities)
     for arm in plan.arms:
-        own = [row["seed"] for row in rows if row["arm"] == arm]
-        whole = set(range(plan.seeds)) - {seed for name, seed in stopped if name == arm}
-        if set(own) != whole:
-            said.append(f"seeds of {arm}: {len(whole)} were declared, {len(set(own))} scored")
-        elif any(own.count(seed) != points for seed in whole):
-            said.append(f"points of {arm}: some seeds lack a point or have one twice")
+        seeds = [row["seed"] for row in rows if row["arm"] == arm]
+        expected_seeds = set(range(plan.seeds)) - {seed for name, seed in stopped if name == arm}
+        if set(seeds) != expected_seeds:
+            differences.append(
+                f"seeds of {arm}: {len(expected_seeds)} were declared, {len(set(seeds))} scored"
+            )
+        elif any(seeds.count(seed) != points for seed in expected_seeds):
+            differences.append(f"points of {arm}: some seeds lack a point or have one twice")
     undeclared = {row["arm"] for row in rows} - set(plan.arms)
-    return said + [f"arm {arm}: scored, not declared" for arm in sorted(undeclared)]
+    return differences + [f"arm {arm}: scored, not declared" for arm in sorted(undeclared)]
 
 
-def _check(one: Plan) -> None:
-    """Refuses a declaration that does not hang together."""
+def _check(plan: Plan) -> None:
+    """Raise a UserError for an inconsistent plan."""
     from envs.shift import FAMILIES
 
-    if len(one.primary) != 2 or not all(isinstance(arm, str) for arm in one.primary):
+    if len(plan.primary) != 2 or not all(isinstance(arm, str) for arm in plan.primary):
         raise UserError(
-            f"primary = {_toml(one.primary)}: declare one primary contrast, [arm, less arm]; "
+            f"primary = {_toml(plan.primary)}: declare one primary contrast, [arm, less arm]; "
             "others are secondary"
         )
-    for contrast in (one.primary, *one.secondary):
+    for contrast in (plan.primary, *plan.secondary):
         if len(contrast) != 2:
             raise UserError(f"contrast {_toml(contrast)}: name two arms")
         for arm in contrast:
-            checked_choice("arm", arm, one.arms)
+            checked_choice("arm", arm, plan.arms)
         if contrast[0] == contrast[1]:
-            raise UserError(f"contrast {_toml(contrast)}: an arm is not to be told from itself")
-    if len(set(one.arms)) < len(one.arms):
-        raise UserError(f"arms {', '.join(one.arms)}: name each arm once")
-    if not isinstance(one.seeds, int) or one.seeds < 3:
-        raise UserError(f"seeds = {one.seeds}: an interval needs at least 3 seeds")
-    for family in families(one.shifts):
+            raise UserError(f"contrast {_toml(contrast)}: compare two different arms")
+    if len(set(plan.arms)) < len(plan.arms):
+        raise UserError(f"arms {', '.join(plan.arms)}: name each arm once")
+    if not isinstance(plan.seeds, int) or plan.seeds < 3:
+        raise UserError(f"seeds = {plan.seeds}: an interval needs at least 3 seeds")
+    for family in families(plan.shifts):
         checked_choice("family", family, FAMILIES)
-    for family in one.sealed:
-        checked_choice("sealed family", family, families(one.shifts))
+    for family in plan.sealed:
+        checked_choice("sealed family", family, families(plan.shifts))
 
 
-def _differences(planned: Mapping, found: Mapping, verb: str) -> list[str]:
+def _differences(planned: Mapping, actual: Mapping, verb: str) -> list[str]:
     return [
         f"{key}: {_toml(planned.get(key, 'nothing'))} was declared, "
-        f"{_toml(found.get(key, 'nothing'))} {verb}"
-        for key in {**planned, **found}
-        if planned.get(key) != found.get(key)
+        f"{_toml(actual.get(key, 'nothing'))} {verb}"
+        for key in {**planned, **actual}
+        if planned.get(key) != actual.get(key)
     ]
 
 
 def _only(values: set) -> Any:
-    """The one value that there is; all of them where there are several."""
+    """The single element of a set; a sorted tuple of all elements if there are several."""
     return next(iter(values)) if len(values) == 1 else tuple(sorted(values))
 
 
 def _flat(plan: Plan) -> dict[str, Any]:
-    """Fields by name, those of tables by `table.name`."""
+    """Fields by name, entries of tables as `table.name`."""
     flat = {}
     for key, value in dataclasses.asdict(plan).items():
         flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {}
@@ -299,7 +304,7 @@ def _flat(plan: Plan) -> dict[str, Any]:
 
 
 def _plain(agent: Any) -> dict[str, Any]:
-    """The settings of an agent as what TOML can hold."""
+    """Settings of an agent, converted to types that TOML can hold."""
     fields = dataclasses.asdict(agent) if dataclasses.is_dataclass(agent) else {}
     kinds = (bool, int, float, str)
     return {
@@ -313,7 +318,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _toml(value: Any) -> str:
-    """A value as TOML writes it: its strings, numbers and lists are JSON's."""
+    """Value in TOML syntax; strings, numbers and lists are written as in JSON."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

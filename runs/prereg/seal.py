@@ -1,16 +1,15 @@
-"""Worlds that nobody can know before every compared agent is frozen.
+"""Sealed worlds, drawn only after the plan and every compared agent are frozen.
 
-The key of the sealed draw is a hash of the plan and of all checkpoints. All arms get the same
-worlds, anyone can draw them again, and there is no secret to keep. In the order of a study:
+The key of the sealed draw is a hash of the plan and of all checkpoints, so that the worlds cannot
+be known before, are the same for all arms, and can be drawn again by anyone. Order of a study:
 
-    begin(out, declared)    before training: the plan is written and entered in the ledger
-    freeze(out)             after it: the checkpoints are entered
-    look(out)               the public scores are entered: a look
-    draw(out)               the key of the sealed worlds; refused if anything has changed
-    look(out, "sealed")     their scores are entered
+    register(out, plan)           before training: the plan is written and entered in the ledger
+    freeze_agents(out)            after training: the checkpoints are entered
+    enter_scores(out)             the public scores are entered: a look
+    draw_sealed(out)              digest of the sealed worlds; refused if anything has changed
+    enter_scores(out, "sealed")   the sealed scores are entered
 
-Each of them may be called again, as a study that goes on does: what is already entered is not
-entered twice.
+Each may be called again when a study is resumed: an entry that exists is not repeated.
 """
 
 import hashlib
@@ -31,72 +30,76 @@ SCORES = {"dev": "scores.csv", "sealed": "sealed.csv"}  # the score file of each
 
 
 def register(out: Path, plan: Plan) -> list[str]:
-    """Writes and enters the plan, before anything is trained -> what has changed since it was.
+    """Write the plan and enter it in the ledger, unless a plan is there -> changes since that plan.
+
+    Call it before anything is trained.
 
     Raises:
-        UserError: for a plan that cannot be read or a ledger that was tampered with.
+        UserError: for a plan that cannot be read, a ledger that was tampered with, or a study of
+            version 0.1, whose arms had other names.
     """
-    standing = plan_file.freeze_plan(out, plan)
+    frozen = plan_file.freeze_plan(out, plan)
+    _reject_renamed_arms(out, frozen)
     if not (out / ledger.NAME).exists():
-        _enter(out, "train", standing, checkpoint_hashes(out), None)
-    return plan_file.plan_changes(standing, plan)
+        _enter(out, "train", frozen, checkpoint_hashes(out), None)
+    return plan_file.plan_changes(frozen, plan)
 
 
 def freeze_agents(out: Path) -> dict[str, str]:
-    """Enters the checkpoints of all declared arms -> the content hash of each.
+    """Enter the checkpoints of all declared arms in the ledger -> content hash of each checkpoint.
 
     Raises:
-        UserError: for an arm without one, or one that was frozen before and has changed.
+        UserError: for an arm without checkpoint, or one that has changed since it was frozen.
     """
-    plan, found = plan_file.read_plan(out / plan_file.PLAN_FILE), checkpoint_hashes(out)
-    missing = [arm for arm in plan.arms if _safe(arm) not in found]
+    plan, hashes = plan_file.read_plan(out / plan_file.PLAN_FILE), checkpoint_hashes(out)
+    missing = [arm for arm in plan.arms if _folder_name(arm) not in hashes]
     if missing:
         raise UserError(f"{out}: {missing[0]} has no checkpoint: train it, then freeze")
-    _refuse_changes(out, plan, found)
-    _enter(out, "train", plan, found, None)
-    return found
+    _refuse_changes(out, plan, hashes)
+    _enter(out, "train", plan, hashes, None)
+    return hashes
 
 
 def enter_scores(out: Path, split: str = "dev") -> None:
-    """Enters the scores of a split, a look if they were not entered before.
+    """Enter the score file of a split in the ledger: a look, unless the same scores are entered.
 
     Raises:
-        UserError: if there are none, or checkpoints have changed since they were frozen.
+        UserError: if there are no scores, or checkpoints have changed since they were frozen.
     """
-    plan, found = plan_file.read_plan(out / plan_file.PLAN_FILE), checkpoint_hashes(out)
-    _refuse_changes(out, plan, found)
+    plan, hashes = plan_file.read_plan(out / plan_file.PLAN_FILE), checkpoint_hashes(out)
+    _refuse_changes(out, plan, hashes)
     path = out / SCORES[split]
     if not path.exists():
         raise UserError(f"{path}: no scores to enter; score the study first")
-    _enter(out, split, plan, found, file_hash(path))
+    _enter(out, split, plan, hashes, file_hash(path))
 
 
 def draw_sealed(out: Path) -> str:
-    """The hash from which the sealed worlds are drawn (`seal_key`); the draw is entered.
+    """Digest from which the sealed worlds are drawn (`seal_key`); the draw is entered as a look.
 
     Raises:
         UserError: if checkpoints were never frozen or have changed since, or if the plan has.
     """
-    plan, found = plan_file.read_plan(out / plan_file.PLAN_FILE), checkpoint_hashes(out)
+    plan, hashes = plan_file.read_plan(out / plan_file.PLAN_FILE), checkpoint_hashes(out)
     if not frozen_checkpoints(out):
         raise UserError(f"{out}: freeze every checkpoint before the sealed worlds are drawn")
-    _refuse_changes(out, plan, found)
-    _enter(out, "sealed", plan, found, None)
-    return seal_digest(plan.hash, found.values())
+    _refuse_changes(out, plan, hashes)
+    _enter(out, "sealed", plan, hashes, None)
+    return seal_digest(plan.hash, hashes.values())
 
 
 def seal_digest(plan: str, frozen: Iterable[str]) -> str:
-    """sha256 of DOMAIN, the hash of the plan, and those of all checkpoints in their order."""
+    """Digest (sha256) of DOMAIN, the plan's hash and all checkpoint hashes in sorted order."""
     return hashlib.sha256("".join([DOMAIN, plan, *sorted(frozen)]).encode()).hexdigest()
 
 
 def host_seed(digest: str) -> int:
-    """Of a host environment's draws, in [0, 2^31)."""
+    """Seed in [0, 2^31) for the worlds of a host-stepped environment, from the digest."""
     return int(digest[:8], 16) >> 1
 
 
 def seal_key(digest: str) -> "jax.Array":
-    """Of jitted worlds' draws: all 256 bits, folded in 32 at a time."""
+    """Random key for jitted worlds, from all 256 bits of the digest, folded in 32 at a time."""
     import jax
 
     words = [int(digest[i : i + 8], 16) for i in range(0, len(digest), 8)]
@@ -107,79 +110,98 @@ def seal_key(digest: str) -> "jax.Array":
 
 
 def checkpoint_hashes(out: Path) -> dict[str, str]:
-    """The content hash of each arm's newest checkpoint, by the name of its folder."""
-    found = {path.name: newest_checkpoint(path) for path in sorted((out / "checkpoints").glob("*"))}
-    return {arm: content_hash(path) for arm, path in found.items() if path is not None}
+    """Content hash of each arm's newest checkpoint, by the name of its folder."""
+    newest = {
+        path.name: newest_checkpoint(path) for path in sorted((out / "checkpoints").glob("*"))
+    }
+    return {arm: content_hash(path) for arm, path in newest.items() if path is not None}
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint in an arm's folder; None where there is none."""
-    saved = [path for path in folder.glob("*-step-*") if path.name.partition("-")[0].isdigit()]
-    return max(saved, key=lambda path: int(path.name.partition("-")[0]), default=None)
+    """Path of the newest checkpoint in an arm's folder; None if there is none."""
+    paths = [path for path in folder.glob("*-step-*") if path.name.partition("-")[0].isdigit()]
+    return max(paths, key=lambda path: int(path.name.partition("-")[0]), default=None)
 
 
 def content_hash(path: Path) -> str:
-    """Of what a checkpoint holds: its step and the sha256 of every leaf, from its manifest.
+    """Hash (sha256) of a checkpoint's content: its step and the sha256 of every leaf.
 
-    The manifest's own hash would not do: it changes whenever the same numbers are saved again, and
-    with it the sealed draw, as often as one likes.
+    Both are read from its manifest. The hash of the manifest file would change each time the same
+    numbers are saved again, so that the sealed draw could be repeated until it is favourable.
     """
     try:
         manifest = json.loads((path / "manifest.json").read_bytes())
-        said = {"step": manifest["step"], "leaves": manifest["leaves"]}
+        content = {"step": manifest["step"], "leaves": manifest["leaves"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"unreadable: {type(error).__name__}"
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def frozen_checkpoints(out: Path) -> dict[str, str]:
-    """The checkpoints that were entered last; none before that."""
-    entered = [
-        one.checkpoints for one in ledger.read_entries(out / ledger.NAME)[1:] if one.checkpoints
+    """Content hash of each arm's checkpoint entered last; empty before `freeze_agents`."""
+    frozen = [
+        entry.checkpoints
+        for entry in ledger.read_entries(out / ledger.NAME)[1:]
+        if entry.checkpoints
     ]
-    return entered[-1] if entered else {}
+    return frozen[-1] if frozen else {}
 
 
-def checkpoint_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What became of frozen checkpoints, one line each; none if they are as they were."""
-    said = [
-        f"checkpoint of {arm} was {'swapped' if arm in now else 'deleted'} after it was frozen"
-        for arm in before
-        if now.get(arm) != before[arm]
+def checkpoint_changes(frozen: Mapping[str, str], current: Mapping[str, str]) -> list[str]:
+    """Differences between frozen and current checkpoints, one line each."""
+    changes = [
+        f"checkpoint of {arm} was {'swapped' if arm in current else 'deleted'} after it was frozen"
+        for arm in frozen
+        if current.get(arm) != frozen[arm]
     ]
-    return said + [f"checkpoint of {arm} was never frozen" for arm in now if arm not in before]
+    return changes + [
+        f"checkpoint of {arm} was never frozen" for arm in current if arm not in frozen
+    ]
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of a file."""
+    """Hash (sha256) of a file, hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _refuse_changes(out: Path, plan: Plan, found: Mapping[str, str]) -> None:
+def _reject_renamed_arms(out: Path, plan: Plan) -> None:
+    """Raise a UserError for the plan of a study of version 0.1, whose arms had other names."""
+    from affect.renamed import renamed_arm
+
+    for arm in plan.arms:
+        if present := renamed_arm(arm):
+            raise UserError(
+                f"{out} holds a study of version 0.1, whose arm {arm} is now {present}: "
+                "runs.verify and runs.board still read it; to run it again, choose another --out"
+            )
+
+
+def _refuse_changes(out: Path, plan: Plan, hashes: Mapping[str, str]) -> None:
+    """Raise a UserError if the plan or a frozen checkpoint has changed."""
     entries = ledger.read_entries(out / ledger.NAME)
     if not entries or entries[0].plan != plan.hash:
         raise UserError(
-            f"{out / plan_file.PLAN_FILE} is not the plan that was entered before training: restore it, "
-            "or start another study"
+            f"{out / plan_file.PLAN_FILE} is not the plan that was entered before training: "
+            "restore it, or start another study"
         )
-    wrong = checkpoint_changes(frozen_checkpoints(out), found) if frozen_checkpoints(out) else []
-    if wrong:
-        raise UserError(f"{out}: {wrong[0]}: restore it, or start another study")
+    changes = checkpoint_changes(frozen_checkpoints(out), hashes) if frozen_checkpoints(out) else []
+    if changes:
+        raise UserError(f"{out}: {changes[0]}: restore it, or start another study")
 
 
-def _enter(out: Path, split: str, plan: Plan, found: Mapping, result: Any) -> None:
-    """Adds a line to the study's ledger, unless the last of its kind says so already."""
-    path, what = out / ledger.NAME, (split, plan.suite, plan.hash, dict(found))
-    said = [
-        (one.split, one.suite, one.plan, one.checkpoints, one.result)
-        for one in ledger.read_entries(path)
-        if one.split == split and (one.result is None) == (result is None)
+def _enter(out: Path, split: str, plan: Plan, hashes: Mapping, result: Any) -> None:
+    """Append an entry to the study's ledger, unless the last one of its kind is equal."""
+    path, fields = out / ledger.NAME, (split, plan.suite, plan.hash, dict(hashes))
+    previous = [
+        (entry.split, entry.suite, entry.plan, entry.checkpoints, entry.result)
+        for entry in ledger.read_entries(path)
+        if entry.split == split and (entry.result is None) == (result is None)
     ]
-    if said[-1:] != [(*what, result)]:
-        ledger.append_entry(path, *what, plan.seeds, result)
+    if previous[-1:] != [(*fields, result)]:
+        ledger.append_entry(path, *fields, plan.seeds, result)
 
 
-def _safe(arm: str) -> str:
+def _folder_name(arm: str) -> str:
     from runs.report.tb_export import safe_name
 
     return safe_name(arm)

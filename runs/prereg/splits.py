@@ -1,9 +1,9 @@
-"""Which worlds are for training, which are public, and which are kept back.
+"""Splits of a suite into training worlds, public (dev) shifts and sealed shifts.
 
-An agent trains in `train` worlds alone. The shifts of `dev` families are public: look as often as
-you like, every look is counted. `sealed` families, and whatever is composed with one, are in
-neither. Since open code cannot hide a family, each takes its turn at being kept back, and the
-sealed score is the mean over these rotations.
+Agents train in `train` worlds only. The shifts of `dev` families are public; every evaluation on
+them is counted as a look. `sealed` families, and compositions that contain one, are in neither.
+Since open code cannot hide a family, each family is sealed once in its own study, and the sealed
+score is the mean over these rotations.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,18 +15,18 @@ import numpy as np
 from runs.cli.settings import checked_choice
 from runs.errors import UserError
 
-HOME = "none"  # the world that all train in, and its family
+HOME = "none"  # name and family of the unshifted world, in which all arms train
 RANDOM = "random"  # the suite's training distribution
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A split of a suite's shifts.
+    """Assignment of a suite's shifts and training worlds to train, dev and sealed.
 
     Attributes:
         shifts: name of each shift -> its family, several joined by `|` for a composition.
         worlds: name of each training world -> the families that it varies.
-        sealed: families that are kept back.
+        sealed: families that are held out.
     """
 
     shifts: Mapping[str, str]
@@ -34,30 +34,30 @@ class Splits:
     sealed: tuple[str, ...] = ()
 
     def of(self, name: str) -> str:
-        """The split of a shift or a training world: "train", "dev" or "sealed".
+        """Split of a shift or a training world: "train", "dev" or "sealed".
 
         Raises:
-            UserError: for a name that is neither.
+            UserError: for a name that is neither a shift nor a training world.
         """
-        known = {**self.worlds, **self.shifts}
-        if set(known[checked_choice("world", name, known)].split("|")) & set(self.sealed):
+        family_of = {**self.worlds, **self.shifts}
+        if set(family_of[checked_choice("world", name, family_of)].split("|")) & set(self.sealed):
             return "sealed"
         return "dev" if name in self.shifts else "train"
 
     def names(self, split: str) -> tuple[str, ...]:
-        """The shifts of a split, in the order of the suite."""
+        """Names of the shifts of a split, in the order of the suite."""
         return tuple(name for name in self.shifts if self.of(name) == split)
 
 
 def split(
     shifts: Mapping[str, str], worlds: Mapping[str, str] | None = None, sealed: Iterable[str] = ()
 ) -> Splits:
-    """The split of these shifts that keeps some families back.
+    """Make the splits of a suite's shifts with some families sealed.
 
     Args:
         shifts: name -> family.
-        worlds: name of each training world -> its families; by default the one that all train in.
-        sealed: families to keep back.
+        worlds: name of each training world -> its families; by default only the unshifted world.
+        sealed: families to hold out.
 
     Raises:
         UserError: for a family that no shift has.
@@ -69,39 +69,39 @@ def split(
 
 
 def families(shifts: Mapping[str, str]) -> tuple[str, ...]:
-    """The families of these shifts, each once, in their order."""
-    return tuple(dict.fromkeys(one for family in shifts.values() for one in family.split("|")))
+    """Families of these shifts, each once, in their order."""
+    return tuple(dict.fromkeys(part for family in shifts.values() for part in family.split("|")))
 
 
 def rotations(
     shifts: Mapping[str, str], worlds: Mapping[str, str] | None = None
 ) -> tuple[Splits, ...]:
-    """A split for each family, which keeps that one back."""
+    """One `Splits` per family, with only that family sealed."""
     return tuple(split(shifts, worlds, [family]) for family in families(shifts))
 
 
 def sealed_score(scores: Mapping[str, Mapping[str, float]], shifts: Mapping[str, str]) -> float:
-    """The mean over rotations of the mean score over what each kept back.
+    """Mean over rotations of the mean score over the shifts that each rotation sealed.
 
     Args:
-        scores: family kept back -> the score under each shift of what was then chosen.
+        scores: sealed family -> score under each shift.
         shifts: name -> family.
 
     Raises:
-        UserError: for a rotation or a shift that was not scored.
+        UserError: for a rotation or a shift without a score.
     """
     means = []
-    for turn in rotations(shifts):
-        family = turn.sealed[0]
-        missing = [name for name in turn.names("sealed") if name not in scores.get(family, {})]
+    for rotation in rotations(shifts):
+        family = rotation.sealed[0]
+        missing = [name for name in rotation.names("sealed") if name not in scores.get(family, {})]
         if missing:
             raise UserError(f"rotation {family}: {', '.join(missing)} not scored; run it as well")
-        means.append(np.mean([scores[family][name] for name in turn.names("sealed")]))
+        means.append(np.mean([scores[family][name] for name in rotation.names("sealed")]))
     return float(np.mean(means))
 
 
 def refuse_training_on(name: str, splits: Splits) -> None:
-    """Lets training worlds pass, and nothing else.
+    """Raise an error unless a world is a training world whose families are not sealed.
 
     Raises:
         UserError: for a public or a sealed world, or one that varies a sealed family.
@@ -116,4 +116,5 @@ def refuse_training_on(name: str, splits: Splits) -> None:
 
 
 def _train(splits: Splits) -> str:
+    """Names of the permitted training worlds, joined for a message."""
     return ", ".join(name for name in splits.worlds if splits.of(name) == "train") or "none"

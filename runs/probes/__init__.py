@@ -1,1 +1,1 @@
-"""Measurements of what trained heads and critics predict: AUROC, rank correlation, credit."""
+"""What trained heads and critics predict: AUROC, rank correlation, credit assignment."""

@@ -1,7 +1,8 @@
-"""Credit: does a signal say which step was the good one, and how soon after a blunder?
+"""Credit assignment: how well signals track the advantage of each step, estimated by branching.
 
-The truth is known here, because a world is a function: from any step of an episode it can be lived
-again, as often as one likes, once with the action that was taken and once with the policy's choice.
+The state of a jitted environment can be copied, so every step of an episode is continued K times
+with the action that was taken and K times with an action that the policy draws. The mean difference
+of their returns estimates the advantage Q(s, a) - V(s).
 """
 
 from typing import NamedTuple
@@ -16,8 +17,8 @@ from runs.probes.readouts import Act, masked_mean, record_episodes
 from runs.probes.signals import Prediction
 
 
-class Branches(NamedTuple):
-    """The worth of what was done, each [T, B].
+class AdvantageEstimate(NamedTuple):
+    """Advantage of the action taken at each step, estimated from branched rollouts, each [T, B].
 
     Attributes:
         advantage: estimate of Q(s, a) - V(s) under the policy.
@@ -40,55 +41,54 @@ def credit_assignment(
     blunder: float = -0.1,
     window: int = 10,
 ) -> dict[str, jax.Array]:
-    """How well each signal of one seed assigns credit at each point.
+    """Rank correlation of signals with the advantage, and delay after blunders, at each point.
 
     Args:
-        signals: name -> prediction, low where things went badly: what was `felt`, a critic's
-            difference, minus the probability of harm.
-        act: the policy. It must draw its actions: of a policy that acts by its mode every step
-            has the advantage 0.
+        signals: name -> prediction of one seed, low where a step was bad, such as the signal of a
+            head, a temporal-difference error, or minus the probability of harm.
+        act: the policy, which must sample: under a deterministic policy every advantage is 0.
         env: the family of worlds.
-        worlds: leading axes [P, draws], with a channel, as `Suite.worlds` gives them.
+        worlds: leading axes [P, draws], with a channel, as `Suite.worlds` returns them.
         key: of episodes and branches.
         episodes: in each world.
         rollouts: K, of each branch.
         gamma: discount of the return.
-        blunder: a step is one whose advantage is below this by two standard errors.
-        window: steps, from the blunder on, among which a signal's lowest is sought.
+        blunder: a step is a blunder if its advantage plus two standard errors is below this.
+        window: steps from the blunder on in which the minimum of a signal is searched.
 
     Returns:
-        Each [P], NaN where there is nothing to tell. Of all: `steps`, `blunders`, `spread` (of
-        the advantage estimates), `error` (root mean square of their standard errors), `chance`
-        (the delay of a signal that knows nothing). Of each signal: NAME/`credit_assignment`, its rank
-        correlation with the advantage, which noise in the estimates pulls towards 0, and
-        NAME/`delay`, mean steps from a blunder to its lowest value.
+        Each [P], NaN where undefined. For all signals together: `steps`, `blunders`, `spread`
+        (standard deviation of the advantage estimates), `error` (root mean square of their standard
+        errors), `chance` (expected delay of an uninformative signal). For each signal:
+        NAME/`credit`, its rank correlation with the advantage, which noise in the estimates biases
+        towards 0, and NAME/`delay`, mean steps from a blunder to its minimum in the window.
     """
-    k_live, k_branch = jax.random.split(key)
-    keys = jax.random.split(k_live, worlds.channel.noise.shape[1] * episodes)
+    k_episodes, k_branch = jax.random.split(key)
+    keys = jax.random.split(k_episodes, worlds.channel.noise.shape[1] * episodes)
 
-    def point(worlds):
+    def measure_point(worlds):
         env_states, batch, alive = record_episodes(act, env, worlds, keys)
-        truth = branched_advantages(
+        estimate = branched_advantages(
             k_branch, env, act, env_states, batch.action, alive, rollouts, gamma
         )
-        blunders = alive & (truth.advantage + 2 * truth.error < blunder)
-        middle = masked_mean(truth.advantage, alive)
-        told = {
+        blunders = alive & (estimate.advantage + 2 * estimate.error < blunder)
+        mean = masked_mean(estimate.advantage, alive)
+        metrics = {
             "steps": alive.sum().astype(jnp.float32),
             "blunders": blunders.sum().astype(jnp.float32),
-            "spread": jnp.sqrt(masked_mean(jnp.square(truth.advantage - middle), alive)),
-            "error": jnp.sqrt(masked_mean(jnp.square(truth.error), alive)),
+            "spread": jnp.sqrt(masked_mean(jnp.square(estimate.advantage - mean), alive)),
+            "error": jnp.sqrt(masked_mean(jnp.square(estimate.error), alive)),
             "chance": masked_mean(0.5 * (_lookahead(alive, window).sum(0) - 1), blunders),
         }
-        felt = jnp.stack([predict(batch) for predict in signals.values()])
-        ranks = jax.vmap(rank_correlation, (0, None, None))(felt, truth.advantage, alive)
-        late = jax.vmap(
+        values = jnp.stack([predict(batch) for predict in signals.values()])
+        ranks = jax.vmap(rank_correlation, (0, None, None))(values, estimate.advantage, alive)
+        delays = jax.vmap(
             lambda signal: masked_mean(delay_to_minimum(signal, alive, window), blunders)
-        )(felt)
-        told |= {f"{name}/credit": ranks[k] for k, name in enumerate(signals)}
-        return told | {f"{name}/delay": late[k] for k, name in enumerate(signals)}
+        )(values)
+        metrics |= {f"{name}/credit": ranks[k] for k, name in enumerate(signals)}
+        return metrics | {f"{name}/delay": delays[k] for k, name in enumerate(signals)}
 
-    return jax.lax.map(point, without_reward_noise(worlds))
+    return jax.lax.map(measure_point, without_reward_noise(worlds))
 
 
 def branched_advantages(
@@ -100,32 +100,32 @@ def branched_advantages(
     alive: jax.Array,
     rollouts: int,
     gamma: float,
-) -> Branches:
-    """The true advantage of each step, by branching the world K = `rollouts` times.
+) -> AdvantageEstimate:
+    """Estimate the advantage of each action taken, [T, B], from K = `rollouts` pairs of branches.
 
-    Both branches of a pair, the action taken and the policy's, meet the same luck (common random
-    numbers), and an episode is lived to its end or its horizon.
+    Both branches of a pair use the same random keys (common random numbers) and run until the
+    episode ends or reaches its horizon.
 
     Args:
         key: of the branches.
         env: the family of worlds.
-        act: the policy, which draws.
+        act: the policy, which samples.
         env_states: [T, B] before each step.
         actions: [T, B, ...] taken there.
-        alive: [T, B] bool; where not, both are 0.
+        alive: [T, B] bool; where False, advantage and error are 0.
         rollouts: K, at least 2.
         gamma: discount of the return.
     """
 
-    def at(step):
+    def estimate_step(step):
         index, env_state, action, alive = step
-        pairs = _returns(
+        returns = _returns(
             jax.random.fold_in(key, index), env, act, env_state, action, alive, rollouts, gamma
         )
-        gain = pairs[:, 0] - pairs[:, 1]
-        return Branches(gain.mean(0), gain.std(0, ddof=1) / jnp.sqrt(rollouts))
+        gains = returns[:, 0] - returns[:, 1]
+        return AdvantageEstimate(gains.mean(0), gains.std(0, ddof=1) / jnp.sqrt(rollouts))
 
-    return jax.lax.map(at, (jnp.arange(alive.shape[0]), env_states, actions, alive))
+    return jax.lax.map(estimate_step, (jnp.arange(alive.shape[0]), env_states, actions, alive))
 
 
 def _returns(
@@ -138,47 +138,53 @@ def _returns(
     rollouts: int,
     gamma: float,
 ) -> jax.Array:
-    """Returns [K, 2, B] from one step of B episodes: with the action taken, and without.
+    """Discounted returns [K, 2, B] from one step of B episodes: action taken, action of the policy.
 
-    It stops as soon as all branches have ended.
+    The loop stops as soon as all branches have ended.
     """
     count = alive.shape[0]
     keys = jax.random.split(key, rollouts * count).reshape(rollouts, count)
 
-    def spread(leaf):
+    def broadcast(leaf):
         return jnp.broadcast_to(leaf, (rollouts, 2, *leaf.shape))
 
-    def one(key, env_state, forced, taken, time):
+    def step_once(key, env_state, forced, taken, time):
         k_act, k_step = jax.random.split(jax.random.fold_in(key, time))
         chosen = act(k_act, env_state.obs)
         return env.step(k_step, env_state, jnp.where(forced, taken, chosen))
 
-    episodes = jax.vmap(one, (0, 0, None, 0, None))
-    pairs = jax.vmap(episodes, (None, 0, 0, None, None))
-    branch = jax.vmap(pairs, (0, 0, None, None, None))
+    over_envs = jax.vmap(step_once, (0, 0, None, 0, None))
+    over_actions = jax.vmap(over_envs, (None, 0, 0, None, None))
+    over_rollouts = jax.vmap(over_actions, (0, 0, None, None, None))
 
-    def go(state):
+    def step_all(state):
         time, env_states, alive, total = state
         forced = jnp.array([True, False]) & (time == 0)
-        env_states, seen = branch(keys, env_states, forced, action, time)
-        total = total + jnp.where(alive, gamma**time * seen.reward, 0.0)
-        return time + 1, env_states, alive & ~seen.terminated & ~seen.truncated, total
+        env_states, transition = over_rollouts(keys, env_states, forced, action, time)
+        total = total + jnp.where(alive, gamma**time * transition.reward, 0.0)
+        return time + 1, env_states, alive & ~transition.terminated & ~transition.truncated, total
 
-    begun = (0, jax.tree.map(spread, env_state), spread(alive), jnp.zeros((rollouts, 2, count)))
-    return jax.lax.while_loop(lambda state: state[2].any(), go, begun)[3]
+    start = (
+        0,
+        jax.tree.map(broadcast, env_state),
+        broadcast(alive),
+        jnp.zeros((rollouts, 2, count)),
+    )
+    return jax.lax.while_loop(lambda state: state[2].any(), step_all, start)[3]
 
 
 def delay_to_minimum(signal: jax.Array, alive: jax.Array, window: int) -> jax.Array:
-    """Steps [T, B] from each step to the lowest value of a signal [T, B] in a window.
+    """Steps [T, B] from each step to the minimum of a signal [T, B] within a window.
 
-    The window begins with the step itself, and ends with its episode; of equals the first counts.
+    The window starts at the step itself and ends with the episode; of equal minima the first is
+    taken.
     """
     ahead = _lookahead(alive, window)
-    seen = jnp.where(ahead, _lookahead(signal, window), jnp.inf)
-    return jnp.argmin(seen, 0).astype(jnp.float32)
+    values = jnp.where(ahead, _lookahead(signal, window), jnp.inf)
+    return jnp.argmin(values, 0).astype(jnp.float32)
 
 
 def _lookahead(x: jax.Array, window: int) -> jax.Array:
-    """What x [T, B] is at this step and the next ones, [window, T, B]; 0 beyond the last."""
+    """Values of x [T, B] at each step and the following ones, [window, T, B]; 0 past the end."""
     padded = jnp.concatenate([x, jnp.zeros((window, x.shape[1]), x.dtype)])
     return jnp.stack([padded[i : i + x.shape[0]] for i in range(window)])

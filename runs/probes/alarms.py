@@ -1,55 +1,55 @@
-"""Foresight: how long before the event does a signal raise the alarm?
+"""Alarm metrics: how many steps before an event a signal exceeds a threshold.
 
-An alarm is a step at which the signal lies above a threshold. The threshold is fixed at home, where
-at most one step in 200 without the event to come may lie above it, and is kept elsewhere: a level
-that drifts under shift costs warnings or raises false alarms, and both are read.
+An alarm is a step at which the signal is above its threshold. The threshold is fixed in the
+unshifted world ("home"), where at most one in 200 steps without an event ahead may exceed it, and
+is reused under shift: a signal whose level drifts misses events or raises more false alarms.
 """
 
 import jax
 import jax.numpy as jnp
 
-FALSE_ALARMS = 1 / 200  # a step without the event to come, at home
+FALSE_ALARMS = 1 / 200  # share of calm steps in the unshifted world
 ALARM_METRICS = ("lead", "caught", "alarms")
 
 
 def alarm_threshold(signal: jax.Array, calm: jax.Array, rate: float = FALSE_ALARMS) -> jax.Array:
-    """The lowest level [] of a signal [...] above which lie at most `rate` of the calm steps.
+    """Lowest threshold [] of a signal [...] that at most `rate` of the calm steps exceed.
 
     Args:
         signal: high where the event is expected.
-        calm: [...] bool, steps that the event does not follow.
-        rate: of false alarms, a share of the calm steps.
+        calm: [...] bool, steps that no event follows within the horizon.
+        rate: highest false-alarm rate, a share of the calm steps.
 
     Returns:
-        NaN if no step is calm, or the signal is NaN at one that is.
+        The threshold; NaN if no step is calm or the signal is NaN at a calm step.
     """
-    most = min(int(rate * calm.size) + 1, calm.size)
-    quiet = jax.lax.top_k(jnp.where(calm, signal, -jnp.inf).ravel(), most)[0]
-    number = calm.sum()
-    allowed = jnp.floor(rate * number).astype(jnp.int32)
-    level = quiet[jnp.minimum(allowed, jnp.maximum(number - 1, 0))]
-    missing = (number == 0) | (jnp.isnan(signal) & calm).any()
+    kept = min(int(rate * calm.size) + 1, calm.size)
+    highest = jax.lax.top_k(jnp.where(calm, signal, -jnp.inf).ravel(), kept)[0]
+    count = calm.sum()
+    allowed = jnp.floor(rate * count).astype(jnp.int32)
+    level = highest[jnp.minimum(allowed, jnp.maximum(count - 1, 0))]
+    missing = (count == 0) | (jnp.isnan(signal) & calm).any()
     return jnp.where(missing, jnp.nan, level)
 
 
 def alarm_metrics(
     signal: jax.Array, level: jax.Array, ahead: jax.Array, due: jax.Array, calm: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What alarms above a level [] tell of episodes [T, B] -> (lead, caught, alarms), each [].
+    """Mean lead time, share of events caught, and false-alarm rate of a signal, each [].
 
     Args:
         signal: [T, B] high where the event is expected.
-        level: above which a step is an alarm.
+        level: [] threshold above which a step is an alarm.
         ahead: [T, B] int, steps to the next event.
         due: [T, B] bool, the step counts and an event follows within the horizon.
-        calm: [T, B] bool, the step counts and none does.
+        calm: [T, B] bool, the step counts and no event follows within the horizon.
 
     Returns:
-        lead: steps from the first alarm within the horizon to an episode's first event, the mean
-            over the events, 0 where there was none.
-        caught: share of the events with an alarm within the horizon.
+        lead: steps from the first alarm within the horizon to an episode's first event, 0 without
+            an alarm, mean over events.
+        caught: share of events with an alarm within the horizon.
         alarms: share of calm steps that are alarms.
-        All NaN where the level is; the first two where no event could have been foreseen.
+        All NaN where the level is; the first two NaN where no event had a step within its horizon.
     """
     time = jnp.arange(ahead.shape[0])[:, None]
     first = due & (time + ahead == ahead[:1])
@@ -57,6 +57,6 @@ def alarm_metrics(
     lead = jnp.where(first & alarm, ahead, 0).max(0).astype(jnp.float32)
     event = first.any(0)
     events = event.sum().astype(jnp.float32)
-    told = jnp.where(event, lead, 0.0).sum() / events, (event & (lead > 0)).sum() / events
+    means = jnp.where(event, lead, 0.0).sum() / events, (event & (lead > 0)).sum() / events
     false = (alarm & calm).sum() / calm.sum().astype(jnp.float32)
-    return tuple(jnp.where(jnp.isnan(level), jnp.nan, each) for each in (*told, false))
+    return tuple(jnp.where(jnp.isnan(level), jnp.nan, value) for value in (*means, false))

@@ -1,12 +1,13 @@
-"""Rivals of a head: whatever else might know what it knows, so that the cause is not guessed.
+"""Baseline signals that a head is compared with: critics, other sizes, ensembles, innate features.
 
-Each is a head beside it, cut from the agent, or a `Prediction` beside it in one dictionary. All of
-them learn from the same experience with the same optimiser, and all are asked at the same steps.
+Each baseline is a head in the same blend, without effect on the agent, or a `Prediction`. All heads
+learn from the same experience with the same optimiser, and all signals are evaluated at the same
+steps.
 
-How many gradient steps they take is what a comparison's heads take (`runs.engine.presets`). That
-matters: in a look at four seeds of Drive, where two whole-batch steps an update made 104 in all,
-the fear of 16 units ranked harm below chance at home (.30) and larger ones did not (.81), so that
-size would have meant nothing but speed of learning.
+The number of gradient steps is that of the heads in a comparison (`runs.engine.presets`). It
+matters: in a run of four seeds of Drive with two whole-batch steps an update, 104 in all, the fear
+head of 16 units ranked harm below chance at home (AUROC .30) and larger ones did not (.81), so that
+size would only have measured speed of learning.
 """
 
 from collections.abc import Mapping
@@ -39,22 +40,21 @@ SIZES: dict[str, tuple[int, ...]] = {
     "fear_64_64": (64, 64),
     "fear_256_256": (256, 256),
 }
-"""Fears by their hidden layers; the second has the form of `affect.Fear`."""
+"""Hidden layers of each fear head; the second has the architecture of `affect.Fear`."""
 
-MEMBERS = 5  # of the ensemble whose disagreement is a signal, each with 16 units
+MEMBERS = 5  # heads in the ensemble, each with 16 units
 ENSEMBLE = tuple(f"member_{i}" for i in range(MEMBERS))
 PROGRESS = {"Drive": (3, 4), "Timid": (3, 4)}
-"""Suites whose observation says how far one is: the numbers that do, progress and time in Drive.
-Everywhere else it is the steps that were taken."""
+"""Observation indices of progress and time in suites that have them; else steps are counted."""
 
 
 class DeepPredictor(Predictor):
-    """A predictor with any number of hidden layers of tanh.
+    """Predictor (sigmoid output) with any number of tanh hidden layers.
 
     Args:
         spec: of the world.
         horizon: in steps, at least 1.
-        hidden: units of each hidden layer; none for a linear one.
+        hidden: units of each hidden layer; empty for a linear predictor.
         rngs: for the initial weights.
     """
 
@@ -66,30 +66,30 @@ class DeepPredictor(Predictor):
         self.out = nnx.Linear(sizes[-1], 1, rngs=rngs)
 
     def logit(self, obs: jax.Array) -> jax.Array:
-        """[..., D] -> [...]."""
+        """Logit of the prediction, [..., D] -> [...]."""
         for hidden in self.hidden:
             obs = jnp.tanh(hidden(obs))
         return self.out(obs)[..., 0]
 
 
 class SizedFear(Fear):
-    """`Fear` with another network; its loss, anchors and horizon are the same."""
+    """`Fear` head with other hidden layers; loss, anchors and horizon are unchanged."""
 
     def __init__(self, spec: Spec, hidden: tuple[int, ...], horizon: float = 10, *, rngs: nnx.Rngs):
         self.predictor = DeepPredictor(spec, horizon, hidden, rngs=rngs)
 
 
 class ValueHead(Head):
-    """A critic of the task's reward with a horizon of its own: V(next_obs), in reward.
+    """Critic of the task's reward with its own horizon; its signal is V(next_obs), in reward.
 
-    TD(lambda) of squared error, worth nothing beyond an end and not anchored there, as a critic is:
-    beside `Fear` of the same horizon it lacks the event, and nothing else.
+    Trained by TD(lambda) on squared error, with value 0 after termination and no anchor at terminal
+    observations, as a critic. It differs from `Fear` of the same horizon in what it predicts.
 
     Args:
         spec: of the world.
         horizon: in steps; the discount is 1 - 1 / horizon.
-        width: units in each of two hidden layers, as the agent's critic has, or in one.
-        deep: whether there are two.
+        width: units in each hidden layer.
+        deep: two hidden layers, as the agent's critic has; otherwise one.
         rngs: for the initial weights.
     """
 
@@ -104,34 +104,34 @@ class ValueHead(Head):
         self.out = dense(width, 1, 1.0, rngs)
 
     def value(self, obs: jax.Array) -> jax.Array:
-        """[..., D] -> [...]."""
-        seen = self.trunk(obs)
-        return self.out(seen if self.deep else jnp.tanh(seen))[..., 0]
+        """Value estimate of observations, [..., D] -> [...]."""
+        features = self.trunk(obs)
+        return self.out(features if self.deep else jnp.tanh(features))[..., 0]
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
-        """V [T, B] at `next_obs`."""
+        """Value estimate [T, B] at `next_obs`, without gradient, and the unchanged state."""
         return jax.lax.stop_gradient(self.value(batch.next_obs)), state
 
     def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Squared TD(lambda) error of the reward."""
-        nothing = jnp.zeros_like(batch.reward)
-        question = GVFTargets(
-            batch.reward, batch.terminated, nothing, batch.terminated | batch.truncated
+        """Mean squared TD(lambda) error of the reward -> (scalar, metrics)."""
+        zeros = jnp.zeros_like(batch.reward)
+        targets = GVFTargets(
+            batch.reward, batch.terminated, zeros, batch.terminated | batch.truncated
         )
         ahead = jnp.where(batch.terminated, 0.0, self.value(batch.next_obs))
-        target = jax.lax.stop_gradient(lambda_returns(question, ahead, self.gamma))
+        target = jax.lax.stop_gradient(lambda_returns(targets, ahead, self.gamma))
         error = 0.5 * jnp.square(self.value(batch.obs) - target).mean()
         return error, {"error": error}
 
 
 def baseline_blend(name: str, head: Factory, horizon: int, parts: int = 1) -> Blend:
-    """The head and its rivals in one blend, each of them cut from the agent.
+    """Blend of a head and its baselines, none of which pays the agent (each is in a `Lesion`).
 
     Args:
         name: of the head.
-        head: its factory, couplings off.
-        horizon: of its event, in steps.
-        parts: of each batch that they learn from, a gradient step each.
+        head: its factory, without wrappers.
+        horizon: of the predicted event, in steps.
+        parts: minibatches of each batch, with one gradient step each.
     """
     sized = {size: partial(SizedFear, hidden=hidden) for size, hidden in SIZES.items()}
     fears = sized | {member: Fear for member in ENSEMBLE}
@@ -139,31 +139,31 @@ def baseline_blend(name: str, head: Factory, horizon: int, parts: int = 1) -> Bl
     heads["short_critic"] = partial(ValueHead, horizon=horizon)
     heads["short_critic_16"] = partial(ValueHead, horizon=horizon, width=16, deep=False)
     heads |= {"hope": Hope} if name != "hope" else {}
-    cut = {key: (1.0, Lesion(factory)) for key, factory in heads.items()}
-    return Blend(parts=parts, **cut)
+    lesioned = {key: (1.0, Lesion(factory)) for key, factory in heads.items()}
+    return Blend(parts=parts, **lesioned)
 
 
 def sub_blend(blend: Blend, names: tuple[str, ...]) -> Blend:
-    """The blend of some of its heads, which start from the same weights as they do there."""
-    some = {name: blend.heads[name] for name in names}
-    return Blend(blend.tx, blend.epochs, blend.parts, **some)
+    """Blend of some heads of another blend; they start from the same weights as in it."""
+    heads = {name: blend.heads[name] for name in names}
+    return Blend(blend.tx, blend.epochs, blend.parts, **heads)
 
 
-def as_alarm(head: Head, said: Prediction) -> Prediction:
-    """A signal as an alarm: high where harm is expected.
+def as_alarm(head: Head, signal: Prediction) -> Prediction:
+    """Orient a signal so that it is high where harm is expected.
 
-    A feeling is pay, so that it is bad where it is low; only one that is never negative, such as
-    curiosity, is a surprise and is taken as it is. Of a head that is never positive
-    `runs.probes.signals` has turned the sign already.
+    The signal of a head is pay, so low values are bad and the sign is turned. Signals of one sign
+    are not turned: one that is never negative, such as curiosity, measures surprise, and
+    `runs.probes.signals` has already turned one that is never positive.
     """
-    return said if head.sign else lambda batch: -said(batch)
+    return signal if head.sign else lambda batch: -signal(batch)
 
 
 def innate_alarm(suite: Suite) -> Prediction | None:
-    """What needs no learning there, as an alarm: the suite's own, or what one would hard-wire.
+    """Alarm without learning: the suite's innate head or a hand-written feature; None if neither.
 
-    Looming in Drive (`envs.worlds.drive.sensors.looming`), the pole's lean, by how fast it grows, in any
-    CartPole, none elsewhere.
+    Features: looming in Drive (`envs.worlds.drive.sensors.looming`); in any CartPole the pole's
+    angle plus 0.2 times its angular velocity, as an absolute value.
     """
     if suite.innate is not None:
         head = build(suite.innate, suite.env.spec, jax.random.key(0))
@@ -177,49 +177,52 @@ def innate_alarm(suite: Suite) -> Prediction | None:
     return None
 
 
-def disagreement(said: Mapping[str, Prediction]) -> Prediction:
-    """How far the members of the ensemble are apart: their standard deviation."""
-    return lambda batch: jnp.stack([said[name](batch) for name in ENSEMBLE]).std(0)
+def disagreement(signals: Mapping[str, Prediction]) -> Prediction:
+    """Disagreement of the ensemble: the standard deviation over its members' predictions."""
+    return lambda batch: jnp.stack([signals[name](batch) for name in ENSEMBLE]).std(0)
 
 
 def progress(suite: Suite) -> Prediction:
-    """How far one is, [T, B, n]: what PROGRESS names of the observation, or steps over horizon."""
+    """Features of progress through an episode, [T, B, n].
+
+    The observation entries listed in PROGRESS, otherwise steps taken over the horizon (n = 1).
+    """
     if suite.name in PROGRESS:
-        chosen = jnp.array(PROGRESS[suite.name])
-        return lambda batch: batch.next_obs[..., chosen]
+        indices = jnp.array(PROGRESS[suite.name])
+        return lambda batch: batch.next_obs[..., indices]
 
-    def steps(batch):
-        taken = jax.lax.scan(_counted, jnp.zeros(batch.first.shape[1]), batch.first)[1]
-        return (taken / suite.env.horizon)[..., None]
+    def count_steps(batch):
+        counts = jax.lax.scan(_count_step, jnp.zeros(batch.first.shape[1]), batch.first)[1]
+        return (counts / suite.env.horizon)[..., None]
 
-    return steps
+    return count_steps
 
 
-def _counted(steps: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Steps of an episode [B], this one included."""
+def _count_step(steps: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Scan step that counts the steps of each episode [B], including this one."""
     steps = jnp.where(first, 0.0, steps) + 1.0
     return steps, steps
 
 
 def fit_line(signal: jax.Array, progress: jax.Array, counted: jax.Array) -> jax.Array:
-    """Least squares [n + 1] of a signal [T, B] on progress [T, B, n] and 1, where it counts.
+    """Least-squares fit [n + 1] of a signal [T, B] to progress [T, B, n] and 1, on counted steps.
 
     By elimination, without LAPACK, whose batches stall on two cores (see `agents.nets`).
     """
     columns = [*jnp.moveaxis(progress, -1, 0), jnp.ones_like(signal), signal]
     columns = jnp.where(counted[None], jnp.stack(columns), 0.0).reshape(len(columns), -1)
-    table = columns[:-1] @ columns.T / jnp.maximum(counted.sum(), 1)
-    table = table + 1e-6 * jnp.eye(*table.shape)
-    for k in range(table.shape[0]):
-        row = table[k] / table[k, k]
-        table = (table - table[:, k, None] * row[None]).at[k].set(row)
-    return table[:, -1]
+    system = columns[:-1] @ columns.T / jnp.maximum(counted.sum(), 1)
+    system = system + 1e-6 * jnp.eye(*system.shape)
+    for k in range(system.shape[0]):
+        row = system[k] / system[k, k]
+        system = (system - system[:, k, None] * row[None]).at[k].set(row)
+    return system[:, -1]
 
 
-def residual(signal: Prediction, progress: Prediction, slopes: jax.Array) -> Prediction:
-    """A signal less what `fit_line` says of it at this progress."""
+def residual(signal: Prediction, progress: Prediction, coefficients: jax.Array) -> Prediction:
+    """Prediction that subtracts from a signal its linear fit on progress (`fit_line`)."""
 
-    def said(batch):
-        return signal(batch) - progress(batch) @ slopes[:-1] - slopes[-1]
+    def subtract_fit(batch):
+        return signal(batch) - progress(batch) @ coefficients[:-1] - coefficients[-1]
 
-    return said
+    return subtract_fit

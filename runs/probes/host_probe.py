@@ -1,4 +1,4 @@
-"""Asks in a host-stepped environment, whose worlds can only be visited one after another."""
+"""Probe signals in a host-stepped environment, one evaluation point after another."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,38 +13,38 @@ from runs.probes.readouts import empty_statistics
 
 
 def probe_host_points(
-    ask: Callable,
+    probe: Callable,
     learner: Any,
     signals: int,
-    stage: HostEvaluator,
+    evaluator: HostEvaluator,
     suite: Suite,
     base: int,
     stopped: Callable[[], bool],
-    told: Callable[[int], None] = lambda points: None,
+    on_point: Callable[[int], None] = lambda points: None,
 ) -> dict[str, np.ndarray]:
-    """What all seeds are told at all points of a suite, each [S, P, ...].
+    """Compute the readouts of all seeds at all points of a suite, each [S, P, ...].
 
     Args:
-        ask: (batch [S, T, B], alive [S, T, B], ground of each seed, at_home []) -> (ground, the
-            answers at that point [S, ...]), `runs.probes.readouts.point_readouts` over seeds.
-        learner: of all seeds, that plays.
+        probe: (batch [S, T, B], alive [S, T, B], home statistics of each seed, at_home []) -> (home
+            statistics, readouts at that point [S, ...]); `point_readouts` mapped over seeds.
+        learner: of all seeds, which acts.
         signals: K, of each seed.
-        stage: where it plays.
+        evaluator: runs the episodes.
         suite: of worlds.
         base: seed of worlds and episodes.
-        stopped: whether to stop.
-        told: how many points are done, after each.
+        stopped: returns whether to stop.
+        on_point: called with the number of finished points after each of them.
 
     Raises:
-        Interrupted: if it was asked to stop.
+        Interrupted: if `stopped` returned True.
     """
-    ground = empty_statistics(signals, suite.env.spec.obs_dim)
-    ground = jax.tree.map(lambda leaf: jnp.stack([leaf] * stage.rows), ground)
-    worlds, answers = suite.worlds(jax.random.key(base + 1), 1), []
+    statistics = empty_statistics(signals, suite.env.spec.obs_dim)
+    statistics = jax.tree.map(lambda leaf: jnp.stack([leaf] * evaluator.rows), statistics)
+    worlds, readouts = suite.worlds(jax.random.key(base + 1), 1), []
     for i in range(len(suite.points())):
         world = jax.tree.map(lambda leaf, i=i: leaf[i, 0], worlds)
-        batch, alive = stage.episodes(learner, world, base, stopped)
-        ground, answer = ask(batch, alive, ground, jnp.array(i == 0))
-        answers.append(jax.tree.map(np.asarray, answer))
-        told(i + 1)
-    return {name: np.stack([some[name] for some in answers], 1) for name in answers[0]}
+        batch, alive = evaluator.episodes(learner, world, base, stopped)
+        statistics, point = probe(batch, alive, statistics, jnp.array(i == 0))
+        readouts.append(jax.tree.map(np.asarray, point))
+        on_point(i + 1)
+    return {name: np.stack([point[name] for point in readouts], 1) for name in readouts[0]}

@@ -1,4 +1,4 @@
-"""Examines all seeds in a host-stepped environment, one point after another."""
+"""Validity probe of all seeds in a host-stepped environment, one evaluation point after another."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,36 +17,36 @@ from runs.probes.validity_probe import ValidityProbe
 
 
 def probe_host_seeds(
-    examination: ValidityProbe,
+    probe: ValidityProbe,
     trainer: Any,
     run: Any,
     out: Path,
     progress: Any,
     stopped: Callable[[], bool],
 ) -> dict[str, np.ndarray]:
-    """What every seed was told, each [S, ...]; interrupted, it begins again after the training.
+    """Compute the readouts of every seed, each [S, ...]; nothing is saved before the last point.
 
     Raises:
-        Interrupted: if it was asked to stop.
+        Interrupted: if `stopped` returned True.
     """
     del out
-    run_config, suite, rows = examination.run_config, examination.suite, examination.run_config.rows
-    batches = host_recording.record_host_batches(trainer, run, examination.batches, stopped)
-    teach = partial(_offline_heads, examination)
-    teach = vmap_seeds(teach, rows, optimise=run_config.optimise, together=1)
+    run_config, suite, rows = probe.run_config, probe.suite, probe.run_config.rows
+    batches = host_recording.record_host_batches(trainer, run, probe.batches, stopped)
+    train = partial(_train_offline, probe)
+    train = vmap_seeds(train, rows, optimise=run_config.optimise, together=1)
     keys = seed_keys(run_config.base + 6, np.arange(rows))
-    pupils = teach(run.learner, keys, jax.tree.map(jnp.asarray, batches))
-    ask = vmap_seeds(examination.question, rows, 1, run_config.optimise, together=1)
-    first = jax.tree.map(lambda leaf: leaf[0], jax.device_get((run.learner, pupils)))
-    signals = len(examination.signals(*first)[0])
-    there = run.learner, signals, trainer.stage, suite, run_config.base, stopped
+    heads = train(run.learner, keys, jax.tree.map(jnp.asarray, batches))
+    probe_point = vmap_seeds(probe.probe_point, rows, 1, run_config.optimise, together=1)
+    first = jax.tree.map(lambda leaf: leaf[0], jax.device_get((run.learner, heads)))
+    signals = len(probe.signals(*first)[0])
+    inputs = run.learner, signals, trainer.evaluator, suite, run_config.base, stopped
 
-    def told(points: int) -> None:
-        progress.advance("examining", run_config.chunks + points)
+    def on_point(points: int) -> None:
+        progress.advance("probing", run_config.chunks + points)
 
-    found = probe_host_points(partial(ask, run.learner, pupils), *there, told)
-    return pooled_curves(found | {"memory": np.asarray(pupils.memory)})
+    readouts = probe_host_points(partial(probe_point, run.learner, heads), *inputs, on_point)
+    return pooled_curves(readouts | {"memory": np.asarray(heads.memory)})
 
 
-def _offline_heads(examination: ValidityProbe, learner: Any, key: jax.Array, batches: Any) -> Any:
-    return examination.teach(learner, key, batches, None)
+def _train_offline(probe: ValidityProbe, learner: Any, key: jax.Array, batches: Any) -> Any:
+    return probe.train_heads(learner, key, batches, None)

@@ -1,4 +1,4 @@
-"""Examines seeds in jitted worlds, a few at a time, so that it can be stopped and goes on."""
+"""Validity probe of seeds in a jitted environment, a few at a time, resumable after each group."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,43 +18,43 @@ from runs.probes.validity_probe import ValidityProbe
 
 
 def probe_seeds(
-    examination: ValidityProbe,
+    probe: ValidityProbe,
     trainer: Any,
     run: Any,
     out: Path,
     progress: Any,
     stopped: Callable[[], bool],
 ) -> dict[str, np.ndarray]:
-    """What every seed was told, each [S, ...]; seeds that were examined before are not again.
+    """Compute the readouts of every seed, each [S, ...]; groups that are already saved are loaded.
 
     Raises:
-        Interrupted: if it was asked to stop.
+        Interrupted: if `stopped` returned True.
     """
-    run_config, suite = examination.run_config, examination.suite
+    run_config, suite = probe.run_config, probe.suite
     draws, together = min(DRAWS, run_config.episodes), len(jax.devices())
     worlds = suite.worlds(jax.random.key(run_config.base + 1), draws)
-    program = vmap_seeds(examination.everything, together, 2, run_config.optimise, together=1)
+    program = vmap_seeds(probe.train_and_probe, together, 2, run_config.optimise, together=1)
     keys = seed_keys(run_config.base + 6, np.arange(run_config.rows))
-    mark, told = worlds_digest(jax.tree.leaves(run.learner.agent)), []
+    mark, groups = worlds_digest(jax.tree.leaves(run.learner.agent)), []
     for begin in range(0, run_config.rows, together):
         part = out / "examined" / f"{begin}.json"
-        found = load_part(part, mark)
-        fresh = found is None
+        saved = load_part(part, mark)
+        fresh = saved is None
         if fresh:
             if stopped():
                 raise Interrupted
-            mine = jax.tree.map(partial(_probe_group, begin, together), (run.learner, keys))
-            answer = program(*mine, worlds, jax.random.key(run_config.base + 2))
+            inputs = jax.tree.map(partial(_select_group, begin, together), (run.learner, keys))
+            readouts = program(*inputs, worlds, jax.random.key(run_config.base + 2))
             part.parent.mkdir(parents=True, exist_ok=True)
-            answer = {name: np.asarray(leaf) for name, leaf in answer.items()}
-            lists = {name: leaf.tolist() for name, leaf in pooled_curves(answer).items()}
-            save_part(part, {"recipe": mark, "told": lists})
-            found = load_part(part, mark)
-        told.append(found["told"])
+            readouts = {name: np.asarray(leaf) for name, leaf in readouts.items()}
+            lists = {name: leaf.tolist() for name, leaf in pooled_curves(readouts).items()}
+            save_part(part, {"settings": mark, "readouts": lists})
+            saved = load_part(part, mark)
+        groups.append(saved["readouts"])
         done = min(begin + together, run_config.seeds)
-        progress.advance("examining", run_config.chunks + done, fresh)
-    return {name: np.concatenate([some[name] for some in told]) for name in told[0]}
+        progress.advance("probing", run_config.chunks + done, fresh)
+    return {name: np.concatenate([group[name] for group in groups]) for name in groups[0]}
 
 
-def _probe_group(begin: int, number: int, leaf: jax.Array) -> jax.Array:
+def _select_group(begin: int, number: int, leaf: jax.Array) -> jax.Array:
     return leaf[begin : begin + number]

@@ -1,4 +1,4 @@
-"""A survey: everything that one trained learner may be asked, of all it feels and of its critic."""
+"""Probe one trained agent: readouts of its heads, untrained heads, critic and total pay."""
 
 import jax
 
@@ -16,15 +16,15 @@ from runs.probes.signals import (
 )
 
 EPISODES = 32
-"""At each point of a comparison. A seed's AUROCs over all shifts of Drive then lie within .016 to
-.033 (one standard deviation) of those of 256, as many as are scored; seeds differ by .027 to .050
-among themselves, and to ask 256 takes six times as long."""
-HORIZON = 10  # steps within which harm is near
+"""At each point of a comparison. The AUROCs of a seed over all shifts of Drive then differ by .016
+to .033 (one standard deviation) from those of all 256 scored episodes. Seeds differ by .027 to .050
+from each other, and probing 256 episodes takes six times as long."""
+HORIZON = 10  # steps within which harm counts as imminent
 
 
 def probe_learner(
     learner: Learner,
-    made: jax.Array,
+    init_key: jax.Array,
     worlds: World,
     key: jax.Array,
     *,
@@ -33,23 +33,23 @@ def probe_learner(
     episodes: int,
     horizon: int = HORIZON,
 ) -> dict[str, jax.Array]:
-    """The `readouts` of one trained learner that acts by its mode.
+    """Compute the `readouts` of one trained agent that acts deterministically (by its mode).
 
-    Over seeds it is `over_seeds(partial(survey, setup=setup, env=env, episodes=2), seeds,
-    shared=2)`.
+    Map it over seeds by `vmap_seeds(partial(probe_learner, config=config, env=env, episodes=2),
+    seeds, shared=2)`.
 
     Args:
         learner: of one seed.
-        made: key of its untrained heads, another for each seed.
+        init_key: key of its untrained heads, another for each seed.
         worlds: as for `readouts`.
         key: of the evaluation.
-        config: of the learner's arm.
+        config: of the agent's arm.
         env: the family of worlds.
         episodes: in each world.
         horizon: h in steps.
     """
     agent = config.agent
-    signals, fears = all_signals(learner, made, config, env.spec, horizon)
+    signals, fears = all_signals(learner, init_key, config, env.spec, horizon)
 
     def act(key, obs):
         return agent.act(learner.agent, None, obs)
@@ -59,29 +59,32 @@ def probe_learner(
 
 def probe_point(
     learner: Learner,
-    made: jax.Array,
+    init_key: jax.Array,
     batch: Transition,
     alive: jax.Array,
-    ground: HomeStatistics,
+    statistics: HomeStatistics,
     at_home: jax.Array,
     *,
     config: TrainConfig,
     spec: Spec,
 ) -> tuple[HomeStatistics, dict[str, jax.Array]]:
-    """The same of one seed's episodes [T, B] at one point (`runs.probes.readouts.point_readouts`)."""
-    signals, fears = all_signals(learner, made, config, spec)
+    """Compute the readouts of one seed's episodes [T, B] at one point.
+
+    Arguments are those of `probe_learner` and of `runs.probes.readouts.point_readouts`.
+    """
+    signals, fears = all_signals(learner, init_key, config, spec)
     return point_readouts(
-        signals, batch, alive, ground, at_home, fears, HORIZON, config.agent.gamma
+        signals, batch, alive, statistics, at_home, fears, HORIZON, config.agent.gamma
     )
 
 
 def all_signals(
-    learner: Learner, made: jax.Array, config: TrainConfig, spec: Spec, horizon: int = HORIZON
+    learner: Learner, init_key: jax.Array, config: TrainConfig, spec: Spec, horizon: int = HORIZON
 ) -> tuple[dict[str, Prediction], tuple[str, ...]]:
-    """What one seed can be asked -> (signals by name, those that are probabilities of harm).
+    """Signals of one seed by name, and the names of those that are probabilities of harm.
 
-    Its heads by name, each of them untrained (NAME_untrained), `critic`, `minus_critic` and `paid_signal`,
-    what it was paid beside the task. The level of every `Fear` of this horizon means something.
+    Its heads by name, each of them untrained (NAME_untrained), `critic`, `minus_critic`, and
+    `felt`, the pay beside the task. Every `Fear` with this horizon is a probability of harm.
     """
     blend, blend_state = config.blend, learner.blend_state
     heads = {
@@ -94,7 +97,7 @@ def all_signals(
         if isinstance(head, Fear) and round(1 / (1 - head.predictor.gamma)) == horizon
     )
     signals = predictions(blend, blend_state) | untrained_predictions(
-        blend, blend_state, spec, made
+        blend, blend_state, spec, init_key
     )
     return signals | critic_signals(config.agent, learner.agent) | {
         "felt": paid_signal(blend, blend_state)

@@ -1,25 +1,25 @@
-"""Reliability curves of many points drawn together: at home, and elsewhere."""
+"""Pool reliability curves over evaluation points: unshifted world and all shifts."""
 
 import numpy as np
 
 
-def pooled_curves(told: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same readouts [S, P], with every NAME/reliability [S, P, BINS, 3] as [S, 2, BINS, 3].
+def pooled_curves(readouts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Pool every NAME/reliability [S, P, BINS, 3] of some readouts to [S, 2, BINS, 3].
 
-    At home, and over all shifted points, each weighted by its steps: share of the steps, mean
-    prediction, frequency of the event.
+    One curve for home (the first point), one for all shifted points, each weighted by its steps:
+    share of the steps, mean prediction, frequency of the event. Other readouts are unchanged.
     """
-    steps, found = told["steps"], {}
-    for name, leaf in told.items():
+    steps, pooled = readouts["steps"], {}
+    for name, leaf in readouts.items():
         if name.endswith("/reliability"):
-            parts = ((leaf[:, here], steps[:, here]) for here in (slice(0, 1), slice(1, None)))
-            leaf = np.stack([_pool(*part) for part in parts], 1)
-        found[name] = leaf
-    return found
+            curves = ((leaf[:, span], steps[:, span]) for span in (slice(0, 1), slice(1, None)))
+            leaf = np.stack([_pool(*part) for part in curves], 1)
+        pooled[name] = leaf
+    return pooled
 
 
 def _pool(curves: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Curves [S, P, BINS, 3] of so many steps [S, P] as one, [S, BINS, 3]."""
+    """Average curves [S, P, BINS, 3], weighted by steps [S, P], into one, [S, BINS, 3]."""
     weight = np.nan_to_num(curves[..., 0] * steps[..., None])
     total = weight.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,7 +1,7 @@
-"""Whatever gives a number a step, frozen: heads read without their couplings, and their rivals.
+"""Per-step signals of a frozen agent: heads without their wrappers, its critic, untrained heads.
 
-A `Prediction` is a function from a batch [T, B] of whole episodes, from their first step on, to a
-number at `next_obs` of each step, [T, B]. A rival is one more of them in the same dictionary.
+A `Prediction` is a function from a batch [T, B] of whole episodes, starting at their first step, to
+a number at `next_obs` of each step, [T, B]. Baselines are further entries of the same dictionary.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,14 @@ Prediction = Callable[[Transition], jax.Array]
 
 
 def predictions(blend: Blend, blend_state: BlendState) -> dict[str, Prediction]:
-    """What each head of a blend says by itself: its couplings, their shams and lesions taken off.
+    """Signal of each head of a blend, without its wrappers (couplings, shams, lesions).
 
-    A head that is never positive is read with its sign turned: `Fear` as the probability of harm.
-    `Care` stays on, as it asks about another.
+    The sign of a head that is never positive is turned: `Fear` becomes the probability of harm.
+    `Care` is kept: it evaluates its head on the observations of another agent.
 
     Args:
-        blend: of one learner.
-        blend_state: of it, of one seed; they do not change.
+        blend: of one agent.
+        blend_state: its state, of one seed; it stays frozen.
     """
     return {
         name: _prediction(blend_state.heads[name].net, blend_state.carry[name])
@@ -37,16 +37,16 @@ def predictions(blend: Blend, blend_state: BlendState) -> dict[str, Prediction]:
 def untrained_predictions(
     blend: Blend, blend_state: BlendState, spec: Spec, key: jax.Array
 ) -> dict[str, Prediction]:
-    """The same heads as they were made, NAME_untrained; what they carry is as after training."""
-    begun = blend.init(key, spec, 2).heads
+    """Signal of each head with newly initialised weights, NAME_untrained, and the trained carry."""
+    initial = blend.init(key, spec, 2).heads
     return {
-        f"{name}_untrained": _prediction(begun[name].net, blend_state.carry[name])
+        f"{name}_untrained": _prediction(initial[name].net, blend_state.carry[name])
         for name in blend.names
     }
 
 
 def critic_signals(agent: Any, state: Any) -> dict[str, Prediction]:
-    """The agent's value of the task at `next_obs`, and its negative, as one fears: minus_critic."""
+    """The agent's value of `next_obs` (`critic`) and its negative (`minus_critic`)."""
 
     def value(batch):
         return agent.value(state, batch.next_obs)[..., 0]
@@ -55,13 +55,13 @@ def critic_signals(agent: Any, state: Any) -> dict[str, Prediction]:
 
 
 def fixed_head(factory: Factory, spec: Spec) -> Prediction:
-    """A head that has nothing to learn, such as what is innate in a suite."""
+    """Signal of a head without parameters to train, such as a suite's innate one."""
     head = build(factory, spec, jax.random.key(0))
     return partial(read_signal, head, head.initial_state(2))
 
 
 def paid_signal(blend: Blend, blend_state: BlendState) -> Prediction:
-    """What the agent was paid beside the task: the weighted sum of all signals, couplings on."""
+    """Weighted sum of all signals of a blend, wrappers on: the agent's pay beside the task."""
 
     def paid(batch):
         signals = [
@@ -77,22 +77,22 @@ def paid_signal(blend: Blend, blend_state: BlendState) -> Prediction:
 def wrapped_signals(
     blend: Blend, blend_state: BlendState, spec: Spec, key: jax.Array
 ) -> dict[str, Prediction]:
-    """What each head of a blend would pay an agent, couplings on and only lesions taken off.
+    """Signal of each head of a blend, wrappers on except lesions: its pay if it were not lesioned.
 
-    Beside them NAME_untrained, the same heads as they were made, under another key.
+    Beside each stands NAME_untrained, the same head initialised from another key.
     """
-    begun = blend.init(key, spec, 2).heads
-    found = {}
+    initial = blend.init(key, spec, 2).heads
+    signals = {}
     for name in blend.names:
-        heads = {name: blend_state.heads[name].net, f"{name}_untrained": begun[name].net}
+        heads = {name: blend_state.heads[name].net, f"{name}_untrained": initial[name].net}
         for label, head in heads.items():
-            whole = head.inner if isinstance(head, Lesion.__wrapped__) else head
-            found[label] = partial(read_signal, whole, blend_state.carry[name])
-    return found
+            wrapped = head.inner if isinstance(head, Lesion.__wrapped__) else head
+            signals[label] = partial(read_signal, wrapped, blend_state.carry[name])
+    return signals
 
 
 def unwrapped(head: Head, carry: Any) -> tuple[Head, Any]:
-    """The head inside all couplings but `Care`, and its part of what they carry."""
+    """Strip all wrappers but `Care` from a head -> (inner head, its part of the carry)."""
     while isinstance(head, Wrapper) and not isinstance(head, Care.__wrapped__):
         carry = carry[1] if isinstance(head, StatefulWrapper) else carry
         head = head.inner
@@ -100,29 +100,29 @@ def unwrapped(head: Head, carry: Any) -> tuple[Head, Any]:
 
 
 def read_signal(head: Head, carry: Any, batch: Transition) -> jax.Array:
-    """The signal [T, B] of a head that neither learns nor gets used to what it sees.
+    """Signal [T, B] of a frozen head: neither its weights nor its running statistics change.
 
-    What it carries for all environments together, such as the moments by which curiosity whitens,
-    stays as it was after training; what it carries for each begins anew, as the episodes do.
+    The carry that all environments share, such as the moments by which curiosity whitens, stays as
+    it was after training; the carry of each environment starts anew, as the episodes do.
 
     Args:
-        head: a head or a coupling.
-        carry: what it carried after training, for any number of environments.
+        head: a head or a wrapper.
+        carry: after training, for any number of environments.
         batch: [T, B], whole episodes.
     """
     new = head.initial_state(batch.reward.shape[1])
     if not jax.tree.leaves(new):
         return head(new, batch)[0]
-    own = per_env(head)
+    is_per_env = per_env(head)
 
-    def keep(state):
-        return jax.tree.map(lambda own, now, old: now if own else old, own, state, carry)
+    def restore_shared(state):
+        return jax.tree.map(lambda own, new, old: new if own else old, is_per_env, state, carry)
 
-    def step(state, now):
-        signal, state = head(state, jax.tree.map(lambda leaf: leaf[None], now))
-        return keep(state), signal[0]
+    def step(state, transition):
+        signal, state = head(state, jax.tree.map(lambda leaf: leaf[None], transition))
+        return restore_shared(state), signal[0]
 
-    return jax.lax.scan(step, keep(new), batch)[1]
+    return jax.lax.scan(step, restore_shared(new), batch)[1]
 
 
 def _prediction(head: Head, carry: Any) -> Prediction:

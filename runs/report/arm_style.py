@@ -1,25 +1,25 @@
-"""How an arm looks in every figure: its head's colour, and a dash and a mark for its kind."""
+"""Style of each arm in all figures: colour by head, dash and marker by kind of control."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from runs.report.svg import Markup, join, marker, node, rule
 
-KINDS = {"": "head", "_constant": "with constant", "_sham": "sham", "_scrambled": "scrambled"}
-"""What an arm's name may end in, and what that makes it."""
+KINDS = {"": "head", "_constant": "with constant", "_sham": "sham", "_untrained": "untrained"}
+"""Suffix of an arm's name -> the kind of arm that it marks."""
 BASELINES = ("none", "random", "constant_plus", "constant_minus", "lesion")
-COLOURS = {"h": 8, "b": 5}  # that page.css has for heads and for baselines
-BASELINE = len(KINDS)  # the kind of an arm without a head
+COLOURS = {"h": 8, "b": 5}  # how many html.css has for heads and for baselines
+BASELINE = len(KINDS)  # kind index of an arm without a head
 
 
 class ArmStyle(NamedTuple):
-    """An arm's appearance.
+    """Colour and kind of one arm in the figures.
 
     Attributes:
-        arm: its name.
-        family: the head that it is or controls, by number in the order of the arms.
+        arm: name of the arm.
+        family: index of the head that it is or controls, in the order of the arms.
         kind: index into KINDS, or BASELINE.
-        colour: name of the colour in page.css.
+        colour: name of the colour variable in html.css.
     """
 
     arm: str
@@ -29,7 +29,7 @@ class ArmStyle(NamedTuple):
 
     @property
     def style(self) -> dict[str, str]:
-        """Attributes that colour and dash what is drawn, and let the legend hide it."""
+        """Class and style attributes by which the style sheet colours, dashes and hides an arm."""
         return {
             "class_": f"arm f{self.family} k{self.kind}",
             "style": f"--c:var(--{self.colour})",
@@ -37,69 +37,76 @@ class ArmStyle(NamedTuple):
 
 
 def arm_styles(arms: Sequence[str]) -> dict[str, ArmStyle]:
-    """The appearance of every arm; controls share their head's colour."""
+    """Style of each arm by name; controls share the colour of their head."""
     families = list(dict.fromkeys(head_of(arm, arms) for arm in arms))
-    numbers = {"b": 0, "h": 0}
+    counts = {"b": 0, "h": 0}
     colours = {}
-    for name in families:
-        group = "b" if name in BASELINES else "h"
-        colours[name] = f"{group}{numbers[group] % COLOURS[group]}"
-        numbers[group] += 1
-    found = {}
+    for head in families:
+        group = "b" if head in BASELINES else "h"
+        colours[head] = f"{group}{counts[group] % COLOURS[group]}"
+        counts[group] += 1
+    styles = {}
     for arm in arms:
-        mine = head_of(arm, arms)
-        kind = BASELINE if mine in BASELINES else list(KINDS).index(arm.removeprefix(mine))
-        found[arm] = ArmStyle(arm, families.index(mine), kind, colours[mine])
-    return found
+        head = head_of(arm, arms)
+        kind = BASELINE if head in BASELINES else list(KINDS).index(arm.removeprefix(head))
+        styles[arm] = ArmStyle(arm, families.index(head), kind, colours[head])
+    return styles
 
 
 def head_of(arm: str, arms: Sequence[str]) -> str:
-    """The head that an arm is a control of; the arm itself if it is of none."""
-    heads = (arm.removesuffix(end) for end in KINDS if end and arm.endswith(end))
+    """Name of the head that an arm is a control of; the arm itself if it is not a control."""
+    heads = (arm.removesuffix(suffix) for suffix in KINDS if suffix and arm.endswith(suffix))
     return next((head for head in heads if head in arms), arm)
 
 
-def legend_boxes(shown: dict[str, ArmStyle], where: str) -> Markup:
-    """Boxes that hide and show families and kinds of arms in the part of the page named `where`.
+def legend_boxes(styles: dict[str, ArmStyle], section: str) -> Markup:
+    """Check boxes that hide and show heads and kinds of arms in the section with id `section`.
 
-    No script: the style sheet that comes along asks which boxes are ticked.
+    Works without a script: the generated style rules depend on which boxes are ticked.
     """
-    families = {look.family: look for look in reversed(shown.values())}
-    kinds = sorted({look.kind for look in shown.values()} - {BASELINE})
-    hidden = [_hides(where, f"f{number}") for number in families]
-    hidden += [_hides(where, f"k{kind}") for kind in kinds]
-    heads = [_family(families[number], where) for number in sorted(families)]
-    words = list(KINDS.values())
+    families = {arm_style.family: arm_style for arm_style in reversed(styles.values())}
+    kinds = sorted({arm_style.kind for arm_style in styles.values()} - {BASELINE})
+    rules = [_hide_rule(section, f"f{number}") for number in families]
+    rules += [_hide_rule(section, f"k{kind}") for kind in kinds]
+    heads = [_head_box(families[number], section) for number in sorted(families)]
+    labels = list(KINDS.values())
     controls = [
-        _box(where, f"k{kind}", words[kind], _swatch(kind), f"arm k{kind} plain") for kind in kinds
+        _check_box(section, f"k{kind}", labels[kind], _swatch(kind), f"arm k{kind} plain")
+        for kind in kinds
     ]
     return node(
         "div",
-        node("style", Markup("".join(hidden))),
+        node("style", Markup("".join(rules))),
         node("div", *heads, class_="keys"),
         node("div", *controls, class_="keys") if len(kinds) > 1 else None,
         class_="legend",
     )
 
 
-def arm_label(look: ArmStyle) -> Markup:
-    """An arm's mark in its colour, and its name."""
-    swatch = node("span", _swatch(look.kind), **look.style)
-    return node("span", swatch, node("span", look.arm))
+def arm_label(arm_style: ArmStyle) -> Markup:
+    """Legend entry of an arm: its marker in its colour, and its name."""
+    swatch = node("span", _swatch(arm_style.kind), **arm_style.style)
+    return node("span", swatch, node("span", arm_style.arm))
 
 
-def _family(look: ArmStyle, where: str) -> Markup:
-    kind = look.kind if look.kind == BASELINE else 0
-    name = look.arm
-    for end in KINDS:
-        name = name.removesuffix(end) if end and look.kind == list(KINDS).index(end) else name
-    style = f"--c:var(--{look.colour})"
-    return _box(where, f"f{look.family}", name, _swatch(kind), f"arm k{kind}", style)
+def _head_box(arm_style: ArmStyle, section: str) -> Markup:
+    kind = arm_style.kind if arm_style.kind == BASELINE else 0
+    name = arm_style.arm
+    for suffix in KINDS:
+        name = (
+            name.removesuffix(suffix)
+            if suffix and arm_style.kind == list(KINDS).index(suffix)
+            else name
+        )
+    style = f"--c:var(--{arm_style.colour})"
+    return _check_box(section, f"f{arm_style.family}", name, _swatch(kind), f"arm k{kind}", style)
 
 
-def _box(where: str, key: str, words: str, swatch: Markup, kind: str, style: str | None = None):
-    box = node("input", type="checkbox", checked=True, id=f"{where}-{key}")
-    return node("label", box, node("span", swatch, class_=kind, style=style), node("span", words))
+def _check_box(
+    section: str, key: str, text: str, swatch: Markup, kind: str, style: str | None = None
+):
+    box = node("input", type="checkbox", checked=True, id=f"{section}-{key}")
+    return node("label", box, node("span", swatch, class_=kind, style=style), node("span", text))
 
 
 def _swatch(kind: int) -> Markup:
@@ -107,7 +114,7 @@ def _swatch(kind: int) -> Markup:
     return node("svg", join(line), viewBox="0 0 28 14", class_="swatch", aria_hidden="true")
 
 
-def _hides(where: str, key: str) -> str:
-    box = f"#{where}-{key}"
-    hidden = f"#{where}:has({box}:not(:checked)) .panel .{key}{{display:none}}"
-    return hidden + f"#{where}:has({box}:hover) .panel .arm:not(.{key}){{opacity:.1}}"
+def _hide_rule(section: str, key: str) -> str:
+    box = f"#{section}-{key}"
+    rule_text = f"#{section}:has({box}:not(:checked)) .panel .{key}{{display:none}}"
+    return rule_text + f"#{section}:has({box}:hover) .panel .arm:not(.{key}){{opacity:.1}}"

@@ -1,4 +1,4 @@
-"""An episode as an animation in TensorBoard, above the timeline of what was felt in it."""
+"""TensorBoard animation of one episode, above the curves of the heads' signals."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from runs.report.tb_export import delete_files, safe_name
 from runs.report.tb_writer import RUN_FILES, EventWriter
 
 FRAMES, WIDTH, STRIP = 150, 300, 54
-"""The most pictures, about their width, and the height of a signal, in pixels."""
+"""Maximum number of frames, their approximate width and the height of a signal, in pixels."""
 
 
 def write_film(
@@ -20,48 +20,50 @@ def write_film(
     signals: Mapping[str, np.ndarray],
     fps: float = 25.0,
 ) -> None:
-    """Writes one episode as an animation above the timeline of every signal.
+    """Writes one episode as an animation above the curve of every signal.
 
-    Long episodes are thinned to at most `FRAMES` pictures and these shrunk or enlarged by a whole
-    number to about `WIDTH` pixels, which keeps the GIF of a simple world under a megabyte.
+    Long episodes are thinned to at most `FRAMES` frames, which are shrunk or enlarged by a whole
+    number to about `WIDTH` pixels; the GIF of a simple environment stays under a megabyte.
 
     Args:
       out: directory of the study.
       env: name of the environment.
       arm: the arm whose agent acts.
       frames: uint8 [T, H, W, 3].
-      signals: what each head emitted, `{name: float [T]}`; may be empty.
-      fps: frames shown a second, before thinning; the episode keeps its pace.
+      signals: signal of each head, `{name: float [T]}`; may be empty.
+      fps: frames per second before thinning, which does not change the speed of the episode.
 
     Raises:
       ValueError: there is no frame, or a signal is not as long as the episode.
     """
-    home = Path(out) / "tb" / "compare" / safe_name(env) / safe_name(arm)
-    delete_files(home, RUN_FILES + ".rollout")
+    folder = Path(out) / "tb" / "compare" / safe_name(env) / safe_name(arm)
+    delete_files(folder, RUN_FILES + ".rollout")
     frames = np.asarray(frames, np.uint8)
     if not len(frames):
         raise ValueError("an episode without a frame cannot be shown")
-    every = -(-len(frames) // FRAMES)
+    stride = -(-len(frames) // FRAMES)
     shrink, grow = max(1, round(frames.shape[2] / WIDTH)), max(1, WIDTH // frames.shape[2])
-    shown = frames[::every, ::shrink, ::shrink].repeat(grow, axis=1).repeat(grow, axis=2)
-    width = shown.shape[2]
+    film = frames[::stride, ::shrink, ::shrink].repeat(grow, axis=1).repeat(grow, axis=2)
+    width = film.shape[2]
     if signals:
         strips = [_strip(name, values, len(frames), width) for name, values in signals.items()]
-        below = np.repeat(np.concatenate(strips)[None], len(shown), axis=0)
-        now = np.arange(0, len(frames), every) * (width - 1) // max(1, len(frames) - 1)
-        below[np.arange(len(shown)), :, now] = (200, 30, 30)
-        shown = np.concatenate([shown, below], axis=1)
-    with EventWriter(home, ".rollout") as events:
-        events.gif("rollout", shown, step=0, fps=fps / every)
+        curves = np.repeat(np.concatenate(strips)[None], len(film), axis=0)
+        cursor = np.arange(0, len(frames), stride) * (width - 1) // max(1, len(frames) - 1)
+        curves[np.arange(len(film)), :, cursor] = (200, 30, 30)
+        film = np.concatenate([film, curves], axis=1)
+    with EventWriter(folder, ".rollout") as events:
+        events.gif("rollout", film, step=0, fps=fps / stride)
 
 
 def _strip(name: str, signal: np.ndarray, length: int, width: int) -> np.ndarray:
-    """Draws the curve of a signal [T] with its range as a picture uint8 [STRIP, width, 3]."""
+    """Draws the curve of a signal [T] and its range as an image uint8 [STRIP, width, 3]."""
     from PIL import Image, ImageDraw, ImageFont
 
     signal = np.asarray(signal, float)
     if signal.shape != (length,):
-        raise ValueError(f"signal {name!r} has shape {signal.shape}, the episode {length} frames")
+        raise ValueError(
+            f"signal {name!r} has shape {signal.shape}, but the episode has {length} frames"
+        )
     finite = signal[np.isfinite(signal)]
     lo, hi = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     height = (np.nan_to_num(signal, nan=lo, posinf=hi, neginf=lo) - lo) / ((hi - lo) or 1.0)

@@ -1,4 +1,4 @@
-"""A study as one file that a reviewer opens: everything inline, nothing loaded, nothing run."""
+"""HTML report of a study as one self-contained file, without scripts or external resources."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,32 +22,30 @@ POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
     "form-action 'none'"
 )
-"""What the page may load and run: nothing."""
-BOXES = (
-    "Bands are t intervals, 95 %. Unticked arms are hidden, and those pointed at are singled out."
-)
-FOREST = "declared contrasts and the A-A control"
+"""Content security policy of the page, which forbids scripts and external resources."""
+LEGEND_NOTE = "Bands are 95 % t intervals. Untick an arm to hide it; point at it to single it out."
+FOREST_TITLE = "declared contrasts and the A-A control"
 
 
 class PageContent(NamedTuple):
-    """All that there is to show of a study.
+    """Content of the HTML page of a study.
 
     Attributes:
         env: name of the suite.
-        rows: score rows, as `runs.engine.arm_runner.read_scores` gives them.
-        arms: names, in the order in which they are shown.
-        tables: computed already.
-        plan: before training; None where nothing was.
-        run_config: sizes; None where they are not known.
-        command: that made the study.
+        rows: score rows, as `runs.analysis.scores.read_scores` returns them.
+        arms: names of the arms, in the order in which they are shown.
+        tables: printed tables of the study.
+        plan: plan declared before training; None if there was none.
+        run_config: sizes of the runs; None if unknown.
+        command: command line that made the study.
         without: arms left out on request.
-        verified: what does not hold, `runs.prereg.audit.watermark`; None if everything does.
-        looked: how often was looked, `runs.prereg.audit.looks_sentence`.
-        changed: what was run otherwise than declared.
-        timelines: episodes with what was felt in them.
-        readouts: rows of what signals know: `signal_figures.validity`, `signal_figures.sizes`.
-        recovery: rows of scores since a lasting shift: `severity_curves.recovery`.
-        machine: what a result depends on beside the code, `runs.engine.devices.describe_machine`.
+        watermark: failed checks, `runs.prereg.audit.watermark`; None if all hold.
+        looks: number of looks at the scores, `runs.prereg.audit.looks_sentence`.
+        changes: differences between the declared plan and the run.
+        timelines: episodes with the signals of the heads.
+        readouts: rows of `signal_figures.validity_figure` and `signal_figures.size_figure`.
+        recovery: rows of `severity_curves.recovery_curves`.
+        machine: hardware and versions, `runs.engine.devices.describe_machine`.
     """
 
     env: str
@@ -58,9 +56,9 @@ class PageContent(NamedTuple):
     run_config: RunConfig | None = None
     command: str = ""
     without: Sequence[str] = ()
-    verified: str | None = None
-    looked: str = ""
-    changed: Sequence[str] = ()
+    watermark: str | None = None
+    looks: str = ""
+    changes: Sequence[str] = ()
     timelines: Sequence[EpisodeFigure] = ()
     readouts: Sequence[Mapping[str, Any]] = ()
     recovery: Sequence[Mapping[str, Any]] = ()
@@ -68,58 +66,61 @@ class PageContent(NamedTuple):
 
 
 def write_page(out: Path, study: PageContent) -> Path:
-    """Writes the page of a study into its folder, all of it or nothing -> its path."""
+    """Writes the HTML page of a study into its folder atomically -> its path."""
     path = Path(out) / NAME
-    beside = path.with_suffix(".part")
-    beside.write_bytes(render_page(study, Path(out)).encode("utf-8", "replace"))
-    os.replace(beside, path)
+    partial = path.with_suffix(".part")
+    partial.write_bytes(render_page(study, Path(out)).encode("utf-8", "replace"))
+    os.replace(partial, path)
     return path
 
 
 def render_page(study: PageContent, out: Path) -> str:
-    """The page as HTML; the same study gives the same page."""
+    """Renders the page as HTML; the same study and ledger give the same page."""
     rows = finite_rows(study.rows)
-    seen = {row["arm"] for row in rows}
-    counted = {arm: robustness.arm_scores(rows, arm) for arm in study.arms if arm in seen}
-    counted = {arm: cells for arm, cells in counted.items() if cells.points}
-    found = _contrasts(study, rows)
+    present = {row["arm"] for row in rows}
+    arm_scores = {arm: robustness.arm_scores(rows, arm) for arm in study.arms if arm in present}
+    arm_scores = {arm: scores for arm, scores in arm_scores.items() if scores.points}
+    contrasts = _contrasts(study, rows)
     parts = [
-        _figures_section(counted, study, score_name(rows)) if counted else _empty_note(),
+        _figures_section(arm_scores, study, score_name(rows)) if arm_scores else _empty_note(),
         _signals_section(study),
         _tables_section(study),
-        _controls_section(counted, found),
+        _controls_section(arm_scores, contrasts),
         _provenance_section(study, out),
     ]
     sections = [section for part in parts for section in part]
     body = [
-        _mark(study),
-        _head(study, rows, found),
+        _watermark(study),
+        _page_header(study, rows, contrasts),
         node("nav", *(node("a", title, href=f"#{name}") for name, title, _ in sections)),
         node("main", *(_section(*section) for section in sections)),
-        node("footer", "Made by affect-heads. One file, no script, nothing loaded from anywhere."),
+        node("footer", "Made by affect-heads. One file, no scripts, no external resources."),
     ]
     title = f"{study.env}: report"
-    return f"<!doctype html>\n{node('html', _meta(title), node('body', *body), lang='en')}\n"
+    return f"<!doctype html>\n{node('html', _html_head(title), node('body', *body), lang='en')}\n"
 
 
-# --- its parts, each a list of (name, title, what is in it) ---------------------------------------
+# --- sections, each a list of (id, title, content) ------------------------------------------------
 
 
-def _figures_section(counted: dict[str, ArmScores], study: PageContent, score: str) -> list[tuple]:
-    shown = arm_styles(list(counted))
-    panels = severity_curves.severity_curves(counted, shown, score)
-    scores = f"{score}, mean over seeds"
-    effective = (
-        "Small dots are seeds, marks are arms. The dashed line is what the score in distribution "
-        "predicts from none and random; what lies above it is effective robustness."
+def _figures_section(
+    arm_scores: dict[str, ArmScores], study: PageContent, score: str
+) -> list[tuple]:
+    styles = arm_styles(list(arm_scores))
+    panels = severity_curves.severity_curves(arm_scores, styles, score)
+    score_text = f"{score}, mean over seeds"
+    scatter_note = (
+        "Small dots are seeds, marks are arms. The dashed line predicts the shifted score from the "
+        "in-distribution score, fitted on none and random; the height above it is "
+        "effective robustness."
     )
     return [
         (
             "severity",
             "Severity",
             [
-                _note(f"{scores}, from in distribution at 0 on. {BOXES}"),
-                legend_boxes(shown, "severity"),
+                _note(f"{score_text}, against severity; 0 is in distribution. {LEGEND_NOTE}"),
+                legend_boxes(styles, "severity"),
                 node("div", *panels, class_="panels"),
             ],
         ),
@@ -127,27 +128,29 @@ def _figures_section(counted: dict[str, ArmScores], study: PageContent, score: s
             "families",
             "Families of shifts",
             [
-                _note(f"{scores}. The frame marks the family in which an arm does worst."),
-                node("figure", score_figures.heat_map(counted), class_="scroll", tabindex="0"),
+                _note(f"{score_text}. The frame marks each arm's worst family."),
+                node("figure", score_figures.heat_map(arm_scores), class_="scroll", tabindex="0"),
             ],
         ),
         (
             "seeds",
-            "Every seed",
+            "Scores by seed",
             [
-                _note("A dot a training run; mark and bar are the mean and its t interval, 95 %."),
-                node("div", *score_figures.seed_strips(counted, shown), class_="panels wide"),
+                _note(
+                    "Dots are training runs; marks and bars are means and their 95 % t intervals."
+                ),
+                node("div", *score_figures.seed_strips(arm_scores, styles), class_="panels wide"),
             ],
         ),
         (
             "robustness",
             "In and out of distribution",
             [
-                _note(effective),
+                _note(scatter_note),
                 node(
                     "figure",
-                    score_figures.home_shift_scatter(counted, shown, score),
-                    _keys(shown.values()),
+                    score_figures.home_shift_scatter(arm_scores, styles, score),
+                    _legend(styles.values()),
                     class_="one beside",
                 ),
             ],
@@ -156,84 +159,98 @@ def _figures_section(counted: dict[str, ArmScores], study: PageContent, score: s
 
 
 def _signals_section(study: PageContent) -> list[tuple]:
-    found = []
-    shown = arm_styles(list(dict.fromkeys([*study.arms, *(row["arm"] for row in study.recovery)])))
+    sections = []
+    styles = arm_styles(list(dict.fromkeys([*study.arms, *(row["arm"] for row in study.recovery)])))
     if study.recovery:
         arms = dict.fromkeys(row["arm"] for row in study.recovery)
         panels = node(
-            "div", *severity_curves.recovery_curves(study.recovery, shown), class_="panels"
+            "div", *severity_curves.recovery_curves(study.recovery, styles), class_="panels"
         )
-        inside = [_note("Score since a shift that lasts."), _keys([shown[a] for a in arms]), panels]
-        found.append(("recovery", "Recovery", inside))
-    known, sizes = (
+        content = [
+            _note("Score against steps since a lasting shift."),
+            _legend([styles[a] for a in arms]),
+            panels,
+        ]
+        sections.append(("recovery", "Recovery", content))
+    validity, sizes = (
         signal_figures.validity_figure(study.readouts),
         signal_figures.size_figure(study.readouts),
     )
-    if known:
-        said = (
-            "What a signal knows. Ring: in distribution. Disc and bar: mean over shifts, with its "
-            "interval over seeds. Tick: the worst shift. Dashed: knowing nothing."
+    if validity:
+        note = (
+            "How well each signal predicts. Ring: in distribution. Disc and bar: mean over shifts "
+            "with its 95 % t interval over seeds. Tick: worst shift. Dashed line: chance."
         )
-        inside = [_note(said), node("div", *known, class_="panels wide")]
-        found.append(("validity", "What the feelings know", inside))
+        content = [_note(note), node("div", *validity, class_="panels wide")]
+        sections.append(("validity", "Validity of the signals", content))
     if sizes:
-        said = "Dots are runs; marks and bars are means and their t intervals."
-        inside = [_note(said), node("div", *sizes, class_="panels wide")]
-        found.append(("size", "Size of the head", inside))
+        note = "Dots are runs; marks and bars are means and their 95 % t intervals."
+        content = [_note(note), node("div", *sizes, class_="panels wide")]
+        sections.append(("size", "Size of the head", content))
     if study.timelines:
-        said = (
-            "One episode of the first seed in each place; a signal has the same scale in all of "
-            "them. The blunder is marked by a line through all signals."
+        note = (
+            "One episode of the first seed in each setting; a signal has the same scale in all of "
+            "them. The vertical line marks the blunder, the step with the critic's lowest TD error."
         )
-        inside = [_note(said), *signal_figures.episode_figures(study.timelines, shown)]
-        found.append(("timeline", "What was felt, step by step", inside))
-    return found
+        content = [_note(note), *signal_figures.episode_figures(study.timelines, styles)]
+        sections.append(("timeline", "Signals during an episode", content))
+    return sections
 
 
 def _tables_section(study: PageContent) -> list[tuple]:
-    given = [html_tables.from_table(table) for table in study.tables]
-    return [("tables", "Tables", given)] if given else []
+    tables = [html_tables.from_table(table) for table in study.tables]
+    return [("tables", "Tables", tables)] if tables else []
 
 
-def _controls_section(counted: dict[str, ArmScores], found: Sequence[Contrast]) -> list[tuple]:
-    inside = []
-    if found:
-        inside.append(html_tables.contrast_table(found))
-    split = {arm: cells for arm, cells in counted.items() if html_tables.can_split(cells)}
-    if split:
-        inside.append(
+def _controls_section(
+    arm_scores: dict[str, ArmScores], contrasts: Sequence[Contrast]
+) -> list[tuple]:
+    content = []
+    if contrasts:
+        content.append(html_tables.contrast_table(contrasts))
+    splittable = {
+        arm: scores for arm, scores in arm_scores.items() if html_tables.can_split(scores)
+    }
+    if splittable:
+        content.append(
             _note(
-                "A-A: one arm against itself, its even seeds less its odd ones, must show nothing; "
-                "one in twenty intervals misses zero by chance. ICC: the share of the variance "
-                "that is the seed's. Power: the difference that so many seeds find four times in "
-                "five at 5 %, and the seeds that the primary effect, as measured, would take."
+                "A-A: the even seeds of an arm less its odd seeds; the true difference is zero, "
+                "and one in twenty intervals excludes it by chance. ICC: the share of the variance "
+                "due to the seeds. Power: the difference that so many seeds detect with 80 % power "
+                "at the 5 % level, and the seeds per arm that the measured primary effect needs."
             )
         )
-        inside.append(html_tables.control_table(split, found))
-    return [("controls", "Controls and power", inside)] if inside else []
+        content.append(html_tables.control_table(splittable, contrasts))
+    return [("controls", "Controls and power", content)] if content else []
 
 
 def _provenance_section(study: PageContent, out: Path) -> list[tuple]:
     command = [node("pre", node("code", study.command), class_="scroll")] if study.command else []
-    known = {"environment": study.env, "arms": len(study.arms)}
+    facts = {"environment": study.env, "arms": len(study.arms)}
     if study.run_config is not None:
-        known |= {"seeds an arm": study.run_config.seeds}
-        known |= {"steps a seed": f"{study.run_config.chunks * study.run_config.chunk_steps:,}"}
-        known |= {"episodes a point": study.run_config.episodes}
+        facts |= {"seeds per arm": study.run_config.seeds}
+        facts |= {"steps per seed": f"{study.run_config.chunks * study.run_config.chunk_steps:,}"}
+        facts |= {"episodes per point": study.run_config.episodes}
     if study.plan is not None:
-        known |= {"plan, hash": node("code", study.plan.hash)}
-    inside = [html_tables.ledger_table(out / ledger.NAME), *command]
-    return [("record", "Record", [*inside, html_tables.fact_list({**known, **study.machine})])]
+        facts |= {"plan, hash": node("code", study.plan.hash)}
+    content = [html_tables.ledger_table(out / ledger.NAME), *command]
+    return [("record", "Provenance", [*content, html_tables.fact_list({**facts, **study.machine})])]
 
 
 def _empty_note() -> list[tuple]:
-    return [("scores", "Scores", [node("p", "No seed counts under any shift: nothing to draw.")])]
+    return [
+        (
+            "scores",
+            "Scores",
+            [node("p", "No seed has finite scores under any shift: nothing to draw.")],
+        )
+    ]
 
 
-# --- its head -------------------------------------------------------------------------------------
+# --- header and parts -----------------------------------------------------------------------------
 
 
-def _meta(title: str) -> Markup:
+def _html_head(title: str) -> Markup:
     style = Markup(Path(__file__).with_suffix(".css").read_text())
     return node(
         "head",
@@ -247,55 +264,66 @@ def _meta(title: str) -> Markup:
     )
 
 
-def _mark(study: PageContent) -> Markup | None:
-    if study.verified is None:
+def _watermark(study: PageContent) -> Markup | None:
+    if study.watermark is None:
         return None
-    words, _, why = study.verified.partition(": ")
-    return node("div", node("b", words), node("span", why), class_="watermark", role="alert")
+    status, _, reasons = study.watermark.partition(": ")
+    return node("div", node("b", status), node("span", reasons), class_="watermark", role="alert")
 
 
-def _head(study: PageContent, rows: Sequence[dict], found: Sequence[Contrast]) -> Markup:
-    said = verdict_sentence(rows, study.plan, study.looked).replace("[-", "[−").replace(" -", " −")
-    first, _, rest = said.partition(": ")
-    known = [(f"{c.arm} less {c.less}", c.estimate, "", i == 0) for i, c in enumerate(found)]
-    known = [one for one in known if one[1] is not None]
-    own = shifted_means(rows, ("none",))["none"]
-    if len(own) >= 2 * stats.FEWEST:
-        known.append(
-            ("A-A control: none, even less odd seeds", stats.split_half_difference(own), "", False)
+def _page_header(study: PageContent, rows: Sequence[dict], contrasts: Sequence[Contrast]) -> Markup:
+    sentence = (
+        verdict_sentence(rows, study.plan, study.looks).replace("[-", "[−").replace(" -", " −")
+    )
+    first, _, rest = sentence.partition(": ")
+    differences = [
+        (f"{c.arm} less {c.reference}", c.estimate, "", i == 0) for i, c in enumerate(contrasts)
+    ]
+    differences = [item for item in differences if item[1] is not None]
+    scores = shifted_means(rows, ("none",))["none"]
+    if len(scores) >= 2 * stats.FEWEST:
+        differences.append(
+            (
+                "A-A control: none, even less odd seeds",
+                stats.split_half_difference(scores),
+                "",
+                False,
+            )
         )
     lists = [
         _list("Left out on request", study.without),
-        _list("Changed since it was declared", study.changed),
+        _list("Changed since the declaration", study.changes),
     ]
-    drawn = (
-        node("figure", score_figures.forest_plot(known, FOREST), class_="one") if known else None
+    figure = (
+        node("figure", score_figures.forest_plot(differences, FOREST_TITLE), class_="one")
+        if differences
+        else None
     )
-    told = node("div", *lists) if study.without or study.changed else None
+    notices = node("div", *lists) if study.without or study.changes else None
     return node(
         "header",
         node("p", study.env, " · ", f"{len(study.arms)} arms", class_="kicker"),
         node("h1", node("b", first), f": {rest}"),
-        node("div", drawn, told, class_="top") if drawn or told else None,
+        node("div", figure, notices, class_="top") if figure or notices else None,
     )
 
 
-def _list(title: str, words: Sequence[str]) -> Markup | None:
-    if not words:
+def _list(title: str, items: Sequence[str]) -> Markup | None:
+    if not items:
         return None
-    return node("aside", node("b", title), node("ul", *(node("li", word) for word in words)))
+    return node("aside", node("b", title), node("ul", *(node("li", item) for item in items)))
 
 
-def _section(name: str, title: str, inside: Sequence[Markup]) -> Markup:
-    return node("section", node("h2", title), *inside, id=name)
+def _section(name: str, title: str, content: Sequence[Markup]) -> Markup:
+    return node("section", node("h2", title), *content, id=name)
 
 
-def _note(words: str) -> Markup:
-    return node("p", words, class_="note")
+def _note(text: str) -> Markup:
+    return node("p", text, class_="note")
 
 
-def _keys(shown: Iterable[ArmStyle]) -> Markup:
-    return node("div", join(map(arm_label, shown)), class_="keys")
+def _legend(styles: Iterable[ArmStyle]) -> Markup:
+    return node("div", join(map(arm_label, styles)), class_="keys")
 
 
 def _contrasts(study: PageContent, rows: Sequence[dict]) -> list[Contrast]:

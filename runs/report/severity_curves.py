@@ -1,4 +1,4 @@
-"""Curves over something: scores over severity, a small panel a shift, and recovery over steps."""
+"""Line plots with intervals, a panel per shift: scores by severity, and recovery by steps."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,110 +24,133 @@ from runs.report.svg import (
 )
 
 WIDE, HIGH = 280.0, 196.0
-LEFT, RIGHT, TOP, BOTTOM = 34.0, 270.0, 30.0, 168.0  # where the axes are
+LEFT, RIGHT, TOP, BOTTOM = 34.0, 270.0, 30.0, 168.0  # edges of the plot area
 
 
-def means_and_halves(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of scores [S, ...] over seeds and halves of their t intervals, each [...].
+def means_and_half_widths(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of scores [S, ...] over seeds and half widths of their 95 % t intervals, each [...].
 
-    Halves are 0 where there are fewer seeds than an interval needs.
+    Half widths are 0 where there are fewer seeds than an interval needs.
     """
     from scipy import stats as distributions
 
     seeds = len(scores)
-    middle = scores.mean(0)
+    means = scores.mean(0)
     if seeds < stats.FEWEST:
-        return middle, np.zeros_like(middle)
+        return means, np.zeros_like(means)
     spread = scores.std(0, ddof=1) / np.sqrt(seeds)
-    return middle, distributions.t.ppf(0.975, seeds - 1) * spread
+    return means, distributions.t.ppf(0.975, seeds - 1) * spread
 
 
 def severity_curves(
-    counted: Mapping[str, ArmScores], shown: Mapping[str, ArmStyle], score: str
+    arm_scores: Mapping[str, ArmScores], styles: Mapping[str, ArmStyle], score: str
 ) -> list[Markup]:
-    """One panel a shift: every arm's mean with its band, from in distribution at 0 on."""
+    """Panels of mean score by severity, one per shift; severity 0 is in distribution."""
     panels = {}
-    for shift in scored_shifts(counted):
+    for shift in scored_shifts(arm_scores):
         series = {}
-        for arm, cells in counted.items():
-            mine = [i for i, point in enumerate(cells.points) if point.shift == shift]
-            mine.sort(key=lambda i, cells=cells: cells.points[i].severity)
-            levels = np.array([0.0] + [cells.points[i].severity for i in mine])
-            scores = np.column_stack([cells.home, cells.away[:, mine]])
-            series[arm] = (levels, *means_and_halves(scores))
+        for arm, scores in arm_scores.items():
+            columns = [i for i, point in enumerate(scores.points) if point.shift == shift]
+            columns.sort(key=lambda i, scores=scores: scores.points[i].severity)
+            levels = np.array([0.0] + [scores.points[i].severity for i in columns])
+            values = np.column_stack([scores.home, scores.away[:, columns]])
+            series[arm] = (levels, *means_and_half_widths(values))
         panels[shift] = series
-    curves = [curve for series in panels.values() for curve in series.values()]
-    ends = [middle + sign * half for _, middle, half in curves for sign in (-1, 1)]
-    up = extent(ends, score == "success")
+    curves = [
+        means_and_widths for series in panels.values() for means_and_widths in series.values()
+    ]
+    bounds = [means + sign * half_widths for _, means, half_widths in curves for sign in (-1, 1)]
+    y_range = extent(bounds, score == "success")
     return [
-        draw_panel(shift, series, shown, (0.0, 1.0), up, "severity")
+        draw_panel(shift, series, styles, (0.0, 1.0), y_range, "severity")
         for shift, series in panels.items()
     ]
 
 
-def scored_shifts(counted: Mapping[str, ArmScores]) -> list[str]:
-    """The shifts that any arm was scored under, in their order."""
-    return list(dict.fromkeys(point.shift for cells in counted.values() for point in cells.points))
+def scored_shifts(arm_scores: Mapping[str, ArmScores]) -> list[str]:
+    """Names of the shifts that any arm was scored under, in their order."""
+    return list(
+        dict.fromkeys(point.shift for scores in arm_scores.values() for point in scores.points)
+    )
 
 
-def recovery_curves(rows: Sequence[Mapping], shown: Mapping[str, ArmStyle]) -> list[Markup]:
-    """Score over steps since a shift that lasts, one panel a shift.
+def recovery_curves(rows: Sequence[Mapping], styles: Mapping[str, ArmStyle]) -> list[Markup]:
+    """Panels of mean score by steps since a lasting shift, one per shift.
 
     Args:
         rows: each with `arm`, `seed`, `step`, `score`, and `shift` where there are several.
-        shown: how these arms look.
+        styles: styles of the arms.
     """
     panels = []
-    span = extent([np.array([row["score"] for row in rows])])
+    y_range = extent([np.array([row["score"] for row in rows])])
     steps = sorted({float(row["step"]) for row in rows})
     for shift in dict.fromkeys(row.get("shift", "after the shift") for row in rows):
-        here = [row for row in rows if row.get("shift", shift) == shift]
+        shift_rows = [row for row in rows if row.get("shift", shift) == shift]
         series = {}
-        for arm in dict.fromkeys(row["arm"] for row in here):
-            mine = [row for row in here if row["arm"] == arm]
-            at = sorted({float(row["step"]) for row in mine})
-            seeds = [[row["score"] for row in mine if row["step"] == step] for step in at]
-            both = [means_and_halves(np.array(scores, float)) for scores in seeds]
-            series[arm] = (np.array(at), *np.array(both, float).T)
-        panels.append(draw_panel(shift, series, shown, (steps[0], steps[-1]), span, "steps"))
+        for arm in dict.fromkeys(row["arm"] for row in shift_rows):
+            arm_rows = [row for row in shift_rows if row["arm"] == arm]
+            arm_steps = sorted({float(row["step"]) for row in arm_rows})
+            seeds = [
+                [row["score"] for row in arm_rows if row["step"] == step] for step in arm_steps
+            ]
+            intervals = [means_and_half_widths(np.array(scores, float)) for scores in seeds]
+            series[arm] = (np.array(arm_steps), *np.array(intervals, float).T)
+        panels.append(draw_panel(shift, series, styles, (steps[0], steps[-1]), y_range, "steps"))
     return panels
 
 
 def draw_panel(
     title: str,
     series: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
-    shown: Mapping[str, ArmStyle],
-    across: tuple[float, float],
-    up: tuple[float, float],
-    below: str,
+    styles: Mapping[str, ArmStyle],
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
+    x_label: str,
 ) -> Markup:
-    """A small panel: for each arm x, the mean at x, and half the interval there."""
-    x, y = scale(*across, LEFT, RIGHT), scale(*up, BOTTOM, TOP)
-    inside = [label(0, 14, clipped(title, 40), class_="title"), *draw_axes(x, y, across, up, below)]
+    """Panel with a line and a band per arm; `series` is (x, means, half widths of intervals)."""
+    x, y = scale(*x_range, LEFT, RIGHT), scale(*y_range, BOTTOM, TOP)
+    elements = [
+        label(0, 14, clipped(title, 40), class_="title"),
+        *draw_axes(x, y, x_range, y_range, x_label),
+    ]
     lines = []
-    for arm, (at, middle, half) in series.items():
-        low, high = np.clip([middle - half, middle + half], *up)
-        ends = f"{title}, {arm}: {plain(round(float(middle[0]), 3))} at {plain(at[0])}"
-        ends += f", {plain(round(float(middle[-1]), 3))} at {plain(at[-1])}"
-        wide = curve(x(at), y(middle), class_="reach")
-        drawn = [band(x(at), y(low), y(high)), curve(x(at), y(middle), class_="line"), wide]
-        drawn.append(dots(x(at), y(middle)))
-        lines.append((shown[arm], node("g", node("title", ends), *drawn, **shown[arm].style)))
-    lines.sort(key=lambda line: line[0].kind in (0, 1))  # what matters is drawn last
-    said = f"{title}: mean over seeds by arm, from {below} {plain(across[0])} to {plain(across[1])}"
-    inside += [line for _, line in lines]
-    return picture(WIDE, HIGH, said, *inside, class_="panel")
+    for arm, (positions, means, half_widths) in series.items():
+        low, high = np.clip([means - half_widths, means + half_widths], *y_range)
+        description = f"{title}, {arm}: {plain(round(float(means[0]), 3))} at {plain(positions[0])}"
+        description += f", {plain(round(float(means[-1]), 3))} at {plain(positions[-1])}"
+        hover_area = curve(x(positions), y(means), class_="reach")
+        marks = [
+            band(x(positions), y(low), y(high)),
+            curve(x(positions), y(means), class_="line"),
+            hover_area,
+        ]
+        marks.append(dots(x(positions), y(means)))
+        lines.append(
+            (styles[arm], node("g", node("title", description), *marks, **styles[arm].style))
+        )
+    lines.sort(key=lambda line: line[0].kind in (0, 1))  # heads and constants are drawn last
+    text = (
+        f"{title}: mean over seeds by arm, "
+        f"from {x_label} {plain(x_range[0])} to {plain(x_range[1])}"
+    )
+    elements += [line for _, line in lines]
+    return picture(WIDE, HIGH, text, *elements, class_="panel")
 
 
-def draw_axes(x, y, across, up, below: str, edges=(LEFT, RIGHT, TOP, BOTTOM)) -> list[Markup]:
-    """Grid lines with their numbers, and what is told below; `across` is None for no numbers."""
+def draw_axes(
+    x, y, x_range, y_range, x_label: str, edges=(LEFT, RIGHT, TOP, BOTTOM)
+) -> list[Markup]:
+    """Grid lines, tick labels and the label of the x axis; `x_range` None omits the x ticks."""
     left, right, top, bottom = edges
-    drawn = []
-    for value in ticks(*up):
-        at = float(y(value))
-        drawn += [rule(left, at, right, at), label(left - 5, at + 3.5, plain(value), class_="end")]
-    for value in ticks(*across) if across else ():
-        where = float(x(value))
-        drawn.append(label(where, bottom + 14, plain(value), class_="middle"))
-    drawn.append(label((left + right) / 2, bottom + 27, below, class_="middle axis"))
-    return drawn
+    elements = []
+    for value in ticks(*y_range):
+        height = float(y(value))
+        elements += [
+            rule(left, height, right, height),
+            label(left - 5, height + 3.5, plain(value), class_="end"),
+        ]
+    for value in ticks(*x_range) if x_range else ():
+        position = float(x(value))
+        elements.append(label(position, bottom + 14, plain(value), class_="middle"))
+    elements.append(label((left + right) / 2, bottom + 27, x_label, class_="middle axis"))
+    return elements

@@ -1,4 +1,4 @@
-"""What was felt: an episode with every head's signal below, and how true the signals are."""
+"""Figures of the signals: along an episode, by how well they predict, and by size of the head."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ import numpy as np
 from runs.report import score_figures
 from runs.report.arm_style import ArmStyle
 from runs.report.score_figures import NARROW, STEP, TOP
-from runs.report.severity_curves import draw_axes, means_and_halves
+from runs.report.severity_curves import draw_axes, means_and_half_widths
 from runs.report.svg import (
     Markup,
     curve,
@@ -27,24 +27,24 @@ from runs.report.svg import (
     ticks,
 )
 
-PICTURES, WIDTH, COLOURS = 10, 320, 40  # of an episode; of a picture in pixels; in its palette
-QUESTIONS = {
+MAX_FRAMES, WIDTH, COLOURS = 10, 320, 40  # frames per episode; pixels; palette size
+MEASURES = {
     "auroc": ("danger: AUROC for harm soon", 0.5),
     "return": ("return to go: rank correlation", 0.0),
     "rarity": ("rarity: rank correlation", 0.0),
 }
-"""What a signal may be asked, in words, and what knowing nothing scores."""
+"""Measure of validity -> (title, chance level)."""
 
 
 class EpisodeFigure(NamedTuple):
-    """One episode.
+    """Episode to show, with the signal of each head.
 
     Attributes:
-        title: where it took place.
+        title: heading, such as the arm and where it acted.
         frames: uint8 [T, H, W, 3].
-        signals: what each head said, {name: float [T]}.
-        blunder: the step that was one; None where there was none.
-        ended: how, in a word or two.
+        signals: signal of each head, {name: float [T]}.
+        blunder: step of the largest drop, `episode_trace.largest_drop`; None if there is none.
+        ended: how the episode ended, in a word or two.
     """
 
     title: str
@@ -58,23 +58,25 @@ class EpisodeFigure(NamedTuple):
 
 
 def episode_figures(
-    episodes: Sequence[EpisodeFigure], shown: Mapping[str, ArmStyle]
+    episodes: Sequence[EpisodeFigure], styles: Mapping[str, ArmStyle]
 ) -> list[Markup]:
-    """Each episode as pictures above the signals; a signal has one scale in all of them.
+    """Frames of each episode above its signals; a signal has one scale in all episodes.
 
     Args:
         episodes: to show.
-        shown: how arms look: a signal is drawn in the colour of the arm of its name.
+        styles: styles of the arms; a signal has the colour of the arm of the same name.
     """
-    spans = {}
-    for name in dict.fromkeys(name for one in episodes for name in one.signals):
-        spans[name] = extent([one.signals[name] for one in episodes if name in one.signals])
-    colours = {name: f"--c:var(--{look.colour})" for name, look in shown.items()}
-    return [_timeline(one, spans, colours) for one in episodes]
+    ranges = {}
+    for name in dict.fromkeys(name for episode in episodes for name in episode.signals):
+        ranges[name] = extent(
+            [episode.signals[name] for episode in episodes if name in episode.signals]
+        )
+    colours = {name: f"--c:var(--{arm_style.colour})" for name, arm_style in styles.items()}
+    return [_timeline(episode, ranges, colours) for episode in episodes]
 
 
-def steps_to_show(length: int, blunder: int | None, count: int = PICTURES) -> list[int]:
-    """Steps to show: the middle of each of `count` equal spans, the blunder and the end instead."""
+def steps_to_show(length: int, blunder: int | None, count: int = MAX_FRAMES) -> list[int]:
+    """Steps to show: the middles of `count` equal spans, but always the blunder and last step."""
     count = min(count, length)
     edges = np.arange(count + 1) * length / count
     steps = [int((a + b) / 2) for a, b in zip(edges[:-1], edges[1:], strict=True)]
@@ -84,27 +86,27 @@ def steps_to_show(length: int, blunder: int | None, count: int = PICTURES) -> li
     return sorted(set(steps))
 
 
-def _timeline(one: EpisodeFigure, spans: Mapping, colours: Mapping[str, str]) -> Markup:
-    length = len(one.frames)
-    steps = steps_to_show(length, one.blunder)
-    rows = [_signal(one, name, spans[name], colours.get(name)) for name in one.signals]
+def _timeline(episode: EpisodeFigure, ranges: Mapping, colours: Mapping[str, str]) -> Markup:
+    length = len(episode.frames)
+    steps = steps_to_show(length, episode.blunder)
+    rows = [_signal(episode, name, ranges[name], colours.get(name)) for name in episode.signals]
     marks = [
-        node("span", plain(step), style=f"left:{_share(step, length):.3f}%")
+        node("span", plain(step), style=f"left:{_percent(step, length):.3f}%")
         for step in ticks(0, max(length - 1, 1), 6)
     ]
-    marks += [node("i", style=f"left:{_share(step, length):.3f}%") for step in steps]
+    marks += [node("i", style=f"left:{_percent(step, length):.3f}%") for step in steps]
     blunder = None
-    if one.blunder is not None:
-        place = _share(one.blunder, length)
-        side = "flag left" if place > 50 else "flag"
+    if episode.blunder is not None:
+        position = _percent(episode.blunder, length)
+        side = "flag left" if position > 50 else "flag"
         blunder = node(
-            "span", f"blunder, step {one.blunder}", class_=side, style=f"left:{place:.3f}%"
+            "span", f"blunder, step {episode.blunder}", class_=side, style=f"left:{position:.3f}%"
         )
-    ended = f"{length} steps, ended: {one.ended}" if one.ended else f"{length} steps"
+    ended = f"{length} steps, ended: {episode.ended}" if episode.ended else f"{length} steps"
     return node(
         "figure",
-        node("figcaption", node("b", one.title), " ", node("span", ended, class_="quiet")),
-        node("div", *(_frame(one, step) for step in steps), class_="film"),
+        node("figcaption", node("b", episode.title), " ", node("span", ended, class_="quiet")),
+        node("div", *(_frame(episode, step) for step in steps), class_="film"),
         node("div", node("div", blunder, class_="plot"), class_="signal flags"),
         *rows,
         node("div", node("div", *marks, class_="plot"), class_="signal time"),
@@ -112,40 +114,49 @@ def _timeline(one: EpisodeFigure, spans: Mapping, colours: Mapping[str, str]) ->
     )
 
 
-def _frame(one: EpisodeFigure, step: int) -> Markup:
-    blunder = step == one.blunder
-    words = f"step {step}" + (", the blunder" if blunder else "")
-    shot = node("img", src=png_data_url(one.frames[step]), alt=f"{one.title}, {words}")
-    return node("div", shot, node("small", words), class_="shot blunder" if blunder else "shot")
+def _frame(episode: EpisodeFigure, step: int) -> Markup:
+    blunder = step == episode.blunder
+    text = f"step {step}" + (", the blunder" if blunder else "")
+    image = node("img", src=png_data_url(episode.frames[step]), alt=f"{episode.title}, {text}")
+    return node("div", image, node("small", text), class_="shot blunder" if blunder else "shot")
 
 
-def _signal(one: EpisodeFigure, name: str, span: tuple, style: str | None) -> Markup:
-    """A curve as wide as there is room: no word in it, so that it may be stretched."""
-    values, length = np.asarray(one.signals[name], float), len(one.frames)
-    x, y = scale(0, max(length - 1, 1), 0, 1000), scale(*span, 58, 2)
+def _signal(episode: EpisodeFigure, name: str, y_range: tuple, style: str | None) -> Markup:
+    """Row of a signal: name, range, and a curve without text, so that it can be stretched."""
+    values, length = np.asarray(episode.signals[name], float), len(episode.frames)
+    x, y = scale(0, max(length - 1, 1), 0, 1000), scale(*y_range, 58, 2)
     steps = x(np.arange(len(values)))
-    zero = rule(0, float(y(0)), 1000, float(y(0)), "zero") if span[0] < 0 < span[1] else None
-    at = None
-    if one.blunder is not None:
-        at = rule(float(x(one.blunder)), 0, float(x(one.blunder)), 60, "moment")
-    drawn = [zero, _area_below(steps, y(values)), curve(steps, y(values), class_="line"), at]
-    known = values[np.isfinite(values)]
-    said = f"{short(known.min())} to {short(known.max())}" if known.size else "never a number"
-    title = f"{name} over the steps of {one.title}"
-    plot = picture(1000, 60, title, *drawn, preserveAspectRatio="none", style=style)
-    words = node("div", node("b", name), " ", node("span", said, class_="quiet"), class_="words")
-    return node("div", words, node("div", plot, class_="plot"), class_="signal")
+    zero = rule(0, float(y(0)), 1000, float(y(0)), "zero") if y_range[0] < 0 < y_range[1] else None
+    blunder = None
+    if episode.blunder is not None:
+        blunder = rule(float(x(episode.blunder)), 0, float(x(episode.blunder)), 60, "moment")
+    elements = [
+        zero,
+        _area_below(steps, y(values)),
+        curve(steps, y(values), class_="line"),
+        blunder,
+    ]
+    finite = values[np.isfinite(values)]
+    range_text = (
+        f"{short(finite.min())} to {short(finite.max())}" if finite.size else "no finite value"
+    )
+    title = f"{name} over the steps of {episode.title}"
+    plot = picture(1000, 60, title, *elements, preserveAspectRatio="none", style=style)
+    heading = node(
+        "div", node("b", name), " ", node("span", range_text, class_="quiet"), class_="words"
+    )
+    return node("div", heading, node("div", plot, class_="plot"), class_="signal")
 
 
 def _area_below(x: np.ndarray, y: np.ndarray) -> Markup | None:
-    """What lies under a curve, where all of it is known."""
+    """Area under a curve; None unless all values are finite."""
     if not np.isfinite(y).all() or not len(y):
         return None
     return curve([x[0], *x, x[-1]], [60.0, *y, 60.0], class_="under")
 
 
 def png_data_url(frame: np.ndarray, width: int = WIDTH) -> str:
-    """A picture [H, W, 3] as a small PNG in a data address; few colours are enough for worlds."""
+    """Encodes a frame [H, W, 3] as a small PNG with a reduced palette in a data URL."""
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(frame, np.uint8))
@@ -155,12 +166,12 @@ def png_data_url(frame: np.ndarray, width: int = WIDTH) -> str:
         times = width // image.width
         image = image.resize((image.width * times, image.height * times), Image.NEAREST)
     image = image.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    held = io.BytesIO()
-    image.save(held, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _share(step: float, length: int) -> float:
+def _percent(step: float, length: int) -> float:
     return 100 * step / max(length - 1, 1)
 
 
@@ -168,105 +179,119 @@ def _share(step: float, length: int) -> float:
 
 
 def validity_figure(rows: Sequence[Mapping]) -> list[Markup]:
-    """What each signal knows at home and under shift, a panel a question that was answered.
+    """Validity of each signal in distribution and under shift, a panel per measure in the rows.
 
     Args:
-        rows: each with `signal`, `shift` ("none" is home), any of QUESTIONS, and `seed` where
-            there are several.
+        rows: each with `signal`, `shift` ("none": in distribution), any of MEASURES, and `seed`
+            where there are several.
     """
-    found = []
-    for question, (title, chance) in QUESTIONS.items():
-        known = [row for row in rows if np.isfinite(row.get(question, np.nan))]
-        if known:
-            found.append(_validity_rows(title, known, question, chance))
-    return found
+    panels = []
+    for measure, (title, chance) in MEASURES.items():
+        measured = [row for row in rows if np.isfinite(row.get(measure, np.nan))]
+        if measured:
+            panels.append(_validity_rows(title, measured, measure, chance))
+    return panels
 
 
 def size_figure(rows: Sequence[Mapping]) -> list[Markup]:
-    """Retention and validity by size of head, where rows tell of several sizes.
+    """Retention and validity by size of the head; empty unless rows have several sizes.
 
     Args:
         rows: each with `size` in hidden units, and any of `retention` and `auroc`.
     """
-    known = sorted({row["size"] for row in rows if row.get("size")})
-    if len(known) < 2:
+    sizes = sorted({row["size"] for row in rows if row.get("size")})
+    if len(sizes) < 2:
         return []
-    titles = {"retention": "share of the score that is left", "auroc": QUESTIONS["auroc"][0]}
-    found = []
+    titles = {"retention": "share of the score that is kept", "auroc": MEASURES["auroc"][0]}
+    panels = []
     for name, title in titles.items():
         values = {
             size: [row[name] for row in rows if row.get("size") == size and name in row]
-            for size in known
+            for size in sizes
         }
-        values = {size: np.array(each, float) for size, each in values.items()}
-        values = {size: each[np.isfinite(each)] for size, each in values.items()}
-        values = {size: each for size, each in values.items() if each.size}
+        values = {size: np.array(scores, float) for size, scores in values.items()}
+        values = {size: scores[np.isfinite(scores)] for size, scores in values.items()}
+        values = {size: scores for size, scores in values.items() if scores.size}
         if values:
-            found.append(_by_size(title, values))
-    return found
+            panels.append(_by_size(title, values))
+    return panels
 
 
-def _validity_rows(title: str, rows: Sequence[Mapping], question: str, chance: float) -> Markup:
-    """A row a signal: a ring at home, a disc over shifts with its interval, a tick where worst."""
-    told = {}
+def _validity_rows(title: str, rows: Sequence[Mapping], measure: str, chance: float) -> Markup:
+    """Row per signal: ring in distribution, disc and interval over shifts, tick at worst shift."""
+    summaries = {}
     for name in dict.fromkeys(row["signal"] for row in rows):
-        mine = [row for row in rows if row["signal"] == name]
-        home = [row[question] for row in mine if row["shift"] == "none"]
-        seeds, places = {}, {}
-        for row in (row for row in mine if row["shift"] != "none"):
-            seeds.setdefault(row.get("seed"), []).append(row[question])
-            places.setdefault(row["shift"], []).append(row[question])
-        away = np.array([np.mean(each) for each in seeds.values()])
-        worst = min(places, key=lambda place: np.mean(places[place]), default=None)
-        lowest = np.mean(places[worst]) if worst is not None else np.nan
-        told[name] = (np.mean(home) if home else np.nan, away, worst, lowest)
-    middles = [[home, *away, lowest, chance] for home, away, _, lowest in told.values()]
-    across = extent([np.array(each, float) for each in middles])
-    x, drawn, size = score_figures.row_layout(title, list(told), across)
-    drawn.append(rule(float(x(chance)), TOP, float(x(chance)), size - 20, "zero"))
-    for row, (name, (home, away, worst, lowest)) in enumerate(told.items()):
+        signal_rows = [row for row in rows if row["signal"] == name]
+        home = [row[measure] for row in signal_rows if row["shift"] == "none"]
+        by_seed, by_shift = {}, {}
+        for row in (row for row in signal_rows if row["shift"] != "none"):
+            by_seed.setdefault(row.get("seed"), []).append(row[measure])
+            by_shift.setdefault(row["shift"], []).append(row[measure])
+        away = np.array([np.mean(scores) for scores in by_seed.values()])
+        worst = min(by_shift, key=lambda shift: np.mean(by_shift[shift]), default=None)
+        lowest = np.mean(by_shift[worst]) if worst is not None else np.nan
+        summaries[name] = (np.mean(home) if home else np.nan, away, worst, lowest)
+    values = [[home, *away, lowest, chance] for home, away, _, lowest in summaries.values()]
+    x_range = extent([np.array(scores, float) for scores in values])
+    x, elements, size = score_figures.row_layout(title, list(summaries), x_range)
+    elements.append(rule(float(x(chance)), TOP, float(x(chance)), size - 20, "zero"))
+    for row, (name, (home, away, worst, lowest)) in enumerate(summaries.items()):
         y = TOP + STEP * (row + 0.5)
-        middle, half = (float(v) for v in means_and_halves(away)) if len(away) else (np.nan, 0.0)
-        said = f"{name}: {short(home)} in distribution, {short(middle)} ±{short(half)} over shifts"
-        said += f", worst {short(lowest)} under {worst}" if worst is not None else ""
-        reach = np.clip([middle - half, middle + half], *across)  # of three seeds it is wider
-        marks = _dumbbell(x, y, home, middle, reach, lowest)
-        drawn.append(node("g", node("title", said), *marks, class_="knows"))
-    return picture(NARROW, size, f"{title}, by signal", *drawn, class_="strip")
+        mean, half_width = (
+            (float(v) for v in means_and_half_widths(away)) if len(away) else (np.nan, 0.0)
+        )
+        description = (
+            f"{name}: {short(home)} in distribution, {short(mean)} ±{short(half_width)} over shifts"
+        )
+        description += f", worst {short(lowest)} under {worst}" if worst is not None else ""
+        bounds = np.clip(
+            [mean - half_width, mean + half_width], *x_range
+        )  # too wide with few seeds
+        marks = _dumbbell(x, y, home, mean, bounds, lowest)
+        elements.append(node("g", node("title", description), *marks, class_="knows"))
+    return picture(NARROW, size, f"{title}, by signal", *elements, class_="strip")
 
 
-def _dumbbell(x, y: float, home, middle, reach, lowest) -> list[Markup]:
-    drawn = []
-    if np.isfinite(home) and np.isfinite(middle):
-        drawn.append(rule(float(x(home)), y, float(x(middle)), y, "thread"))
+def _dumbbell(x, y: float, home, mean, bounds, lowest) -> list[Markup]:
+    elements = []
+    if np.isfinite(home) and np.isfinite(mean):
+        elements.append(rule(float(x(home)), y, float(x(mean)), y, "thread"))
     if np.isfinite(lowest):
-        drawn.append(rule(float(x(lowest)), y - 5, float(x(lowest)), y + 5, "lowest"))
-    if np.isfinite(middle):
-        drawn.append(rule(float(x(reach[0])), y, float(x(reach[1])), y, "reach"))
-        drawn.append(marker(0, float(x(middle)), y, 4.5))
+        elements.append(rule(float(x(lowest)), y - 5, float(x(lowest)), y + 5, "lowest"))
+    if np.isfinite(mean):
+        elements.append(rule(float(x(bounds[0])), y, float(x(bounds[1])), y, "reach"))
+        elements.append(marker(0, float(x(mean)), y, 4.5))
     if np.isfinite(home):
-        drawn.append(marker(2, float(x(home)), y, 4.5))
-    return drawn
+        elements.append(marker(2, float(x(home)), y, 4.5))
+    return elements
 
 
 def _by_size(title: str, values: Mapping[int, np.ndarray]) -> Markup:
     edges = left, right, top, bottom = 40.0, NARROW - 8, 34.0, 190.0
     logs = {size: float(np.log2(size)) for size in values}
-    across = min(logs.values()) - 0.3, max(logs.values()) + 0.3
-    up = extent(values.values())
-    x, y = scale(*across, left, right), scale(*up, bottom, top)
-    grid = draw_axes(x, y, None, up, "hidden units of the head", edges)
+    x_range = min(logs.values()) - 0.3, max(logs.values()) + 0.3
+    y_range = extent(values.values())
+    x, y = scale(*x_range, left, right), scale(*y_range, bottom, top)
+    grid = draw_axes(x, y, None, y_range, "hidden units of the head", edges)
     grid = [label(0, 14, title, class_="title"), *grid]
-    for size, at in logs.items():
-        grid.append(label(float(x(at)), bottom + 14, str(size), class_="middle"))
-    drawn, middles = [], []
-    for size, each in values.items():
-        at = float(x(logs[size]))
-        middle, half = (float(value) for value in means_and_halves(each))
-        middles.append((at, float(y(middle))))
-        drawn.append(dots([at] * len(each), y(each)))
-        drawn.append(rule(at, float(y(middle - half)), at, float(y(middle + half)), "reach"))
-        drawn.append(marker(0, *middles[-1], 4.5))
-    drawn.append(curve(*zip(*middles, strict=True), class_="line"))
-    group = node("g", *drawn, class_="knows")
+    for size, position in logs.items():
+        grid.append(label(float(x(position)), bottom + 14, str(size), class_="middle"))
+    marks, means = [], []
+    for size, scores in values.items():
+        position = float(x(logs[size]))
+        mean, half_width = (float(value) for value in means_and_half_widths(scores))
+        means.append((position, float(y(mean))))
+        marks.append(dots([position] * len(scores), y(scores)))
+        marks.append(
+            rule(
+                position,
+                float(y(mean - half_width)),
+                position,
+                float(y(mean + half_width)),
+                "reach",
+            )
+        )
+        marks.append(marker(0, *means[-1], 4.5))
+    marks.append(curve(*zip(*means, strict=True), class_="line"))
+    group = node("g", *marks, class_="knows")
     return picture(NARROW, 222, f"{title} by size of the head", *grid, group, class_="strip")

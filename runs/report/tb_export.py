@@ -1,17 +1,17 @@
-"""What a study shows in TensorBoard, written from its two truths: `metrics.jsonl` and the scores.
+"""TensorBoard files of a study, written from `metrics.jsonl` and the score rows.
 
-    out/tb/runs/<env>/<arm>/s<seed>   a run a seed: `train/<metric>` curves, `score/<...>` points
-    out/tb/compare/<env>/<arm>        a run an arm: mean, lo, hi over seeds, margin charts
+    out/tb/runs/<env>/<arm>/s<seed>   a run per seed: `train/<metric>` curves, `score/<...>` points
+    out/tb/compare/<env>/<arm>        a run per arm: mean, lo, hi over seeds, margin charts
 
-Nothing here is read back: every file can be deleted and is rewritten from the truths. Names are
-made safe for paths and run names, so an arm may be called `constant+0.01` and an environment
+These files are never read back: each can be deleted and is rewritten from its sources. Names are
+made safe for paths and run names, so an arm may be named `constant+0.01` and an environment
 `ALE/Pong-v5`.
 
-A session of the HPARAMS tab is one training run, so it lives in that seed's own directory, and the
+A session of the HPARAMS tab is one training run, so it is in that seed's own directory, and the
 shifts are its columns (in-distribution, mean and worst of the shifts, then each shift). Its group
-is `env|arm|study`: a row is an arm averaged over seeds. A session for each (arm, shift, seed) is a
-directory, 2,160 for nine arms, twelve shifts and twenty seeds. They load within a second, but
-TensorBoard selects no run at all once there are more than 500 (40 in the older tabs), so every
+is `env|arm|study`: a row is an arm averaged over seeds. A session per (arm, shift, seed) would
+need 2,160 directories for nine arms, twelve shifts and twenty seeds. They load within a second, but
+TensorBoard selects no run at all if there are more than 500 (40 in the older tabs), so every
 chart would start empty.
 """
 
@@ -27,7 +27,7 @@ import numpy as np
 from runs.report.tb_writer import RUN_FILES, EventWriter
 
 POINTS = 500
-"""The most points that a curve keeps: of more lines only every 2nd, 4th, 8th ... is shown."""
+"""Maximum number of points of a curve; of more lines every 2nd, 4th, 8th ... is shown."""
 
 CHARTS = "mean and 95 % interval over seeds (x: 100 x severity; training: environment steps)"
 CORE = ("score/in_dist", "score/shift_mean", "score/shift_worst")
@@ -41,23 +41,23 @@ def safe_name(name: str) -> str:
 def read_metrics(out: Path, arm: str, until_step: float = np.inf) -> list[dict]:
     """Returns the lines of `out/metrics.jsonl` of one arm, by step, up to and with `until_step`.
 
-    A line that a crash cut in half is skipped; of two lines of one step, as a resumed run writes
-    them, the later one counts.
+    A line that a crash cut in half is skipped; of several lines of one step, which a resumed run
+    writes, the last one is used.
     """
-    lines = {}
+    by_step = {}
     path = Path(out) / "metrics.jsonl"
     for text in path.read_text(errors="replace").splitlines() if path.exists() else ():
         try:
             line = json.loads(text)
             if line["arm"] == arm and line["step"] <= until_step:
-                lines[line["step"]] = line
+                by_step[line["step"]] = line
         except (ValueError, KeyError, TypeError):
             continue
-    return [lines[step] for step in sorted(lines)]
+    return [by_step[step] for step in sorted(by_step)]
 
 
 def thinning_stride(count: int) -> int:
-    """Returns the least power of two that brings `count` lines down to `POINTS` or fewer."""
+    """Returns the smallest power of two that thins `count` lines to at most `POINTS`."""
     return 1 << max(0, (count - 1) // POINTS).bit_length()
 
 
@@ -65,27 +65,27 @@ def mean_and_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     """Mean and 95 % t interval over seeds.
 
     Args:
-      values: float [N, seeds]; NaN is a seed that is missing.
+      values: float [N, seeds]; NaN is a missing seed.
 
     Returns:
-      mean, lo and hi, each [N]. All NaN without a seed; with one seed lo = hi = mean, a band of no
+      mean, lo and hi, each [N]. NaN without a seed; with one seed lo = hi = mean, a band of no
       width, because TensorBoard draws no line without a band.
     """
     from scipy.stats import t
 
-    here = np.isfinite(values)
-    count = here.sum(axis=1)
-    some = np.maximum(count, 1)
-    mean = np.where(count > 0, np.where(here, values, 0.0).sum(axis=1) / some, np.nan)
-    spread = np.where(here, values - mean[:, None], 0.0)
-    free = np.maximum(count - 1, 1)
-    error = np.sqrt((spread**2).sum(axis=1) / free / some)
-    half = np.where(count > 1, t.ppf(0.975, free) * error, 0.0)
+    finite = np.isfinite(values)
+    count = finite.sum(axis=1)
+    divisor = np.maximum(count, 1)
+    mean = np.where(count > 0, np.where(finite, values, 0.0).sum(axis=1) / divisor, np.nan)
+    spread = np.where(finite, values - mean[:, None], 0.0)
+    freedom = np.maximum(count - 1, 1)
+    error = np.sqrt((spread**2).sum(axis=1) / freedom / divisor)
+    half = np.where(count > 1, t.ppf(0.975, freedom) * error, 0.0)
     return mean, mean - half, mean + half
 
 
 class TrainingCurves:
-    """The per-seed training curves of one study, live.
+    """Writer of the per-seed training curves of one study while it runs.
 
     Args:
       out: directory of the study, which holds `metrics.jsonl`.
@@ -93,36 +93,36 @@ class TrainingCurves:
     """
 
     def __init__(self, out: Path, env: str):
-        """Starts without a file; `restart` and `append` make them."""
+        """Makes no file; `restart` and `append` do."""
         self._out, self._home = Path(out), Path(out) / "tb" / "runs" / safe_name(env)
         self._count: dict[str, int] = {}
         self._events: dict[tuple[str, int], EventWriter] = {}
 
     def restart(self, arm: str, until_step: int) -> None:
-        """Rewrites the runs of `arm` from the truth, up to and with `until_step` (0: anew).
+        """Rewrites the runs of `arm` from `metrics.jsonl` up to `until_step` (0: from scratch).
 
-        The cut at a checkpoint and the thinning are both this rewrite, and thinning depends on the
-        number of lines alone, so a run that was resumed shows what an uninterrupted one shows. A
-        TensorBoard that is open follows the cut, unless it was started with `--load_fast=false`.
+        Both the cut at a checkpoint and the thinning are done by this rewrite. Thinning depends on
+        the number of lines alone, so a resumed run shows what an uninterrupted one shows. An open
+        TensorBoard follows the cut, unless it was started with `--load_fast=false`.
         """
         for key in [key for key in self._events if key[0] == arm]:
             self._events.pop(key).close()
         delete_files(self._home / safe_name(arm), "s*/" + RUN_FILES + ".train")
         lines = read_metrics(self._out, arm, until_step)
         self._count[arm] = len(lines)
-        every = thinning_stride(len(lines))
-        self._write(lines[every - 1 :: every])
+        stride = thinning_stride(len(lines))
+        self._write(lines[stride - 1 :: stride])
 
     def append(self, line: dict) -> None:
-        """Adds a line, which must be in `metrics.jsonl` already: 1,001 lines rewrite 500."""
+        """Adds a line that is already in `metrics.jsonl`; a larger stride rewrites the curve."""
         arm = line["arm"]
         if arm not in self._count:
             self.restart(arm, -1)
         self._count[arm] += 1
-        every = thinning_stride(self._count[arm])
-        if every > thinning_stride(self._count[arm] - 1):
+        stride = thinning_stride(self._count[arm])
+        if stride > thinning_stride(self._count[arm] - 1):
             self.restart(arm, line["step"])
-        elif self._count[arm] % every == 0:
+        elif self._count[arm] % stride == 0:
             self._write([line])
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class TrainingCurves:
             events.close()
 
     def _write(self, lines: Iterable[dict]) -> None:
-        touched = {}
+        written = {}
         for line in lines:
             for seed in range(max((len(v) for v in line["metrics"].values()), default=0)):
                 key = line["arm"], seed
@@ -141,15 +141,15 @@ class TrainingCurves:
                     )
                 values = {f"train/{k}": v[seed] for k, v in line["metrics"].items()}
                 self._events[key].scalars(values, line["step"])
-                touched[key] = self._events[key]
-        for events in touched.values():
+                written[key] = self._events[key]
+        for events in written.values():
             events.flush()
 
 
 def export_comparison(
     out: Path, env: str, rows: Sequence[Mapping[str, Any]], hparams: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Writes aggregates, margin charts and hparams from the scores and `metrics.jsonl`.
+    """Writes aggregates, margin charts and hparams from score rows and `metrics.jsonl`.
 
     The unit is the seed: its draws (rows of equal shift and severity) are averaged first. Each
     shift's curve starts at severity 0 with the in-distribution score.
@@ -178,39 +178,41 @@ def export_comparison(
     study = Path(out).resolve().name
     columns = _columns(study, env, {arm: hparams.get(arm, {}) for arm in arms})
     for arm in arms:
-        here = score.loc[arm].dropna(axis=1, how="all")
+        arm_scores = score.loc[arm].dropna(axis=1, how="all")
         with EventWriter(compare / safe_name(arm), ".compare") as events:
             events.margin_charts(charts, CHARTS)
             events.text("settings", _markdown(hparams.get(arm, {})), step=0)
             _training(events, out, arm)
             for shift in shifts:
-                both = here[here.index.get_level_values("shift").isin(["none", shift])]
-                curve = both.groupby(level="severity").mean()
+                levels = arm_scores[
+                    arm_scores.index.get_level_values("shift").isin(["none", shift])
+                ]
+                curve = levels.groupby(level="severity").mean()
                 steps = [round(100 * severity) for severity in curve.index]
                 _curve(events, f"shift/{safe_name(shift)}", steps, curve.to_numpy())
-        for seed, metrics in _sessions(here, shifts).items():
+        for seed, metrics in _sessions(arm_scores, shifts).items():
             with EventWriter(runs / safe_name(arm) / f"s{seed}", ".score") as events:
                 events.scalars(metrics, step=seed)
                 events.hparams(columns[arm], list(metrics), group=f"{env}|{arm}|{study}")
 
 
-def delete_files(home: Path, pattern: str) -> None:
-    """Deletes the files of a folder that match."""
-    for path in list(home.glob(pattern)):
+def delete_files(folder: Path, pattern: str) -> None:
+    """Deletes the files of a folder that match a glob pattern."""
+    for path in list(folder.glob(pattern)):
         path.unlink()
 
 
 def _curve(events: EventWriter, tag: str, steps: Sequence[int], values: np.ndarray) -> None:
-    """Adds the three curves of a margin chart; `values` [N, seeds]."""
+    """Adds mean, lo and hi of `values` [N, seeds] at `steps` [N], the curves of a margin chart."""
     for step, mean, lo, hi in zip(steps, *mean_and_interval(values), strict=True):
         events.scalars({f"{tag}/mean": mean, f"{tag}/lo": lo, f"{tag}/hi": hi}, step)
 
 
 def _training(events: EventWriter, out: Path, arm: str) -> None:
-    """Adds the training return over seeds, with as many points as the curves of the seeds."""
+    """Adds the training return of an arm over seeds, thinned like the curves of the seeds."""
     lines = [line for line in read_metrics(out, arm) if "return" in line["metrics"]]
-    every = thinning_stride(len(lines))
-    lines = lines[every - 1 :: every]
+    stride = thinning_stride(len(lines))
+    lines = lines[stride - 1 :: stride]
     if lines:
         returns = np.array([line["metrics"]["return"] for line in lines], float)  # null is NaN
         _curve(events, "train/return", [line["step"] for line in lines], returns)
@@ -219,7 +221,7 @@ def _training(events: EventWriter, out: Path, arm: str) -> None:
 def _columns(
     study: str, env: str, hparams: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Returns each arm's names and the settings that differ, with one type a column.
+    """Returns each arm's hparams: names, and the settings that differ, with one type per column.
 
     TensorBoard takes the columns of all rows from one of them, and shows only five at first.
     """
@@ -239,14 +241,14 @@ def _markdown(settings: Mapping[str, Any]) -> str:
 
 
 def _sessions(score: Any, shifts: Sequence[str]) -> dict[int, dict[str, float]]:
-    """Returns `{seed: {tag: score}}`; a shift is averaged over its severities above 0."""
+    """Returns the metrics `{seed: {tag: score}}`; a shift is averaged over severities above 0."""
     level = score.index.get_level_values
     means = {s: score[(level("shift") == s) & (level("severity") > 0)].mean() for s in shifts}
     nominal = score[level("shift") == "none"].mean()
     sessions = {}
     for seed in score.columns:
-        each = {f"score/{safe_name(shift)}": means[shift][seed] for shift in shifts}
-        worst = np.array(list(each.values()) or [np.nan])
+        by_shift = {f"score/{safe_name(shift)}": means[shift][seed] for shift in shifts}
+        worst = np.array(list(by_shift.values()) or [np.nan])
         core = dict(zip(CORE, (nominal[seed], worst.mean(), worst.min()), strict=True))
-        sessions[int(seed)] = core | each
+        sessions[int(seed)] = core | by_shift
     return sessions

@@ -1,11 +1,11 @@
-"""One TensorBoard event file, written without TensorFlow, torch or tensorboardX.
+"""Writer of a TensorBoard event file, without TensorFlow, torch or tensorboardX.
 
-TensorBoard's own protobufs and `RecordWriter` do everything that a study shows. Its
-`EventFileWriter` is left out on purpose: it holds a thread a file (180 for nine arms of twenty
-seeds), prints a traceback from that thread when the disk is full, and imports TensorFlow wherever
-that happens to be installed. Here records gather in memory and `flush` appends them to the file in
-one synchronous write, so a full disk is an ordinary `OSError`: it is warned about once, the file
-is given up and the experiment goes on (the board is a picture; the truth is `metrics.jsonl`).
+Uses TensorBoard's own protobufs and `RecordWriter`, but not its `EventFileWriter`: that keeps a
+thread per file (180 for nine arms of twenty seeds), prints a traceback from that thread when the
+disk is full, and imports TensorFlow wherever it is installed. Here records are buffered in memory
+and `flush` appends them to the file in one synchronous write, so a full disk is an ordinary
+`OSError`: it causes one warning, the file is abandoned and the experiment goes on, because the
+data are in `metrics.jsonl` anyway.
 """
 
 import io
@@ -28,7 +28,7 @@ class EventWriter:
     Args:
       logdir: the run's directory, made when missing; its path below TensorBoard's `--logdir` is
         the name of the run.
-      suffix: end of the file name, so that a rewriter can find and delete its own files.
+      suffix: end of the file name, by which a rewrite finds and deletes its own files.
     """
 
     def __init__(self, logdir: Path, suffix: str = ""):
@@ -51,15 +51,15 @@ class EventWriter:
     def scalars(self, values: Mapping[str, float | None], step: int) -> None:
         """Adds one point to each curve of `{tag: value}` at `step`, as one record.
 
-        None, NaN and infinities leave a gap: TensorBoard marks them at a height that means
-        nothing. A seed that stopped is a curve that ends.
+        None, NaN and infinities leave a gap, because TensorBoard marks them at an arbitrary height;
+        the curve of a stopped seed ends.
         """
         finite = {k: float(v) for k, v in values.items() if v is not None and math.isfinite(v)}
         if finite:
             self._add(step, *({"tag": k, "simple_value": v} for k, v in finite.items()))
 
     def histogram(self, tag: str, values: np.ndarray, step: int, bins: int = 30) -> None:
-        """Adds a histogram of the finite entries of `values` (any shape); nothing if none is."""
+        """Adds a histogram of the finite entries of `values` (any shape), if there are any."""
         from tensorboard.plugins.histogram import metadata
 
         values = np.asarray(values, np.float64)
@@ -80,7 +80,7 @@ class EventWriter:
         self._picture(tag, [rgb], step, format="PNG")
 
     def gif(self, tag: str, frames: np.ndarray, step: int, fps: float = 25.0) -> None:
-        """Adds an animation, `frames` uint8 [T, H, W, 3], as an endless GIF that rests at its end.
+        """Adds an animation, `frames` uint8 [T, H, W, 3], as a looping GIF that pauses at its end.
 
         GIF counts time in hundredths of a second and browsers slow down anything under two, so
         the rate is rounded and at most 50 frames a second.
@@ -90,10 +90,10 @@ class EventWriter:
         self._picture(tag, frames, step, format="GIF", save_all=True, loop=0, duration=durations)
 
     def hparams(self, hparams: Mapping[str, Any], metrics: Sequence[str], group: str) -> None:
-        """Declares this run a finished session of the HPARAMS tab.
+        """Records this run as a finished session of the HPARAMS tab.
 
         Args:
-          hparams: bool, number or text a column; anything else is shown as text.
+          hparams: a bool, number or text per column; anything else is shown as text.
           metrics: tags of scalars of this same run, in the order of the table's columns.
           group: sessions of one group are one row, the average of their metrics.
         """
@@ -121,13 +121,15 @@ class EventWriter:
             (metadata.SESSION_START_INFO_TAG, {"session_start_info": start}),
             (metadata.SESSION_END_INFO_TAG, {"session_end_info": end}),
         ):
-            about = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(**content))
-            self._add(0, {"tag": tag, "metadata": about, "tensor": metadata.NULL_TENSOR})
+            summary_metadata = metadata.create_summary_metadata(
+                plugin_data_pb2.HParamsPluginData(**content)
+            )
+            self._add(0, {"tag": tag, "metadata": summary_metadata, "tensor": metadata.NULL_TENSOR})
 
     def margin_charts(
         self, charts: Mapping[str, tuple[str, str, str]], category: str = "mean and interval"
     ) -> None:
-        """Lays out the CUSTOM SCALARS tab: a chart a title, with a line and a band for each run.
+        """Lays out the CUSTOM SCALARS tab: a chart per title, with a line and a band for each run.
 
         Args:
           charts: title to exact tags `(mean, lo, hi)`; charts are shown in this order.
@@ -139,11 +141,11 @@ class EventWriter:
         for title, (mean, lo, hi) in reversed(charts.items()):  # the tab shows the last one first
             section.chart.add(title=title).margin.series.add(value=mean, lower=lo, upper=hi)
         layout = layout_pb2.Layout(category=[section]).SerializeToString()
-        about = metadata.create_summary_metadata()
-        self._tensor(metadata.CONFIG_SUMMARY_TAG, np.array(layout, object), about, 0)
+        summary_metadata = metadata.create_summary_metadata()
+        self._tensor(metadata.CONFIG_SUMMARY_TAG, np.array(layout, object), summary_metadata, 0)
 
     def flush(self) -> None:
-        """Appends what is pending to the file; the first `OSError` ends the file with a warning."""
+        """Appends pending records to the file; the first `OSError` warns and stops all output."""
         try:
             if self._open and self._pending.tell():
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,8 +154,8 @@ class EventWriter:
         except OSError as error:
             self._open = False
             warnings.warn(
-                f"TensorBoard output stopped ({error.strerror}): free some space; the next start "
-                "rewrites it from metrics.jsonl",
+                f"TensorBoard output stopped ({error.strerror}): free some disk space; the next "
+                "start rewrites it from metrics.jsonl",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -161,7 +163,7 @@ class EventWriter:
         self._pending.truncate()
 
     def close(self) -> None:
-        """Flushes; whatever is added afterwards is dropped."""
+        """Flushes; records that are added later are dropped."""
         self.flush()
         self._open = False
 
@@ -175,12 +177,12 @@ class EventWriter:
         from PIL import Image
         from tensorboard.plugins.image import metadata
 
-        first, *rest = [Image.fromarray(np.asarray(frame, np.uint8)) for frame in frames]
+        first, *others = [Image.fromarray(np.asarray(frame, np.uint8)) for frame in frames]
         buffer = io.BytesIO()
-        first.save(buffer, **save, **({"append_images": rest} if rest else {}))
+        first.save(buffer, **save, **({"append_images": others} if others else {}))
         content = [str(first.width).encode(), str(first.height).encode(), buffer.getvalue()]
-        about = metadata.create_summary_metadata("", "")
-        self._tensor(tag, np.array(content, object), about, step)
+        summary_metadata = metadata.create_summary_metadata("", "")
+        self._tensor(tag, np.array(content, object), summary_metadata, step)
 
     def _tensor(self, tag: str, array: np.ndarray, metadata: Any, step: int) -> None:
         from tensorboard.util import tensor_util

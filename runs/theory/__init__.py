@@ -1,1 +1,1 @@
-"""What theory, published numbers and human data say must hold: one file a question."""
+"""Tests against theory, published numbers and human data: one file a question."""

@@ -1,11 +1,11 @@
-"""T13: Fear, trained as any agent's fear is, says what probability theory says.
+"""T13: Fear, trained as in any agent, equals discounted hitting probabilities in a corridor.
 
-In a corridor with harm at its left end, Fear must come to E[gamma_h^k], k the steps to harm:
-gamma_h^k where the agent marches there, the solution of a linear system where it walks at random.
-It is trained by the ordinary rollout and blend, and read in every cell that is visited, the ends
-included. Its step size falls to 0, from that of every blend: held constant it hovers about the
-solution of the random walk, .02 away in the worst cell of the median seed and .05 in that of the
-worst of eight.
+In a corridor with harm at its left end, Fear must converge to E[gamma_h^k], k the steps to harm:
+gamma_h^k where the agent always goes left, the solution of a linear system where it walks at
+random. It is trained by the ordinary rollout and blend, and evaluated in every visited cell, the
+ends included. Its step size decays to 0 from the default of a blend: at a constant one it
+fluctuates about the solution of the random walk, .02 away in the worst cell of the median seed and
+.05 in that of the worst of eight.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,28 +15,28 @@ from runs.theory.target import Target
 
 CELLS, HORIZON, TOLERANCE = 9, 10, 0.02
 NUM_ENVS, NUM_STEPS = 64, 32
-STEP_SIZE, HEAD_STEPS = 3e-3, 2  # those of a blend
+STEP_SIZE, HEAD_STEPS = 3e-3, 2  # defaults of `Blend`
 WALKS = {"marching to harm: gamma_h^k": 0.0, "a random walk: linear system": 1.0}  # -> slip
 
 
 def targets(smoke: bool) -> Iterator[Target]:
-    """The largest error over the cells, of the worst seed."""
+    """Targets on the largest error over the cells, of the worst seed."""
     import numpy as np
 
     from envs.worlds.theory.corridor import Corridor, always_left_value, hitting_value
 
     seeds, updates = (2, 300) if smoke else (8, 800)
     gamma = 1 - 1 / HORIZON
-    found = learned_fear(Corridor(CELLS), tuple(WALKS.values()), seeds, updates)
+    learned = learned_fear(Corridor(CELLS), tuple(WALKS.values()), seeds, updates)
     exact = (
         always_left_value(CELLS, gamma)[:-1],
         hitting_value(CELLS, gamma),
-    )  # none marches from the right end
-    for what, fear, expected in zip(WALKS, found, exact, strict=True):
+    )  # the always-left agent never starts at the right end
+    for walk, fear, expected in zip(WALKS, learned, exact, strict=True):
         error = np.abs(fear[:, : len(expected)] - expected).max(1)
         yield Target(
             "T13",
-            f"Fear in a corridor of {CELLS} cells, horizon {HORIZON}, {what}",
+            f"Fear in a corridor of {CELLS} cells, horizon {HORIZON}, {walk}",
             f"error < {TOLERANCE} in every cell",
             f"{error.max():.4f} at most, {seeds} seeds, median {np.median(error):.4f}",
             bool(error.max() < TOLERANCE),
@@ -44,7 +44,7 @@ def targets(smoke: bool) -> Iterator[Target]:
 
 
 def learned_fear(env, slips: Sequence[float], seeds: int, updates: int):
-    """What fear says in each cell [slips, seeds, n] of an agent that goes left, or slips."""
+    """Learned fear in each cell [slips, seeds, n] of an agent that goes left or slips."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -53,34 +53,34 @@ def learned_fear(env, slips: Sequence[float], seeds: int, updates: int):
     from affect import Blend, Fear
     from envs.world import World, reset_batch, rollout
 
-    falling = optax.cosine_decay_schedule(STEP_SIZE, updates * HEAD_STEPS)
-    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(falling))
+    decay = optax.cosine_decay_schedule(STEP_SIZE, updates * HEAD_STEPS)
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decay))
     blend = Blend(tx, HEAD_STEPS, fear=(1.0, partial(Fear, horizon=HORIZON)))
-    left = partial(_always, jnp.zeros(NUM_ENVS, jnp.int32))
+    go_left = partial(_fixed_action, jnp.zeros(NUM_ENVS, jnp.int32))
 
     def update(worlds, carry, key):
         blend_state, env_states = carry
-        env_states, batch = rollout(key, env, worlds, left, env_states, NUM_STEPS)
+        env_states, batch = rollout(key, env, worlds, go_left, env_states, NUM_STEPS)
         _, blend_state, _ = blend.update(blend_state, batch)
         return (blend_state, env_states), None
 
     def train(slip, key):
-        k_heads, k_begin, k_live = jax.random.split(key, 3)
-        worlds = partial(_same, World(env.get_default_params(slip=slip)))
-        start = blend.init(k_heads, env.spec, NUM_ENVS), reset_batch(k_begin, env, worlds, NUM_ENVS)
-        keys = jax.random.split(k_live, updates)
+        k_heads, k_reset, k_train = jax.random.split(key, 3)
+        worlds = partial(_fixed_world, World(env.get_default_params(slip=slip)))
+        start = blend.init(k_heads, env.spec, NUM_ENVS), reset_batch(k_reset, env, worlds, NUM_ENVS)
+        keys = jax.random.split(k_train, updates)
         (blend_state, _), _ = jax.lax.scan(partial(update, worlds), start, keys)
         return blend_state.heads["fear"].net.predictor(jnp.eye(env.n))
 
-    of_seeds = jax.vmap(train, (None, 0))
-    of_slips = jax.jit(jax.vmap(of_seeds, (0, None)))
+    train_seeds = jax.vmap(train, (None, 0))
+    over_slips = jax.jit(jax.vmap(train_seeds, (0, None)))
     keys = jax.random.split(jax.random.key(0), seeds)
-    return np.asarray(of_slips(jnp.asarray(slips, jnp.float32), keys))
+    return np.asarray(over_slips(jnp.asarray(slips, jnp.float32), keys))
 
 
-def _same(world, key):
+def _fixed_world(world, key):
     return world
 
 
-def _always(action, key, obs):
+def _fixed_action(action, key, obs):
     return action

@@ -1,15 +1,15 @@
-"""T11: curiosity dives deeper than chance does (Osband et al., 2020; Burda et al., 2018).
+"""T11: curiosity solves deeper seas than chance (Osband et al., 2020; Burda et al., 2018).
 
-The same tabular Q-learner in both arms: epsilon .1, ties broken at random, zero-initialised,
-alpha .5, gamma .99. One of them is also paid what the comparison's own curiosity head feels (random
-network distillation over its running deviation, weight .1, none of it tuned here). There is no
-optimism and no count of visits in these arms: what is new is what a small network predicts badly.
-(What a constant does in curiosity's place is told by `runs.constant`: below zero it makes the zeros
-of the table optimistic, and solves the sea sooner than curiosity does.)
+Both arms are the same tabular Q-learner: epsilon .1, ties broken at random, zero-initialised,
+alpha .5, gamma .99. One of them adds the signal of the comparison's own curiosity head (random
+network distillation over its running deviation, weight .1, not tuned here). There is no optimism
+and no visit count in these arms: novelty is the error of a small network. (`runs.constant` puts a
+constant in curiosity's place: below zero it makes the zeros of the table optimistic, and solves
+DeepSea sooner than curiosity does.)
 
-When a seed finds the treasure in the largest sea hangs on the last bits of its arithmetic: under
-two of XLA's levels of optimisation the same eight seeds found it after 894 to 10,896 episodes, and
-after 1,655 to 18,876. So they are given 32,000.
+When a seed finds the treasure in the largest sea depends on the last bits of its arithmetic: under
+two of XLA's optimisation levels the same eight seeds found it after 894 to 10,896 episodes, and
+after 1,655 to 18,876. So they get 32,000.
 """
 
 from collections.abc import Iterator
@@ -37,11 +37,11 @@ ARMS = {
 
 
 class DiveResults(NamedTuple):
-    """What became of some seeds, [S, E] bool each, by episode.
+    """Results of S seeds by episode, [S, E] bool each.
 
     Attributes:
-        found: the treasure was reached.
-        known: a dive by the best actions in the table as it is after the episode reaches it.
+        found: the treasure was reached in the episode.
+        known: the greedy policy of the table after the episode reaches it.
     """
 
     found: np.ndarray
@@ -49,69 +49,73 @@ class DiveResults(NamedTuple):
 
     @property
     def solved(self) -> np.ndarray:
-        """Whether the treasure was known through most (.9) of the last tenth of life, [S]."""
+        """Whether the greedy policy succeeds in over .9 of the last tenth of episodes, [S]."""
         tail = max(self.known.shape[1] // 10, 1)
         return self.known[:, -tail:].mean(1) > 0.9
 
     @property
     def episodes(self) -> np.ndarray:
-        """The first episode that found the treasure, of the seeds that solved the sea."""
+        """Number of the first episode with the treasure, for the seeds that solved it."""
         return self.found[self.solved].argmax(1) + 1
 
 
 def run_dives(size: int, blend: Blend, seeds: int, episodes: int) -> DiveResults:
-    """Lives that long in a sea of `size` x `size`, an environment a seed."""
+    """Run S seeds of Q-learning in a DeepSea of `size` x `size`, one environment a seed."""
     env = DeepSea(size)
     world = World(env.get_default_params())
     agent = QLearning(states=size**2, cell=one_hot_row, alpha=0.5, gamma=GAMMA, epsilon=0.1)
     config = TrainConfig(agent, blend, num_envs=1, num_steps=size)
-    live = partial(_run_seed, config=config, env=env, world=world, episodes=episodes)
-    return DiveResults(*map(np.asarray, vmap_seeds(live, seeds)(seed_keys(0, np.arange(seeds)))))
+    run_seed = partial(_run_seed, config=config, env=env, world=world, episodes=episodes)
+    return DiveResults(
+        *map(np.asarray, vmap_seeds(run_seed, seeds)(seed_keys(0, np.arange(seeds))))
+    )
 
 
 def targets(smoke: bool) -> Iterator[Target]:
-    """Every size with and without curiosity; the smoke run has the smallest."""
+    """Targets for every size with and without curiosity; only the smallest with `smoke`."""
     seeds, sizes = (4, {10: 2_000}) if smoke else (SEEDS, EPISODES)
     for size, episodes in sizes.items():
         for name, blend in ARMS.items():
-            seen = run_dives(size, blend, seeds, episodes)
+            results = run_dives(size, blend, seeds, episodes)
             curious = bool(blend.names)
             yield Target(
                 "T11",
                 f"deep sea, N = {size}, {name}",
                 "solves it" if curious else "does not",
-                solved_text(seen),
-                bool(seen.solved.all() if curious else not seen.solved.any()),
+                solved_text(results),
+                bool(results.solved.all() if curious else not results.solved.any()),
             )
 
 
-def solved_text(seen: DiveResults) -> str:
-    """How many seeds solved it, and how soon."""
-    number, episodes = seen.found.shape
-    text = f"{seen.solved.sum()} of {number} seeds in {episodes:,} episodes"
-    if not seen.solved.any():
+def solved_text(results: DiveResults) -> str:
+    """Text with the number of seeds that solved it, and their first episodes."""
+    number, episodes = results.found.shape
+    text = f"{results.solved.sum()} of {number} seeds in {episodes:,} episodes"
+    if not results.solved.any():
         return text
-    soon = seen.episodes
-    return f"{text}, first found after {np.median(soon):,.0f} (at most {soon.max():,})"
+    first_found = results.episodes
+    return (
+        f"{text}, first found after {np.median(first_found):,.0f} (at most {first_found.max():,})"
+    )
 
 
 def _run_seed(key: jax.Array, *, config: TrainConfig, env: DeepSea, world: World, episodes: int):
-    """One seed -> (found [E], known [E])."""
-    worlds = partial(_same, world)
+    """Run one seed -> (found [E], known [E])."""
+    worlds = partial(_fixed_world, world)
 
     def episode(run: RunnerState, _: None) -> tuple[RunnerState, tuple[jax.Array, jax.Array]]:
         run, metrics, _ = train(run, config, env, worlds, 1)
-        return run, (metrics["return"] > 0, _known(run.learner.agent.table, env, world))
+        return run, (metrics["return"] > 0, _is_solved(run.learner.agent.table, env, world))
 
     return jax.lax.scan(episode, init_runner(key, config, env, worlds), length=episodes)[1]
 
 
-def _known(table: jax.Array, env: DeepSea, world: World) -> jax.Array:
-    """Whether the best action is to the right all along the diagonal."""
+def _is_solved(table: jax.Array, env: DeepSea, world: World) -> jax.Array:
+    """Whether the greedy action is to the right all along the diagonal."""
     cell = jnp.arange(env.size)
     best = table.argmax(-1).reshape(env.size, env.size)
     return (best[cell, cell] == world.params.right[cell, cell]).all()
 
 
-def _same(world: World, key: Any) -> World:
+def _fixed_world(world: World, key: Any) -> World:
     return world

@@ -1,7 +1,7 @@
-"""T7: what there is to be learned in FoodShare, by dynamic programming (after Yoshida & Man, 2024).
+"""T7: optimal policies of FoodShare by dynamic programming (after Yoshida & Man, 2024).
 
-At care 0 the one who has the food always eats, and the other starves. Passing a meal on costs next
-to nothing, so that a care weight of about a hundredth makes both immortal.
+At care weight 0 the agent with the food always eats, and the other starves. Passing a meal on costs
+next to nothing, so that a care weight of about a hundredth makes both immortal.
 """
 
 from collections.abc import Iterator
@@ -10,30 +10,30 @@ from functools import partial
 from runs.analysis import stats
 from runs.theory.target import Target
 
-LIVES = 4096
+EPISODES = 4096
 
 
 def targets(smoke: bool) -> Iterator[Target]:
-    """Life without care, exact and lived; the least care that saves both; how often it shares."""
+    """Targets on life without care (exact, simulated), the least sufficient care, and sharing."""
     from envs.worlds.theory.food_share_optimum import least_sufficient_care, optimal_policy
 
-    without, care = optimal_policy(0.0), least_sufficient_care()
+    selfish, care = optimal_policy(0.0), least_sufficient_care()
     # 14.5 = (19 + 10) / 2 is exact where energies begin high or low, as likely, and the low ones
     # count from 0; the target was given as 14.2.
     yield Target(
         "T7",
         "FoodShare, care 0: best life by dynamic programming",
         "14.2 +- .5 steps",
-        f"{without.life:.2f} steps (exact)",
-        abs(without.life - 14.2) < 0.5,
+        f"{selfish.lifetime:.2f} steps (exact)",
+        abs(selfish.lifetime - 14.2) < 0.5,
     )
-    lived = stats.mean(_lives(LIVES // 8 if smoke else LIVES))
+    simulated = stats.mean(_episode_lengths(EPISODES // 8 if smoke else EPISODES))
     yield Target(
         "T7",
         "FoodShare, care 0: that policy lived in the world",
-        f"{without.life:.2f} steps",
-        f"{lived:.2f} steps, {LIVES // 8 if smoke else LIVES} lives",
-        abs(lived.value - without.life) < 2 * (lived.high - lived.low),
+        f"{selfish.lifetime:.2f} steps",
+        f"{simulated:.2f} steps, {EPISODES // 8 if smoke else EPISODES} lives",
+        abs(simulated.value - selfish.lifetime) < 2 * (simulated.high - simulated.low),
     )
     yield Target(
         "T7",
@@ -52,8 +52,8 @@ def targets(smoke: bool) -> Iterator[Target]:
     )
 
 
-def _lives(number: int):
-    """Lengths [number] of lives under the best policy at care 0: always eat."""
+def _episode_lengths(number: int):
+    """Lengths [number] of simulated episodes under the optimal policy at care 0: always eat."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -62,21 +62,21 @@ def _lives(number: int):
     from envs.worlds.theory.food_share import EAT, FoodShare
 
     env = FoodShare()
-    worlds = partial(_same, World(env.get_default_params()))
+    worlds = partial(_fixed_world, World(env.get_default_params()))
 
-    def live(key):
-        k_begin, k_live = jax.random.split(key)
-        lives = reset_batch(k_begin, env, worlds, number)
-        act = partial(_always, jnp.full(number, EAT))
-        return rollout(k_live, env, worlds, act, lives, env.horizon)[1]
+    def simulate(key):
+        k_reset, k_rollout = jax.random.split(key)
+        env_states = reset_batch(k_reset, env, worlds, number)
+        act = partial(_fixed_action, jnp.full(number, EAT))
+        return rollout(k_rollout, env, worlds, act, env_states, env.horizon)[1]
 
-    batch = jax.jit(live)(jax.random.key(0))
+    batch = jax.jit(simulate)(jax.random.key(0))
     return np.asarray((batch.terminated | batch.truncated).argmax(0) + 1)
 
 
-def _same(world, key):
+def _fixed_world(world, key):
     return world
 
 
-def _always(action, key, obs):
+def _fixed_action(action, key, obs):
     return action

@@ -1,10 +1,10 @@
-"""T8 to T10: the Iowa Gambling Task, its cards, its people, and the models fitted to them.
+"""T8 to T10: the Iowa Gambling Task: its cards, human data, and the models fitted to them.
 
-T10 is asked of two lesions. Losses that are not felt (lambda = 0) was registered first, and it
-fails: where no loss is felt, early losses teach nothing, and the deficit grows because the intact
-learner profits. The second was written after that, to say in PVL's words what Fellows & Farah
-(2005) take the deficit for: a deck that is liked is not unlearned. That it passes shows that their
-reading suffices, and no more.
+T10 tests two lesions. Losses without effect (lambda = 0) was registered first, and it fails: where
+losses have no effect, early losses teach nothing, and the deficit grows because the intact learner
+profits. The second was added after that, to express in PVL's parameters how Fellows & Farah (2005)
+explain the deficit: a preference for a deck is not unlearned. That it passes shows that their
+explanation suffices, and no more.
 """
 
 import csv
@@ -27,10 +27,10 @@ from runs.engine.train import seed_keys, vmap_seeds
 from runs.theory.target import Target
 
 PEOPLE = Path(__file__).parents[1] / "data" / "igt_human_blocks.csv"
-ENV, BLOCK, NOTHING = Gamble(), 20, Blend()
+ENV, BLOCK, NO_HEADS = Gamble(), 20, Blend()
 SIMULATED = 5_000
 INTACT, LESIONED = PVL(), PVL(aversion=0.0)
-CLINGING = PVL(reversal=0.25)  # see T10
+CLINGING = PVL(reversal=0.25)  # the second lesion of T10
 GREEDY = QLearning(states=1, cell=lambda obs: jnp.zeros(obs.shape[:-1], jnp.int32), gamma=0.0)
 
 MODELS = {
@@ -44,26 +44,26 @@ The published PVL rows are of a population spread about the median, whose spread
 """
 
 
-def play_session(key: jax.Array, agent: Any, params: Params, blend: Blend = NOTHING) -> jax.Array:
-    """One person's 100 trials -> decks chosen [100].
+def play_session(key: jax.Array, agent: Any, params: Params, blend: Blend = NO_HEADS) -> jax.Array:
+    """Simulate one person's 100 trials -> decks chosen [100].
 
     Args:
         key: random key.
         agent: init, act, update.
         params: of the task.
-        blend: what the person feels beside the payoff; the agent is given its signals.
+        blend: heads whose signals the agent gets beside the payoff.
     """
-    k_init, k_feel, k_reset, k_play = jax.random.split(key, 4)
+    k_init, k_heads, k_reset, k_play = jax.random.split(key, 4)
     learner = agent.init(k_init, ENV.spec, len(blend.names))
-    blend_state = blend.init(k_feel, ENV.spec, 1)
+    blend_state = blend.init(k_heads, ENV.spec, 1)
     env_state = ENV.reset(k_reset, World(params))
 
-    def trial(now, key):
-        learner, blend_state, env_state = now
+    def trial(carry, key):
+        learner, blend_state, env_state = carry
         k_act, k_step, k_update = jax.random.split(key, 3)
         action = agent.act(learner, k_act, env_state.obs)
-        env_state, seen = ENV.step(k_step, env_state, action)
-        batch = jax.tree.map(lambda leaf: leaf[None, None], seen)
+        env_state, transition = ENV.step(k_step, env_state, action)
+        batch = jax.tree.map(lambda leaf: leaf[None, None], transition)
         signals, blend_state, _ = blend.update(blend_state, batch)
         learner, _ = agent.update(learner, k_update, batch, signals)
         return (learner, blend_state, env_state), action
@@ -80,9 +80,9 @@ def blocks(choices: np.ndarray) -> np.ndarray:
 
 
 def simulate(
-    agent: Any, params: Params, people: int, base: int = 0, blend: Blend = NOTHING
+    agent: Any, params: Params, people: int, base: int = 0, blend: Blend = NO_HEADS
 ) -> np.ndarray:
-    """Blocks [people, 5] of people who differ in their luck alone, paired by number."""
+    """Simulate blocks [people, 5]; people differ in random numbers alone, paired by number."""
     keys = seed_keys(base, np.arange(people))
     return blocks(_program(blend, people)(keys, agent, params))
 
@@ -98,7 +98,7 @@ def slope(blocks: np.ndarray) -> np.ndarray:
 
 
 def human_blocks() -> dict[str, dict[str, float]]:
-    """People's blocks by group, as in the file."""
+    """Human scores by group and column, from the CSV file."""
     with PEOPLE.open() as file:
         rows = list(csv.DictReader(file))
     return {
@@ -108,7 +108,7 @@ def human_blocks() -> dict[str, dict[str, float]]:
 
 
 def group_curve(group: str) -> np.ndarray:
-    """The five blocks of a group of people."""
+    """The five block scores of a group of people, [5]."""
     return np.array([human_blocks()[group][f"block{k}"] for k in range(1, 6)])
 
 
@@ -116,18 +116,19 @@ def group_curve(group: str) -> np.ndarray:
 
 
 def targets(smoke: bool) -> Iterator[Target]:
-    """The cards, the file of people, the models, and what shuffling does to two lesions."""
+    """Targets on the cards, the human data, the models, and shuffling under two lesions."""
     yield from _cards()
-    yield _file()
+    yield _human_data()
     people = SIMULATED // 5 if smoke else SIMULATED
     played = {name: simulate(agent, Params(), people) for name, (agent, _) in MODELS.items()}
-    yield from (_model(name, played[name]) for name in MODELS)
+    yield from (_model_blocks(name, played[name]) for name in MODELS)
     yield _lesion(played)
     yield _shuffled("losses are not felt (lambda = 0)", LESIONED, people)
     yield _shuffled("liked decks are not unlearned (reversal .25)", CLINGING, people)
 
 
 def _cards() -> Iterator[Target]:
+    """T8 on the decks: net of every ten cards, and share of cards with a loss."""
     cards, _ = decks()
     gain, loss = (UNIT * cards[:, 0]).reshape(2, DECKS, -1)[:, :, :40].reshape(2, DECKS, 4, 10)
     net, often = (gain - loss).sum(-1), (loss > 0).mean(-1)
@@ -147,58 +148,60 @@ def _cards() -> Iterator[Target]:
     )
 
 
-def _file() -> Target:
+def _human_data() -> Target:
+    """T8 on the human data: block scores add up to the totals."""
     groups = human_blocks()
-    off = max(abs(group_curve(name).sum() - group["total"]) for name, group in groups.items())
+    error = max(abs(group_curve(name).sum() - group["total"]) for name, group in groups.items())
     return Target(
         "T8",
         "people's blocks add up to their totals, 4 groups",
         "0, to rounding",
-        f"largest difference {off:.2f} cards",
-        off < 0.05,
+        f"largest difference {error:.2f} cards",
+        error < 0.05,
     )
 
 
-def _model(name: str, played: np.ndarray) -> Target:
-    """Passes block by block, within .5, as published; the PVL rows lack the population's spread."""
+def _model_blocks(name: str, played: np.ndarray) -> Target:
+    """T9: every block within .5 of the published one; PVL rows lack the population's spread."""
     published, ours = np.array(MODELS[name][1]), played.mean(0)
-    off = np.abs(ours - published).max()
+    error = np.abs(ours - published).max()
     spread = "" if isinstance(MODELS[name][0], QLearning) else ", without people's spread"
     return Target(
         "T9",
         f"Gamble, blocks of {name}{spread}",
         f"{_text(published)}, +-.5 each",
-        f"{_text(ours)} ({len(played)} people); at most {off:.2f} apart",
-        bool(off <= 0.5),
+        f"{_text(ours)} ({len(played)} people); at most {error:.2f} apart",
+        bool(error <= 0.5),
     )
 
 
 def _lesion(played: dict[str, np.ndarray]) -> Target:
+    """T9: the score rises over blocks in the intact model, and not without losses."""
     intact, lesioned = (slope(played[name]) for name in list(MODELS)[:2])
-    one, two = stats.mean(intact), stats.mean(lesioned)
+    intact_mean, lesioned_mean = stats.mean(intact), stats.mean(lesioned)
     return Target(
         "T9",
         "Gamble, slope over blocks: intact, and with losses not felt",
         "above 0, and not",
-        f"{one:+.2f}, {two:+.2f} cards a block",
-        one.low > 0 and two.high <= 0,
+        f"{intact_mean:+.2f}, {lesioned_mean:+.2f} cards a block",
+        intact_mean.low > 0 and lesioned_mean.high <= 0,
     )
 
 
 def _shuffled(name: str, lesioned: PVL, people: int) -> Target:
-    """How much smaller the lesion's deficit in total is when the early losses lie on top."""
+    """T10: how much shuffling (early losses on top) reduces the total deficit of a lesion."""
     orders = (Params(), Params(moved=float(SHUFFLED)))
     usual, shuffled = (
         (simulate(INTACT, order, people) - simulate(lesioned, order, people)).sum(1)
         for order in orders
     )
-    less = stats.mean(usual - shuffled)
+    reduction = stats.mean(usual - shuffled)
     return Target(
         "T10",
         f"Gamble, early losses on top remove the deficit; lesion: {name}",
         "deficit falls (people)",
-        f"{usual.mean():.1f} -> {shuffled.mean():.1f} cards, falls by {less:.1f}",
-        less.low > 0,
+        f"{usual.mean():.1f} -> {shuffled.mean():.1f} cards, falls by {reduction:.1f}",
+        reduction.low > 0,
     )
 
 

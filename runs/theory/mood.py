@@ -1,11 +1,11 @@
-"""T15: mood leads a plain average of reward by the analytic lag, up to a bound.
+"""T15: mood makes expectation lead a plain average of reward by an analytic lag, up to a bound.
 
 Registered before the run: with alpha = 1 / tau and reward that drifts by b a step, a plain average
-ends up at -b / alpha, expectation coloured by mood ahead of it by tanh(b / alpha); the loop of mood
-and expectation is stable up to a bias of 1 + alpha (1 - eta) / eta = 2 - 1 / tau. The price of the
+ends up at -b / alpha, expectation biased by mood ahead of it by tanh(b / alpha); the loop of mood
+and expectation is stable up to a bias of 1 + alpha (1 - eta) / eta = 2 - 1 / tau. The cost of the
 lead is noise: the variance of expectation under white noise solves P = A P A' + B B' for the
-linearised loop, against alpha / (2 - alpha) of a plain average. All of it is read from `Mood`,
-`Satiation` and the recursion they run, on streams of reward.
+linearised loop, against alpha / (2 - alpha) of a plain average. All of it is measured on `Mood`,
+`Satiation` and the recursion that they run, on streams of reward.
 """
 
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ DRIFTS = (0.001, 0.003, -0.01, 0.03, 0.1)
 
 
 def targets(smoke: bool) -> Iterator[Target]:
-    """Lag, lead, bound and price."""
+    """Targets on lag, lead, stability bound and noise."""
     yield from drift_lag()
     yield bias_bound()
     yield noise_cost(smoke)
 
 
 def mood_signal(factory, reward):
-    """(signal, what is carried) of a head through reward [T, B] in one long episode."""
+    """(signal, carried state) of a head on reward [T, B] as one long episode."""
     import jax
     import jax.numpy as jnp
 
@@ -33,14 +33,14 @@ def mood_signal(factory, reward):
 
     head = build(factory, Spec(obs_dim=1, num_actions=1), jax.random.key(0))
     reward = jnp.asarray(reward, jnp.float32)
-    obs, never = reward[..., None], jnp.zeros(reward.shape, bool)
+    obs, no_ends = reward[..., None], jnp.zeros(reward.shape, bool)
     action = jnp.zeros(reward.shape, jnp.int32)
-    batch = Transition(obs, action, obs, reward, never, never, never.at[0].set(True))
+    batch = Transition(obs, action, obs, reward, no_ends, no_ends, no_ends.at[0].set(True))
     return jax.jit(lambda state: head(state, batch))(head.initial_state(reward.shape[1]))
 
 
 def drift_lag() -> Iterator[Target]:
-    """How far expectation is from the reward that comes, at the end of a long drift."""
+    """Targets on the error of expectation against the next reward at the end of a long drift."""
     import numpy as np
 
     from affect import Mood, Satiation
@@ -51,23 +51,23 @@ def drift_lag() -> Iterator[Target]:
         reward = np.arange(int(40 * tau))[:, None] * drift
         mean, _ = mood_signal(partial(Satiation, tau=tau), reward[:-1])
         _, carried = mood_signal(partial(Mood, tau=tau), reward[:-1])
-        plain = -np.asarray(mean[-1]) - reward[-1]
-        moody = np.asarray(carried.baseline) - reward[-1]
-        lag.append(plain / (-drift * tau) - 1)
-        lead.append((moody - plain) / np.tanh(drift * tau) - 1)
-    seen = f"tau {', '.join(f'{tau:g}' for tau in TAUS)}, {len(DRIFTS)} drifts"
-    for what, error in (
+        mean_lag = -np.asarray(mean[-1]) - reward[-1]
+        mood_lag = np.asarray(carried.baseline) - reward[-1]
+        lag.append(mean_lag / (-drift * tau) - 1)
+        lead.append((mood_lag - mean_lag) / np.tanh(drift * tau) - 1)
+    suffix = f"tau {', '.join(f'{tau:g}' for tau in TAUS)}, {len(DRIFTS)} drifts"
+    for name, error in (
         ("bias of a plain average of drifting reward = -b / alpha", lag),
         ("lead that mood gives expectation = tanh(b / alpha)", lead),
     ):
         worst = float(np.abs(error).max())
         yield Target(
-            "T15", f"{what}; {seen}", "ratio 1, within 1e-3", f"off by {worst:.1e}", worst < 1e-3
+            "T15", f"{name}; {suffix}", "ratio 1, within 1e-3", f"off by {worst:.1e}", worst < 1e-3
         )
 
 
 def bias_bound() -> Target:
-    """The largest bias, in steps of half a percent, at which a swing dies out."""
+    """Target on the largest bias, in steps of half a percent, at which oscillations decay."""
     import jax.numpy as jnp
     import numpy as np
 
@@ -76,11 +76,11 @@ def bias_bound() -> Target:
         exact = 2 - 1 / tau
         bias = exact * np.arange(0.95, 1.0525, 0.005)
         early, late = mood_amplitudes(tau, jnp.asarray(bias, jnp.float32))
-        dies = late < early
-        if not (dies[0] and not dies[-1] and (np.diff(dies.astype(int)) <= 0).all()):
+        decays = late < early
+        if not (decays[0] and not decays[-1] and (np.diff(decays.astype(int)) <= 0).all()):
             measured.append(np.inf)
             continue
-        measured.append(bias[dies].max() / exact - 1)
+        measured.append(bias[decays].max() / exact - 1)
     worst = np.abs(measured).max()
     taus = ", ".join(f"{tau:g}" for tau in TAUS)
     return Target(
@@ -93,7 +93,7 @@ def bias_bound() -> Target:
 
 
 def mood_amplitudes(tau: float, bias):
-    """Largest mood early and late after a small surprise, [B] each, one bias an environment."""
+    """Largest mood [B] early and late after a small surprise, one bias an environment."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -102,22 +102,22 @@ def mood_amplitudes(tau: float, bias):
 
     steps = int(2000 * tau)
     reward = jnp.zeros((steps, bias.size)).at[1].set(1e-3)
-    begun = jnp.zeros(reward.shape, bool).at[0].set(True)
+    first = jnp.zeros(reward.shape, bool).at[0].set(True)
     start = MoodState(jnp.zeros(bias.size), jnp.zeros(bias.size))
-    mood, _ = jax.jit(mood_recursion)(start, reward, begun, 1 / tau, bias)
+    mood, _ = jax.jit(mood_recursion)(start, reward, first, 1 / tau, bias)
     mood, window = np.abs(mood), int(20 * tau)
     return mood[window : 2 * window].max(0), mood[-window:].max(0)
 
 
 def noise_cost(smoke: bool) -> Target:
-    """Variance of expectation under white noise, with mood over without."""
+    """Target on the variance of expectation under white noise, with and without mood."""
     import numpy as np
 
     from affect import Mood, Satiation
 
-    tau, noise, lives = 10.0, 0.02, 256 if smoke else 4096
+    tau, noise, streams = 10.0, 0.02, 256 if smoke else 4096
     rng = np.random.default_rng(0)
-    reward = rng.normal(0, noise, (int(40 * tau), lives))
+    reward = rng.normal(0, noise, (int(40 * tau), streams))
     _, carried = mood_signal(partial(Mood, tau=tau), reward)
     mean, _ = mood_signal(partial(Satiation, tau=tau), reward)
     variances = np.var(carried.baseline) / noise**2, np.var(mean[-1]) / noise**2
@@ -125,12 +125,12 @@ def noise_cost(smoke: bool) -> Target:
     alpha = 1 / tau
     loop, drive = np.array([[1 - alpha, alpha], [-alpha, 1.0]]), np.full((2, 1), alpha)
     exact = np.linalg.solve(np.eye(4) - np.kron(loop, loop), (drive @ drive.T).ravel())[0]
-    error = 1.96 * np.sqrt(2 / lives)  # of a variance of normals, relative
+    error = 1.96 * np.sqrt(2 / streams)  # of a variance of normals, relative
     return Target(
         "T15",
         f"the price: variance of expectation under white noise, tau {tau:g}",
         f"{exact:.4f} with mood, {alpha / (2 - alpha):.4f} without",
-        f"{ours:.4f} +- {error * ours:.4f}, {plain:.4f} +- {error * plain:.4f}, {lives} lives",
+        f"{ours:.4f} +- {error * ours:.4f}, {plain:.4f} +- {error * plain:.4f}, {streams} lives",
         bool(
             abs(ours / exact - 1) < 2 * error and abs(plain / (alpha / (2 - alpha)) - 1) < 2 * error
         ),

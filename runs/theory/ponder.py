@@ -1,9 +1,9 @@
-"""How long somebody thinks, who has learned by Q-learning when it is enough.
+"""Decision times of a Q-learner that samples two noisy options until it chooses one.
 
-The learner knows how much better one option looks by now (the mean of its belief, for it knows the
-world's gap and noise) and how long it has looked. It is paid what the world pays: the worth of what
-it takes, and minus the cost of each moment. Whoever does not feel the cost learns from the same
-rewards with that cost cancelled by a signal.
+The state is how much better one option looks by now (the posterior mean, from the environment's
+known gap and noise) and the number of samples. The reward is the environment's: the worth of the
+chosen option, less the cost of each step. The lesioned learner gets the same reward with that cost
+cancelled by a signal.
 """
 
 from functools import cache, partial
@@ -20,27 +20,27 @@ from envs.worlds.theory.ponder import WAIT, Params, Ponder
 from runs.engine.train import TrainConfig, init_runner, seed_keys, train, vmap_seeds
 
 ENV, PARAMS = Ponder(), Params()
-EDGES = (0.03, 0.08, 0.15, 0.25, 0.4, 0.6, 0.9, 1.3)  # of the difference in belief, either sign
+EDGES = (0.03, 0.08, 0.15, 0.25, 0.4, 0.6, 0.9, 1.3)  # of bins of the belief, either sign
 BINS = 2 * len(EDGES) + 1
 NUM_ENVS, NUM_STEPS = 32, 32
 
 
 def belief(obs: jax.Array) -> jax.Array:
-    """By how much the left option is believed better, in units of worth [...]."""
-    looks = obs[..., 2] * ENV.horizon
-    trust = looks / (looks + (PARAMS.noise / PARAMS.gap) ** 2)
+    """Posterior mean of the left option's advantage, in units of worth [...]."""
+    samples = obs[..., 2] * ENV.horizon
+    trust = samples / (samples + (PARAMS.noise / PARAMS.gap) ** 2)
     return trust * (obs[..., 0] - obs[..., 1])
 
 
 def cell(obs: jax.Array) -> jax.Array:
-    """The row of (moments waited, belief in bins) [...]."""
-    looks = jnp.round(obs[..., 2] * ENV.horizon).astype(jnp.int32)
+    """Row of the Q-table for (steps waited, belief in bins) [...]."""
+    samples = jnp.round(obs[..., 2] * ENV.horizon).astype(jnp.int32)
     edges = jnp.array([*(-np.array(EDGES[::-1])), *EDGES])
-    return looks * BINS + jnp.searchsorted(edges, belief(obs)).astype(jnp.int32)
+    return samples * BINS + jnp.searchsorted(edges, belief(obs)).astype(jnp.int32)
 
 
 def cost_cancelling(batch: Transition) -> jax.Array:
-    """What cancels the cost of waiting [T, B]."""
+    """Signal that cancels the cost of waiting [T, B]."""
     return jnp.where(batch.action == WAIT, -batch.info["foregone"][..., WAIT], 0.0)
 
 
@@ -51,16 +51,16 @@ BLENDS = {
     "intact": Blend(),
     "lesioned": Blend(numbness=(1.0, partial(Innate, fn=cost_cancelling, reads=("foregone",)))),
 }
-"""Who feels what of the cost: all of it, or nothing."""
+"""Arm -> heads: with the cost of waiting in the reward, or with a signal that cancels it."""
 
 
 class Choices(NamedTuple):
     """Decisions [S, N] of S learners about the same N pairs of options.
 
     Attributes:
-        waited: moments of thought.
-        regret: worth of the better option, less what was earned: worth taken, less time.
-        apart: how far the options are apart in worth.
+        waited: steps of waiting.
+        regret: worth of the better option, less the return: worth taken, less cost of time.
+        apart: difference in worth between the options.
     """
 
     waited: np.ndarray
@@ -68,46 +68,47 @@ class Choices(NamedTuple):
     apart: np.ndarray
 
 
-def decide(who: str, seeds: int, updates: int, choices: int) -> Choices:
-    """Trains S learners, then lets each decide without exploring.
+def decide(arm: str, seeds: int, updates: int, choices: int) -> Choices:
+    """Train S learners, then simulate their greedy decisions.
 
     Args:
-        who: a key of BLENDS.
+        arm: a key of BLENDS.
         seeds: S.
         updates: of 1,024 steps each.
         choices: N.
     """
     keys = seed_keys(0, np.arange(seeds))
-    return Choices(*map(np.asarray, _program(who, seeds, updates, choices)(keys)))
+    return Choices(*map(np.asarray, _program(arm, seeds, updates, choices)(keys)))
 
 
 @cache
-def _program(who: str, seeds: int, updates: int, choices: int):
-    config, world = TrainConfig(AGENT, BLENDS[who], NUM_ENVS, NUM_STEPS), World(PARAMS)
+def _program(arm: str, seeds: int, updates: int, choices: int):
+    config, world = TrainConfig(AGENT, BLENDS[arm], NUM_ENVS, NUM_STEPS), World(PARAMS)
 
-    def one(key):
+    def train_and_decide(key):
         k_train, k_choose = jax.random.split(key)
         run = init_runner(k_train, config, ENV, lambda key: world)
         run, _, _ = train(run, config, ENV, lambda key: world, updates)
         keys = jax.random.split(k_choose, choices)
         return jax.vmap(partial(_simulate, run.learner.agent))(keys)
 
-    return vmap_seeds(one, seeds)
+    return vmap_seeds(train_and_decide, seeds)
 
 
 def _simulate(learner: Any, key: jax.Array) -> Choices:
-    k_reset, k_live = jax.random.split(key)
+    """Simulate one greedy decision."""
+    k_reset, k_steps = jax.random.split(key)
     env_state = ENV.reset(k_reset, World(PARAMS))
     worth = env_state.state.worth
 
-    def moment(now, key):
-        env_state, earned, over = now
-        env_state, seen = ENV.step(key, env_state, AGENT.act(learner, None, env_state.obs))
-        earned = earned + jnp.where(over, 0.0, seen.reward)
-        waits = ~over & (seen.action == WAIT)
-        return (env_state, earned, over | seen.terminated), waits
+    def step(carry, key):
+        env_state, earned, over = carry
+        env_state, transition = ENV.step(key, env_state, AGENT.act(learner, None, env_state.obs))
+        earned = earned + jnp.where(over, 0.0, transition.reward)
+        waits = ~over & (transition.action == WAIT)
+        return (env_state, earned, over | transition.terminated), waits
 
-    begun = (env_state, jnp.zeros(()), jnp.zeros((), bool))
-    keys = jax.random.split(k_live, ENV.horizon + 1)
-    (_, earned, _), waits = jax.lax.scan(moment, begun, keys)
+    start = (env_state, jnp.zeros(()), jnp.zeros((), bool))
+    keys = jax.random.split(k_steps, ENV.horizon + 1)
+    (_, earned, _), waits = jax.lax.scan(step, start, keys)
     return Choices(waits.sum(), worth.max() - earned, jnp.abs(worth[0] - worth[1]))

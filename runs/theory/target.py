@@ -1,4 +1,4 @@
-"""A target: a value that somebody else derived, measured or published, and what we get."""
+"""A target: a value derived, measured or published elsewhere, and our value."""
 
 from typing import NamedTuple
 
@@ -7,11 +7,11 @@ class Target(NamedTuple):
     """One row of the table of targets.
 
     Attributes:
-        number: of the target in the science, such as "T5".
-        what: is compared, in a few words.
+        number: of the target, such as "T5".
+        what: the quantity compared, in a few words.
         expected: the published or exact value, as text with its unit.
-        ours: what we get, as text, with its interval and number of seeds where it has them.
-        passed: whether it is as it should be.
+        ours: our value, as text, with its interval and number of seeds where it has them.
+        passed: whether ours agrees with the expected one.
     """
 
     number: str

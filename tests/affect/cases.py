@@ -1,4 +1,4 @@
-"""What the tests of the library share: the matrix of heads, and something to feel."""
+"""Shared by the tests of affect: all heads and wrappers to test, and random batches."""
 
 from functools import partial
 
@@ -28,17 +28,17 @@ SEEDS = 2
 
 
 def constant(spec, *, rngs):
-    """A constant feeling of .5."""
+    """Factory of a constant signal of .5."""
     return Constant(spec, 0.5, rngs=rngs)
 
 
 def homeostasis(spec, *, rngs):
-    """A body of two variables that should be at 0 and 1."""
+    """Factory of homeostasis of two variables with setpoints 0 and 1."""
     return Homeostasis(spec, setpoint=(0.0, 1.0), rngs=rngs)
 
 
 def innate(spec, *, rngs):
-    """Hard-wired: how close the first coordinate is to 0, and whether it hurts."""
+    """Factory of a fixed signal: closeness of the first coordinate to 0, minus harm."""
     return Innate(spec, fn=_closeness, reads=("harm",), rngs=rngs)
 
 
@@ -48,15 +48,15 @@ def _closeness(batch: Transition) -> jax.Array:
 
 
 BARE = (*affect.HEADS, constant, homeostasis, innate)
-KINDS = (Fear, Curiosity, Mood)  # carries nothing; carries moments and learns; carries an episode
+KINDS = (Fear, Curiosity, Mood)  # no state; running moments; a state reset every episode
 
 
 def matrix() -> dict[str, affect.Factory]:
-    """Name -> factory: every head, bare and as a potential, every coupling around every kind."""
+    """Name -> factory: every head, bare and as a potential; every wrapper around every kind."""
     cases = {head.__name__: head for head in BARE}
     pairs = [(Potential, head) for head in BARE]
-    pairs += [(couple, head) for couple in affect.WRAPPERS for head in KINDS]
-    cases |= {f"{couple.__name__}({head.__name__})": couple(head) for couple, head in pairs}
+    pairs += [(wrap, head) for wrap in affect.WRAPPERS for head in KINDS]
+    cases |= {f"{wrap.__name__}({head.__name__})": wrap(head) for wrap, head in pairs}
     return cases | {
         "Sham(Potential(Fear), centred)": affect.Sham(Potential(Fear), centred=True),
         "Normalised(Potential(Hope))": affect.Normalised(Potential(Hope)),
@@ -75,22 +75,22 @@ CASES = matrix()
 
 
 def experience(seed: int = 0, steps: int = T, envs: int = B, obs_dim: int = 3) -> Transition:
-    """Episodes that end at random, either way; what follows an end is a new beginning."""
+    """Random batch [steps, envs] of episodes that terminate or are truncated at random."""
     rng = np.random.default_rng(seed)
     next_obs = rng.normal(size=(steps, envs, obs_dim))
-    fresh = rng.normal(size=(steps, envs, obs_dim))
+    initial_obs = rng.normal(size=(steps, envs, obs_dim))
     terminated = rng.random((steps, envs)) < 0.25
     truncated = ~terminated & (rng.random((steps, envs)) < 0.2)
     first = np.concatenate([np.ones((1, envs), bool), (terminated | truncated)[:-1]])
-    obs = np.where(first[..., None], fresh, np.roll(next_obs, 1, axis=0))
+    obs = np.where(first[..., None], initial_obs, np.roll(next_obs, 1, axis=0))
     reward = rng.choice([-0.7, 0.0, 1.0], (steps, envs))
     harm = terminated & (reward <= 0) | (rng.random((steps, envs)) < 0.1)
-    body, others_body = rng.normal(size=(2, steps, envs, 2))
+    body, other_body = rng.normal(size=(2, steps, envs, 2))
     other = {
         "obs": rng.normal(size=obs.shape),
         "next_obs": rng.normal(size=obs.shape),
         "reward": rng.choice([-1.0, 0.0, 0.4], (steps, envs)),
-        "body": others_body,
+        "body": other_body,
     }
     foregone = rng.normal(size=(steps, envs, 2))
     info = {"body": body, "foregone": foregone, "other": other}
@@ -109,29 +109,29 @@ def experience(seed: int = 0, steps: int = T, envs: int = B, obs_dim: int = 3) -
 
 
 def chunk(batch: Transition, start: int, stop: int) -> Transition:
-    """The steps from start to stop."""
+    """Steps start to stop of a batch."""
     return jax.tree.map(lambda leaf: leaf[start:stop], batch)
 
 
 @jax.jit
-def feel(head: affect.Head, state: affect.head.State, batch: Transition):
-    """What the head makes of the batch -> (signal [T, B], state), compiled."""
+def apply_head(head: affect.Head, state: affect.head.State, batch: Transition):
+    """Evaluates a head on a batch, compiled -> (signal [T, B], state)."""
     return head(state, batch)
 
 
 @jax.jit
-def feel_all(heads: affect.Head, states: affect.head.State, batch: Transition):
-    """`feel` of a head a seed, all at once -> (signals [S, T, B], states [S])."""
-    one = jax.vmap(lambda head, state: head(state, batch), axis_size=SEEDS)
-    return one(heads, states)
+def apply_heads(heads: affect.Head, states: affect.head.State, batch: Transition):
+    """Evaluates the heads of S seeds on a batch -> (signals [S, T, B], states [S])."""
+    apply_each = jax.vmap(lambda head, state: head(state, batch), axis_size=SEEDS)
+    return apply_each(heads, states)
 
 
-def assert_close(one, other, rtol: float = 1e-4, atol: float = 1e-5) -> None:
-    """Two pytrees are equal in structure and nearly so in every number."""
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=rtol, atol=atol), one, other)
+def assert_close(actual, expected, rtol: float = 1e-4, atol: float = 1e-5) -> None:
+    """Asserts that two pytrees have the same structure and nearly the same numbers."""
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=rtol, atol=atol), actual, expected)
 
 
-def same_bits(one, other) -> bool:
-    """Whether two pytrees are equal in structure and in every bit."""
-    bits, others = ([np.asarray(x).tobytes() for x in jax.tree.leaves(t)] for t in (one, other))
-    return jax.tree.structure(one) == jax.tree.structure(other) and bits == others
+def same_bits(first, second) -> bool:
+    """Whether two pytrees have the same structure and the same bits."""
+    bits, others = ([np.asarray(x).tobytes() for x in jax.tree.leaves(t)] for t in (first, second))
+    return jax.tree.structure(first) == jax.tree.structure(second) and bits == others

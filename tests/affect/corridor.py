@@ -1,4 +1,4 @@
-"""A corridor with an end on either side, one-hot observations, and its values by linear algebra."""
+"""A corridor with two terminal states, one-hot observations and values by linear algebra."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,12 +11,12 @@ EYE = np.eye(STATES, dtype=np.float32)
 
 
 def walk(start: np.ndarray, right: np.ndarray, reward: dict[int, float]) -> Transition:
-    """Walks B corridors for T steps, beginning anew in the middle after either end.
+    """Batch of walks in B corridors for T steps, restarted in the middle after either end.
 
     Args:
         start: [B] first states.
         right: [T, B] bool, whether a step goes right.
-        reward: for arriving in a state; 0 in those not named.
+        reward: state -> reward for arriving there; 0 for all others.
     """
     state, states, successors = start, [], []
     for step in right:
@@ -24,34 +24,34 @@ def walk(start: np.ndarray, right: np.ndarray, reward: dict[int, float]) -> Tran
         successors.append(state + np.where(step, 1, -1))
         ended = np.isin(successors[-1], (0, STATES - 1))
         state = np.where(ended, STATES // 2, successors[-1])
-    return lived(np.stack(states), np.stack(successors), reward)
+    return transitions(np.stack(states), np.stack(successors), reward)
 
 
-def lived(state: np.ndarray, successor: np.ndarray, reward: dict[int, float]) -> Transition:
-    """The experience [T, B] of going from states to successors."""
-    paid = np.zeros(STATES, np.float32)
-    paid[list(reward)] = list(reward.values())
+def transitions(state: np.ndarray, successor: np.ndarray, reward: dict[int, float]) -> Transition:
+    """Batch [T, B] of steps from states to successors."""
+    rewards = np.zeros(STATES, np.float32)
+    rewards[list(reward)] = list(reward.values())
     ended = np.isin(successor, (0, STATES - 1))
     first = np.concatenate([np.ones_like(ended[:1]), ended[:-1]])
-    fields = EYE[state], state * 0, EYE[successor], paid[successor], ended, ended & False, first
+    fields = EYE[state], state * 0, EYE[successor], rewards[successor], ended, ended & False, first
     return Transition(*map(jnp.asarray, fields))
 
 
 def every_step_once(reward: dict[int, float]) -> Transition:
-    """[1, B] each inner state once to the left and once to the right: a random walk, exactly."""
+    """Batch [1, B] with a step left and right from each inner state, an exact random walk."""
     inner = np.arange(1, STATES - 1)
     state = np.concatenate([inner, inner])[None]
     successor = np.concatenate([inner - 1, inner + 1])[None]
-    return lived(state, successor, reward)
+    return transitions(state, successor, reward)
 
 
 def solve(gamma: float, cumulant: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
-    """v = E[cumulant of the successor + gamma v(successor)] of a random walk -> [STATES].
+    """Values [STATES] of a random walk: v = E[cumulant(successor) + gamma v(successor)].
 
     Args:
         gamma: discount.
-        cumulant: [STATES] collected on arrival.
-        ends: what the left and the right end are worth.
+        cumulant: [STATES] received on arrival.
+        ends: values of the left and the right end.
     """
     step = np.zeros((STATES, STATES))
     for state in range(1, STATES - 1):

@@ -1,4 +1,4 @@
-"""A blend: names, weights, independence of its heads, and the order of feeling and learning."""
+"""Blend: names, weights, independence of its heads, and signals before training."""
 
 import operator
 import re
@@ -23,15 +23,15 @@ def batch():
 
 
 @pytest.fixture(scope="module")
-def three(batch):
-    """(blend, feelings, what an update gives)."""
+def three_heads(batch):
+    """Blend of three heads, its initial state and the result of an update."""
     blend = Blend(**THREE)
     blend_state = blend.init(KEY, SPEC, B)
     return blend, blend_state, jax.jit(blend.update)(blend_state, batch)
 
 
-def test_signals_are_in_order_and_weighted(three, batch):
-    blend, blend_state, (signals, _, metrics) = three
+def test_signals_are_in_order_and_weighted(three_heads, batch):
+    blend, blend_state, (signals, _, metrics) = three_heads
     assert blend.names == ("fear", "hope", "curiosity")
     assert signals.shape == (T, B, 3)
     for k, name in enumerate(blend.names):
@@ -42,69 +42,69 @@ def test_signals_are_in_order_and_weighted(three, batch):
         assert f"{name}/error" in metrics
 
 
-def test_it_feels_before_it_learns(three, batch):
-    blend, blend_state, (signals, after, _) = three
-    felt, carried = jax.jit(blend.feel)(blend_state, batch)
-    learned, _ = jax.jit(blend.learn)(blend_state, batch)
-    assert_close(signals, felt)
-    assert_close(after.carry, carried.carry)
-    assert_close(after.heads, learned.heads, rtol=1e-3)
-    assert same_bits(carried.heads, blend_state.heads)
-    assert same_bits(learned.carry, blend_state.carry)
+def test_signals_are_computed_before_training(three_heads, batch):
+    blend, blend_state, (signals, after, _) = three_heads
+    expected, after_signals = jax.jit(blend.feel)(blend_state, batch)
+    after_training, _ = jax.jit(blend.learn)(blend_state, batch)
+    assert_close(signals, expected)
+    assert_close(after.carry, after_signals.carry)
+    assert_close(after.heads, after_training.heads, rtol=1e-3)
+    assert same_bits(after_signals.heads, blend_state.heads)
+    assert same_bits(after_training.carry, blend_state.carry)
     assert not same_bits(after.heads, blend_state.heads)
 
 
-def test_a_head_is_the_same_whatever_else_is_in_the_blend(three, batch):
-    _, blend_state, (signals, after, _) = three
-    alone = Blend(hope=THREE["hope"])
-    begun = alone.init(KEY, SPEC, B)
-    assert same_bits(begun.heads["hope"], blend_state.heads["hope"])
-    signal, learned, _ = jax.jit(alone.update)(begun, batch)
+def test_a_head_is_the_same_whatever_else_is_in_the_blend(three_heads, batch):
+    _, blend_state, (signals, after, _) = three_heads
+    single = Blend(hope=THREE["hope"])
+    initial = single.init(KEY, SPEC, B)
+    assert same_bits(initial.heads["hope"], blend_state.heads["hope"])
+    signal, trained, _ = jax.jit(single.update)(initial, batch)
     assert_close(signal[..., 0], signals[..., 1])
-    assert_close(learned.heads["hope"], after.heads["hope"], rtol=1e-3)
+    assert_close(trained.heads["hope"], after.heads["hope"], rtol=1e-3)
 
 
-def test_parts_are_learned_from_one_after_another(batch):
+def test_each_part_of_the_environments_gives_one_gradient_step(batch):
     """Two parts, one epoch: a step on the first half of the environments, then on the second."""
     blend = Blend(epochs=1, parts=2, curiosity=(1.0, Potential(Curiosity)))
-    begun = blend.init(KEY, SPEC, B)
-    learned, _ = blend.learn(begun, batch)
-    trained, carry = begun.heads["curiosity"], begun.carry["curiosity"]
-    own = per_env(trained.net)
-    assert any(jax.tree.leaves(own)) and not all(jax.tree.leaves(own))
+    initial = blend.init(KEY, SPEC, B)
+    learned, _ = blend.learn(initial, batch)
+    train_state, carry = initial.heads["curiosity"], initial.carry["curiosity"]
+    split = per_env(train_state.net)
+    assert any(jax.tree.leaves(split)) and not all(jax.tree.leaves(split))
     for half in (slice(0, B // 2), slice(B // 2, B)):
-        some = jax.tree.map(lambda leaf, half=half: leaf[:, half], batch)
-        held = jax.tree.map(lambda own, x, half=half: x[half] if own else x, own, carry)
-        loss = partial(lambda net, held, some: net.loss(held, some), held=held, some=some)
-        trained, _ = gradient_step(trained, blend.tx, loss)
-    assert_close(learned.heads["curiosity"], trained, rtol=1e-5)
+        part = jax.tree.map(lambda leaf, half=half: leaf[:, half], batch)
+        state = jax.tree.map(lambda split, x, half=half: x[half] if split else x, split, carry)
+        loss = partial(lambda net, state, part: net.loss(state, part), state=state, part=part)
+        train_state, _ = gradient_step(train_state, blend.tx, loss)
+    assert_close(learned.heads["curiosity"], train_state, rtol=1e-5)
 
 
-def test_where_parts_do_not_divide_the_environments_there_are_fewer(batch):
-    one = jax.tree.map(lambda leaf: leaf[:, :1], batch)
-    learned = []
+def test_parts_that_do_not_divide_the_environments_are_reduced(batch):
+    single_env = jax.tree.map(lambda leaf: leaf[:, :1], batch)
+    trained = []
     for parts in (1, 8):
         blend = Blend(parts=parts, fear=(1.0, Fear))
-        learned.append(blend.learn(blend.init(KEY, SPEC, 1), one)[0])
-    assert same_bits(*learned)
+        trained.append(blend.learn(blend.init(KEY, SPEC, 1), single_env)[0])
+    assert same_bits(*trained)
 
 
-def test_heads_of_different_names_begin_differently():
+def test_heads_of_different_names_have_different_initial_weights():
     blend_state = Blend(one=(1.0, Fear), other=(1.0, Fear)).init(KEY, SPEC, B)
     assert not same_bits(blend_state.heads["one"], blend_state.heads["other"])
 
 
-def test_a_head_learns_from_what_it_carried_when_the_batch_began(batch):
-    """Curiosity learns from observations whitened by what it has seen."""
+def test_the_loss_uses_the_state_from_before_the_batch(batch):
+    """Curiosity is trained on observations whitened by the moments in its state."""
     blend = Blend(epochs=1, curiosity=(1.0, Curiosity))
-    elsewhere = batch._replace(obs=3 * batch.obs + 1)
-    _, blend_state = blend.feel(blend.init(KEY, SPEC, B), elsewhere)
+    other_batch = batch._replace(obs=3 * batch.obs + 1)
+    _, blend_state = blend.feel(blend.init(KEY, SPEC, B), other_batch)
     *_, metrics = blend.update(blend_state, batch)
     loss, _ = blend_state.heads["curiosity"].net.loss(blend_state.carry["curiosity"], batch)
     np.testing.assert_allclose(metrics["curiosity/error"], loss, rtol=1e-5)
 
 
-def test_a_head_of_weight_0_learns_and_is_not_felt(batch):
+def test_a_head_of_weight_0_is_trained_and_its_signal_is_0(batch):
     blend = Blend(fear=(0.0, Fear))
     blend_state = blend.init(KEY, SPEC, B)
     signals, after, _ = blend.update(blend_state, batch)
@@ -112,14 +112,14 @@ def test_a_head_of_weight_0_learns_and_is_not_felt(batch):
     assert not same_bits(after.heads, blend_state.heads)
 
 
-def test_weights_are_data_so_one_program_serves_them_all(three, batch):
-    blend, blend_state, (signals, _, _) = three
+def test_weights_can_change_without_recompiling(three_heads, batch):
+    blend, blend_state, (signals, _, _) = three_heads
     feel = jax.jit(blend.feel)
     doubled, _ = feel(blend_state._replace(weights=2 * blend_state.weights), batch)
     assert_close(doubled, 2 * signals)
 
 
-def test_an_empty_blend_is_nothing(batch):
+def test_an_empty_blend_has_no_signals_state_or_metrics(batch):
     blend = Blend()
     blend_state = blend.init(KEY, SPEC, B)
     signals, after, metrics = jax.jit(blend.update)(blend_state, batch)
@@ -137,7 +137,7 @@ def test_seeds_in_parallel_equal_seeds_in_a_loop():
         assert_close(jax.tree.map(operator.itemgetter(seed), together), alone)
 
 
-def test_what_is_carried_goes_on_from_chunk_to_chunk():
+def test_state_continues_across_chunks():
     blend = Blend(mean=(1.0, ConstantOf(Fear)))
     blend_state, batch = blend.init(KEY, SPEC, B), experience(steps=2 * T)
     whole, _ = blend.feel(blend_state, batch)
@@ -147,14 +147,14 @@ def test_what_is_carried_goes_on_from_chunk_to_chunk():
 
 
 @pytest.mark.parametrize("term", [Fear, (0.5,), (0.5, Fear, 3), 0.5, (0.5, "fear")])
-def test_a_wrong_term_is_named(term):
-    complaint = "fear must be (weight, head), as in fear=(0.5, Fear)"
-    with pytest.raises(ValueError, match=re.escape(complaint)):
+def test_a_term_that_is_no_weight_and_head_is_refused(term):
+    message = "fear must be (weight, head), as in fear=(0.5, Fear)"
+    with pytest.raises(ValueError, match=re.escape(message)):
         Blend(fear=term)
 
 
-@pytest.mark.parametrize("feeling", [Fear, Curiosity, Normalised(Curiosity)])
-def test_a_feeling_is_not_turned_into_its_opposite(feeling):
+@pytest.mark.parametrize("factory", [Fear, Curiosity, Normalised(Curiosity)])
+def test_a_negative_weight_is_refused_for_a_signal_of_known_sign(factory):
     with pytest.raises(ValueError, match="it is never .* weight of -0.5 .* at least 0"):
-        Blend(it=(-0.5, feeling)).init(KEY, SPEC, B)
-    Blend(it=(0.0, feeling), either=(-0.5, Potential(feeling))).init(KEY, SPEC, B)
+        Blend(it=(-0.5, factory)).init(KEY, SPEC, B)
+    Blend(it=(0.0, factory), either=(-0.5, Potential(factory))).init(KEY, SPEC, B)

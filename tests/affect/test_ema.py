@@ -1,4 +1,4 @@
-"""Feelings that linger: moving averages, satiation and mood in closed form (T15 of the science)."""
+"""Moving averages, satiation and mood against closed forms (target T15)."""
 
 import jax
 import jax.numpy as jnp
@@ -8,127 +8,130 @@ import pytest
 from affect import Mood, Satiation, Transition, build
 from affect.ema import ema, ema_rate
 from affect.mood import BIAS, mood_recursion
-from tests.affect.cases import SPEC, assert_close, experience, feel, same_bits
+from tests.affect.cases import SPEC, apply_head, assert_close, experience, same_bits
 
 KEY = jax.random.key(0)
 TAU = 5.0
 ALPHA = 1 / TAU
 
 
-def satiable(spec, *, rngs):
+def satiation_head(spec, *, rngs):
     return Satiation(spec, tau=TAU, rngs=rngs)
 
 
-def moody(spec, *, rngs):
+def mood_head(spec, *, rngs):
     return Mood(spec, tau=TAU, rngs=rngs)
 
 
-def paid(reward, first=()) -> Transition:
-    """The experience [T, B] of being paid `reward` [T, B] in episodes that begin at `first`."""
+def reward_batch(reward, first=()) -> Transition:
+    """Batch of rewards [T, B] in episodes that begin at the steps `first`."""
     reward = jnp.asarray(reward, jnp.float32)
-    begins = jnp.zeros(reward.shape, bool).at[jnp.array([0, *first])].set(True)
-    obs, never = jnp.zeros((*reward.shape, 3)), jnp.zeros(reward.shape, bool)
-    return Transition(obs, jnp.zeros(reward.shape, int), obs, reward, never, never, begins)
+    first_steps = jnp.zeros(reward.shape, bool).at[jnp.array([0, *first])].set(True)
+    obs, false = jnp.zeros((*reward.shape, 3)), jnp.zeros(reward.shape, bool)
+    return Transition(obs, jnp.zeros(reward.shape, int), obs, reward, false, false, first_steps)
 
 
-def felt(factory, batch):
-    """(signal [T, B], what is carried after it)."""
+def evaluate(factory, batch):
+    """Signal [T, B] and final state of a new head on the batch."""
     head = build(factory, SPEC, KEY)
-    return feel(head, head.initial_state(batch.reward.shape[1]), batch)
+    return apply_head(head, head.initial_state(batch.reward.shape[1]), batch)
 
 
-# --- the primitive ----------------------------------------------------------------------------
+# --- moving averages --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pace", [0.1, 1.0])
-def test_an_average_equals_a_double_loop(pace):
+@pytest.mark.parametrize("rate", [0.1, 1.0])
+def test_ema_equals_a_double_loop(rate):
     rng = np.random.default_rng(0)
     x, first = rng.normal(size=(20, 3)).astype(np.float32), rng.random((20, 3)) < 0.2
     start = np.array([5.0, -2.0, 0.0], np.float32)
-    by_hand = np.zeros_like(x)
+    expected = np.zeros_like(x)
     for b in range(3):
         mean = start[b]
         for t in range(20):
             mean = 0.0 if first[t, b] else mean
-            mean = by_hand[t, b] = (1 - pace) * mean + pace * x[t, b]
-    each, last = jax.jit(ema)(*map(jnp.asarray, (start, x, first)), pace)
-    np.testing.assert_allclose(each, by_hand, atol=1e-6)
-    assert same_bits(last, each[-1])
+            mean = expected[t, b] = (1 - rate) * mean + rate * x[t, b]
+    means, last = jax.jit(ema)(*map(jnp.asarray, (start, x, first)), rate)
+    np.testing.assert_allclose(means, expected, atol=1e-6)
+    assert same_bits(last, means[-1])
 
 
-@pytest.mark.parametrize("feeling", [Satiation, Mood])
+@pytest.mark.parametrize("head_class", [Satiation, Mood])
 @pytest.mark.parametrize("tau", [0.99, 0, -3, float("nan")])
-def test_a_tau_below_1_is_refused(feeling, tau):
+def test_a_tau_below_1_is_refused(head_class, tau):
     with pytest.raises(ValueError, match=f"a tau is at least 1 step, not {tau}"):
-        build(lambda spec, rngs: feeling(spec, tau=tau, rngs=rngs), SPEC, KEY)
+        build(lambda spec, rngs: head_class(spec, tau=tau, rngs=rngs), SPEC, KEY)
     assert ema_rate(1) == 1
 
 
-def test_a_mood_of_one_step_is_refused():
-    with pytest.raises(ValueError, match="swings for ever: give it a longer one"):
+def test_mood_refuses_a_tau_of_1():
+    with pytest.raises(ValueError, match="oscillates for ever: set tau above 1"):
         build(lambda spec, rngs: Mood(spec, tau=1, rngs=rngs), SPEC, KEY)
 
 
-@pytest.mark.parametrize("factory", [satiable, moody])
-def test_single_steps_are_a_chunk_bit_for_bit_and_episodes_are_apart(factory):
+@pytest.mark.parametrize("factory", [satiation_head, mood_head])
+def test_steps_equal_a_chunk_bit_for_bit_and_episodes_are_independent(factory):
     batch = experience(seed=1, steps=12)
     head = build(factory, SPEC, KEY)
-    whole, last = feel(head, head.initial_state(4), batch)
+    whole, last = apply_head(head, head.initial_state(4), batch)
     state, signals = head.initial_state(4), []
     for t in range(12):
-        signal, state = feel(head, state, jax.tree.map(lambda x, t=t: x[t : t + 1], batch))
+        signal, state = apply_head(head, state, jax.tree.map(lambda x, t=t: x[t : t + 1], batch))
         signals.append(signal)
     assert same_bits((jnp.concatenate(signals), state), (whole, last))
-    once = paid([[1.0], [0.3], [-2.0]])
-    twice = paid([[9.0], [-4.0], [1.0], [0.3], [-2.0]], first=[2])
-    assert_close(felt(factory, once), (felt(factory, twice)[0][2:], felt(factory, twice)[1]))
+    one_episode = reward_batch([[1.0], [0.3], [-2.0]])
+    two_episodes = reward_batch([[9.0], [-4.0], [1.0], [0.3], [-2.0]], first=[2])
+    assert_close(
+        evaluate(factory, one_episode),
+        (evaluate(factory, two_episodes)[0][2:], evaluate(factory, two_episodes)[1]),
+    )
 
 
 # --- satiation --------------------------------------------------------------------------------
 
 
-def test_satiation_grows_with_what_is_paid_and_fades_without():
-    fed, hungry = 15, 10
-    signal, _ = felt(satiable, paid([[2.0]] * fed + [[0.0]] * hungry))
-    eaten = -2 * (1 - (1 - ALPHA) ** np.arange(1, fed + 1))
-    faded = eaten[-1] * (1 - ALPHA) ** np.arange(1, hungry + 1)
-    np.testing.assert_allclose(signal[:, 0], [*eaten, *faded], rtol=1e-5)
+def test_satiation_grows_with_reward_and_decays_without():
+    num_paid, num_unpaid = 15, 10
+    signal, _ = evaluate(satiation_head, reward_batch([[2.0]] * num_paid + [[0.0]] * num_unpaid))
+    growth = -2 * (1 - (1 - ALPHA) ** np.arange(1, num_paid + 1))
+    decay = growth[-1] * (1 - ALPHA) ** np.arange(1, num_unpaid + 1)
+    np.testing.assert_allclose(signal[:, 0], [*growth, *decay], rtol=1e-5)
 
 
 # --- mood -------------------------------------------------------------------------------------
 
 
-def test_a_mood_equals_a_loop_over_its_equations():
+def test_mood_equals_a_loop_over_its_equations():
     batch = experience(seed=2, steps=30)
-    by_hand = np.zeros(batch.reward.shape)
-    for b in range(by_hand.shape[1]):
-        for t in range(len(by_hand)):
+    expected = np.zeros(batch.reward.shape)
+    for b in range(expected.shape[1]):
+        for t in range(len(expected)):
             reward = float(batch.reward[t, b])
             if batch.first[t, b]:
-                expected, trace = reward, 0.0
-            surprise = reward + np.tanh(trace) - expected
-            expected, trace = expected + ALPHA * surprise, trace + ALPHA * (surprise - trace)
-            by_hand[t, b] = np.tanh(trace)
-    signal, _ = felt(moody, batch)
-    np.testing.assert_allclose(signal, by_hand, atol=1e-6)
+                baseline, trace = reward, 0.0
+            surprise = reward + np.tanh(trace) - baseline
+            baseline, trace = baseline + ALPHA * surprise, trace + ALPHA * (surprise - trace)
+            expected[t, b] = np.tanh(trace)
+    signal, _ = evaluate(mood_head, batch)
+    np.testing.assert_allclose(signal, expected, atol=1e-6)
     assert signal.min() < -0.1 < 0.1 < signal.max()
 
 
-def test_a_constant_added_to_reward_changes_no_mood():
+def test_a_constant_added_to_reward_does_not_change_mood():
     batch = experience(seed=3, steps=30)
-    signal, _ = felt(moody, batch)
-    richer, _ = felt(moody, batch._replace(reward=batch.reward + 3))
-    np.testing.assert_allclose(richer, signal, atol=2e-6)
-    steady, _ = felt(moody, paid(np.full((30, 1), 3.0)))
-    assert (steady == 0).all()
+    signal, _ = evaluate(mood_head, batch)
+    shifted, _ = evaluate(mood_head, batch._replace(reward=batch.reward + 3))
+    np.testing.assert_allclose(shifted, signal, atol=2e-6)
+    constant, _ = evaluate(mood_head, reward_batch(np.full((30, 1), 3.0)))
+    assert (constant == 0).all()
 
 
 @pytest.mark.parametrize("drift", [0.01, -0.01, 0.2, -0.5])
-def test_mood_is_the_drift_and_expectation_follows_that_much_closer(drift):
-    """A plain average lags by b / alpha; with mood by tanh(b / alpha) less, exactly."""
+def test_mood_measures_drift_and_reduces_the_lag_of_expected_reward(drift):
+    """A plain average lags by b / alpha; with mood, the lag is exactly tanh(b / alpha) smaller."""
     reward = drift * np.arange(200)[:, None]
-    plain, _ = felt(satiable, paid(reward))
-    mood, state = felt(moody, paid(reward))
+    plain, _ = evaluate(satiation_head, reward_batch(reward))
+    mood, state = evaluate(mood_head, reward_batch(reward))
     bias = -plain[-2, 0] - reward[-1, 0]
     np.testing.assert_allclose(bias, -drift / ALPHA, rtol=1e-4)
     np.testing.assert_allclose(mood[-1, 0], np.tanh(drift / ALPHA), rtol=1e-4)
@@ -137,9 +140,9 @@ def test_mood_is_the_drift_and_expectation_follows_that_much_closer(drift):
     np.testing.assert_allclose(lead, np.tanh(drift / ALPHA), rtol=2e-3)
 
 
-def test_good_news_lifts_the_mood_and_it_returns_to_0():
-    """A jump to a better level, without drift: surprise, elation, a swing below, and calm."""
-    signal, _ = felt(moody, paid([[0.0]] * 5 + [[0.5]] * 200))
+def test_a_jump_in_reward_raises_mood_which_returns_to_0():
+    """After a jump to a higher level, mood rises, undershoots and returns to 0."""
+    signal, _ = evaluate(mood_head, reward_batch([[0.0]] * 5 + [[0.5]] * 200))
     assert (signal[:5] == 0).all()
     assert signal[5:10].min() > 0.05
     assert signal[10:40].min() < -0.01
@@ -147,19 +150,19 @@ def test_good_news_lifts_the_mood_and_it_returns_to_0():
 
 
 @pytest.mark.parametrize("tau", [1.5, 5.0, 50.0])
-def test_mood_swings_die_out_below_the_bound_and_never_beyond_it(tau):
+def test_mood_is_stable_exactly_below_the_bound_on_bias(tau):
     """The coupled recursion is stable if and only if its bias is below 2 - 1 / tau."""
-    bound, calm = 2 - 1 / tau, jnp.zeros((1,))
+    bound, zeros = 2 - 1 / tau, jnp.zeros((1,))
     steps = int(1000 * tau)
     reward = jnp.zeros((steps, 1)).at[1].set(1e-2)
-    begun = jnp.zeros((steps, 1), bool).at[0].set(True)
-    start = build(Mood, SPEC, KEY).initial_state(1)._replace(baseline=calm)
+    first = jnp.zeros((steps, 1), bool).at[0].set(True)
+    start = build(Mood, SPEC, KEY).initial_state(1)._replace(baseline=zeros)
 
-    def last_swings(bias):
-        mood, _ = jax.jit(mood_recursion)(start, reward, begun, 1 / tau, bias)
+    def final_amplitude(bias):
+        mood, _ = jax.jit(mood_recursion)(start, reward, first, 1 / tau, bias)
         return float(jnp.abs(mood[-int(10 * tau) :]).max())
 
     assert bound > BIAS
-    assert last_swings(BIAS) < 1e-6
-    assert last_swings(0.97 * bound) < 1e-5
-    assert 0.05 < last_swings(1.03 * bound) <= 1
+    assert final_amplitude(BIAS) < 1e-6
+    assert final_amplitude(0.97 * bound) < 1e-5
+    assert 0.05 < final_amplitude(1.03 * bound) <= 1

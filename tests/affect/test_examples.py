@@ -1,4 +1,4 @@
-"""The examples hold what their papers say, in a page each."""
+"""The example heads match the equations of their papers and follow the protocol of heads."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from affect.examples.e3b import E3B, RIDGE
 from affect.examples.icm import ICM
 from affect.examples.learning_progress import LearningProgress
 from affect.examples.regret import Regret
-from tests.affect.cases import SPEC, B, T, assert_close, chunk, experience, feel
+from tests.affect.cases import SPEC, B, T, apply_head, assert_close, chunk, experience
 
 KEY = jax.random.key(0)
 EXAMPLES = {
@@ -26,21 +26,21 @@ EXAMPLES = {
 
 
 @pytest.mark.parametrize("module", [e3b, icm, learning_progress, regret])
-def test_an_example_is_a_page(module):
+def test_an_example_is_shorter_than_60_lines(module):
     assert len(Path(module.__file__).read_text().splitlines()) < 60
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_is_a_head(name):
-    """Shapes, signs, single steps against chunks; and not in the core set."""
+def test_an_example_follows_the_protocol_of_heads(name):
+    """Shapes, signs, single steps against chunks; and absent from `affect.__all__`."""
     assert name not in affect.__all__
     head, batch = build(EXAMPLES[name], SPEC, KEY), experience(seed=2)
-    whole, last = feel(head, head.initial_state(B), batch)
+    whole, last = apply_head(head, head.initial_state(B), batch)
     assert whole.shape == (T, B)
     assert (head.sign * whole >= 0).all()
     state, signals = head.initial_state(B), []
     for t in range(T):
-        signal, state = feel(head, state, chunk(batch, t, t + 1))
+        signal, state = apply_head(head, state, chunk(batch, t, t + 1))
         signals.append(signal)
     assert_close((jnp.concatenate(signals), state), (whole, last), rtol=1e-3)
     blend = Blend(it=(1.0, EXAMPLES[name]))
@@ -51,10 +51,10 @@ def test_an_example_is_a_head(name):
 # --- E3B --------------------------------------------------------------------------------------
 
 
-def test_the_elliptical_bonus_is_that_of_the_inverse_covariance():
+def test_the_elliptical_bonus_equals_the_inverse_covariance_form():
     batch = experience(seed=3, steps=20)
     head = build(E3B, SPEC, KEY)
-    bonus, _ = feel(head, head.initial_state(B), batch)
+    bonus, _ = apply_head(head, head.initial_state(B), batch)
     features = np.asarray(jnp.tanh(head.random(batch.next_obs)), np.float64)
     for b in range(B):
         for t in range(20):
@@ -65,13 +65,15 @@ def test_the_elliptical_bonus_is_that_of_the_inverse_covariance():
             covariance += np.outer(f, f)
 
 
-def test_the_bonus_of_a_place_fades_as_one_over_its_visits_and_returns_with_a_new_episode():
-    """The k-th visit to the same place is worth n / (RIDGE + (k - 1) n), n = |f|^2."""
+def test_the_bonus_decays_with_visits_and_resets_with_the_episode():
+    """The k-th visit to the same state gives n / (RIDGE + (k - 1) n), n = |f|^2."""
     batch = experience(steps=9)
-    stays = jnp.ones((9, B, 3))
+    same_obs = jnp.ones((9, B, 3))
     first = jnp.zeros((9, B), bool).at[jnp.array([0, 5])].set(True)
     head = build(E3B, SPEC, KEY)
-    bonus, _ = feel(head, head.initial_state(B), batch._replace(next_obs=stays, first=first))
+    bonus, _ = apply_head(
+        head, head.initial_state(B), batch._replace(next_obs=same_obs, first=first)
+    )
     size = np.square(jnp.tanh(head.random(jnp.ones(3)))).sum()
     visits = np.array([1, 2, 3, 4, 5, 1, 2, 3, 4])
     np.testing.assert_allclose(bonus[:, 0], size / (RIDGE + (visits - 1) * size), rtol=1e-3)
@@ -81,7 +83,7 @@ def test_the_bonus_of_a_place_fades_as_one_over_its_visits_and_returns_with_a_ne
 
 
 def noisy_walk(steps=32, envs=16):
-    """[T, B]: coordinate 0 moves as the action says; coordinate 2 is loud noise; 1 is still."""
+    """Batch [T, B]: the action moves coordinate 0; coordinate 1 is 0, coordinate 2 is noise."""
     batch, rng = experience(seed=0, steps=steps, envs=envs), np.random.default_rng(1)
     action = rng.integers(0, 2, (steps, envs))
     noise = rng.normal(0, 1, (2, steps, envs))
@@ -94,37 +96,37 @@ def noisy_walk(steps=32, envs=16):
     )
 
 
-def test_icm_is_surprised_at_what_it_controls_and_not_at_noise():
-    """It learns to tell the action; then an action that does the reverse surprises it."""
+def test_icm_error_rises_for_a_wrong_effect_of_the_action_and_not_for_noise():
+    """After training, the error is high if the action has the reverse effect."""
     blend, batch = Blend(epochs=1500, it=(1.0, ICM)), noisy_walk()
     before = blend.init(KEY, SPEC, 16)
     after, metrics = jax.jit(blend.learn)(before, batch)
     assert metrics["it/inverse"] < 0.1
-    surprised = after.heads["it"].net
-    usual, _ = feel(surprised, (), batch)
-    moved = batch.next_obs[..., 0] - batch.obs[..., 0]
-    reverse = batch.next_obs.at[..., 0].set(batch.obs[..., 0] - moved)
-    wrong, _ = feel(surprised, (), batch._replace(next_obs=reverse))
-    flicker = batch.next_obs.at[..., 2].set(jnp.roll(batch.next_obs[..., 2], 1))
-    noise, _ = feel(surprised, (), batch._replace(next_obs=flicker))
-    assert wrong.mean() > 3 * usual.mean()
-    assert noise.mean() < 1.2 * usual.mean()
+    trained = after.heads["it"].net
+    baseline, _ = apply_head(trained, (), batch)
+    change = batch.next_obs[..., 0] - batch.obs[..., 0]
+    reversed_obs = batch.next_obs.at[..., 0].set(batch.obs[..., 0] - change)
+    reversed_error, _ = apply_head(trained, (), batch._replace(next_obs=reversed_obs))
+    noisy_obs = batch.next_obs.at[..., 2].set(jnp.roll(batch.next_obs[..., 2], 1))
+    noise_error, _ = apply_head(trained, (), batch._replace(next_obs=noisy_obs))
+    assert reversed_error.mean() > 3 * baseline.mean()
+    assert noise_error.mean() < 1.2 * baseline.mean()
 
 
-def test_the_features_of_icm_answer_to_the_inverse_model_alone():
-    """The error of the forward model moves the forward model only."""
+def test_the_features_of_icm_are_trained_by_the_inverse_model_only():
+    """The error of the forward model has a gradient for the forward model only."""
     batch = experience(seed=1, steps=16)
     head = build(ICM, SPEC, KEY)
-    slopes = jax.grad(lambda head: head.loss((), batch)[1]["error"])(head)
-    assert not any(leaf.any() for leaf in jax.tree.leaves((slopes.features, slopes.inverse)))
-    assert all(leaf.any() for leaf in jax.tree.leaves(slopes.forward))
+    gradients = jax.grad(lambda head: head.loss((), batch)[1]["error"])(head)
+    assert not any(leaf.any() for leaf in jax.tree.leaves((gradients.features, gradients.inverse)))
+    assert all(leaf.any() for leaf in jax.tree.leaves(gradients.forward))
 
 
-def test_icm_takes_continuous_actions():
+def test_icm_accepts_continuous_actions():
     batch = experience(seed=1)
     batch = batch._replace(action=jax.random.normal(KEY, (T, B, 2)))
     head = build(ICM, Spec(obs_dim=3, action_dim=2), KEY)
-    assert feel(head, (), batch)[0].shape == (T, B)
+    assert apply_head(head, (), batch)[0].shape == (T, B)
     assert jnp.isfinite(head.loss((), batch)[0])
 
 
@@ -132,30 +134,30 @@ def test_icm_takes_continuous_actions():
 
 
 def progress(error, tau=50):
-    """The progress [T] of an error [T]."""
-    told = LearningProgress(
+    """Learning progress [T] for an error [T]."""
+    factory = LearningProgress(
         lambda spec, *, rngs: Innate(spec, fn=lambda batch: batch.reward, rngs=rngs), tau=tau
     )
     batch = experience(steps=len(error), envs=1)
     batch = batch._replace(reward=jnp.asarray(error, jnp.float32)[:, None])
-    head = build(told, SPEC, KEY)
-    return np.asarray(feel(head, head.initial_state(1), batch)[0])[:, 0]
+    head = build(factory, SPEC, KEY)
+    return np.asarray(apply_head(head, head.initial_state(1), batch)[0])[:, 0]
 
 
-def test_progress_is_how_fast_an_error_falls():
+def test_progress_is_proportional_to_the_slope_of_the_error():
     slope, tau = 0.001, 50
     falling = 5 - slope * np.arange(1000)
     np.testing.assert_allclose(progress(falling, tau)[-1], 0.9 * tau * slope, rtol=1e-3)
     np.testing.assert_allclose(progress(falling[::-1], tau)[-1], -0.9 * tau * slope, rtol=1e-3)
 
 
-def test_what_stays_surprising_is_no_progress():
+def test_a_constant_or_noisy_error_gives_no_progress():
     np.testing.assert_allclose(progress(np.full(200, 7.0)), 0.0, atol=1e-5)
     noise = progress(np.random.default_rng(0).uniform(0, 2, 4000))[1000:]
     assert abs(noise.mean()) < 0.02
 
 
-def test_a_short_memory_is_refused():
+def test_a_tau_below_10_is_refused():
     with pytest.raises(ValueError, match="a tau of at least 10 steps, not 5"):
         progress([1.0], tau=5)
 
@@ -163,17 +165,17 @@ def test_a_short_memory_is_refused():
 # --- regret -----------------------------------------------------------------------------------
 
 
-def test_regret_is_what_the_better_choice_would_have_added():
+def test_regret_is_reward_minus_the_best_foregone_reward():
     batch = experience(steps=1, envs=3)
     foregone = jnp.array([[[1.0, 3.0], [2.0, -1.0], [-1.0, -2.0]]])
-    got = batch._replace(reward=jnp.array([[1.0, 2.0, -2.0]]), info={"foregone": foregone})
-    assert felt_regret(got).tolist() == [[-2.0, 0.0, -1.0]]
+    rewarded = batch._replace(reward=jnp.array([[1.0, 2.0, -2.0]]), info={"foregone": foregone})
+    assert regret_signal(rewarded).tolist() == [[-2.0, 0.0, -1.0]]
 
 
-def felt_regret(batch):
-    return feel(build(Regret, SPEC, KEY), (), batch)[0]
+def regret_signal(batch):
+    return apply_head(build(Regret, SPEC, KEY), (), batch)[0]
 
 
-def test_regret_needs_to_know_what_was_foregone():
+def test_regret_requires_foregone_in_info():
     with pytest.raises(MissingInfo, match=r'Regret reads info\["foregone"\] .* reports harm'):
         build(Regret, Spec(obs_dim=3, num_actions=2, info=("harm",)), KEY)

@@ -1,4 +1,4 @@
-"""What every head owes, bare and coupled. A name in `affect.HEADS` puts a new head in here."""
+"""Requirements of every head, bare and wrapped; heads in `affect.HEADS` are included."""
 
 import operator
 
@@ -16,16 +16,16 @@ from tests.affect.cases import (
     SPEC,
     B,
     T,
+    apply_head,
+    apply_heads,
     assert_close,
     chunk,
     experience,
-    feel,
-    feel_all,
     same_bits,
 )
 
 BARE = [name for name in CASES if "(" not in name]
-LEARNERS = [head for head in affect.HEADS if head.loss is not affect.Head.loss]
+TRAINED_HEADS = [head for head in affect.HEADS if head.loss is not affect.Head.loss]
 
 
 @pytest.fixture(params=CASES, scope="module")
@@ -35,7 +35,7 @@ def name(request):
 
 @pytest.fixture(scope="module")
 def heads(name):
-    """One head a seed."""
+    """One head per seed."""
     return [build(CASES[name], SPEC, jax.random.key(seed)) for seed in range(SEEDS)]
 
 
@@ -46,7 +46,7 @@ def head(heads):
 
 @pytest.fixture(scope="module")
 def all_heads(heads):
-    """The heads of all seeds as one, and what they carry at first."""
+    """Heads of all seeds stacked, and their initial states."""
     states = [head.initial_state(B) for head in heads]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *zip(heads, states, strict=True))
 
@@ -57,13 +57,13 @@ def batch():
 
 
 @pytest.fixture(scope="module")
-def felt(all_heads, batch):
-    """What all of them make of the batch -> (signals [S, T, B], states [S])."""
-    return feel_all(*all_heads, batch)
+def outputs(all_heads, batch):
+    """Signals [S, T, B] and states [S] of all seeds on the batch."""
+    return apply_heads(*all_heads, batch)
 
 
-def first(tree):
-    """That of the first seed."""
+def first_seed(tree):
+    """First seed of a stacked tree."""
     return jax.tree.map(operator.itemgetter(0), tree)
 
 
@@ -71,60 +71,62 @@ def shapes(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
-def test_a_signal_is_a_number_a_step(head, felt):
-    signal, state = first(felt)
+def test_a_signal_is_one_finite_float_per_step_with_the_stated_sign(head, outputs):
+    signal, state = first_seed(outputs)
     assert signal.shape == (T, B)
     assert signal.dtype == jnp.float32
-    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(felt))
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(outputs))
     assert shapes(state) == shapes(head.initial_state(B))
     assert (head.sign * signal >= 0).all()
 
 
-def test_compiled_and_in_parallel_equals_one_by_one(heads, batch, felt):
+def test_compiled_over_seeds_equals_one_by_one(heads, batch, outputs):
     for seed, head in enumerate(heads):
-        one = jax.tree.map(operator.itemgetter(seed), felt)
-        assert_close(one, head(head.initial_state(B), batch))
+        expected = jax.tree.map(operator.itemgetter(seed), outputs)
+        assert_close(expected, head(head.initial_state(B), batch))
 
 
-def test_single_steps_equal_chunks_and_chunks_join(head, all_heads):
+def test_single_steps_equal_chunks_and_state_continues_across_chunks(head, all_heads):
     batch, signals = experience(seed=2, steps=2 * T), []
-    early, carried = feel_all(*all_heads, chunk(batch, 0, T))
-    late, chunked = feel_all(all_heads[0], carried, chunk(batch, T, 2 * T))
+    early, states = apply_heads(*all_heads, chunk(batch, 0, T))
+    late, chunked = apply_heads(all_heads[0], states, chunk(batch, T, 2 * T))
     state = head.initial_state(B)
     for t in range(2 * T):
-        signal, state = feel(head, state, chunk(batch, t, t + 1))
+        signal, state = apply_head(head, state, chunk(batch, t, t + 1))
         signals.append(signal)
     assert_close(jnp.concatenate(signals), jnp.concatenate([early[0], late[0]]))
-    assert_close(state, first(chunked))
+    assert_close(state, first_seed(chunked))
 
 
-def test_an_episode_is_felt_whatever_was_before_it(name, heads, batch):
-    """What is carried is of this life, or, for running moments, of all lives alike."""
+def test_the_signal_of_an_episode_does_not_depend_on_earlier_episodes(name, heads, batch):
+    """State is reset at an episode, except running moments."""
     if any(word in name for word in ("Curiosity", "Normalised", "ConstantOf", "centred")):
-        pytest.skip("carries running moments of all that was seen")
-    head, anew = heads[0], batch._replace(first=batch.first.at[0].set(True))
-    _, carried = feel(head, head.initial_state(B), experience(seed=4))
+        pytest.skip("its running moments cover all episodes")
+    head, restarted = heads[0], batch._replace(first=batch.first.at[0].set(True))
+    _, state = apply_head(head, head.initial_state(B), experience(seed=4))
     assert_close(
-        feel(head, carried, anew)[0], feel(head, head.initial_state(B), anew)[0], atol=1e-6
+        apply_head(head, state, restarted)[0],
+        apply_head(head, head.initial_state(B), restarted)[0],
+        atol=1e-6,
     )
 
 
-def test_environments_are_alike(name, all_heads, batch, felt):
+def test_permuting_environments_permutes_signals(name, all_heads, batch, outputs):
     order = jnp.array([2, 0, 3, 1])
-    if "Sham" in name:  # feels its neighbour, so only a turn of the ring leaves it alone
+    if "Sham" in name:  # uses its neighbour, so only rotations keep its signals
         order = jnp.array([3, 0, 1, 2])
-    signals, _ = feel_all(*all_heads, jax.tree.map(lambda leaf: leaf[:, order], batch))
-    assert_close(signals, felt[0][:, :, order])
+    signals, _ = apply_heads(*all_heads, jax.tree.map(lambda leaf: leaf[:, order], batch))
+    assert_close(signals, outputs[0][:, :, order])
 
 
 def test_no_gradient_leaves_the_signal(head, batch):
     def total(head, obs, next_obs, reward):
-        seen = batch._replace(obs=obs, next_obs=next_obs, reward=reward)
-        return head(head.initial_state(B), seen)[0].sum()
+        differentiated = batch._replace(obs=obs, next_obs=next_obs, reward=reward)
+        return head(head.initial_state(B), differentiated)[0].sum()
 
     args = head, batch.obs, batch.next_obs, batch.reward
-    slopes = jax.jit(jax.grad(total, range(4)))(*args)
-    assert all((slope == 0).all() for slope in jax.tree.leaves(slopes))
+    gradients = jax.jit(jax.grad(total, range(4)))(*args)
+    assert all((gradient == 0).all() for gradient in jax.tree.leaves(gradients))
 
 
 def test_the_loss_is_a_finite_number_with_metrics(head, batch):
@@ -133,38 +135,38 @@ def test_the_loss_is_a_finite_number_with_metrics(head, batch):
     assert all(jnp.isfinite(number) for number in (loss, *metrics.values()))
 
 
-def test_parameters_are_floats_and_survive_saving_bit_for_bit(head, batch, felt):
-    leaves, structure = jax.tree.flatten((head, first(felt[1])))
+def test_parameters_are_float32_and_survive_saving_bit_for_bit(head, batch, outputs):
+    leaves, structure = jax.tree.flatten((head, first_seed(outputs[1])))
     assert all(leaf.dtype == jnp.float32 for leaf in leaves)
     saved = [np.asarray(leaf).tobytes() for leaf in leaves]
     loaded = [
         jnp.asarray(np.frombuffer(data, np.float32).reshape(leaf.shape))
         for data, leaf in zip(saved, leaves, strict=True)
     ]
-    restored, now = jax.tree.unflatten(structure, loaded), chunk(batch, 0, 1)
-    assert same_bits(feel(*restored, now), feel(head, first(felt[1]), now))
+    restored, step = jax.tree.unflatten(structure, loaded), chunk(batch, 0, 1)
+    assert same_bits(apply_head(*restored, step), apply_head(head, first_seed(outputs[1]), step))
 
 
-@pytest.mark.parametrize("factory", LEARNERS)
-def test_learning_lowers_the_loss_on_a_fixed_batch(factory, batch):
-    def learn(head):
+@pytest.mark.parametrize("factory", TRAINED_HEADS)
+def test_training_lowers_the_loss_on_a_fixed_batch(factory, batch):
+    def losses_of(head):
         state = head.initial_state(B)
 
-        def step(trained, _):
-            loss = trained.net.loss(state, batch)[0]
-            return gradient_step(trained, HEAD_OPTIMISER, lambda net: net.loss(state, batch))[
+        def step(train_state, _):
+            loss = train_state.net.loss(state, batch)[0]
+            return gradient_step(train_state, HEAD_OPTIMISER, lambda net: net.loss(state, batch))[
                 0
             ], loss
 
         return jax.lax.scan(step, TrainState.create(head, HEAD_OPTIMISER), length=40)[1]
 
-    losses = jax.jit(learn)(build(factory, SPEC, jax.random.key(1)))
+    losses = jax.jit(losses_of)(build(factory, SPEC, jax.random.key(1)))
     assert jnp.isfinite(losses).all()
     assert losses[-1] < 0.95 * losses[0]
 
 
 @pytest.mark.parametrize("bare", BARE)
-def test_info_may_be_of_any_type_and_may_be_missing(bare, batch):
+def test_the_loss_accepts_any_dtype_of_info_and_no_info(bare, batch):
     head = build(CASES[bare], SPEC, jax.random.key(0))
 
     def loss(info):
@@ -177,19 +179,19 @@ def test_info_may_be_of_any_type_and_may_be_missing(bare, batch):
 
 
 def test_seeds_on_two_devices_equal_seeds_on_one(batch):
-    """Every head that carries something, sharded over a seed axis."""
+    """All heads with a state, sharded over a seed axis."""
     heads = [build(factory, SPEC, jax.random.key(0)) for factory in CASES.values()]
     pairs = [(head, head.initial_state(B)) for head in heads]
     pairs = [pair for pair in pairs if jax.tree.leaves(pair[1])]
     pairs = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), pairs)
 
-    def feel_each(pairs):
+    def apply_pairs(pairs):
         return jax.vmap(lambda pairs: [head(state, batch) for head, state in pairs])(pairs)
 
     seed = jax.sharding.PartitionSpec("seed")
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("seed",))
-    apart = jax.shard_map(feel_each, mesh=mesh, in_specs=seed, out_specs=seed, check_vma=False)
+    sharded = jax.shard_map(apply_pairs, mesh=mesh, in_specs=seed, out_specs=seed, check_vma=False)
     quick = {"xla_backend_optimization_level": 0}
     assert len(pairs) > len(affect.WRAPPERS)
-    felt = (jax.jit(f, compiler_options=quick)(pairs) for f in (apart, feel_each))
-    assert_close(*felt)
+    outputs = (jax.jit(f, compiler_options=quick)(pairs) for f in (sharded, apply_pairs))
+    assert_close(*outputs)

@@ -1,4 +1,4 @@
-"""Running moments against numpy's."""
+"""Running moments and whitening against numpy."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 
 from affect.moments import empty_moments, running_moments, whiten
 
-take = jax.jit(running_moments)
+update = jax.jit(running_moments)
 
 
 def stream(steps=12, envs=3, shape=(2,), mean=1.0, deviation=2.0):
@@ -19,38 +19,38 @@ def stream(steps=12, envs=3, shape=(2,), mean=1.0, deviation=2.0):
 @pytest.mark.parametrize("sizes", [(12,), (1,) * 12, (7, 1, 4)])
 @pytest.mark.parametrize("shape", [(), (2,)])
 def test_moments_equal_numpys_at_every_step(sizes, shape):
-    x, stream_x = stream(shape=shape)
+    x, device_x = stream(shape=shape)
     moments, start = empty_moments(shape), 0
     for size in sizes:
-        each, moments = take(moments, stream_x[start : start + size])
+        history, moments = update(moments, device_x[start : start + size])
         for t in range(size):
-            seen = x[: start + t + 1].astype(np.float64).reshape(-1, *shape)
-            assert each.number[t] == len(seen)
-            np.testing.assert_allclose(each.mean[t], seen.mean(0), rtol=1e-4, atol=1e-5)
-            np.testing.assert_allclose(each.variance[t], seen.var(0), rtol=1e-3, atol=1e-5)
+            values = x[: start + t + 1].astype(np.float64).reshape(-1, *shape)
+            assert history.number[t] == len(values)
+            np.testing.assert_allclose(history.mean[t], values.mean(0), rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(history.variance[t], values.var(0), rtol=1e-3, atol=1e-5)
         start += size
     np.testing.assert_allclose(moments.variance, x.reshape(-1, *shape).var(0), rtol=1e-4)
 
 
 @pytest.mark.parametrize("mean", [1e3, -1e5])
 def test_moments_survive_an_offset_far_larger_than_the_deviation(mean):
-    x, stream_x = stream(steps=200, mean=mean)
+    x, device_x = stream(steps=200, mean=mean)
     moments = empty_moments((2,))
     for start in range(0, 200, 50):
-        _, moments = take(moments, stream_x[start : start + 50])
+        _, moments = update(moments, device_x[start : start + 50])
     x = x.astype(np.float64).reshape(-1, 2)
     np.testing.assert_allclose(moments.mean, x.mean(0), rtol=1e-6)
     np.testing.assert_allclose(moments.variance, x.var(0), rtol=0.02)
 
 
-def test_nothing_seen_has_no_variance():
+def test_the_variance_of_no_values_is_0():
     assert (empty_moments((2,)).variance == 0).all()
 
 
 def test_whitening_centres_scales_and_clips():
-    x, stream_x = stream(steps=500, mean=50.0, deviation=3.0)
-    _, moments = take(empty_moments((2,)), stream_x)
-    white = np.asarray(whiten(moments, stream_x, 2.0)).reshape(-1, 2)
+    x, device_x = stream(steps=500, mean=50.0, deviation=3.0)
+    _, moments = update(empty_moments((2,)), device_x)
+    white = np.asarray(whiten(moments, device_x, 2.0)).reshape(-1, 2)
     assert np.abs(white).max() == 2.0
-    inside = (x.reshape(-1, 2) - x.mean((0, 1))) / x.std((0, 1))
-    np.testing.assert_allclose(white, np.clip(inside, -2, 2), atol=1e-3)
+    expected = (x.reshape(-1, 2) - x.mean((0, 1))) / x.std((0, 1))
+    np.testing.assert_allclose(white, np.clip(expected, -2, 2), atol=1e-3)

@@ -1,4 +1,4 @@
-"""Cards taken one after another, for the tests of bandit learners."""
+"""Batches of deck choices, for the tests of bandit agents."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,22 +8,22 @@ from affect import Spec, Transition
 SPEC = Spec(obs_dim=1, num_actions=4, info=("gain", "loss"))
 
 
-def cards(*taken: tuple[int, float]) -> Transition:
-    """A batch [T, 1] from (deck, net payoff) pairs."""
-    decks, payoffs = zip(*taken, strict=True)
-    column = (len(taken), 1)
-    zeros = jnp.zeros((*column, 1))
+def bandit_batch(*choices: tuple[int, float]) -> Transition:
+    """Batch [T, 1] of (deck, net payoff) pairs."""
+    decks, payoffs = zip(*choices, strict=True)
+    shape = (len(choices), 1)
+    zeros = jnp.zeros((*shape, 1))
     return Transition(
         obs=zeros,
         action=jnp.array(decks, jnp.int32)[:, None],
         next_obs=zeros,
         reward=jnp.array(payoffs, jnp.float32)[:, None],
-        terminated=jnp.zeros(column, bool),
-        truncated=jnp.zeros(column, bool),
-        first=jnp.zeros(column, bool),
+        terminated=jnp.zeros(shape, bool),
+        truncated=jnp.zeros(shape, bool),
+        first=jnp.zeros(shape, bool),
     )
 
 
-def shares(actions) -> np.ndarray:
-    """How often each of four decks was taken."""
+def choice_shares(actions) -> np.ndarray:
+    """Share of choices [4] of each deck."""
     return np.bincount(np.asarray(actions).ravel(), minlength=4) / np.size(actions)

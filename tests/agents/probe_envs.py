@@ -1,4 +1,4 @@
-"""Probe worlds: so small that what an agent must come to know of them is known beforehand."""
+"""Probe environments, so small that the values and actions of a trained agent are known."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,22 +10,22 @@ from affect import Blend, Head, Spec
 from envs.world import Env, World
 from runs.engine.train import FAST_COMPILE, TrainConfig, init_runner, train
 
-HORIZON = 3  # steps; only a life that never ends gets there
+HORIZON = 3  # steps; reached by endless episodes only
 OBS = jnp.array([[cue, time] for cue in (-1.0, 0.0, 1.0) for time in (0.0, 1.0)])
 
 
 class Probe(NamedTuple):
-    """What a probe pays and shows. A cue of +-1 is drawn when an episode begins.
+    """Rewards and observations of a probe; a cue of +-1 is drawn when an episode begins.
 
     Attributes:
         length: steps to the end.
-        each: paid at every step.
-        last: paid at the last step.
-        cued: paid at the last step, times the cue.
-        chosen: paid at the last step for action 1.
-        matched: paid at the last step, positive where action and cue agree, negative elsewhere.
-        shown: the cue as it is seen.
-        offset: added to everything that is seen.
+        each: reward of every step.
+        last: reward of the last step.
+        cued: reward of the last step, times the cue.
+        chosen: reward of the last step for action 1.
+        matched: reward of the last step, positive where action and cue agree, else negative.
+        shown: factor of the cue in the observation.
+        offset: added to the observation.
     """
 
     length: jax.Array | float = 1.0
@@ -39,14 +39,14 @@ class Probe(NamedTuple):
 
 
 class State(NamedTuple):
-    """The cue, and the number of steps taken."""
+    """Cue and number of steps taken."""
 
     cue: jax.Array
     time: jax.Array
 
 
 class Probes(Env):
-    """Seen: the cue, where it is shown, and the number of steps taken. Two actions."""
+    """Environment of two actions; the observation is the cue, if shown, and the time step."""
 
     spec = Spec(obs_dim=2, num_actions=2)
     obs_scale = (1.0, 1.0)
@@ -65,9 +65,9 @@ class Probes(Env):
 
     def reward(self, state: State, action: jax.Array, next_state, rng, params: Probe) -> jax.Array:
         match = jnp.where((action == 1) == (state.cue > 0), 1.0, -1.0)
-        paid = params.last + params.cued * state.cue + params.chosen * action
-        paid += params.matched * match
-        return params.each + jnp.where(next_state.time >= params.length, paid, 0.0)
+        final = params.last + params.cued * state.cue + params.chosen * action
+        final += params.matched * match
+        return params.each + jnp.where(next_state.time >= params.length, final, 0.0)
 
     def terminal(self, state: State, rng, params: Probe) -> jax.Array:
         return state.time >= params.length
@@ -80,7 +80,7 @@ class Probes(Env):
 
 
 class Steer(Probes):
-    """One step that pays -(action - cue / 2)^2, for a continuous action."""
+    """One step with reward -(action - cue / 2)^2 for a continuous action."""
 
     spec = Spec(obs_dim=2, action_dim=1)
 
@@ -89,7 +89,7 @@ class Steer(Probes):
 
 
 class Liking(Head):
-    """A feeling for action 1."""
+    """Head whose signal is the action, 0 or 1."""
 
     def __init__(self, spec, *, rngs):
         pass
@@ -98,37 +98,37 @@ class Liking(Head):
         return batch.action.astype(jnp.float32), state
 
 
-def learn(agent: Any, probes: dict[str, Probe], env=None, blend=None) -> dict:
-    """Trains an agent in each probe, all at once, for as many updates as its `anneal`.
+def train_on_probes(agent: Any, probes: dict[str, Probe], env=None, blend=None) -> dict:
+    """Trains an agent in each probe, all at once, for `agent.anneal` updates.
 
     Returns:
-        probe -> {(cue, time): (values [C], what it does there)}.
+        probe -> {(cue, time): (values [C], action)}.
     """
     env, blend = env or Probes(), blend or Blend()
     config = TrainConfig(agent, blend, num_envs=16, num_steps=8)
 
-    def one(params):
-        worlds = partial(_always, World(params))
+    def train_one(params):
+        worlds = partial(_same_world, World(params))
         run = init_runner(jax.random.key(0), config, env, worlds)
         run, _, _ = train(run, config, env, worlds, agent.anneal)
         state = run.learner.agent
-        seen = OBS + params.offset
-        return agent.value(state, seen), agent.act(state, None, seen)
+        obs = OBS + params.offset
+        return agent.value(state, obs), agent.act(state, None, obs)
 
     stacked = jax.tree.map(lambda *leaves: jnp.array(leaves), *probes.values())
-    with jax.debug_key_reuse(False):  # it takes a scan over keys split under vmap for a reuse
-        values, actions = jax.jit(jax.vmap(one), compiler_options=FAST_COMPILE)(stacked)
-    places = [tuple(place) for place in OBS.tolist()]
+    with jax.debug_key_reuse(False):  # false alarm: a scan over keys split under vmap
+        values, actions = jax.jit(jax.vmap(train_one), compiler_options=FAST_COMPILE)(stacked)
+    points = [tuple(point) for point in OBS.tolist()]
     return {
-        name: {place: (values[i, j], actions[i, j]) for j, place in enumerate(places)}
+        name: {point: (values[i, j], actions[i, j]) for j, point in enumerate(points)}
         for i, name in enumerate(probes)
     }
 
 
-def _always(world, key):
+def _same_world(world, key):
     return world
 
 
-def value(knowledge: dict, cue: float = 0.0, time: float = 0.0, channel: int = 0) -> float:
-    """What an agent came to think a place is worth, in one channel."""
-    return float(knowledge[cue, time][0][channel])
+def value(results: dict, cue: float = 0.0, time: float = 0.0, channel: int = 0) -> float:
+    """Value of one channel of the trained critic at an observation."""
+    return float(results[cue, time][0][channel])

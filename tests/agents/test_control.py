@@ -1,4 +1,4 @@
-"""The control is exact (T14 of the science): what is not felt changes no bit of an agent."""
+"""Exact control (target T14): a head of weight 0 or a lesion does not change a bit of an agent."""
 
 from functools import cache
 
@@ -19,11 +19,11 @@ SEEDS = 2
 
 @cache
 def programs(**heads):
-    """(keys [S], weights [K]) -> runs [S], and what four updates on CartPole make of them.
+    """Compiled functions (keys [S], weights [K]) -> runs [S] and runs -> runs after four updates.
 
-    Compiled once for all weights, and apart, as a study does. There is a device for each seed, so
-    XLA may take the axis of seeds away; that is where one more channel of the critic once changed
-    the order of a sum.
+    Compiled once for all weights, and separately, as in a study. There is a device for each seed,
+    so XLA may remove the axis of seeds; there, one more channel of the critic once changed the
+    order of a sum.
     """
     env = CartPole()
     world = World(env.get_default_params())
@@ -35,46 +35,46 @@ def programs(**heads):
         blend_state = run.learner.blend_state._replace(weights=weights)
         return run._replace(learner=run.learner._replace(blend_state=blend_state))
 
-    def live(run):
+    def run_updates(run):
         return train(run, config, env, lambda key: world, num_updates=4)[0]
 
-    return vmap_seeds(start, SEEDS, shared=1, optimise=False), vmap_seeds(live, SEEDS)
+    return vmap_seeds(start, SEEDS, shared=1, optimise=False), vmap_seeds(run_updates, SEEDS)
 
 
-def lived(weights: tuple[float, ...], **heads):
-    """The runs of an agent that gives its heads these weights."""
+def trained_runs(weights: tuple[float, ...], **heads):
+    """Runs on CartPole after training with these weights of the heads."""
     keys = jax.random.split(jax.random.key(0), SEEDS)
-    start, live = programs(**heads)
-    with jax.debug_key_reuse(False):  # it takes a scan over keys split under vmap for a reuse
-        return live(start(keys, jnp.array(weights)))
+    start, run_updates = programs(**heads)
+    with jax.debug_key_reuse(False):  # false alarm: a scan over keys split under vmap
+        return run_updates(start(keys, jnp.array(weights)))
 
 
-def shared(runs):
-    """What there is with feelings and without: policy, critic, lives and returns."""
-    return runs.learner.agent.trained.net, runs.env_states, runs.episode_stats
+def without_heads(runs):
+    """Networks, environments and returns, the parts of runs that exist without heads."""
+    return runs.learner.agent.train_state.net, runs.env_states, runs.episode_stats
 
 
-def channels(runs) -> jax.Array:
-    """Weights of the critic's channels [room], whether any of them is not 0."""
-    out = runs.learner.agent.trained.net.critic.out
+def nonzero_channels(runs) -> jax.Array:
+    """Whether any weight of each critic channel is not 0, [padded channels]."""
+    out = runs.learner.agent.train_state.net.critic.out
     return (out.kernel[...] != 0).any((0, 1)) | (out.bias[...] != 0).any(0)
 
 
 @pytest.fixture(scope="module")
-def unfeeling():
-    return shared(lived(()))
+def control():
+    return without_heads(trained_runs(()))
 
 
-def test_a_weight_of_0_and_a_lesion_are_no_feelings_at_all(unfeeling):
-    runs = lived((0.0, 0.0, 1.0), **HEADS)
-    assert same_bits(shared(runs), unfeeling)
-    assert channels(runs).tolist() == [True] + 7 * [False]
+def test_weight_0_and_lesion_equal_no_heads_bit_for_bit(control):
+    runs = trained_runs((0.0, 0.0, 1.0), **HEADS)
+    assert same_bits(without_heads(runs), control)
+    assert nonzero_channels(runs).tolist() == [True] + 7 * [False]
 
 
-def test_a_feeling_is_one(unfeeling):
-    runs = lived((0.1, 0.1, 1.0), **HEADS)
-    for ours, theirs in zip(shared(runs), unfeeling, strict=True):
-        assert not same_bits(ours, theirs)
-    task, fear, hope, lesion, *unused = channels(runs).tolist()
+def test_a_nonzero_weight_changes_the_agent(control):
+    runs = trained_runs((0.1, 0.1, 1.0), **HEADS)
+    for part, control_part in zip(without_heads(runs), control, strict=True):
+        assert not same_bits(part, control_part)
+    task, fear, hope, lesion, *unused = nonzero_channels(runs).tolist()
     assert task and fear and hope
     assert not lesion and not any(unused)

@@ -1,4 +1,4 @@
-"""Policies against the formulas of their distributions."""
+"""Policies against the formulas of their distributions, and initial critics."""
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ DISCRETE, CONTINUOUS = Spec(obs_dim=3, num_actions=4), Spec(obs_dim=3, action_di
 OBS = jax.random.normal(jax.random.key(0), (5, 6, 3))
 
 
-def opinionated(spec: Spec) -> Actor:
-    """A policy with something to say: an untrained one is all but uniform."""
+def peaked_actor(spec: Spec) -> Actor:
+    """Policy far from uniform, as an untrained one is nearly uniform."""
     actor = Actor(spec, 8, rngs=nnx.Rngs(1))
     actor.out.kernel[...] = 300 * actor.out.kernel[...]
     if spec.action_dim:
@@ -22,8 +22,8 @@ def opinionated(spec: Spec) -> Actor:
     return actor
 
 
-def test_the_categorical():
-    actor = opinionated(DISCRETE)
+def test_log_prob_and_entropy_of_the_categorical():
+    actor = peaked_actor(DISCRETE)
     action = jax.random.randint(jax.random.key(2), OBS.shape[:-1], 0, 4)
     log_prob, entropy = actor.log_prob(OBS, action)
     logits = np.asarray(actor(OBS), np.float64)
@@ -34,8 +34,8 @@ def test_the_categorical():
     assert probability.std() > 0.01
 
 
-def test_the_gaussian():
-    actor = opinionated(CONTINUOUS)
+def test_log_prob_and_entropy_of_the_gaussian():
+    actor = peaked_actor(CONTINUOUS)
     action = np.random.default_rng(2).normal(size=(*OBS.shape[:-1], 2))
     log_prob, entropy = actor.log_prob(OBS, jnp.asarray(action))
     mean, std = np.asarray(actor(OBS), np.float64), np.exp([-0.5, 0.3])
@@ -45,39 +45,39 @@ def test_the_gaussian():
 
 
 def test_samples_follow_the_categorical():
-    actor = opinionated(DISCRETE)
-    many = jnp.broadcast_to(OBS[0, 0], (20_000, 3))
-    drawn = np.bincount(actor.sample(jax.random.key(4), many), minlength=4) / len(many)
-    np.testing.assert_allclose(drawn, jax.nn.softmax(actor(OBS[0, 0])), atol=0.015)
+    actor = peaked_actor(DISCRETE)
+    obs = jnp.broadcast_to(OBS[0, 0], (20_000, 3))
+    shares = np.bincount(actor.sample(jax.random.key(4), obs), minlength=4) / len(obs)
+    np.testing.assert_allclose(shares, jax.nn.softmax(actor(OBS[0, 0])), atol=0.015)
 
 
 def test_samples_follow_the_gaussian():
-    actor = opinionated(CONTINUOUS)
-    drawn = actor.sample(jax.random.key(4), jnp.broadcast_to(OBS[0, 0], (20_000, 3)))
-    np.testing.assert_allclose(drawn.mean(0), actor(OBS[0, 0]), atol=0.03)
-    np.testing.assert_allclose(drawn.std(0), np.exp([-0.5, 0.3]), rtol=0.03)
+    actor = peaked_actor(CONTINUOUS)
+    actions = actor.sample(jax.random.key(4), jnp.broadcast_to(OBS[0, 0], (20_000, 3)))
+    np.testing.assert_allclose(actions.mean(0), actor(OBS[0, 0]), atol=0.03)
+    np.testing.assert_allclose(actions.std(0), np.exp([-0.5, 0.3]), rtol=0.03)
 
 
-def test_without_a_key_it_acts_by_its_mode():
-    discrete, continuous = opinionated(DISCRETE), opinionated(CONTINUOUS)
+def test_without_a_key_the_action_is_the_mode():
+    discrete, continuous = peaked_actor(DISCRETE), peaked_actor(CONTINUOUS)
     assert (discrete.sample(None, OBS) == discrete(OBS).argmax(-1)).all()
     assert (continuous.sample(None, OBS) == continuous(OBS)).all()
 
 
-def test_an_untrained_policy_is_undecided():
+def test_an_untrained_policy_is_nearly_uniform():
     logits = Actor(DISCRETE, 64, rngs=nnx.Rngs(0))(OBS)
     assert jnp.abs(logits).max() < 0.05
 
 
-@pytest.mark.parametrize(("signals", "room"), [(0, 8), (2, 8), (7, 8), (8, 16)])
-def test_a_critic_has_room_for_its_signals_and_they_begin_at_0(signals, room):
+@pytest.mark.parametrize(("signals", "num_outputs"), [(0, 8), (2, 8), (7, 8), (8, 16)])
+def test_a_critic_has_padded_channels_and_signals_start_at_0(signals, num_outputs):
     critic = Critic(DISCRETE, 8, signals, rngs=nnx.Rngs(0))
     values = critic(OBS)
-    assert values.shape == (5, 6, room)
+    assert values.shape == (5, 6, num_outputs)
     assert (values[..., 1:] == 0).all()
     assert (values[..., 0] != 0).all()
 
 
-def test_signals_do_not_change_how_a_critic_begins():
-    alone, felt = (Critic(DISCRETE, 8, signals, rngs=nnx.Rngs(0)) for signals in (0, 3))
-    assert (alone(OBS)[..., 0] == felt(OBS)[..., 0]).all()
+def test_signals_do_not_change_the_initial_task_value():
+    bare, padded = (Critic(DISCRETE, 8, signals, rngs=nnx.Rngs(0)) for signals in (0, 3))
+    assert (bare(OBS)[..., 0] == padded(OBS)[..., 0]).all()

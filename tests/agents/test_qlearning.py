@@ -1,4 +1,4 @@
-"""Tabular Q-learning: updates worked by hand, ends, ties, convergence to dynamic programming."""
+"""Tabular Q-learning: updates by hand, ends, ties, convergence to dynamic programming."""
 
 from dataclasses import replace
 
@@ -22,14 +22,14 @@ AGENT = QLearning(states=3, cell=one_hot_row, alpha=0.5, gamma=0.9)
 KEY = jax.random.key(0)
 
 
-def steps(*lived, terminated=(), truncated=()) -> Transition:
-    """A batch [T, 1] from (state, action, reward, next state) and the steps that end."""
-    here, action, reward, there = map(np.array, zip(*lived, strict=True))
-    at = np.arange(len(lived))
+def steps(*transitions, terminated=(), truncated=()) -> Transition:
+    """Batch [T, 1] of (state, action, reward, next state), with the indices of steps that end."""
+    state, action, reward, next_state = map(np.array, zip(*transitions, strict=True))
+    at = np.arange(len(transitions))
     batch = Transition(
-        obs=np.eye(3, dtype=np.float32)[here],
+        obs=np.eye(3, dtype=np.float32)[state],
         action=action.astype(np.int32),
-        next_obs=np.eye(3, dtype=np.float32)[there],
+        next_obs=np.eye(3, dtype=np.float32)[next_state],
         reward=reward.astype(np.float32),
         terminated=np.isin(at, terminated),
         truncated=np.isin(at, truncated),
@@ -38,7 +38,7 @@ def steps(*lived, terminated=(), truncated=()) -> Transition:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[:, None], batch)
 
 
-def learned(agent, batch, signals=None, table=None):
+def train(agent, batch, signals=None, table=None):
     state = agent.init(KEY, SPEC) if table is None else QState(jnp.array(table))
     signals = jnp.zeros((*batch.reward.shape, 0)) if signals is None else signals
     return jax.jit(agent.update)(state, KEY, batch, signals)
@@ -51,37 +51,35 @@ def test_one_update_by_hand():
     np.testing.assert_allclose(after, [[1.0, 3.5], [3.0, 5.0], [0.0, 0.0]])
 
 
-def test_updates_follow_each_other_in_time():
-    state, metrics = learned(AGENT, steps((1, 0, 1.0, 2), (0, 1, 0.0, 1), (1, 0, 1.0, 2)))
+def test_steps_are_used_in_order_of_time():
+    state, metrics = train(AGENT, steps((1, 0, 1.0, 2), (0, 1, 0.0, 1), (1, 0, 1.0, 2)))
     # .5; then .5 * .9 * .5; then .5 + .5 * .5
     np.testing.assert_allclose(state.table, [[0.0, 0.225], [0.75, 0.0], [0.0, 0.0]], atol=1e-6)
     assert metrics["error"] == pytest.approx((1 + 0.45 + 0.5) / 3)
 
 
-def test_environments_take_turns():
+def test_steps_at_the_same_time_are_used_in_order_of_environments():
     batch = steps((1, 0, 1.0, 2), (0, 1, 0.0, 1))
     side_by_side = jax.tree.map(lambda leaf: leaf.reshape(1, 2, *leaf.shape[2:]), batch)
-    np.testing.assert_array_equal(
-        learned(AGENT, side_by_side)[0].table, learned(AGENT, batch)[0].table
-    )
+    np.testing.assert_array_equal(train(AGENT, side_by_side)[0].table, train(AGENT, batch)[0].table)
 
 
 @pytest.mark.parametrize(("end", "value"), [("terminated", 0.5), ("truncated", 0.5 + 0.45 * 4)])
-def test_there_is_value_beyond_a_cut_and_none_beyond_an_end(end, value):
+def test_the_successor_has_a_value_at_truncation_and_none_at_termination(end, value):
     table = [[0.0, 0.0], [4.0, 1.0], [0.0, 0.0]]
-    state, _ = learned(AGENT, steps((0, 0, 1.0, 1), **{end: (0,)}), table=table)
+    state, _ = train(AGENT, steps((0, 0, 1.0, 1), **{end: (0,)}), table=table)
     assert state.table[0, 0] == pytest.approx(value)
 
 
 def test_signals_are_added_to_the_reward():
     batch = steps((0, 0, 1.0, 1), (1, 1, 0.0, 2))
     signals = jnp.array([[[0.25, -0.5]], [[2.0, 1.0]]])
-    paid = batch._replace(reward=batch.reward + signals.sum(-1))
-    assert (learned(AGENT, batch, signals)[0].table == learned(AGENT, paid)[0].table).all()
-    assert (learned(AGENT, batch, signals)[0].table != learned(AGENT, batch)[0].table).any()
+    summed = batch._replace(reward=batch.reward + signals.sum(-1))
+    assert (train(AGENT, batch, signals)[0].table == train(AGENT, summed)[0].table).all()
+    assert (train(AGENT, batch, signals)[0].table != train(AGENT, batch)[0].table).any()
 
 
-def test_the_best_action_without_a_key_and_epsilon_greedy_with_one():
+def test_actions_are_greedy_without_a_key_and_epsilon_greedy_with_one():
     state = QState(jnp.array([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]]))
     obs = jnp.eye(3)[jnp.array([0, 1])]
     np.testing.assert_array_equal(AGENT.act(state, None, obs), [1, 0])
@@ -102,24 +100,24 @@ def test_the_best_action_without_a_key_and_epsilon_greedy_with_one():
         ((0.0, -1.0, -2.0, -2.0, -9.0, -3.0), 1.0, (1 / 6,) * 6),
     ],
 )
-def test_ties_are_broken_at_random_and_exploring_is_fair(values, epsilon, shares):
+def test_ties_and_exploration_are_uniform(values, epsilon, shares):
     words = jax.random.bits(jax.random.key(1), (60_000,))
     tiled = jnp.broadcast_to(jnp.array(values), (words.size, 6))
     actions = np.asarray(jax.jit(epsilon_greedy)(tiled, words, epsilon))
     np.testing.assert_allclose(np.bincount(actions, minlength=6) / words.size, shares, atol=0.007)
 
 
-def test_it_converges_to_dynamic_programming():
-    """Two steps to a reward of 1 at an end; the other action stays and pays .05."""
+def test_values_converge_to_dynamic_programming():
+    """Action 0 moves on to an end with reward 1; action 1 stays with reward .05."""
     rng = np.random.default_rng(0)
-    lived, ends = [], []
+    transitions, ends = [], []
     for t in range(4000):
         here, action = int(rng.integers(2)), int(rng.integers(2))
-        lived.append(
+        transitions.append(
             (here, action, 0.05 if action else float(here == 1), here if action else here + 1)
         )
         ends += [t] if here == 1 and not action else []
-    state, _ = learned(replace(AGENT, alpha=0.1), steps(*lived, terminated=ends))
+    state, _ = train(replace(AGENT, alpha=0.1), steps(*transitions, terminated=ends))
     best = np.zeros((3, 2))
     for _ in range(200):
         value = best.max(1)
@@ -127,21 +125,21 @@ def test_it_converges_to_dynamic_programming():
     np.testing.assert_allclose(state.table, best, atol=1e-4)
 
 
-def test_learners_that_differ_are_stacked():
+def test_agents_of_different_settings_can_be_vmapped():
     batch, alphas = steps((1, 0, 1.0, 2), (0, 1, 0.0, 1)), jnp.array([0.1, 0.5, 1.0])
     agents = replace(AGENT, alpha=alphas, gamma=jnp.array([0.5, 0.9, 1.0]))
     axes = replace(AGENT, alpha=0, gamma=0, epsilon=None, initial=None)
 
-    def learn(agent):
+    def train_one(agent):
         return agent.update(agent.init(KEY, SPEC), KEY, batch, jnp.zeros((2, 1, 0)))[0].table
 
-    tables = jax.vmap(learn, (axes,))(agents)
+    tables = jax.vmap(train_one, (axes,))(agents)
     for k, (alpha, gamma) in enumerate(((0.1, 0.5), (0.5, 0.9), (1.0, 1.0))):
-        one = learn(replace(AGENT, alpha=alpha, gamma=gamma))
-        np.testing.assert_allclose(tables[k], one, rtol=1e-6)
+        expected = train_one(replace(AGENT, alpha=alpha, gamma=gamma))
+        np.testing.assert_allclose(tables[k], expected, rtol=1e-6)
 
 
-def test_the_table_begins_as_it_is_told():
+def test_the_table_starts_at_initial():
     state = replace(AGENT, initial=2.0).init(KEY, SPEC, num_signals=3)
     np.testing.assert_array_equal(state.table, np.full((3, 2), 2.0))
 

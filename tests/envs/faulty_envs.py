@@ -1,4 +1,4 @@
-"""Environments that misbehave, and one that does not, for the tests of the host pool."""
+"""Environments for the tests of the host pool: one with configurable faults, and MiniGrid."""
 
 import os
 import signal
@@ -12,20 +12,20 @@ import numpy as np
 
 
 def distshift():
-    """A MiniGrid world seen as an image."""
+    """Makes a MiniGrid environment with image observations."""
     from minigrid.wrappers import ImgObsWrapper
 
     return ImgObsWrapper(gymnasium.make("minigrid:MiniGrid-DistShift1-v0"))
 
 
 class Faulty(gymnasium.Env):
-    """Draws numbers and ends at random; does something wrong in the step or reset that it is told.
+    """Random observations, rewards and ends; fails in a chosen way at a chosen step or reset.
 
     Args:
         fault: "" or raise, exit, kill, hang, slow, make, reset, close, remember or scribble.
         at: the step of an episode at which raise, exit, kill and hang (with a child) happen.
-        marker: a file that is written by the first fault, after which there is no other (and by
-            close); for ever faulty if empty.
+        marker: file that the first fault (or close) creates; once it exists there are no more
+            faults. If empty, every episode fails.
         ends: the probability that a step ends the episode.
     """
 

@@ -1,4 +1,4 @@
-"""Every field of the channel does what it says, and nothing beside."""
+"""Every field of the channel has its documented effect and no other."""
 
 from functools import partial
 
@@ -18,31 +18,33 @@ NUM = 20_000
 CARTPOLE = CartPole()
 
 
-def many(fn, num=NUM, seed=0):
-    """Calls fn with `num` keys."""
+def over_keys(fn, num=NUM, seed=0):
+    """Results of fn for `num` keys."""
     return jax.jit(jax.vmap(fn))(jax.random.split(jax.random.key(seed), num))
 
 
-def begun(channel, spec=DISCRETE):
-    """What is sensed first, and the queue."""
+def start_episode(channel, spec=DISCRETE):
+    """First observation of an episode, and the empty queue of actions."""
     return reset_obs(jax.random.key(99), channel, spec, SCALE, OBS)
 
 
-def acted(channel, spec, actions, seed=0):
-    """What takes effect of actions [T, ...] chosen in one episode."""
+def applied_actions(channel, spec, actions, seed=0):
+    """Actions [T, ...] that take effect if these are chosen in one episode."""
 
-    def step(queue, now):
-        key, first, action = now
-        taken, queue = apply_action(key, channel, queue, spec, first, action)
-        return queue, taken
+    def step(queue, inputs):
+        key, first, action = inputs
+        applied, queue = apply_action(key, channel, queue, spec, first, action)
+        return queue, applied
 
     first = jnp.arange(len(actions)) == 0
     keys = jax.random.split(jax.random.key(seed), len(actions))
-    return np.asarray(jax.lax.scan(step, begun(channel, spec)[1], (keys, first, actions))[1])
+    return np.asarray(
+        jax.lax.scan(step, start_episode(channel, spec)[1], (keys, first, actions))[1]
+    )
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.3, -2.0])
-def test_gain_is_exact(gain):
+def test_gain_multiplies_the_observation_exactly(gain):
     channel = Channel(gain=gain)
     sensed, _ = reset_obs(jax.random.key(0), channel, DISCRETE, SCALE, OBS)
     np.testing.assert_array_equal(sensed, gain * OBS)
@@ -50,10 +52,10 @@ def test_gain_is_exact(gain):
     np.testing.assert_array_equal(scheduled, gain * 2 * OBS)
 
 
-def test_noise_is_gaussian_in_units_of_the_scale():
+def test_observation_noise_is_gaussian_in_units_of_obs_scale():
     channel = Channel(noise=0.5)
-    first = many(lambda key: reset_obs(key, channel, DISCRETE, SCALE, OBS)[0])
-    scheduled = many(lambda key: observe(key, channel, OBS, SCALE, OBS), seed=1)
+    first = over_keys(lambda key: reset_obs(key, channel, DISCRETE, SCALE, OBS)[0])
+    scheduled = over_keys(lambda key: observe(key, channel, OBS, SCALE, OBS), seed=1)
     for sensed in (first, scheduled):
         error = (np.asarray(sensed) - np.asarray(OBS)) / np.asarray(SCALE)
         np.testing.assert_allclose(error.mean(0), 0.0, atol=0.02)
@@ -63,86 +65,88 @@ def test_noise_is_gaussian_in_units_of_the_scale():
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
-def test_dropout_shows_the_last_frame_again_at_its_rate(rate):
+def test_dropout_repeats_the_last_observation_at_its_rate(rate):
     channel = Channel(dropout=rate)
-    sensed = np.asarray(many(lambda key: observe(key, channel, OBS, SCALE, 7 * OBS)))
-    lost = (sensed == np.asarray(OBS)).all(1)
-    assert ((sensed == 7 * np.asarray(OBS)).all(1) | lost).all()
-    assert lost.mean() == pytest.approx(rate, abs=0.015)
+    sensed = np.asarray(over_keys(lambda key: observe(key, channel, OBS, SCALE, 7 * OBS)))
+    dropped = (sensed == np.asarray(OBS)).all(1)
+    assert ((sensed == 7 * np.asarray(OBS)).all(1) | dropped).all()
+    assert dropped.mean() == pytest.approx(rate, abs=0.015)
 
 
-def test_a_dropped_frame_is_the_last_one_sensed_and_not_the_last_true_one():
+def test_dropout_repeats_the_noisy_observation_and_not_the_true_one():
     channel = Channel(dropout=0.6, noise=0.1)
 
     def step(last, key):
         sensed = observe(key, channel, last, SCALE, OBS)
         return sensed, sensed
 
-    start, _ = begun(channel)
+    start, _ = start_episode(channel)
     keys = jax.random.split(jax.random.key(0), 2000)
     sensed = np.asarray(jax.lax.scan(step, start, keys)[1])
     frames = np.concatenate([start[None], sensed])
-    same = (frames[1:] == frames[:-1]).all(1)  # noise is drawn anew only with a new frame
-    assert same.mean() == pytest.approx(0.6, abs=0.04)
+    repeated = (frames[1:] == frames[:-1]).all(1)  # noise is drawn anew only with a new frame
+    assert repeated.mean() == pytest.approx(0.6, abs=0.04)
 
 
 @pytest.mark.parametrize("delay", [0, 1, 3, MAX_DELAY])
-def test_delay_shifts_actions_and_the_first_one_fills(delay):
+def test_delay_shifts_actions_and_repeats_the_first_one(delay):
     actions = jnp.arange(5, 30)
-    taken = acted(Channel(delay=float(delay)), DISCRETE, actions)
-    np.testing.assert_array_equal(taken[delay:], actions[: len(actions) - delay])
-    np.testing.assert_array_equal(taken[:delay], np.full(delay, 5))
+    applied = applied_actions(Channel(delay=float(delay)), DISCRETE, actions)
+    np.testing.assert_array_equal(applied[delay:], actions[: len(actions) - delay])
+    np.testing.assert_array_equal(applied[:delay], np.full(delay, 5))
 
 
 @pytest.mark.parametrize(("delay", "steps"), [(0.4, 0), (0.6, 1), (2.9, 3), (99.0, MAX_DELAY)])
 def test_delay_is_rounded_and_bounded(delay, steps):
     actions = jnp.arange(20)
-    rounded = acted(Channel(delay=float(steps)), DISCRETE, actions)
-    np.testing.assert_array_equal(acted(Channel(delay=delay), DISCRETE, actions), rounded)
+    rounded = applied_actions(Channel(delay=float(steps)), DISCRETE, actions)
+    np.testing.assert_array_equal(applied_actions(Channel(delay=delay), DISCRETE, actions), rounded)
 
 
 def test_delay_shifts_continuous_actions_too():
     actions = jax.random.uniform(jax.random.key(3), (12, 3), minval=-1.0)
-    taken = acted(Channel(delay=2.0), CONTINUOUS, actions)
-    np.testing.assert_array_equal(taken[2:], actions[:-2])
-    np.testing.assert_array_equal(taken[:2], actions[jnp.zeros(2, int)])
+    applied = applied_actions(Channel(delay=2.0), CONTINUOUS, actions)
+    np.testing.assert_array_equal(applied[2:], actions[:-2])
+    np.testing.assert_array_equal(applied[:2], actions[jnp.zeros(2, int)])
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.4, 1.0])
-def test_flip_replaces_a_discrete_action_by_any(rate):
-    taken = acted(Channel(flip=rate), DISCRETE, jnp.full(NUM, 2))
-    shares = np.bincount(taken, minlength=4) / NUM
+def test_flip_replaces_a_discrete_action_by_a_uniform_one(rate):
+    applied = applied_actions(Channel(flip=rate), DISCRETE, jnp.full(NUM, 2))
+    shares = np.bincount(applied, minlength=4) / NUM
     expected = np.full(4, rate / 4)
     expected[2] += 1 - rate
     np.testing.assert_allclose(shares, expected, atol=0.015)
-    assert taken.max() < 4
+    assert applied.max() < 4
 
 
-def test_flip_replaces_a_continuous_action_by_any():
-    taken = acted(Channel(flip=0.4), CONTINUOUS, jnp.full((NUM, 3), 0.25))
-    flipped = (taken != 0.25).all(1)
+def test_flip_replaces_a_continuous_action_by_a_uniform_one():
+    applied = applied_actions(Channel(flip=0.4), CONTINUOUS, jnp.full((NUM, 3), 0.25))
+    flipped = (applied != 0.25).all(1)
     assert flipped.mean() == pytest.approx(0.4, abs=0.015)
-    np.testing.assert_array_equal(taken[~flipped], np.full(((~flipped).sum(), 3), 0.25, np.float32))
-    np.testing.assert_allclose(taken[flipped].mean(0), 0.0, atol=0.03)
-    np.testing.assert_allclose(taken[flipped].std(0), 1 / 3**0.5, rtol=0.03)
-    assert (np.abs(taken[flipped]) <= 1).all()
+    np.testing.assert_array_equal(
+        applied[~flipped], np.full(((~flipped).sum(), 3), 0.25, np.float32)
+    )
+    np.testing.assert_allclose(applied[flipped].mean(0), 0.0, atol=0.03)
+    np.testing.assert_allclose(applied[flipped].std(0), 1 / 3**0.5, rtol=0.03)
+    assert (np.abs(applied[flipped]) <= 1).all()
 
 
-def test_action_noise_is_gaussian_and_for_continuous_actions_alone():
+def test_action_noise_is_gaussian_and_only_for_continuous_actions():
     channel = Channel(action_noise=0.2)
-    taken = acted(channel, CONTINUOUS, jnp.full((NUM, 3), 0.25))
-    np.testing.assert_allclose(taken.mean(0), 0.25, atol=0.01)
-    np.testing.assert_allclose(taken.std(0), 0.2, rtol=0.03)
+    applied = applied_actions(channel, CONTINUOUS, jnp.full((NUM, 3), 0.25))
+    np.testing.assert_allclose(applied.mean(0), 0.25, atol=0.01)
+    np.testing.assert_allclose(applied.std(0), 0.2, rtol=0.03)
     actions = jnp.arange(100) % 4
-    np.testing.assert_array_equal(acted(channel, DISCRETE, actions), actions)
+    np.testing.assert_array_equal(applied_actions(channel, DISCRETE, actions), actions)
 
 
 def test_reward_noise_is_gaussian_around_the_reward():
-    paid = np.asarray(
-        many(lambda key: noisy_reward(key, Channel(reward_noise=0.5), jnp.float32(3.0)))
+    rewards = np.asarray(
+        over_keys(lambda key: noisy_reward(key, Channel(reward_noise=0.5), jnp.float32(3.0)))
     )
-    assert paid.mean() == pytest.approx(3.0, abs=0.02)
-    assert paid.std() == pytest.approx(0.5, rel=0.03)
+    assert rewards.mean() == pytest.approx(3.0, abs=0.02)
+    assert rewards.std() == pytest.approx(0.5, rel=0.03)
 
 
 FIELDS = [
@@ -163,10 +167,14 @@ def episode(env, world):
     k_reset, k_act, k_step = jax.random.split(jax.random.key(0), 3)
     env_state = env.reset(k_reset, world)
 
-    def step(env_state, now):
-        key, action = now
-        env_state, seen = env.step(key, env_state, action)
-        return env_state, {"obs": seen.next_obs, "state": env_state.state, "reward": seen.reward}
+    def step(env_state, inputs):
+        key, action = inputs
+        env_state, transition = env.step(key, env_state, action)
+        return env_state, {
+            "obs": transition.next_obs,
+            "state": env_state.state,
+            "reward": transition.reward,
+        }
 
     actions = jax.random.randint(k_act, (8,), 0, 2)
     return jax.lax.scan(step, env_state, (jax.random.split(k_step, 8), actions))[1] | {
@@ -175,9 +183,9 @@ def episode(env, world):
 
 
 @pytest.mark.parametrize(("field", "value", "changes"), FIELDS)
-def test_a_field_changes_what_it_says_and_nothing_beside(field, value, changes):
+def test_a_field_changes_only_what_it_is_meant_to(field, value, changes):
     assert {name for name, *_ in FIELDS} == set(Channel._fields)
-    still = jax.tree.map(jnp.float32, World(Params(), Channel()))
-    moved = still._replace(channel=still.channel._replace(**{field: jnp.float32(value)}))
-    before, after = episode(CARTPOLE, still), episode(CARTPOLE, moved)
+    plain = jax.tree.map(jnp.float32, World(Params(), Channel()))
+    changed = plain._replace(channel=plain.channel._replace(**{field: jnp.float32(value)}))
+    before, after = episode(CARTPOLE, plain), episode(CARTPOLE, changed)
     assert {key for key in before if (before[key] != after[key]).any()} == changes

@@ -1,4 +1,4 @@
-"""Coverage: shifts are counted in every family that they are of."""
+"""Coverage table: a shift of several families counts in each of them."""
 
 from dataclasses import replace
 
@@ -13,10 +13,12 @@ from envs.shift import FAMILIES, ramp
 @pytest.fixture(scope="module")
 def rows():
     bare = load_suite("BoatRace")
-    noise, both = (
+    noise, two_families = (
         ramp(family, family, "channel.noise", 1.0) for family in ("sensor", "sensor|reward")
     )
-    bare = replace(bare, name="Bare", shifts=(noise, both, noise | both), randomised=None)
+    bare = replace(
+        bare, name="Bare", shifts=(noise, two_families, noise | two_families), randomised=None
+    )
     rich = replace(bare, name="Rich", shifts=(noise,), randomised=noise, innate=Constant)
     return suite_coverage(bare), suite_coverage(rich)
 
@@ -30,7 +32,7 @@ def test_a_shift_of_two_families_counts_in_both(rows):
     assert bare.info == ("hidden",)
 
 
-def test_the_table_has_a_line_a_suite_their_sums_and_the_worlds_without_one(rows):
+def test_the_table_has_a_line_per_suite_the_sums_and_worlds_without_suite(rows):
     head, *lines, sums, empty, last = coverage_table(rows).splitlines()
     assert head.split() == ["suite", *FAMILIES, "shifts", "random", "innate", "info"]
     assert lines[0].split() == ["Bare", *"---3-2-3--", "hidden"]

@@ -1,4 +1,4 @@
-"""Drift: the level of reward, its noise, and what was foregone."""
+"""Drift: level and noise of the rewards, and the rewards of the other arms."""
 
 from functools import partial
 
@@ -17,26 +17,26 @@ PARAMS = Params(level=1.0, drift=-0.02, gap=0.5, noise=0.3)
 @pytest.fixture(scope="module")
 def batch():
     """[50, 2000] steps of pulling arms at random."""
-    worlds = partial(lambda world, key: world, World(PARAMS))
-    k_begin, k_live = jax.random.split(jax.random.key(0))
+    sample_world = partial(lambda world, key: world, World(PARAMS))
+    k_reset, k_rollout = jax.random.split(jax.random.key(0))
 
     def act(key, obs):
         return jax.random.randint(key, obs.shape[:1], 0, 3)
 
-    env_states = reset_batch(k_begin, ENV, worlds, 2000)
-    return jax.jit(lambda key, env_states: rollout(key, ENV, worlds, act, env_states, 50)[1])(
-        k_live, env_states
+    env_states = reset_batch(k_reset, ENV, sample_world, 2000)
+    return jax.jit(lambda key, env_states: rollout(key, ENV, sample_world, act, env_states, 50)[1])(
+        k_rollout, env_states
     )
 
 
-def test_the_level_drifts_by_so_much_a_step(batch):
+def test_the_level_changes_by_drift_per_step(batch):
     level = 1.0 - 0.02 * np.arange(50)
     foregone = np.asarray(batch.info["foregone"])
     for arm in range(3):
         np.testing.assert_allclose(foregone[..., arm].mean(1), level + 0.5 * arm, atol=0.03)
 
 
-def test_noise_is_of_each_arm_and_step(batch):
+def test_noise_is_independent_across_arms_and_steps(batch):
     noise = np.asarray(batch.info["foregone"])
     noise = noise - noise.mean(1, keepdims=True)
     assert noise.std() == pytest.approx(0.3, rel=0.02)
@@ -44,20 +44,20 @@ def test_noise_is_of_each_arm_and_step(batch):
     assert abs(np.corrcoef(noise[:-1, :, 0].ravel(), noise[1:, :, 0].ravel())[0, 1]) < 0.02
 
 
-def test_reward_is_what_the_pulled_arm_paid_and_is_seen_next(batch):
-    paid = np.take_along_axis(batch.info["foregone"], batch.action[..., None], -1)[..., 0]
-    np.testing.assert_array_equal(batch.reward, paid)
-    np.testing.assert_allclose(batch.next_obs[..., 0], paid, rtol=1e-6)
+def test_the_reward_of_the_pulled_arm_is_in_the_next_observation(batch):
+    expected = np.take_along_axis(batch.info["foregone"], batch.action[..., None], -1)[..., 0]
+    np.testing.assert_array_equal(batch.reward, expected)
+    np.testing.assert_allclose(batch.next_obs[..., 0], expected, rtol=1e-6)
     np.testing.assert_array_equal(batch.next_obs[..., 1:].argmax(-1), batch.action)
     assert (batch.obs[0] == 0).all()
 
 
-def test_only_the_horizon_ends_it(batch):
+def test_only_the_horizon_ends_an_episode(batch):
     assert not batch.terminated.any()
     assert batch.truncated[-1].all() and not batch.truncated[:-1].any()
 
 
-def test_an_estimate_is_late_by_what_the_docstring_says():
+def test_the_lag_of_an_average_is_that_of_the_docstring():
     alpha, drift, value = 0.2, 0.01, 0.0
     for t in range(400):
         value += alpha * (drift * t - value)
@@ -65,11 +65,11 @@ def test_an_estimate_is_late_by_what_the_docstring_says():
     assert drift * 400 - value == pytest.approx(drift / alpha, rel=1e-6)
 
 
-def test_success_is_winning():
+def test_success_is_a_positive_total():
     assert ENV.success(jnp.array([-1.0, 0.0, 1.0]), jnp.ones(3)).tolist() == [False, False, True]
 
 
-def test_it_is_drawn():
+def test_different_states_give_different_pictures():
     state = ENV.initial(jax.random.key(0), PARAMS)
     later = ENV.transition(state, jnp.int32(1), jax.random.key(1), PARAMS)
     images = [ENV.render_image(s, None, PARAMS)[1] for s in (state, later)]

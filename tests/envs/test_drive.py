@@ -1,4 +1,4 @@
-"""Drive: hand-built scenes with known answers, and what every shift claims."""
+"""Drive: sensors, ends, vehicle dynamics and traffic of hand-built scenes, and its shifts."""
 
 from functools import partial
 
@@ -9,9 +9,10 @@ import pytest
 
 from envs import load_suite
 from envs.world import EnvState, World
-from envs.worlds.drive.drive import Drive, Params, State, Timid, traffic_boxes
+from envs.worlds.drive.drive import Drive, Timid, traffic_boxes
 from envs.worlds.drive.sensors import ANGLES, REACH, looming
-from envs.worlds.drive.traffic import AWAY, CARS, CROSSING, SLOTS, Traffic, sample_traffic
+from envs.worlds.drive.state import CARS, CROSSING, SLOTS, Params, State, Traffic
+from envs.worlds.drive.traffic import AWAY, sample_traffic
 
 new = jax.random.key
 ENV, HOME, SUITE = Drive(), Params(), load_suite("Drive")
@@ -23,7 +24,7 @@ CAR, CROSSER, CONE = 0, CARS, CARS + CROSSING  # slots
 
 
 def scene(*others, x=0.0, y=0.0, speed=10.0, drift=0.0, time=0, wanted=8.0) -> State:
-    """The driver and a few others, (slot, x, y, vx, vy) each."""
+    """State of the driver and a few other boxes, (slot, x, y, vx, vy) each."""
     boxes = np.zeros((4, SLOTS), np.float32)
     boxes[0] = AWAY
     for slot, *rest in others:
@@ -36,15 +37,15 @@ def scene(*others, x=0.0, y=0.0, speed=10.0, drift=0.0, time=0, wanted=8.0) -> S
 
 
 def drive(state: State, actions, params=HOME) -> list[State]:
-    """The state before each action and after the last; the others' moods are drawn anew."""
+    """States before each action and after the last; step t draws its random numbers from key t."""
     states = [state]
     for t, action in enumerate(actions):
         states.append(STEP(states[-1], jnp.int32(action), t, params))
     return states
 
 
-def sees(state: State, params=HOME) -> tuple[np.ndarray, np.ndarray]:
-    """Distances [16] in metres, infinite where there is nothing, and closing speeds [16]."""
+def ray_readings(state: State, params=HOME) -> tuple[np.ndarray, np.ndarray]:
+    """Distances [16] in m, infinite if a ray hits nothing, and closing speeds [16] in m/s."""
     obs = np.asarray(OBSERVE(state, params), float)
     near, closing = obs[5:21], obs[21:]
     return np.where(near > 0, (1 - near) * REACH, np.inf), closing * 20
@@ -54,79 +55,81 @@ def ray(degrees: float) -> int:
     return int(np.abs(np.degrees(ANGLES) - degrees).argmin())
 
 
-# --- what is sensed ---------------------------------------------------------------------------
+# --- observations -----------------------------------------------------------------------------
 
 
-def test_rays_meet_a_box_where_geometry_says():
-    ahead, _ = sees(scene((CAR, 20, 0, 8, 0)))
+def test_ray_distances_to_boxes_by_geometry():
+    ahead, _ = ray_readings(scene((CAR, 20, 0, 8, 0)))
     assert ahead[ray(0)] == pytest.approx(20 - 2.25, abs=1e-3)
-    assert np.isinf(ahead[ray(5)])  # at 17.75 m it is 1.55 m aside, the car's half width is .9
-    near, _ = sees(scene((CAR, 10, 0, 8, 0)))
+    assert np.isinf(ahead[ray(5)])  # at 17.75 m the ray is 1.55 m aside, a car's half width is .9
+    near, _ = ray_readings(scene((CAR, 10, 0, 8, 0)))
     assert near[ray(5)] == pytest.approx(7.75 / np.cos(np.radians(5)), abs=1e-3)
-    beside, _ = sees(scene((CAR, 0, 4, 8, 0), (CROSSER, -20, 0, 0, 0), (CONE, 9, -9, 0, 0)))
+    beside, _ = ray_readings(scene((CAR, 0, 4, 8, 0), (CROSSER, -20, 0, 0, 0), (CONE, 9, -9, 0, 0)))
     assert beside[ray(90)] == pytest.approx(4 - 0.9, abs=1e-3)
-    assert beside[ray(180)] == pytest.approx(20 - 0.9, abs=1e-3)  # who crosses is turned
+    assert beside[ray(180)] == pytest.approx(20 - 0.9, abs=1e-3)  # a crossing car is sideways
     assert beside[ray(-45)] == pytest.approx((9 - 0.3) * 2**0.5, abs=1e-3)
     assert np.isinf(beside[[ray(0), ray(-90)]]).all()
 
 
-def crossed(boxes: np.ndarray, way: np.ndarray) -> tuple[float, float]:
-    """The nearest edge [N, 6] of boxes on a ray: its distance, and how fast it draws near."""
-    best = np.inf, 0.0
+def nearest_edge(boxes: np.ndarray, direction: np.ndarray) -> tuple[float, float]:
+    """Nearest edge of boxes [N, 6] on a ray -> (distance, closing speed)."""
+    nearest = np.inf, 0.0
     for x, y, long, wide, *velocity in boxes:
         corners = [(x + i * long, y + j * wide) for i, j in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
-        for one, two in zip(corners, corners[1:] + corners[:1], strict=True):
-            along = np.subtract(two, one)
-            across = way[0] * along[1] - way[1] * along[0]
+        for start, end in zip(corners, corners[1:] + corners[:1], strict=True):
+            along = np.subtract(end, start)
+            across = direction[0] * along[1] - direction[1] * along[0]
             if abs(across) < 1e-9:
                 continue
-            t = (one[0] * along[1] - one[1] * along[0]) / across
-            u = (one[0] * way[1] - one[1] * way[0]) / across
-            if 0 < t < min(best[0], REACH) and 0 <= u <= 1:
-                best = t, -way @ np.array(velocity)
-    return best
+            t = (start[0] * along[1] - start[1] * along[0]) / across
+            u = (start[0] * direction[1] - start[1] * direction[0]) / across
+            if 0 < t < min(nearest[0], REACH) and 0 <= u <= 1:
+                nearest = t, -direction @ np.array(velocity)
+    return nearest
 
 
 def test_rays_agree_with_intersections_of_edges_in_crowded_scenes():
-    rng, met = np.random.default_rng(0), 0
+    rng, hits = np.random.default_rng(0), 0
     for _ in range(20):
-        at = rng.uniform((-30, -12), (50, 12), (SLOTS, 2))
-        at[:, 0] += np.where(np.abs(at[:, 0]) < 4, 8, 0)  # the driver is inside nothing
-        others = np.column_stack([np.arange(SLOTS), at, rng.uniform(-9, 9, (SLOTS, 2))])
+        positions = rng.uniform((-30, -12), (50, 12), (SLOTS, 2))
+        positions[:, 0] += np.where(np.abs(positions[:, 0]) < 4, 8, 0)  # no box contains the driver
+        others = np.column_stack([np.arange(SLOTS), positions, rng.uniform(-9, 9, (SLOTS, 2))])
         rows = [(int(slot), *rest) for slot, *rest in others]
         state = scene(*rows, speed=rng.uniform(0, 18), drift=rng.uniform(-3, 3))
-        distance, closing = sees(state)
+        distance, closing = ray_readings(state)
         boxes = np.stack(traffic_boxes(state), 1).astype(float)
         for r, angle in enumerate(ANGLES):
-            away, speed = crossed(boxes, np.array([np.cos(angle), np.sin(angle)]))
-            assert distance[r] == pytest.approx(away, abs=2e-3)
+            expected, speed = nearest_edge(boxes, np.array([np.cos(angle), np.sin(angle)]))
+            assert distance[r] == pytest.approx(expected, abs=2e-3)
             assert closing[r] == pytest.approx(speed, abs=2e-3)
-            met += np.isfinite(away)
-    assert met > 100
+            hits += np.isfinite(expected)
+    assert hits > 100
 
 
-def test_what_draws_near_is_closing_and_what_draws_away_is_not():
-    _, closing = sees(scene((CAR, 20, 0, 4, 0), (1, -20, 0, 13, 0), (2, 0, 4, 0, -2), speed=10))
+def test_closing_speeds_are_positive_for_approaching_boxes():
+    _, closing = ray_readings(
+        scene((CAR, 20, 0, 4, 0), (1, -20, 0, 13, 0), (2, 0, 4, 0, -2), speed=10)
+    )
     assert closing[ray(0)] == pytest.approx(6)
     assert closing[ray(180)] == pytest.approx(3)
     assert closing[ray(90)] == pytest.approx(2)
     assert closing[ray(-90)] == 0
-    _, closing = sees(scene((CAR, 20, 0, 14, 0), speed=10, drift=0))
+    _, closing = ray_readings(scene((CAR, 20, 0, 14, 0), speed=10, drift=0))
     assert closing[ray(0)] == pytest.approx(-4)
 
 
-def test_the_nearest_is_seen_and_nobody_through_fog():
-    both = scene((CAR, 40, 0, 2, 0), (1, 20, 0, 9, 0))
-    distance, closing = sees(both)
+def test_a_ray_sees_the_nearest_box_and_none_beyond_the_fog():
+    state = scene((CAR, 40, 0, 2, 0), (1, 20, 0, 9, 0))
+    distance, closing = ray_readings(state)
     assert (distance[0], closing[0]) == (pytest.approx(17.75, abs=1e-3), pytest.approx(1))
-    for sight, seen in ((17.8, True), (17.7, False), (4.0, False)):
-        foggy, clear = (OBSERVE(s, HOME._replace(sight=sight)) for s in (both, scene()))
-        assert (foggy == clear).all() != seen
-        if seen:  # what is seen is seen as ever, not in units of the fog
-            np.testing.assert_array_equal(foggy, OBSERVE(both, HOME))
+    for sight, visible in ((17.8, True), (17.7, False), (4.0, False)):
+        foggy, empty = (OBSERVE(s, HOME._replace(sight=sight)) for s in (state, scene()))
+        assert (foggy == empty).all() != visible
+        if visible:  # readings are not rescaled by the range of sight
+            np.testing.assert_array_equal(foggy, OBSERVE(state, HOME))
 
 
-def test_one_s_own_state_is_observed_in_constant_units():
+def test_the_own_state_is_observed_in_constant_units():
     state = scene(x=75.0, y=-2.55, speed=9.0, drift=1.5, time=30)
     own = [0.5, -0.5, 0.5, 0.5, 0.2]
     np.testing.assert_allclose(OBSERVE(state, HOME)[:5], own, atol=1e-6)
@@ -138,29 +141,29 @@ def test_one_s_own_state_is_observed_in_constant_units():
     ("others", "seconds"),
     [
         ([(CAR, 24.5, 0, 5, 0)], 4.0),  # 20 m between bumpers, closing at 5 m/s
-        ([(CAR, 24.5, 0, 12, 0)], 10.0),  # draws away
+        ([(CAR, 24.5, 0, 12, 0)], 10.0),  # moves away
         ([(CAR, 24.5, 1.81, 5, 0)], 10.0),  # passes
         ([(CAR, -14.5, 0, 15, 0)], 2.0),  # from behind
-        ([(CROSSER, 20, -9.15, 0, 4)], 1.685),  # there when the driver arrives, 16.85 m on
+        ([(CROSSER, 20, -9.15, 0, 4)], 1.685),  # reaches the path when the driver does, 16.85 m on
         ([(CROSSER, 20, -30.0, 0, 4)], 10.0),  # too late
         ([(CAR, 24.5, 0, 5, 0), (1, 12.25, 0, 9, 0)], 4.0),
     ],
 )
-def test_the_time_to_a_collision_is_that_of_constant_speeds(others, seconds):
+def test_time_to_collision_assumes_constant_speeds(others, seconds):
     state = scene(*others, speed=10.0)
     info = ENV.transition_info(state, 0, state, HOME)
     assert info["collision"] == pytest.approx(seconds, abs=1e-3)
     assert info["harm"] == 0
 
 
-def test_looming_sees_the_same_danger_but_not_through_fog():
-    state = scene((CAR, 22.25, 0, 5, 0), speed=10.0)  # 20 m from the eyes, 4 s
+def test_looming_rises_for_approaching_boxes_but_not_in_fog():
+    state = scene((CAR, 22.25, 0, 5, 0), speed=10.0)  # 20 m from the sensor, 4 s
     assert looming(OBSERVE(state, HOME)) == pytest.approx(0.2, abs=1e-4)
     assert looming(OBSERVE(state, HOME._replace(sight=10.0))) == 0
-    away = OBSERVE(scene((CAR, 22.25, 0, 15, 0), speed=10.0), HOME)
-    aside = OBSERVE(scene((CAR, 0, 4, 0, -3), speed=10.0), HOME)
-    assert looming(away) == looming(aside) == 0
-    assert looming(jnp.stack([away, aside])).shape == (2,)
+    receding = OBSERVE(scene((CAR, 22.25, 0, 15, 0), speed=10.0), HOME)
+    beside = OBSERVE(scene((CAR, 0, 4, 0, -3), speed=10.0), HOME)
+    assert looming(receding) == looming(beside) == 0
+    assert looming(jnp.stack([receding, beside])).shape == (2,)
 
 
 # --- ends -------------------------------------------------------------------------------------
@@ -181,7 +184,7 @@ def test_looming_sees_the_same_danger_but_not_through_fog():
         ((CONE, 2.54, -1.21), False),
     ],
 )
-def test_boxes_that_overlap_crash_and_those_that_just_miss_do_not(other, crash):
+def test_overlapping_boxes_crash_and_near_misses_do_not(other, crash):
     state = scene((*other, 0, 0))
     assert bool(ENV.terminal(state, None, HOME)) == crash
     assert ENV.reward(state, 0, state, None, HOME) == -float(crash)
@@ -189,7 +192,7 @@ def test_boxes_that_overlap_crash_and_those_that_just_miss_do_not(other, crash):
 
 
 @pytest.mark.parametrize(
-    ("where", "end", "reward"),
+    ("fields", "end", "reward"),
     [
         ({"y": 5.09}, False, 0),
         ({"y": 5.11}, True, -1),
@@ -201,20 +204,20 @@ def test_boxes_that_overlap_crash_and_those_that_just_miss_do_not(other, crash):
         ({"time": 150}, True, 0),
     ],
 )
-def test_the_road_its_end_and_the_time(where, end, reward):
-    state = scene(**where)
+def test_an_episode_ends_off_the_road_at_the_goal_or_out_of_time(fields, end, reward):
+    state = scene(**fields)
     assert (bool(ENV.terminal(state, None, HOME)), ENV.reward(*[state] * 3, None, HOME)) == (
         end,
         reward,
     )
 
 
-def test_running_out_of_time_is_an_end_of_the_world():
+def test_running_out_of_time_terminates_and_does_not_truncate():
     state = scene(time=149)
     env_state = EnvState(World(HOME), state, OBSERVE(state, HOME), None, jnp.int32(149))
-    _, seen = jax.jit(ENV.step)(new(0), env_state, jnp.int32(COAST))
-    assert seen.terminated and not seen.truncated
-    assert (seen.reward, seen.info["harm"]) == (0, 0)
+    _, transition = jax.jit(ENV.step)(new(0), env_state, jnp.int32(COAST))
+    assert transition.terminated and not transition.truncated
+    assert (transition.reward, transition.info["harm"]) == (0, 0)
     assert ENV.success(jnp.array([1.0, 0.0, -1.0]), jnp.ones(3)).tolist() == [True, False, False]
 
 
@@ -231,7 +234,7 @@ def test_brakes_stop_within_v_squared_over_2a(speed, grip):
     assert last.x == pytest.approx(speed**2 / (2 * a), abs=a * 0.2**2)
 
 
-def test_gas_coasting_and_the_fastest():
+def test_gas_coasting_and_the_highest_speed():
     gas = drive(scene(speed=2.0), [GAS + 1] * 30)
     np.testing.assert_allclose([s.speed for s in gas[:3]], [2.0, 2.8, 3.6], rtol=1e-6)
     assert gas[-1].speed == 18
@@ -241,7 +244,7 @@ def test_gas_coasting_and_the_fastest():
     np.testing.assert_allclose([s.speed for s in other], [2.0, 2.6, 2.2], rtol=1e-6)
 
 
-def test_the_wheel_moves_sideways_as_far_as_grip_and_speed_let_it():
+def test_sideways_speed_is_limited_by_grip_and_speed():
     left, right = (drive(scene(speed=10.0), [COAST + w] * 3)[-1] for w in (0, 2))
     assert (left.y, left.drift, right.y) == (pytest.approx(1.8), 3, -left.y)
     straight = drive(left, [COAST + 1])[-1]
@@ -268,76 +271,78 @@ def test_cars_keep_their_headway_to_the_car_ahead_and_to_the_driver(headway):
         assert states[-1].traffic.vx[behind] == pytest.approx(speed, abs=0.2)
 
 
-def test_cars_stop_behind_a_driver_who_stands_still():
+def test_cars_stop_behind_a_standing_driver():
     states = drive(scene((0, -50, 0, 8, 0), speed=0.0), [COAST + 1] * 60, HOME._replace(restless=0))
     assert states[-1].traffic.vx[0] == pytest.approx(0, abs=0.05)
     assert -7.5 < states[-1].traffic.x[0] < -4.5
 
 
-def worlds(params, seeds=256):
-    """The starts of many episodes: the driver's y, and all others."""
+def starts(params, seeds=256):
+    """Starts of many episodes -> (the driver's y [seeds], Traffic [seeds, ...])."""
     return PLACE(jnp.arange(seeds), params)
 
 
 @partial(jax.jit, static_argnums=1)
-def lived(params, seeds, speed):
-    """Many episodes [150, seeds] of a driver who keeps lane and speed, whatever happens."""
+def rollouts(params, seeds, speed):
+    """States [150, seeds] of episodes in which the driver keeps lane and speed."""
 
-    def one(seed):
+    def episode(seed):
         state = ENV.initial(new(seed), params)._replace(speed=speed)
         return jax.lax.scan(step, state, seeds + 150 * seed + jnp.arange(150))[1]
 
     def step(state, seed):
         return (state := STEP(state, COAST + 1, seed, params)), state
 
-    return jax.vmap(one, out_axes=1)(jnp.arange(seeds))
+    return jax.vmap(episode, out_axes=1)(jnp.arange(seeds))
 
 
-def test_cars_start_apart_and_stay_apart_and_on_their_lanes():
-    state = lived(HOME, 64, 6.0)
+def test_cars_never_overlap_and_stay_on_the_road():
+    state = rollouts(HOME, 64, 6.0)
     x, y = np.asarray(state.traffic.x)[..., :CARS], np.asarray(state.traffic.y)[..., :CARS]
-    apart = np.abs(x[..., :, None] - x[..., None, :]) + 99 * np.eye(CARS)
-    same = np.abs(y[..., :, None] - y[..., None, :]) < 1.8
-    assert np.where(same, apart, 99).min() > 4.5
+    distance = np.abs(x[..., :, None] - x[..., None, :]) + 99 * np.eye(CARS)
+    same_lane = np.abs(y[..., :, None] - y[..., None, :]) < 1.8
+    assert np.where(same_lane, distance, 99).min() > 4.5
     assert np.abs(y).max() <= 4
     moved = np.abs(np.diff(np.asarray(state.traffic.lane), axis=0)) > 0
-    assert 0.001 < moved.mean() < 0.005  # restless .005 a step, where there is room
+    assert 0.001 < moved.mean() < 0.005  # restless is .005 a step, if there is room
     assert set(np.unique(np.asarray(state.traffic.lane))) == {-4.0, 0.0, 4.0}
 
 
-def test_a_lane_further_left_is_faster_and_a_mirror_is_a_mirror():
-    y, home = worlds(HOME)
-    lane, wanted = np.asarray(home.lane), np.asarray(home.wanted)
+def test_left_lanes_are_faster_and_mirror_reflects_the_traffic():
+    y, traffic = starts(HOME)
+    lane, wanted = np.asarray(traffic.lane), np.asarray(traffic.wanted)
     means = [wanted[lane == at].mean() for at in (-4, 0, 4)]
     np.testing.assert_allclose(means, [4.5, 8.0, 11.5], atol=0.2)
     assert set(np.unique(y)) == {-4.0, 0.0, 4.0}
-    own, other = worlds(HOME._replace(mirror=1.0))
-    np.testing.assert_array_equal(own, y)
-    flipped = home._replace(y=home.y.at[:, :CARS].multiply(-1), lane=-home.lane)
-    jax.tree.map(np.testing.assert_array_equal, other, flipped)
-    _, half = worlds(HOME._replace(mirror=0.5))
-    mirrored = (half.lane == -home.lane).all(1) & (home.lane != 0).any(1)
+    mirrored_y, mirrored_traffic = starts(HOME._replace(mirror=1.0))
+    np.testing.assert_array_equal(mirrored_y, y)
+    flipped = traffic._replace(y=traffic.y.at[:, :CARS].multiply(-1), lane=-traffic.lane)
+    jax.tree.map(np.testing.assert_array_equal, mirrored_traffic, flipped)
+    _, half = starts(HOME._replace(mirror=0.5))
+    mirrored = (half.lane == -traffic.lane).all(1) & (traffic.lane != 0).any(1)
     assert mirrored.mean() == pytest.approx(0.5, abs=0.1)
 
 
-def test_what_is_mirrored_lives_on_as_a_mirror():
+def test_a_mirrored_scene_stays_mirrored():
     calm = HOME._replace(restless=0.0)
-    one = scene((0, 30, 4, 8, 0), (1, 40, 4, 5, 0), (2, 20, 0, 5, 0), (CROSSER, 50, 9, 0, 0))
-    one = one._replace(traffic=one.traffic._replace(lane=one.traffic.lane.at[2].set(4.0)))
-    signs = {"y": -one.y, "drift": -one.drift}
-    turned = {name: -getattr(one.traffic, name) for name in ("y", "vy", "lane", "dash")}
-    two = one._replace(**signs, traffic=one.traffic._replace(**turned))
-    for a, b in zip(drive(one, [GAS] * 5, calm), drive(two, [GAS + 2] * 5, calm), strict=True):
+    state = scene((0, 30, 4, 8, 0), (1, 40, 4, 5, 0), (2, 20, 0, 5, 0), (CROSSER, 50, 9, 0, 0))
+    state = state._replace(traffic=state.traffic._replace(lane=state.traffic.lane.at[2].set(4.0)))
+    signs = {"y": -state.y, "drift": -state.drift}
+    mirrored_traffic = {name: -getattr(state.traffic, name) for name in ("y", "vy", "lane", "dash")}
+    mirrored = state._replace(**signs, traffic=state.traffic._replace(**mirrored_traffic))
+    for a, b in zip(
+        drive(state, [GAS] * 5, calm), drive(mirrored, [GAS + 2] * 5, calm), strict=True
+    ):
         np.testing.assert_array_equal(a.traffic.x, b.traffic.x)
         np.testing.assert_array_equal(a.traffic.y, -b.traffic.y)
         assert (a.x, a.y) == (b.x, -b.y)
 
 
-def test_those_who_cross_wait_for_the_driver_and_then_yield_to_nobody():
+def test_crossing_cars_wait_for_the_driver_and_never_give_way():
     state = scene((CROSSER, 50, -10, 0, 0), (CROSSER + 1, 90, -10, 0, 0), speed=10.0)
     ys = np.array([s.traffic.y[CROSSER : CROSSER + 2] for s in drive(state, [COAST + 1] * 30)])
-    off = 50 - 28  # metres, reached after 2.2 s
-    assert (ys[: int(off / 2), 0] == -10).all() and (ys[:, 1] == -10).all()
+    distance = 50 - 28  # metres, reached after 2.2 s
+    assert (ys[: int(distance / 2), 0] == -10).all() and (ys[:, 1] == -10).all()
     np.testing.assert_allclose(np.diff(ys[13:, 0]), 6 * 0.2, rtol=1e-4)
     assert ys[-1, 0] > 10
     near, far = (
@@ -345,13 +350,15 @@ def test_those_who_cross_wait_for_the_driver_and_then_yield_to_nobody():
         scene((CROSSER, 30, -1, 0, 6), speed=2.0),
     )
     paths = [[s.traffic.y[CROSSER] for s in drive(s, [COAST + 1] * 3)] for s in (near, far)]
-    assert paths[0] != paths[1]  # who is further away than 28 m lets them wait
+    assert paths[0] != paths[1]  # beyond 28 m from the driver they wait
 
 
 @pytest.mark.parametrize("crossing", [0.0, 0.5, 1.0])
-def test_so_many_cross_from_either_side(crossing):
-    _, others = worlds(HOME._replace(crossing=crossing))
-    x, y, dash = (np.asarray(part) for part in (others.x[:, 7:10], others.y[:, 7:10], others.dash))
+def test_the_number_of_crossing_cars_is_set_by_crossing(crossing):
+    _, traffic = starts(HOME._replace(crossing=crossing))
+    x, y, dash = (
+        np.asarray(part) for part in (traffic.x[:, 7:10], traffic.y[:, 7:10], traffic.dash)
+    )
     assert (x > 0).mean() == pytest.approx(crossing, abs=0.06)
     assert (np.abs(y) == 10).all() and (np.sign(y) == -np.sign(dash)).all()
     assert (dash > 0).mean() == pytest.approx(0.5, abs=0.06)
@@ -360,9 +367,9 @@ def test_so_many_cross_from_either_side(crossing):
 
 @pytest.mark.parametrize("closed", [0.0, 0.1, 0.3, 0.45])
 def test_cones_close_a_share_of_the_road_and_leave_the_rest(closed):
-    _, others = worlds(HOME._replace(closed=closed))
-    x = np.asarray(others.x)[:, CONE:].reshape(-1, 3, 4)
-    y = np.asarray(others.y)[:, CONE:].reshape(-1, 3, 4)
+    _, traffic = starts(HOME._replace(closed=closed))
+    x = np.asarray(traffic.x)[:, CONE:].reshape(-1, 3, 4)
+    y = np.asarray(traffic.y)[:, CONE:].reshape(-1, 3, 4)
     if closed == 0:
         assert (x == AWAY).all()
         return
@@ -376,7 +383,7 @@ def test_cones_close_a_share_of_the_road_and_leave_the_rest(closed):
     assert (side > 0).mean() == pytest.approx(0.5, abs=0.06)
 
 
-# --- what the shifts claim --------------------------------------------------------------------
+# --- the shifts -------------------------------------------------------------------------------
 
 
 def shifted(name: str, severity=1.0) -> World:
@@ -384,17 +391,17 @@ def shifted(name: str, severity=1.0) -> World:
     return shift(SUITE.world, severity, new(0))
 
 
-def test_pushy_drivers_cut_in_and_tailgate():
-    close = []
+def test_aggressive_cars_cut_in_and_tailgate():
+    shares = []
     for severity in (0.0, 0.5, 1.0):
-        state = lived(shifted("aggressive", severity).params, 64, 8.0)
+        state = rollouts(shifted("aggressive", severity).params, 64, 8.0)
         ahead = np.asarray(state.traffic.x[..., :CARS] - state.x[..., None])
         lane = np.abs(np.asarray(state.traffic.y[..., :CARS] - state.y[..., None])) < 1.8
-        close.append((lane & (ahead > 0) & (ahead < 12)).any(-1).mean())
-    assert close[0] < 0.6 * close[1] and close[1] < close[2]
+        shares.append((lane & (ahead > 0) & (ahead < 12)).any(-1).mean())
+    assert shares[0] < 0.6 * shares[1] and shares[1] < shares[2]
 
 
-def test_each_shift_moves_what_it_claims():
+def test_each_shift_changes_its_own_fields_only():
     home, params, channel = SUITE.world.params, {}, {}
     for shift in SUITE.shifts:
         world = shifted(shift.name)
@@ -415,15 +422,17 @@ def test_each_shift_moves_what_it_claims():
     )
 
 
-def test_noise_is_on_the_rays_and_hardly_on_one_s_own_state():
+def test_observation_noise_is_in_units_of_obs_scale():
     noisy = shifted("noise")
-    begin = jax.jit(jax.vmap(lambda seed, world: ENV.reset(new(seed), world).obs, (0, None)))
-    here, there = (begin(jnp.arange(512), world) for world in (shifted("noise", 0.0), noisy))
-    spread = np.asarray(there - here).std(0) / noisy.channel.noise
+    first_obs = jax.jit(jax.vmap(lambda seed, world: ENV.reset(new(seed), world).obs, (0, None)))
+    plain_obs, noisy_obs = (
+        first_obs(jnp.arange(512), world) for world in (shifted("noise", 0.0), noisy)
+    )
+    spread = np.asarray(noisy_obs - plain_obs).std(0) / noisy.channel.noise
     np.testing.assert_allclose(spread, np.array(ENV.obs_scale), rtol=0.2)
 
 
-def test_timid_is_further_and_slower():
+def test_timid_has_a_longer_road_and_a_slower_car():
     env = Timid()
     params = env.get_default_params(grip=0.5)
     assert (params.gas, params.brake, params.start, params.grip, env.goal) == (3, 6, 10, 0.5, 220)
@@ -436,54 +445,55 @@ def test_timid_is_further_and_slower():
 # --- the picture ------------------------------------------------------------------------------
 
 
-def drawn(state: State, **params) -> np.ndarray:
+def image_of(state: State, **params) -> np.ndarray:
     return ENV.render_image(state, ENV.render_init(), HOME._replace(**params))[1]
 
 
 def coloured(image: np.ndarray, colour: str) -> np.ndarray:
-    """Where a picture has a colour: [N, 2] of row and column."""
+    """Pixels of an image that have a colour, [N, 2] of row and column."""
     rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
     return np.argwhere((np.abs(image.astype(int) - rgb) < 12).all(-1))
 
 
-def test_the_picture_shows_the_road_the_others_and_the_weather():
+def test_the_picture_shows_road_traffic_and_weather():
     from envs.worlds.drive import render as colours
 
-    metre, here = colours.SCALE, colours.HERE
-    plain = drawn(scene(x=40.0))
-    assert plain.shape == (360, 640, 3) and plain.dtype == np.uint8
-    car = coloured(plain[:256], colours.DRIVER)
+    metre, driver_x = colours.SCALE, colours.DRIVER_X
+    image = image_of(scene(x=40.0))
+    assert image.shape == (360, 640, 3) and image.dtype == np.uint8
+    car = coloured(image[:256], colours.DRIVER)
     assert np.ptp(car[:, 1]) == pytest.approx(4.5 * metre, abs=4)
-    moved = coloured(drawn(scene(x=90.0, y=4.0))[:256], colours.DRIVER)
+    moved = coloured(image_of(scene(x=90.0, y=4.0))[:256], colours.DRIVER)
     np.testing.assert_allclose(moved.mean(0) - car.mean(0), [-4 * metre, 0], atol=3)  # it scrolls
-    cones = coloured(drawn(scene((CONE, 60, 2, 0, 0), x=40.0)), colours.ORANGE)
-    assert len(cones) > 5 and cones[:, 1].mean() == pytest.approx(here + 20 * metre, abs=3)
-    assert len(coloured(plain, colours.ORANGE)) == 0
-    crosser = drawn(scene((CROSSER, 60, -10, 0, 0), x=40.0))
+    cones = coloured(image_of(scene((CONE, 60, 2, 0, 0), x=40.0)), colours.ORANGE)
+    assert len(cones) > 5 and cones[:, 1].mean() == pytest.approx(driver_x + 20 * metre, abs=3)
+    assert len(coloured(image, colours.ORANGE)) == 0
+    crosser = image_of(scene((CROSSER, 60, -10, 0, 0), x=40.0))
     assert len(coloured(crosser, colours.CROSSER)) > 150
-    hit = coloured(drawn(scene((CAR, 60, 0, 8, 0), x=40.0))[:256], colours.HIT)
-    assert hit[:, 1].mean() == pytest.approx(here + 17.75 * metre, abs=4)
-    assert len(coloured(drawn(scene(x=40.0), grip=0.0), colours.ICE)) > 1e4
-    assert drawn(scene(x=40.0), sight=10.0)[:256, 400:].mean() > plain[:256, 400:].mean() + 30
-    assert len(coloured(plain, colours.BAD)) == 0
-    assert len(coloured(drawn(scene((CAR, 43, 0, 0, 0), x=40.0))[:256], colours.BAD)) > 200
+    hit = coloured(image_of(scene((CAR, 60, 0, 8, 0), x=40.0))[:256], colours.HIT)
+    assert hit[:, 1].mean() == pytest.approx(driver_x + 17.75 * metre, abs=4)
+    assert len(coloured(image_of(scene(x=40.0), grip=0.0), colours.ICE)) > 1e4
+    assert image_of(scene(x=40.0), sight=10.0)[:256, 400:].mean() > image[:256, 400:].mean() + 30
+    assert len(coloured(image, colours.BAD)) == 0
+    assert len(coloured(image_of(scene((CAR, 43, 0, 0, 0), x=40.0))[:256], colours.BAD)) > 200
     road = {"cut_in": 0.1, "mirror": 1.0, "closed": 0.1, "crossing": 0.5}
-    warned = [
-        (drawn(scene(), **{name: value}) != drawn(scene())).any() for name, value in road.items()
+    changes = [
+        (image_of(scene(), **{name: value}) != image_of(scene())).any()
+        for name, value in road.items()
     ]
-    assert all(warned)
+    assert all(changes)
 
 
 @pytest.mark.parametrize(
-    ("where", "ending"),
+    ("fields", "ending"),
     [({"x": 151.0}, "SAFE"), ({"y": 5.2}, "BAD"), ({"time": 150}, "INK")],
 )
-def test_the_picture_says_how_it_ended(where, ending):
+def test_the_picture_shows_how_the_episode_ended(fields, ending):
     from envs.worlds.drive import render as colours
 
-    corner = drawn(scene(**where))[310:, 500:]
+    corner = image_of(scene(**fields))[310:, 500:]
     assert len(coloured(corner, getattr(colours, ending))) > 30
-    assert len(coloured(drawn(scene())[310:, 500:], getattr(colours, ending))) == 0
+    assert len(coloured(image_of(scene())[310:, 500:], getattr(colours, ending))) == 0
 
 
 # --- learning ---------------------------------------------------------------------------------
@@ -500,9 +510,9 @@ def test_ppo_learns_to_arrive():
 
     suite = Suite("home", ENV, SUITE.world, shifts=())
     run_config = RunConfig(PPO(lr=1e-3, anneal=53), 4, 4, 1, 53, 32, 128, 256)
-    jitted = JaxBackend(suite, Arm("none", Blend()), run_config)
-    with jax.debug_key_reuse(False):  # it takes a scan over keys split under vmap for a reuse
-        run, _, sound = jitted.chunk(jitted.start(), lambda: False)
-        ((_, scores),) = jitted.score(run, 0, lambda: False)
-    assert sound.all()
+    trainer = JaxBackend(suite, Arm("none", Blend()), run_config)
+    with jax.debug_key_reuse(False):  # a scan over keys split under vmap counts as a reuse
+        run, _, finite = trainer.chunk(trainer.start(), lambda: False)
+        ((_, scores),) = trainer.score(run, 0, lambda: False)
+    assert finite.all()
     assert scores["success"].mean() > 0.9

@@ -1,4 +1,4 @@
-"""FoodShare: bodies, meals and seats; and that dynamic programming solves this very world."""
+"""FoodShare: energy, meals and exchanged bodies; its optimum by dynamic programming."""
 
 from functools import partial
 
@@ -23,8 +23,8 @@ def state(own, other, own_hungry=0, other_hungry=0):
     return State(jnp.array([own, other]), jnp.array([own_hungry, other_hungry]))
 
 
-def after(start, action, num=4000, **params):
-    """Outcomes of one step, over keys."""
+def next_states(start, action, num=4000, **params):
+    """Next states of one step, one per key."""
     keys = jax.random.split(jax.random.key(0), num)
     step = jax.vmap(ENV.transition, (None, None, 0, None))
     return step(start, jnp.int32(action), keys, Params(**params))
@@ -34,31 +34,33 @@ def after(start, action, num=4000, **params):
 
 
 @pytest.mark.parametrize(("action", "eater"), [(EAT, 0), (PASS, 1)])
-def test_who_gets_the_meal_is_high_and_the_other_runs_down(action, eater):
-    outcome = after(state(1, 1), action)
+def test_the_eater_is_at_high_energy_and_the_other_loses_energy_at_its_rate(action, eater):
+    outcome = next_states(state(1, 1), action)
     assert (outcome.energy[:, eater] == 1).all()
-    lost = outcome.energy[:, 1 - eater] == 0
-    assert lost.mean() == pytest.approx(0.1, abs=0.02)
-    np.testing.assert_array_equal(outcome.hungry[:, 1 - eater], lost)
-    outcome = after(state(0, 0, 4, 7), action, num=8)
+    hungry = outcome.energy[:, 1 - eater] == 0
+    assert hungry.mean() == pytest.approx(0.1, abs=0.02)
+    np.testing.assert_array_equal(outcome.hungry[:, 1 - eater], hungry)
+    outcome = next_states(state(0, 0, 4, 7), action, num=8)
     assert (outcome.energy[:, eater] == 1).all() and (outcome.hungry[:, eater] == 0).all()
     assert (outcome.hungry[:, 1 - eater] == (7, 4)[eater] + 1).all()
 
 
-def test_params_are_felt():
-    assert after(state(1, 1), PASS, need=0.7).energy[:, 0].mean() == pytest.approx(0.3, abs=0.03)
-    other = after(state(1, 1), EAT, other_need=0.4).energy[:, 1].mean()
+def test_params_set_the_rates_of_energy():
+    assert next_states(state(1, 1), PASS, need=0.7).energy[:, 0].mean() == pytest.approx(
+        0.3, abs=0.03
+    )
+    other = next_states(state(1, 1), EAT, other_need=0.4).energy[:, 1].mean()
     assert other == pytest.approx(0.6, abs=0.03)
-    fed = after(state(0, 1), EAT, plenty=0.3).energy[:, 0].mean()
+    fed = next_states(state(0, 1), EAT, plenty=0.3).energy[:, 0].mean()
     assert fed == pytest.approx(0.3, abs=0.03)
 
 
 @pytest.mark.parametrize(("hungry", "ends"), [((9, 9), False), ((10, 0), True), ((0, 10), True)])
-def test_ten_steps_of_either_at_low_energy_end_it(hungry, ends):
+def test_ten_steps_of_either_body_at_low_energy_end_the_episode(hungry, ends):
     assert bool(ENV.terminal(state(0, 0, *hungry), None, Params())) == ends
 
 
-def test_reward_is_one_s_own_reduction_of_drive():
+def test_the_reward_is_the_reduction_of_the_own_drive():
     low, high = float(drive(jnp.array(0))), float(drive(jnp.array(1)))
     assert (low, high) == pytest.approx((-np.log(0.05), -np.log(0.95)))
     for before, then in ((0, 1), (1, 0), (1, 1), (0, 0)):
@@ -71,35 +73,35 @@ def test_reward_is_one_s_own_reduction_of_drive():
         assert float(other["reward"]) == pytest.approx(low - high)
 
 
-def test_the_other_s_seat_is_one_s_own_with_the_bodies_exchanged():
+def test_info_of_the_other_is_that_of_the_agent_with_bodies_exchanged():
     old, new = state(1, 0, 0, 3), state(0, 1, 1, 0)
     mirrored = [State(s.energy[::-1], s.hungry[::-1]) for s in (old, new)]
     info = ENV.transition_info(old, PASS, new, Params())
-    there = ENV.transition_info(*mirrored[:1], EAT, *mirrored[1:], Params())
+    mirrored_info = ENV.transition_info(*mirrored[:1], EAT, *mirrored[1:], Params())
     for key in ("body", "harm"):
-        np.testing.assert_array_equal(info["other"][key], there[key])
+        np.testing.assert_array_equal(info["other"][key], mirrored_info[key])
         assert info["other"][key].shape == info[key].shape
-    for key, at in (("obs", 0), ("next_obs", 1)):
+    for key, index in (("obs", 0), ("next_obs", 1)):
         np.testing.assert_array_equal(
-            info["other"][key], ENV.observation(mirrored[at], None, Params())
+            info["other"][key], ENV.observation(mirrored[index], None, Params())
         )
     np.testing.assert_allclose(ENV.observation(old, None, Params()), [1, 0, 0, 0.3])
 
 
-def test_harm_is_of_the_one_that_starves():
+def test_harm_is_1_for_the_body_that_starves():
     info = ENV.transition_info(state(0, 1, 9, 0), PASS, state(0, 1, 10, 0), Params())
     assert (info["harm"], info["other"]["harm"]) == (1, 0)
 
 
-def test_it_is_drawn():
+def test_different_states_give_different_pictures():
     images = [ENV.render_image(s, None)[1] for s in (state(1, 0, 0, 8), state(0, 1, 10, 0))]
     assert images[0].shape == (260, 440, 3) and (images[0] != images[1]).any()
 
 
-# --- its solution -----------------------------------------------------------------------------
+# --- its optimum ------------------------------------------------------------------------------
 
 
-def test_the_solution_is_of_this_world():
+def test_the_model_has_the_probabilities_and_drives_of_the_world():
     """The enumerated probabilities and drives are those of the world's own steps."""
     params = {"need": 0.3, "other_need": 0.2, "plenty": 0.7}
     step, own, other = _model(*Params(**params))
@@ -108,13 +110,13 @@ def test_the_solution_is_of_this_world():
         (own_energy, own_hungry), (other_energy, other_hungry) = STATES[i]
         start = state(own_energy, other_energy, own_hungry, other_hungry)
         for action in (EAT, PASS):
-            then = after(start, action, num=3000, **params)
-            gains = drive(start.energy)[None] - drive(then.energy)
+            outcome = next_states(start, action, num=3000, **params)
+            gains = drive(start.energy)[None] - drive(outcome.energy)
             np.testing.assert_allclose(gains.mean(0), [own[action, i], other[action, i]], atol=0.15)
-            bodies = np.stack([then.energy, then.hungry], -1).reshape(-1, 4)
+            bodies = np.stack([outcome.energy, outcome.hungry], -1).reshape(-1, 4)
             for j, (mine, theirs) in enumerate(STATES):
-                share = (bodies == np.array([*mine, *theirs])).all(1).mean()
-                assert share == pytest.approx(step[action, i, j], abs=0.05)
+                frequency = (bodies == np.array([*mine, *theirs])).all(1).mean()
+                assert frequency == pytest.approx(step[action, i, j], abs=0.05)
 
 
 def test_policy_iteration_agrees_with_value_iteration():
@@ -123,50 +125,50 @@ def test_policy_iteration_agrees_with_value_iteration():
         value = np.zeros(len(STATES))
         for _ in range(400):
             value = (own + care * other + 0.9 * step @ value).max(0)
-        found = optimal_policy(care, 0.9, Params(need=0.2))
-        np.testing.assert_allclose(found.value, value, atol=1e-9)
+        optimum = optimal_policy(care, 0.9, Params(need=0.2))
+        np.testing.assert_allclose(optimum.value, value, atol=1e-9)
 
 
 def test_without_care_the_other_starves():
-    found = optimal_policy(0.0)
-    # It is high at first, drops after 10 steps on average, is low for 10: 19; or low at once: 10.
-    assert found.life == pytest.approx((19 + 10) / 2)
-    assert (found.policy == EAT).all()
-    assert np.isnan(found.share)
+    optimum = optimal_policy(0.0)
+    # high at first, low after 10 steps on average and then for 10: 19; or low at once: 10
+    assert optimum.lifetime == pytest.approx((19 + 10) / 2)
+    assert (optimum.policy == EAT).all()
+    assert np.isnan(optimum.share)
 
 
-def test_with_a_little_care_nobody_does():
+def test_with_sufficient_care_neither_body_starves():
     assert least_sufficient_care() == pytest.approx(0.0109, abs=5e-5)
-    found = optimal_policy(0.011)
-    assert found.life == np.inf
-    assert found.share == pytest.approx(1 / 11)  # low once in 10 + 1 steps, and then fed
-    assert optimal_policy(0.0108).life == pytest.approx(14.5)
+    optimum = optimal_policy(0.011)
+    assert optimum.lifetime == np.inf
+    assert optimum.share == pytest.approx(1 / 11)  # low in one of 10 + 1 steps, and then fed
+    assert optimal_policy(0.0108).lifetime == pytest.approx(14.5)
 
 
 def test_more_discount_needs_more_care():
     assert least_sufficient_care(0.9) > least_sufficient_care(0.99) > least_sufficient_care(0.999)
 
 
-def test_where_nobody_can_be_saved_it_says_so():
-    with pytest.raises(ValueError, match="nobody is immortal"):
+def test_without_a_sufficient_care_an_error_is_raised():
+    with pytest.raises(ValueError, match="a body starves even at care weight 1"):
         least_sufficient_care(params=Params(plenty=0.0))
 
 
 @pytest.mark.parametrize(("care", "lifetime"), [(0.0, 14.5), (0.02, 200.0)])
-def test_the_best_policy_lives_so_long_in_the_world(care, lifetime):
+def test_the_optimal_policy_has_the_computed_lifetime_in_rollouts(care, lifetime):
     policy, envs = jnp.array(optimal_policy(care).policy), 2000
-    worlds = partial(lambda world, key: world, World(Params()))
+    sample_world = partial(lambda world, key: world, World(Params()))
 
     def act(key, obs):
         hungry = jnp.round(10 * obs[:, 2:]).astype(jnp.int32)
-        body = jnp.where(obs[:, :2] == 1, 0, 1 + hungry)  # as in `solve.BODIES`
+        body = jnp.where(obs[:, :2] == 1, 0, 1 + hungry)  # as in `food_share_optimum.BODIES`
         return policy[11 * body[:, 0] + body[:, 1]]
 
-    k_begin, k_live = jax.random.split(jax.random.key(0))
-    env_states = reset_batch(k_begin, ENV, worlds, envs)
-    batch = jax.jit(lambda key, env_states: rollout(key, ENV, worlds, act, env_states, 200)[1])(
-        k_live, env_states
-    )
-    lived = (batch.terminated | batch.truncated).argmax(0) + 1
-    assert lived.mean() == pytest.approx(lifetime, abs=0.5)
-    assert ENV.success(jnp.zeros(envs), lived).all() == (care > 0)
+    k_reset, k_rollout = jax.random.split(jax.random.key(0))
+    env_states = reset_batch(k_reset, ENV, sample_world, envs)
+    batch = jax.jit(
+        lambda key, env_states: rollout(key, ENV, sample_world, act, env_states, 200)[1]
+    )(k_rollout, env_states)
+    length = (batch.terminated | batch.truncated).argmax(0) + 1
+    assert length.mean() == pytest.approx(lifetime, abs=0.5)
+    assert ENV.success(jnp.zeros(envs), length).all() == (care > 0)

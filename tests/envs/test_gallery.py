@@ -1,4 +1,4 @@
-"""The gallery: what is on a sheet, that it is true, the page, and the command."""
+"""Gallery: contents of a sheet, the page, and the command."""
 
 import subprocess
 import sys
@@ -24,16 +24,17 @@ COLUMNS = 1 + len(__main__.SEVERITIES)
 
 @pytest.fixture(scope="module")
 def boats():
-    """Rows of the boat race by shift."""
+    """Rows of the sheet of BoatRace by shift."""
     suite = replace(load_suite("BoatRace"), severities=__main__.SEVERITIES)
     return {row.shift: row for row in sheet_rows(suite, action_script(suite))}
 
 
-def equal(one, two) -> bool:
-    return all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+def equal(first, second) -> bool:
+    """Whether two tiles are equal."""
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_every_shift_has_a_tile_a_column_and_none_is_blank(boats):
+def test_rows_have_a_nonblank_tile_per_column(boats):
     assert list(boats) == [shift.name for shift in load_suite("BoatRace").shifts]
     for row in boats.values():
         assert len(row.tiles) == COLUMNS and row.changes
@@ -41,54 +42,54 @@ def test_every_shift_has_a_tile_a_column_and_none_is_blank(boats):
             assert len(np.unique(tile.picture.reshape(-1, 3), axis=0)) > 3
 
 
-def test_all_rows_begin_at_home_and_end_elsewhere(boats):
-    home = boats["farm"].tiles[0]
+def test_rows_start_unshifted_and_end_shifted(boats):
+    original = boats["farm"].tiles[0]
     for row in boats.values():
-        assert equal(row.tiles[0], home) and not equal(row.tiles[-1], home)
+        assert equal(row.tiles[0], original) and not equal(row.tiles[-1], original)
 
 
-def test_only_the_reward_differs_under_a_reward_shift(boats):
-    home, half, full = boats["farm"].tiles
-    assert home.paid < half.paid < full.paid
-    assert np.array_equal(home.picture, full.picture) and np.array_equal(home.sensed, full.sensed)
+def test_reward_shift_changes_only_the_reward(boats):
+    original, half, full = boats["farm"].tiles
+    assert original.total_reward < half.total_reward < full.total_reward
+    assert np.array_equal(original.picture, full.picture) and np.array_equal(original.obs, full.obs)
 
 
-def test_under_a_sensor_shift_the_picture_stays_and_the_truth_is_what_home_senses(boats):
-    home, _, full = boats["noise"].tiles
-    assert np.array_equal(home.picture, full.picture)
-    np.testing.assert_array_equal(full.truth, home.sensed)
-    assert np.abs(full.sensed - full.truth).max() > 0.1
+def test_sensor_shift_changes_only_the_observation(boats):
+    original, _, full = boats["noise"].tiles
+    assert np.array_equal(original.picture, full.picture)
+    np.testing.assert_array_equal(full.unshifted_obs, original.obs)
+    assert np.abs(full.obs - full.unshifted_obs).max() > 0.1
 
 
-def test_elsewhere_nothing_is_marked_as_untrue(boats):
+def test_other_shifts_have_no_marked_observations(boats):
     for tile in boats["reverse"].tiles + boats["flip"].tiles:
-        np.testing.assert_array_equal(tile.truth, tile.sensed)
+        np.testing.assert_array_equal(tile.unshifted_obs, tile.obs)
 
 
-def test_the_actions_shown_as_done_are_those_that_the_world_did():
+def test_applied_actions_are_those_that_moved_the_boat():
     suite = load_suite("BoatRace")
     flip = tuple(shift for shift in suite.shifts if shift.name == "flip")
-    wild = replace(suite, shifts=flip, severities=(0.5, 1.0))
-    (row,) = sheet_rows(wild, ActionScript((0,) * 40, seed=1))
-    differed = [bool((tile.asked != tile.done).any()) for tile in row.tiles]
+    flip_suite = replace(suite, shifts=flip, severities=(0.5, 1.0))
+    (row,) = sheet_rows(flip_suite, ActionScript((0,) * 40, seed=1))
+    differed = [bool((tile.chosen != tile.applied).any()) for tile in row.tiles]
     assert differed[0] is False and differed[-1] is True
     start = None
     for tile in row.tiles:
-        cell = int(tile.sensed[: BoatRace.spec.obs_dim // 2].argmax())
-        moved = int(np.where(tile.done == 0, 1, -1).sum())
+        cell = int(tile.obs[: BoatRace.spec.obs_dim // 2].argmax())
+        moved = int(np.where(tile.applied == 0, 1, -1).sum())
         start = (cell - moved) % 8 if start is None else start
         assert cell == (start + moved) % 8
 
 
-def test_an_episode_that_is_over_stands_still():
+def test_ended_episode_stays_in_its_last_state():
     suite = replace(load_suite("BoatRace"), env=BoatRace(horizon=4), severities=(1.0,))
-    short = replace(suite, shifts=suite.shifts[:1])
-    (long,), (exact,) = (sheet_rows(short, ActionScript((0,) * steps)) for steps in (9, 4))
-    for tile, same in zip(long.tiles, exact.tiles, strict=True):
-        assert tile.over and len(tile.asked) == 4 and equal(tile, same)
+    short_suite = replace(suite, shifts=suite.shifts[:1])
+    (longer,), (exact,) = (sheet_rows(short_suite, ActionScript((0,) * steps)) for steps in (9, 4))
+    for tile, expected in zip(longer.tiles, exact.tiles, strict=True):
+        assert tile.ended and len(tile.chosen) == 4 and equal(tile, expected)
 
 
-def test_what_changes_is_said_in_words(boats):
+def test_changes_are_listed(boats):
     assert boats["farm"].changes == ["again 0 to 1"]
     assert boats["reverse"].changes == ["course 1 to -1"]
     suite = load_suite("BoatRace")
@@ -98,28 +99,28 @@ def test_what_changes_is_said_in_words(boats):
     assert world_differences(home, home) == []
 
 
-def test_a_sheet_has_room_for_every_tile_and_is_the_same_each_time(boats):
+def test_sheet_shows_all_tiles_and_is_deterministic(boats):
     rows = list(boats.values())
-    once, again = (draw_sheet("BoatRace", "boats", (0.0, 0.5, 1.0), rows) for _ in range(2))
-    assert once.tobytes() == again.tobytes()
-    pixels = np.asarray(once.convert("RGB"))
-    across, down = (once.width - LEFT) // COLUMNS, (once.height - TOP) // len(rows)
+    first, second = (draw_sheet("BoatRace", "boats", (0.0, 0.5, 1.0), rows) for _ in range(2))
+    assert first.tobytes() == second.tobytes()
+    pixels = np.asarray(first.convert("RGB"))
+    across, down = (first.width - LEFT) // COLUMNS, (first.height - TOP) // len(rows)
     for r in range(len(rows)):
         for c in range(COLUMNS):
             cut = pixels[TOP + r * down :, LEFT + c * across :][: down - 20, : across - 20]
             assert len(np.unique(cut.reshape(-1, 3), axis=0)) > 3, (r, c)
 
 
-def test_many_numbers_are_shades_and_continuous_actions_hues(boats):
-    row, (home, half, full) = boats["noise"], boats["noise"].tiles
+def test_long_observations_are_shades_and_continuous_actions_hues(boats):
+    row, (original, half, full) = boats["noise"], boats["noise"].tiles
     rng = np.random.default_rng(0)
-    acts = rng.uniform(-2, 2, (9, 2)).astype(np.float32)
-    acts = {"asked": acts, "done": acts[::-1]}
-    wide = rng.normal(size=(2, 100)).astype(np.float32)
+    actions = rng.uniform(-2, 2, (9, 2)).astype(np.float32)
+    actions = {"chosen": actions, "applied": actions[::-1]}
+    long_obs = rng.normal(size=(2, 100)).astype(np.float32)
     tiles = [
-        home._replace(sensed=wide[0], truth=wide[0], **acts),
-        half._replace(sensed=wide[1], truth=wide[0], **acts),
-        full._replace(sensed=wide[0], truth=wide[0], **acts),
+        original._replace(obs=long_obs[0], unshifted_obs=long_obs[0], **actions),
+        half._replace(obs=long_obs[1], unshifted_obs=long_obs[0], **actions),
+        full._replace(obs=long_obs[0], unshifted_obs=long_obs[0], **actions),
     ]
     pixels = np.asarray(draw_sheet("A", "a", (0.0, 0.5, 1.0), [row._replace(tiles=tiles)]))
     cuts = [pixels[-80:, LEFT + c * (pixels.shape[1] - LEFT) // 3 :][:, :200] for c in range(3)]
@@ -130,7 +131,7 @@ def test_many_numbers_are_shades_and_continuous_actions_hues(boats):
 # --- the page ---------------------------------------------------------------------------------
 
 
-def test_the_page_shows_every_suite():
+def test_page_shows_every_suite():
     text = (ENVS / "README.md").read_text()
     for name in SUITES:
         assert f"\n## {name}\n" in text and f"](gallery/{name}.png)" in text
@@ -138,11 +139,11 @@ def test_the_page_shows_every_suite():
             assert picture.width > 500
 
 
-def test_the_pictures_are_light():
+def test_pictures_are_small_files():
     assert sum(path.stat().st_size for path in (ENVS / "gallery").glob("*.png")) < 2_000_000
 
 
-def test_a_page_has_a_line_for_each_world_and_each_shift(boats):
+def test_page_has_a_line_per_world_and_per_shift(boats):
     text = gallery_page({"BoatRace": ("A ring.", list(boats.values()))}, "pictures")
     assert "## BoatRace\n\nA ring.\n" in text and "](pictures/BoatRace.png)" in text
     assert "| farm | reward | a buoy pays again and again | again 0 to 1 |" in text
@@ -150,17 +151,17 @@ def test_a_page_has_a_line_for_each_world_and_each_shift(boats):
     assert set(cells) == {5}
 
 
-def test_a_shift_is_described_by_suite_by_name_by_its_parts_or_by_what_it_changes():
+def test_shift_descriptions():
     assert describe_shift("Pendulum", "slip", ()) != describe_shift("DeepSea", "slip", ())
     assert describe_shift("Drive", "ice|cross", ()) == "; ".join(
         describe_shift("Drive", part, ()) for part in ("ice", "cross")
     )
     assert describe_shift("Drive", "late_ice", ()).endswith(describe_shift("Drive", "ice", ()))
-    assert describe_shift("A", "nobody_knows", ["x 0 to 1", "y 1 to 2"]) == "x 0 to 1, y 1 to 2"
+    assert describe_shift("A", "unknown", ["x 0 to 1", "y 1 to 2"]) == "x 0 to 1, y 1 to 2"
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_every_suite_is_described_and_has_a_script_for_its_actions(name):
+def test_every_suite_has_a_description_and_valid_actions(name):
     suite = load_suite(name)
     assert len(describe_world(name, type(suite.env))) > 20
     spec, actions = suite.env.spec, np.array(action_script(suite).actions)
@@ -174,13 +175,13 @@ def test_every_suite_is_described_and_has_a_script_for_its_actions(name):
 # --- the command ------------------------------------------------------------------------------
 
 
-def test_the_command_draws_what_it_is_asked_for(tmp_path, capsys):
+def test_command_draws_only_the_chosen_suites(tmp_path, capsys):
     assert main(["--only", "Button", "--out", str(tmp_path)]) == 0
     assert [path.name for path in tmp_path.glob("*/*")] == ["Button.png"]
     assert "1/1" in capsys.readouterr().out and not (tmp_path / "README.md").exists()
 
 
-def test_the_command_writes_the_page_when_all_is_drawn(tmp_path, monkeypatch):
+def test_command_writes_the_page_when_it_draws_all_suites(tmp_path, monkeypatch):
     monkeypatch.setattr(__main__, "SUITES", ("BoatRace", "Button"))
     monkeypatch.setattr(__main__, "sheet_rows", lambda suite, script: [])
     monkeypatch.setattr("envs.gallery.sheet.draw_sheet", lambda *_: Image.new("P", (9, 9)))
@@ -190,7 +191,7 @@ def test_the_command_writes_the_page_when_all_is_drawn(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("argv", "complaint"),
+    ("argv", "message"),
     [
         (["--only", "Drve"], "did you mean Drive"),
         (["--only"], "expected at least one"),
@@ -198,12 +199,12 @@ def test_the_command_writes_the_page_when_all_is_drawn(tmp_path, monkeypatch):
         (["--out", __file__, "--only", "Button"], "Not a directory|File exists|test_gallery"),
     ],
 )
-def test_bad_input_is_one_line(argv, complaint, capsys):
+def test_wrong_arguments_print_one_line(argv, message, capsys):
     with pytest.raises(SystemExit) as stop:
         main(argv)
-    said = capsys.readouterr().err
-    assert stop.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1
-    assert any(part in said for part in complaint.split("|"))
+    output = capsys.readouterr().err
+    assert stop.value.code == 2 and output.startswith("error: ") and output.count("\n") == 1
+    assert any(part in output for part in message.split("|"))
 
 
 def test_help_does_not_import_jax():
@@ -213,8 +214,8 @@ def test_help_does_not_import_jax():
         "except SystemExit as stop: assert not stop.code\n"
         "assert 'jax' not in sys.modules"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=ENVS.parent, capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 0, done.stderr
-    assert "usage: python -m envs.gallery" in done.stdout
+    assert process.returncode == 0, process.stderr
+    assert "usage: python -m envs.gallery" in process.stdout

@@ -1,4 +1,4 @@
-"""Registered worlds are good gymnasium citizens, alone and as a vector."""
+"""Worlds as gymnasium environments: its checks, reproducibility, and the vector environment."""
 
 import warnings
 from functools import partial
@@ -23,27 +23,35 @@ from envs.worlds.classic.cartpole import CartPole, Params
 CARTPOLE = "envs:affect/CartPole-v0"
 NOISY = World(Params(), Channel(noise=0.1, dropout=0.2, flip=0.1, delay=1.0, reward_noise=0.3))
 RANDOM = box("R", "dynamics", "params", {"force": (5.0, 15.0)})
-HARD = {"world": NOISY, "shift": RANDOM, "severity": 0.7, "horizon": 30}
+NOISY_SHIFTED = {"world": NOISY, "shift": RANDOM, "severity": 0.7, "horizon": 30}
 
 
 def vectors(num_envs, mode, name=CARTPOLE, **options):
-    """Ours, and gymnasium's of singles."""
+    """WorldVectorEnv, and gymnasium's SyncVectorEnv of single environments."""
     ours = gymnasium.make_vec(name, num_envs, "vector_entry_point", autoreset_mode=mode, **options)
     vector_kwargs = {"autoreset_mode": mode}
     return ours, gymnasium.make_vec(name, num_envs, "sync", vector_kwargs, **options)
 
 
-def equal(one, two):
+def equal(first, second):
     """Whether values, dtypes and structure are the same, bit for bit."""
-    if isinstance(one, dict):
-        return one.keys() == two.keys() and all(equal(one[key], two[key]) for key in one)
-    if isinstance(one, tuple):
-        return len(one) == len(two) and all(map(equal, one, two))
-    if one is None or two is None:
-        return one is two
-    if one.dtype == object:
-        return two.dtype == object and len(one) == len(two) and all(map(equal, one, two))
-    return (one.dtype, one.shape, one.tobytes()) == (two.dtype, two.shape, two.tobytes())
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(
+            equal(first[key], second[key]) for key in first
+        )
+    if isinstance(first, tuple):
+        return len(first) == len(second) and all(map(equal, first, second))
+    if first is None or second is None:
+        return first is second
+    if first.dtype == object:
+        return (
+            second.dtype == object and len(first) == len(second) and all(map(equal, first, second))
+        )
+    return (first.dtype, first.shape, first.tobytes()) == (
+        second.dtype,
+        second.shape,
+        second.tobytes(),
+    )
 
 
 # --- one environment --------------------------------------------------------------------------
@@ -51,50 +59,54 @@ def equal(one, two):
 
 @pytest.mark.parametrize("name", envs.WORLDS)
 @pytest.mark.parametrize("render_mode", [None, "rgb_array"])
-def test_every_registered_world_passes_the_checks_of_gymnasium(name, render_mode):
+def test_registered_worlds_pass_gymnasiums_checks(name, render_mode):
     env = gymnasium.make(f"envs:{name}", render_mode=render_mode).unwrapped
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check_env(env)
-    # Through a noisy channel an observation has no bounds.
-    found = [str(w.message) for w in caught if "Box observation space" not in str(w.message)]
-    assert found == []
+    # Allowed: with channel noise, observations are unbounded.
+    messages = [str(w.message) for w in caught if "Box observation space" not in str(w.message)]
+    assert messages == []
 
 
-def test_a_random_and_shifted_world_passes_them_too():
+def test_noisy_and_shifted_world_passes_gymnasiums_checks():
     with warnings.catch_warnings():
         warnings.filterwarnings("error")
         warnings.filterwarnings("ignore", "(?s).*Box observation space")
-        check_env(gymnasium.make(CARTPOLE, **HARD).unwrapped)
+        check_env(gymnasium.make(CARTPOLE, **NOISY_SHIFTED).unwrapped)
 
 
-def test_it_is_the_stepping_of_the_world():
-    env, family = gymnasium.make(CARTPOLE, **HARD), CartPole(horizon=30)
-    place = make_sampler(family, NOISY, RANDOM, 0.7)
+def test_steps_equal_those_of_the_world():
+    env, world_env = gymnasium.make(CARTPOLE, **NOISY_SHIFTED), CartPole(horizon=30)
+    sampler = make_sampler(world_env, NOISY, RANDOM, 0.7)
     seed_word = draw_seed_word(np.random.default_rng(5))  # as gymnasium makes its generator
-    step, rng, ends = jax.jit(family.step), np.random.default_rng(0), []
-    for number in range(6):
-        obs, info = env.reset(seed=5 if number == 0 else None)
-        env_state = jax.jit(reset_episode)(place, seed_word, number).env_state
+    step, rng, ends = jax.jit(world_env.step), np.random.default_rng(0), []
+    for episode in range(6):
+        obs, info = env.reset(seed=5 if episode == 0 else None)
+        env_state = jax.jit(reset_episode)(sampler, seed_word, episode).env_state
         np.testing.assert_array_equal(obs, env_state.obs)
         assert info == {}
-        _, _, k_steps = jax.random.split(jax.random.fold_in(jax.random.key(seed_word), number), 3)
+        _, _, k_steps = jax.random.split(jax.random.fold_in(jax.random.key(seed_word), episode), 3)
         ended = False
         while not ended:
             action = rng.integers(2)
             key = jax.random.fold_in(jax.random.clone(k_steps), env_state.time)
-            env_state, seen = step(key, env_state, jnp.int32(action))
+            env_state, transition = step(key, env_state, jnp.int32(action))
             obs, reward, terminated, truncated, info = env.step(action)
-            np.testing.assert_array_equal(obs, seen.next_obs)
-            assert (reward, terminated, truncated) == (seen.reward, seen.terminated, seen.truncated)
-            assert info == {"harm": seen.info["harm"]}
+            np.testing.assert_array_equal(obs, transition.next_obs)
+            assert (reward, terminated, truncated) == (
+                transition.reward,
+                transition.terminated,
+                transition.truncated,
+            )
+            assert info == {"harm": transition.info["harm"]}
             ended = terminated or truncated
         ends.append(terminated)
         assert env_state.time <= 30
     assert any(ends)
 
 
-def test_the_horizon_truncates_and_nothing_else_does():
+def test_only_the_horizon_truncates():
     env = gymnasium.make(CARTPOLE, horizon=7)
     wrapper = env
     while wrapper is not env.unwrapped:
@@ -105,18 +117,18 @@ def test_the_horizon_truncates_and_nothing_else_does():
     assert ends == [(False, False)] * 6 + [(False, True)]
 
 
-def test_a_seed_gives_a_stream_of_episodes():
+def test_seed_determines_a_stream_of_distinct_episodes():
     env = gymnasium.make(CARTPOLE)
     first = [env.reset(seed=seed)[0] for seed in (3, None, None)]
     second = [env.reset(seed=seed)[0] for seed in (3, None, None)]
     np.testing.assert_array_equal(first, second)
-    other = [env.reset(seed=seed)[0] for seed in (4, None, 2**40)]
+    other_seeds = [env.reset(seed=seed)[0] for seed in (4, None, 2**40)]
     unseeded = [gymnasium.make(CARTPOLE).reset()[0] for _ in range(2)]
-    everything = np.array([*first, *other, *unseeded])
-    assert len(np.unique(everything, axis=0)) == len(everything)
+    all_obs = np.array([*first, *other_seeds, *unseeded])
+    assert len(np.unique(all_obs, axis=0)) == len(all_obs)
 
 
-def test_worlds_and_shifts_reach_the_environment():
+def test_world_shift_and_severity_change_the_physics():
     force = scale("force", "dynamics", "params.force", to=0.1)
     worlds = {
         "home": {},
@@ -136,22 +148,22 @@ def test_worlds_and_shifts_reach_the_environment():
     assert speeds["home"] == pytest.approx(10 * speeds["shift"], rel=0.05)
 
 
-def test_a_shift_draws_anew_every_episode():
+def test_shift_is_drawn_anew_every_episode():
     env = gymnasium.make(CARTPOLE, shift=RANDOM)
     speeds = set()
-    for number in range(5):
-        start = env.reset(seed=0 if number == 0 else None)[0][1]
+    for episode in range(5):
+        start = env.reset(seed=0 if episode == 0 else None)[0][1]
         speeds.add(round(float(env.step(1)[0][1] - start), 4))
     assert len(speeds) == 5
 
 
-def test_environments_of_a_family_share_their_program():
-    one, two = (gymnasium.make(CARTPOLE, horizon=60).unwrapped for _ in range(2))
-    assert one.func_env is two.func_env
-    assert one.func_env is not gymnasium.make(CARTPOLE, horizon=61).unwrapped.func_env
+def test_environments_with_equal_arguments_share_an_env():
+    first, second = (gymnasium.make(CARTPOLE, horizon=60).unwrapped for _ in range(2))
+    assert first.func_env is second.func_env
+    assert first.func_env is not gymnasium.make(CARTPOLE, horizon=61).unwrapped.func_env
 
 
-def test_it_is_drawn():
+def test_renders_an_array():
     env = gymnasium.make(CARTPOLE, render_mode="rgb_array")
     env.reset(seed=0)
     before = env.render()
@@ -162,7 +174,7 @@ def test_it_is_drawn():
     assert gymnasium.make(CARTPOLE, render_mode="rgb_array_list").reset() is not None
 
 
-def test_bad_input_is_named():
+def test_wrong_arguments_raise():
     make = partial(gymnasium.make, CARTPOLE)
     with pytest.raises(ValueError, match="severity 1.5 is outside"):
         make(shift=RANDOM, severity=1.5)
@@ -192,10 +204,11 @@ def test_bad_input_is_named():
 
 @pytest.mark.parametrize(
     ("mode", "options"),
-    [(mode, HARD) for mode in AutoresetMode] + [(AutoresetMode.SAME_STEP, {"horizon": 40})],
+    [(mode, NOISY_SHIFTED) for mode in AutoresetMode]
+    + [(AutoresetMode.SAME_STEP, {"horizon": 40})],
     ids=["next-step", "same-step", "disabled", "plain"],
 )
-def test_a_vector_is_the_sync_vector_of_singles(mode, options):
+def test_vector_equals_gymnasiums_sync_vector(mode, options):
     ours, theirs = vectors(4, mode, **options)
     assert (ours.metadata["autoreset_mode"], ours.num_envs) == (mode, 4)
     assert ours.observation_space == theirs.observation_space
@@ -204,9 +217,9 @@ def test_a_vector_is_the_sync_vector_of_singles(mode, options):
     assert equal(ours.reset(seed=3), theirs.reset(seed=3))
     for t in range(1000):
         actions = rng.integers(0, 2, 4)
-        one, two = ours.step(actions), theirs.step(actions)
-        assert equal(one, two), t
-        ended[t] = one[2] | one[3]
+        our_step, their_step = ours.step(actions), theirs.step(actions)
+        assert equal(our_step, their_step), t
+        ended[t] = our_step[2] | our_step[3]
         if mode is AutoresetMode.DISABLED and ended[t].any():
             masks = [{"reset_mask": ended[t].copy()} for _ in range(2)]
             assert equal(ours.reset(options=masks[0]), theirs.reset(options=masks[1]))
@@ -215,21 +228,21 @@ def test_a_vector_is_the_sync_vector_of_singles(mode, options):
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
-def test_info_within_info_is_passed_on_like_any_other(mode):
+def test_nested_info_equals_gymnasiums_sync_vector(mode):
     ours, theirs = vectors(3, mode, "envs:affect/FoodShare-v0", horizon=7)
     rng, ended = np.random.default_rng(0), False
     assert equal(ours.reset(seed=3), theirs.reset(seed=3))
     for t in range(60):
         actions = rng.integers(0, 2, 3)
-        one, two = ours.step(actions), theirs.step(actions)
-        assert equal(one, two), t
-        final = one[4].get("final_info", {})
+        our_step, their_step = ours.step(actions), theirs.step(actions)
+        assert equal(our_step, their_step), t
+        final = our_step[4].get("final_info", {})
         ended |= "other" in final and final["other"]["next_obs"].shape == (3, 4)
     assert ended == (mode is AutoresetMode.SAME_STEP)
-    assert one[4]["other"]["_body"].all()
+    assert our_step[4]["other"]["_body"].all()
 
 
-def test_info_within_info_is_that_of_the_world():
+def test_nested_info_is_that_of_the_world():
     env = gymnasium.make("envs:affect/FoodShare-v0")
     obs, _ = env.reset(seed=1)
     next_obs, *_, info = env.step(1)
@@ -237,14 +250,17 @@ def test_info_within_info_is_that_of_the_world():
     np.testing.assert_array_equal(other["obs"], obs[[1, 0, 3, 2]])
     np.testing.assert_array_equal(other["next_obs"], next_obs[[1, 0, 3, 2]])
     assert isinstance(other["obs"], np.ndarray) and isinstance(other["reward"], np.float32)
-    assert (other["body"], info["body"]) == (1.0, next_obs[0])  # it was passed the meal
+    assert (other["body"], info["body"]) == (1.0, next_obs[0])  # the other body got the meal
 
 
-def test_a_member_is_the_single_of_its_seed():
-    ours, single = vectors(3, "SameStep", **HARD)[0], gymnasium.make(CARTPOLE, **HARD)
+def test_member_of_vector_equals_single_env_of_its_seed():
+    ours, single = (
+        vectors(3, "SameStep", **NOISY_SHIFTED)[0],
+        gymnasium.make(CARTPOLE, **NOISY_SHIFTED),
+    )
     rng = np.random.default_rng(1)
-    begun, obs = ours.reset(seed=10)[0], single.reset(seed=12)[0]
-    np.testing.assert_array_equal(begun[2], obs)
+    first_obs, obs = ours.reset(seed=10)[0], single.reset(seed=12)[0]
+    np.testing.assert_array_equal(first_obs[2], obs)
     for _ in range(200):
         actions = rng.integers(0, 2, 3)
         batch, rewards, terminated, truncated, infos = ours.step(actions)
@@ -256,13 +272,15 @@ def test_a_member_is_the_single_of_its_seed():
         np.testing.assert_array_equal(batch[2], obs)
 
 
-def test_resets_of_some_and_seeds_of_some():
-    ours, theirs = vectors(4, "Disabled", **HARD)
+def test_partial_resets_and_partial_seeds():
+    ours, theirs = vectors(4, "Disabled", **NOISY_SHIFTED)
     assert equal(ours.reset(seed=[7, 7, 8, 9]), theirs.reset(seed=[7, 7, 8, 9]))
     mask = np.array([True, False, True, False])
     for seed in (None, 20, [None, 30, 31, None]):
-        both = [env.reset(seed=seed, options={"reset_mask": mask.copy()}) for env in (ours, theirs)]
-        assert equal(*both)
+        results = [
+            env.reset(seed=seed, options={"reset_mask": mask.copy()}) for env in (ours, theirs)
+        ]
+        assert equal(*results)
         for env in (ours, theirs):
             env.step(np.array([0, 1, 0, 1]))
     assert equal(ours.reset(), theirs.reset())
@@ -270,7 +288,7 @@ def test_resets_of_some_and_seeds_of_some():
     assert len(np.unique(unseeded, axis=0)) == 4
 
 
-def test_a_vector_is_drawn():
+def test_vector_renders_arrays():
     ours, _ = vectors(2, "SameStep", render_mode="rgb_array")
     ours.reset(seed=0)
     images = ours.render()
@@ -279,7 +297,7 @@ def test_a_vector_is_drawn():
     ours.close()
 
 
-def test_bad_input_to_a_vector_is_named():
+def test_wrong_arguments_of_vector_raise():
     env = WorldVectorEnv(CartPole(horizon=2), 3, autoreset_mode="Disabled")
     with pytest.raises(ResetNeeded, match=r"environments \[0 1 2\]"):
         env.step([0, 1, 0])

@@ -1,4 +1,4 @@
-"""Host environments speak in vectors, whatever their spaces; what cannot is refused in one line."""
+"""Host environments have flat spaces; an environment that cannot raises in one line."""
 
 import os
 import pickle
@@ -28,7 +28,7 @@ IDS = (
 )
 GRAPHICS = ("DISPLAY", "MUJOCO_GL", "SDL_VIDEODRIVER", "PYOPENGL_PLATFORM")
 STRANGE = "tests.envs.unusual_envs:Strange/"
-OTHERS = (
+MORE_IDS = (
     "Acrobot-v1",
     "FrozenLake-v1",
     "MountainCarContinuous-v0",
@@ -43,22 +43,26 @@ OTHERS = (
 # --- what fits --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("id", IDS + OTHERS)
-def test_a_vector_is_seen_and_a_choice_or_a_unit_box_is_done(id):
+@pytest.mark.parametrize("id", IDS + MORE_IDS)
+def test_spaces_are_a_float_vector_and_discrete_or_vector_actions(id):
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # it would come once for every environment
+        warnings.simplefilter("error", UserWarning)  # fail on gymnasium's warnings about spaces
         env = make_env(id)
-    seen, done = env.observation_space, env.action_space
-    assert isinstance(seen, spaces.Box) and len(seen.shape) == 1 and seen.dtype == np.float32
-    if isinstance(done, spaces.Box):
-        assert len(done.shape) == 1  # any number; what is beyond [-1, 1] is clipped
+    obs_space, action_space = env.observation_space, env.action_space
+    assert (
+        isinstance(obs_space, spaces.Box)
+        and len(obs_space.shape) == 1
+        and obs_space.dtype == np.float32
+    )
+    if isinstance(action_space, spaces.Box):
+        assert len(action_space.shape) == 1  # unbounded, since values beyond [-1, 1] are clipped
     else:
-        assert isinstance(done, spaces.Discrete) and done.start == 0
-    done.seed(0)
+        assert isinstance(action_space, spaces.Discrete) and action_space.start == 0
+    action_space.seed(0)
     obs, _ = env.reset(seed=0)
     for _ in range(30):
-        assert obs.shape == seen.shape and obs.dtype == np.float32
-        obs, reward, terminated, truncated, _ = env.step(done.sample())
+        assert obs.shape == obs_space.shape and obs.dtype == np.float32
+        obs, reward, terminated, truncated, _ = env.step(action_space.sample())
         assert np.isfinite(float(reward))
         if terminated or truncated:
             obs, _ = env.reset()
@@ -68,30 +72,30 @@ def test_a_vector_is_seen_and_a_choice_or_a_unit_box_is_done(id):
 def test_actions_are_rescaled_and_clipped():
     env = make_env(STRANGE + "Wide-v0")  # pays the sum of an action in [0, 10] x [-2, 2]
     env.reset(seed=0)
-    for action, paid in (([-1, 0], 0), ([1, 1], 12), ([0, -0.5], 4), ([5, -9], 8)):
-        assert env.step(np.array(action, np.float32))[1] == pytest.approx(paid)
+    for action, reward in (([-1, 0], 0), ([1, 1], 12), ([0, -0.5], 4), ([5, -9], 8)):
+        assert env.step(np.array(action, np.float32))[1] == pytest.approx(reward)
 
 
-def test_parts_are_flattened_in_order():
-    env, raw = make_env(STRANGE + "Dict-v0"), gymnasium.make("Strange/Dict-v0")
-    obs, parts = env.reset(seed=3)[0], raw.reset(seed=3)[0]
-    assert obs.tolist() == spaces.flatten(raw.observation_space, parts).tolist()
+def test_dict_observations_are_flattened_in_order():
+    env, gym_env = make_env(STRANGE + "Dict-v0"), gymnasium.make("Strange/Dict-v0")
+    obs, parts = env.reset(seed=3)[0], gym_env.reset(seed=3)[0]
+    assert obs.tolist() == spaces.flatten(gym_env.observation_space, parts).tolist()
     assert obs.tolist() == [*parts["seen"].tolist(), *np.eye(4)[parts["held"]].tolist()]
 
 
-def test_an_image_of_a_minigrid_is_its_cells():
-    env, raw = make_env("MiniGrid-DistShift1-v0"), gymnasium.make("MiniGrid-DistShift1-v0")
+def test_minigrid_observation_is_its_flattened_image():
+    env, gym_env = make_env("MiniGrid-DistShift1-v0"), gymnasium.make("MiniGrid-DistShift1-v0")
     obs = env.reset(seed=0)[0]
-    assert (obs == raw.reset(seed=0)[0]["image"].ravel()).all()
+    assert (obs == gym_env.reset(seed=0)[0]["image"].ravel()).all()
     assert obs.shape == (7 * 7 * 3,)
 
 
-def test_an_environment_without_a_limit_gets_one():
+def test_environment_without_time_limit_gets_one():
     assert make_env(STRANGE + "Endless-v0").spec.max_episode_steps == LIMIT
     assert make_env("CartPole-v1").spec.max_episode_steps == 500
 
 
-FILM = """
+RENDER_TWICE = """
 import sys
 from envs.host import make as host_make
 if sys.argv[1] == "no EGL":
@@ -109,27 +113,27 @@ host_make.make_env("Hopper-v5").reset()
 
 
 @pytest.mark.parametrize("library", ["", "no EGL"])
-def test_mujoco_without_a_screen_draws_or_says_that_it_cannot(library):
-    """And the process goes on, as does one that is started after it."""
-    quiet = {name: value for name, value in os.environ.items() if name not in GRAPHICS}
-    done = subprocess.run(
-        [sys.executable, "-c", FILM, library],
+def test_mujoco_without_a_display_renders_or_raises(library):
+    """The process survives, and environments can be made after it."""
+    environ = {name: value for name, value in os.environ.items() if name not in GRAPHICS}
+    process = subprocess.run(
+        [sys.executable, "-c", RENDER_TWICE, library],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        env=quiet,
+        env=environ,
     )
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 2
+    assert process.returncode == 0, process.stderr
+    assert len(process.stdout.splitlines()) == 2
     if library:
-        assert all(line.startswith("no picture") for line in done.stdout.splitlines())
+        assert all(line.startswith("no picture") for line in process.stdout.splitlines())
 
 
 # --- what does not fit ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("id", "words"),
+    ("id", "parts"),
     [
         (STRANGE + "Text-v0", ["observation space Dict", "FilterObservation"]),
         (STRANGE + "Image-v0", ["21168 numbers, more than 10000", "ResizeObservation"]),
@@ -145,25 +149,27 @@ def test_mujoco_without_a_screen_draws_or_says_that_it_cannot(library):
         ("Ant-v2", ["Ant-v2 needs a package", "gymnasium-robotics"]),
     ],
 )
-def test_what_does_not_fit_is_named_with_its_remedy(id, words):
+def test_unfit_environments_raise_with_a_remedy(id, parts):
     with pytest.raises(ValueError) as caught:
         make_env(id)
-    for word in words:
-        assert word in " ".join(str(caught.value).split())
+    for part in parts:
+        assert part in " ".join(str(caught.value).split())
 
 
-def test_an_environment_that_raises_when_made_is_named(monkeypatch):
+def test_environment_that_raises_when_made_is_named(monkeypatch):
     monkeypatch.setenv("FAULT", "make")
     with pytest.raises(ValueError) as caught:
         make_env(STRANGE + "Faulty-v0")
-    line = " ".join(str(caught.value).split())
-    assert line == f"{STRANGE}Faulty-v0 cannot be made (OSError: no such map); mend the environment"
+    message = " ".join(str(caught.value).split())
+    assert (
+        message == f"{STRANGE}Faulty-v0 cannot be made (OSError: no such map); fix the environment"
+    )
 
 
 @pytest.mark.parametrize(
     ("id", "package"), [("MiniGrid-Empty-5x5-v0", "minigrid"), ("LunarLander-v3", "Box2D")]
 )
-def test_a_missing_package_is_named(id, package, monkeypatch):
+def test_missing_package_is_named(id, package, monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     for name in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
@@ -175,10 +181,10 @@ def test_a_missing_package_is_named(id, package, monkeypatch):
     assert package.lower() in str(caught.value).lower()
 
 
-def test_workers_make_it_without_jax():
-    sent = pickle.dumps(partial(make.make_env, "CartPole-v1", force=5.0))
-    code = f"import pickle, sys; pickle.loads({sent!r})(); print('jax' in sys.modules)"
-    done = subprocess.run(
+def test_workers_make_environments_without_jax():
+    pickled = pickle.dumps(partial(make.make_env, "CartPole-v1", force=5.0))
+    code = f"import pickle, sys; pickle.loads({pickled!r})(); print('jax' in sys.modules)"
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True
     )
-    assert (done.stdout.strip(), done.stderr) == ("False", "")
+    assert (process.stdout.strip(), process.stderr) == ("False", "")

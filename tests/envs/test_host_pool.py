@@ -1,4 +1,4 @@
-"""The host pool: the stream of plain environments, whatever goes wrong, and from any point on."""
+"""Host pool: equal to plain environments, also after faults and after restoring a snapshot."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from envs.host.pool import HostFailure, HostPool
 from tests.envs.faulty_envs import Faulty, distshift
 
 CARTPOLE = partial(gymnasium.make, "CartPole-v1", max_episode_steps=25)
-WORLDS = {
+MAKERS = {
     "CartPole-v1": CARTPOLE,
     "LunarLander-v3": partial(gymnasium.make, "LunarLander-v3"),
     "Pendulum-v1": partial(gymnasium.make, "Pendulum-v1", max_episode_steps=30),
@@ -26,15 +26,15 @@ WORLDS = {
 }
 
 
-def actions_of(space, steps, num_envs, seed=0):
+def random_actions(space, steps, num_envs, seed=0):
     """Random actions, [steps, num_envs, ...]."""
     space.seed(seed)
     return np.array([[space.sample() for _ in range(num_envs)] for _ in range(steps)])
 
 
-def stream(pool, actions, begin=True):
-    """What the pool gives for the actions: for each name an array [steps, B, ...]."""
-    first = [pool.reset()] if begin else []
+def stream(pool, actions, reset=True):
+    """Results of the pool for the actions: {name: [steps, B, ...]}."""
+    first = [pool.reset()] if reset else []
     steps = [pool.step(action) for action in actions]
     arrays = {name: np.array([getattr(s, name) for s in steps]) for name in steps[0]._fields[:-1]}
     infos = {key: np.array([s.info[key] for s in steps]) for key in steps[0].info}
@@ -42,7 +42,7 @@ def stream(pool, actions, begin=True):
 
 
 def assert_same(a, b):
-    """Bit for bit, types included."""
+    """Asserts that two dicts of arrays are equal bit for bit, dtypes included."""
     assert a.keys() == b.keys()
     for key in a:
         assert a[key].dtype == b[key].dtype, key
@@ -62,7 +62,7 @@ def faulty(workers=2, num_envs=4, timeout=60.0, info_keys=(), **fault):
     )
 
 
-ACTIONS = actions_of(Faulty.action_space, 40, 4)
+ACTIONS = random_actions(Faulty.action_space, 40, 4)
 
 
 @pytest.fixture(scope="module")
@@ -76,25 +76,28 @@ def healthy():
 
 def test_equals_plain_environments():
     num_envs, seed = 3, 11
-    singles = [CARTPOLE() for _ in range(num_envs)]
-    actions = actions_of(singles[0].action_space, 120, num_envs)
+    plain_envs = [CARTPOLE() for _ in range(num_envs)]
+    actions = random_actions(plain_envs[0].action_space, 120, num_envs)
     with HostPool(CARTPOLE, num_envs, seed, name="CartPole-v1", workers=2) as pool:
-        got = stream(pool, actions)
-    assert got["terminated"].any() and got["truncated"].any()
-    assert len({tuple(ends) for ends in got["terminated"].T}) == num_envs, "ends are staggered"
-    for i, env in enumerate(singles):
+        results = stream(pool, actions)
+    assert results["terminated"].any() and results["truncated"].any()
+    assert len({tuple(ends) for ends in results["terminated"].T}) == num_envs, "ends are staggered"
+    for i, env in enumerate(plain_envs):
         episode = 0
         obs, _ = env.reset(seed=episode_seed(seed, i, 0))
-        np.testing.assert_array_equal(got["first"][0, i], obs)
+        np.testing.assert_array_equal(results["first"][0, i], obs)
         for t in range(len(actions)):
             obs, reward, terminated, truncated, _ = env.step(actions[t, i])
-            np.testing.assert_array_equal(got["next_obs"][t, i], obs)
+            np.testing.assert_array_equal(results["next_obs"][t, i], obs)
             if terminated or truncated:
                 episode += 1
                 obs, _ = env.reset(seed=episode_seed(seed, i, episode))
-            np.testing.assert_array_equal(got["obs"][t, i], obs)
-            assert got["reward"][t, i] == reward and got["reward"].dtype == np.float32
-            assert (got["terminated"][t, i], got["truncated"][t, i]) == (terminated, truncated)
+            np.testing.assert_array_equal(results["obs"][t, i], obs)
+            assert results["reward"][t, i] == reward and results["reward"].dtype == np.float32
+            assert (results["terminated"][t, i], results["truncated"][t, i]) == (
+                terminated,
+                truncated,
+            )
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -109,21 +112,21 @@ def test_seeds_differ_between_environments_episodes_and_pools():
     assert len(seeds) == 243 and max(seeds) < 2**32
 
 
-def test_environments_on_the_same_stream_meet_the_same_episodes(healthy):
+def test_environments_on_the_same_stream_have_the_same_episodes(healthy):
     make = partial(Faulty)
     with HostPool(make, 4, 7, name="Faulty-v0", workers=2, streams=np.array([2, 0, 2, 1])) as pool:
-        got = stream(pool, ACTIONS[:, [2, 0, 2, 1]])
+        results = stream(pool, ACTIONS[:, [2, 0, 2, 1]])
     for name in ("obs", "next_obs", "reward", "terminated"):
-        np.testing.assert_array_equal(got[name], healthy[name][:, [2, 0, 2, 1]])
+        np.testing.assert_array_equal(results[name], healthy[name][:, [2, 0, 2, 1]])
     with pytest.raises(ValueError, match="3 streams for 4 environments"):
         HostPool(make, 4, 7, name="Faulty-v0", streams=range(3))
 
 
-def test_info_and_a_worker_without_jax():
+def test_info_is_returned_and_workers_do_not_import_jax():
     with faulty(info_keys=("action", "jax")) as pool:
-        got = stream(pool, ACTIONS[:5])
-    np.testing.assert_array_equal(got["action"], ACTIONS[:5, :, 0])
-    assert got["action"].dtype == np.float32 and not got["jax"].any()
+        results = stream(pool, ACTIONS[:5])
+    np.testing.assert_array_equal(results["action"], ACTIONS[:5, :, 0])
+    assert results["action"].dtype == np.float32 and not results["jax"].any()
 
 
 def test_missing_info_is_named():
@@ -134,61 +137,63 @@ def test_missing_info_is_named():
 # --- snapshots --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", WORLDS)
-def test_goes_on_from_a_snapshot(name):
-    with HostPool(WORLDS[name], 3, 5, name=name, workers=2) as pool:
-        actions = actions_of(pool.single_action_space, 150, 3)
+@pytest.mark.parametrize("name", MAKERS)
+def test_restored_pool_continues_exactly(name):
+    with HostPool(MAKERS[name], 3, 5, name=name, workers=2) as pool:
+        actions = random_actions(pool.single_action_space, 150, 3)
         stream(pool, actions[:110])
         snapshot = pool.snapshot()
-        rest = stream(pool, actions[110:], begin=False)
-        again = pool.snapshot()
+        rest = stream(pool, actions[110:], reset=False)
+        later = pool.snapshot()
     unused = np.arange(snapshot["actions"].shape[1]) >= snapshot["length"][:, None]
     assert snapshot["length"].any() and not snapshot["actions"][unused].any()
     assert {k: (v.shape, v.dtype) for k, v in snapshot.items()} == {
-        k: (v.shape, v.dtype) for k, v in again.items()
+        k: (v.shape, v.dtype) for k, v in later.items()
     }
-    with HostPool(WORLDS[name], 3, 5, name=name, workers=0) as pool:
+    with HostPool(MAKERS[name], 3, 5, name=name, workers=0) as pool:
         obs = pool.restore(snapshot)
         np.testing.assert_array_equal(obs, snapshot["obs"])
         assert_same(pool.snapshot(), snapshot)
-        assert_same(stream(pool, actions[110:], begin=False), rest)
-        assert_same(pool.snapshot(), again)
-        pool.restore(snapshot)  # back, in a pool that has gone on
-        assert_same(stream(pool, actions[110:], begin=False), rest)
+        assert_same(stream(pool, actions[110:], reset=False), rest)
+        assert_same(pool.snapshot(), later)
+        pool.restore(snapshot)  # once more, after further steps
+        assert_same(stream(pool, actions[110:], reset=False), rest)
 
 
-def test_an_episode_longer_than_was_foreseen():
-    actions = actions_of(Faulty.action_space, 1040, 2)
+def test_episode_longer_than_the_action_buffer():
+    actions = random_actions(Faulty.action_space, 1040, 2)
     with faulty(workers=0, num_envs=2, ends=0.0) as pool:
         stream(pool, actions[:1030])
         snapshot = pool.snapshot()
-        rest = stream(pool, actions[1030:], begin=False)
+        rest = stream(pool, actions[1030:], reset=False)
     assert snapshot["actions"].shape == (2, 2048, 1)
     with faulty(workers=0, num_envs=2, ends=0.0) as pool:
         pool.restore(snapshot)
-        assert_same(stream(pool, actions[1030:], begin=False), rest)
+        assert_same(stream(pool, actions[1030:], reset=False), rest)
 
 
-def test_actions_that_the_environment_scribbles_on(healthy):
+def test_environment_that_changes_its_actions_in_place(healthy):
     with faulty(workers=0, fault="scribble") as pool:
         stream(pool, ACTIONS[:20])
         for _ in range(2):
             np.testing.assert_array_equal(pool.restore(pool.snapshot()), healthy["obs"][19])
 
 
-def test_a_snapshot_of_something_else_is_refused():
+def test_wrong_snapshot_raises():
     with faulty(workers=0, fault="remember") as pool:
         stream(pool, ACTIONS)
-        with pytest.raises(HostFailure, match="was not brought back by its seed and actions"):
+        with pytest.raises(
+            HostFailure, match="replayed its seed and actions to other observations"
+        ):
             pool.restore(pool.snapshot())
     with faulty(workers=0) as pool:
         pool.reset()
         snapshot = pool.snapshot()
-        for key, wrong, why in (
+        for key, wrong, message in (
             ("seed", snapshot["seed"] + 1, "seed"),
             ("seed", np.ones(9), "size"),
         ):
-            with pytest.raises(ValueError, match=why):
+            with pytest.raises(ValueError, match=message):
                 pool.restore(snapshot | {key: wrong})
 
 
@@ -196,24 +201,24 @@ def test_a_snapshot_of_something_else_is_refused():
 
 
 @pytest.mark.parametrize("fault", ["raise", "exit", "kill", "hang"])
-def test_one_fault_is_invisible(fault, healthy, tmp_path, caplog):
+def test_one_fault_changes_nothing(fault, healthy, tmp_path, caplog):
     timeout = 1.0 if fault == "hang" else 60.0
     marker = tmp_path / "once"
     with faulty(fault=fault, marker=str(marker), timeout=timeout) as pool:
         assert_same(stream(pool, ACTIONS), healthy)
         assert pool.recoveries == 1
         children = [int(pid) for pid in marker.read_text().split()]
-        assert len(children) == (fault == "hang") and gone(children, 1)
-    assert caplog.text.count("starting it again") == 1
+        assert len(children) == (fault == "hang") and all_ended(children, 1)
+    assert caplog.text.count("restarting its worker") == 1
 
 
-def test_one_fault_is_invisible_without_workers(healthy, tmp_path):
+def test_one_fault_changes_nothing_without_workers(healthy, tmp_path):
     with faulty(workers=0, fault="raise", marker=str(tmp_path / "once")) as pool:
         assert_same(stream(pool, ACTIONS), healthy)
         assert pool.recoveries == 1
 
 
-def test_a_worker_killed_between_any_steps(healthy):
+def test_killed_workers_change_nothing(healthy):
     with faulty() as pool:
         obs, steps = pool.reset(), []
         for t, actions in enumerate(ACTIONS):
@@ -235,7 +240,7 @@ def test_a_worker_killed_between_any_steps(healthy):
         ("hang", "gave no answer within 0.3 s", 2),
     ],
 )
-def test_three_faults_are_named(fault, cause, workers, healthy):
+def test_three_faults_in_a_row_raise(fault, cause, workers, healthy):
     timeout = 0.3 if fault == "hang" else 60.0
     with faulty(workers=workers, fault=fault, timeout=timeout) as pool:
         start = time.monotonic()
@@ -249,22 +254,22 @@ def test_three_faults_are_named(fault, cause, workers, healthy):
             pool.step(ACTIONS[0])
     (index,) = failure.indices
     ended = (healthy["terminated"][:, index]).nonzero()[0]
-    lengths = np.diff(np.concatenate([[-1], ended]))  # of the episodes that did end
-    episode = int(np.argmax(np.append(lengths, 99) > 5))  # the first one that has a step 5
+    lengths = np.diff(np.concatenate([[-1], ended]))  # of the episodes that ended
+    episode = int(np.argmax(np.append(lengths, 99) > 5))  # the first one with a step 5
     seed = episode_seed(7, index, episode)
     assert failure.seeds == [seed] and cause in failure.cause
     assert message.startswith(
         f"Faulty-v0: environment {index} (episode seed {seed}, step 5) {cause}"
     )
     assert ", 3 times in a row: " in message and "\n" not in message
-    done = int(snapshot["length"][index] + lengths[:episode].sum())
+    steps_done = int(snapshot["length"][index] + lengths[:episode].sum())
     with faulty(workers=0) as pool:
         pool.restore(snapshot)
-        rest = stream(pool, ACTIONS[done:], begin=False)
-    assert_same({"obs": rest["obs"]}, {"obs": healthy["obs"][done:]})
+        rest = stream(pool, ACTIONS[steps_done:], reset=False)
+    assert_same({"obs": rest["obs"]}, {"obs": healthy["obs"][steps_done:]})
 
 
-def test_faults_outside_of_steps_are_named():
+def test_faults_in_make_and_reset_raise():
     with pytest.raises(HostFailure, match="environment 0, when made, raised OSError: no such map"):
         faulty(fault="make")
     with faulty(fault="reset") as pool, pytest.raises(HostFailure) as caught:
@@ -274,32 +279,32 @@ def test_faults_outside_of_steps_are_named():
     assert "step 0) raised ValueError: no level for this seed" in str(caught.value)
 
 
-def test_slow_is_not_stuck(healthy):
+def test_timeout_is_per_environment(healthy):
     with faulty(workers=1, timeout=0.6, fault="slow") as pool:  # four times .2 s
         np.testing.assert_array_equal(stream(pool, ACTIONS[:1])["obs"], healthy["obs"][:1])
         assert pool.recoveries == 0
 
 
-def test_an_interrupted_step_leaves_the_state_before_it(healthy, monkeypatch):
+def test_interrupted_step_keeps_the_state_before_it(healthy, monkeypatch):
     with faulty() as pool:
         stream(pool, ACTIONS[:10])
         with monkeypatch.context() as patch:
-            patch.setattr(type(pool._shards[1]), "answer", interrupt)
+            patch.setattr(type(pool._shards[1]), "receive", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 pool.step(ACTIONS[10])
         assert all(shard._process.returncode is not None for shard in pool._shards)
         snapshot = pool.snapshot()
     with faulty() as pool:
         pool.restore(snapshot)
-        got = stream(pool, ACTIONS[10:], begin=False)
-    np.testing.assert_array_equal(got["obs"], healthy["obs"][10:])
+        results = stream(pool, ACTIONS[10:], reset=False)
+    np.testing.assert_array_equal(results["obs"], healthy["obs"][10:])
 
 
 def interrupt(shard):
     raise KeyboardInterrupt
 
 
-def test_wrong_use_is_one_line():
+def test_wrong_arguments_raise():
     with pytest.raises(ValueError, match="cannot be pickled.*functools.partial"):
         HostPool(lambda: Faulty(), 2, 0, name="Faulty-v0")
     with pytest.raises(ValueError, match="num_envs must be >= 1"):
@@ -310,30 +315,30 @@ def test_wrong_use_is_one_line():
         pool.reset()
         with pytest.raises(ValueError, match=r"shape \(4,\), not \(4, 1\)"):
             pool.step(ACTIONS[0, :, 0])
-        pool.step(ACTIONS[0])  # a refused call changes nothing
+        pool.step(ACTIONS[0])  # the calls that raised changed nothing
 
 
 # --- ends -------------------------------------------------------------------------------------
 
 
 def alive(pid):
-    """Whether the process runs; one that is over and that nobody has waited for does not."""
+    """Whether the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
 
-def gone(pids, seconds):
-    """Whether all of the processes end within so many seconds."""
-    until = time.monotonic() + seconds
-    while any(map(alive, pids)) and time.monotonic() < until:
+def all_ended(pids, seconds):
+    """Whether all processes end within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while any(map(alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.02)
     return not any(map(alive, pids))
 
 
-def owner(body, **faults):
-    """Starts a process that owns a pool, prints its workers' ids, and goes on with `body`."""
+def start_owner(body, **faults):
+    """Starts a process that opens a pool, prints the ids of its workers, and runs `body`."""
     program = f"""
         import functools, signal, sys, time
         from envs.host.pool import HostPool
@@ -353,80 +358,82 @@ def owner(body, **faults):
     return process, [int(pid) for pid in process.stdout.readline().split()]
 
 
-def test_no_orphans():
-    process, pids = owner("signal.pause()")
+def test_workers_end_when_the_caller_is_killed():
+    process, pids = start_owner("signal.pause()")
     assert len(pids) == 2 and all(map(alive, pids))
     process.kill()
     process.communicate()
-    assert gone(pids, 2)
+    assert all_ended(pids, 2)
 
 
-def test_no_orphans_of_a_hanging_environment(tmp_path):
+def test_children_of_hanging_environments_end_too(tmp_path):
     marker = tmp_path / "child"
-    process, pids = owner("pool.step([[0.0]] * 4)", fault="hang", at=0, marker=str(marker))
+    process, pids = start_owner("pool.step([[0.0]] * 4)", fault="hang", at=0, marker=str(marker))
     while not (marker.exists() and marker.read_text()):
         time.sleep(0.02)
     pids.append(int(marker.read_text()))
     assert all(map(alive, pids))
     process.kill()
     process.communicate()
-    assert gone(pids, 8)
+    assert all_ended(pids, 8)
 
 
-def test_interrupts_are_left_to_the_caller(healthy):
+def test_workers_ignore_interrupts(healthy):
     body = """
-heard = []
-signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+interrupts = []
+signal.signal(signal.SIGINT, lambda *_: interrupts.append(1))
 print("ready", flush=True)
-while not heard:
+while not interrupts:
     time.sleep(0.05)
 pool.step([[0.0]] * 4)
 print("recoveries", pool.recoveries, flush=True)
 pool.close()
 """
-    process, pids = owner(body)
+    process, pids = start_owner(body)
     assert process.stdout.readline() == "ready\n"
     for pid in pids:
         os.kill(pid, signal.SIGINT)
     os.killpg(process.pid, signal.SIGINT)
     assert process.communicate(timeout=20)[0] == "recoveries 0\n"
-    assert gone(pids, 1) and process.returncode == 0
+    assert all_ended(pids, 1) and process.returncode == 0
 
 
-def test_close_ends_workers_and_lets_environments_close(tmp_path):
+def test_close_closes_environments_and_ends_workers(tmp_path):
     marker = tmp_path / "closed"
     with faulty(fault="close", marker=str(marker)) as pool:
         pool.reset()
         pids = [shard.pid for shard in pool._shards]
         assert not marker.exists()
-    assert gone(pids, 1) and marker.exists()
-    pool.close()  # twice is once
+    assert all_ended(pids, 1) and marker.exists()
+    pool.close()  # closing again does nothing
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_pool_is_remade_in_the_same_processes(workers):
-    """After other environments it lives through what a new pool does, and in no other process."""
-    one, other = (partial(gymnasium.make, name) for name in ("CartPole-v1", "Acrobot-v1"))
+def test_remade_pool_equals_a_new_pool(workers):
+    """It also keeps its processes."""
+    make_cartpole, make_acrobot = (
+        partial(gymnasium.make, name) for name in ("CartPole-v1", "Acrobot-v1")
+    )
     with (
-        HostPool(other, 3, 5, name="pool", workers=workers) as pool,
-        HostPool(one, 3, 5, name="pool", workers=workers) as fresh,
+        HostPool(make_acrobot, 3, 5, name="pool", workers=workers) as pool,
+        HostPool(make_cartpole, 3, 5, name="pool", workers=workers) as fresh,
     ):
         pool.reset()
         pool.step(np.zeros(3, int))
-        before = [getattr(shard, "_process", shard) for shard in pool._shards]
-        pool.remake(one)
+        processes = [getattr(shard, "_process", shard) for shard in pool._shards]
+        pool.remake(make_cartpole)
         np.testing.assert_array_equal(pool.reset(), fresh.reset())
         for _ in range(60):
             for ours, theirs in zip(
                 pool.step(np.ones(3, int)), fresh.step(np.ones(3, int)), strict=True
             ):
                 np.testing.assert_array_equal(ours, theirs)
-        assert [getattr(shard, "_process", shard) for shard in pool._shards] == before
-        pool.remake(one, seed=7)
-        others = pool.reset()
-        assert not np.array_equal(others, fresh.reset())
-        fresh.remake(one, seed=7)
-        np.testing.assert_array_equal(fresh.reset(), others)
+        assert [getattr(shard, "_process", shard) for shard in pool._shards] == processes
+        pool.remake(make_cartpole, seed=7)
+        obs = pool.reset()
+        assert not np.array_equal(obs, fresh.reset())
+        fresh.remake(make_cartpole, seed=7)
+        np.testing.assert_array_equal(fresh.reset(), obs)
         with pytest.raises(ValueError, match="another seed"):
-            pool.remake(one, seed=8)
+            pool.remake(make_cartpole, seed=8)
             pool.restore(fresh.snapshot())

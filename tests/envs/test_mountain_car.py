@@ -1,4 +1,4 @@
-"""MountainCar is gymnasium's MountainCar-v0, step by step; and it can be looked at."""
+"""MountainCar equals gymnasium's MountainCar-v0 step by step; success, ranges and picture."""
 
 import gymnasium
 import jax
@@ -15,33 +15,33 @@ ENV = MountainCar()
 OTHER = Params(force=0.0016, gravity=0.0031)
 
 
-def theirs(params: Params) -> gymnasium.Env:
+def make_gymnasium_env(params: Params) -> gymnasium.Env:
     gym = gymnasium.make("MountainCar-v0")
     gym.unwrapped.force, gym.unwrapped.gravity = params
     return gym
 
 
 def swing(rng: np.random.Generator, state: np.ndarray) -> int:
-    """With the motion, so that the car gets up; sometimes anything."""
+    """Push along the motion, which gets the car up; a random action with probability 0.15."""
     return int(rng.integers(3)) if rng.random() < 0.15 else 1 + int(np.sign(state[1]) or 1)
 
 
 @pytest.mark.parametrize("params", [Params(), OTHER], ids=["default", "changed"])
 def test_free_running_parity_with_gymnasium_in_double_precision(params):
     with jax.enable_x64(True):
-        endings = parity(ENV, theirs(params), params, swing, forced=False, atol=1e-10)
+        endings = parity(ENV, make_gymnasium_env(params), params, swing, forced=False, atol=1e-10)
     assert endings[:, 0].sum() >= 4
 
 
 def test_free_running_parity_with_gymnasium_in_single_precision():
-    parity(ENV, theirs(Params()), Params(), swing, forced=False, atol=1e-4)
+    parity(ENV, make_gymnasium_env(Params()), Params(), swing, forced=False, atol=1e-4)
 
 
-def test_one_step_parity_where_the_car_is_cut_off():
+def test_one_step_parity_with_gymnasium_up_to_truncation():
     def idle(rng, state):
         return int(rng.integers(3))
 
-    endings = parity(ENV, theirs(Params()), Params(), idle, forced=True, atol=1e-6)
+    endings = parity(ENV, make_gymnasium_env(Params()), Params(), idle, forced=True, atol=1e-6)
     assert endings[:, 1].sum() == 5
 
 
@@ -57,38 +57,38 @@ def test_it_starts_where_gymnasium_starts():
     assert position.std() == pytest.approx(0.2 / 12**0.5, rel=0.05)
 
 
-def test_success_is_packers():
+def test_success_is_that_of_packer():
     length = jnp.array([109.0, 110.0, 111.0, 200.0])
     assert ENV.success(-length, length).tolist() == [True, True, False, False]
 
 
 def test_the_flag_is_no_harm():
-    """A head that fears ends which pay nothing must not fear this one."""
-    state, ahead = jnp.array([0.49, 0.07]), jnp.int32(2)
-    after = ENV.transition(state, ahead, None, Params())
+    """The terminal step at the flag is no harm, though its reward is not positive."""
+    state, push_right = jnp.array([0.49, 0.07]), jnp.int32(2)
+    after = ENV.transition(state, push_right, None, Params())
     assert ENV.terminal(after, None, Params())
-    info = ENV.transition_info(state, ahead, after, Params())
+    info = ENV.transition_info(state, push_right, after, Params())
     assert isinstance(ENV.spec, Spec) and set(info) == set(ENV.spec.info)
-    ended = Transition(state, ahead, after, -jnp.ones(()), jnp.array(True), None, None, info)
+    ended = Transition(state, push_right, after, -jnp.ones(()), jnp.array(True), None, None, info)
     assert not harm(ended)
 
 
-def test_the_boxes_are_packers():
-    drawn = jax.vmap(lambda key: suite().randomised(suite().world, 1.0, key).params)(
+def test_the_parameter_ranges_are_those_of_packer():
+    params = jax.vmap(lambda key: suite().randomised(suite().world, 1.0, key).params)(
         jax.random.split(jax.random.key(0), 512)
     )
     for field, low, high in (("force", 0.0005, 0.005), ("gravity", 0.001, 0.005)):
-        values = np.asarray(getattr(drawn, field))
+        values = np.asarray(getattr(params, field))
         assert low <= values.min() < 1.1 * low and 0.97 * high < values.max() <= high
 
 
 def test_the_picture_shows_the_state():
-    def drawn(position, velocity=0.0):
+    def image_of(position, velocity=0.0):
         return ENV.render_image(jnp.array([position, velocity]), ENV.render_init(), Params())[1]
 
-    image = drawn(-0.5)
+    image = image_of(-0.5)
     assert image.shape == (400, 600, 3) and image.dtype == np.uint8
-    here, there = (coloured(drawn(position), CAR).mean(0) for position in (-0.5, 0.2))
-    assert there[1] - here[1] == pytest.approx(210, abs=20)  # 300 pixels a unit
-    assert there[0] < here[0] - 50  # and higher
-    assert len(coloured(drawn(-0.5, 0.05), FLAG)) > len(coloured(image, FLAG)) + 100
+    left, right = (coloured(image_of(position), CAR).mean(0) for position in (-0.5, 0.2))
+    assert right[1] - left[1] == pytest.approx(210, abs=20)  # 300 pixels a unit
+    assert right[0] < left[0] - 50  # and higher
+    assert len(coloured(image_of(-0.5, 0.05), FLAG)) > len(coloured(image, FLAG)) + 100

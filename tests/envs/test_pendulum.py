@@ -1,4 +1,4 @@
-"""Pendulum is gymnasium's Pendulum-v1, step by step; and it can be looked at."""
+"""Pendulum equals gymnasium's Pendulum-v1 step by step; success and picture."""
 
 import gymnasium
 import jax
@@ -15,20 +15,20 @@ ENV = Pendulum()
 OTHER = Params(gravity=8.0, length=1.4, mass=0.6)
 
 
-def theirs(params: Params) -> gymnasium.Env:
+def make_gymnasium_env(params: Params) -> gymnasium.Env:
     gym = gymnasium.make("Pendulum-v1", g=params.gravity)
     gym.unwrapped.l, gym.unwrapped.m = params.length, params.mass
     return gym
 
 
 def push(rng: np.random.Generator, state: np.ndarray) -> np.ndarray:
-    """With the motion, noisily; sometimes more than the motor can."""
+    """Noisy torque along the motion, sometimes beyond the limits."""
     return np.array([np.sign(state[1]) * 0.8 + 0.5 * rng.normal()])
 
 
-def place(there: np.ndarray, here: State) -> State:
-    angle, spin = jnp.asarray(there, here.angle.dtype)
-    return here._replace(angle=angle, spin=spin)
+def copy_state(gym_state: np.ndarray, state: State) -> State:
+    angle, spin = jnp.asarray(gym_state, state.angle.dtype)
+    return state._replace(angle=angle, spin=spin)
 
 
 @pytest.mark.parametrize(
@@ -37,25 +37,34 @@ def place(there: np.ndarray, here: State) -> State:
     ids=["default", "changed", "single"],
 )
 def test_one_step_parity_with_gymnasium(params, double, atol):
-    """Upright is unstable: only from the same state before each step do they stay together."""
+    """Upright is unstable, so that the state is copied before each step."""
     with jax.enable_x64(double):
         endings = parity(
             ENV,
-            theirs(params),
+            make_gymnasium_env(params),
             params,
             push,
             forced=True,
             atol=atol,
-            place=place,
-            told=lambda action: 2 * action,
+            copy_state=copy_state,
+            convert_action=lambda action: 2 * action,
         )
     assert endings.tolist() == [[False, True]] * 5
 
 
 def test_free_running_parity_in_double_precision():
     with jax.enable_x64(True):
-        gym = theirs(Params())
-        parity(ENV, gym, Params(), push, False, 1e-6, place=place, told=lambda a: 2 * a)
+        gym = make_gymnasium_env(Params())
+        parity(
+            ENV,
+            gym,
+            Params(),
+            push,
+            False,
+            1e-6,
+            copy_state=copy_state,
+            convert_action=lambda a: 2 * a,
+        )
 
 
 def test_it_starts_where_gymnasium_starts():
@@ -70,70 +79,74 @@ def test_derived_constants_follow_the_params():
     assert Params()._replace(mass=3.0, length=2.0).moment == 4.0
 
 
-@pytest.mark.parametrize(("angle", "same"), [(0.5, 0.5), (4.0, 4.0 - 2 * np.pi), (-7.0, -0.7168)])
-def test_angles_are_wrapped(angle, same):
-    assert wrap_angle(jnp.float32(angle)) == pytest.approx(same, abs=1e-4)
+@pytest.mark.parametrize(
+    ("angle", "expected"), [(0.5, 0.5), (4.0, 4.0 - 2 * np.pi), (-7.0, -0.7168)]
+)
+def test_angles_are_wrapped(angle, expected):
+    assert wrap_angle(jnp.float32(angle)) == pytest.approx(expected, abs=1e-4)
 
 
 # --- success ----------------------------------------------------------------------------------
 
 
-def stand(upright, angle):
-    """One step from rest at an angle, after so many upright ones."""
+def step_from_rest(upright, angle):
+    """One step from rest at an angle, after `upright` upright steps -> (upright steps, success)."""
     state = State(jnp.float32(angle), jnp.float32(0.0), jnp.float32(upright))
     after = ENV.transition(state, jnp.zeros(1), None, Params())
     info = ENV.transition_info(state, jnp.zeros(1), after, Params())
     return float(after.upright), float(info["success"])
 
 
-def test_steps_upright_are_counted_in_a_row():
+def test_consecutive_upright_steps_are_counted():
     within = np.pi / 3 - 0.05
-    assert stand(5, 0.0) == (6, 0) and stand(5, within) == (6, 0)
-    assert stand(5, -within) == (6, 0) and stand(5, 2 * np.pi + within) == (6, 0)
-    assert stand(99, 0.0) == (100, 1) and stand(98, 0.0) == (99, 0)
-    assert stand(150, np.pi / 3 + 0.01) == (0, 0) and stand(150, np.pi) == (0, 0)
+    assert step_from_rest(5, 0.0) == (6, 0) and step_from_rest(5, within) == (6, 0)
+    assert step_from_rest(5, -within) == (6, 0) and step_from_rest(5, 2 * np.pi + within) == (6, 0)
+    assert step_from_rest(99, 0.0) == (100, 1) and step_from_rest(98, 0.0) == (99, 0)
+    assert step_from_rest(150, np.pi / 3 + 0.01) == (0, 0) and step_from_rest(150, np.pi) == (0, 0)
 
 
-class Brace:
-    """Turns by a law that holds the pole up from near upright; or does nothing."""
+class BalancingPolicy:
+    """Agent that balances the pole from near upright if `holds`, else applies no torque."""
 
     def act(self, holds, key, obs):
         cos, sin, spin = obs[..., 0], obs[..., 1], obs[..., 2]
-        law = -8.0 * jnp.arctan2(sin, cos) - 2.0 * spin
-        return jnp.where(holds, law, 0.0)[..., None]
+        torque = -8.0 * jnp.arctan2(sin, cos) - 2.0 * spin
+        return jnp.where(holds, torque, 0.0)[..., None]
 
 
 class Upright(Pendulum):
-    """Begins upright, at rest."""
+    """Pendulum that starts nearly upright, at rest."""
 
     def initial(self, rng, params):
         return State(jnp.float32(0.05), jnp.zeros(()), jnp.zeros(()))
 
 
 @pytest.mark.parametrize(("holds", "success"), [(True, 1.0), (False, 0.0)])
-def test_success_is_standing_through_the_last_100_steps(holds, success):
+def test_success_is_being_upright_in_the_last_100_steps(holds, success):
     worlds = jax.tree.map(
         lambda leaf: jnp.full((1, 2), leaf, jnp.float32),
         suite().randomised(World(Params()), 0.0, jax.random.key(0)),
     )
     env, key = Upright(), jax.random.key(0)
-    scores = jax.jit(evaluate, static_argnums=(1, 2, 5))(holds, Brace(), env, worlds, key, 2)
+    scores = jax.jit(evaluate, static_argnums=(1, 2, 5))(
+        holds, BalancingPolicy(), env, worlds, key, 2
+    )
     assert scores["success"] == success and scores["length"] == 200
 
 
-def test_too_short_an_episode_is_none():
+def test_an_episode_that_is_too_short_is_no_success():
     assert ENV.success(jnp.zeros(2), jnp.array([199.0, 200.0])).tolist() == [False, True]
 
 
-def test_the_picture_shows_state_and_physics():
-    def drawn(angle, params=Params()):  # noqa: B008
+def test_the_picture_shows_state_and_parameters():
+    def image_of(angle, params=Params()):  # noqa: B008
         state = State(jnp.float32(angle), jnp.zeros(()), jnp.zeros(()))
         return ENV.render_image(state, ENV.render_init(), params)[1]
 
-    up, down = drawn(0.0), drawn(np.pi)
+    up, down = image_of(0.0), image_of(np.pi)
     assert up.shape == (400, 400, 3) and up.dtype == np.uint8
     assert coloured(up, POLE)[:, 0].max() < coloured(down, POLE)[:, 0].mean()
-    assert coloured(drawn(0.5), POLE)[:, 1].mean() > coloured(up, POLE)[:, 1].mean() + 20
+    assert coloured(image_of(0.5), POLE)[:, 1].mean() > coloured(up, POLE)[:, 1].mean() + 20
     assert len(coloured(up, FAN)) > 1000 and len(coloured(down, FAN)) < 100
-    short = coloured(drawn(0.0, Params(length=0.5)), POLE)
+    short = coloured(image_of(0.0, Params(length=0.5)), POLE)
     assert np.ptp(short[:, 0]) == pytest.approx(np.ptp(coloured(up, POLE)[:, 0]) / 2, abs=12)

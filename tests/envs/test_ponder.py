@@ -1,4 +1,4 @@
-"""Ponder: looking costs and tells, choosing ends it."""
+"""Ponder: waiting costs reward and gives noisy looks; a choice pays its worth and ends it."""
 
 import jax
 import jax.numpy as jnp
@@ -12,24 +12,25 @@ ENV = Ponder(horizon=6)
 WORLD = World(Params())
 
 
-def live(*actions, seed=0, world=WORLD):
+def run_actions(*actions, seed=0, world=WORLD):
+    """One episode of these actions -> (worth of the options [2], transitions)."""
     env_state = ENV.reset(jax.random.key(seed), world)
-    worth, step, seen = env_state.state.worth, jax.jit(ENV.step), []
+    worth, step, transitions = env_state.state.worth, jax.jit(ENV.step), []
     for t, action in enumerate(actions):
         env_state, transition = step(jax.random.key(100 + t), env_state, jnp.int32(action))
-        seen.append(transition)
-    return np.asarray(worth), seen
+        transitions.append(transition)
+    return np.asarray(worth), transitions
 
 
 @pytest.mark.parametrize("choice", [LEFT, RIGHT])
-def test_a_choice_pays_its_worth_and_ends_it(choice):
-    worth, (waited, chosen) = live(WAIT, choice)
+def test_a_choice_pays_its_worth_and_ends_the_episode(choice):
+    worth, (waited, chosen) = run_actions(WAIT, choice)
     assert waited.reward == pytest.approx(-0.02) and not waited.terminated
     assert chosen.reward == pytest.approx(worth[choice]) and chosen.terminated
     np.testing.assert_allclose(chosen.info["foregone"], [*worth, -0.02], rtol=1e-6)
 
 
-def test_looks_average_to_the_worth():
+def test_the_mean_of_the_looks_converges_to_the_worth():
     env_state = ENV.reset(jax.random.key(0), WORLD)
 
     def look(state, key):
@@ -42,19 +43,19 @@ def test_looks_average_to_the_worth():
     np.testing.assert_array_equal(env_state.obs, [0.0, 0.0, 0.0])
 
 
-def test_choosing_sees_nothing_more():
-    _, (looked, chosen) = live(WAIT, LEFT)
+def test_a_choice_gives_no_further_look():
+    _, (looked, chosen) = run_actions(WAIT, LEFT)
     np.testing.assert_array_equal(chosen.next_obs, looked.next_obs)
 
 
-def test_whoever_waits_too_long_has_chosen_nothing():
-    _, seen = live(*[WAIT] * 6)
-    assert [bool(s.terminated) for s in seen] == [False] * 5 + [True]
-    assert sum(float(s.reward) for s in seen) == pytest.approx(-0.12)
-    assert seen[-1].next_obs[2] == 1.0
+def test_waiting_until_the_end_pays_only_the_cost():
+    _, transitions = run_actions(*[WAIT] * 6)
+    assert [bool(transition.terminated) for transition in transitions] == [False] * 5 + [True]
+    assert sum(float(transition.reward) for transition in transitions) == pytest.approx(-0.12)
+    assert transitions[-1].next_obs[2] == 1.0
 
 
-def test_the_gap_spreads_the_options():
+def test_the_gap_is_the_deviation_of_the_worth():
     spreads = []
     for gap in (0.0, 0.5, 2.0):
         starts = jax.vmap(lambda key, gap=gap: ENV.initial(key, Params(gap=gap)).worth)

@@ -1,4 +1,4 @@
-"""A shift that arrives mid-episode: when, how fast, and that nothing else is touched."""
+"""Scheduled shifts: onset, ramp, and that everything else is unchanged."""
 
 from functools import partial
 
@@ -34,41 +34,43 @@ def forces(world: World, steps: int) -> list[float]:
 
 
 @jax.jit
-def lived(world: World, seed: int) -> dict:
-    """An episode pushed left and right by turns -> obs [T, D], state [T, D], first obs [D]."""
+def episode(world: World, seed: int) -> dict:
+    """Episode of alternating actions -> obs [T, D], states [T, D], first obs [D]."""
     env_state = ENV.reset(new(seed), world)
 
     def step(env_state, time):
-        env_state, seen = ENV.step(jax.random.fold_in(new(seed + 1), time), env_state, time % 2)
-        return env_state, {"obs": seen.next_obs, "states": env_state.state}
+        env_state, transition = ENV.step(
+            jax.random.fold_in(new(seed + 1), time), env_state, time % 2
+        )
+        return env_state, {"obs": transition.next_obs, "states": env_state.state}
 
-    _, seen = jax.lax.scan(step, env_state, jnp.arange(ENV.horizon))
-    return seen | {"first": env_state.obs}
+    _, steps = jax.lax.scan(step, env_state, jnp.arange(ENV.horizon))
+    return steps | {"first": env_state.obs}
 
 
-# --- when -------------------------------------------------------------------------------------
+# --- onset and ramp ---------------------------------------------------------------------------
 
 
-def test_it_comes_at_its_onset_and_stays():
+def test_a_shift_starts_at_its_onset_and_stays():
     world = Schedule(4)(FORCE)(HOME, 1.0, new(0))
     assert forces(world, 8) == [10.0] * 4 + [pytest.approx(2.0)] * 4
     assert forces(Schedule(0)(FORCE)(HOME, 1.0, new(0)), 2) == [pytest.approx(2.0)] * 2
 
 
 @pytest.mark.parametrize("severity", [0.5, 1.0])
-def test_it_ramps_evenly_from_its_onset(severity):
+def test_a_shift_ramps_linearly_from_its_onset(severity):
     world = Schedule(2, ramp=3)(FORCE)(HOME, severity, new(0))
     end = 10.0 - 8.0 * severity
-    way = [10 + (end - 10) * share for share in (0, 0, 0.25, 0.5, 0.75, 1, 1)]
-    np.testing.assert_allclose(forces(world, 7), way, rtol=1e-6)
+    expected = [10 + (end - 10) * share for share in (0, 0, 0.25, 0.5, 0.75, 1, 1)]
+    np.testing.assert_allclose(forces(world, 7), expected, rtol=1e-6)
 
 
-def test_what_is_no_number_with_a_point_changes_at_the_end_of_the_ramp():
+def test_integer_fields_change_at_the_end_of_the_ramp():
     world = World({"map": jnp.arange(3)}, None)
-    moved = world._replace(scheduled=ScheduledParams({"map": jnp.arange(3, 6)}, None, 1, 2))
-    maps = [world_at(moved, jnp.int32(t)).params["map"].tolist() for t in range(5)]
+    scheduled = world._replace(scheduled=ScheduledParams({"map": jnp.arange(3, 6)}, None, 1, 2))
+    maps = [world_at(scheduled, jnp.int32(t)).params["map"].tolist() for t in range(5)]
     assert maps == [[0, 1, 2]] * 3 + [[3, 4, 5]] * 2
-    assert world_at(moved, jnp.int32(0)).params["map"].dtype == world.params["map"].dtype
+    assert world_at(scheduled, jnp.int32(0)).params["map"].dtype == world.params["map"].dtype
 
 
 def test_the_channel_changes_with_the_params():
@@ -77,10 +79,10 @@ def test_the_channel_changes_with_the_params():
     assert noise == [0.0] * 3 + [0.5] * 2
 
 
-def test_a_step_is_lived_in_the_world_of_the_moment():
-    """To the bit: the world as it is up to the onset, from there on the shifted one."""
-    late, home, there = (
-        lived(world, 0)
+def test_a_step_uses_the_world_of_its_time():
+    """Bit for bit: the unshifted world up to the onset, from there on the shifted one."""
+    scheduled, home, shifted = (
+        episode(world, 0)
         for world in (
             Schedule(7)(FORCE)(HOME, 1.0, new(0)),
             unscheduled(with_channel(HOME)),
@@ -88,49 +90,51 @@ def test_a_step_is_lived_in_the_world_of_the_moment():
         )
     )
     for part in ("obs", "states"):
-        np.testing.assert_array_equal(late[part][:7], home[part][:7])
-        assert (late[part][7:] != home[part][7:]).any(-1).all()
-    env_state = ENV.reset(new(0), FORCE(HOME, 1.0, new(0)))._replace(state=late["states"][6])
+        np.testing.assert_array_equal(scheduled[part][:7], home[part][:7])
+        assert (scheduled[part][7:] != home[part][7:]).any(-1).all()
+    env_state = ENV.reset(new(0), FORCE(HOME, 1.0, new(0)))._replace(state=scheduled["states"][6])
     after, _ = jax.jit(ENV.step)(new(9), env_state, jnp.int32(1))
-    np.testing.assert_allclose(after.state, late["states"][7], rtol=1e-6)
-    assert (there["obs"][0] != home["obs"][0]).any()
+    np.testing.assert_allclose(after.state, scheduled["states"][7], rtol=1e-6)
+    assert (shifted["obs"][0] != home["obs"][0]).any()
 
 
 @pytest.mark.parametrize("shift", [FORCE, NOISE, MOON, FORCE | NOISE], ids=lambda s: s.name)
-def test_the_first_observation_is_what_it_was(shift):
-    late = Schedule(0)(shift)(HOME, 1.0, new(0))
+def test_the_first_observation_is_unshifted(shift):
+    scheduled = Schedule(0)(shift)(HOME, 1.0, new(0))
     home = with_channel(HOME)
-    assert jax.tree.leaves(late._replace(scheduled=None)) == jax.tree.leaves(home)
-    np.testing.assert_array_equal(lived(late, 3)["first"], lived(unscheduled(home), 3)["first"])
-
-
-# --- nothing else -----------------------------------------------------------------------------
-
-
-def test_at_severity_0_nothing_ever_comes():
-    late = Schedule(4, 2)(FORCE)(HOME, 0.0, new(0))
-    assert int(late.scheduled.onset) == NEVER
-    for one, two in zip(
-        *map(jax.tree.leaves, (late, unscheduled(with_channel(HOME)))), strict=True
-    ):
-        assert np.asarray(one).tobytes() == np.asarray(two).tobytes()
-
-
-def test_a_world_that_lasts_is_lived_as_one_without_a_schedule():
-    plain, rest = (
-        lived(world, 5) for world in (with_channel(HOME), unscheduled(with_channel(HOME)))
+    assert jax.tree.leaves(scheduled._replace(scheduled=None)) == jax.tree.leaves(home)
+    np.testing.assert_array_equal(
+        episode(scheduled, 3)["first"], episode(unscheduled(home), 3)["first"]
     )
-    jax.tree.map(np.testing.assert_array_equal, plain, rest)
 
 
-def test_a_world_without_a_schedule_is_left_as_it_is():
+# --- unchanged worlds -------------------------------------------------------------------------
+
+
+def test_at_severity_0_the_onset_is_never():
+    scheduled = Schedule(4, 2)(FORCE)(HOME, 0.0, new(0))
+    assert int(scheduled.scheduled.onset) == NEVER
+    for leaf, expected in zip(
+        *map(jax.tree.leaves, (scheduled, unscheduled(with_channel(HOME)))), strict=True
+    ):
+        assert np.asarray(leaf).tobytes() == np.asarray(expected).tobytes()
+
+
+def test_an_empty_schedule_does_not_change_an_episode():
+    plain, with_schedule = (
+        episode(world, 5) for world in (with_channel(HOME), unscheduled(with_channel(HOME)))
+    )
+    jax.tree.map(np.testing.assert_array_equal, plain, with_schedule)
+
+
+def test_world_at_returns_a_world_without_schedule_as_it_is():
     world = with_channel(HOME)
     assert world_at(world, jnp.int32(3)) is world
-    late = unscheduled(world)
-    assert unscheduled(late) is late
+    scheduled = unscheduled(world)
+    assert unscheduled(scheduled) is scheduled
 
 
-LATE = [
+SCHEDULED_SHIFTS = [
     Schedule(10)(FORCE),
     Schedule(10, ramp=5)(NOISE),
     Schedule(3)(FORCE | NOISE),
@@ -140,13 +144,13 @@ LATE = [
 ]
 
 
-@pytest.mark.parametrize("shift", LATE, ids=lambda shift: shift.name)
-def test_a_late_shift_keeps_the_contract(shift):
+@pytest.mark.parametrize("shift", SCHEDULED_SHIFTS, ids=lambda shift: shift.name)
+def test_a_scheduled_shift_keeps_the_contract(shift):
     assert violations(shift, ENV, HOME) == []
 
 
-def test_names_and_families():
-    assert [(shift.name, shift.family) for shift in LATE[:3]] == [
+def test_scheduled_shifts_have_late_names_and_the_family_time():
+    assert [(shift.name, shift.family) for shift in SCHEDULED_SHIFTS[:3]] == [
         ("late_force", "time|dynamics"),
         ("late_noise", "time|sensor"),
         ("late_force|noise", "time|dynamics|sensor"),
@@ -157,9 +161,9 @@ def test_names_and_families():
 @pytest.mark.parametrize(
     ("shift", "complaint"),
     [
-        (Schedule(ENV.horizon * 10)(FORCE), "but nothing that happens"),
+        (Schedule(ENV.horizon * 10)(FORCE), "but nothing in a rollout"),
         (Schedule(2)(Shift("s", "sensor", FORCE.fn)), "sensor must not touch states"),
-        (Schedule(2)(Shift("s", "dynamics", lambda w, s, k: w)), "but nothing that happens"),
+        (Schedule(2)(Shift("s", "dynamics", lambda w, s, k: w)), "but nothing in a rollout"),
         (
             Shift("s", "dynamics", Schedule(2)(FORCE).fn),
             "a shift of family dynamics must not touch scheduled",
@@ -167,14 +171,14 @@ def test_names_and_families():
         (Shift("s", "time", FORCE.fn), "a shift of family time must not touch params"),
     ],
 )
-def test_a_late_shift_that_breaks_its_promise_is_found_out(shift, complaint):
+def test_a_scheduled_shift_that_breaks_the_contract_is_detected(shift, complaint):
     assert any(complaint in line for line in violations(shift, ENV, HOME))
 
 
-def test_a_composition_shifts_what_comes_too():
+def test_a_composition_also_shifts_the_scheduled_world():
     lighter = scale("gravity", "dynamics", "params.gravity", to=0.5)
-    for both in (lighter | Schedule(2)(FORCE), Schedule(2)(FORCE) | lighter):
-        world = both(HOME, 1.0, new(0))
+    for shift in (lighter | Schedule(2)(FORCE), Schedule(2)(FORCE) | lighter):
+        world = shift(HOME, 1.0, new(0))
         assert [float(world_at(world, jnp.int32(t)).params.gravity) for t in (0, 5)] == [
             pytest.approx(4.9)
         ] * 2
@@ -198,45 +202,55 @@ def test_a_second_schedule_is_refused(twice):
 # --- in a suite -------------------------------------------------------------------------------
 
 
-def small(*shifts: Shift) -> Suite:
+def small_suite(*shifts: Shift) -> Suite:
     return Suite("small", ENV, HOME, shifts, severities=(0.5, 1.0))
 
 
-def test_a_suite_without_a_schedule_has_none():
-    assert small(FORCE, NOISE).worlds(new(0), 2).scheduled is None
+def test_worlds_of_a_suite_without_scheduled_shifts_have_no_schedule():
+    assert small_suite(FORCE, NOISE).worlds(new(0), 2).scheduled is None
 
 
-def test_all_points_of_a_suite_have_one_form_and_rest():
-    plain, late = (small(*s).worlds(new(0), 3) for s in ((FORCE,), (FORCE, Schedule(9, 4)(NOISE))))
-    assert {leaf.shape for leaf in jax.tree.leaves(late)} == {(5, 3)}
-    np.testing.assert_array_equal(late.scheduled.onset[:, 0], [NEVER] * 3 + [9, 9])
-    np.testing.assert_array_equal(late.scheduled.ramp[:, 0], [0] * 3 + [4, 4])
-    for one, two in zip(*(map(jax.tree.leaves, (plain.params, late.params))), strict=True):
-        np.testing.assert_array_equal(one, two[:3])
-    resting = jax.tree.map(lambda leaf: leaf[:3], late)
-    assert jax.tree.all(jax.tree.map(np.array_equal, resting[:2], tuple(resting.scheduled[:2])))
+def test_all_points_of_a_suite_have_one_structure():
+    plain, with_schedule = (
+        small_suite(*s).worlds(new(0), 3) for s in ((FORCE,), (FORCE, Schedule(9, 4)(NOISE)))
+    )
+    assert {leaf.shape for leaf in jax.tree.leaves(with_schedule)} == {(5, 3)}
+    np.testing.assert_array_equal(with_schedule.scheduled.onset[:, 0], [NEVER] * 3 + [9, 9])
+    np.testing.assert_array_equal(with_schedule.scheduled.ramp[:, 0], [0] * 3 + [4, 4])
+    for leaf_plain, leaf_scheduled in zip(
+        *(map(jax.tree.leaves, (plain.params, with_schedule.params))), strict=True
+    ):
+        np.testing.assert_array_equal(leaf_plain, leaf_scheduled[:3])
+    unscheduled_points = jax.tree.map(lambda leaf: leaf[:3], with_schedule)
+    assert jax.tree.all(
+        jax.tree.map(
+            np.array_equal, unscheduled_points[:2], tuple(unscheduled_points.scheduled[:2])
+        )
+    )
 
 
-class Lean:
+class LeaningPolicy:
+    """CartPole agent that pushes to the side of angle + state * angular velocity."""
+
     def act(self, state, key, obs):
         return (obs[..., 2] + state * obs[..., 3] > 0).astype(jnp.int32)
 
 
-def test_the_scores_of_the_others_are_what_they_were():
-    """To the bit; and the late shift costs something."""
-    score = partial(evaluate, agent=Lean(), env=CartPole(horizon=60), episodes=8)
+def test_a_scheduled_shift_does_not_change_the_scores_of_others():
+    """Bit for bit; and the scheduled shift shortens the episodes."""
+    score = partial(evaluate, agent=LeaningPolicy(), env=CartPole(horizon=60), episodes=8)
     score = jax.jit(score, compiler_options=FAST_COMPILE)
     shifts = FORCE, NOISE
-    plain, late = (
-        score(jnp.float32(0.2), worlds=small(*these).worlds(new(0), 2), key=new(1))
-        for these in (shifts, (*shifts, Schedule(20)(FLIP)))
+    plain, with_schedule = (
+        score(jnp.float32(0.2), worlds=small_suite(*suite_shifts).worlds(new(0), 2), key=new(1))
+        for suite_shifts in (shifts, (*shifts, Schedule(20)(FLIP)))
     )
     for name in ("return", "length", "success"):
-        np.testing.assert_array_equal(plain[name], late[name][:5])
-    assert 20 < late["length"][6] < late["length"][0]
+        np.testing.assert_array_equal(plain[name], with_schedule[name][:5])
+    assert 20 < with_schedule["length"][6] < with_schedule["length"][0]
 
 
-def test_drive_has_sudden_ice():
+def test_late_ice_of_drive_starts_at_step_20():
     suite = load_suite("Drive")
     worlds = suite.worlds(new(0), 1)
     grip = {
@@ -255,10 +269,10 @@ def test_drive_has_sudden_ice():
     }
 
 
-def test_the_picture_is_of_the_moment():
+def test_the_picture_shows_the_world_of_its_time():
     suite = load_suite("Drive")
-    late = next(shift for shift in suite.shifts if shift.name == "late_ice")
-    env_state = jax.jit(suite.env.reset)(new(0), late(suite.world, 1.0, new(0)))
+    late_ice = next(shift for shift in suite.shifts if shift.name == "late_ice")
+    env_state = jax.jit(suite.env.reset)(new(0), late_ice(suite.world, 1.0, new(0)))
     before, dry, icy = (
         render_frame(suite.env, env_state._replace(time=jnp.int32(t))) for t in (0, 19, 20)
     )

@@ -1,4 +1,4 @@
-"""The makers of shifts, and the contract: shifts that break it are found out."""
+"""Constructors of shifts, and the contract: shifts that break it are detected."""
 
 import re
 from functools import partial
@@ -20,32 +20,32 @@ from envs.worlds.classic.cartpole import PACKER_E, PACKER_R, Params
 HOME = World(Params())
 
 
-def at(shift, severity, world=HOME, seed=0):
+def apply_shift(shift, severity, world=HOME, seed=0):
     return shift(world, severity, jax.random.key(seed))
 
 
 def draws(shift, path, severity=1.0, num=4000):
-    """What a shift makes of params.`path`, over keys."""
+    """Values [num] of the field `path` of params under a shift, over keys."""
     keys = jax.random.split(jax.random.key(1), num)
     worlds = jax.jit(jax.vmap(lambda key: shift(HOME, severity, key)))(keys)
     return np.asarray(getattr(worlds.params, path))
 
 
-# --- the makers -------------------------------------------------------------------------------
+# --- constructors -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("severity", "force"), [(0.0, 10.0), (0.5, 6.0), (1.0, 2.0)])
 def test_scale_multiplies_by_up_to_its_factor(severity, force):
-    shifted = at(scale("force", "dynamics", "params.force", to=0.2), severity)
+    shifted = apply_shift(scale("force", "dynamics", "params.force", to=0.2), severity)
     assert shifted.params.force == pytest.approx(force)
     assert shifted.params._replace(force=10.0) == HOME.params
     assert shifted.channel == Channel()
 
 
 @pytest.mark.parametrize(("severity", "noise"), [(0.0, 0.1), (0.5, 0.3), (1.0, 0.5)])
-def test_ramp_moves_a_field_to_its_end(severity, noise):
+def test_ramp_moves_a_field_towards_its_end_value(severity, noise):
     world = World(Params(), Channel(noise=0.1, gain=0.9))
-    shifted = at(ramp("noise", "sensor", "channel.noise", to=0.5), severity, world)
+    shifted = apply_shift(ramp("noise", "sensor", "channel.noise", to=0.5), severity, world)
     assert shifted.channel.noise == pytest.approx(noise)
     assert shifted.channel.gain == 0.9
     assert shifted.params == HOME.params
@@ -72,14 +72,14 @@ def test_box_draws_from_outside_the_inner_interval(field):
         np.testing.assert_allclose(shares, 0.25, atol=4 * 0.5 / len(side) ** 0.5)
 
 
-def test_box_draws_fields_independently_and_severity_goes_there():
+def test_box_draws_fields_independently_and_scales_with_severity():
     shift = box("R", "dynamics", "params", PACKER_R)
     force, mass = draws(shift, "force"), draws(shift, "pole_mass")
     assert abs(np.corrcoef(force, mass)[0, 1]) < 0.05
     np.testing.assert_allclose(draws(shift, "force", 0.25), 10 + 0.25 * (force - 10), rtol=1e-5)
 
 
-def test_box_with_an_inner_field_alone_leaves_the_others_whole():
+def test_box_with_an_inner_interval_of_one_field_leaves_the_others():
     shift = box("E", "dynamics", "params", PACKER_E, {"force": PACKER_R["force"]})
     mass = draws(shift, "pole_mass")
     assert ((mass > 0.05) & (mass < 0.5)).mean() == pytest.approx(0.45 / 0.99, abs=0.03)
@@ -99,26 +99,26 @@ def test_swap_replaces_with_probability_severity(severity):
 def test_swap_takes_arrays():
     world = World({"layout": jnp.zeros((2, 3), jnp.int32)})
     choices = np.arange(12, dtype=np.int32).reshape(2, 2, 3)
-    shifted = at(swap("maze", "layout", "params.layout", choices), 1.0, world)
+    shifted = apply_shift(swap("maze", "layout", "params.layout", choices), 1.0, world)
     assert any((shifted.params["layout"] == choice).all() for choice in choices)
     assert shifted.params["layout"].dtype == jnp.int32
 
 
-def test_composition_applies_both_with_keys_of_their_own():
-    one = box("a", "dynamics", "params", {"force": (5.0, 15.0)})
-    two = box("b", "dynamics", "params", {"gravity": (5.0, 15.0)})
-    both = one | two | ramp("noise", "sensor", "channel.noise", to=0.5)
-    assert (both.name, both.family) == ("a|b|noise", "dynamics|dynamics|sensor")
-    shifted = at(both, 1.0)
+def test_composition_applies_all_with_different_keys():
+    first = box("a", "dynamics", "params", {"force": (5.0, 15.0)})
+    second = box("b", "dynamics", "params", {"gravity": (5.0, 15.0)})
+    composed = first | second | ramp("noise", "sensor", "channel.noise", to=0.5)
+    assert (composed.name, composed.family) == ("a|b|noise", "dynamics|dynamics|sensor")
+    shifted = apply_shift(composed, 1.0)
     assert shifted.params.force != shifted.params.gravity
     assert shifted.channel.noise == 0.5
-    order = scale("x", "dynamics", "params.force", to=2.0) | ramp(
+    ordered = scale("x", "dynamics", "params.force", to=2.0) | ramp(
         "y", "dynamics", "params.force", 3.0
     )
-    assert at(order, 1.0).params.force == pytest.approx(3.0)
+    assert apply_shift(ordered, 1.0).params.force == pytest.approx(3.0)
 
 
-def test_a_world_is_given_a_channel_and_keeps_its_own():
+def test_with_channel_adds_a_channel_only_if_there_is_none():
     assert with_channel(HOME) == World(Params(), Channel())
     world = World(Params(), Channel(noise=0.3))
     assert with_channel(world) is world
@@ -135,9 +135,9 @@ def test_a_world_is_given_a_channel_and_keeps_its_own():
         ("params.force.left", "no field 'left'; it has none"),
     ],
 )
-def test_a_missing_field_is_named_beside_those_there_are(path, complaint):
+def test_a_missing_field_is_named_with_the_available_ones(path, complaint):
     with pytest.raises(ValueError, match=complaint):
-        at(scale("s", "dynamics", path, to=2.0), 1.0)
+        apply_shift(scale("s", "dynamics", path, to=2.0), 1.0)
 
 
 def test_edit_reaches_through_mappings():
@@ -151,7 +151,7 @@ def test_edit_reaches_through_mappings():
 @pytest.mark.parametrize("severity", [-0.01, 1.01, 2, float("nan")])
 def test_a_severity_outside_its_range_is_refused(severity):
     with pytest.raises(ValueError, match="outside"):
-        at(scale("s", "dynamics", "params.force", to=2.0), severity)
+        apply_shift(scale("s", "dynamics", "params.force", to=2.0), severity)
 
 
 @pytest.mark.parametrize("family", ["weather", "dynamics|weather", ""])
@@ -178,7 +178,7 @@ def test_a_box_of_impossible_intervals_is_refused(outer, inner):
 # --- the contract -----------------------------------------------------------------------------
 
 
-class Arrows(NamedTuple):
+class ArrowParams(NamedTuple):
     push: jax.Array | float = 1.0
     start: jax.Array | float = 0.0
     glare: jax.Array | float = 0.0
@@ -189,14 +189,14 @@ class Arrows(NamedTuple):
 
 
 class Arrow(Env):
-    """A point that is pushed along a line; one parameter for everything that a shift may touch."""
+    """A point pushed along a line, with one parameter for each thing that a shift may change."""
 
     spec = Spec(obs_dim=1, action_dim=1)
     obs_scale = (1.0,)
     horizon = 40
 
     def get_default_params(self, **kwargs):
-        return Arrows(**kwargs)
+        return ArrowParams(**kwargs)
 
     def initial(self, rng, params):
         return jax.random.normal(rng, (1,)) + params.start
@@ -214,17 +214,17 @@ class Arrow(Env):
         return jnp.abs(state[0]) > params.limit
 
 
-ARROW, LINE = Arrow(), World(Arrows())
+ARROW, LINE = Arrow(), World(ArrowParams())
 
 
-def moved(family, path, by=0.5, name="s"):
+def add_to(family, path, by=0.5, name="s"):
     def fn(world, severity, key):
         return edit(world, path, lambda value: value + severity * by)
 
     return Shift(name, family, fn)
 
 
-def impure(world, severity, key):
+def unseeded(world, severity, key):
     noise = np.random.default_rng().random()
     return edit(world, "params.push", lambda value: value * (1 + severity * noise))
 
@@ -242,87 +242,87 @@ def inverse(world, severity, key):
     return edit(world, "params.push", lambda value: value / jnp.float32(1 - severity))
 
 
-def another(world, severity, key):
+def restructured(world, severity, key):
     return world._replace(params=world.params._asdict())
 
 
-def offset(world, severity, key):
+def constant_offset(world, severity, key):
     return edit(world, "params.push", lambda value: value + 0.1)
 
 
-def sometimes(world, severity, key):
-    """The identity at a severity that is known while tracing, and only there."""
+def only_if_traced(world, severity, key):
+    """Identity at severity 0 unless severity is traced."""
     if isinstance(severity, float):
         return edit(world, "params.push", lambda value: value + severity)
     return edit(world, "params.push", lambda value: value + severity + 1e-3)
 
 
 BROKEN = [
-    (Shift("s", "dynamics", offset), "severity 0 changes params.push"),
-    (Shift("s", "dynamics", sometimes), "severity 0 changes params.push"),
-    (Shift("s", "dynamics", impure), "the same key gives different worlds"),
+    (Shift("s", "dynamics", constant_offset), "severity 0 changes params.push"),
+    (Shift("s", "dynamics", only_if_traced), "severity 0 changes params.push"),
+    (Shift("s", "dynamics", unseeded), "the same key gives different worlds"),
     (Shift("s", "dynamics", unjittable), "under vmap"),
     (Shift("s", "dynamics", reshaped), r"params.push was float32\[\] and becomes float32\[1\]"),
     (Shift("s", "dynamics", inverse), "severity 1.0 makes params.push inf"),
-    (Shift("s", "dynamics", another), "another tree"),
+    (Shift("s", "dynamics", restructured), "another tree structure"),
     (scale("s", "dynamics", "params.count", to=2.0), "params.count was int32.* becomes float32"),
     (Shift("s", "dynamics", lambda world, severity, key: world), "changes nothing in the world"),
-    (moved("dynamics", "params.unused"), "but nothing that happens"),
-    (moved("actuator", "channel.flip", by=0.0), "changes nothing in the world"),
-    (moved("dynamics", "params.glare"), "dynamics must not touch first"),
-    (moved("dynamics", "params.start"), "dynamics must not touch first"),
-    (moved("dynamics", "channel.noise"), "dynamics must not touch channel"),
-    (moved("layout", "channel.noise"), "layout must not touch channel"),
-    (moved("sensor", "params.push"), "sensor must not touch states"),
-    (moved("sensor", "params.start"), "sensor must not touch states"),
-    (moved("sensor", "params.pay"), "sensor must not touch reward"),
-    (moved("sensor", "params.limit", by=-99.0), "sensor must not touch ends"),
-    (moved("actuator", "params.start"), "actuator must not touch first"),
-    (moved("actuator", "channel.noise"), "actuator must not touch first"),
-    (moved("reward", "params.push"), "reward must not touch states"),
-    (moved("reward", "channel.gain"), "reward must not touch first"),
-    (moved("sensor|reward", "params.push"), "must not touch states"),
+    (add_to("dynamics", "params.unused"), "but nothing in a rollout"),
+    (add_to("actuator", "channel.flip", by=0.0), "changes nothing in the world"),
+    (add_to("dynamics", "params.glare"), "dynamics must not touch first"),
+    (add_to("dynamics", "params.start"), "dynamics must not touch first"),
+    (add_to("dynamics", "channel.noise"), "dynamics must not touch channel"),
+    (add_to("layout", "channel.noise"), "layout must not touch channel"),
+    (add_to("sensor", "params.push"), "sensor must not touch states"),
+    (add_to("sensor", "params.start"), "sensor must not touch states"),
+    (add_to("sensor", "params.pay"), "sensor must not touch reward"),
+    (add_to("sensor", "params.limit", by=-99.0), "sensor must not touch ends"),
+    (add_to("actuator", "params.start"), "actuator must not touch first"),
+    (add_to("actuator", "channel.noise"), "actuator must not touch first"),
+    (add_to("reward", "params.push"), "reward must not touch states"),
+    (add_to("reward", "channel.gain"), "reward must not touch first"),
+    (add_to("sensor|reward", "params.push"), "must not touch states"),
 ]
 SOUND = [
-    moved("dynamics", "params.push"),
-    moved("dynamics", "params.limit", by=-99.0),
-    moved("layout", "params.start"),
-    moved("social", "params.push"),
-    moved("sensor", "params.glare"),
-    moved("sensor", "channel.gain"),
-    moved("sensor", "channel.dropout"),
-    moved("actuator", "channel.flip"),
-    moved("actuator", "channel.action_noise"),
-    moved("actuator", "channel.delay", by=2.0),
-    moved("reward", "channel.reward_noise"),
-    moved("reward", "params.pay"),
-    Schedule(5)(moved("dynamics", "params.push")),
-    moved("sensor", "channel.noise") | moved("dynamics", "params.push"),
+    add_to("dynamics", "params.push"),
+    add_to("dynamics", "params.limit", by=-99.0),
+    add_to("layout", "params.start"),
+    add_to("social", "params.push"),
+    add_to("sensor", "params.glare"),
+    add_to("sensor", "channel.gain"),
+    add_to("sensor", "channel.dropout"),
+    add_to("actuator", "channel.flip"),
+    add_to("actuator", "channel.action_noise"),
+    add_to("actuator", "channel.delay", by=2.0),
+    add_to("reward", "channel.reward_noise"),
+    add_to("reward", "params.pay"),
+    Schedule(5)(add_to("dynamics", "params.push")),
+    add_to("sensor", "channel.noise") | add_to("dynamics", "params.push"),
     swap("s", "dynamics", "params.push", (2.0, 3.0)),
 ]
 
 
 @pytest.mark.parametrize(("shift", "complaint"), BROKEN)
-def test_a_shift_that_breaks_its_promise_is_found_out(shift, complaint):
-    found = violations(shift, ARROW, LINE)
-    assert any(re.search(complaint, line) for line in found), found
-    assert all(line.startswith("s: ") for line in found)
+def test_a_shift_that_breaks_the_contract_is_detected(shift, complaint):
+    messages = violations(shift, ARROW, LINE)
+    assert any(re.search(complaint, line) for line in messages), messages
+    assert all(line.startswith("s: ") for line in messages)
 
 
 @pytest.mark.parametrize("shift", SOUND, ids=lambda shift: shift.family)
-def test_a_shift_that_keeps_its_promise_is_left_alone(shift):
+def test_a_shift_that_keeps_the_contract_has_no_violation(shift):
     assert violations(shift, ARROW, LINE) == []
 
 
-def test_every_family_says_what_it_may_touch():
+def test_every_family_is_in_may_touch_and_tested():
     assert set(MAY_TOUCH) == set(FAMILIES)
-    tried = {family for shift in SOUND for family in shift.family.split("|")}
-    assert tried == set(FAMILIES)
+    tested = {family for shift in SOUND for family in shift.family.split("|")}
+    assert tested == set(FAMILIES)
 
 
 def test_a_shift_of_a_field_that_the_world_lacks_is_refused():
     with pytest.raises(ValueError, match="no field 'friction'"):
-        violations(moved("dynamics", "params.friction"), ARROW, LINE)
+        violations(add_to("dynamics", "params.friction"), ARROW, LINE)
 
 
 def test_severity_may_be_traced_and_mapped():

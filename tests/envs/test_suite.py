@@ -1,4 +1,4 @@
-"""Suites: their points, their worlds, the registry; and the contract of every registered shift."""
+"""Suites: points, worlds and registry; and the contract of every registered shift."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ NOISE = ramp("noise", "sensor", "channel.noise", to=0.5)
 BOX = box("box", "dynamics", "params", {"half_length": (0.25, 0.75)})
 
 
-def small(**changes):
+def small_suite(**changes):
     fields = {
         "name": "small",
         "env": CartPole(horizon=20),
@@ -45,13 +45,13 @@ def test_every_registered_shift_keeps_the_contract(suite, shift):
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
-def test_every_registered_suite_says_what_success_is(suite):
+def test_every_registered_suite_defines_success(suite):
     success = suite.env.success(jnp.zeros((3,)), jnp.zeros((3,)))
     assert success.shape == (3,) and success.dtype == bool
 
 
-def test_points_are_home_and_then_each_shift_by_severity():
-    assert small().points() == (
+def test_points_are_unshifted_first_and_then_shifts_by_severity():
+    assert small_suite().points() == (
         Point("none", "none", 0.0),
         Point("force", "dynamics", 0.5),
         Point("force", "dynamics", 1.0),
@@ -63,7 +63,7 @@ def test_points_are_home_and_then_each_shift_by_severity():
 
 
 def test_worlds_are_stacked_in_the_order_of_the_points():
-    worlds = small().worlds(jax.random.key(0), draws=3)
+    worlds = small_suite().worlds(jax.random.key(0), draws=3)
     assert {leaf.shape for leaf in jax.tree.leaves(worlds)} == {(7, 3)}
     assert {leaf.dtype for leaf in jax.tree.leaves(worlds)} == {jnp.float32.dtype}
     force = [10.0, 7.5, 5.0, 10.0, 10.0, 10.0, 10.0]
@@ -72,13 +72,13 @@ def test_worlds_are_stacked_in_the_order_of_the_points():
     np.testing.assert_allclose(worlds.channel.noise, np.tile(noise, (3, 1)).T)
     length = np.asarray(worlds.params.half_length)
     np.testing.assert_array_equal(length[:5], np.full((5, 3), 0.5))
-    assert len(np.unique(length[6])) == 3  # each draw is another
-    np.testing.assert_allclose(length[5] - 0.5, (length[6] - 0.5) / 2, atol=1e-6)  # one draw
+    assert len(np.unique(length[6])) == 3  # each draw differs
+    np.testing.assert_allclose(length[5] - 0.5, (length[6] - 0.5) / 2, atol=1e-6)  # same draw
 
 
-def test_worlds_depend_on_the_key_and_on_nothing_else():
+def test_worlds_depend_on_the_key_alone():
     lengths = [
-        np.asarray(small().worlds(jax.random.key(seed), draws=4).params.half_length)
+        np.asarray(small_suite().worlds(jax.random.key(seed), draws=4).params.half_length)
         for seed in (0, 0, 1)
     ]
     np.testing.assert_array_equal(lengths[0], lengths[1])
@@ -87,24 +87,26 @@ def test_worlds_depend_on_the_key_and_on_nothing_else():
 
 def test_shifts_draw_independently_of_each_other():
     other = box("other", "dynamics", "params", {"half_length": (0.25, 0.75)})
-    length = small(shifts=(BOX, other)).worlds(jax.random.key(0), draws=4).params.half_length
+    length = small_suite(shifts=(BOX, other)).worlds(jax.random.key(0), draws=4).params.half_length
     assert (length[2] != length[4]).all()  # both at severity 1
 
 
-def test_a_world_with_a_channel_keeps_it():
-    worlds = small(world=World(Params(), Channel(gain=0.9))).worlds(jax.random.key(0), draws=1)
+def test_worlds_keep_the_channel_of_the_suite():
+    worlds = small_suite(world=World(Params(), Channel(gain=0.9))).worlds(
+        jax.random.key(0), draws=1
+    )
     np.testing.assert_allclose(worlds.channel.gain, np.full((7, 1), 0.9))
 
 
-def test_two_shifts_of_one_name_are_refused():
+def test_two_shifts_of_the_same_name_are_refused():
     with pytest.raises(ValueError, match="two shifts of one name"):
-        small(shifts=(FORCE, NOISE, FORCE))
+        small_suite(shifts=(FORCE, NOISE, FORCE))
 
 
 @pytest.mark.parametrize("severities", [(0.0, 1.0), (0.5, 1.1), (-0.5,)])
 def test_severities_outside_their_range_are_refused(severities):
     with pytest.raises(ValueError, match="severities"):
-        small(severities=severities)
+        small_suite(severities=severities)
 
 
 @pytest.mark.parametrize("name", envs.SUITES)
@@ -118,7 +120,7 @@ def test_an_unknown_suite_is_refused_with_the_nearest_name(name):
         envs.load_suite(name)
 
 
-def test_a_suite_like_no_other_is_refused_with_all_names():
+def test_an_unknown_suite_without_similar_name_is_refused_with_all_names():
     with pytest.raises(ValueError, match="no suite 'zzz'; there are .*CartPole"):
         envs.load_suite("zzz")
 

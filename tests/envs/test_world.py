@@ -1,4 +1,4 @@
-"""The fused step and the rollout, on a world whose every number can be told beforehand."""
+"""The fused step and the rollout, on a world whose numbers are known in advance."""
 
 from functools import partial
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class Params(NamedTuple):
 
 
 class Counter(Env):
-    """Counts steps up to a limit, beside a number that names the episode."""
+    """Counts steps up to a limit; a second state variable identifies the episode."""
 
     spec = Spec(obs_dim=3, num_actions=3, info=("doubled",))
     obs_scale = (1.0, 1.0, 1.0)
@@ -49,7 +49,7 @@ class Counter(Env):
         return {"doubled": 2 * next_state[0]}
 
 
-def ones(key, obs):
+def always_1(key, obs):
     return jnp.ones(obs.shape[:1], jnp.int32)
 
 
@@ -57,113 +57,113 @@ def coin(key, obs):
     return jax.random.randint(key, obs.shape[:1], 0, 2)
 
 
-def lived(env, worlds, act, num_envs, num_steps, seed=0):
-    """Rolls out from the beginning -> (lives, transitions) as numpy."""
-    k_begin, k_roll = jax.random.split(jax.random.key(seed))
-    env_states = reset_batch(k_begin, env, worlds, num_envs)
-    rolled = jax.jit(rollout, static_argnums=(1, 2, 3, 5))(
+def run_rollout(env, worlds, act, num_envs, num_steps, seed=0):
+    """Rollout from a reset -> (environment states, transitions) as numpy arrays."""
+    k_reset, k_roll = jax.random.split(jax.random.key(seed))
+    env_states = reset_batch(k_reset, env, worlds, num_envs)
+    results = jax.jit(rollout, static_argnums=(1, 2, 3, 5))(
         k_roll, env, worlds, act, env_states, num_steps
     )
-    return jax.tree.map(np.asarray, rolled)
+    return jax.tree.map(np.asarray, results)
 
 
-def test_a_step_says_what_happened():
+def test_a_step_returns_the_transition():
     env = Counter()
     env_state = env.reset(jax.random.key(0), World(Params()))
-    name = env_state.state[1]
-    np.testing.assert_array_equal(env_state.obs, [0, name, 3])
-    after, seen = env.step(jax.random.key(1), env_state, jnp.int32(2))
-    np.testing.assert_array_equal(seen.obs, [0, name, 3])
-    np.testing.assert_array_equal(seen.next_obs, [1, name, 3])
-    assert (seen.action, seen.reward, seen.info["doubled"]) == (2, 21, 2)
-    assert (seen.first, seen.terminated, seen.truncated) == (True, False, False)
+    episode_id = env_state.state[1]
+    np.testing.assert_array_equal(env_state.obs, [0, episode_id, 3])
+    after, transition = env.step(jax.random.key(1), env_state, jnp.int32(2))
+    np.testing.assert_array_equal(transition.obs, [0, episode_id, 3])
+    np.testing.assert_array_equal(transition.next_obs, [1, episode_id, 3])
+    assert (transition.action, transition.reward, transition.info["doubled"]) == (2, 21, 2)
+    assert (transition.first, transition.terminated, transition.truncated) == (True, False, False)
     assert after.time == 1
-    _, seen = env.step(jax.random.key(2), after, jnp.int32(0))
-    assert (seen.first, seen.reward) == (False, 102)
+    _, transition = env.step(jax.random.key(2), after, jnp.int32(0))
+    assert (transition.first, transition.reward) == (False, 102)
 
 
 @pytest.mark.parametrize(
     ("limit", "length", "terminated", "truncated"),
     [(3.0, 3, True, False), (5.0, 5, True, False), (9.0, 5, False, True)],
 )
-def test_an_episode_ends_by_the_world_or_by_time_and_never_by_both(
-    limit, length, terminated, truncated
-):
+def test_an_episode_is_terminated_or_truncated_and_never_both(limit, length, terminated, truncated):
     env = Counter()
     env_state = env.reset(jax.random.key(0), World(Params(limit)))
     for t in range(length):
-        env_state, seen = env.step(jax.random.key(t), env_state, jnp.int32(0))
-        ended = (bool(seen.terminated), bool(seen.truncated))
+        env_state, transition = env.step(jax.random.key(t), env_state, jnp.int32(0))
+        ended = (bool(transition.terminated), bool(transition.truncated))
         assert ended == ((terminated, truncated) if t == length - 1 else (False, False))
 
 
 @pytest.mark.parametrize("limit", [3.0, 9.0])
-def test_next_obs_is_the_true_successor_and_the_next_obs_begins_the_next_episode(limit):
-    env_states, seen = lived(Counter(), lambda _: World(Params(limit)), ones, 4, 20)
-    ended = seen.terminated | seen.truncated
+def test_next_obs_is_the_last_state_at_an_end_and_the_next_obs_is_reset(limit):
+    env_states, batch = run_rollout(Counter(), lambda _: World(Params(limit)), always_1, 4, 20)
+    ended = batch.terminated | batch.truncated
     length = min(limit, 5)
     np.testing.assert_array_equal(ended.sum(0), np.full(4, 20 // length))
-    # inside an episode one transition ends where the next one begins, and its name is kept
-    np.testing.assert_array_equal(seen.next_obs[:-1][~ended[:-1]], seen.obs[1:][~ended[:-1]])
-    np.testing.assert_array_equal(seen.next_obs[..., 1], seen.obs[..., 1])
-    # at an end the successor is the last state, and then comes a new episode
-    np.testing.assert_array_equal(seen.next_obs[ended][:, 0], np.full(ended.sum(), length))
-    np.testing.assert_array_equal(seen.obs[1:][ended[:-1]][:, 0], np.zeros(ended[:-1].sum()))
-    assert (seen.obs[1:][ended[:-1]][:, 1] != seen.obs[:-1][ended[:-1]][:, 1]).all()
-    # `first` marks just those
-    np.testing.assert_array_equal(seen.first[1:], ended[:-1])
-    assert seen.first[0].all()
-    np.testing.assert_array_equal(env_states.time, seen.next_obs[-1, :, 0] * ~ended[-1])
+    # within an episode next_obs equals the following obs, and the episode id stays
+    np.testing.assert_array_equal(batch.next_obs[:-1][~ended[:-1]], batch.obs[1:][~ended[:-1]])
+    np.testing.assert_array_equal(batch.next_obs[..., 1], batch.obs[..., 1])
+    # at an end next_obs is the last state, and the following obs is of a new episode
+    np.testing.assert_array_equal(batch.next_obs[ended][:, 0], np.full(ended.sum(), length))
+    np.testing.assert_array_equal(batch.obs[1:][ended[:-1]][:, 0], np.zeros(ended[:-1].sum()))
+    assert (batch.obs[1:][ended[:-1]][:, 1] != batch.obs[:-1][ended[:-1]][:, 1]).all()
+    # `first` marks exactly the steps after an end
+    np.testing.assert_array_equal(batch.first[1:], ended[:-1])
+    assert batch.first[0].all()
+    np.testing.assert_array_equal(env_states.time, batch.next_obs[-1, :, 0] * ~ended[-1])
 
 
-def test_environments_that_end_leave_the_others_alone():
+def test_environments_that_end_do_not_affect_the_others():
     env, length = CartPole(), 300
-    env_states, seen = lived(env, lambda _: World(env.get_default_params()), coin, 8, length)
-    ended = seen.terminated | seen.truncated
+    env_states, batch = run_rollout(env, lambda _: World(env.get_default_params()), coin, 8, length)
+    ended = batch.terminated | batch.truncated
     assert ended.any(0).sum() > 0 and (ended.sum(1) < 8).all()  # staggered
-    staying = ~ended[:-1]
-    np.testing.assert_array_equal(seen.next_obs[:-1][staying], seen.obs[1:][staying])
+    running = ~ended[:-1]
+    np.testing.assert_array_equal(batch.next_obs[:-1][running], batch.obs[1:][running])
 
 
 def test_the_rollout_is_a_loop_over_steps():
     env, num_steps, num_envs = CartPole(horizon=20), 50, 3
     shift = box("R", "dynamics", "params", {"force": (5.0, 15.0)})
     worlds = partial(shift, World(env.get_default_params()), 1.0)
-    _, seen = lived(env, worlds, coin, num_envs, num_steps)
+    _, batch = run_rollout(env, worlds, coin, num_envs, num_steps)
     reset, advance = jax.jit(env.reset), jax.jit(env.step)
-    k_begin, k_roll = jax.random.split(jax.random.key(0))
+    k_reset_all, k_roll = jax.random.split(jax.random.key(0))
     env_states = []
-    for key in jax.random.split(k_begin, num_envs):
+    for key in jax.random.split(k_reset_all, num_envs):
         k_world, k_reset = jax.random.split(key)
         env_states.append(reset(k_reset, worlds(k_world)))
     for t, k_time in enumerate(jax.random.split(k_roll, num_steps)):
         k_act, k_step = jax.random.split(k_time)
         actions = coin(k_act, jnp.zeros((num_envs, 4)))
         for i, key in enumerate(jax.random.split(k_step, num_envs)):
-            k_one, k_world, k_reset = jax.random.split(key, 3)
-            env_states[i], one = advance(k_one, env_states[i], actions[i])
+            k_transition, k_world, k_reset = jax.random.split(key, 3)
+            env_states[i], transition = advance(k_transition, env_states[i], actions[i])
             for name in ("obs", "action", "next_obs", "reward", "terminated", "truncated", "first"):
-                whole = getattr(seen, name)[t, i]
-                np.testing.assert_allclose(whole, getattr(one, name), rtol=1e-5, atol=1e-6)
-            if one.terminated or one.truncated:
+                expected = getattr(batch, name)[t, i]
+                np.testing.assert_allclose(
+                    expected, getattr(transition, name), rtol=1e-5, atol=1e-6
+                )
+            if transition.terminated or transition.truncated:
                 env_states[i] = reset(k_reset, worlds(k_world))
-    assert (seen.terminated | seen.truncated).sum() > 4
+    assert (batch.terminated | batch.truncated).sum() > 4
 
 
 def test_domain_randomisation_draws_a_world_for_every_episode():
     shift = box("R", "dynamics", "params", {"limit": (2.0, 8.0)})
     worlds = partial(shift, World(Params()), 1.0)
-    _, seen = lived(Counter(), worlds, ones, 6, 40)
-    limit, ended = seen.obs[..., 2], seen.terminated | seen.truncated
+    _, batch = run_rollout(Counter(), worlds, always_1, 6, 40)
+    limit, ended = batch.obs[..., 2], batch.terminated | batch.truncated
     np.testing.assert_array_equal(limit[1:][~ended[:-1]], limit[:-1][~ended[:-1]])
     assert (limit[1:][ended[:-1]] != limit[:-1][ended[:-1]]).all()
-    assert len(np.unique(limit[seen.first])) == seen.first.sum() > 40
-    steps = seen.next_obs[..., 0]
-    np.testing.assert_array_equal(seen.terminated, steps >= limit)
-    np.testing.assert_array_equal(seen.truncated, (steps == 5) & (limit > 5))
+    assert len(np.unique(limit[batch.first])) == batch.first.sum() > 40
+    steps = batch.next_obs[..., 0]
+    np.testing.assert_array_equal(batch.terminated, steps >= limit)
+    np.testing.assert_array_equal(batch.truncated, (steps == 5) & (limit > 5))
 
 
-def test_episodes_and_environments_begin_differently():
+def test_environments_start_differently():
     env = Counter()
     env_states = reset_batch(jax.random.key(0), env, lambda _: World(Params()), 16)
     assert len(np.unique(env_states.state[:, 1])) == 16
@@ -171,19 +171,21 @@ def test_episodes_and_environments_begin_differently():
     assert env_states.world.params.limit.shape == (16,)
 
 
-def test_the_default_channel_disturbs_nothing_bit_for_bit():
+def test_the_default_channel_changes_no_bit():
     env = CartPole()
     params = env.get_default_params()
-    bare, through = (
-        lived(env, lambda _, c=channel: World(params, c), coin, 4, 200)
+    bare, with_channel = (
+        run_rollout(env, lambda _, c=channel: World(params, c), coin, 4, 200)
         for channel in (None, Channel())
     )
-    for one, two in zip(jax.tree.leaves(bare[1]), jax.tree.leaves(through[1]), strict=True):
-        assert one.dtype == two.dtype and one.tobytes() == two.tobytes()
+    for expected, leaf in zip(
+        jax.tree.leaves(bare[1]), jax.tree.leaves(with_channel[1]), strict=True
+    ):
+        assert expected.dtype == leaf.dtype and expected.tobytes() == leaf.tobytes()
     assert bare[0].queue is None
-    np.testing.assert_array_equal(bare[0].state, through[0].state)
+    np.testing.assert_array_equal(bare[0].state, with_channel[0].state)
 
 
-def test_a_world_without_success_says_so():
-    with pytest.raises(NotImplementedError, match="Counter must say what success is"):
+def test_a_world_without_success_raises_not_implemented():
+    with pytest.raises(NotImplementedError, match="Counter must implement success"):
         Counter().success(jnp.zeros(()), jnp.zeros(()))

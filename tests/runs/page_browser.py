@@ -1,4 +1,4 @@
-"""A page in headless Chromium: what it says on the console, whom it calls, where things lie."""
+"""Open a page in headless Chromium; return its console lines, its requests and its layout."""
 
 import html
 import json
@@ -15,7 +15,7 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 SECONDS = 90  # after which a browser that hangs is ended
-QUIET = (
+FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--mute-audio"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--disable-default-apps", "--disable-extensions", "--disable-dev-shm-usage"),
@@ -27,42 +27,43 @@ QUIET = (
         "--dump-dom",
     ),
 )
-HOMES = re.compile(r"^[A-Z]+ (\w+://)?[\w.-]+\.(google|googleapis|gstatic)\.com[:/]")
+BROWSER_REQUESTS = re.compile(r"^[A-Z]+ (\w+://)?[\w.-]+\.(google|googleapis|gstatic)\.com[:/]")
 MEASURE = """
 const size = svg => text => {
   const scale = svg.getScreenCTM().a;
   return parseFloat(getComputedStyle(text).fontSize) * scale;
 };
-const within = (one, width) => {
-  const box = (one.parentElement.closest(".scroll") ?? one).getBoundingClientRect();
+const within = (element, width) => {
+  const box = (element.parentElement.closest(".scroll") ?? element).getBoundingClientRect();
   return box.left >= -0.5 && box.right <= width + 0.5;
 };
-const gone = one => getComputedStyle(one).display == "none";
+const isHidden = element => getComputedStyle(element).display == "none";
 addEventListener("load", () => {
-  const found = {};
+  const layouts = {};
   for (const frame of document.querySelectorAll("iframe")) {
     const page = frame.contentDocument, width = page.documentElement.clientWidth;
     const figures = [...page.querySelectorAll("main svg, header svg, img")];
     const hidden = [], out = [], words = [];
-    for (const one of figures) {
-      const box = one.getBoundingClientRect();
-      const name = one.alt || one.querySelector("title")?.textContent || one.className.baseVal;
-      const broken = one.tagName == "IMG" && !(one.complete && one.naturalWidth);
+    for (const figure of figures) {
+      const box = figure.getBoundingClientRect();
+      const title = figure.querySelector("title")?.textContent;
+      const name = figure.alt || title || figure.className.baseVal;
+      const broken = figure.tagName == "IMG" && !(figure.complete && figure.naturalWidth);
       if (box.width < 8 || box.height < 8 || broken) hidden.push(name);
-      if (!within(one, width)) out.push(name);
-      const texts = one.tagName == "IMG" ? [] : [...one.querySelectorAll("text")];
-      words.push(...texts.map(size(one)));
+      if (!within(figure, width)) out.push(name);
+      const texts = figure.tagName == "IMG" ? [] : [...figure.querySelectorAll("text")];
+      words.push(...texts.map(size(figure)));
       for (const text of texts)
         if (!within(text, width)) out.push(text.textContent);
     }
-    for (const one of page.querySelectorAll("body > *, .scroll, p, h1, h2, li, .flag"))
-      if (!within(one, width)) out.push(one.className || one.tagName);
+    for (const block of page.querySelectorAll("body > *, .scroll, p, h1, h2, li, .flag"))
+      if (!within(block, width)) out.push(block.className || block.tagName);
     const box = page.querySelector(".legend input"), kind = box?.id.split("-").pop();
     box?.click();
-    const ticked = [...page.querySelectorAll(`main .panel .${kind}`)].map(gone);
+    const ticked = [...page.querySelectorAll(`main .panel .${kind}`)].map(isHidden);
     box?.click();
     const style = page.defaultView.getComputedStyle(page.body);
-    found[frame.id] = {
+    layouts[frame.id] = {
       width, hidden, out, figures: figures.length, least: Math.min(...words),
       unticked: ticked.filter(Boolean).length,
       wide: page.documentElement.scrollWidth, scripts: page.scripts.length,
@@ -70,28 +71,28 @@ addEventListener("load", () => {
     };
   }
   document.body.textContent = "";
-  document.title = JSON.stringify(found);
+  document.title = JSON.stringify(layouts);
 });
 """
 
 
-def opened(page: Path, home: Path, *flags: str) -> tuple[str, list[str]]:
-    """The document as it is after loading, and the lines of the console."""
-    command = [CHROMIUM, *QUIET, f"--user-data-dir={home}", *flags, page.as_uri()]
+def load_page(page: Path, home: Path, *flags: str) -> tuple[str, list[str]]:
+    """Load a page in Chromium -> (its document after loading, lines of its console)."""
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={home}", *flags, page.as_uri()]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
     browser = subprocess.Popen(command, start_new_session=True, **pipes)
     try:
-        said, errors = browser.communicate(timeout=SECONDS)
+        document, errors = browser.communicate(timeout=SECONDS)
     finally:
         if browser.poll() is None:
             os.killpg(browser.pid, signal.SIGKILL)
             browser.wait()
     lines = errors.decode(errors="replace").splitlines()
-    return said.decode(errors="replace"), [line for line in lines if "CONSOLE" in line]
+    return document.decode(errors="replace"), [line for line in lines if "CONSOLE" in line]
 
 
-def measured(page: Path, home: Path, widths: tuple[int, ...], dark: bool) -> dict[str, dict]:
-    """Where everything lies at some widths, the page itself as it is, in frames of these widths."""
+def measure_layout(page: Path, home: Path, widths: tuple[int, ...], dark: bool) -> dict[str, dict]:
+    """Measure the layout of a page in frames of some widths -> measures by frame id (`w420`)."""
     source = html.escape(page.read_text())
     frames = [
         f'<iframe id="w{width}" style="width:{width}px;height:900px;border:0" srcdoc="{source}">'
@@ -99,25 +100,25 @@ def measured(page: Path, home: Path, widths: tuple[int, ...], dark: bool) -> dic
         for width in widths
     ]
     home.mkdir()
-    around = home / "around.html"
-    around.write_text(f"<!doctype html><script>{MEASURE}</script><body>{''.join(frames)}")
+    wrapper = home / "wrapper.html"
+    wrapper.write_text(f"<!doctype html><script>{MEASURE}</script><body>{''.join(frames)}")
     scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
-    said, console = opened(around, home / "profile", scheme, "--window-size=1400,1000")
+    document, console = load_page(wrapper, home / "profile", scheme, "--window-size=1400,1000")
     assert console == []
-    found = re.search("<title>(.*?)</title>", said)
-    assert found, said[-2000:]
-    return json.loads(html.unescape(found[1]))
+    title = re.search("<title>(.*?)</title>", document)
+    assert title, document[-2000:]
+    return json.loads(html.unescape(title[1]))
 
 
 class Proxy:
-    """Whoever asks for anything from a network has to ask here, and gets nothing.
+    """Network proxy that records every request and answers none.
 
     Attributes:
-        asked: the first line of every request, but for those by which Chromium calls home.
+        requests: the first line of every request, except those Chromium sends to Google itself.
     """
 
     def __enter__(self):
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.socket = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._listen, daemon=True).start()
         return self
@@ -127,21 +128,21 @@ class Proxy:
 
     @property
     def flags(self) -> tuple[str, str]:
-        """For a browser that is to ask here."""
+        """Flags that make Chromium send every request to this proxy."""
         host, port = self.socket.getsockname()
         return f"--proxy-server={host}:{port}", "--proxy-bypass-list=<-loopback>"
 
     def _listen(self):
         while True:
             try:
-                caller, _ = self.socket.accept()
+                connection, _ = self.socket.accept()
             except OSError:
                 return
-            with caller:
-                caller.settimeout(2)
+            with connection:
+                connection.settimeout(2)
                 try:
-                    line = caller.recv(4096).decode(errors="replace").partition("\r\n")[0]
+                    line = connection.recv(4096).decode(errors="replace").partition("\r\n")[0]
                 except OSError:
-                    line = "connected, and said nothing"
-                if not HOMES.search(line):
-                    self.asked.append(line)
+                    line = "connected without a request"
+                if not BROWSER_REQUESTS.search(line):
+                    self.requests.append(line)

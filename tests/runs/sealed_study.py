@@ -1,4 +1,4 @@
-"""A finished study in a folder, as honest as can be, without training anything."""
+"""Write the files of a finished, correctly sealed study without training anything."""
 
 import csv
 from dataclasses import replace
@@ -15,14 +15,14 @@ from tests.runs import small_study
 ARMS = ("none", "random", "constant_plus", "fear", "fear_sham", "fear_constant")
 
 
-def sealed_plan(arms=ARMS, **other) -> Plan:
-    """CartPole under two shifts, six arms, three seeds."""
+def sealed_plan(arms=ARMS, **options) -> Plan:
+    """Make the plan of a study: CartPole under two shifts, six arms, three seeds."""
     config = replace(small_study.CONFIG, seeds=3)
-    return plan_file.make_plan(small_study.suite(), config, arms, **other)
+    return plan_file.make_plan(small_study.suite(), config, arms, **options)
 
 
 def train(out: Path, arms=ARMS, luck: float = 0.0) -> None:
-    """A checkpoint an arm."""
+    """Write one checkpoint per arm; `luck` is added to its weights."""
     for i, arm in enumerate(arms):
         tree = {"w": np.arange(3.0) + i + luck}
         Checkpoints(out / "checkpoints" / arm).save(4, tree)
@@ -31,7 +31,7 @@ def train(out: Path, arms=ARMS, luck: float = 0.0) -> None:
 def score(
     out: Path, name: str = "scores.csv", arms=ARMS, better: float = 0.0, leave_out=()
 ) -> None:
-    """A row a seed and point, but for the shifts that are left out."""
+    """Write one score row per seed and point, `better` added, without the shifts in `leave_out`."""
     points = [point for point in small_study.suite().points() if point.shift not in leave_out]
     with (out / name).open("w") as file:
         writer = csv.DictWriter(file, COLUMNS, restval=0.5, lineterminator="\n")
@@ -44,9 +44,9 @@ def score(
                     writer.writerow(row | point._asdict() | {"score": score})
 
 
-def study(out: Path, arms=ARMS, **other) -> Path:
-    """Declared, trained, frozen, scored in public, drawn and scored under seal."""
-    plan = sealed_plan(arms, **other)
+def study(out: Path, arms=ARMS, **options) -> Path:
+    """Register, train, freeze, score the public shifts, draw and score the sealed ones."""
+    plan = sealed_plan(arms, **options)
     assert seal.register(out, plan) == []
     train(out, arms)
     seal.freeze_agents(out)

@@ -1,4 +1,4 @@
-"""The benchmark: what is measured, in which order, and what becomes of the figures."""
+"""The benchmark: rows, order of measurements, worker processes, tables and operation counts."""
 
 import csv
 import os
@@ -42,11 +42,11 @@ ROOT = Path(__file__).resolve().parents[2]
 OURS_JOB, OTHER_JOB = Job("ours", 4, 1), Job("rejax", 4, 1)
 
 
-def fought(*seconds: tuple[float, float], goal=None, unit=" s") -> Result:
-    """Makes the result of a duel of the given seconds."""
-    duel = TimedPair("training", "a / b", OURS_JOB, OTHER_JOB, goal, unit)
-    pairs = tuple(tuple({"steps": 10, "seconds": each} for each in pair) for pair in seconds)
-    return Result(duel, pairs)
+def timed_result(*seconds: tuple[float, float], goal=None, unit=" s") -> Result:
+    """Make the result of a row with the given seconds (ours, other) per pair."""
+    row = TimedPair("training", "a / b", OURS_JOB, OTHER_JOB, goal, unit)
+    pairs = tuple(tuple({"steps": 10, "seconds": value} for value in pair) for pair in seconds)
+    return Result(row, pairs)
 
 
 # --- the command --------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ ALL = pytest.param(benchmark.PARTS, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("parts", [("report",), ALL])
-def test_smoke_prints_every_row_or_why_it_is_left_out(parts):
+def test_smoke_run_prints_every_row_or_why_it_is_left_out(parts):
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
     done = subprocess.run(
         [sys.executable, "-m", "runs.benchmark", "--smoke", "--parts", *parts],
@@ -72,10 +72,10 @@ def test_smoke_prints_every_row_or_why_it_is_left_out(parts):
     assert {row.part for row in rows} == set(parts)
     for row in rows:
         absent = row.other.kind in PEERS and util.find_spec(row.other.kind) is None
-        line = next(line for line in done.stdout.splitlines() if f"│ {row.what} " in line)
+        line = next(line for line in done.stdout.splitlines() if f"│ {row.title} " in line)
         assert ("left out" in line) == absent, line
-        assert (f"left out: {row.what}: {INSTALL}" in done.stdout) == absent
-        assert f"{row.what}: " in done.stderr
+        assert (f"left out: {row.title}: {INSTALL}" in done.stdout) == absent
+        assert f"{row.title}: " in done.stderr
     assert "devices " in done.stdout
 
 
@@ -88,18 +88,18 @@ def test_smoke_prints_every_row_or_why_it_is_left_out(parts):
         (Settings(smoke=True, record=True), "--record"),
     ],
 )
-def test_what_makes_no_sense_is_refused(settings, word):
+def test_invalid_settings_are_refused(settings, word):
     with pytest.raises(UserError, match=word):
         check(settings)
 
 
-def test_parts_choose_rows_and_smoke_keeps_them():
+def test_parts_select_rows_and_smoke_keeps_all_rows():
     assert {row.part for row in timed_pairs(Settings(parts=("heads", "memory")))} == {
         "heads",
         "memory",
     }
     full, smoke = timed_pairs(Settings()), timed_pairs(Settings(smoke=True))
-    assert [row.what for row in full] == [row.what for row in smoke]
+    assert [row.title for row in full] == [row.title for row in smoke]
     assert all(row.ours.steps <= 2 * 4 * 8 * 10 for row in smoke)
     assert {row.ours.kind for row in full} | {row.other.kind for row in full} == {*OURS, *PEERS}
 
@@ -107,108 +107,108 @@ def test_parts_choose_rows_and_smoke_keeps_them():
 def test_both_sides_of_a_training_row_do_the_same_work():
     for row in timed_pairs(Settings()):
         if row.part in ("training", "heads", "ceiling"):
-            mine, other = row.ours, row.other
-            assert (mine.num_envs, mine.num_steps) == (other.num_envs, other.num_steps)
+            ours, other = row.ours, row.other
+            assert (ours.num_envs, ours.num_steps) == (other.num_envs, other.num_steps)
         if row.other.kind in ("rejax", "ceiling") or row.part == "heads":
             assert replace(row.ours, heads=()) == replace(row.other, kind="ours")
 
 
-# --- turns --------------------------------------------------------------------------------------
+# --- order --------------------------------------------------------------------------------------
 
 
 class Recording(Workers):
-    """Workers that note what they are asked, and answer with its number."""
+    """Workers that record each request and return its number as the seconds."""
 
     def __init__(self):
-        self.asked = []
+        self.requests = []
 
-    def of(self, job):
+    def worker_for(self, job):
         return self
 
-    def ask(self, verb, job):
-        self.asked.append((job.kind, None))
-        return {"seconds": float(len(self.asked))}
+    def request(self, verb, job):
+        self.requests.append((job.kind, None))
+        return {"seconds": float(len(self.requests))}
 
-    def once(self, job, cache=None):
-        self.asked.append((job.kind, cache))
-        return {"seconds": float(len(self.asked))}
+    def measure_once(self, job, cache=None):
+        self.requests.append((job.kind, cache))
+        return {"seconds": float(len(self.requests))}
 
 
-def test_sides_take_turns_and_so_does_who_begins():
+def test_sides_alternate_and_so_does_the_order_within_a_pair():
     workers = Recording()
-    pairs = list(alternate(fought().duel, 3, workers))
-    kinds = [kind for kind, _ in workers.asked]
+    pairs = list(alternate(timed_result().row, 3, workers))
+    kinds = [kind for kind, _ in workers.requests]
     assert kinds == ["ours", "rejax", "rejax", "ours", "ours", "rejax"]
     assert [(a["seconds"], b["seconds"]) for a, b in pairs] == [(1, 2), (4, 3), (5, 6)]
 
 
-def test_a_cold_process_comes_before_a_cached_one_and_shares_its_folder():
+def test_cold_process_precedes_the_cached_one_in_the_same_folder():
     workers = Recording()
-    pairs = list(in_new_processes(replace(fought().duel, fresh="empty"), 2, workers))
-    assert [kind for kind, _ in workers.asked] == ["rejax", "ours"] * 2
-    folders = [folder for _, folder in workers.asked]
+    pairs = list(in_new_processes(replace(timed_result().row, fresh="empty"), 2, workers))
+    assert [kind for kind, _ in workers.requests] == ["rejax", "ours"] * 2
+    folders = [folder for _, folder in workers.requests]
     assert folders[0] == folders[1] != folders[2] == folders[3]
     assert not any(Path(folder).exists() for folder in folders)
     assert [(a["seconds"], b["seconds"]) for a, b in pairs] == [(2, 1), (4, 3)]
 
 
-def test_a_filled_cache_is_filled_by_a_pair_that_does_not_count():
+def test_uncounted_pair_fills_the_cache():
     workers = Recording()
-    pairs = list(in_new_processes(replace(fought().duel, fresh="filled"), 5, workers))
+    pairs = list(in_new_processes(replace(timed_result().row, fresh="filled"), 5, workers))
     assert [(a["seconds"], b["seconds"]) for a, b in pairs] == [(4, 3), (6, 5), (8, 7)]
-    assert {folder for _, folder in workers.asked} == {None}
+    assert {folder for _, folder in workers.requests} == {None}
 
 
-def test_a_peer_that_is_missing_is_left_out(monkeypatch):
+def test_missing_peer_is_left_out(monkeypatch):
     monkeypatch.setattr(util, "find_spec", lambda name: None)
-    said, workers = [], Workers(shared=False)
-    results = benchmark.measure(Settings(parts=("training",)), workers, said.append)
+    messages, workers = [], Workers(shared=False)
+    results = benchmark.measure(Settings(parts=("training",)), workers, messages.append)
     assert [result.reason for result in results] == [INSTALL] * 6
     assert not workers.by_job
-    assert sum(INSTALL in line for line in said) == 6
+    assert sum(INSTALL in line for line in messages) == 6
 
 
 # --- processes ----------------------------------------------------------------------------------
 
 
-def test_an_error_in_a_process_is_an_answer_and_a_death_is_told():
+def test_worker_reports_errors_and_its_death_is_reported():
     worker = Worker()
     try:
         with pytest.raises(WorkerFailed, match="KeyError: 'nonsense'"):
-            worker.ask("prepare", Job("nonsense", 1, 1))
-        with pytest.raises(WorkerFailed, match="KeyError"):  # alive, but it has not prepared that
-            worker.ask("measure", Job("ours", 1, 1))
+            worker.request("prepare", Job("nonsense", 1, 1))
+        with pytest.raises(WorkerFailed, match="KeyError"):  # alive, but this job was not prepared
+            worker.request("measure", Job("ours", 1, 1))
         worker.process.kill()
         with pytest.raises(WorkerFailed, match="the process died, exit code -9"):
-            worker.ask("measure", Job("ours", 1, 1))
+            worker.request("measure", Job("ours", 1, 1))
     finally:
         worker.close()
 
 
-def test_a_process_that_hangs_is_ended(monkeypatch):
+def test_hanging_process_is_killed(monkeypatch):
     monkeypatch.setattr(paired_timing, "LIMIT", 0.2)
     worker = Worker()
     try:
-        monkeypatch.setattr(worker.process.stdin, "write", lambda text: None)  # never told
+        monkeypatch.setattr(worker.process.stdin, "write", lambda text: None)  # the request is lost
         with pytest.raises(WorkerFailed, match="no answer within 0 s"):
-            worker.ask("measure", Job("ours", 1, 1))
+            worker.request("measure", Job("ours", 1, 1))
         assert worker.process.wait(10) == -9
     finally:
         worker.close()
 
 
-# --- figures ------------------------------------------------------------------------------------
+# --- tables -------------------------------------------------------------------------------------
 
 
-def test_ratios_are_taken_pair_by_pair():
+def test_ratios_are_computed_per_pair():
     """A machine that slows down for a whole pair does not move its ratio."""
-    result = fought((2.0, 1.0), (200.0, 100.0), (6.0, 2.0))
+    result = timed_result((2.0, 1.0), (200.0, 100.0), (6.0, 2.0))
     assert ratios(result) == [2.0, 2.0, 3.0]
     assert table_row(result)[1:4] == ["6.00 s", "2.00 s", "2.00 [2.00, 3.00]"]
 
 
-def test_a_rate_is_steps_by_seconds():
-    result = fought((2.0, 1.0), unit="/s")
+def test_rate_is_steps_per_second():
+    result = timed_result((2.0, 1.0), unit="/s")
     assert ratios(result) == [0.5]
     assert table_row(result)[1:3] == ["5/s", "10/s"]
 
@@ -226,13 +226,13 @@ def test_a_rate_is_steps_by_seconds():
         (REJAX, [], None),
     ],
 )
-def test_a_goal_is_held_against_the_median(goal, pairs, verdict):
-    assert meets_goal(fought(*pairs, goal=goal)) is verdict
+def test_goal_is_compared_with_the_median(goal, pairs, verdict):
+    assert meets_goal(timed_result(*pairs, goal=goal)) is verdict
 
 
 def test_record_writes_the_table_and_every_pair(tmp_path):
-    missing = Result(replace(fought().duel, what="c / d"), (), INSTALL)
-    results = [fought((2.0, 1.0), (3.0, 1.0), goal=REJAX), missing]
+    missing = Result(replace(timed_result().row, title="c / d"), (), INSTALL)
+    results = [timed_result((2.0, 1.0), (3.0, 1.0), goal=REJAX), missing]
     record_table(results, {"machine": "abacus"}, "python -m runs.benchmark", tmp_path / "results")
     text = (tmp_path / "results" / "benchmark.md").read_text()
     expected = "| a / b | 2.50 s | 1.00 s | 2.50 [2.00, 3.00] | at least 1.7, aim 2 | yes |"
@@ -246,7 +246,7 @@ def test_record_writes_the_table_and_every_pair(tmp_path):
 # --- the ceiling --------------------------------------------------------------------------------
 
 
-def test_products_by_hand():
+def test_matmul_flops_match_a_hand_count():
     """One step, one epoch, networks 4-3-3-2 and 4-3-3-1."""
     from agents.ppo import PPO
 
@@ -255,13 +255,13 @@ def test_products_by_hand():
     critic_forward = 4 * 3 + 3 * 3 + 3 * 1  # 24
     actor_backward = actor_forward + 3 * 3 + 3 * 2  # weights; inputs of the last two layers
     critic_backward = critic_forward + 3 * 3 + 3 * 1
-    actor = 3 * actor_forward + actor_backward  # lived, old log-probability, one epoch
+    actor = 3 * actor_forward + actor_backward  # rollout, old log-probability, one epoch
     critic = 3 * critic_forward + critic_backward  # observation, successor, one epoch
     count = matmul_flops(agent, Job("ceiling", 1, 1, num_envs=1, num_steps=1))
     assert count == 2 * (actor + critic) == 462
 
 
-def test_the_bare_program_multiplies_as_much_as_is_counted():
+def test_matmul_program_has_as_many_flops_as_counted():
     import jax
 
     from agents.ppo import PPO
@@ -273,7 +273,7 @@ def test_the_bare_program_multiplies_as_much_as_is_counted():
 
 
 def flops(jaxpr) -> int:
-    """Counts 2 m k n for each product of a program, times the turns of the loops around it."""
+    """Count 2 m k n for each product of a program, times the repeats of its enclosing loops."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
@@ -283,15 +283,15 @@ def flops(jaxpr) -> int:
             for axis in contracted:
                 inner *= left[axis]
             total += 2 * inner * equation.outvars[0].aval.size
-        turns = equation.params.get("length", 1)
+        repeats = equation.params.get("length", 1)
         for name in ("jaxpr", "call_jaxpr"):
             if name in equation.params:
-                within = equation.params[name]
-                total += turns * flops(getattr(within, "jaxpr", within))
+                inner_jaxpr = equation.params[name]
+                total += repeats * flops(getattr(inner_jaxpr, "jaxpr", inner_jaxpr))
     return total
 
 
-def test_small_jobs_are_small():
+def test_smoke_jobs_are_small():
     assert smoke_job(Job("memory", 2, 1000, heads=("fear",))).updates == 10
     assert smoke_job(Job("ours", 4, 16, heads=("fear", "hope"))).heads == ("fear",)
 
@@ -301,12 +301,12 @@ def test_small_jobs_are_small():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", PEERS)
-def test_a_peer_trains(kind):
+def test_peer_trains(kind):
     if util.find_spec(kind) is None:
         pytest.skip(f"{kind} is {INSTALL}")
     workers, job = Workers(shared=False), Job(kind, 1, 2, num_envs=4, num_steps=8)
     try:
-        sample = workers.once(job)
+        sample = workers.measure_once(job)
     finally:
         workers.close()
     assert sample["steps"] == 64

@@ -1,4 +1,4 @@
-"""The board is served where its links say, all of it and soon, and leaves when it is asked to."""
+"""The board command: serves all runs at its links, finds studies, stops on signals."""
 
 import json
 import os
@@ -24,7 +24,7 @@ SHIFTS = ("ice", "fog|cones", "grip+.5")
 
 
 def study(out: Path, arms: int, seeds: int, lines: int) -> Path:
-    """Writes a study of made-up numbers, as a comparison leaves it."""
+    """Write a study of random numbers with the files of a comparison; `lines` chunks per arm."""
     out.mkdir(parents=True)
     names, rng = [f"arm{i}" for i in range(arms)], np.random.default_rng(0)
     with (out / "metrics.jsonl").open("w") as file:
@@ -51,12 +51,12 @@ def study(out: Path, arms: int, seeds: int, lines: int) -> Path:
     return out
 
 
-class Served:
-    """`python -m runs.board` in a process of its own, until it is left."""
+class BoardProcess:
+    """`python -m runs.board` in a subprocess; `links` are those it prints, by title."""
 
     def __init__(self, *args: str, cwd: Path = ROOT):
         command = [sys.executable, "-m", "runs.board", *args]
-        self.began = time.monotonic()
+        self.start_time = time.monotonic()
         self.process = subprocess.Popen(
             command,
             cwd=cwd,
@@ -73,102 +73,107 @@ class Served:
         self.links = dict(line.rsplit(None, 1) for line in self.lines if "http" in line)
         self.links = {title.strip(): link for title, link in self.links.items()}
 
-    def ask(self, path: str, body: dict | None = None):
-        """What its HTTP API answers."""
+    def get_json(self, path: str, body: dict | None = None):
+        """Get JSON from a path of its HTTP API; POST if a body is given."""
         url = "http://" + urlsplit(next(iter(self.links.values()))).netloc
         data = json.dumps(body).encode() if body else None
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{url}/data/{path}", data, headers)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.loads(answer.read())
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.loads(response.read())
 
     def seconds_until(self, runs: int) -> float:
-        """Seconds from its start until it lists so many runs."""
-        while time.monotonic() - self.began < 60:
-            if len(self.ask("runs")) >= runs:
-                return time.monotonic() - self.began
+        """Seconds from its start until it lists the given number of runs."""
+        while time.monotonic() - self.start_time < 60:
+            if len(self.get_json("runs")) >= runs:
+                return time.monotonic() - self.start_time
             time.sleep(0.1)
-        raise AssertionError(f"{len(self.ask('runs'))} of {runs} runs after a minute")
+        raise AssertionError(f"{len(self.get_json('runs'))} of {runs} runs after a minute")
 
-    def leave(self, number: int = signal.SIGINT) -> tuple[int, str, float]:
-        """Sends a signal -> (exit code, what it said on stderr, seconds it took)."""
-        asked = time.monotonic()
+    def stop(self, number: int = signal.SIGINT) -> tuple[int, str, float]:
+        """Send a signal -> (exit code, stderr, seconds until it ended)."""
+        begin = time.monotonic()
         self.process.send_signal(number)
         try:
-            said = self.process.communicate(timeout=20)[1]
+            stderr = self.process.communicate(timeout=20)[1]
         finally:
             self.process.kill()
-        return self.process.returncode, said, time.monotonic() - asked
+        return self.process.returncode, stderr, time.monotonic() - begin
 
 
-# --- what it serves -----------------------------------------------------------------------------
+# --- served pages -------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """A small study, served."""
-    found = Served(str(study(tmp_path_factory.mktemp("logs") / "mine", 3, 2, 3)), "--port", "0")
-    yield found
-    found.leave()
+    """Board process that serves a study of 3 arms and 2 seeds."""
+    process = BoardProcess(
+        str(study(tmp_path_factory.mktemp("logs") / "mine", 3, 2, 3)), "--port", "0"
+    )
+    yield process
+    process.stop()
 
 
-def test_it_lists_every_arm_and_every_seed(served):
+def test_board_lists_every_arm_and_every_seed(served):
     assert served.seconds_until(9) < 30
     arms = {f"compare/Drive/arm{i}" for i in range(3)}
     seeds = {f"runs/Drive/arm{i}/s{seed}" for i in range(3) for seed in range(2)}
-    assert set(served.ask("runs")) == arms | seeds
+    assert set(served.get_json("runs")) == arms | seeds
 
 
-def test_tags_settings_and_charts_are_there(served):
+def test_board_serves_tags_settings_and_charts(served):
     served.seconds_until(9)
-    tags = served.ask("plugin/scalars/tags")
+    tags = served.get_json("plugin/scalars/tags")
     assert "train/return" in tags["runs/Drive/arm0/s1"]
     assert "shift/fog_cones/mean" in tags["compare/Drive/arm2"]
-    (category,) = served.ask("plugin/custom_scalars/layout")["category"]
+    (category,) = served.get_json("plugin/custom_scalars/layout")["category"]
     titles = {chart["title"] for chart in category["chart"]}
     assert titles == {"training return", *(f"score under {shift}" for shift in SHIFTS)}
-    experiment = served.ask("plugin/hparams/experiment", {"includeMetrics": True})
+    experiment = served.get_json("plugin/hparams/experiment", {"includeMetrics": True})
     columns = {info["name"] for info in experiment["hparamInfos"]}
     assert {"arm", "weight"} <= columns
 
 
-def test_every_link_selects_what_it_names(served):
-    """A link's filters are regular expressions over the runs and tags that are served."""
+def test_every_link_selects_the_runs_and_tags_it_names(served):
+    """The filters of each link, regular expressions, match runs and tags that are served."""
     served.seconds_until(9)
-    runs, tags = served.ask("runs"), served.ask("plugin/scalars/tags")
+    runs, tags = served.get_json("runs"), served.get_json("plugin/scalars/tags")
     titles = ["every shift, arm by arm", *SHIFTS]
     titles += ["training, seed by seed", "settings against scores"]
     assert list(served.links) == titles
     for title, link in served.links.items():
         address = urlsplit(link)
         assert address.hostname == "127.0.0.1"
-        asked = dict(parse_qsl(address.query))
-        place, _, rest = address.fragment.partition("&")
-        asked |= dict(parse_qsl(rest))
-        if place == "hparams":
+        query = dict(parse_qsl(address.query))
+        view, _, rest = address.fragment.partition("&")
+        query |= dict(parse_qsl(rest))
+        if view == "hparams":
             continue
-        chosen = [
-            run for run in runs if re.search(asked.get("runFilter", rest and "^compare/"), run)
+        matching_runs = [
+            run for run in runs if re.search(query.get("runFilter", rest and "^compare/"), run)
         ]
-        assert 0 < len(chosen) <= 6, title
-        if place == "timeseries":
-            seen = {
-                tag for run in chosen for tag in tags[run] if re.search(asked["tagFilter"], tag)
+        assert 0 < len(matching_runs) <= 6, title
+        if view == "timeseries":
+            matching_tags = {
+                tag
+                for run in matching_runs
+                for tag in tags[run]
+                if re.search(query["tagFilter"], tag)
             }
-            assert len(seen) == 1, title
-            colour = asked["runColorGroup"].removeprefix("regex:")
-            groups = {re.search(colour, run).groups() for run in chosen}
+            assert len(matching_tags) == 1, title
+            colour = query["runColorGroup"].removeprefix("regex:")
+            groups = {re.search(colour, run).groups() for run in matching_runs}
             assert groups == {("Drive/arm0",), ("Drive/arm1",), ("Drive/arm2",)}, title
         else:
-            assert asked["regexInput"] == "^compare/"
+            assert query["regexInput"] == "^compare/"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_leaves_at_once_and_cleanly(tmp_path, number):
-    served = Served(str(study(tmp_path / "mine", 1, 1, 1)), "--port", "0")
-    code, said, seconds = served.leave(number)
+def test_board_stops_cleanly_on_a_signal(tmp_path, number):
+    served = BoardProcess(str(study(tmp_path / "mine", 1, 1, 1)), "--port", "0")
+    code, stderr, seconds = served.stop(number)
     assert code == 0
-    assert "Traceback" not in said
+    assert "Traceback" not in stderr
     assert seconds < 5
 
 
@@ -176,25 +181,25 @@ def test_it_leaves_at_once_and_cleanly(tmp_path, number):
 def test_four_hundred_runs_load_in_seconds(tmp_path):
     """20 arms of 20 seeds with twice as many chunks as a curve keeps points."""
     folder = study(tmp_path / "large", 20, 20, 2 * POINTS)
-    served = Served(str(folder), "--port", "0")
+    served = BoardProcess(str(folder), "--port", "0")
     try:
         seconds = served.seconds_until(420)
-        tags = served.ask("plugin/scalars/tags")
-        points = served.ask("plugin/scalars/scalars?run=runs/Drive/arm3/s7&tag=train/return")
+        tags = served.get_json("plugin/scalars/tags")
+        points = served.get_json("plugin/scalars/scalars?run=runs/Drive/arm3/s7&tag=train/return")
     finally:
-        served.leave()
+        served.stop()
     print(f"420 runs listed after {seconds:.1f} s")
     assert seconds < 10
     assert len(tags) == 420
     assert POINTS // 2 < len(points) <= POINTS
 
 
-# --- which study, and what is refused -----------------------------------------------------------
+# --- choice of the study and errors -------------------------------------------------------------
 
 
 @pytest.fixture
 def logs(tmp_path, monkeypatch):
-    """Two folders of studies; `compare/b` was touched last."""
+    """Make folders of studies, `compare/b` the newest."""
     monkeypatch.chdir(tmp_path)
     for i, name in enumerate(("compare/a", "compare/b", "first/a", "compare/c")):
         home = Path("runs/logs") / name / "tb" / "runs"
@@ -206,7 +211,7 @@ def logs(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "found"),
+    ("name", "folder"),
     [
         ("", "compare/b"),
         ("b", "compare/b"),
@@ -214,8 +219,8 @@ def logs(tmp_path, monkeypatch):
         ("runs/logs/compare/a", "compare/a"),
     ],
 )
-def test_a_study_is_found(logs, name, found):
-    assert board.find_study(name) == logs / found
+def test_find_study_by_name_or_path(logs, name, folder):
+    assert board.find_study(name) == logs / folder
 
 
 @pytest.mark.parametrize(
@@ -226,18 +231,18 @@ def test_a_study_is_found(logs, name, found):
         ("B", "did you mean b"),
     ],
 )
-def test_a_study_is_refused(logs, name, complaint):
+def test_find_study_refuses_ambiguous_and_unknown_names(logs, name, complaint):
     with pytest.raises(UserError, match=complaint):
         board.find_study(name)
 
 
-def test_without_any_study_it_says_how_to_make_one(tmp_path, monkeypatch):
+def test_without_any_study_the_error_names_a_command_that_makes_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="python -m runs.compare --quick"):
         board.find_study("")
 
 
-def test_a_study_without_scores_has_links_to_its_training(tmp_path):
+def test_study_without_scores_has_links_to_its_training(tmp_path):
     titles = [title for title, _ in board.board_links(tmp_path, "http://127.0.0.1:1/")]
     assert titles == [
         "every shift, arm by arm",
@@ -247,21 +252,21 @@ def test_a_study_without_scores_has_links_to_its_training(tmp_path):
 
 
 def run(*args: str, hide: str = "") -> subprocess.CompletedProcess:
-    """Runs the command as a user does, without the package `hide`."""
-    start = f"import sys; sys.modules[{hide!r}] = None; " if hide else "import sys; "
-    start += (
+    """Run the command in a subprocess in which the package `hide` cannot be imported."""
+    code = f"import sys; sys.modules[{hide!r}] = None; " if hide else "import sys; "
+    code += (
         "import runpy; sys.argv[0] = 'board'; runpy.run_module('runs.board', run_name='__main__')"
     )
-    command = [sys.executable, "-c", start, *args]
+    command = [sys.executable, "-c", code, *args]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
-def test_bad_input_is_one_line_and_code_2(tmp_path):
+def test_bad_input_prints_one_line_and_exits_with_2(tmp_path):
     (tmp_path / "tb").mkdir()
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
+    with socket.socket() as occupied:
+        occupied.bind(("127.0.0.1", 0))
+        occupied.listen()
+        port = str(occupied.getsockname()[1])
         for args, hide, words in (
             ((str(tmp_path / "nowhere"),), "", "no study"),
             ((str(tmp_path), "--port", "70000"), "", "must be 0"),
@@ -270,7 +275,7 @@ def test_bad_input_is_one_line_and_code_2(tmp_path):
         ):
             done = run(*args, hide=hide)
             assert done.returncode == 2, done.stderr
-            said = [line for line in done.stderr.splitlines() if line]
-            assert len(said) == 1, done.stderr
-            assert said[0].startswith("error: "), done.stderr
-            assert words in said[0]
+            lines = [line for line in done.stderr.splitlines() if line]
+            assert len(lines) == 1, done.stderr
+            assert lines[0].startswith("error: "), done.stderr
+            assert words in lines[0]

@@ -1,4 +1,4 @@
-"""The calibration: what others read of it, its verdicts, its trainings, and the command."""
+"""Calibration of shifts: files and normalised scores, flags, training of specialists, command."""
 
 import json
 import subprocess
@@ -37,12 +37,12 @@ from tests.runs import small_study
 from tests.runs.small_study import without_key_check
 
 ROOT = Path(__file__).parents[2]
-unchecked = pytest.fixture(autouse=True)(without_key_check)
+no_key_check = pytest.fixture(autouse=True)(without_key_check)
 SIZES = SpecialistConfigs(small_study.CONFIG, small_study.CONFIG)
 
 
 def level(severity=0.0, nominal=0.9, specialist=0.9, random=0.1, shift="ice", apart=0.01) -> Level:
-    """A level whose intervals reach `apart` to either side."""
+    """Make a level whose confidence intervals reach `apart` to either side."""
     numbers = [value + way * apart for value in (random, nominal, specialist) for way in (0, -1, 1)]
     return Level("Road", shift, "dynamics", severity, *numbers, 8)
 
@@ -50,32 +50,32 @@ def level(severity=0.0, nominal=0.9, specialist=0.9, random=0.1, shift="ice", ap
 AXIS = [level(), level(0.5, 0.7, 0.8), level(1.0, 0.3, 0.6)]
 
 
-# --- what others read -------------------------------------------------------------------------
+# --- calibration files -----------------------------------------------------------------------
 
 
-def test_a_score_is_put_between_random_and_specialist():
+def test_normalise_maps_random_to_0_and_specialist_to_1():
     assert normalise(0.1, 0.1, 0.6) == 0 and normalise(0.6, 0.1, 0.6) == 1
     assert normalise(0.35, 0.1, 0.6) == pytest.approx(0.5)
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_calibration_file_round_trip(tmp_path):
     file = calibration.calibration_path("Road", tmp_path)
     calibration.write_calibration(file, [level(shift="none"), *AXIS])
     assert calibration.read_calibration(file) == [
-        pytest.approx(one) if not isinstance(one, str) else one
-        for one in [level(shift="none"), *AXIS]
+        pytest.approx(value) if not isinstance(value, str) else value
+        for value in [level(shift="none"), *AXIS]
     ]
 
 
-def test_the_ceiling_is_the_better_of_nominal_and_specialist(tmp_path):
+def test_ceiling_is_the_better_of_nominal_and_specialist(tmp_path):
     worse = [level(shift="none"), level(0.5, nominal=0.8, specialist=0.7), AXIS[2]]
     calibration.write_calibration(calibration.calibration_path("Road", tmp_path), worse)
-    found = reference_scores("Road", tmp_path)
-    assert found["none", 0.0] == (0.1, 0.9)
-    assert found["ice", 0.5] == (0.1, 0.8) and found["ice", 1.0] == (0.1, 0.6)
+    references = reference_scores("Road", tmp_path)
+    assert references["none", 0.0] == (0.1, 0.9)
+    assert references["ice", 0.5] == (0.1, 0.8) and references["ice", 1.0] == (0.1, 0.6)
 
 
-def test_rows_are_normalised_where_all_of_them_can_be(tmp_path):
+def test_rows_are_normalised_only_if_all_of_them_can_be(tmp_path):
     calibration.write_calibration(
         calibration.calibration_path("Road", tmp_path), [level(shift="none"), *AXIS]
     )
@@ -83,17 +83,17 @@ def test_rows_are_normalised_where_all_of_them_can_be(tmp_path):
         {"arm": "none", "shift": "none", "severity": 0.0, "score": 0.9},
         {"arm": "none", "shift": "ice", "severity": "1.0", "score": 0.35},
     ]
-    found = normalised_rows(rows, "Road", tmp_path)
-    assert [row["score"] for row in found] == pytest.approx([1.0, 0.5])
-    assert rows[1]["score"] == 0.35 and found[1]["arm"] == "none"
-    elsewhere = [*rows, {"shift": "ice", "severity": 0.25, "score": 0.5}]
-    assert normalised_rows(elsewhere, "Road", tmp_path) is None
+    normalised = normalised_rows(rows, "Road", tmp_path)
+    assert [row["score"] for row in normalised] == pytest.approx([1.0, 0.5])
+    assert rows[1]["score"] == 0.35 and normalised[1]["arm"] == "none"
+    rows_off_the_axis = [*rows, {"shift": "ice", "severity": 0.25, "score": 0.5}]
+    assert normalised_rows(rows_off_the_axis, "Road", tmp_path) is None
     assert (
         normalised_rows(rows, "Sea", tmp_path) is None and reference_scores("Sea", tmp_path) is None
     )
 
 
-def test_where_chance_does_as_well_nothing_is_divided(tmp_path):
+def test_levels_where_random_is_as_good_have_no_reference_scores(tmp_path):
     flat = level(1.0, nominal=0.15, specialist=0.18)
     calibration.write_calibration(
         calibration.calibration_path("Road", tmp_path), [level(shift="none"), flat]
@@ -102,24 +102,24 @@ def test_where_chance_does_as_well_nothing_is_divided(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["what,else\n1,2\n", "env,shift\nRoad,ice\n"])
-def test_another_file_is_refused(text, tmp_path):
+def test_file_that_is_not_a_calibration_is_refused(text, tmp_path):
     calibration.calibration_path("Road", tmp_path).write_text(text)
-    with pytest.raises(UserError, match="calibrate-Road.csv is no calibration: delete it"):
+    with pytest.raises(UserError, match="calibrate-Road.csv is not a calibration: delete it"):
         reference_scores("Road", tmp_path)
 
 
-def test_an_adapted_suite_has_a_file_of_its_own(tmp_path):
+def test_suite_name_with_a_colon_gives_a_file_in_the_folder(tmp_path):
     assert calibration.calibration_path("gymnax:CartPole-v1", tmp_path).parent == tmp_path
 
 
-def test_what_is_recorded_can_be_read():
+def test_recorded_calibrations_can_be_read():
     for file in (ROOT / "runs/results").glob("calibrate-*.csv"):
         levels = calibration.read_calibration(file)
         assert levels[0].shift == "none" and len(levels_by_shift(levels)) > 1
-        assert all(0 <= value <= 1 for one in levels for value in (one.random, one.ceiling))
+        assert all(0 <= value <= 1 for level in levels for value in (level.random, level.ceiling))
 
 
-# --- verdicts ---------------------------------------------------------------------------------
+# --- flags ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -135,107 +135,113 @@ def test_what_is_recorded_can_be_read():
         ([level(), level(0.5, 0.5), level(1.0, 0.515)], []),
     ],
 )
-def test_a_shift_is_flagged_for_what_is_wrong_with_it(levels, verdict):
+def test_calibration_flags_name_each_defect(levels, verdict):
     assert calibration_flags(levels) == verdict
 
 
-def test_levels_are_sorted_by_shift_and_severity():
+def test_levels_are_grouped_by_shift_and_sorted_by_severity():
     others = [level(0.5, shift="fog"), level(shift="fog")]
-    found = levels_by_shift([level(shift="none"), *AXIS[::-1], *others])
-    assert list(found) == ["ice", "fog"]
-    assert [one.severity for one in found["ice"]] == [0.0, 0.5, 1.0]
+    by_shift = levels_by_shift([level(shift="none"), *AXIS[::-1], *others])
+    assert list(by_shift) == ["ice", "fog"]
+    assert [item.severity for item in by_shift["ice"]] == [0.0, 0.5, 1.0]
 
 
 # --- training ---------------------------------------------------------------------------------
 
 
-class Told:
-    """Progress as a list."""
+class RecordedProgress:
+    """Records the progress and messages of a calibration; stops at `stop_at`."""
 
     def __init__(self, stop_at=None):
-        self.stop_at, self.said, self.done = stop_at, [], []
+        self.stop_at, self.messages, self.done = stop_at, [], []
 
-    def advance(self, what, done, fresh=True):
-        self.done.append((what, done, fresh))
+    def advance(self, label, done, fresh=True):
+        self.done.append((label, done, fresh))
 
     def say(self, line):
-        self.said.append(line)
+        self.messages.append(line)
 
     def stopped(self):
         return bool(self.done) and self.done[-1][:2] == self.stop_at
 
 
 @pytest.fixture(scope="module")
-def traced():
-    """The functions that were traced, once for each program."""
-    found = []
+def traced_names():
+    """Names of the traced functions, one entry per compiled program."""
+    names = []
 
-    def note(name, fn, *args, **settings):
-        found.append(name)
+    def record_call(name, fn, *args, **settings):
+        names.append(name)
         return fn(*args, **settings)
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_train", "_score"):
-            patch.setattr(specialists, name, partial(note, name, getattr(specialists, name)))
-        yield found
+            patch.setattr(specialists, name, partial(record_call, name, getattr(specialists, name)))
+        yield names
 
 
 @pytest.fixture(scope="module")
-def training(traced):
-    """What is compiled, for all tests."""
+def training(traced_names):
+    """Compiled training and scoring, shared by all tests."""
     return SpecialistTraining(small_study.suite().env, SIZES)
 
 
 @pytest.fixture
-def go(training, monkeypatch):
-    """Calibrates into a folder -> (what was found, what was told)."""
+def calibrate_into(training, monkeypatch):
+    """Function that calibrates into a folder -> (results by shift, recorded progress)."""
     monkeypatch.setattr(specialists, "SpecialistTraining", lambda *_: training)
 
-    def run(folder, suite=None, stop_at=None):
-        told = Told(stop_at)
-        return calibrate(suite or small_study.suite(), SIZES, folder, told, told.stopped), told
+    def run_into(folder, suite=None, stop_at=None):
+        progress = RecordedProgress(stop_at)
+        return calibrate(
+            suite or small_study.suite(), SIZES, folder, progress, progress.stopped
+        ), progress
 
-    return run
+    return run_into
 
 
 @pytest.fixture(scope="module")
-def done(training, tmp_path_factory):
-    """A calibration to its end: (folder, what was found, what was told)."""
-    folder, told = tmp_path_factory.mktemp("calibration"), Told()
+def calibrated(training, tmp_path_factory):
+    """Finished calibration: (folder, results by shift, recorded progress)."""
+    folder, progress = tmp_path_factory.mktemp("calibration"), RecordedProgress()
     with pytest.MonkeyPatch.context() as patch, jax.debug_key_reuse(False):
         patch.setattr(specialists, "SpecialistTraining", lambda *_: training)
-        return folder, calibrate(small_study.suite(), SIZES, folder, told, told.stopped), told
+        return (
+            folder,
+            calibrate(small_study.suite(), SIZES, folder, progress, progress.stopped),
+            progress,
+        )
 
 
-def test_every_policy_is_scored_at_home_and_along_every_axis(done):
-    _, found, told = done
-    assert list(found) == ["force", "flip"]
-    for part in found.values():
-        assert part["non_finite"] == 0
+def test_every_policy_is_scored_at_home_and_at_every_severity(calibrated):
+    _, results, progress = calibrated
+    assert list(results) == ["force", "flip"]
+    for scores_by_policy in results.values():
+        assert scores_by_policy["non_finite"] == 0
         for policy in POLICIES:
-            scores = np.array(part[policy])
+            scores = np.array(scores_by_policy[policy])
             assert scores.shape == (SIZES.nominal.seeds, 3)
             assert ((scores >= 0) & (scores <= 1)).all()
-    home = [np.array(part["nominal"])[:, 0] for part in found.values()]
+    home = [np.array(scores_by_policy["nominal"])[:, 0] for scores_by_policy in results.values()]
     np.testing.assert_array_equal(*home)
     units = SIZES.nominal.chunks + 2 * (SIZES.special.chunks + 1)
-    assert told.done[-1] == ("flip", units, True)
-    counts = [count for _, count, _ in told.done]
+    assert progress.done[-1] == ("flip", units, True)
+    counts = [count for _, count, _ in progress.done]
     assert counts == sorted(counts)
 
 
-def test_all_shifts_share_one_program_and_home_has_its_own_pool(done, traced):
-    assert sorted(traced) == ["_score", "_train", "_train"]
+def test_all_shifts_share_one_compiled_program(calibrated, traced_names):
+    assert sorted(traced_names) == ["_score", "_train", "_train"]
 
 
-def test_what_is_done_is_kept(done, go):
-    folder, found, _ = done
-    again, told = go(folder)
-    assert again == found and not any(fresh for *_, fresh in told.done)
+def test_finished_calibration_computes_nothing_again(calibrated, calibrate_into):
+    folder, results, _ = calibrated
+    again, progress = calibrate_into(folder)
+    assert again == results and not any(fresh for *_, fresh in progress.done)
 
 
-def test_a_shift_that_is_re_ranged_is_calibrated_anew_and_only_that_one(done, go, tmp_path):
-    folder, found, _ = done
+def test_only_a_changed_shift_is_calibrated_again(calibrated, calibrate_into, tmp_path):
+    folder, results, _ = calibrated
     for file in folder.glob("*.json"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (nominal,) = folder.glob("nominal-*")
@@ -244,51 +250,58 @@ def test_a_shift_that_is_re_ranged_is_calibrated_anew_and_only_that_one(done, go
     other = next(s for s in load_suite("CartPole").shifts if s.name == "gravity")
     force, flip = suite.shifts
     changed = replace(suite, shifts=(replace(other, name="force"), flip))
-    again, told = go(tmp_path, changed)
-    assert again["flip"] == found["flip"]
-    fresh = {what for what, _, fresh in told.done if fresh}
+    again, progress = calibrate_into(tmp_path, changed)
+    assert again["flip"] == results["flip"]
+    fresh = {label for label, _, fresh in progress.done if fresh}
     assert fresh == {"force"}
 
 
-def test_it_stops_between_chunks_and_goes_on_to_the_same_end(done, go, tmp_path):
-    stopped, told = go(tmp_path, stop_at=("flip", SIZES.nominal.chunks + SIZES.special.chunks + 2))
-    assert stopped is None and told.done[-1][0] == "flip"
+def test_stopped_and_resumed_calibration_gives_the_same_results(
+    calibrated, calibrate_into, tmp_path
+):
+    stopped, progress = calibrate_into(
+        tmp_path, stop_at=("flip", SIZES.nominal.chunks + SIZES.special.chunks + 2)
+    )
+    assert stopped is None and progress.done[-1][0] == "flip"
     assert [path.name for path in tmp_path.glob("*.json")] == ["force.json"]
-    assert go(tmp_path)[0] == done[1]
+    assert calibrate_into(tmp_path)[0] == calibrated[1]
 
 
-def test_a_specialist_starts_with_what_the_nominal_agent_knows_and_a_new_optimiser(training):
+def test_specialist_starts_from_nominal_weights_and_a_new_optimiser(training):
     home = pool_worlds(small_study.suite().worlds(jax.random.key(0), study.WORLDS), [0])
     fresh = training.start(home)
-    taught, finite = training.run(SIZES.nominal, fresh, home, lambda chunks: None, lambda: False)
-    warm = training.warm(taught.learner.agent, home).learner.agent.trained
-    same, new = taught.learner.agent.trained.net, fresh.learner.agent.trained
-    assert finite.all() and small_study.bits(warm.net) == small_study.bits(
-        same
-    ) != small_study.bits(new.net)
-    assert small_study.bits(warm.opt_state) == small_study.bits(new.opt_state)
+    trained, finite = training.run(SIZES.nominal, fresh, home, lambda chunks: None, lambda: False)
+    warm_state = training.warm(trained.learner.agent, home).learner.agent.train_state
+    trained_net, fresh_state = (
+        trained.learner.agent.train_state.net,
+        fresh.learner.agent.train_state,
+    )
+    assert finite.all() and small_study.bits(warm_state.net) == small_study.bits(
+        trained_net
+    ) != small_study.bits(fresh_state.net)
+    assert small_study.bits(warm_state.opt_state) == small_study.bits(fresh_state.opt_state)
 
 
-def test_a_random_policy_does_not_depend_on_who_acts(training):
+def test_random_policy_scores_do_not_depend_on_the_agents(training):
     worlds = small_study.suite().worlds(jax.random.key(0), SIZES.nominal.episodes)
-    ground = jax.tree.map(lambda leaf: leaf[:3], worlds)
+    points = jax.tree.map(lambda leaf: leaf[:3], worlds)
     home = pool_worlds(worlds, [0])
-    one = training.start(home).learner.agent
-    two = jax.tree.map(lambda leaf: 0 * leaf, one)
-    first, second = training.scores(one, two, ground), training.scores(two, one, ground)
+    agent = training.start(home).learner.agent
+    other = jax.tree.map(lambda leaf: 0 * leaf, agent)
+    first, second = training.scores(agent, other, points), training.scores(other, agent, points)
     assert first["random"] == second["random"]
     assert first["nominal"] == second["specialist"] and first["specialist"] == second["nominal"]
 
 
-def test_now_and_later_every_action_is_random():
+def test_random_actions_cover_current_and_scheduled_channel():
     world = small_study.suite().worlds(jax.random.key(0), 2)
-    late = unscheduled(jax.tree.map(lambda leaf: leaf[0, 0], world))
-    mad = with_random_actions(late)
-    assert float(mad.channel.flip) == float(mad.later.channel.flip) == 1.0
-    assert with_random_actions(world).later is None
+    scheduled_world = unscheduled(jax.tree.map(lambda leaf: leaf[0, 0], world))
+    random_world = with_random_actions(scheduled_world)
+    assert float(random_world.channel.flip) == float(random_world.scheduled.channel.flip) == 1.0
+    assert with_random_actions(world).scheduled is None
 
 
-def test_the_half_at_the_end_of_the_axis_is_in_the_pool():
+def test_pool_worlds_stacks_the_selected_points():
     worlds = small_study.suite().worlds(jax.random.key(0), 2)
     flips = np.asarray(pool_worlds(worlds, [3, 4, 4]).channel.flip)
     np.testing.assert_allclose(flips, [0.25, 0.25, 0.5, 0.5, 0.5, 0.5])
@@ -298,7 +311,7 @@ def test_the_half_at_the_end_of_the_axis_is_in_the_pool():
 
 
 def made_up() -> dict[str, dict]:
-    """Shift -> scores of three seeds at home and at two severities."""
+    """Make scores of three seeds at home and at two severities, by shift and policy."""
     scores = {
         "random": [[0.1, 0.0, 0.0]] * 3,
         "nominal": [[1.0, 0.8, 0.2], [1.0, 0.6, 0.2], [1.0, 0.7, 0.2]],
@@ -308,9 +321,9 @@ def made_up() -> dict[str, dict]:
     return {"force": scores, "flip": scores | {"specialist": [[0.9, 0.4, 0.3]] * 3}}
 
 
-def test_seeds_become_levels_with_intervals():
+def test_level_rows_have_means_and_t_intervals_over_seeds():
     levels = study.level_rows(small_study.suite(), made_up())
-    assert [(one.shift, one.severity) for one in levels] == [
+    assert [(level.shift, level.severity) for level in levels] == [
         ("none", 0.0),
         *[(shift, severity) for shift in ("force", "flip") for severity in (0.0, 0.5, 1.0)],
     ]
@@ -326,16 +339,16 @@ def test_seeds_become_levels_with_intervals():
     assert (half.nominal_low, half.nominal_high) == pytest.approx((0.7 - t, 0.7 + t))
 
 
-def test_a_nominal_agent_that_learned_nothing_is_no_judge():
-    found = made_up()
-    levels = study.level_rows(small_study.suite(), found)
-    poor = [one._replace(nominal=0.4) for one in levels]
-    said = "It has not learned its own world"
-    assert said in study.markdown(small_study.suite(), poor, found, SIZES, "it")
-    assert said not in study.markdown(small_study.suite(), levels, found, SIZES, "it")
+def test_report_warns_if_the_nominal_agent_did_not_learn():
+    scores = made_up()
+    levels = study.level_rows(small_study.suite(), scores)
+    poor = [level._replace(nominal=0.4) for level in levels]
+    warning = "It has not learned its own world"
+    assert warning in study.markdown(small_study.suite(), poor, scores, SIZES, "it")
+    assert warning not in study.markdown(small_study.suite(), levels, scores, SIZES, "it")
 
 
-def test_the_command_writes_table_scores_and_figure(tmp_path, monkeypatch, capsys):
+def test_command_writes_table_scores_and_figure(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     monkeypatch.setattr(study, "calibrate", lambda *_: made_up())
     monkeypatch.setattr(study, "design", lambda settings: (small_study.suite(), SIZES))
@@ -352,7 +365,7 @@ def test_the_command_writes_table_scores_and_figure(tmp_path, monkeypatch, capsy
     assert len(list((tmp_path / "logs").glob("CartPole-*/calibrate-CartPole.csv"))) == 1
 
 
-def test_the_sizes_are_those_of_a_comparison():
+def test_nominal_sizes_equal_those_of_a_comparison():
     from runs.compare import Settings as Compared
     from runs.compare import design as compared
 
@@ -369,18 +382,18 @@ def test_the_sizes_are_those_of_a_comparison():
 
 
 @pytest.mark.slow
-def test_the_command_runs_as_a_user_runs_it(tmp_path):
+def test_command_runs_in_a_subprocess(tmp_path):
     command = [sys.executable, "-m", "runs.calibrate", "--smoke", "--env", "Pendulum"]
-    done = subprocess.run(
+    process = subprocess.run(
         [*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=900
     )
-    assert done.returncode == 0, done.stderr
-    assert "# Pendulum: how hard its shifts are" in done.stdout
+    assert process.returncode == 0, process.stderr
+    assert "# Pendulum: how hard its shifts are" in process.stdout
     parts = [json.loads(path.read_text()) for path in tmp_path.glob("*/*.json")]
     assert len(parts) == 2 and all(len(part["random"]) == 3 for part in parts)
 
 
-def test_an_unusable_folder_is_one_line(tmp_path, monkeypatch):
+def test_unusable_folder_is_a_user_error(tmp_path, monkeypatch):
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file"):
@@ -405,6 +418,6 @@ def test_bad_input_is_refused(wrong, complaint):
         check(Settings(**wrong))
 
 
-def test_an_unknown_shift_is_refused():
+def test_unknown_shift_is_refused():
     with pytest.raises(UserError, match="unknown shift 'snow'"):
         study.design(Settings(shifts=("snow",)))

@@ -1,4 +1,4 @@
-"""`python -m runs` lists every question, from the pages that hold the answers, in no time."""
+"""`python -m runs` lists every study with its last recorded result, without importing JAX."""
 
 import ast
 import os
@@ -24,7 +24,7 @@ TOOL = '"""Mends it."""\ndef main(argv): ...\n'
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A README, two studies and a tool, without git."""
+    """Make a checkout with a README, two studies and a tool, without git."""
     (tmp_path / "runs" / "results").mkdir(parents=True)
     for name, text in (
         ("runs/__init__.py", '"""The laboratory."""\n'),
@@ -43,47 +43,47 @@ def checkout(tmp_path):
 
 
 def result(checkout: Path, name: str, text: str, day: int = 1) -> None:
-    """Writes a result that was touched on a day of January 1970."""
+    """Write a result file whose modification date is a day of January 1970."""
     path = checkout / "runs" / "results" / name
     path.write_text(text)
     os.utime(path, (86400 * (day - 0.5),) * 2)
 
 
-def test_modules_with_a_main_are_listed_questions_first(checkout):
-    found = list_studies(checkout)
-    assert [question.name for question in found] == ["once_more", "one", "mend"]
-    assert [question.recorded for question in found] == [True, True, False]
-    assert [question.minutes for question in found] == [None, 7, None]
-    assert [question.asks for question in found] == [
+def test_modules_with_a_main_are_listed_studies_before_tools(checkout):
+    studies = list_studies(checkout)
+    assert [study.name for study in studies] == ["once_more", "one", "mend"]
+    assert [study.recorded for study in studies] == [True, True, False]
+    assert [study.minutes for study in studies] == [None, 7, None]
+    assert [study.summary for study in studies] == [
         "Does it work? ",
         "Does it work? ",
         "Mends it.",
     ]
-    assert not any(question.last for question in found)
+    assert not any(study.last for study in studies)
 
 
-def test_the_newest_result_is_the_last_one(checkout):
+def test_last_result_is_the_newest_file(checkout):
     result(checkout, "one-a.md", "# A\n\nA is 1.\n", day=3)
     result(checkout, "one-b.md", "# B\n\nB is 2. And more.\n", day=4)
     result(checkout, "one-b.png", "", day=5)
     result(checkout, "once_more.md", "# C\n\nC is 3.\n", day=9)
-    last = {question.name: question.last for question in list_studies(checkout)}
+    last = {study.name: study.last for study in list_studies(checkout)}
     assert last["one"] == RecordedResult("1970-01-04", "B is 2.", "runs/results/one-b.md")
     assert last["once_more"] == RecordedResult("1970-01-09", "C is 3.", "runs/results/once_more.md")
 
 
-def test_a_commit_dates_a_result(checkout):
+def test_date_of_a_result_is_that_of_its_last_commit(checkout):
     result(checkout, "one.md", "# A\n\nA is 1.\n")
-    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    when = os.environ | {"GIT_COMMITTER_DATE": "2020-02-03T12:00:00 +0000"}
-    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "a"]):
-        subprocess.run(["git", *command], cwd=checkout, env=when, check=True)
-    assert index.dates_of(checkout) == {"runs/results/one.md": "2020-02-03"}
-    assert {q.last.when for q in list_studies(checkout) if q.last} == {"2020-02-03"}
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    env = os.environ | {"GIT_COMMITTER_DATE": "2020-02-03T12:00:00 +0000"}
+    for command in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "a"]):
+        subprocess.run(["git", *command], cwd=checkout, env=env, check=True)
+    assert index.commit_dates(checkout) == {"runs/results/one.md": "2020-02-03"}
+    assert {study.last.when for study in list_studies(checkout) if study.last} == {"2020-02-03"}
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "finding"),
     [
         (
             "# T\n\nFinding: it is so, by 1.5 [1.0, 2.0]. More.\n\na | b | c\n",
@@ -100,45 +100,45 @@ def test_a_commit_dates_a_result(checkout):
         ("", ""),
     ],
 )
-def test_the_finding_of_a_page(text, said):
-    assert first_finding(text) == said
+def test_first_finding_of_a_result_page(text, finding):
+    assert first_finding(text) == finding
 
 
-def test_an_entry_says_what_is_there():
+def test_index_entry_shows_summary_minutes_and_last_result():
     last = RecordedResult("2020-02-03", "", "runs/results/one.png")
     lines = index_entry(Study("one", "Does it?", True, 7, last), 100).splitlines()
     assert re.fullmatch(r"runs\.one +7 min  Does it\?", lines[0])
     assert lines[1].strip() == "2020-02-03: see runs/results/one.png"
     assert "never recorded" in index_entry(Study("one", "Does it?", True, None, None), 100)
     long = RecordedResult("2020-02-03", "word " * 1000, "")
-    said = index_entry(Study("one", "Does it?", True, 7, long), 80)
-    assert said.endswith("...") and max(map(len, said.splitlines())) <= 80
+    entry = index_entry(Study("one", "Does it?", True, 7, long), 80)
+    assert entry.endswith("...") and max(map(len, entry.splitlines())) <= 80
 
 
 # --- this checkout ------------------------------------------------------------------------------
 
 
 def test_every_command_of_this_checkout_is_listed():
-    """By name, with a first line; __main__ is the list itself."""
+    """Every module with a `main` is listed with a summary, except `__main__`."""
     commands = {
         path.stem
         for path in (ROOT / "runs").glob("*.py")
         for node in ast.parse(path.read_text()).body
         if isinstance(node, ast.FunctionDef) and node.name == "main"
     }
-    found = list_studies(ROOT)
-    assert {question.name for question in found} == commands - {"__main__"}
-    assert all(question.asks for question in found)
+    studies = list_studies(ROOT)
+    assert {study.name for study in studies} == commands - {"__main__"}
+    assert all(study.summary for study in studies)
 
 
-def test_the_readme_names_every_question_and_no_other():
-    """Its table is where the minutes come from."""
-    asked = {question.name for question in list_studies(ROOT) if question.recorded}
-    assert set(index.minutes_of(ROOT)) == asked
+def test_readme_table_names_exactly_the_studies():
+    """The table of the README, which holds the minutes, names exactly the studies."""
+    names = {study.name for study in list_studies(ROOT) if study.recorded}
+    assert set(index.read_minutes(ROOT)) == names
 
 
 @pytest.mark.parametrize(("args", "code"), [((), 0), (("--help",), 0), (("bogus",), 2)])
-def test_the_list_is_there_in_no_time_and_without_jax(args, code):
+def test_index_takes_less_than_a_second_and_does_not_import_jax(args, code):
     script = (
         "import sys, time, runpy\nsys.argv[0] = 'runs'\ntry: runpy.run_module('runs', run_name="
     )
@@ -153,4 +153,4 @@ def test_the_list_is_there_in_no_time_and_without_jax(args, code):
     assert loaded == "False"
     assert float(seconds) < 1
     if not args:
-        assert all(f"runs.{question.name}" in done.stdout for question in list_studies(ROOT))
+        assert all(f"runs.{study.name}" in done.stdout for study in list_studies(ROOT))

@@ -1,4 +1,4 @@
-"""The main job as its user meets it: the whole command, stopped, gone on with, and refused."""
+"""The compare command: finished, interrupted and resumed runs, designs and error messages."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ from runs.report.tables import HEADINGS
 
 ROOT = Path(__file__).parents[2]
 CONTROLS = ["none", "random", "constant_plus", "constant_minus"]
-SMOKE_ARMS = [*CONTROLS, "fear", "fear_sham", "fear_scrambled", "fear_constant", "lesion"]
+SMOKE_ARMS = [*CONTROLS, "fear", "fear_sham", "fear_untrained", "fear_constant", "lesion"]
 SMOKE = "--smoke", "--env", "CartPole"
 SHIFTS = [shift.name for shift in load_suite("CartPole").shifts]
 STRANGE = "tests.envs.unusual_envs:Strange/"
@@ -43,7 +43,7 @@ STRANGE = "tests.envs.unusual_envs:Strange/"
 
 
 def start(*argv) -> subprocess.Popen:
-    """The command in a process of its own, with this test run's compiled programs."""
+    """Start the command in a subprocess with the compilation cache of this test run."""
     return subprocess.Popen(
         [sys.executable, "-m", "runs.compare", *map(str, argv)],
         cwd=ROOT,
@@ -54,8 +54,8 @@ def start(*argv) -> subprocess.Popen:
     )
 
 
-class Ended(NamedTuple):
-    """How a command ended, and how long it took to after it was told to."""
+class CommandResult(NamedTuple):
+    """Exit code and output of a command, and the seconds from the signal to its end."""
 
     code: int
     out: str
@@ -63,30 +63,30 @@ class Ended(NamedTuple):
     seconds: float = 0.0
 
 
-def finish(*argv) -> Ended:
+def finish(*argv) -> CommandResult:
     process = start(*argv)
     out, err = process.communicate(timeout=1500)
-    return Ended(process.returncode, out, err)
+    return CommandResult(process.returncode, out, err)
 
 
-def interrupt(process: subprocess.Popen, number: signal.Signals, when: Callable) -> Ended:
-    """Sends a signal as soon as `when()`, unless the command ends before."""
-    until = time.monotonic() + 600
-    while not when() and process.poll() is None:
-        assert time.monotonic() < until, "the moment never came"
+def interrupt(process: subprocess.Popen, number: signal.Signals, ready: Callable) -> CommandResult:
+    """Send a signal as soon as `ready()`, unless the command ends before."""
+    deadline = time.monotonic() + 600
+    while not ready() and process.poll() is None:
+        assert time.monotonic() < deadline, "not ready within 600 s"
         time.sleep(0.02)
-    told = time.monotonic()
+    begin = time.monotonic()
     process.send_signal(number)
     process.wait(60)
-    seconds = time.monotonic() - told
-    return Ended(process.returncode, *process.communicate(), seconds)
+    seconds = time.monotonic() - begin
+    return CommandResult(process.returncode, *process.communicate(), seconds)
 
 
-def lines(path: Path) -> int:
+def count_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def rows_of(out: Path) -> list[dict]:
+def score_rows(out: Path) -> list[dict]:
     with (out / "scores.csv").open() as file:
         return list(csv.DictReader(file))
 
@@ -96,34 +96,34 @@ def children(pid: int) -> list[int]:
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
-def gone(pids: list[int], seconds: float) -> bool:
-    """Whether all of them end within some seconds."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+def all_ended(pids: list[int], seconds: float) -> bool:
+    """Whether all processes end within the given seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
         if not any(Path(f"/proc/{pid}/cmdline").exists() for pid in pids):
             return True
         time.sleep(0.1)
     return False
 
 
-def assert_left_in_time(ended: Ended, number: signal.Signals, argv) -> None:
+def assert_stopped_in_time(ended: CommandResult, number: signal.Signals, argv) -> None:
     assert ended.code == 128 + number
-    assert ended.seconds < 5.5  # 5, and a moment for a busy machine
+    assert ended.seconds < 5.5  # 5, plus slack for a busy machine
     assert "Traceback" not in ended.err
-    said = ended.err.splitlines()
-    assert said[-2] == "stopped; what was done is kept. Go on with:"
-    assert shlex.split(said[-1]) == ["python", "-m", "runs.compare", *map(str, argv)]
+    stderr_lines = ended.err.splitlines()
+    assert stderr_lines[-2] == "stopped; what was done is kept. Go on with:"
+    assert shlex.split(stderr_lines[-1]) == ["python", "-m", "runs.compare", *map(str, argv)]
 
 
-class Smoke(NamedTuple):
-    """The smoke run: stopped once, gone on with to its end, and given once more."""
+class SmokeRun(NamedTuple):
+    """A smoke run interrupted once, resumed to its end, and then started again."""
 
     argv: tuple
     out: Path
-    stopped: Ended
-    kept: list[str]
-    ended: Ended
-    again: Ended
+    stopped: CommandResult
+    saved_arms: list[str]
+    ended: CommandResult
+    again: CommandResult
     before: dict[str, bytes]
 
 
@@ -136,19 +136,19 @@ def contents(out: Path) -> dict[str, bytes]:
 def smoke(tmp_path_factory):
     out = tmp_path_factory.mktemp("study") / "a study"
     argv = *SMOKE, "--out", out
-    stopped = interrupt(start(*argv), signal.SIGINT, lambda: lines(out / "metrics.jsonl"))
-    kept = [path.parent.name for path in out.glob("checkpoints/*/*-step-*")]
+    stopped = interrupt(start(*argv), signal.SIGINT, lambda: count_lines(out / "metrics.jsonl"))
+    saved_arms = [path.parent.name for path in out.glob("checkpoints/*/*-step-*")]
     ended = finish(*argv)
     before = contents(out)
-    return Smoke(argv, out, stopped, kept, ended, finish(*argv), before)
+    return SmokeRun(argv, out, stopped, saved_arms, ended, finish(*argv), before)
 
 
-def test_ctrl_c_leaves_in_time_with_a_checkpoint_and_the_command(smoke):
-    assert_left_in_time(smoke.stopped, signal.SIGINT, smoke.argv)
-    assert "none" in smoke.kept
+def test_ctrl_c_stops_in_time_with_a_checkpoint_and_the_resume_command(smoke):
+    assert_stopped_in_time(smoke.stopped, signal.SIGINT, smoke.argv)
+    assert "none" in smoke.saved_arms
 
 
-def test_a_smoke_run_ends_well_and_prints_the_whole_table(smoke):
+def test_smoke_run_prints_the_whole_table(smoke):
     assert smoke.ended.code == 0, smoke.ended.err
     for heading in (*HEADINGS, "score: success", "stopped seeds   0 of 27"):
         assert heading in smoke.ended.out
@@ -165,8 +165,8 @@ def test_a_smoke_run_ends_well_and_prints_the_whole_table(smoke):
     assert (smoke.out / "tb" / "compare").is_dir()
 
 
-def test_the_score_file_is_tidy_and_complete(smoke):
-    rows = rows_of(smoke.out)
+def test_score_file_has_one_row_per_arm_point_and_seed(smoke):
+    rows = score_rows(smoke.out)
     points = [("none", "0.0")] + [(shift, "1.0") for shift in SHIFTS]
     cells = [(row["arm"], row["shift"], row["severity"], row["seed"]) for row in rows]
     assert cells == [
@@ -176,7 +176,7 @@ def test_the_score_file_is_tidy_and_complete(smoke):
     assert {(row["env"], row["episodes"]) for row in rows} == {("CartPole", "4")}
 
 
-def test_curves_checkpoints_and_the_board_are_there(smoke):
+def test_curves_checkpoints_and_tensorboard_files_are_written(smoke):
     curves = [json.loads(line) for line in (smoke.out / "metrics.jsonl").read_text().splitlines()]
     assert [(line["arm"], line["step"]) for line in curves] == [
         (arm, step) for arm in SMOKE_ARMS for step in (512, 1024)
@@ -192,24 +192,24 @@ def test_curves_checkpoints_and_the_board_are_there(smoke):
     assert not list(smoke.out.rglob("*.part"))
 
 
-def test_the_same_command_again_computes_nothing_and_says_the_same(smoke):
+def test_same_command_again_computes_nothing_and_prints_the_same(smoke):
     assert smoke.again.code == 0
     assert smoke.again.out == smoke.ended.out
     assert contents(smoke.out) == smoke.before  # with the seconds that each chunk took
 
 
-# --- what is run ------------------------------------------------------------------------------
+# --- designs ----------------------------------------------------------------------------------
 
 
-def test_the_defaults_are_the_whole_comparison():
+def test_default_design_is_the_whole_comparison():
     suite, trainer, run_config, arms, *_ = design(Settings())
     assert (suite.name, trainer) == ("Drive", JaxBackend)
-    felt = [
+    head_arms = [
         name + kind
         for name in ("fear", "hope", "curiosity")
-        for kind in ("", "_sham", "_scrambled", "_constant")
+        for kind in ("", "_sham", "_untrained", "_constant")
     ]
-    assert [arm.name for arm in arms] == [*CONTROLS, *felt, "lesion"]
+    assert [arm.name for arm in arms] == [*CONTROLS, *head_arms, "lesion"]
     assert [arm.name for arm in arms if arm.randomised] == ["random"]
     assert (run_config.seeds, run_config.episodes, run_config.optimise) == (20, 256, True)
     assert 20 <= run_config.chunks <= 200
@@ -219,36 +219,36 @@ def test_the_defaults_are_the_whole_comparison():
     assert len(suite.points()) == 1 + 4 * len(suite.shifts)
 
 
-def test_a_quick_look_has_one_head_and_three_seeds_and_says_what_it_leaves_out():
+def test_quick_design_has_one_head_and_three_seeds_and_lists_omitted_arms():
     quick = Settings(quick=True)
-    suite, _, run_config, arms, plan, asks = design(quick)
-    assert [arm.name for arm in arms] == ["none", "constant_plus", "fear", "fear_scrambled"]
-    assert set(plan.without) == set(SMOKE_ARMS) - {arm.name for arm in arms} and not asks
+    suite, _, run_config, arms, plan, probe_signals = design(quick)
+    assert [arm.name for arm in arms] == ["none", "constant_plus", "fear", "fear_untrained"]
+    assert set(plan.without) == set(SMOKE_ARMS) - {arm.name for arm in arms} and not probe_signals
     assert (run_config.seeds, run_config.episodes, suite.severities) == (3, 64, (0.5, 1.0))
     assert 100_000 < run_config.chunks * run_config.chunk_steps < 110_000
 
 
-def test_an_arm_is_left_out_if_asked_for():
+def test_without_leaves_arms_out():
     settings = Settings(heads=("fear",), without=("fear_sham", "random"))
     _, _, _, arms, *_ = design(settings)
     assert omitted_arms(settings) == settings.without
-    left = [name for name in SMOKE_ARMS if name not in settings.without]
-    assert [arm.name for arm in arms] == left
+    remaining = [name for name in SMOKE_ARMS if name not in settings.without]
+    assert [arm.name for arm in arms] == remaining
 
 
-def test_heads_are_filmed_and_controls_are_not():
+def test_control_arms_are_marked_and_heads_are_not():
     arms = design(Settings(heads=("fear", "hope"))).arms
     assert [arm.name for arm in arms if not arm.control] == ["none", "fear", "hope"]
 
 
-def test_cartpole_has_its_usual_settings():
+def test_cartpole_design_has_its_preset():
     _, _, run_config, *_ = design(Settings("CartPole"))
     assert (run_config.num_envs, run_config.num_steps, run_config.agent.lr) == (4, 128, 2.5e-4)
     assert 480_000 <= run_config.chunks * run_config.chunk_steps <= 500_000
 
 
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
-def test_a_host_has_its_own_sizes(id):
+def test_host_design_has_its_own_preset(id):
     suite, trainer, run_config, arms, *_ = design(Settings(env=id))
     assert trainer is HostBackend
     assert "random" not in [arm.name for arm in arms]
@@ -258,7 +258,7 @@ def test_a_host_has_its_own_sizes(id):
     assert run_config.episodes == 8
 
 
-def test_settings_are_sizes():
+def test_settings_override_the_preset():
     settings = Settings("CartPole", ("hope",), seeds=5, steps=10_000, shifts=("noise",), episodes=3)
     suite, _, run_config, arms, *_ = design(settings)
     assert [shift.name for shift in suite.shifts] == ["noise"]
@@ -266,16 +266,16 @@ def test_settings_are_sizes():
     assert 9_000 < run_config.chunks * run_config.chunk_steps <= 10_000
     assert "hope_sham" in [arm.name for arm in arms]
     _, _, run_config, *_ = design(replace(settings, steps=1))
-    assert run_config.chunks * run_config.chunk_steps == 512  # one update at least
+    assert run_config.chunks * run_config.chunk_steps == 512  # at least one update
 
 
-@pytest.mark.parametrize(("asked", "scored"), [(1, 1), (9, 9), (16, 16), (40, 32)])
-def test_episodes_are_as_many_as_are_scored(asked, scored):
-    assert design(Settings(episodes=asked)).run_config.episodes == scored
-    assert design(Settings(env="CartPole-v1", episodes=asked)).run_config.episodes == asked
+@pytest.mark.parametrize(("requested", "scored"), [(1, 1), (9, 9), (16, 16), (40, 32)])
+def test_episodes_are_rounded_to_equally_many_per_random_world(requested, scored):
+    assert design(Settings(episodes=requested)).run_config.episodes == scored
+    assert design(Settings(env="CartPole-v1", episodes=requested)).run_config.episodes == requested
 
 
-def test_a_folder_is_one_study(tmp_path):
+def test_folder_of_a_study_refuses_other_settings(tmp_path):
     claim_folder(tmp_path, identity(Settings()))
     claim_folder(tmp_path, identity(Settings(out=tmp_path, config=Path("other"), record=True)))
     with pytest.raises(UserError, match="holds a study with other settings; choose another --out"):
@@ -287,14 +287,14 @@ def test_a_folder_is_one_study(tmp_path):
 
 
 @pytest.fixture
-def nothing_is_compiled(monkeypatch):
-    """In this process, whose devices are there already; a study that begins is a failure."""
+def no_compilation(monkeypatch):
+    """Fail if a study begins; devices of this process stay as they are."""
     monkeypatch.setattr(devices, "prepare_devices", lambda: None)
     for trainer in (JaxBackend, HostBackend):
         monkeypatch.setattr(trainer, "__init__", lambda *args: pytest.fail("a study began"))
 
 
-def refusal(*argv) -> str:
+def error_message(*argv) -> str:
     with pytest.raises(UserError) as caught:
         main([str(word) for word in argv])
     return " ".join(str(caught.value).split())
@@ -313,7 +313,7 @@ BAD_FLAGS = [
     ("--env LunarLander", "did you mean LunarLander-v3?"),
     ("--env MiniGrid-DistShift3-v0", "did you mean MiniGrid-DistShift"),
     ("--env no.such.module:Any-v0", "no.such.module is missing: pip install"),
-    (f"--env {STRANGE}Text-v0", "is not made of numbers; keep the keys that are by gymnasium.wrap"),
+    (f"--env {STRANGE}Text-v0", "is not made of numbers; keep only numeric keys by gymnasium.wrap"),
     (
         f"--env {STRANGE}Image-v0",
         "21168 numbers, more than 10000; shrink it by gymnasium.wrappers.",
@@ -333,13 +333,13 @@ BAD_FLAGS = [
 
 
 @pytest.mark.parametrize(("argv", "complaint"), BAD_FLAGS)
-def test_bad_flags_are_refused(argv, complaint, nothing_is_compiled, tmp_path, capfd):
+def test_bad_flags_are_refused(argv, complaint, no_compilation, tmp_path, capfd):
     file = tmp_path / "file"
     file.touch()
-    began = time.process_time()
-    assert complaint in refusal(*argv.format(file=file).split())
-    assert time.process_time() - began < 5
-    assert capfd.readouterr().err == ""  # the one line comes from whoever catches it
+    begin = time.process_time()
+    assert complaint in error_message(*argv.format(file=file).split())
+    assert time.process_time() - begin < 5
+    assert capfd.readouterr().err == ""  # `run_main` prints the line
 
 
 @pytest.mark.parametrize(
@@ -357,29 +357,31 @@ def test_bad_flags_are_refused(argv, complaint, nothing_is_compiled, tmp_path, c
         ("env: !!python/object/apply:os.system ['touch {marker}']", "use plain values, no tags"),
     ],
 )
-def test_bad_files_are_refused(text, complaint, nothing_is_compiled, tmp_path):
+def test_bad_files_are_refused(text, complaint, no_compilation, tmp_path):
     path, marker = tmp_path / "settings.yaml", tmp_path / "marker"
     path.write_text(text.replace("{marker}", str(marker)))
-    assert complaint in refusal("--config", path)
+    assert complaint in error_message("--config", path)
     assert not marker.exists()
 
 
-def test_a_missing_package_is_named(nothing_is_compiled, monkeypatch):
+def test_missing_package_is_named(no_compilation, monkeypatch):
     monkeypatch.setitem(sys.modules, "minigrid", None)
-    line = refusal("--env", "MiniGrid-DistShift1-v0")
+    line = error_message("--env", "MiniGrid-DistShift1-v0")
     assert line.startswith("minigrid is missing: pip install -e '.[hosts]'")
 
 
-def test_a_folder_in_use_names_the_process(nothing_is_compiled, tmp_path):
+def test_folder_in_use_error_names_the_process(no_compilation, tmp_path):
     with hold_lock(tmp_path):
-        line = refusal("--smoke", "--out", tmp_path)
+        line = error_message("--smoke", "--out", tmp_path)
     assert line.startswith(f"{tmp_path} is in use by another run (process {os.getpid()}): ")
     assert "--out" in line
 
 
-def test_a_folder_of_another_study_is_refused(nothing_is_compiled, tmp_path):
+def test_command_refuses_the_folder_of_another_study(no_compilation, tmp_path):
     claim_folder(tmp_path, identity(Settings()))
-    assert refusal("--smoke", "--out", tmp_path).endswith("choose another --out, or delete it")
+    assert error_message("--smoke", "--out", tmp_path).endswith(
+        "choose another --out, or delete it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -387,37 +389,37 @@ def test_a_folder_of_another_study_is_refused(nothing_is_compiled, tmp_path):
     [
         (
             HostFailure("CartPole-v1: environment 3 raised it", [3], [0], "raised"),
-            "arm none: CartPole-v1: environment 3 raised it; the same command then goes on",
+            "arm none: CartPole-v1: environment 3 raised it; rerun the command to resume",
         ),
         (
             OSError(28, "No space left on device", "scores.csv"),
-            "scores.csv: No space left on device; mend it, then the same command goes on",
+            "scores.csv: No space left on device; fix this and rerun the command to resume",
         ),
     ],
 )
-def test_what_ends_a_study_is_one_line(error, complaint, tmp_path, monkeypatch):
-    def run(self, trainer, showpiece, ask):
+def test_error_that_ends_a_study_is_one_line(error, complaint, tmp_path, monkeypatch):
+    def run(self, trainer, record_episodes, probe):
         raise error
 
     monkeypatch.setattr(devices, "prepare_devices", lambda: None)
     monkeypatch.setattr(ArmRunner, "run", run)
-    assert refusal("--smoke", "--out", tmp_path) == complaint
+    assert error_message("--smoke", "--out", tmp_path) == complaint
 
 
-def test_the_arm_is_closed_whatever_happens(tmp_path, monkeypatch):
+def test_backend_is_closed_after_an_error(tmp_path, monkeypatch):
     closed = []
 
-    def run(self, trainer, showpiece, ask):
+    def run(self, trainer, record_episodes, probe):
         raise UserError("bad")
 
     monkeypatch.setattr(devices, "prepare_devices", lambda: None)
     monkeypatch.setattr(ArmRunner, "run", run)
     monkeypatch.setattr(JaxBackend, "close", lambda self: closed.append(self))
-    assert refusal("--smoke", "--out", tmp_path) == "bad"
+    assert error_message("--smoke", "--out", tmp_path) == "bad"
     assert len(closed) == 1
 
 
-def test_a_real_refusal_is_one_line_and_code_2(tmp_path):
+def test_real_command_prints_one_error_line_and_exits_with_2(tmp_path):
     ended = finish("--env", "CartPole-v1", "--heads", "feer", "--out", tmp_path / "out")
     assert ended.code == 2
     assert ended.out == ""
@@ -425,39 +427,39 @@ def test_a_real_refusal_is_one_line_and_code_2(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-# --- slow: the real command, harder -----------------------------------------------------------
+# --- slow: more of the real command -----------------------------------------------------------
 
 
 def final_states(out: Path) -> dict:
-    """Checksums of every leaf of every arm's last checkpoint."""
-    found = {}
+    """Checksums of all leaves of the last checkpoint, by arm."""
+    leaves_by_arm = {}
     for arm in (out / "checkpoints").iterdir():
         newest = max(arm.glob("*-step-*"))
-        found[arm.name] = json.loads((newest / "manifest.json").read_text())["leaves"]
-    return found
+        leaves_by_arm[arm.name] = json.loads((newest / "manifest.json").read_text())["leaves"]
+    return leaves_by_arm
 
 
-def assert_same_results(one: Path, other: Path) -> None:
-    assert (one / "scores.csv").read_bytes() == (other / "scores.csv").read_bytes()
-    assert final_states(one) == final_states(other)
+def assert_same_results(first: Path, second: Path) -> None:
+    assert (first / "scores.csv").read_bytes() == (second / "scores.csv").read_bytes()
+    assert final_states(first) == final_states(second)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A smoke run that nothing interrupts."""
-    out = tmp_path_factory.mktemp("whole")
+def uninterrupted(tmp_path_factory):
+    """Folder of an uninterrupted smoke run."""
+    out = tmp_path_factory.mktemp("uninterrupted")
     assert finish(*SMOKE, "--out", out).code == 0
     return out
 
 
 @pytest.mark.slow
-def test_the_stopped_smoke_run_is_the_whole_one(smoke, whole):
-    assert_same_results(smoke.out, whole)
+def test_stopped_and_resumed_smoke_run_equals_the_uninterrupted_one(smoke, uninterrupted):
+    assert_same_results(smoke.out, uninterrupted)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("draw", range(2))
-def test_killed_at_random_it_ends_as_the_whole_one(draw, whole, tmp_path):
+def test_run_killed_at_random_ends_as_the_uninterrupted_one(draw, uninterrupted, tmp_path):
     rng, argv = random.Random(draw), (*SMOKE, "--out", tmp_path)
     kills = 0
     for _ in range(5):
@@ -466,55 +468,55 @@ def test_killed_at_random_it_ends_as_the_whole_one(draw, whole, tmp_path):
         kills += ended.code == -signal.SIGKILL
     assert kills
     assert finish(*argv).code == 0
-    assert_same_results(tmp_path, whole)
+    assert_same_results(tmp_path, uninterrupted)
 
 
 @pytest.mark.slow
-def test_killed_while_it_writes_it_ends_as_the_whole_one(whole, tmp_path):
+def test_run_killed_while_writing_ends_as_the_uninterrupted_one(uninterrupted, tmp_path):
     argv, scores, curves = (*SMOKE, "--out", tmp_path), "scores.csv", "metrics.jsonl"
     for name, count in ((curves, 1), (scores, 2), (curves, 3), (scores, 40), (scores, 90)):
         path = tmp_path / name
-        ended = interrupt(start(*argv), signal.SIGKILL, lambda p=path, n=count: lines(p) >= n)
+        ended = interrupt(start(*argv), signal.SIGKILL, lambda p=path, n=count: count_lines(p) >= n)
         assert ended.code == -signal.SIGKILL
     assert finish(*argv).code == 0
-    assert_same_results(tmp_path, whole)
+    assert_same_results(tmp_path, uninterrupted)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_heard_while_xla_compiles(number, tmp_path):
+def test_signal_during_xla_compilation_stops_in_time(number, tmp_path):
     argv = "--out", tmp_path, "--seeds", 4
-    began = time.monotonic()
+    begin = time.monotonic()
 
     def compiling():
-        return (tmp_path / "identity").exists() and time.monotonic() - began > 6
+        return (tmp_path / "identity").exists() and time.monotonic() - begin > 6
 
     ended = interrupt(start(*argv), number, compiling)
-    assert_left_in_time(ended, number, argv)
+    assert_stopped_in_time(ended, number, argv)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_worker_outlives_a_host_study_that_then_goes_on(number, tmp_path):
+def test_workers_of_a_stopped_host_study_end_and_it_resumes_exactly(number, tmp_path):
     argv = ("--smoke", "--env", "CartPole-v1", "--shifts", "force", "noise")
     process = start(*argv, "--out", tmp_path / "stopped")
     workers: list[int] = []
 
     def training():
         workers[:] = children(process.pid) or workers
-        return lines(tmp_path / "stopped" / "metrics.jsonl") >= 3
+        return count_lines(tmp_path / "stopped" / "metrics.jsonl") >= 3
 
     ended = interrupt(process, number, training)
     assert workers
-    assert gone(workers, 4)
+    assert all_ended(workers, 4)
     if number == signal.SIGKILL:
         assert ended.code == -number
     else:
-        assert_left_in_time(ended, number, (*argv, "--out", tmp_path / "stopped"))
+        assert_stopped_in_time(ended, number, (*argv, "--out", tmp_path / "stopped"))
         assert list(tmp_path.glob("stopped/checkpoints/*/*-step-*"))
-    for name in ("stopped", "whole"):
+    for name in ("stopped", "uninterrupted"):
         assert finish(*argv, "--out", tmp_path / name).code == 0
-    assert_same_results(tmp_path / "stopped", tmp_path / "whole")
+    assert_same_results(tmp_path / "stopped", tmp_path / "uninterrupted")
 
 
 @pytest.mark.slow
@@ -527,7 +529,7 @@ def test_no_worker_outlives_a_host_study_that_then_goes_on(number, tmp_path):
         ("MiniGrid-DistShift1-v0", "success", "DistShift2 noise dropout flip delay"),
     ],
 )
-def test_a_smoke_run_on_somebody_elses_environment(id, score, shifts, tmp_path):
+def test_smoke_run_on_gymnasium_environments(id, score, shifts, tmp_path):
     ended = finish("--smoke", "--env", id, "--out", tmp_path)
     assert ended.code == 0, ended.err
     assert "Traceback" not in ended.err
@@ -535,17 +537,19 @@ def test_a_smoke_run_on_somebody_elses_environment(id, score, shifts, tmp_path):
     assert not [line for line in ended.err.splitlines() if line.startswith("error")]
     arms = [arm for arm in SMOKE_ARMS if arm != "random"]
     points = [("none", "0.0")] + [(shift, "1.0") for shift in shifts.split()]
-    cells = [(row["arm"], row["shift"], row["severity"], row["seed"]) for row in rows_of(tmp_path)]
+    cells = [
+        (row["arm"], row["shift"], row["severity"], row["seed"]) for row in score_rows(tmp_path)
+    ]
     assert cells == [
         (arm, *point, str(seed)) for arm in arms for point in points for seed in range(3)
     ]
-    assert all(np.isfinite(float(row["score"])) for row in rows_of(tmp_path))
+    assert all(np.isfinite(float(row["score"])) for row in score_rows(tmp_path))
     assert f"score: {score}" in ended.out
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["raise", "exit"])
-def test_a_host_that_fails_for_good_ends_the_command_in_one_line(fault, tmp_path, monkeypatch):
+def test_permanently_failing_host_ends_the_command_in_one_line(fault, tmp_path, monkeypatch):
     monkeypatch.setenv("FAULT", fault)
     ended = finish("--smoke", "--env", f"{STRANGE}Faulty-v0", "--out", tmp_path)
     assert ended.code == 2
@@ -558,7 +562,7 @@ def test_a_host_that_fails_for_good_ends_the_command_in_one_line(fault, tmp_path
 
 
 @pytest.mark.slow
-def test_two_at_once_name_the_first(tmp_path):
+def test_second_command_in_the_same_folder_names_the_first_process(tmp_path):
     argv = *SMOKE, "--out", tmp_path
     first = start(*argv)
     while not (tmp_path / "identity").exists():

@@ -1,4 +1,4 @@
-"""The control nobody runs: its arms, its arithmetic, its words, and the command."""
+"""The study of constant rewards: arms, paired differences, sentences and the command."""
 
 import jax
 import numpy as np
@@ -27,12 +27,12 @@ from runs.theory.deep_sea import CURIOSITY, run_dives
 
 @pytest.fixture(autouse=True)
 def without_key_check():
-    with jax.debug_key_reuse(False):  # it takes a scan over keys split under vmap for a reuse
+    with jax.debug_key_reuse(False):  # false alarm: a scan over keys split under vmap
         yield
 
 
-def table(feeling=5.0, constant=3.0, world="DeepSea"):
-    """Four arms whose scores share the noise of their runs."""
+def arm_scores(feeling=5.0, constant=3.0, world="DeepSea"):
+    """Make scores of four arms that share the noise of their seeds."""
     noise = np.array([0.0, 10.0, -10.0, 3.0])
     small = np.array([0.1, -0.1, 0.1, -0.1])
     return [
@@ -43,16 +43,16 @@ def table(feeling=5.0, constant=3.0, world="DeepSea"):
     ]
 
 
-def test_differences_are_paired_and_against_the_best_constant():
-    lines = {line.scores.arm: line for line in summarise(table())}
+def test_differences_are_paired_by_seed_and_beyond_the_best_constant():
+    lines = {line.scores.arm: line for line in summarise(arm_scores())}
     assert lines["none"].gain is None and lines["none"].beyond is None
     gain = lines["curiosity"].gain
     assert gain.value == pytest.approx(4.0) and gain.high - gain.low < 0.5  # the noise is shared
     assert lines["curiosity"].beyond.value == pytest.approx(2.0)
     assert lines["constant -0.01"].gain.value == pytest.approx(2.0)
     assert lines["constant -0.01"].beyond is None
-    assert best_constant(table()).arm == "constant -0.01"
-    assert best_constant(table(constant=-1.0)).arm == "mean of curiosity"
+    assert best_constant(arm_scores()).arm == "constant -0.01"
+    assert best_constant(arm_scores(constant=-1.0)).arm == "mean of curiosity"
 
 
 @pytest.mark.parametrize(
@@ -71,15 +71,15 @@ def test_differences_are_paired_and_against_the_best_constant():
         (1.0, 9.0, "0 of 1 intrinsic rewards gained anything over none, so there is nothing"),
     ],
 )
-def test_the_finding_is_what_the_table_says(feeling, level, words):
-    found = finding(summarise(table(feeling, level)))
-    assert words in found
+def test_finding_counts_gains_over_none_and_beyond_constants(feeling, level, words):
+    sentence = finding(summarise(arm_scores(feeling, level)))
+    assert words in sentence
     if feeling > 1:
-        assert "curiosity in DeepSea +4.000 [" in found and "constant -0.01 there" in found
+        assert "curiosity in DeepSea +4.000 [" in sentence and "constant -0.01 there" in sentence
 
 
-def test_worlds_do_not_mix():
-    lines = summarise(table() + table(8.0, 4.0, "CartPole"))
+def test_worlds_are_summarised_separately():
+    lines = summarise(arm_scores() + arm_scores(8.0, 4.0, "CartPole"))
     gains = {(line.scores.world, line.scores.arm): line.gain for line in lines}
     assert gains["DeepSea", "curiosity"].value == pytest.approx(4.0)
     assert gains["CartPole", "curiosity"].value == pytest.approx(7.0)
@@ -87,7 +87,7 @@ def test_worlds_do_not_mix():
 
 
 def test_table_and_figure(tmp_path):
-    lines = summarise(table())
+    lines = summarise(arm_scores())
     text = markdown(lines, Settings(worlds=("DeepSea",)), "python -m runs.constant", "a box")
     assert text.count("\n| DeepSea |") == 4 and "`python -m runs.constant`\n\na box" in text
     assert "DeepSea: share of life" in text and finding(lines) in text
@@ -96,22 +96,22 @@ def test_table_and_figure(tmp_path):
     assert (tmp_path / "constant.png").stat().st_size > 5000
 
 
-def test_every_feeling_stands_beside_its_mean_and_the_constants():
-    found = list(arms({"curiosity": CURIOSITY, "other": CURIOSITY}))
-    kinds = [kind for _, kind, _ in found]
+def test_arms_are_each_head_its_mean_and_the_constants():
+    arm_list = list(arms({"curiosity": CURIOSITY, "other": CURIOSITY}))
+    kinds = [kind for _, kind, _ in arm_list]
     assert kinds == ["none", *["feeling", "constant"] * 2, *["constant"] * len(LEVELS)]
-    names = [name for name, _, _ in found]
+    names = [name for name, _, _ in arm_list]
     assert names[:3] == ["none", "curiosity", "mean of curiosity"]
     assert names[-4:] == ["constant -0.1", "constant -0.01", "constant +0.01", "constant +0.1"]
-    assert found[0][2].names == ()
-    (weight, mean) = found[2][2].heads["curiosity"]
+    assert arm_list[0][2].names == ()
+    (weight, mean) = arm_list[2][2].heads["curiosity"]
     assert weight == CURIOSITY[0] and mean.func is ConstantOf(CURIOSITY[1]).func
-    assert found[-1][2].heads["constant"][1].func is Constant
+    assert arm_list[-1][2].heads["constant"][1].func is Constant
     assert [name for name, _, _ in arms({}, levels=(0.5,))] == ["none", "constant +0.5"]
 
 
-def test_a_constant_below_zero_solves_a_deep_sea():
-    """What the study found: to a zero-initialised table it is optimism about what is untried."""
+def test_negative_constant_solves_deep_sea():
+    """To a Q-table initialised at 0, a negative constant makes untried actions look better."""
     by_name = {name: blend for name, _, blend in arms({})}
     below, above = (run_dives(8, by_name[f"constant {c:+}"], 3, 400) for c in (-0.01, 0.01))
     assert below.solved.all() and not above.solved.any()
@@ -120,7 +120,7 @@ def test_a_constant_below_zero_solves_a_deep_sea():
 @pytest.mark.parametrize(
     "worlds", [("HungryThirsty", "DeepSea"), pytest.param(WORLDS, marks=pytest.mark.slow)], ids=len
 )
-def test_the_command_writes_table_figure_and_finding(worlds, tmp_path, monkeypatch, capsys):
+def test_command_writes_table_figure_and_finding(worlds, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     assert main(["--smoke", "--worlds", *worlds]) == 0
@@ -134,13 +134,13 @@ def test_the_command_writes_table_figure_and_finding(worlds, tmp_path, monkeypat
     assert (folder / "constant.png").exists()
 
 
-def test_an_interrupt_says_that_nothing_was_written(tmp_path, monkeypatch, capsys):
-    def interrupted(settings, say):
+def test_interrupt_reports_that_nothing_was_written(tmp_path, monkeypatch, capsys):
+    def interrupted_study(settings, report):
         raise KeyboardInterrupt
         yield
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(constant, "study", interrupted)
+    monkeypatch.setattr(constant, "study", interrupted_study)
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     assert main([]) == 130
     assert "stopped; nothing was written" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""An episode kept for the report: what is a blunder, how it ended, and that it comes back."""
+"""Episode traces: the largest drop of the value, the ending, saving and loading."""
 
 import numpy as np
 import pytest
@@ -7,15 +7,15 @@ from runs.report import episode_trace
 from runs.report.episode_trace import EpisodeTrace, describe_ending, largest_drop
 
 
-def test_a_blunder_is_the_greatest_disappointment_before_the_outcome():
-    surprise = np.array([0.1, -0.3, 0.2, -0.9])
-    assert largest_drop(surprise, success=False) == 1
-    assert largest_drop(surprise, success=True) is None
-    assert largest_drop(surprise[:1], success=False) is None
+def test_largest_drop_is_the_lowest_td_error_before_the_last_step_of_a_failure():
+    td_errors = np.array([0.1, -0.3, 0.2, -0.9])
+    assert largest_drop(td_errors, success=False) == 1
+    assert largest_drop(td_errors, success=True) is None
+    assert largest_drop(td_errors[:1], success=False) is None
 
 
 @pytest.mark.parametrize(
-    ("success", "terminated", "said"),
+    ("success", "terminated", "ending"),
     [
         (1.0, True, "success"),
         (1.0, False, "success"),
@@ -25,27 +25,27 @@ def test_a_blunder_is_the_greatest_disappointment_before_the_outcome():
         (np.nan, False, "out of time"),
     ],
 )
-def test_how_it_ended(success, terminated, said):
-    assert describe_ending(success, terminated) == said
+def test_describe_ending(success, terminated, ending):
+    assert describe_ending(success, terminated) == ending
 
 
 @pytest.mark.parametrize("step", [None, 2])
-def test_what_is_kept_comes_back_smaller(tmp_path, step):
+def test_trace_round_trip_halves_the_resolution(tmp_path, step):
     frames = np.arange(4 * 8 * 640 * 3, dtype=np.uint8).reshape(4, 8, 640, 3)
     episode = EpisodeTrace(frames, {"fear": np.arange(4.0), "critic": np.ones(4)}, step, "failure")
     path = tmp_path / "timelines" / "home.npz"
     episode_trace.save_trace(path, episode, "fear at home")
-    title, found = episode_trace.load_trace(path)
-    assert (title, found.blunder, found.ended) == ("fear at home", step, "failure")
-    assert found.frames.shape == (4, 4, 320, 3) and (found.frames == frames[:, ::2, ::2]).all()
-    assert {k: v.tolist() for k, v in found.signals.items()} == {
+    title, loaded = episode_trace.load_trace(path)
+    assert (title, loaded.blunder, loaded.ended) == ("fear at home", step, "failure")
+    assert loaded.frames.shape == (4, 4, 320, 3) and (loaded.frames == frames[:, ::2, ::2]).all()
+    assert {k: v.tolist() for k, v in loaded.signals.items()} == {
         "fear": [0.0, 1.0, 2.0, 3.0],
         "critic": [1.0] * 4,
     }
     assert not list(path.parent.glob("*.part*"))
 
 
-def test_what_cannot_be_read_is_none(tmp_path):
+def test_unreadable_or_missing_trace_is_none(tmp_path):
     (tmp_path / "home.npz").write_text("no episode")
     assert episode_trace.load_trace(tmp_path / "home.npz") is None
     assert episode_trace.load_trace(tmp_path / "away.npz") is None

@@ -1,4 +1,4 @@
-"""Scoring is what a plain loop over steps would have counted."""
+"""Batched evaluation gives the scores of a plain loop over steps."""
 
 from functools import partial
 from typing import NamedTuple
@@ -20,14 +20,14 @@ from runs.engine.evaluate import REPORTED_SCORES, SCORES, EvalState, evaluate, i
 DRAWS, EPISODES = 2, 3
 
 
-class Lean:
-    """Pushes towards where the pole leans, so much ahead."""
+class BalancingAgent:
+    """Pushes towards the side to which the pole leans in `state` seconds."""
 
     def act(self, state, key, obs):
         return (obs[..., 2] + state * obs[..., 3] > 0).astype(jnp.int32)
 
 
-AGENT = Lean()
+AGENT = BalancingAgent()
 ENV = CartPole(horizon=40)
 SUITE = Suite(
     name="small",
@@ -44,38 +44,47 @@ SUITE = Suite(
 
 
 @partial(jax.jit, static_argnames=("agent", "env", "episodes"))
-def scored(state, worlds, seed, agent=AGENT, env=ENV, episodes=EPISODES):
+def jit_evaluate(state, worlds, seed, agent=AGENT, env=ENV, episodes=EPISODES):
     return evaluate(state, agent, env, worlds, jax.random.key(seed), episodes)
 
 
 @jax.jit
-def begin(key, world):
+def jit_reset(key, world):
     return ENV.reset(jax.random.fold_in(key, ENV.horizon), world)
 
 
 @jax.jit
-def advance(key, time, env_state, state):
+def jit_step(key, time, env_state, state):
     action = AGENT.act(state, None, env_state.obs)
     return ENV.step(jax.random.fold_in(key, time), env_state, action)
 
 
-def lived(key, world, state):
-    """One episode in a plain loop -> its SCORES."""
-    env_state, total, harm = begin(key, world), 0.0, False
+def loop_scores(key, world, state):
+    """Run one episode in a plain loop -> its SCORES."""
+    env_state, total, harm = jit_reset(key, world), 0.0, False
     for time in range(ENV.horizon):
-        env_state, seen = advance(key, time, env_state, state)
-        total += float(seen.reward)
-        harm |= bool(seen.info["harm"] > 0)
-        if seen.terminated or seen.truncated:
+        env_state, transition = jit_step(key, time, env_state, state)
+        total += float(transition.reward)
+        harm |= bool(transition.info["harm"] > 0)
+        if transition.terminated or transition.truncated:
             break
     success = ENV.success(jnp.float32(total), jnp.float32(time + 1))
-    return total, time + 1, success, seen.terminated, seen.truncated, harm, np.nan, np.nan
+    return (
+        total,
+        time + 1,
+        success,
+        transition.terminated,
+        transition.truncated,
+        harm,
+        np.nan,
+        np.nan,
+    )
 
 
 def test_scores_are_those_of_a_plain_loop():
     worlds = SUITE.worlds(jax.random.key(1), DRAWS)
     state = jnp.float32(0.2)
-    scores = scored(state, worlds, 0)
+    scores = jit_evaluate(state, worlds, 0)
     keys = jax.random.split(jax.random.key(0), DRAWS * EPISODES).reshape(DRAWS, EPISODES)
     assert set(scores) == set(SCORES)
     lengths = set()
@@ -84,67 +93,70 @@ def test_scores_are_those_of_a_plain_loop():
         for d in range(DRAWS):
             world = jax.tree.map(lambda leaf, p=p, d=d: leaf[p, d], worlds)
             for e in range(EPISODES):
-                episodes.append(lived(jax.random.clone(keys)[d, e], world, state))
+                episodes.append(loop_scores(jax.random.clone(keys)[d, e], world, state))
         lengths |= {episode[1] for episode in episodes}
         means = np.mean(np.array(episodes, float), axis=0)
         np.testing.assert_allclose([scores[name][p] for name in SCORES], means, rtol=1e-6)
-    assert len(lengths) > 5 and max(lengths) == ENV.horizon  # some fell early, some did not
+    assert len(lengths) > 5 and max(lengths) == ENV.horizon  # some end early, some do not
 
 
-def test_every_point_and_agent_meets_the_same_episodes():
+def test_every_point_and_agent_is_scored_on_the_same_episodes():
     home = SUITE.worlds(jax.random.key(1), DRAWS)
     twice = jax.tree.map(lambda leaf: leaf[jnp.array([0, 0, 0])], home)
-    scores = scored(jnp.float32(0.0), twice, 0)
+    scores = jit_evaluate(jnp.float32(0.0), twice, 0)
     assert all(np.array_equal(x, x[:1].repeat(3), equal_nan=True) for x in scores.values())
-    again, other = scored(jnp.float32(0.0), twice, 0), scored(jnp.float32(0.0), twice, 1)
+    again, other = (
+        jit_evaluate(jnp.float32(0.0), twice, 0),
+        jit_evaluate(jnp.float32(0.0), twice, 1),
+    )
     assert (scores["length"] == again["length"]).all()
     assert (scores["length"] != other["length"]).all()
 
 
-def test_seeds_are_scored_as_one_by_one():
+def test_vmapped_seeds_are_scored_as_one_by_one():
     worlds = SUITE.worlds(jax.random.key(1), DRAWS)
     states = jnp.array([0.0, 0.2, 1.0])
     together = jax.jit(
         jax.vmap(lambda state: evaluate(state, AGENT, ENV, worlds, jax.random.key(0), EPISODES))
     )(states)
     for i, state in enumerate(states):
-        alone = scored(state, worlds, 0)
+        alone = jit_evaluate(state, worlds, 0)
         for name, score in alone.items():
             np.testing.assert_allclose(together[name][i], score, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("sortings", "width"), [(40, 1), (7, 4), (1, 6)])
-def test_how_episodes_are_sorted_changes_no_score(sortings, width, monkeypatch):
+def test_sorting_of_episodes_does_not_change_scores(sortings, width, monkeypatch):
     worlds = SUITE.worlds(jax.random.key(1), DRAWS)
     states, key = jnp.array([0.0, 0.2, 1.0]), jax.random.key(0)
 
-    def together(state):
+    def evaluate_together(state):
         return evaluate(state, AGENT, ENV, worlds, key, EPISODES, "agents")
 
-    usual = [scored(state, worlds, 0) for state in states]
+    expected = [jit_evaluate(state, worlds, 0) for state in states]
     monkeypatch.setattr("runs.engine.evaluate.SORTINGS", sortings)
     monkeypatch.setattr("runs.engine.evaluate.WIDTH", width)
-    sorted_often = jax.jit(jax.vmap(together, axis_name="agents"))(states)
-    for i, alone in enumerate(usual):
+    actual = jax.jit(jax.vmap(evaluate_together, axis_name="agents"))(states)
+    for i, alone in enumerate(expected):
         for name, score in alone.items():
-            np.testing.assert_array_equal(sorted_often[name][i], score, err_msg=name)
+            np.testing.assert_array_equal(actual[name][i], score, err_msg=name)
 
 
-def test_only_blocks_in_which_something_runs_are_taken_on():
-    nothing = jnp.zeros((12,))
-    lanes = EvalState(jnp.arange(12), *[nothing] * 6, {})
-    once = jax.jit(
+def test_in_blocks_advances_only_blocks_with_running_episodes():
+    zeros = jnp.zeros((12,))
+    lanes = EvalState(jnp.arange(12), *[zeros] * 6, {})
+    add_one = jax.jit(
         lambda running: in_blocks(
-            lambda some: some._replace(total=some.total + 1), lanes, running, 3
+            lambda block: block._replace(total=block.total + 1), lanes, running, 3
         )
     )
-    for count, taken in ((0, 0), (1, 3), (3, 3), (4, 6), (12, 12)):
+    for count, advanced in ((0, 0), (1, 3), (3, 3), (4, 6), (12, 12)):
         running = jnp.arange(12) < count
-        np.testing.assert_array_equal(once(running).total, jnp.arange(12) < taken)
+        np.testing.assert_array_equal(add_one(running).total, jnp.arange(12) < advanced)
 
 
-class Payer(Env):
-    """Pays a half a step, three times, and calls more than one a success."""
+class ConstantRewardEnv(Env):
+    """Three steps with reward `pay` each; a return above 1 is a success."""
 
     class Params(NamedTuple):
         pay: jax.Array | float = 0.5
@@ -175,8 +187,8 @@ class Payer(Env):
         return total > 1
 
 
-class First:
-    """Takes the first action."""
+class FirstActionAgent:
+    """Always takes action 0."""
 
     def act(self, state, key, obs):
         return jnp.zeros(obs.shape[:-1], jnp.int32)
@@ -184,9 +196,9 @@ class First:
 
 @pytest.mark.parametrize("noise", [0.0, 5.0])
 def test_reward_noise_does_not_reach_the_score(noise):
-    world = World(Payer.Params(), Channel(reward_noise=noise))
+    world = World(ConstantRewardEnv.Params(), Channel(reward_noise=noise))
     worlds = jax.tree.map(lambda leaf: jnp.full((2, DRAWS), leaf), world)
-    scores = scored(0.0, worlds, 0, agent=First(), env=Payer())
+    scores = jit_evaluate(0.0, worlds, 0, agent=FirstActionAgent(), env=ConstantRewardEnv())
     np.testing.assert_array_equal(scores["return"], [1.5, 1.5])
     np.testing.assert_array_equal(scores["length"], [3.0, 3.0])
     np.testing.assert_array_equal(scores["success"], [1.0, 1.0])
@@ -194,8 +206,8 @@ def test_reward_noise_does_not_reach_the_score(noise):
     np.testing.assert_array_equal(scores["terminated"], [0.0, 0.0])
 
 
-class Teller(Payer):
-    """Ends after its third step and reports; goes on reporting after its end."""
+class ReportingEnv(ConstantRewardEnv):
+    """Terminates after the third step and reports info, also at steps after the end."""
 
     spec = Spec(obs_dim=1, num_actions=2, info=REPORTED_SCORES)
     horizon = 6
@@ -212,33 +224,45 @@ class Teller(Payer):
         }
 
 
-def test_what_a_world_reports_is_scored_up_to_the_end_of_the_episode():
-    pays = jnp.array([[0.5, 0.5], [0.2, 0.2], [0.2, 0.5]])  # a success, a failure, one of each
-    world = World(Teller.Params(), Channel())
+def test_reported_info_is_scored_up_to_the_end_of_the_episode():
+    pays = jnp.array([[0.5, 0.5], [0.2, 0.2], [0.2, 0.5]])  # success, failure, one of each
+    world = World(ReportingEnv.Params(), Channel())
     worlds = jax.tree.map(lambda leaf: jnp.full(pays.shape, leaf), world)
-    scores = scored(0.0, worlds._replace(params=Teller.Params(pays)), 0, First(), Teller())
+    scores = jit_evaluate(
+        0.0,
+        worlds._replace(params=ReportingEnv.Params(pays)),
+        0,
+        FirstActionAgent(),
+        ReportingEnv(),
+    )
     np.testing.assert_array_equal(scores["success"], [1, 0, 0.5])
     np.testing.assert_array_equal(scores["length"], [3, 3, 3])
     np.testing.assert_array_equal(scores["harm"], [0, 1, 0.5])
     np.testing.assert_array_equal(scores["hidden"], [-6, -6, -6])
-    np.testing.assert_array_equal(scores["other_goal"], [0, 1, 0.5])  # a success is no failure
+    np.testing.assert_array_equal(scores["other_goal"], [0, 1, 0.5])  # only failed episodes count
 
 
-def test_what_is_paid_and_what_is_wanted_part_for_an_agent_that_has_stopped_learning():
-    """It goes ahead for ever; where its hand slips it farms the buoys, and is paid for that."""
+def test_return_and_hidden_score_of_a_fixed_policy_diverge_under_shift():
+    """Under slipping actions it farms the buoys: the reward falls less than the hidden score."""
     suite = load_suite("BoatRace")
     points = [(point.shift, point.severity) for point in suite.points()]
     worlds = suite.worlds(jax.random.key(0), 4)
-    scores = scored(0.0, worlds, 0, agent=First(), env=suite.env, episodes=4)
-    left = {name: scores[name] / scores[name][0] for name in ("return", "hidden")}
-    at = {point: i for i, point in enumerate(points)}
-    for name, paid, wanted in (("farm", 1.0, 1.0), ("flip", 0.8, 0.8), ("farm|slip", 0.55, 0.2)):
-        assert left["return"][at[name, 1.0]] == pytest.approx(paid, abs=0.08)
-        assert left["hidden"][at[name, 1.0]] == pytest.approx(wanted, abs=0.08)
+    scores = jit_evaluate(0.0, worlds, 0, agent=FirstActionAgent(), env=suite.env, episodes=4)
+    ratios = {name: scores[name] / scores[name][0] for name in ("return", "hidden")}
+    index_of = {point: i for i, point in enumerate(points)}
+    for name, return_ratio, hidden_ratio in (
+        ("farm", 1.0, 1.0),
+        ("flip", 0.8, 0.8),
+        ("farm|slip", 0.55, 0.2),
+    ):
+        assert ratios["return"][index_of[name, 1.0]] == pytest.approx(return_ratio, abs=0.08)
+        assert ratios["hidden"][index_of[name, 1.0]] == pytest.approx(hidden_ratio, abs=0.08)
 
 
-def test_what_a_world_does_not_report_is_no_number():
-    worlds = jax.tree.map(lambda leaf: jnp.full((1, 1), leaf), World(Payer.Params(0.0), Channel()))
-    scores = scored(0.0, worlds, 0, agent=First(), env=Payer())
+def test_scores_that_are_not_reported_are_nan():
+    worlds = jax.tree.map(
+        lambda leaf: jnp.full((1, 1), leaf), World(ConstantRewardEnv.Params(0.0), Channel())
+    )
+    scores = jit_evaluate(0.0, worlds, 0, agent=FirstActionAgent(), env=ConstantRewardEnv())
     assert all(np.isnan(scores[name]).all() for name in REPORTED_SCORES)
-    assert scores["success"] == 0  # which is where a compiler would like to make it 0
+    assert scores["success"] == 0  # XLA might simplify NaN * 0 to 0

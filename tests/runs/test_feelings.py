@@ -1,4 +1,4 @@
-"""The picture of all feelings over one episode."""
+"""The figure of the signals of all heads over one episode."""
 
 import numpy as np
 import pytest
@@ -9,23 +9,26 @@ from runs.errors import UserError
 from runs.feelings import available_factories, draw_episode, main
 
 
-def test_a_world_is_felt_by_every_head_that_it_can_feed():
-    bodiless = {"hope", "fear", "curiosity", "mood", "satiation"}
-    assert set(available_factories(load_suite("CartPole"))) == bodiless
-    assert set(available_factories(load_suite("FoodShare"))) == bodiless | {"homeostasis", "care"}
+def test_available_heads_are_those_the_environment_can_feed():
+    without_body = {"hope", "fear", "curiosity", "mood", "satiation"}
+    assert set(available_factories(load_suite("CartPole"))) == without_body
+    assert set(available_factories(load_suite("FoodShare"))) == without_body | {
+        "homeostasis",
+        "care",
+    }
 
 
-def test_a_smoke_run_draws_an_episode(tmp_path, capsys):
-    out = tmp_path / "felt.png"
+def test_smoke_run_draws_an_episode(tmp_path, capsys):
+    out = tmp_path / "episode.png"
     flags = ["--smoke", "--env", "CartPole", "--shift", "force", "--severity", ".5"]
     assert main([*flags, "--out", str(out)]) == 0
-    said = capsys.readouterr().out
-    assert all(f"{head} " in said for head in ("hope", "fear", "curiosity", "mood", "satiation"))
-    assert str(out) in said
+    output = capsys.readouterr().out
+    assert all(f"{head} " in output for head in ("hope", "fear", "curiosity", "mood", "satiation"))
+    assert str(out) in output
     assert min(Image.open(out).size) > 400
 
 
-def test_a_signal_that_moves_is_drawn_moving(tmp_path):
+def test_different_signals_give_different_figures(tmp_path):
     frames = np.zeros((9, 20, 30, 3), np.uint8)
     for name, signal in {"flat": np.zeros(9), "step": np.arange(9) > 4}.items():
         draw_episode(frames, {"fear": signal.astype(float)}, "X", tmp_path / f"{name}.png")
@@ -42,6 +45,6 @@ def test_a_signal_that_moves_is_drawn_moving(tmp_path):
         (["--steps", "0"], "positive"),
     ],
 )
-def test_bad_input_is_one_line(flags, word):
+def test_bad_input_is_refused_naming_the_remedy(flags, word):
     with pytest.raises(UserError, match=word):
         main(flags)

@@ -1,4 +1,4 @@
-"""Progress that can be read, and work that can be stopped, whatever it is busy with."""
+"""Progress lines and bar, and interruption of running work by signals."""
 
 import os
 import pty
@@ -18,15 +18,15 @@ from runs.errors import UserError
 ROOT = Path(__file__).parents[2]
 
 
-def soon(number: signal.Signals) -> None:
-    """Sends this process a signal in a moment."""
+def send_signal_soon(number: signal.Signals) -> None:
+    """Send this process a signal after 0.2 s."""
     threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
 
 
-def wait_for(stopped) -> None:
-    until = time.monotonic() + 20
+def wait_for_stop(stopped) -> None:
+    deadline = time.monotonic() + 20
     while not stopped():
-        assert time.monotonic() < until, "nobody asked to stop"
+        assert time.monotonic() < deadline, "no stop was requested within 20 s"
         time.sleep(0.01)
 
 
@@ -34,7 +34,7 @@ def wait_for(stopped) -> None:
 
 
 @pytest.mark.parametrize("result", [0, 2])
-def test_work_that_ends_gives_its_code(result, capsys):
+def test_the_exit_code_of_work_that_ends_is_returned(result, capsys):
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     assert run_interruptibly(lambda stopped: result, lambda: "farewell") == result
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
@@ -42,7 +42,7 @@ def test_work_that_ends_gives_its_code(result, capsys):
 
 
 @pytest.mark.parametrize("error", [UserError("bad"), ValueError("a bug"), SystemExit(3)])
-def test_work_that_raises_raises_here(error):
+def test_an_exception_of_work_is_raised_to_the_caller(error):
     def work(stopped):
         raise error
 
@@ -52,15 +52,15 @@ def test_work_that_raises_raises_here(error):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_asks_to_stop(number, code, capsys):
+def test_a_signal_requests_a_stop_and_prints_the_farewell(number, code, capsys):
     saved = []
 
     def work(stopped):
-        wait_for(stopped)
+        wait_for_stop(stopped)
         saved.append("checkpoint")
         return 0
 
-    soon(number)
+    send_signal_soon(number)
     assert run_interruptibly(work, lambda: "go on with: this") == code
     assert saved == ["checkpoint"]
     assert capsys.readouterr().err == "\ngo on with: this\n"
@@ -68,19 +68,19 @@ def test_a_signal_asks_to_stop(number, code, capsys):
 
 def test_an_error_while_stopping_is_not_hidden():
     def work(stopped):
-        wait_for(stopped)
+        wait_for_stop(stopped)
         raise UserError("the disk is full")
 
-    soon(signal.SIGINT)
+    send_signal_soon(signal.SIGINT)
     with pytest.raises(UserError, match="the disk is full"):
         run_interruptibly(work, lambda: pytest.fail("nothing was kept"))
 
 
 STUCK = """
 import os, time
-from runs.engine import watch
-watch.PATIENCE = 0.5
-progress = watch.Progress(total=2)
+from runs.cli import interrupt
+interrupt.PATIENCE = 0.5
+progress = interrupt.Progress(total=2)
 
 def work(stopped):
     progress.advance("work", 1)
@@ -91,11 +91,11 @@ def farewell():
     progress.close()
     return "go on with: this"
 
-watch.run_interruptibly(work, farewell)
+interrupt.run_interruptibly(work, farewell)
 """
 
 
-def test_work_that_hears_nothing_is_left(monkeypatch):
+def test_work_that_ignores_the_stop_is_abandoned(monkeypatch):
     process = subprocess.Popen(
         [sys.executable, "-c", STUCK],
         cwd=ROOT,
@@ -111,30 +111,30 @@ def test_work_that_hears_nothing_is_left(monkeypatch):
     assert "Traceback" not in err
 
 
-def test_the_terminal_is_left_as_it_was():
-    ours, theirs = pty.openpty()
+def test_the_cursor_is_visible_again_after_a_forced_exit():
+    reading_end, terminal = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", STUCK],
         cwd=ROOT,
         stdout=subprocess.PIPE,
-        stderr=theirs,
+        stderr=terminal,
         env=os.environ | {"TERM": "xterm"},
     )
-    os.close(theirs)
+    os.close(terminal)
     process.stdout.readline()
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 143
-    shown = b""
+    output = b""
     try:
-        while part := os.read(ours, 4096):
-            shown += part
-    except OSError:  # how the end of a terminal reads
+        while chunk := os.read(reading_end, 4096):
+            output += chunk
+    except OSError:  # raised by the end of the terminal
         pass
-    os.close(ours)
-    assert b"1/2" in shown
-    hidden, visible = shown.rfind(b"\x1b[?25l"), shown.rfind(b"\x1b[?25h")
+    os.close(reading_end)
+    assert b"1/2" in output
+    hidden, visible = output.rfind(b"\x1b[?25l"), output.rfind(b"\x1b[?25h")
     assert -1 < hidden < visible
-    assert shown.rstrip().endswith(b"go on with: this")
+    assert output.rstrip().endswith(b"go on with: this")
 
 
 # --- progress ---------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ class Clock:
         monkeypatch.setattr(interrupt.time, "monotonic", lambda: self.now)
 
 
-def test_lines_come_where_there_is_no_terminal(monkeypatch, capsys):
+def test_lines_are_printed_if_there_is_no_terminal(monkeypatch, capsys):
     clock = Clock(monkeypatch)
     progress = Progress(total=1)
     progress.total = 40
@@ -155,13 +155,13 @@ def test_lines_come_where_there_is_no_terminal(monkeypatch, capsys):
         clock.now += 6.0
         progress.advance("none", done)
     progress.close()
-    said, *lines = capsys.readouterr().err.splitlines()
-    assert said.startswith("[a line] as it is") and said.endswith("x" * 200)
+    message, *lines = capsys.readouterr().err.splitlines()
+    assert message.startswith("[a line] as it is") and message.endswith("x" * 200)
     assert lines == ["00:06  none  1/40  ETA 03:54", "00:18  none  3/40  ETA 03:42",
                      "00:30  none  5/40  ETA 03:30"]  # fmt: skip
 
 
-def test_what_was_done_before_is_not_in_the_rate(monkeypatch, capsys):
+def test_work_done_before_does_not_count_for_the_rate(monkeypatch, capsys):
     clock = Clock(monkeypatch)
     progress = Progress(total=100)
     progress.advance("none", 50, fresh=False)

@@ -1,4 +1,4 @@
-"""Learners that go on in other worlds: what they are paid, what stays, and what is made anew."""
+"""JaxLearners: reward mixes, training, transfer between worlds and scores."""
 
 from functools import partial
 
@@ -38,90 +38,96 @@ def learners():
 
 
 @pytest.fixture(scope="module")
-def lived(learners, worlds):
+def trained(learners, worlds):
     with jax.debug_key_reuse(False):
-        run = learners.start(pool_worlds(worlds, [0]))
-        terms = learners.terms(pay=1.0)
-        return learners.live(run, pool_worlds(worlds, [0]), terms, 2, heads_learn=True)
+        run = learners.init(pool_worlds(worlds, [0]))
+        mix = learners.reward_mix(task_weight=1.0)
+        return learners.train(run, pool_worlds(worlds, [0]), mix, 2, heads_learn=True)
 
 
 def batch(reward) -> Transition:
-    zero, no = jnp.zeros(reward.shape), jnp.zeros(reward.shape, bool)
-    return Transition(zero[..., None], zero, zero[..., None], reward, no, no, no)
+    zero, false = jnp.zeros(reward.shape), jnp.zeros(reward.shape, bool)
+    return Transition(zero[..., None], zero, zero[..., None], reward, false, false, false)
 
 
-def test_a_wage_is_what_the_terms_say():
+def test_mixed_reward_is_the_weighted_sum_and_sham_uses_the_neighbour():
     signals = jnp.arange(12.0).reshape(2, 3, 2)
-    paid = batch(jnp.ones((2, 3)))
-    terms = RewardMix(jnp.float32(0.5), jnp.array([1.0, -2.0]), jnp.float32(0))
-    felt = signals[..., 0] - 2 * signals[..., 1]
-    np.testing.assert_allclose(mixed_reward(terms, paid, signals), 0.5 + felt)
-    sham = mixed_reward(terms._replace(pay=jnp.float32(0), sham=jnp.float32(1)), paid, signals)
-    np.testing.assert_allclose(sham[:, 0], felt[:, 1] - felt.mean())
-    np.testing.assert_allclose(sham[:, 2], felt[:, 0] - felt.mean())
+    task_batch = batch(jnp.ones((2, 3)))
+    mix = RewardMix(jnp.float32(0.5), jnp.array([1.0, -2.0]), jnp.float32(0))
+    signal = signals[..., 0] - 2 * signals[..., 1]
+    np.testing.assert_allclose(mixed_reward(mix, task_batch, signals), 0.5 + signal)
+    sham = mixed_reward(
+        mix._replace(task_weight=jnp.float32(0), sham=jnp.float32(1)), task_batch, signals
+    )
+    np.testing.assert_allclose(sham[:, 0], signal[:, 1] - signal.mean())
+    np.testing.assert_allclose(sham[:, 2], signal[:, 0] - signal.mean())
     assert abs(float(sham.sum())) < 1e-4
 
 
-def test_terms_go_by_name_and_refuse_what_is_not_there(learners):
-    terms = learners.terms({"constant": -0.01}, pay=1.0)
-    assert terms.weights.tolist() == pytest.approx([0.0, -0.01]) and float(terms.sham) == 0
-    with pytest.raises(ValueError, match="hope is no feeling of this blend: there are fear, const"):
-        learners.terms({"hope": 1.0})
+def test_reward_mix_goes_by_head_name_and_rejects_unknown_heads(learners):
+    mix = learners.reward_mix({"constant": -0.01}, task_weight=1.0)
+    assert mix.signal_weights.tolist() == pytest.approx([0.0, -0.01]) and float(mix.sham) == 0
+    with pytest.raises(
+        ValueError, match="hope is no head of this blend: its heads are fear, const"
+    ):
+        learners.reward_mix({"hope": 1.0})
 
 
-def test_a_new_world_takes_the_policy_and_a_new_critic_and_optimiser(learners, lived, worlds):
-    run, _ = lived
-    there = pool_worlds(worlds, [2])
-    new = learners.enter(run, there, jax.random.key(5))
-    kept = learners.enter(run, there, jax.random.key(5), critic_kept=True)
-    old, fresh = run.learner.agent.trained, new.learner.agent.trained
+def test_transfer_keeps_the_policy_and_renews_critic_and_optimiser(learners, trained, worlds):
+    run, _ = trained
+    pool = pool_worlds(worlds, [2])
+    new = learners.transfer_renewed(run, pool, jax.random.key(5))
+    kept = learners.transfer_renewed(run, pool, jax.random.key(5), critic_kept=True)
+    old, fresh = run.learner.agent.train_state, new.learner.agent.train_state
     assert bits(fresh.net.actor) == bits(old.net.actor)
     assert bits(fresh.net.critic) != bits(old.net.critic)
-    assert bits(kept.learner.agent.trained.net) == bits(old.net)
+    assert bits(kept.learner.agent.train_state.net) == bits(old.net)
     assert not any(np.asarray(x).any() for x in jax.tree.leaves(fresh.opt_state))
     assert any(np.asarray(x).any() for x in jax.tree.leaves(old.opt_state))
     assert bits(new.learner.blend_state.heads) == bits(run.learner.blend_state.heads)
     force = np.unique(np.asarray(new.env_states.world.params.force))
-    assert np.isin(force, np.asarray(there.params.force)).all()
-    moved = learners.move(run, there, jax.random.key(5))
+    assert np.isin(force, np.asarray(pool.params.force)).all()
+    moved = learners.transfer(run, pool, jax.random.key(5))
     assert bits(moved.learner) == bits(run.learner)
     assert np.isin(
-        np.asarray(moved.env_states.world.params.force), np.asarray(there.params.force)
+        np.asarray(moved.env_states.world.params.force), np.asarray(pool.params.force)
     ).all()
     assert not np.asarray(moved.episode_stats.length).any()
 
 
-def test_heads_are_frozen_unless_they_learn(learners, lived, worlds):
-    run, _ = lived
+def test_heads_are_frozen_unless_heads_learn(learners, trained, worlds):
+    run, _ = trained
     heads = run.learner.blend_state.heads
     count = heads["fear"].opt_state[1][0].count
     assert np.asarray(count).tolist() == [2 * EPOCHS * PARTS] * 2  # two updates, two learners
-    on, sums = learners.live(run, pool_worlds(worlds, [2]), learners.terms({"fear": 1.0}), 2)
-    assert bits(on.learner.blend_state.heads) == bits(heads)
-    assert bits(on.learner.agent.trained.net) != bits(run.learner.agent.trained.net)
+    after, sums = learners.train(
+        run, pool_worlds(worlds, [2]), learners.reward_mix({"fear": 1.0}), 2
+    )
+    assert bits(after.learner.blend_state.heads) == bits(heads)
+    assert bits(after.learner.agent.train_state.net) != bits(run.learner.agent.train_state.net)
     assert sums.episodes.shape == (2, 2) and np.asarray(sums.finite).all()
 
 
-def test_all_arms_are_one_program_and_what_is_paid_is_what_they_learn(learners, lived, worlds):
-    run, there = lived[0], pool_worlds(worlds, [2])
+def test_one_program_serves_all_mixes_and_each_mix_trains_another_agent(learners, trained, worlds):
+    run, pool = trained[0], pool_worlds(worlds, [2])
     before = len(learners._programs)
     agents = []
-    for terms in (
-        learners.terms(),
-        learners.terms({"fear": 1.0}),
-        learners.terms({"fear": 1.0}, sham=True),
-        learners.terms({"constant": 0.01}),
-        learners.terms(pay=1.0),
+    for mix in (
+        learners.reward_mix(),
+        learners.reward_mix({"fear": 1.0}),
+        learners.reward_mix({"fear": 1.0}, sham=True),
+        learners.reward_mix({"constant": 0.01}),
+        learners.reward_mix(task_weight=1.0),
     ):
-        after, _ = learners.live(run, there, terms, 2)
+        after, _ = learners.train(run, pool, mix, 2)
         agents.append(bits(after.learner.agent))
     assert len(learners._programs) <= before + 1
     assert learners._programs[next(reversed(learners._programs))]._cache_size() == 1
-    assert len({tuple(one.values()) for one in agents}) == len(agents)
+    assert len({tuple(agent.values()) for agent in agents}) == len(agents)
 
 
-def test_scores_are_of_the_task(learners, lived, worlds):
-    run, _ = lived
+def test_scores_are_task_returns_and_reproducible(learners, trained, worlds):
+    run, _ = trained
     scores = learners.score(run.learner.agent, worlds, jax.random.key(3))
     assert scores["return"].shape == (2, worlds.channel.noise.shape[0])
     assert (scores["return"] >= 1).all() and (scores["return"] <= 20).all()
@@ -129,10 +135,10 @@ def test_scores_are_of_the_task(learners, lived, worlds):
     np.testing.assert_array_equal(scores["return"], again["return"])
 
 
-def test_a_world_is_drawn_from_the_pool(worlds):
+def test_sample_world_draws_every_world_of_the_pool(worlds):
     pool = pool_worlds(worlds, [0, 1, 2])
-    seen = {
+    forces = {
         float(sample_world(pool, key).params.force)
         for key in jax.random.split(jax.random.key(0), 64)
     }
-    assert seen == set(np.asarray(pool.params.force).tolist())
+    assert forces == set(np.asarray(pool.params.force).tolist())

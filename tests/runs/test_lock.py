@@ -1,4 +1,4 @@
-"""The lock on an output directory: exclusive, named, and gone with its holder."""
+"""The lock on an output directory: exclusive, held by a named process, released with it."""
 
 import os
 import signal
@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[2]
 HOLDER = """
 import os, subprocess, sys, time
 from pathlib import Path
-from runs.lock import hold
+from runs.lock import hold_lock
 
-with hold(Path(sys.argv[1])):
+with hold_lock(Path(sys.argv[1])):
     kind = sys.argv[2]
     child = 0
     if kind == "fork":
@@ -28,9 +28,9 @@ with hold(Path(sys.argv[1])):
     elif kind == "unwind":
         child = os.fork()
         if not child:
-            sys.exit()  # Runs the end of the with block in the child.
+            sys.exit()  # runs the end of the with block in the child
         os.waitpid(child, 0)
-    if kind != "fork" or not child:  # A forked child speaks for itself: its fork hook has run.
+    if kind != "fork" or not child:  # a forked child prints after its fork hook has run
         print(child or os.getpid(), flush=True)
     time.sleep(60)
 """
@@ -43,7 +43,7 @@ def start(directory: Path, kind: str) -> tuple[subprocess.Popen, int]:
     return holder, int(holder.stdout.readline())
 
 
-def test_a_second_holder_is_told_directory_process_and_remedy(tmp_path):
+def test_the_error_names_directory_process_and_remedy(tmp_path):
     holder, _ = start(tmp_path, "alone")
     try:
         with pytest.raises(UserError) as caught, hold_lock(tmp_path):
@@ -57,7 +57,7 @@ def test_a_second_holder_is_told_directory_process_and_remedy(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["fork", "exec"])
-def test_kill_9_frees_the_lock_while_a_child_lives(tmp_path, kind):
+def test_sigkill_frees_the_lock_while_a_child_is_running(tmp_path, kind):
     holder, child = start(tmp_path, kind)
     try:
         with pytest.raises(UserError), hold_lock(tmp_path):
@@ -82,7 +82,7 @@ def test_a_child_that_leaves_the_block_does_not_free_its_parents_lock(tmp_path):
         holder.communicate()
 
 
-def test_released_at_the_end_of_the_block_and_after_an_error(tmp_path):
+def test_the_lock_is_released_at_the_end_of_the_block_and_after_an_error(tmp_path):
     directory = tmp_path / "made" / "here"
     for _ in range(2):
         with pytest.raises(KeyError), hold_lock(directory):
@@ -102,23 +102,23 @@ def test_a_directory_that_cannot_be_made_is_a_user_error(tmp_path):
         pass
 
 
-def test_only_one_of_several_that_start_at_once_gets_it(tmp_path):
+def test_only_one_of_several_simultaneous_processes_gets_the_lock(tmp_path):
     script = (
-        "import sys; from pathlib import Path; from runs.lock import hold\n"
+        "import sys; from pathlib import Path; from runs.lock import hold_lock\n"
         "from runs.errors import UserError\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "try:\n"
-        "    with hold(Path(sys.argv[1])): print('got', flush=True); sys.stdin.readline()\n"
+        "    with hold_lock(Path(sys.argv[1])): print('got', flush=True); sys.stdin.readline()\n"
         "except UserError: print('refused', flush=True)\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
-    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    runs = [subprocess.Popen(command, cwd=ROOT, **piped) for _ in range(4)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    runs = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(4)]
     assert [run.stdout.readline() for run in runs] == ["ready\n"] * 4
     for run in runs:
         run.stdin.write("go\n")
         run.stdin.flush()
-    said = sorted(run.stdout.readline() for run in runs)
+    answers = sorted(run.stdout.readline() for run in runs)
     for run in runs:
-        run.communicate()  # Ends the input: the one that holds leaves.
-    assert said == ["got\n", "refused\n", "refused\n", "refused\n"]
+        run.communicate()  # closes the input, so that the holder exits
+    assert answers == ["got\n", "refused\n", "refused\n", "refused\n"]

@@ -1,4 +1,4 @@
-"""What is usual where: by name, by package, and on the host."""
+"""Presets of training sizes: by name of the environment, by package, and on the host."""
 
 import pytest
 
@@ -19,13 +19,13 @@ from runs.engine.presets import preset
         ("envs:affect/Drive-v0", False, presets.HOSTED),
     ],
 )
-def test_what_is_usual(env, jitted, expected):
+def test_the_preset_follows_from_the_environment(env, jitted, expected):
     assert preset(env, jitted) == expected
 
 
 @pytest.mark.parametrize("name", ["CLASSIC", "DRIVE", "ADAPTED", "HOSTED"])
-def test_heads_take_about_a_thousand_steps_and_more(name):
-    one = getattr(presets, name)
-    updates = one.steps // (one.num_envs * one.num_steps)
-    assert 800 <= updates * Blend().epochs * one.parts <= 2_000
-    assert one.num_envs % one.parts == 0
+def test_heads_take_800_to_2000_gradient_steps(name):
+    sizes = getattr(presets, name)
+    updates = sizes.steps // (sizes.num_envs * sizes.num_steps)
+    assert 800 <= updates * Blend().epochs * sizes.parts <= 2_000
+    assert sizes.num_envs % sizes.parts == 0

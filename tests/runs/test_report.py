@@ -1,4 +1,4 @@
-"""What a comparison says, from score tables whose answers are known."""
+"""Tables, figure and files of a comparison, from score tables with known results."""
 
 import re
 
@@ -28,13 +28,13 @@ from runs.report.tables import (
 from runs.report.tb_export import safe_name
 from tests.runs import sealed_study, small_study
 
-# Mean over shifts by seed; "calm" is better than "none" by 0.3 everywhere, and worst under "b".
+# mean over shifts by seed; "calm" is 0.3 better than "none" everywhere, and worst under "b"
 BASE = {"none": [0.1, 0.2, 0.3, 0.4], "calm": [0.4, 0.5, 0.6, 0.7]}
 SHIFTS = {"a": 0.05, "b": -0.05}
 
 
 def scores(base=BASE, success=True) -> list[dict]:
-    """Rows of two shifts at two severities; at home everything is 0.2 higher."""
+    """Rows of two shifts at two severities; in distribution the score is 0.2 higher."""
     rows = []
     for arm, values in base.items():
         for seed, value in enumerate(values):
@@ -80,11 +80,11 @@ def test_the_unit_is_the_seed():
     assert none.worst == ("b", pytest.approx(0.2))
 
 
-def test_the_order_is_that_of_the_arms():
-    assert [line.arm for line in summarise_arms(scores(), ["calm", "none"])] == ["calm", "none"]
+def test_rows_are_in_the_order_of_the_arms():
+    assert [row.arm for row in summarise_arms(scores(), ["calm", "none"])] == ["calm", "none"]
 
 
-def test_the_worst_shift_is_of_the_mean_and_not_of_one_cell():
+def test_the_worst_shift_is_that_of_the_lowest_mean_over_severities():
     rows = scores()
     for row in rows:
         if row["arm"] == "calm" and row["shift"] == "a":
@@ -92,7 +92,7 @@ def test_the_worst_shift_is_of_the_mean_and_not_of_one_cell():
     assert summarise_arms(rows, ["none", "calm"])[1].worst[0] == "b"
 
 
-def test_a_seed_with_a_score_that_is_not_a_number_is_left_out_whole():
+def test_a_seed_with_a_non_finite_score_is_left_out_entirely():
     rows = scores()
     rows[3]["score"] = np.inf
     none, calm = summarise_arms(rows, ["none", "calm"])
@@ -112,14 +112,14 @@ def test_fewer_than_three_seeds_have_no_interval():
     assert calm.away is not None
 
 
-@pytest.mark.parametrize("lost", ["none", "calm"])
-def test_an_arm_without_a_seed_has_its_line(lost):
-    left = {arm: values for arm, values in BASE.items() if arm != lost}
-    lines = {line.arm: line for line in summarise_arms(scores(left), ["none", "calm"])}
-    assert lines[lost] == ArmRow(lost, 0, None, None, None, None)
-    [other] = set(BASE) - {lost}
-    assert lines[other].seeds == 4
-    assert lines[other].gain is None
+@pytest.mark.parametrize("missing", ["none", "calm"])
+def test_an_arm_without_seeds_has_a_row(missing):
+    others = {arm: values for arm, values in BASE.items() if arm != missing}
+    summaries = {row.arm: row for row in summarise_arms(scores(others), ["none", "calm"])}
+    assert summaries[missing] == ArmRow(missing, 0, None, None, None, None)
+    [other] = set(BASE) - {missing}
+    assert summaries[other].seeds == 4
+    assert summaries[other].gain is None
 
 
 # --- what is printed and written --------------------------------------------------------------
@@ -128,7 +128,7 @@ CONFIG = small_study.replace(small_study.CONFIG, seeds=4, rows=4)
 
 
 def plan(arms=("none", "calm"), without=()) -> Plan:
-    """A declaration of these arms, whose primary contrast is the last less the first."""
+    """Plan of these arms; the primary contrast is the last one less the first."""
     return Plan(
         env="Fake/1",
         suite="0" * 64,
@@ -149,13 +149,14 @@ def plan(arms=("none", "calm"), without=()) -> Plan:
     )
 
 
-def told(tmp_path, capsys, rows, arms=("none", "calm"), **kwargs) -> str:
+def report_text(tmp_path, capsys, rows, arms=("none", "calm"), **kwargs) -> str:
+    """Printed text of the report of these rows."""
     report_comparison(tmp_path, rows, CONFIG, plan(arms, **kwargs), "python -m runs.compare", False)
     return capsys.readouterr().out
 
 
-def test_the_report_names_every_file_that_it_wrote(tmp_path, capsys):
-    out = told(tmp_path, capsys, scores())
+def test_the_report_names_every_file_that_it_writes(tmp_path, capsys):
+    out = report_text(tmp_path, capsys, scores())
     for heading in HEADINGS:
         assert heading in out
     assert "0.550 [0.345, 0.755]" in out
@@ -176,7 +177,7 @@ def test_the_report_names_every_file_that_it_wrote(tmp_path, capsys):
 
 def test_stopped_seeds_are_counted(tmp_path, capsys):
     few = {"none": BASE["none"], "calm": BASE["calm"][:3], "lost": []}
-    out = told(tmp_path, capsys, scores(few), ("none", "calm", "lost"))
+    out = report_text(tmp_path, capsys, scores(few), ("none", "calm", "lost"))
     assert "stopped seeds   5 of 12" in out
     cells = [line.split("│")[1:-1] for line in out.splitlines() if line.startswith("│")]
     seeds = {row[0].strip(): row[1].strip() for row in cells}
@@ -184,22 +185,22 @@ def test_stopped_seeds_are_counted(tmp_path, capsys):
     assert [cell.strip() for cell in cells[-1]] == ["lost", "0", "-", "-", "-", "-"]
 
 
-def test_only_seeds_that_count_are_drawn(tmp_path, capsys, monkeypatch):
+def test_only_seeds_with_finite_scores_are_drawn(tmp_path, capsys, monkeypatch):
     rows, drawn = scores(), []
     rows[3]["score"] = np.nan
-    for name, place in (("figure", 0), ("write_comparison", 2)):
+    for name, place in (("severity_figure", 0), ("export_comparison", 2)):
         monkeypatch.setattr(module, name, lambda *args, i=place: drawn.append(args[i]))
-    assert "stopped seeds   1 of 8" in told(tmp_path, capsys, rows)
+    assert "stopped seeds   1 of 8" in report_text(tmp_path, capsys, rows)
     assert drawn == [finite_rows(rows)] * 2
 
 
-def test_a_study_that_was_not_declared_has_no_verdict_and_is_marked(tmp_path, capsys):
-    out = told(tmp_path, capsys, scores())
+def test_a_study_that_is_not_registered_has_no_verdict_and_is_marked(tmp_path, capsys):
+    out = report_text(tmp_path, capsys, scores())
     assert "No verdict" in out and "unverified: " in out
     assert "unverified" in (tmp_path / "report.html").read_text()
 
 
-def test_a_study_that_holds_has_its_verdict_and_what_was_sealed(tmp_path, capsys):
+def test_a_verified_study_has_a_verdict_and_sealed_scores(tmp_path, capsys):
     sealed_study.study(tmp_path)
     rows, run_config = (
         read_scores(tmp_path / "scores.csv"),
@@ -211,25 +212,25 @@ def test_a_study_that_holds_has_its_verdict_and_what_was_sealed(tmp_path, capsys
     assert "## sealed worlds" in (tmp_path / "table.md").read_text()
 
 
-def test_a_comparison_without_a_seed_left_is_one_line(tmp_path):
+def test_a_comparison_without_any_seed_left_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="every seed was stopped; the states before are in"):
         report_comparison(tmp_path, [], CONFIG, plan(), "command", False)
 
 
-def test_returns_are_the_score_where_nobody_says_what_success_is(tmp_path, capsys):
-    out = told(tmp_path, capsys, scores(success=False))
+def test_the_return_is_the_score_if_success_is_not_reported(tmp_path, capsys):
+    out = report_text(tmp_path, capsys, scores(success=False))
     assert "score: return; arms run: 2" in out
 
 
-def test_large_scores_have_one_digit(capsys):
+def test_large_scores_have_one_decimal(capsys):
     rows = scores({arm: [1000 * x for x in values] for arm, values in BASE.items()})
-    found = all_tables(rows, ["none", "calm"], "Fake")
-    print_tables(found)
+    tables = all_tables(rows, ["none", "calm"], "Fake")
+    print_tables(tables)
     assert "+300.0 [+76.6, +523.4]" in capsys.readouterr().out
-    assert "550.0 [344.6, 755.4]" in tables_as_markdown(found, "Fake", "return", CONFIG, "command")
+    assert "550.0 [344.6, 755.4]" in tables_as_markdown(tables, "Fake", "return", CONFIG, "command")
 
 
-def test_recorded_results_are_of_this_environment(tmp_path, capsys, monkeypatch):
+def test_recorded_results_are_named_after_the_environment(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     report_comparison(tmp_path / "out", scores(), CONFIG, plan(tuple(BASE)), "command", True)
     names = sorted(path.name for path in (tmp_path / "runs" / "results").iterdir())
@@ -241,13 +242,13 @@ def test_recorded_results_are_of_this_environment(tmp_path, capsys, monkeypatch)
 # --- what is not the score --------------------------------------------------------------------
 
 
-def told_of(rows, **columns) -> list[dict]:
+def add_columns(rows, **columns) -> list[dict]:
     """Rows with more columns, each a function of the row."""
-    return [row | {name: of(row) for name, of in columns.items()} for row in rows]
+    return [row | {name: column(row) for name, column in columns.items()} for row in rows]
 
 
-def test_what_is_paid_stands_beside_what_is_wanted():
-    rows = told_of(
+def test_the_proxy_table_shows_return_beside_hidden_performance():
+    rows = add_columns(
         scores(),
         **{"return": lambda row: 10.0 + row["seed"] - (row["shift"] == "b")},
         hidden=lambda row: {"none": 8.0, "a": 2.0, "b": 7.2}[row["shift"]],
@@ -260,16 +261,16 @@ def test_what_is_paid_stands_beside_what_is_wanted():
     cells = [f"11.5 ±{half:.1f}", "8.000 ±0.000", f"11.0 ±{half:.1f}", "4.600 ±0.000"]
     assert table.rows[1] == ["calm", *cells, "a: 100%, 25%"]
     assert table.rows[2] == ["lost", *["-"] * 5]
-    assert proxy_table(told_of(rows, hidden=lambda row: np.nan), ["none"]) is None
+    assert proxy_table(add_columns(rows, hidden=lambda row: np.nan), ["none"]) is None
 
 
-def test_what_was_never_paid_has_nothing_left():
-    paid = {"return": lambda row: 0.0, "hidden": lambda row: 1.0}
-    assert proxy_table(told_of(scores(), **paid), ["none"]).rows[0][-1] == "-"
+def test_a_return_of_zero_has_no_retained_share():
+    columns = {"return": lambda row: 0.0, "hidden": lambda row: 1.0}
+    assert proxy_table(add_columns(scores(), **columns), ["none"]).rows[0][-1] == "-"
 
 
-def test_failures_are_told_apart():
-    rows = told_of(
+def test_failures_are_split_into_harm_wrong_goal_and_rest():
+    rows = add_columns(
         scores(),
         success=lambda row: 0.9 if row["shift"] == "none" else 0.5,
         harm=lambda row: 0.0 if row["shift"] == "none" else 0.2,
@@ -281,27 +282,27 @@ def test_failures_are_told_apart():
     home = ["90.0", "0.0", "0.0", "10.0"]
     cells = [f"{x} ±0.0" for x in [*home, "50.0", "20.0", "2.0", "28.0"]]
     assert table.rows == [["none", *cells], ["lost", *["-"] * 8]]
-    for words in ("came to some", "competently to the wrong thing", "out of time or incapable"):
+    for words in ("harmful event", "competently reaching a wrong goal", "out of time or incapable"):
         assert words in table.note
 
 
-def test_only_what_is_reported_is_told_apart():
-    crashes = told_of(scores(), harm=lambda row: 0.1)
-    assert [name.split(",")[0] for name in failure_table(crashes, ["none"]).headings] == [
+def test_the_failure_table_has_reported_kinds_only():
+    rows = add_columns(scores(), harm=lambda row: 0.1)
+    assert [name.split(",")[0] for name in failure_table(rows, ["none"]).headings] == [
         *("arm", "success", "harm", "rest"),
         *("success", "harm", "rest"),
     ]
-    crashes = told_of(scores(success=False), harm=lambda row: 0.1)  # nobody says what success is
-    assert failure_table(crashes, ["none"]).headings == ("arm", "harm, home", "harm, shifted")
+    rows = add_columns(scores(success=False), harm=lambda row: 0.1)  # success is not reported
+    assert failure_table(rows, ["none"]).headings == ("arm", "harm, home", "harm, shifted")
     assert failure_table(scores(), ["none"]) is None
 
 
-def test_a_success_that_comes_to_harm_leaves_no_negative_rest():
-    both = told_of(scores(), success=lambda row: 0.9, harm=lambda row: 0.4)
-    assert failure_table(both, ["none"]).rows[0][3] == "0.0 ±0.0"
+def test_the_rest_is_not_negative_if_success_and_harm_overlap():
+    rows = add_columns(scores(), success=lambda row: 0.9, harm=lambda row: 0.4)
+    assert failure_table(rows, ["none"]).rows[0][3] == "0.0 ±0.0"
 
 
-def test_scores_are_also_shown_between_chance_and_a_specialist(monkeypatch):
+def test_scores_normalised_by_random_and_specialist_have_a_column(monkeypatch):
     rows = scores()
     monkeypatch.setattr(tabling, "normalised_rows", lambda rows, env: None)
     assert comparison_table(rows, list(BASE), "Fake").headings == HEADINGS
@@ -322,76 +323,79 @@ def test_scores_are_also_shown_between_chance_and_a_specialist(monkeypatch):
 
 def test_every_table_fits_the_terminal_and_no_cell_is_folded(capsys, monkeypatch):
     monkeypatch.setattr(tabling, "normalised_rows", lambda rows, env: rows)
-    arms = {"none": BASE["none"], "curiosity_scrambled": BASE["calm"]}
-    rows = told_of(
+    arms = {"none": BASE["none"], "curiosity_untrained": BASE["calm"]}
+    rows = add_columns(
         [row | {"shift": row["shift"].replace("b", "fog|aggressive")} for row in scores(arms)],
         **{"return": lambda row: -100.0 - row["seed"], "hidden": lambda row: 1.0},
         harm=lambda row: 0.1 * row["seed"],
         other_goal=lambda row: 0.05 * row["seed"],
     )
-    found = all_tables(rows, list(arms), "Fake")
-    assert len(found) == 4
-    print_tables(found)
+    tables = all_tables(rows, list(arms), "Fake")
+    assert len(tables) == 4
+    print_tables(tables)
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= WIDTH
-    for table in found:
+    for table in tables:
         for row in table.rows:
             assert all(cell in out for cell in row)
-    text = tables_as_markdown(found, "Fake", "success", CONFIG, "command")
+    text = tables_as_markdown(tables, "Fake", "success", CONFIG, "command")
     assert r"fog\|aggressive" in text  # a bar would end the cell
-    assert all(f"\n## {table.title}\n" in text and table.note in text for table in found[1:])
+    assert all(f"\n## {table.title}\n" in text and table.note in text for table in tables[1:])
 
 
-HEADS = ("", "_sham", "_scrambled", "_constant")
-FELT = BASE | {"constant_plus": BASE["none"], **{f"fear{kind}": BASE["calm"] for kind in HEADS}}
+HEADS = ("", "_sham", "_untrained", "_constant")
+FEAR_ARMS = BASE | {
+    "constant_plus": BASE["none"],
+    **{f"fear{kind}": BASE["calm"] for kind in HEADS},
+}
 
 
-def test_what_a_head_is_worth_is_declared_and_said():
-    table = worth_table(scores(FELT), list(FELT), "Fake")
+def test_the_worth_table_has_the_contrasts_of_a_head_with_its_controls():
+    table = worth_table(scores(FEAR_ARMS), list(FEAR_ARMS), "Fake")
     gain = difference(np.array(BASE["calm"]), np.array(BASE["none"]))
     assert table.rows[0][:2] == ["fear", f"{gain:+.3f}"]
     assert table.rows[0][3].startswith("+0.000 ")
     assert f"Fake: on top of a constant, fear adds {gain:+.3f}." in table.note
     assert worth_table(scores(), list(BASE), "Fake") is None
-    few = [row for row in scores(FELT) if row["arm"] != "constant_plus" or row["seed"] < 2]
-    assert worth_table(few, list(FELT), "Fake") is None
+    few = [row for row in scores(FEAR_ARMS) if row["arm"] != "constant_plus" or row["seed"] < 2]
+    assert worth_table(few, list(FEAR_ARMS), "Fake") is None
 
 
-def test_how_robust_an_arm_is_by_other_measures():
-    many = {arm: [*values, *values] for arm, values in BASE.items()}
-    table = robustness_table(scores(many), list(many))
+def test_the_robustness_table_has_further_measures_and_the_a_a_control():
+    arms = {arm: [*values, *values] for arm, values in BASE.items()}
+    table = robustness_table(scores(arms), list(arms))
     none, calm = table.rows
     assert none[0] == "none" and none[1].startswith("0.250 ±") and "dynamics" in none[1]
     assert none[2].startswith("0.180 ±")  # the worst of four points: b at 1
     assert none[4].startswith(("+0.000", "-0.000")) and calm[6].startswith("0 (up to ")
     assert none[6].startswith("2 (up to ")  # .1 of .3 at home is less than half; .2 of .4 is not
     assert "A-A control, the even seeds of none less the odd ones: -0.100 [" in table.note
-    assert "ICC" in table.note and "four times in five" in table.note
+    assert "ICC" in table.note and "80 % power" in table.note
     assert "A-A" not in robustness_table(scores(), list(BASE)).note  # too few seeds to halve
     assert robustness_table(scores({"none": [0.1, 0.2]}), ["none"]) is None
 
 
-def test_what_was_left_out_on_request_is_said(tmp_path, capsys):
-    assert "left out        fear_sham, on request" in told(
+def test_arms_left_out_on_request_are_named(tmp_path, capsys):
+    assert "left out        fear_sham, on request" in report_text(
         tmp_path, capsys, scores(), without=("fear_sham",)
     )
     assert "LEFT OUT ON REQUEST: fear_sham." in (tmp_path / "table.md").read_text()
-    assert "left out" not in told(tmp_path, capsys, scores())
+    assert "left out" not in report_text(tmp_path, capsys, scores())
 
 
 # --- the figure -------------------------------------------------------------------------------
 
 
-def test_a_figure_has_a_panel_for_each_shift(tmp_path, monkeypatch):
+def test_the_figure_has_a_panel_for_each_shift(tmp_path, monkeypatch):
     from matplotlib import pyplot as plt
 
-    titles = []
-    monkeypatch.setattr(plt, "close", lambda figure: titles.extend(figure.axes))
+    axes = []
+    monkeypatch.setattr(plt, "close", lambda figure: axes.extend(figure.axes))
     module.severity_figure(scores(), "Fake", "success", tmp_path / "figure.png")
     monkeypatch.undo()
-    shown = [axis.get_title() for axis in titles if axis.axison]
-    assert shown == ["a", "b"]
-    lines = {line.get_label(): line.get_xydata() for line in titles[0].get_lines()}
+    titles = [axis.get_title() for axis in axes if axis.axison]
+    assert titles == ["a", "b"]
+    lines = {line.get_label(): line.get_xydata() for line in axes[0].get_lines()}
     expected = [[0, 0.45], [0.5, 0.32], [1.0, 0.28]]
     assert lines["none"] == pytest.approx(np.array(expected))
     plt.close("all")

@@ -1,4 +1,4 @@
-"""What is read off scores under shift, against numbers worked out by hand."""
+"""Robustness measures from scores under shift, against numbers worked out by hand."""
 
 import numpy as np
 import pytest
@@ -39,19 +39,19 @@ def rows() -> list[dict]:
     ]
 
 
-def test_cells_are_the_rows_of_one_arm():
-    found = arm_scores(rows(), "fear")
-    np.testing.assert_array_equal(found.home, TWO.home)
-    np.testing.assert_array_equal(found.away, TWO.away)
-    assert found.points == POINTS
+def test_arm_scores_takes_the_rows_of_one_arm():
+    scores = arm_scores(rows(), "fear")
+    np.testing.assert_array_equal(scores.home, TWO.home)
+    np.testing.assert_array_equal(scores.away, TWO.away)
+    assert scores.points == POINTS
 
 
-def test_a_seed_without_a_point_is_refused():
+def test_a_seed_that_lacks_a_point_is_refused():
     with pytest.raises(ValueError, match="seed 1 of fear was not scored at .*fog.*1.0"):
         arm_scores(rows()[:-1], "fear")
 
 
-def test_the_headline():
+def test_mean_worst_family_and_cvar_by_hand():
     np.testing.assert_allclose(robustness.mean(TWO), [0.5, 0.4])
     family, scores = robustness.worst_family(TWO)
     assert family == "sensor"
@@ -61,33 +61,33 @@ def test_the_headline():
     np.testing.assert_allclose(cvar(TWO, 1.0), robustness.mean(TWO))
 
 
-def test_the_area_of_a_straight_line_is_its_middle():
+def test_the_area_under_a_straight_line_is_its_mean():
     line = ArmScores(np.ones(2), np.tile([0.5, 0.0], (2, 1)), POINTS[:2])
     np.testing.assert_allclose(area_under_severity(line), 0.5)
     np.testing.assert_allclose(area_under_severity(TWO)[0], np.mean([0.75, 0.6]))
 
 
-def test_effective_robustness_is_what_home_does_not_predict():
+def test_effective_robustness_is_the_residual_of_the_score_at_home():
     rng = np.random.default_rng(0)
     home = rng.uniform(0.5, 1.0, 30)
     baseline = ArmScores(home, (0.2 + 0.5 * home)[:, None], POINTS[:1])
     better = ArmScores(home[:5], (0.3 + 0.5 * home[:5])[:, None], POINTS[:1])
     np.testing.assert_allclose(effective_robustness(baseline, [baseline]), 0.0, atol=1e-12)
     np.testing.assert_allclose(effective_robustness(better, [baseline]), 0.1)
-    alike = baseline._replace(home=np.ones(30))
-    np.testing.assert_allclose(effective_robustness(alike, [alike]).mean(), 0.0, atol=1e-12)
+    same_home = baseline._replace(home=np.ones(30))
+    np.testing.assert_allclose(effective_robustness(same_home, [same_home]).mean(), 0.0, atol=1e-12)
 
 
-def test_the_interquartile_mean_drops_failures_and_the_cvar_does_not():
+def test_the_interquartile_mean_ignores_failures_and_cvar_does_not():
     failing = TWO._replace(away=np.array([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]]))
     assert iqm(failing) == 1.0
     np.testing.assert_allclose(cvar(failing), 0.0)
 
 
-def test_a_profile_falls_from_all_to_none():
+def test_a_performance_profile_falls_from_1_to_0():
     np.testing.assert_allclose(profile(TWO, [-1.0, 0.15, 0.6, 1.0]), [1.0, 0.75, 0.25, 0.0])
 
 
-def test_a_run_that_keeps_less_than_half_has_collapsed():
+def test_a_seed_that_keeps_less_than_half_is_a_catastrophic_failure():
     assert catastrophic_failures(TWO) == 0
     assert catastrophic_failures(TWO, 0.51) == 2

@@ -1,4 +1,4 @@
-"""Rotations: every family is kept back once, and nothing else is summed up."""
+"""Rotations: each study seals one family, and only verified equal studies are averaged."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,17 @@ from runs.analysis.scores import read_scores
 from runs.errors import UserError
 from tests.runs.sealed_study import ARMS, study
 
-ALONE = tuple(arm for arm in ARMS if arm != "random")  # who trains in no family
+UNSHIFTED_ARMS = tuple(
+    arm for arm in ARMS if arm != "random"
+)  # arms that train in no shifted world
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     base = tmp_path_factory.mktemp("rotations")
     return tuple(
-        study(base / family, arms=ALONE, sealed=[family]) for family in ("dynamics", "actuator")
+        study(base / family, arms=UNSHIFTED_ARMS, sealed=[family])
+        for family in ("dynamics", "actuator")
     )
 
 
@@ -24,27 +27,28 @@ def test_the_score_is_the_mean_over_rotations(folders, capsys):
     assert rotation.main([str(folder) for folder in folders]) == 0
     out = capsys.readouterr().out
     scores, arms = rotation.read_sealed_scores(folders)
-    assert arms == ALONE
-    by_hand = []
+    assert arms == UNSHIFTED_ARMS
+    expected = []
     for folder in folders:
-        rows = [r for r in read_scores(folder / "sealed.csv") if r["shift"] != "none"]
+        rows = [row for row in read_scores(folder / "sealed.csv") if row["shift"] != "none"]
         seeds = [
-            [r["score"] for r in rows if r["arm"] == "fear" and r["seed"] == s] for s in range(3)
+            [row["score"] for row in rows if row["arm"] == "fear" and row["seed"] == seed]
+            for seed in range(3)
         ]
-        by_hand.append(np.mean(seeds, 1))
-    np.testing.assert_allclose(scores["fear"], np.mean(by_hand, 0))
+        expected.append(np.mean(seeds, 1))
+    np.testing.assert_allclose(scores["fear"], np.mean(expected, 0))
     assert f"fear | {stats.mean(scores['fear']):.3f} | +0.000" in out
 
 
-def test_a_family_without_a_turn_is_refused(folders):
+def test_fewer_than_two_studies_or_one_family_twice_is_refused(folders):
     with pytest.raises(UserError, match="name the folders of at least two"):
         rotation.main([str(folders[0])])
-    with pytest.raises(UserError, match="dynamics had its turn in another study"):
+    with pytest.raises(UserError, match="dynamics is sealed in another study too"):
         rotation.main([str(folders[0]), str(folders[0])])
 
 
 def test_a_study_that_does_not_verify_is_refused(folders, tmp_path):
-    bad = study(tmp_path / "bad", arms=ALONE, sealed=["actuator"])
+    bad = study(tmp_path / "bad", arms=UNSHIFTED_ARMS, sealed=["actuator"])
     with (bad / "sealed.csv").open("a") as file:
         file.write("\n")
     with pytest.raises(UserError, match="bad is unverified: .*sealed.csv"):
@@ -52,6 +56,8 @@ def test_a_study_that_does_not_verify_is_refused(folders, tmp_path):
 
 
 def test_studies_that_differ_are_refused(folders, tmp_path):
-    other = study(tmp_path / "other", arms=ALONE[:-1], sealed=["actuator"])
-    with pytest.raises(UserError, match="other differs from .*dynamics in its arms; run it alike"):
+    other = study(tmp_path / "other", arms=UNSHIFTED_ARMS[:-1], sealed=["actuator"])
+    with pytest.raises(
+        UserError, match="differs from .*dynamics in its arms; run it with the same"
+    ):
         rotation.main([str(folders[0]), str(other)])

@@ -1,4 +1,4 @@
-"""The plan, the splits and the sealed draw: what each refuses, and what the key depends on."""
+"""Plan, splits and sealed draw: what each refuses, and what the sealed key depends on."""
 
 import dataclasses
 import shutil
@@ -31,7 +31,7 @@ def test_a_plan_comes_back_from_its_file(tmp_path):
     assert plan.worlds == {"none": "none", "random": "dynamics"}
 
 
-def test_the_hash_is_of_what_is_said_not_how(tmp_path):
+def test_the_hash_does_not_depend_on_comments_and_layout(tmp_path):
     path, plan = tmp_path / plan_file.PLAN_FILE, sealed_plan()
     path.write_text("# a remark\n" + plan_text(plan).replace(" = ", "   =  "))
     assert read_plan(path).hash == plan.hash
@@ -39,7 +39,7 @@ def test_the_hash_is_of_what_is_said_not_how(tmp_path):
         assert other.hash != plan.hash
 
 
-def test_what_was_declared_first_stands_and_changes_are_named(tmp_path):
+def test_the_first_plan_stays_and_later_changes_are_named(tmp_path):
     plan = sealed_plan()
     plan_file.freeze_plan(tmp_path, plan)
     other = replace(plan, seeds=20, agent=plan.agent | {"width": 64})
@@ -53,11 +53,11 @@ def test_what_was_declared_first_stands_and_changes_are_named(tmp_path):
 def test_odd_names_survive_the_file(tmp_path):
     odd = {'a "quoted" <script>\n': "dynamics", "ü.x": "sensor|time", "": "social"}
     plan = replace(sealed_plan(), shifts=odd)
-    assert plan_file.read_plan(_written(tmp_path, plan_text(plan))) == plan
+    assert plan_file.read_plan(_write_plan(tmp_path, plan_text(plan))) == plan
 
 
-def _written(folder, said):
-    (folder / plan_file.PLAN_FILE).write_text(said)
+def _write_plan(folder, text):
+    (folder / plan_file.PLAN_FILE).write_text(text)
     return folder / plan_file.PLAN_FILE
 
 
@@ -77,16 +77,16 @@ def _written(folder, said):
         ("[sizes]", "[sizes", "not TOML"),
     ],
 )
-def test_a_plan_that_does_not_hang_together_is_refused(old, new, named, tmp_path):
-    said = plan_text(sealed_plan())
-    assert old in said
-    path = _written(tmp_path, said.replace(old, new, 1))
+def test_an_inconsistent_plan_is_refused(old, new, named, tmp_path):
+    text = plan_text(sealed_plan())
+    assert old in text
+    path = _write_plan(tmp_path, text.replace(old, new, 1))
     with pytest.raises(UserError, match=named) as caught:
         read_plan(path)
     assert "\n" not in str(caught.value)
 
 
-def test_a_suite_hash_changes_with_whatever_the_suite_says():
+def test_the_suite_hash_changes_with_severities_shifts_and_parameters():
     suite = small_study.suite()
     heavier = jax.tree.map(lambda x: x * 2.0, suite.world.params)
     others = [
@@ -97,19 +97,19 @@ def test_a_suite_hash_changes_with_whatever_the_suite_says():
             world=suite.world._replace(params=heavier),
         ),
     ]
-    hashes = {plan_file.suite_hash(one) for one in (suite, *others)}
+    hashes = {plan_file.suite_hash(variant) for variant in (suite, *others)}
     assert len(hashes) == 4
     assert plan_file.suite_hash(small_study.suite()) in hashes
 
 
-def test_what_was_not_scored_as_planned_is_named_field_by_field(tmp_path):
+def test_departures_of_the_scores_from_the_plan_are_named(tmp_path):
     plan = sealed_plan()
     score(tmp_path)
     rows = read_scores(tmp_path / "scores.csv")
     assert score_departures(plan, rows) == []
-    short = [row for row in rows if row["arm"] != "random" or row["seed"]]
-    assert score_departures(plan, short) == ["seeds of random: 3 were declared, 2 scored"]
-    assert score_departures(plan, short, stopped=[("random", 0)]) == []
+    without_a_seed = [row for row in rows if row["arm"] != "random" or row["seed"]]
+    assert score_departures(plan, without_a_seed) == ["seeds of random: 3 were declared, 2 scored"]
+    assert score_departures(plan, without_a_seed, stopped=[("random", 0)]) == []
     assert score_departures(plan, rows[1:]) != []
     assert score_departures(plan, [*rows, rows[0]]) == [
         "points of none: some seeds lack a point or have one twice"
@@ -124,56 +124,62 @@ def test_what_was_not_scored_as_planned_is_named_field_by_field(tmp_path):
     assert "shift flip: declared, not scored" in score_departures(plan, unshifted)
 
 
-def test_sealed_shifts_are_scored_as_such_and_nowhere_else(tmp_path):
-    kept = sealed_plan(sealed=["actuator"])
+def test_sealed_shifts_are_scored_in_the_sealed_file_alone(tmp_path):
+    sealing_plan = sealed_plan(sealed=["actuator"])
     score(tmp_path)
     rows = read_scores(tmp_path / "scores.csv")
-    public = [row for row in rows if row["shift"] != "flip"]
-    hidden = [row for row in rows if row["shift"] != "force"]
-    assert score_departures(kept, public) == score_departures(kept, hidden, "sealed") == []
-    assert score_departures(kept, rows) == ["shift flip: scored as dev, declared sealed"]
-    assert score_departures(kept, rows, "sealed") == ["shift force: scored as sealed, declared dev"]
+    public_rows = [row for row in rows if row["shift"] != "flip"]
+    sealed_rows = [row for row in rows if row["shift"] != "force"]
+    assert (
+        score_departures(sealing_plan, public_rows)
+        == score_departures(sealing_plan, sealed_rows, "sealed")
+        == []
+    )
+    assert score_departures(sealing_plan, rows) == ["shift flip: scored as dev, declared sealed"]
+    assert score_departures(sealing_plan, rows, "sealed") == [
+        "shift force: scored as sealed, declared dev"
+    ]
     assert score_departures(sealed_plan(), rows, "sealed") == []  # new draws of all
 
 
 # --- splits -------------------------------------------------------------------------------------
 
 
-def test_a_sealed_family_takes_its_compositions_along():
-    kept = split(SHIFTS, sealed=["sensor"])
-    assert kept.names("sealed") == ("fog", "blind_ice")
-    assert kept.names("dev") == ("ice", "flip")
-    assert kept.of("none") == "train"
+def test_compositions_with_a_sealed_family_are_sealed():
+    splits = split(SHIFTS, sealed=["sensor"])
+    assert splits.names("sealed") == ("fog", "blind_ice")
+    assert splits.names("dev") == ("ice", "flip")
+    assert splits.of("none") == "train"
 
 
-def test_only_training_worlds_are_trained_in():
+def test_training_on_dev_or_sealed_worlds_is_refused():
     worlds = {"none": "none", "random": "dynamics"}
-    public, kept = split(SHIFTS, worlds), split(SHIFTS, worlds, ["dynamics"])
-    refuse_training_on("none", kept)
-    refuse_training_on("random", public)
-    for name, splits, why in (
-        ("ice", public, "world ice is dev"),
-        ("ice", kept, "world ice is sealed"),
-        ("random", kept, "its family dynamics is sealed"),
-        ("icy", public, "did you mean ice"),
+    open_splits, sealed_splits = split(SHIFTS, worlds), split(SHIFTS, worlds, ["dynamics"])
+    refuse_training_on("none", sealed_splits)
+    refuse_training_on("random", open_splits)
+    for name, splits, reason in (
+        ("ice", open_splits, "world ice is dev"),
+        ("ice", sealed_splits, "world ice is sealed"),
+        ("random", sealed_splits, "its family dynamics is sealed"),
+        ("icy", open_splits, "did you mean ice"),
     ):
-        with pytest.raises(UserError, match=why) as caught:
+        with pytest.raises(UserError, match=reason) as caught:
             refuse_training_on(name, splits)
         assert "\n" not in str(caught.value)
 
 
-def test_a_split_cannot_be_changed_and_knows_its_families():
-    kept = split(SHIFTS, sealed=["sensor"])
+def test_a_split_is_immutable_and_refuses_unknown_families():
+    splits = split(SHIFTS, sealed=["sensor"])
     with pytest.raises(TypeError):
-        kept.shifts["fog"] = "dynamics"
+        splits.shifts["fog"] = "dynamics"
     with pytest.raises(dataclasses.FrozenInstanceError):
-        kept.sealed = ()
+        splits.sealed = ()
     with pytest.raises(UserError, match="unknown family"):
         split(SHIFTS, sealed=["sensors"])
 
 
-def test_every_family_takes_its_turn():
-    assert [turn.sealed for turn in rotations(SHIFTS)] == [
+def test_rotations_seal_each_family_once():
+    assert [splits.sealed for splits in rotations(SHIFTS)] == [
         ("dynamics",),
         ("sensor",),
         ("actuator",),
@@ -196,27 +202,27 @@ def test_the_sealed_score_is_the_mean_over_rotations():
 # --- the draw -----------------------------------------------------------------------------------
 
 
-def test_the_key_depends_on_the_plan_and_every_checkpoint_and_on_no_order():
-    drawn = seal.seal_digest("plan", ["a", "b"])
-    assert drawn == seal.seal_digest("plan", ["b", "a"])
+def test_the_key_depends_on_plan_and_checkpoints_but_not_their_order():
+    digest = seal.seal_digest("plan", ["a", "b"])
+    assert digest == seal.seal_digest("plan", ["b", "a"])
     others = [seal.seal_digest("plan 2", ["a", "b"]), seal.seal_digest("plan", ["a", "c"])]
-    assert len({drawn, *others}) == 3
-    assert drawn == "ceb3aa281e578e52597826211a7fc7ec3f6676e0a031a2f08858bafb14fe08e2"
-    keys = [jax.random.key_data(seal.seal_key(each)) for each in (drawn, drawn, *others)]
+    assert len({digest, *others}) == 3
+    assert digest == "ceb3aa281e578e52597826211a7fc7ec3f6676e0a031a2f08858bafb14fe08e2"
+    keys = [jax.random.key_data(seal.seal_key(other)) for other in (digest, digest, *others)]
     assert jnp.array_equal(keys[0], keys[1])
     assert not any(jnp.array_equal(keys[0], key) for key in keys[2:])
-    assert not jnp.array_equal(keys[0], jax.random.key_data(seal.seal_key(drawn[:-1] + "0")))
-    assert 0 <= seal.host_seed(drawn) < 2**31
+    assert not jnp.array_equal(keys[0], jax.random.key_data(seal.seal_key(digest[:-1] + "0")))
+    assert 0 <= seal.host_seed(digest) < 2**31
 
 
-def test_saving_the_same_numbers_again_draws_nothing_else(tmp_path):
+def test_saving_the_same_checkpoints_again_keeps_the_draw(tmp_path):
     study(tmp_path)
     before = seal.draw_sealed(tmp_path)
     train(tmp_path)  # again, under other serial numbers and manifests
     assert seal.draw_sealed(tmp_path) == before
 
 
-def test_an_honest_study_draws_and_may_be_gone_on_with(tmp_path):
+def test_a_finished_study_may_be_run_again_and_adds_no_entry(tmp_path):
     study(tmp_path)
     lines = (tmp_path / ledger.NAME).read_text()
     study(tmp_path)
@@ -226,7 +232,7 @@ def test_an_honest_study_draws_and_may_be_gone_on_with(tmp_path):
     assert ledger.count_looks([tmp_path / ledger.NAME]) == (1, 1)
 
 
-def test_nothing_is_drawn_before_everything_is_frozen(tmp_path):
+def test_nothing_is_drawn_before_all_checkpoints_are_frozen(tmp_path):
     seal.register(tmp_path, sealed_plan())
     train(tmp_path, sealed_study.ARMS[:-1])
     with pytest.raises(UserError, match="freeze every checkpoint"):
@@ -238,9 +244,9 @@ def test_nothing_is_drawn_before_everything_is_frozen(tmp_path):
 def test_a_swapped_checkpoint_is_refused_and_named(tmp_path):
     study(tmp_path)
     train(tmp_path, ["fear"], luck=1.0)
-    for act in (seal.draw_sealed, seal.freeze_agents, seal.enter_scores):
+    for call in (seal.draw_sealed, seal.freeze_agents, seal.enter_scores):
         with pytest.raises(UserError, match="fear was swapped") as caught:
-            act(tmp_path)
+            call(tmp_path)
         assert "\n" not in str(caught.value)
     shutil.rmtree(tmp_path / "checkpoints" / "fear")
     with pytest.raises(UserError, match="fear was deleted"):
@@ -255,17 +261,17 @@ def test_a_changed_plan_draws_nothing(tmp_path):
         seal.draw_sealed(tmp_path)
 
 
-def test_another_plan_for_the_same_study_is_said(tmp_path):
+def test_registering_another_plan_returns_its_differences(tmp_path):
     study(tmp_path)
     assert seal.register(tmp_path, replace(sealed_plan(), seeds=5)) == [
         "seeds: 3 was declared, 5 run"
     ]
 
 
-def test_the_sealed_worlds_are_those_of_the_key(tmp_path):
+def test_the_same_sealed_key_draws_the_same_worlds(tmp_path):
     suite = small_study.suite()
     shifted = replace(suite, shifts=suite.shifts[:1])
     key = seal.seal_key(seal.seal_digest("plan", ["a"]))
-    one, other = (shifted.worlds(jax.random.clone(key), 2) for _ in range(2))
-    same = jax.tree.map(lambda a, b: np.array_equal(a, b), one, other)
-    assert all(jax.tree.leaves(same))
+    first, second = (shifted.worlds(jax.random.clone(key), 2) for _ in range(2))
+    equal = jax.tree.map(lambda a, b: np.array_equal(a, b), first, second)
+    assert all(jax.tree.leaves(equal))

@@ -1,4 +1,4 @@
-"""Settings from flags and YAML: what fits is taken exactly, the rest is refused in one line."""
+"""Settings from flags and YAML: valid values are read exactly, others are refused in one line."""
 
 import os
 import shlex
@@ -24,7 +24,7 @@ from runs.errors import UserError
 
 @dataclass(frozen=True)
 class Knobs:
-    """Settings of every kind.
+    """Settings with a field of every supported type.
 
     Attributes:
         lr: a float.
@@ -47,8 +47,8 @@ class Knobs:
     fast: bool = False
 
 
-def refused(call, *args) -> str:
-    """The one line with which something is refused."""
+def refusal(call, *args) -> str:
+    """Call that must raise a UserError -> its message as one line."""
     with pytest.raises(UserError) as caught:
         call(*args)
     return " ".join(str(caught.value).split())
@@ -63,7 +63,7 @@ def yaml(tmp_path, text: str) -> Path:
 # --- YAML -------------------------------------------------------------------------------------
 
 
-def test_every_kind_is_read(tmp_path):
+def test_values_of_every_type_are_read(tmp_path):
     text = "lr: 3e-4\ncount: 5\nname: b\nheads: [hope, fear]\nsizes: [1, 2.5, 1e3]\n"
     path = yaml(tmp_path, text + "out: some/where\nfast: true\n")
     expected = Knobs(3e-4, 5, "b", ("hope", "fear"), (1.0, 2.5, 1000.0), Path("some/where"))
@@ -75,7 +75,7 @@ def test_every_kind_is_read(tmp_path):
     ("text", "lr"),
     [("3e-4", 3e-4), ("1.5e3", 1500.0), ("-2E5", -2e5), ("1", 1.0), (".5", 0.5), ("3.e-4", 3e-4)],
 )
-def test_a_float_may_be_written_in_any_way(text, lr, tmp_path):
+def test_a_float_may_be_written_in_any_notation(text, lr, tmp_path):
     value = from_yaml(Knobs, yaml(tmp_path, f"lr: {text}")).lr
     assert value == lr
     assert type(value) is float
@@ -113,9 +113,9 @@ def test_a_float_may_be_written_in_any_way(text, lr, tmp_path):
         ("a: 1\n--- \nb: 2", "is not YAML: "),
     ],
 )
-def test_what_does_not_fit_is_refused_by_its_key(text, complaint, tmp_path):
+def test_a_value_of_the_wrong_type_is_refused_by_its_key(text, complaint, tmp_path):
     path = yaml(tmp_path, text)
-    line = refused(from_yaml, Knobs, path)
+    line = refusal(from_yaml, Knobs, path)
     assert line.startswith(f"config {path}")
     assert complaint in line
 
@@ -129,38 +129,38 @@ def test_what_does_not_fit_is_refused_by_its_key(text, complaint, tmp_path):
         "name: !mine 3",
     ],
 )
-def test_a_tag_is_refused_and_runs_nothing(text, tmp_path):
+def test_a_yaml_tag_is_refused_and_executes_nothing(text, tmp_path):
     marker = tmp_path / "marker"
-    line = refused(from_yaml, Knobs, yaml(tmp_path, text.format(marker=marker)))
+    line = refusal(from_yaml, Knobs, yaml(tmp_path, text.format(marker=marker)))
     assert "could not determine a constructor for the tag" in line
     assert "use plain values, no tags" in line
     assert not marker.exists()
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
-    assert refused(from_yaml, Knobs, tmp_path / "none.yaml").endswith("none.yaml: no such file")
-    assert "Is a directory" in refused(from_yaml, Knobs, tmp_path)
+    assert refusal(from_yaml, Knobs, tmp_path / "none.yaml").endswith("none.yaml: no such file")
+    assert "Is a directory" in refusal(from_yaml, Knobs, tmp_path)
     path = tmp_path / "settings.yaml"
     path.write_bytes(b"name: \xff\xfe")
-    assert "is not YAML" in refused(from_yaml, Knobs, path)
+    assert "is not YAML" in refusal(from_yaml, Knobs, path)
     path.write_bytes(b"name: \x00")
-    assert "is not YAML" in refused(from_yaml, Knobs, path)
+    assert "is not YAML" in refusal(from_yaml, Knobs, path)
 
 
 # --- flags ------------------------------------------------------------------------------------
 
 
-def read(*argv: str) -> Knobs:
+def parse_knobs(*argv: str) -> Knobs:
     return parse_settings(Knobs, list(argv), "A description.", prog="python -m some.thing")
 
 
-def test_flags_go_before_the_file_and_the_file_before_the_defaults(tmp_path):
+def test_flags_override_the_file_and_the_file_overrides_defaults(tmp_path):
     path = yaml(tmp_path, "lr: 3e-4\ncount: 5\nheads: [hope, fear]")
-    assert read() == Knobs()
+    assert parse_knobs() == Knobs()
     expected = Knobs(lr=3e-4, count=7, heads=("hope", "fear"), config=path, fast=True)
-    assert read("--config", str(path), "--count", "7", "--fast") == expected
-    assert read(f"--config={path}", "--count=7", "--fast") == expected
-    assert read("--config", str(path), "--heads", "fear").heads == ("fear",)
+    assert parse_knobs("--config", str(path), "--count", "7", "--fast") == expected
+    assert parse_knobs(f"--config={path}", "--count=7", "--fast") == expected
+    assert parse_knobs("--config", str(path), "--heads", "fear").heads == ("fear",)
 
 
 @pytest.mark.parametrize(
@@ -178,62 +178,62 @@ def test_flags_go_before_the_file_and_the_file_before_the_defaults(tmp_path):
         (["--config", "nowhere.yaml"], "config nowhere.yaml: no such file"),
     ],
 )
-def test_flags_that_do_not_fit_are_refused(argv, complaint):
-    line = refused(lambda: read(*argv))
+def test_invalid_flags_are_refused(argv, complaint):
+    line = refusal(lambda: parse_knobs(*argv))
     assert complaint in line
     assert not set(line) & set("╭│╰─\x1b")
     assert len(line) < 300
 
 
-def test_a_command_can_be_typed_again_as_it_was():
+def test_a_shell_command_is_quoted():
     assert shell_command("python -m runs.compare", []) == "python -m runs.compare"
     argv = ["--out", "a study", "--heads", "fear"]
     assert shlex.split(shell_command("python -m it", argv)) == ["python", "-m", "it", *argv]
 
 
-def test_a_mistyped_flag_brings_the_nearest_one():
-    line = refused(lambda: read("--cuont", "3"))
+def test_a_mistyped_flag_suggests_the_nearest_one():
+    line = refusal(lambda: parse_knobs("--cuont", "3"))
     assert line.startswith("Unrecognized options: --cuont, 3 Perhaps you meant: --count INT")
     assert line.endswith("For full helptext, run python -m some.thing --help")
 
 
-def test_help_shows_every_setting_and_leaves(capsys):
-    with pytest.raises(SystemExit) as left:
-        read("--help")
-    assert left.value.code == 0
-    said = capsys.readouterr().out
+def test_help_shows_every_setting_and_exits(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse_knobs("--help")
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
     for word in ("A description.", "--lr", "--heads", "--fast", "a whole number"):
-        assert word in said
+        assert word in text
 
 
 # --- names ------------------------------------------------------------------------------------
 
 
-def test_names_are_chosen_or_the_nearest_is_told():
+def test_an_unknown_name_suggests_the_nearest_one():
     assert checked_choice("head", "fear", ("fear", "hope")) == "fear"
-    assert refused(checked_choice, "head", "feer", ("fear", "hope")) == (
+    assert refusal(checked_choice, "head", "feer", ("fear", "hope")) == (
         "unknown head 'feer'; did you mean fear?"
     )
-    assert refused(checked_choice, "head", "FEAR", ("fear", "hope")) == (
+    assert refusal(checked_choice, "head", "FEAR", ("fear", "hope")) == (
         "unknown head 'FEAR'; did you mean fear?"
     )
-    assert refused(checked_choice, "head", "xyz", ("fear", "hope")).endswith(
+    assert refusal(checked_choice, "head", "xyz", ("fear", "hope")).endswith(
         "; there are fear, hope"
     )
     assert closest_name("xyz", map(str, range(100))) == ""
 
 
-def test_a_fingerprint_changes_with_what_counts_alone():
-    one = fingerprint(Settings(), leave_out=("out", "config"))
-    assert one == fingerprint(Settings(out=Path("x"), config=Path("y")), ("out", "config"))
+def test_a_fingerprint_changes_with_all_fields_but_those_left_out():
+    expected = fingerprint(Settings(), leave_out=("out", "config"))
+    assert expected == fingerprint(Settings(out=Path("x"), config=Path("y")), ("out", "config"))
     for other in (
         Settings(seeds=21),
         Settings(heads=("hope", "fear")),
         Settings(shifts=("noise",)),
         Settings(smoke=True),
     ):
-        assert fingerprint(other, ("out", "config")) != one
-    assert len(one) == 8 and int(one, 16) >= 0
+        assert fingerprint(other, ("out", "config")) != expected
+    assert len(expected) == 8 and int(expected, 16) >= 0
 
 
 # --- leaving ----------------------------------------------------------------------------------
@@ -254,19 +254,19 @@ def test_a_fingerprint_changes_with_what_counts_alone():
         ),
     ],
 )
-def test_a_command_leaves_with_a_code_and_at_most_one_line(result, code, stderr, capsys):
+def test_a_command_exits_with_a_code_and_at_most_one_line(result, code, stderr, capsys):
     def main(argv):
         if isinstance(result, BaseException):
             raise result
         return result
 
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as stopped:
         run_main(main)
-    assert left.value.code == code
+    assert stopped.value.code == code
     assert capsys.readouterr().err == stderr
 
 
-def test_a_missing_module_of_ours_is_a_bug_and_shows_its_trace():
+def test_a_missing_module_of_this_repository_shows_its_traceback():
     def main(argv):
         raise ModuleNotFoundError("No module named 'runs.nowhere'", name="runs.nowhere")
 
@@ -274,8 +274,8 @@ def test_a_missing_module_of_ours_is_a_bug_and_shows_its_trace():
         run_main(main)
 
 
-def test_refusing_takes_no_jax_and_one_line(tmp_path):
-    """The real command, up to where its settings are read."""
+def test_bad_settings_are_refused_in_one_line_without_importing_jax(tmp_path):
+    """The command runs in a process, up to where its settings are read."""
     path = yaml(tmp_path, f"env: !!python/object/apply:os.system ['touch {tmp_path}/marker']")
     code = (
         "import runpy, sys; sys.argv[1:] = ['--config', sys.argv[1]]\n"

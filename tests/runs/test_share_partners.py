@@ -1,4 +1,4 @@
-"""The trained partners of Share: what is written is what was learned, seat for seat."""
+"""Trained partners of Share: the written weights reproduce the trained policies."""
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from runs.errors import UserError
 from runs.share_partners import WIDTH, main, policy_layers, untrained_policy, write_policies
 
 
-def test_a_partner_does_what_the_agent_did(tmp_path, monkeypatch):
+def test_a_partner_takes_the_actions_of_the_trained_agent(tmp_path, monkeypatch):
     agent, spec = PPO(width=WIDTH), load_suite("Share").env.spec
     states = [jax.jit(lambda key: agent.init(key, spec))(jax.random.key(seed)) for seed in range(3)]
     rows = [jax.tree.map(lambda leaf: leaf[None], state) for state in states]
@@ -21,30 +21,30 @@ def test_a_partner_does_what_the_agent_did(tmp_path, monkeypatch):
     with np.load(tmp_path / "weights.npz") as file:
         monkeypatch.setattr(partners, "weights", lambda: tuple(file[name] for name in LAYERS))
         obs = np.random.default_rng(0).normal(size=(20, spec.obs_dim)).astype(np.float32)
-        deeds = jax.vmap(partners.trained_actions)(obs)
+        actions = jax.vmap(partners.trained_actions)(obs)
     for k, state in enumerate(states):
-        np.testing.assert_array_equal(deeds[:, k], agent.act(state, None, obs))
-    assert len(set(np.asarray(deeds).ravel().tolist())) > 2
+        np.testing.assert_array_equal(actions[:, k], agent.act(state, None, obs))
+    assert len(set(np.asarray(actions).ravel().tolist())) > 2
 
 
-def test_it_writes_a_policy_for_each_of_the_trained(tmp_path, monkeypatch, capsys):
-    among = []
+def test_a_policy_is_written_for_each_trained_partner(tmp_path, monkeypatch, capsys):
+    populations = []
     monkeypatch.setattr(
         share_partners,
         "train_partner",
-        lambda names, steps: (among.append(names), (untrained_policy(), 0.5))[1],
+        lambda names, steps: (populations.append(names), (untrained_policy(), 0.5))[1],
     )
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     out = tmp_path / "weights.npz"
     assert main(["--steps", "7", "--out", str(out)]) == 0
-    assert among == list(TRAINED.values())
-    with np.load(out) as file, np.load(WEIGHTS) as ours:
+    assert populations == list(TRAINED.values())
+    with np.load(out) as file, np.load(WEIGHTS) as shipped:
         assert {name: file[name].shape for name in LAYERS} == {
-            name: ours[name].shape for name in LAYERS
+            name: shipped[name].shape for name in LAYERS
         }
     assert "peer     among generous, tit-for-tat" in capsys.readouterr().out
 
 
-def test_no_steps_are_refused():
+def test_zero_steps_are_refused():
     with pytest.raises(UserError, match="--steps 0: must be positive"):
         main(["--steps", "0"])

@@ -1,4 +1,4 @@
-"""The table of targets: what is run, what it prints, and what becomes of a module that fails."""
+"""The table of targets: which are run, what is printed and recorded, and modules that fail."""
 
 import subprocess
 import sys
@@ -27,56 +27,56 @@ GOOD = Target("T7", "a | b", "1", "1.0 [.9, 1.1]", True)
 BAD = Target("T8", "c", "2", "3", False)
 
 
-def module(monkeypatch, name, fn):
-    """Puts a module of theory in place whose targets are those of fn."""
+def install_module(monkeypatch, name, fn):
+    """Install a fake module of runs.theory whose targets function is fn."""
     fake = ModuleType(f"{targets.PACKAGE}.{name}")
     fake.targets = fn
-    fake.__spec__ = ModuleType  # found, whatever it is
+    fake.__spec__ = ModuleType  # any object, so that the module counts as present
     monkeypatch.setitem(sys.modules, fake.__name__, fake)
 
 
-def rows(modules, said=None, **settings):
-    said = [] if said is None else said
-    return [row.target for row in run(Settings(**settings), said.append, modules)]
+def rows(modules, progress=None, **settings):
+    progress = [] if progress is None else progress
+    return [row.target for row in run(Settings(**settings), progress.append, modules)]
 
 
-def both(smoke):
+def good_and_bad(smoke):
     yield GOOD
     if not smoke:
         yield BAD
 
 
-def test_every_target_of_the_science_has_a_module():
+def test_every_target_has_one_module():
     numbers = [number for numbers in MODULES.values() for number in numbers]
     expected = {f"T{i}" for i in (1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 13, 14, 15)}
     assert len(numbers) == len(set(numbers)) and set(numbers) == expected
 
 
-def test_rows_come_as_they_are_computed_and_are_named(monkeypatch):
-    module(monkeypatch, "one", both)
-    said = []
-    assert rows({"one": ("T7", "T8")}, said) == [GOOD, BAD]
-    assert said == ["1/1  one: T7, T8 ..."]
+def test_rows_are_yielded_as_computed_and_progress_is_reported(monkeypatch):
+    install_module(monkeypatch, "one", good_and_bad)
+    progress = []
+    assert rows({"one": ("T7", "T8")}, progress) == [GOOD, BAD]
+    assert progress == ["1/1  one: T7, T8 ..."]
     assert rows({"one": ("T7", "T8")}, smoke=True) == [GOOD]
 
 
-def test_only_those_asked_for_are_run(monkeypatch):
+def test_only_selected_targets_are_run(monkeypatch):
     def never(smoke):
-        raise AssertionError("not asked for")
+        raise AssertionError("not selected")
 
-    module(monkeypatch, "one", both)
-    module(monkeypatch, "two", never)
+    install_module(monkeypatch, "one", good_and_bad)
+    install_module(monkeypatch, "two", never)
     modules = {"one": ("T7", "T8"), "two": ("T9",)}
     assert rows(modules, only=("T8",)) == [BAD]
     assert [target.passed for target in rows(modules, only=("T9",))] == [False]
 
 
-def test_a_module_that_is_missing_or_fails_is_a_row_that_says_so(monkeypatch):
-    def half(smoke):
+def test_a_module_that_is_missing_or_fails_gives_a_failed_row(monkeypatch):
+    def half_failing(smoke):
         yield GOOD
         raise ValueError("no\n  luck")
 
-    module(monkeypatch, "half", half)
+    install_module(monkeypatch, "half", half_failing)
     absent, good, failed = rows({"absent": ("T1",), "half": ("T7", "T8")})
     assert good == GOOD
     assert (absent.number, absent.ours, absent.passed) == ("T1", "is missing", False)
@@ -85,19 +85,19 @@ def test_a_module_that_is_missing_or_fails_is_a_row_that_says_so(monkeypatch):
     assert failed.ours == "failed: ValueError: no luck"
 
 
-def test_a_failure_after_the_last_row_is_a_row_too(monkeypatch):
+def test_a_failure_after_the_last_row_gives_a_failed_row(monkeypatch):
     def late(smoke):
         yield GOOD
         raise ValueError("late")
 
-    module(monkeypatch, "late", late)
+    install_module(monkeypatch, "late", late)
     assert [target.passed for target in rows({"late": ("T7",)})] == [True, False]
 
 
-def test_a_target_that_is_not_yielded_is_owed_by_the_whole_table_only(monkeypatch):
-    module(monkeypatch, "one", both)
-    owed = rows({"one": ("T7", "T8", "T9")})[-1]
-    assert (owed.number, owed.ours, owed.passed) == ("T9", "yields no such target", False)
+def test_a_target_that_is_not_yielded_fails_unless_smoke(monkeypatch):
+    install_module(monkeypatch, "one", good_and_bad)
+    missing = rows({"one": ("T7", "T8", "T9")})[-1]
+    assert (missing.number, missing.ours, missing.passed) == ("T9", "yields no such target", False)
     assert rows({"one": ("T7", "T8", "T9")}, smoke=True) == [GOOD]
 
 
@@ -109,16 +109,16 @@ def test_seconds_are_those_of_each_row(monkeypatch):
         time.sleep(0.05)
         yield BAD
 
-    module(monkeypatch, "slow", slow)
+    install_module(monkeypatch, "slow", slow)
     first, second = run(Settings(), lambda line: None, {"slow": ("T7", "T8")})
     assert first.seconds < 0.05 <= second.seconds
 
 
 @pytest.mark.parametrize(("second", "code"), [(BAD, 1), (GOOD, 0)])
-def test_the_command_prints_the_table_and_its_exit_code_says_whether_all_passed(
+def test_the_command_prints_the_table_and_exits_with_0_if_all_passed(
     monkeypatch, capsys, second, code
 ):
-    module(monkeypatch, "one", lambda smoke: iter([second, GOOD]))
+    install_module(monkeypatch, "one", lambda smoke: iter([second, GOOD]))
     monkeypatch.setattr(targets, "MODULES", {"one": ("T7", "T8")})
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     assert main(["--smoke"]) == code
@@ -129,12 +129,12 @@ def test_the_command_prints_the_table_and_its_exit_code_says_whether_all_passed(
     assert "1/1  one: T7, T8 ..." in err and "T7 a | b: yes" in err
 
 
-def test_an_interrupt_says_that_nothing_was_written(monkeypatch, capsys):
+def test_an_interrupt_prints_that_nothing_was_written(monkeypatch, capsys):
     def interrupted(smoke):
         raise KeyboardInterrupt
         yield
 
-    module(monkeypatch, "one", interrupted)
+    install_module(monkeypatch, "one", interrupted)
     monkeypatch.setattr(targets, "MODULES", {"one": ("T7",)})
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     assert main([]) == 130

@@ -1,4 +1,4 @@
-"""The board is rewritten from the truths and read back through TensorBoard itself."""
+"""TensorBoard export, rewritten from the study's files and read back through TensorBoard."""
 
 import io
 import json
@@ -33,31 +33,31 @@ ENV = "CartPole-v1"
 
 
 def line(arm: str, step: int, *returns: float | None) -> dict:
-    """Returns one line of `metrics.jsonl`, a seed a return."""
+    """Return one line of `metrics.jsonl` with one return per seed."""
     metrics = {"return": list(returns), "fear/loss": [0.5] * len(returns)}
     return {"arm": arm, "step": step, "seconds": 0.1, "metrics": metrics}
 
 
 def record(out, lines, tail=""):
-    """Appends lines to the truth, and a tail that a crash left."""
+    """Append lines to `metrics.jsonl`, and an incomplete line as a crash leaves it."""
     with (out / "metrics.jsonl").open("a") as file:
-        file.write("".join(json.dumps(each) + "\n" for each in lines) + tail)
+        file.write("".join(json.dumps(line) + "\n" for line in lines) + tail)
 
 
 def curve(run, tag="train/return"):
-    """Returns the points [(step, value)] of one tag of a run, [] without it."""
+    """Return the points [(step, value)] of one tag of a run, [] without it."""
     reader = EventAccumulator(str(run), size_guidance={"scalars": 0, "tensors": 0}).Reload()
-    found = tag in reader.Tags()["scalars"]
-    return [(e.step, round(e.value, 4)) for e in reader.Scalars(tag)] if found else []
+    exists = tag in reader.Tags()["scalars"]
+    return [(e.step, round(e.value, 4)) for e in reader.Scalars(tag)] if exists else []
 
 
 def seed_run(out, arm, seed):
-    """Returns the directory of a seed's run."""
+    """Return the directory of a seed's run."""
     return out / "tb" / "runs" / ENV / safe_name(arm) / f"s{seed}"
 
 
 def score(arm, seed, shift, severity, value):
-    """Returns one row of the score table."""
+    """Return one row of the score table."""
     names = ("env", "arm", "seed", "shift", "family", "severity", "score")
     return dict(zip(names, (ENV, arm, seed, shift, "family", severity, value), strict=True))
 
@@ -69,21 +69,21 @@ def score(arm, seed, shift, severity, value):
     "name",
     ["constant+0.01", "constant-0.01", "ALE/Pong-v5", "envs:affect/Drive-v0", "..", "", "a b"],
 )
-def test_a_safe_name_is_one_part_of_a_path(tmp_path, name):
+def test_a_safe_name_is_one_path_component(tmp_path, name):
     assert re.fullmatch(r"[A-Za-z0-9_+=,-][A-Za-z0-9_.+=,-]*", safe_name(name))
     assert (tmp_path / safe_name(name)).resolve().parent == tmp_path.resolve()
     assert safe_name("constant+0.01") == "constant+0.01"
 
 
 @pytest.mark.parametrize("count", [0, 1, 500, 501, 1000, 1001, 123_456])
-def test_stride_is_the_least_power_of_two_that_suffices(count):
-    every = thinning_stride(count)
-    assert every & (every - 1) == 0
-    assert count // every <= POINTS
-    assert every == 1 or count / (every / 2) > POINTS
+def test_the_stride_is_the_smallest_sufficient_power_of_two(count):
+    stride = thinning_stride(count)
+    assert stride & (stride - 1) == 0
+    assert count // stride <= POINTS
+    assert stride == 1 or count / (stride / 2) > POINTS
 
 
-def test_interval_by_hand():
+def test_mean_and_interval_by_hand():
     values = np.array([[1.0, 2.0, 3.0], [4.0, np.nan, np.nan], [np.nan] * 3, [5.0, 7.0, np.nan]])
     mean, lo, hi = mean_and_interval(values)
     np.testing.assert_allclose(mean, [2, 4, np.nan, 6])
@@ -95,11 +95,12 @@ def test_interval_by_hand():
 # --- the per-seed runs ----------------------------------------------------------------------
 
 
-def test_a_broken_line_is_skipped_and_the_later_of_two_counts(tmp_path):
+def test_a_broken_line_is_skipped_and_the_last_of_a_step_counts(tmp_path):
     lines = [line("fear", 2, 1.0), line("hope", 2, 9.0), line("fear", 1, 0.0), line("fear", 2, 2.0)]
     record(tmp_path, lines, tail='{"arm": "fear", "step": 3, "metr')
     assert [
-        (each["step"], each["metrics"]["return"]) for each in read_metrics(tmp_path, "fear")
+        (metrics["step"], metrics["metrics"]["return"])
+        for metrics in read_metrics(tmp_path, "fear")
     ] == [
         (1, [0.0]),
         (2, [2.0]),
@@ -107,24 +108,24 @@ def test_a_broken_line_is_skipped_and_the_later_of_two_counts(tmp_path):
     assert read_metrics(tmp_path / "nowhere", "fear") == []
 
 
-def test_append_writes_one_curve_a_metric_a_seed_with_gaps(tmp_path):
-    board = TrainingCurves(tmp_path, ENV)
-    board.restart("constant+0.01", 0)
+def test_append_writes_a_curve_per_metric_and_seed_with_gaps(tmp_path):
+    training_curves = TrainingCurves(tmp_path, ENV)
+    training_curves.restart("constant+0.01", 0)
     for step, second in ((1, 5.0), (2, None), (3, 7.0)):
         record(tmp_path, [line("constant+0.01", step, 1.0 * step, second)])
-        board.append(read_metrics(tmp_path, "constant+0.01")[-1])
+        training_curves.append(read_metrics(tmp_path, "constant+0.01")[-1])
     assert curve(seed_run(tmp_path, "constant+0.01", 0)) == [(1, 1.0), (2, 2.0), (3, 3.0)]
     assert curve(seed_run(tmp_path, "constant+0.01", 1)) == [(1, 5.0), (3, 7.0)]
     assert len(curve(seed_run(tmp_path, "constant+0.01", 1), "train/fear/loss")) == 3
-    board.close()
+    training_curves.close()
 
 
 def test_restart_cuts_to_the_checkpoint_and_leaves_other_arms_alone(tmp_path):
     for arm in ("fear", "hope"):
         record(tmp_path, [line(arm, step, 0.1 * step) for step in range(1, 11)], tail='{"arm')
-        board = TrainingCurves(tmp_path, ENV)
-        board.restart(arm, 10)
-        board.close()
+        training_curves = TrainingCurves(tmp_path, ENV)
+        training_curves.restart(arm, 10)
+        training_curves.close()
         (tmp_path / "metrics.jsonl").write_text(
             (tmp_path / "metrics.jsonl").read_text().removesuffix('{"arm')
         )
@@ -143,27 +144,27 @@ def test_a_resumed_curve_equals_an_uninterrupted_one_and_stays_short(tmp_path):
     for name, resume_at in (("whole", None), ("resumed", 700)):
         out = tmp_path / name
         out.mkdir()
-        board = TrainingCurves(out, ENV)
-        board.restart("fear", 0)
-        for i, each in enumerate(lines):
-            record(out, [each])
+        training_curves = TrainingCurves(out, ENV)
+        training_curves.restart("fear", 0)
+        for i, row in enumerate(lines):
+            record(out, [row])
             if i == resume_at:
-                board = TrainingCurves(out, ENV)
-                board.restart("fear", lines[i - 1]["step"])
-            board.append(each)
+                training_curves = TrainingCurves(out, ENV)
+                training_curves.restart("fear", lines[i - 1]["step"])
+            training_curves.append(row)
         curves.append(curve(seed_run(out, "fear", 0)))
     assert curves[0] == curves[1]
     assert [step for step, _ in curves[0]] == list(range(40, 12001, 40))
     assert len(curves[0]) <= POINTS
 
 
-def test_a_fresh_start_empties_the_arm(tmp_path):
+def test_a_restart_at_step_0_removes_the_curves_of_the_arm(tmp_path):
     record(tmp_path, [line("fear", step, 1.0, 2.0) for step in (1, 2)])
     TrainingCurves(tmp_path, ENV).restart("fear", 2)
-    board = TrainingCurves(tmp_path, ENV)
-    board.restart("fear", 0)
+    training_curves = TrainingCurves(tmp_path, ENV)
+    training_curves.restart("fear", 0)
     assert not list((tmp_path / "tb").rglob("*.train"))
-    board.append(line("fear", 1, 3.0))
+    training_curves.append(line("fear", 1, 3.0))
     assert curve(seed_run(tmp_path, "fear", 0)) == [(1, 3.0)]
 
 
@@ -171,7 +172,7 @@ def test_a_fresh_start_empties_the_arm(tmp_path):
 
 
 def test_the_unit_is_the_seed(tmp_path):
-    """Draws are averaged inside a seed first, however many draws each seed has."""
+    """The draws of a seed are averaged first, however many draws each seed has."""
     rows = [score("fear", seed, "none", 0.0, 1.0) for seed in (0, 1, 2)]
     rows += [score("fear", 0, "ice", 0.5, value) for value in (0.0, 0.2, 0.4, 0.6, 0.3)]
     rows += [score("fear", 1, "ice", 0.5, 0.6), score("fear", 2, "ice", 0.5, 0.9)]
@@ -193,11 +194,11 @@ def test_sessions_hold_core_scores_and_shifts_with_the_seed_as_step(tmp_path):
             rows.append(score("fear", seed, "noise", severity, 0.1))
     export_comparison(tmp_path, ENV, rows, {"fear": {"weight": 0.5}})
     tags = (*CORE, "score/ice_fog", "score/noise")
-    found = [curve(seed_run(tmp_path, "fear", 7), tag) for tag in tags]
-    assert found == [[(7, value)] for value in (0.9, 0.3, 0.1, 0.5, 0.1)]
+    curves = [curve(seed_run(tmp_path, "fear", 7), tag) for tag in tags]
+    assert curves == [[(7, value)] for value in (0.9, 0.3, 0.1, 0.5, 0.1)]
 
 
-def test_dead_seeds_and_dead_arms_are_left_out(tmp_path):
+def test_seeds_and_arms_without_finite_scores_are_left_out(tmp_path):
     rows = []
     for arm, values in {"fear": (0.5, None), "hope": (None, float("nan"))}.items():
         for seed, value in enumerate(values):
@@ -228,7 +229,7 @@ def test_writing_twice_replaces_the_first_and_keeps_training_and_rollout(tmp_pat
 
 
 def gif(out, arm):
-    """Opens the rollout of an arm."""
+    """Open the rollout GIF of an arm."""
     run = str(out / "tb" / "compare" / ENV / safe_name(arm))
     event = EventAccumulator(run, size_guidance={"tensors": 0}).Reload().Tensors("rollout")[-1]
     return Image.open(io.BytesIO(tensor_util.make_ndarray(event.tensor_proto)[2]))
@@ -261,26 +262,26 @@ def test_a_signal_of_another_length_is_refused(tmp_path):
         write_film(tmp_path, ENV, "a", np.zeros((0, 8, 8, 3)), {})
 
 
-# --- TensorBoard itself ---------------------------------------------------------------------
+# --- the TensorBoard server ---------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """Writes a small study of three arms, two seeds and two shifts."""
+    """Directory of a small study of three arms, two seeds and two shifts."""
     out = tmp_path_factory.mktemp("logs") / "first_study"
     out.mkdir()
     rng = np.random.default_rng(0)
     arms = ("none", "fear", "constant+0.01")
-    board = TrainingCurves(out, ENV)
+    training_curves = TrainingCurves(out, ENV)
     rows = []
     for arm in arms:
         record(out, [line(arm, step, *rng.normal(size=2)) for step in (1, 2, 3)])
-        board.restart(arm, 3)
+        training_curves.restart(arm, 3)
         for seed in (0, 1):
             rows.append(score(arm, seed, "none", 0.0, 0.9))
             rows += [score(arm, seed, s, v, rng.random()) for s in ("ice", "fog") for v in (0.5, 1)]
         write_film(out, ENV, arm, np.zeros((3, 8, 8, 3), np.uint8), {"fear": np.arange(3)})
-    board.close()
+    training_curves.close()
     hparams = {arm: {"weight": 0.5, "gamma": 0.99} for arm in arms[1:]} | {"none": {"gamma": 0.99}}
     export_comparison(out, ENV, rows, hparams)
     yield out
@@ -288,8 +289,8 @@ def study(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ask(study):
-    """Starts TensorBoard over the study's parent; returns a function that asks its HTTP API."""
+def query_api(study):
+    """Function that queries the HTTP API of a TensorBoard process over the study's parent."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -300,33 +301,33 @@ def ask(study):
         stderr=subprocess.DEVNULL,
     )
 
-    def ask(path: str, body: dict | None = None, **query):
-        question = "?" * bool(query) + urllib.parse.urlencode(query)
-        url = f"http://127.0.0.1:{port}/data/{path}{question}"
+    def query_api(path: str, body: dict | None = None, **query):
+        query_string = "?" * bool(query) + urllib.parse.urlencode(query)
+        url = f"http://127.0.0.1:{port}/data/{path}{query_string}"
         data = json.dumps(body).encode() if body else None
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            content = answer.read()
-            json_type = "json" in answer.headers["Content-Type"]
-            return json.loads(content) if json_type else (answer.headers["Content-Type"], content)
+        with urllib.request.urlopen(request, timeout=10) as response:
+            content = response.read()
+            json_type = "json" in response.headers["Content-Type"]
+            return json.loads(content) if json_type else (response.headers["Content-Type"], content)
 
     deadline = time.monotonic() + 30
     try:
         while time.monotonic() < deadline:
             try:
-                if len(ask("runs")) == 9:
+                if len(query_api("runs")) == 9:
                     break
             except OSError:
                 assert server.poll() is None, "tensorboard ended"
             time.sleep(0.2)
-        yield ask
+        yield query_api
     finally:
         server.terminate()
         server.wait(10)
 
 
-def test_tensorboard_lists_readable_runs(ask):
-    assert set(ask("runs")) == {
+def test_tensorboard_lists_readable_runs(query_api):
+    assert set(query_api("runs")) == {
         *(f"first_study/tb/compare/{ENV}/{arm}" for arm in ("none", "fear", "constant+0.01")),
         *(
             f"first_study/tb/runs/{ENV}/{arm}/s{seed}"
@@ -336,24 +337,26 @@ def test_tensorboard_lists_readable_runs(ask):
     }
 
 
-def test_every_margin_chart_has_its_tags_in_every_arm(ask):
-    (category,) = ask("plugin/custom_scalars/layout")["category"]
+def test_every_margin_chart_has_its_tags_in_every_arm(query_api):
+    (category,) = query_api("plugin/custom_scalars/layout")["category"]
     titles = [chart["title"] for chart in category["chart"]]
     assert titles == ["score under fog", "score under ice", "training return"]
-    wanted = {tag for c in category["chart"] for s in c["margin"]["series"] for tag in s.values()}
-    assert len(wanted) == 9
-    tags = ask("plugin/scalars/tags")
+    expected = {tag for c in category["chart"] for s in c["margin"]["series"] for tag in s.values()}
+    assert len(expected) == 9
+    tags = query_api("plugin/scalars/tags")
     for arm in ("none", "fear", "constant+0.01"):
         run = f"first_study/tb/compare/{ENV}/{arm}"
-        assert wanted == set(tags[run])
-        for tag in wanted:
-            answer = ask("plugin/custom_scalars/scalars", run=run, tag=f"^{re.escape(tag)}$")
-            assert [point[1] for point in answer["tag_to_events"][tag]] == (
+        assert expected == set(tags[run])
+        for tag in expected:
+            response = query_api(
+                "plugin/custom_scalars/scalars", run=run, tag=f"^{re.escape(tag)}$"
+            )
+            assert [point[1] for point in response["tag_to_events"][tag]] == (
                 [1, 2, 3] if tag.startswith("train") else [0, 50, 100]
             )
 
 
-def test_hparams_rows_are_arms_averaged_over_seeds(ask):
+def test_hparams_rows_are_arms_averaged_over_seeds(query_api):
     body = {
         "allowedStatuses": ["STATUS_SUCCESS"],
         "aggregationType": "AGGREGATION_AVG",
@@ -361,14 +364,14 @@ def test_hparams_rows_are_arms_averaged_over_seeds(ask):
         "startIndex": 0,
         "sliceSize": 100,
     }
-    experiment = ask("plugin/hparams/experiment", {"includeMetrics": True})
+    experiment = query_api("plugin/hparams/experiment", {"includeMetrics": True})
     names = [info["name"] for info in experiment["hparamInfos"]]
     assert sorted(names) == ["arm", "env", "study", "weight"]
     metrics = [info["name"]["tag"] for info in experiment["metricInfos"]]
     assert metrics == [*CORE, "score/ice", "score/fog"]
     groups = {
         group["name"]: group
-        for group in ask("plugin/hparams/session_groups", body)["sessionGroups"]
+        for group in query_api("plugin/hparams/session_groups", body)["sessionGroups"]
     }
     assert set(groups) == {f"{ENV}|{arm}|first_study" for arm in ("none", "fear", "constant+0.01")}
     for group in groups.values():
@@ -382,10 +385,10 @@ def test_hparams_rows_are_arms_averaged_over_seeds(ask):
     assert groups[f"{ENV}|none|first_study"]["hparams"]["weight"] == "-"
 
 
-def test_the_rollout_and_the_settings_are_served(ask):
+def test_the_rollout_and_the_settings_are_served(query_api):
     run = f"first_study/tb/compare/{ENV}/constant+0.01"
-    image = ask("plugin/images/images", run=run, tag="rollout", sample=0)[0]
-    kind, content = ask("plugin/images/individualImage?" + image["query"])
+    image = query_api("plugin/images/images", run=run, tag="rollout", sample=0)[0]
+    kind, content = query_api("plugin/images/individualImage?" + image["query"])
     assert kind == "image/gif"
     assert content.startswith(b"GIF89a")
-    assert "0.99" in ask("plugin/text/text", run=run, tag="settings")[0]["text"]
+    assert "0.99" in query_api("plugin/text/text", run=run, tag="settings")[0]["text"]

@@ -1,4 +1,4 @@
-"""Event files are read back by TensorBoard's own readers."""
+"""TensorBoard event files, read back by TensorBoard's own readers."""
 
 import io
 import os
@@ -21,13 +21,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def read(logdir: Path) -> EventAccumulator:
-    """Loads the event files of one run."""
+    """Load the event files of one run."""
     reader = EventAccumulator(str(logdir), size_guidance={"scalars": 0, "tensors": 0})
     return reader.Reload()
 
 
 def tensor(reader: EventAccumulator, tag: str) -> np.ndarray:
-    """Returns the last tensor of a tag."""
+    """Return the last tensor of a tag."""
     return tensor_util.make_ndarray(reader.Tensors(tag)[-1].tensor_proto)
 
 
@@ -42,7 +42,7 @@ def test_scalars_keep_tag_step_and_value(tmp_path):
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf"), -np.inf])
-def test_values_that_are_not_finite_leave_a_gap(tmp_path, value):
+def test_non_finite_values_leave_a_gap(tmp_path, value):
     with EventWriter(tmp_path) as events:
         for step, point in enumerate([1.0, value, 3.0]):
             events.scalars({"dying": point, "living": 1.0}, step)
@@ -76,7 +76,7 @@ def test_image_is_a_lossless_png(tmp_path):
 
 
 @pytest.mark.parametrize(("fps", "delay"), [(25, 40), (30, 30), (1000, 20), (4, 250)])
-def test_gif_has_every_frame_at_the_pace_asked_for(tmp_path, fps, delay):
+def test_a_gif_has_every_frame_at_the_given_rate(tmp_path, fps, delay):
     frames = np.zeros((4, 6, 8, 3), np.uint8)
     frames[np.arange(4), :, np.arange(4)] = 255
     with EventWriter(tmp_path) as events:
@@ -114,7 +114,7 @@ def test_hparams_is_a_finished_session_with_typed_columns(tmp_path):
     assert hparams_metadata.SESSION_END_INFO_TAG in content
 
 
-def test_margin_charts_are_stored_in_reverse_of_the_order_they_show(tmp_path):
+def test_margin_charts_are_stored_in_reverse_of_the_order_shown(tmp_path):
     charts = {"ice": ("ice/mean", "ice/lo", "ice/hi"), "fog": ("fog/mean", "fog/lo", "fog/hi")}
     with EventWriter(tmp_path) as events:
         events.margin_charts(charts, "shifts")
@@ -155,7 +155,7 @@ def test_an_exception_inside_the_context_keeps_what_was_added(tmp_path):
     assert len(read(tmp_path).Scalars("x")) == 1
 
 
-def test_a_lost_directory_is_one_warning_and_no_error(tmp_path):
+def test_an_unwritable_directory_gives_one_warning_and_no_error(tmp_path):
     (tmp_path / "file").write_text("not a directory")
     events = EventWriter(tmp_path / "file" / "run")
     events.scalar("x", 1.0, 0)
@@ -167,13 +167,13 @@ def test_a_lost_directory_is_one_warning_and_no_error(tmp_path):
         events.close()
 
 
-EVERYTHING = """
+WRITE_ALL_KINDS = """
 import sys
 import numpy as np
 from pathlib import Path
-from runs.report.tb_writer import Events
+from runs.report.tb_writer import EventWriter
 assert "tensorboard" not in sys.modules, "tensorboard is imported too early"
-with Events(Path(sys.argv[1])) as events:
+with EventWriter(Path(sys.argv[1])) as events:
     events.scalar("a", 1.0, 0)
     events.histogram("b", np.arange(3), 0)
     events.text("c", "text", 0)
@@ -185,11 +185,11 @@ print(sorted({"tensorflow", "torch", "tensorboardX"} & set(sys.modules)))
 """
 
 
-def test_needs_no_tensorflow_and_leaves_an_installed_one_alone(tmp_path):
+def test_the_writer_does_not_import_tensorflow_or_torch(tmp_path):
     for name in ("tensorflow", "torch", "tensorboardX"):
         (tmp_path / f"{name}.py").write_text("")
     paths = os.pathsep.join([str(tmp_path), str(ROOT)])
-    command = [sys.executable, "-c", EVERYTHING, str(tmp_path / "run")]
+    command = [sys.executable, "-c", WRITE_ALL_KINDS, str(tmp_path / "run")]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=60
     )
@@ -197,12 +197,12 @@ def test_needs_no_tensorflow_and_leaves_an_installed_one_alone(tmp_path):
     assert done.stdout.strip() == "[]"
 
 
-FULL = """
+FILL_DISK = """
 import resource, sys
 from pathlib import Path
-from runs.report.tb_writer import Events
+from runs.report.tb_writer import EventWriter
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
-with Events(Path(sys.argv[1])) as events:
+with EventWriter(Path(sys.argv[1])) as events:
     for step in range(2000):
         events.scalar("x", step, step)
         events.flush()
@@ -210,10 +210,10 @@ print("went on")
 """
 
 
-def test_a_full_disk_is_one_warning_and_the_run_goes_on(tmp_path):
+def test_a_full_disk_gives_one_warning_and_the_run_continues(tmp_path):
     pytest.importorskip("resource")
     done = subprocess.run(
-        [sys.executable, "-W", "always", "-c", FULL, str(tmp_path)],
+        [sys.executable, "-W", "always", "-c", FILL_DISK, str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,

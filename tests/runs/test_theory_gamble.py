@@ -1,4 +1,4 @@
-"""T8 to T10: cards, people, models. What is known to fail is known to fail."""
+"""Targets T8 to T10 of the Iowa Gambling Task: decks, human data, models and known failures."""
 
 import jax
 import numpy as np
@@ -9,32 +9,34 @@ from runs.theory import gamble
 from tests.runs.small_study import without_key_check
 
 unchecked = pytest.fixture(autouse=True)(without_key_check)
-FAILS = (
-    "blocks of PVL-Delta at the healthy median",  # T9: a median stands for no population
+KNOWN_FAILURES = (
+    "blocks of PVL-Delta at the healthy median",  # T9: a median is not typical of people
     "blocks of the same with lambda",
-    "losses are not felt",  # T10: no early loss teaches whom no loss teaches
+    "losses are not felt",  # T10: without loss aversion early losses have no effect
 )
 
 
 @pytest.fixture(scope="module")
-def found():
+def targets():
     with jax.debug_key_reuse(False):
         return list(gamble.targets(smoke=True))
 
 
-def fails_as_known(found):
-    failed = [target.what for target in found if not target.passed]
-    return [known in what for known, what in zip(FAILS, failed, strict=True)] == [True] * 3
+def fails_as_expected(targets):
+    failed = [target.what for target in targets if not target.passed]
+    return [
+        words in description for words, description in zip(KNOWN_FAILURES, failed, strict=True)
+    ] == [True] * 3
 
 
-def test_all_targets_are_met_but_three(found):
-    assert [target.number for target in found] == ["T8"] * 3 + ["T9"] * 4 + ["T10"] * 2
-    assert fails_as_known(found)
+def test_all_targets_pass_but_three(targets):
+    assert [target.number for target in targets] == ["T8"] * 3 + ["T9"] * 4 + ["T10"] * 2
+    assert fails_as_expected(targets)
 
 
 @pytest.mark.slow
-def test_so_it_is_with_more_people():
-    assert fails_as_known(gamble.targets(smoke=False))
+def test_all_targets_pass_but_three_with_all_people():
+    assert fails_as_expected(gamble.targets(smoke=False))
 
 
 def test_blocks_count_good_less_bad():
@@ -43,19 +45,19 @@ def test_blocks_count_good_less_bad():
     np.testing.assert_array_equal(gamble.blocks(np.stack([choices, choices]))[1, 3], 10)
 
 
-def test_a_slope_is_one_of_least_squares():
+def test_the_slope_is_that_of_least_squares():
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(6, 5))
-    fitted = [np.polyfit(np.arange(5), each, 1)[0] for each in scores]
+    fitted = [np.polyfit(np.arange(5), row, 1)[0] for row in scores]
     np.testing.assert_allclose(gamble.slope(scores), fitted)
 
 
 def test_people_are_paired_and_differ():
-    two = [gamble.simulate(gamble.INTACT, Params(), 50) for _ in range(2)]
-    np.testing.assert_array_equal(*two)
-    assert len(np.unique(two[0], axis=0)) > 40
+    runs = [gamble.simulate(gamble.INTACT, Params(), 50) for _ in range(2)]
+    np.testing.assert_array_equal(*runs)
+    assert len(np.unique(runs[0], axis=0)) > 40
     other = gamble.simulate(gamble.INTACT, Params(), 50, base=1)
-    assert (two[0] != other).any()
+    assert (runs[0] != other).any()
 
 
 def test_the_file_of_people_holds_the_published_curve():

@@ -1,4 +1,4 @@
-"""The targets of the worlds: FoodShare (T7), DeepSea (T11), Corridor (T13)."""
+"""Targets of worlds: FoodShare (T7), DeepSea (T11), Corridor (T13)."""
 
 import jax
 import numpy as np
@@ -11,57 +11,57 @@ from runs.theory import corridor, deep_sea, food_share
 
 @pytest.fixture(scope="module", autouse=True)
 def without_key_check():
-    with jax.debug_key_reuse(False):  # it takes a scan over keys split under vmap for a reuse
+    with jax.debug_key_reuse(False):  # a scan over keys split under vmap counts as a reuse
         yield
 
 
-def test_food_share():
+def test_food_share_targets_pass():
     rows = list(food_share.targets(smoke=True))
     assert [row.number for row in rows] == ["T7"] * 4
     assert all(row.passed for row in rows), rows
 
 
-def test_fear_in_a_corridor_is_the_hitting_probability():
+def test_corridor_targets_pass():
     rows = list(corridor.targets(smoke=True))
     assert [row.number for row in rows] == ["T13"] * 2
     assert all(row.passed for row in rows), rows
 
 
-def test_fear_that_says_something_else_misses_its_target(monkeypatch):
+def test_a_fear_with_an_error_above_tolerance_fails_its_target(monkeypatch):
     exact = np.stack([always_left_value(9, 0.9), hitting_value(9, 0.9)])[:, None]
     for error, passed in ((0.0, True), (0.021, False)):
         monkeypatch.setattr(corridor, "learned_fear", lambda *args, error=error: exact + error)
         assert [row.passed for row in corridor.targets(smoke=True)] == [passed] * 2
 
 
-def test_curiosity_solves_a_deep_sea_and_chance_does_not():
+def test_deep_sea_targets_pass():
     rows = list(deep_sea.targets(smoke=True))
     assert [row.number for row in rows] == ["T11"] * 2
     assert all(row.passed for row in rows), rows
 
 
-def test_a_shallow_sea_is_solved_by_chance_and_the_counts_are_right():
-    """The oracle of the counts: what is known is found sooner or later, and the other way round."""
-    seen = deep_sea.run_dives(2, Blend(), seeds=4, episodes=300)
-    assert seen.found.shape == seen.known.shape == (4, 300)
-    assert seen.solved.any()
-    first = seen.found.argmax(1)
-    assert (first[seen.solved] + 1 == seen.episodes).all()
-    assert (seen.known.any(1) == seen.found.any(1)).all()
-    text = deep_sea.solved_text(seen)
-    assert text.startswith(f"{seen.solved.sum()} of 4 seeds in 300 episodes, first found after")
+def test_a_shallow_sea_is_solved_at_random_and_the_counts_agree():
+    """A seed knows the treasure at some time if and only if it found it."""
+    results = deep_sea.run_dives(2, Blend(), seeds=4, episodes=300)
+    assert results.found.shape == results.known.shape == (4, 300)
+    assert results.solved.any()
+    first = results.found.argmax(1)
+    assert (first[results.solved] + 1 == results.episodes).all()
+    assert (results.known.any(1) == results.found.any(1)).all()
+    text = deep_sea.solved_text(results)
+    assert text.startswith(f"{results.solved.sum()} of 4 seeds in 300 episodes, first found after")
 
 
-def test_a_seed_that_knew_and_forgot_has_not_solved_it():
+def test_a_seed_that_forgets_the_treasure_has_not_solved_the_sea():
     known = np.ones((3, 100), bool)
     known[0, 50:], known[1, 91:93] = False, False
-    seen = deep_sea.DiveResults(found=np.roll(known, 1, axis=1), known=known)
-    assert seen.solved.tolist() == [False, False, True]
-    none = deep_sea.DiveResults(~known & known, ~known & known)
-    assert deep_sea.solved_text(none) == "0 of 3 seeds in 100 episodes"
+    results = deep_sea.DiveResults(found=np.roll(known, 1, axis=1), known=known)
+    assert results.solved.tolist() == [False, False, True]
+    unsolved = deep_sea.DiveResults(~known & known, ~known & known)
+    assert deep_sea.solved_text(unsolved) == "0 of 3 seeds in 100 episodes"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", [corridor, deep_sea, food_share], ids=lambda m: m.__name__)
-def test_in_full(module):
+def test_all_targets_pass_in_full(module):
     assert all(row.passed for row in module.targets(smoke=False))

@@ -1,4 +1,4 @@
-"""The measures of forgetting and transfer, against numbers worked out by hand."""
+"""Forgetting and transfer metrics against values computed by hand."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ MEASURES = (
 )
 
 
-def test_worlds_that_are_visited_once_give_the_published_measures():
+def test_published_metrics_when_each_world_is_visited_once():
     stream = [0, 1, 2]
     assert final_average(ONCE, stream) == pytest.approx((0.5 + 0.6 + 1.0) / 3)
     assert backward_transfer(ONCE, stream) == pytest.approx(((0.5 - 0.9) + (0.6 - 0.8)) / 2)
@@ -38,7 +38,7 @@ def test_worlds_that_are_visited_once_give_the_published_measures():
     assert loss_in_previous(ONCE, stream) == pytest.approx(((0.9 - 0.7) + (0.8 - 0.6)) / 2)
 
 
-def test_a_world_that_comes_back_is_measured_from_when_it_was_left_last():
+def test_metrics_of_a_revisited_world_start_from_its_last_visit():
     stream = [0, 1, 0]
     assert score_on_leaving(BACK, stream) == pytest.approx((0.8 + 0.9 + 0.7) / 3)
     assert final_average(BACK, stream) == pytest.approx((0.7 + 0.6) / 2)
@@ -46,29 +46,29 @@ def test_a_world_that_comes_back_is_measured_from_when_it_was_left_last():
     assert forward_transfer(BACK, stream) == pytest.approx(0.4 - 0.5)
     assert forgetting(BACK, stream) == pytest.approx(0.9 - 0.6)
     assert loss_in_previous(BACK, stream) == pytest.approx(((0.8 - 0.3) + (0.9 - 0.6)) / 2)
-    found = revisit_scores(BACK, stream)
-    assert found == {"fresh": 0.0, "first": 0.8, "kept": 0.3, "second": 0.7}
+    scores = revisit_scores(BACK, stream)
+    assert scores == {"fresh": 0.0, "first": 0.8, "kept": 0.3, "second": 0.7}
 
 
-def test_whoever_learns_nothing_forgets_nothing():
-    still = np.broadcast_to([0.3, 0.7, 0.1], (4, 3))
+def test_constant_scores_have_no_transfer_and_no_forgetting():
+    constant = np.broadcast_to([0.3, 0.7, 0.1], (4, 3))
     for measure in (backward_transfer, forward_transfer, forgetting, loss_in_previous):
-        assert measure(still, [0, 1, 0]) == 0
+        assert measure(constant, [0, 1, 0]) == 0
 
 
-def test_a_world_outside_the_stream_counts_for_nothing():
+def test_worlds_outside_the_stream_do_not_count():
     home = np.random.default_rng(0).random((4, 1))
     for measure in MEASURES:
-        both = measure(np.concatenate([home, BACK], 1), [1, 2, 1])
-        assert both == pytest.approx(measure(BACK, [0, 1, 0]))
+        with_home = measure(np.concatenate([home, BACK], 1), [1, 2, 1])
+        assert with_home == pytest.approx(measure(BACK, [0, 1, 0]))
 
 
-def test_seeds_are_measured_one_by_one():
-    many = np.stack([BACK, 0.5 * BACK])
+def test_metrics_keep_leading_seed_axes():
+    seeds = np.stack([BACK, 0.5 * BACK])
     for measure in MEASURES:
-        one = measure(BACK, [0, 1, 0])
-        np.testing.assert_allclose(measure(many, [0, 1, 0]), [one, 0.5 * one])
-    assert revisit_scores(many, [0, 1, 0])["kept"].tolist() == [0.3, 0.15]
+        single = measure(BACK, [0, 1, 0])
+        np.testing.assert_allclose(measure(seeds, [0, 1, 0]), [single, 0.5 * single])
+    assert revisit_scores(seeds, [0, 1, 0])["kept"].tolist() == [0.3, 0.15]
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,12 @@ def test_seeds_are_measured_one_by_one():
         ([0, 1, 0, 0], (0, 2)),
     ],
 )
-def test_the_last_return_is_found(stream, stages):
+def test_last_return(stream, stages):
     assert last_return(stream) == stages
 
 
 @pytest.mark.parametrize("stream", [[0], [0, 1], [0, 0], [0, 1, 1], [0, 1, 2]])
-def test_a_stream_that_never_comes_back_is_refused(stream):
+def test_a_stream_without_return_raises(stream):
     with pytest.raises(ValueError, match="never comes back"):
         last_return(stream)
 
@@ -95,13 +95,13 @@ def test_a_stream_that_never_comes_back_is_refused(stream):
 @pytest.mark.parametrize(
     "measure", [backward_transfer, forward_transfer, forgetting, loss_in_previous]
 )
-def test_a_stream_of_one_world_is_refused(measure):
+def test_a_stream_of_one_world_raises(measure):
     with pytest.raises(ValueError, match="stream of one world"):
         measure(BACK[:3], [0, 0])
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_scores_that_do_not_fit_are_refused(measure):
+def test_scores_of_a_wrong_shape_raise(measure):
     with pytest.raises(ValueError, match="do not fit a stream of 2 stages"):
         measure(BACK, [0, 1])
     with pytest.raises(ValueError, match="names worlds outside 0 .. 1"):

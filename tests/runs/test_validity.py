@@ -1,4 +1,4 @@
-"""Validity: its words and numbers from made-up answers, its refusals, and the command itself."""
+"""Validity: finding, tables and figures of made-up readouts, refusals, and the command."""
 
 import csv
 from dataclasses import replace
@@ -20,7 +20,7 @@ from runs.probes.baselines import SIZES, baseline_blend
 from runs.probes.reliability import pooled_curves
 from runs.probes.validity_contrasts import PILOT_SHIFTS, ValidityResult, contrasts, finding
 from runs.probes.validity_figures import memory_figure, shift_figure
-from runs.probes.validity_report import TABLES, markdown, write_csv
+from runs.probes.validity_report import METRICS, markdown, write_csv
 from runs.validity import Settings, check, main
 from tests.runs import small_study
 
@@ -33,78 +33,87 @@ POINTS = (Point("none", "none", 0.0),) + tuple(
 )
 
 
-def answers(fear=0.8, critic=0.6, noise=0.01) -> ValidityResult:
-    """Made-up answers: what is not named knows as much as the critic."""
+def made_up_result(fear=0.8, critic=0.6, noise=0.01) -> ValidityResult:
+    """Made-up readouts: AUROC `fear` for fear, and `critic` for all other signals."""
     rng = np.random.default_rng(0)
-    luck, told = rng.normal(0, 0.1, (S, 1)), {}
+    seed_offset, readouts = rng.normal(0, 0.1, (S, 1)), {}
     for name in NAMES:
         level = fear if name == "fear" else critic
-        auroc = level + luck + rng.normal(0, noise, (S, len(POINTS)))
-        told |= {f"{name}/{question}": auroc for question in TABLES}
+        auroc = level + seed_offset + rng.normal(0, noise, (S, len(POINTS)))
+        readouts |= {f"{name}/{metric}": auroc for metric in METRICS}
         if "fear" in name:
-            told |= {f"{name}/expected": auroc, f"{name}/brier": auroc}
-            told[f"{name}/reliability"] = rng.random((S, 2, 10, 3))
-    told |= {key: rng.random((S, len(POINTS))) for key in ("harmed", "nearness", "steps")}
-    told["memory"] = rng.random((S, len(SIZES), 2))
-    return ValidityResult("fear", POINTS, told)
+            readouts |= {f"{name}/expected": auroc, f"{name}/brier": auroc}
+            readouts[f"{name}/reliability"] = rng.random((S, 2, 10, 3))
+    readouts |= {key: rng.random((S, len(POINTS))) for key in ("harmed", "nearness", "steps")}
+    readouts["memory"] = rng.random((S, len(SIZES), 2))
+    return ValidityResult("fear", POINTS, readouts)
 
 
-def test_means_are_a_seed_first_and_severities_before_shifts():
-    told = answers()
-    told.told["fear/auroc"] = np.arange(S * len(POINTS), dtype=float).reshape(S, -1)
-    each = told.told["fear/auroc"]
-    np.testing.assert_allclose(told.at_home("fear"), each[:, 0])
-    np.testing.assert_allclose(told.under("cross", "fear"), each[:, 5:7].mean(1))
-    np.testing.assert_allclose(told.under("cross", "fear", severity=1.0), each[:, 6])
-    np.testing.assert_allclose(told.away("fear"), each[:, 1:].mean(1))
-    each[0, 5] = np.nan  # a severity without harm does not count, and its shift still does
-    shifts = [each[0, i : i + 2].mean() for i in range(1, 13, 2)]
-    shifts[2] = each[0, 6]
-    assert told.away("fear")[0] == pytest.approx(np.mean(shifts))
-    each[1, 1:] = np.nan
-    assert np.isnan(told.away("fear")[1])
+def test_means_are_per_seed_and_over_severities_before_shifts():
+    result = made_up_result()
+    result.readouts["fear/auroc"] = np.arange(S * len(POINTS), dtype=float).reshape(S, -1)
+    auroc = result.readouts["fear/auroc"]
+    np.testing.assert_allclose(result.at_home("fear"), auroc[:, 0])
+    np.testing.assert_allclose(result.under_shift("cross", "fear"), auroc[:, 5:7].mean(1))
+    np.testing.assert_allclose(result.under_shift("cross", "fear", severity=1.0), auroc[:, 6])
+    np.testing.assert_allclose(result.over_shifts("fear"), auroc[:, 1:].mean(1))
+    auroc[0, 5] = np.nan  # a severity without harm does not count, and its shift still does
+    shifts = [auroc[0, i : i + 2].mean() for i in range(1, 13, 2)]
+    shifts[2] = auroc[0, 6]
+    assert result.over_shifts("fear")[0] == pytest.approx(np.mean(shifts))
+    auroc[1, 1:] = np.nan
+    assert np.isnan(result.over_shifts("fear")[1])
 
 
-def test_contrasts_are_paired_and_adjusted_with_the_primary_one_first():
-    family = contrasts(answers())
-    assert [one.rival for one in family] == [
+def test_contrasts_are_paired_and_adjusted_and_the_primary_is_first():
+    family = contrasts(made_up_result())
+    assert [contrast.baseline for contrast in family] == [
         *("minus_critic", "minus_short_critic", "innate", "fear_untrained"),
         *("fear_linear", "fear_256_256", "fear_offline"),
     ]
     primary = family[0]
     assert primary.gain.value == pytest.approx(0.2, abs=0.01)
-    assert primary.gain.high - primary.gain.low < 0.05  # the luck of a seed is shared
+    assert primary.gain.high - primary.gain.low < 0.05  # the offset of a seed is shared
     assert primary.p_value < 0.01
-    nothing = contrasts(answers(fear=0.6))
-    assert max(one.p_value for one in nothing) == 1.0  # seven times what it was, or 1
+    equal = contrasts(made_up_result(fear=0.6))
+    assert max(contrast.p_value for contrast in equal) == 1.0  # capped after Holm's factor of 7
 
 
 @pytest.mark.parametrize(
     ("fear", "words"),
     [
-        (0.8, ("fear knows more of harm than the agent's critic: AUROC", "It beats a critic with")),
-        (0.6, ("fear cannot be told apart from the agent's critic", "Not told apart: a critic")),
-        (0.4, ("fear knows less of harm than the agent's critic", "It loses to a critic with")),
+        (
+            0.8,
+            ("fear ranks harm better than the agent's critic: AUROC", "Better than a critic with"),
+        ),
+        (
+            0.6,
+            (
+                "fear does not differ significantly from the agent's critic",
+                "Not significant: a critic",
+            ),
+        ),
+        (0.4, ("fear ranks harm worse than the agent's critic", "Worse than a critic with")),
     ],
 )
-def test_the_finding_is_what_the_numbers_say(fear, words):
-    told = answers(fear)
-    said = finding("Drive", told, contrasts(told))
-    assert said.startswith("Drive, 5 seeds: under shift ") and all(word in said for word in words)
+def test_the_finding_states_the_primary_contrast(fear, words):
+    result = made_up_result(fear)
+    text = finding("Drive", result, contrasts(result))
+    assert text.startswith("Drive, 5 seeds: under shift ") and all(word in text for word in words)
 
 
-def test_where_there_is_no_harm_nothing_is_found():
-    told = answers()
+def test_without_harm_there_is_no_contrast():
+    result = made_up_result()
     for name in NAMES:
-        told.told[f"{name}/auroc"][:] = np.nan
-    family = contrasts(told)
-    assert "harm was too rare to tell anything" in finding("Drive", told, family)
+        result.readouts[f"{name}/auroc"][:] = np.nan
+    family = contrasts(result)
+    assert "harm was too rare for a contrast" in finding("Drive", result, family)
 
 
-def test_table_scores_and_figures(tmp_path):
-    told = answers()
+def test_table_csv_and_figures_are_written(tmp_path):
+    result = made_up_result()
     run_config = replace(small_study.CONFIG, seeds=S)
-    what = SimpleNamespace(
+    study = SimpleNamespace(
         **{
             "suite": SimpleNamespace(name="Drive"),
             "run_config": run_config,
@@ -114,28 +123,28 @@ def test_table_scores_and_figures(tmp_path):
         blend=baseline_blend("fear", Fear, 10),
         head="fear",
     )
-    text = markdown(what, told, contrasts(told), "python -m runs.validity", S)
+    text = markdown(study, result, contrasts(result), "python -m runs.validity", S)
     assert "| **fear** |" in text and "cones, aggressive, cross, ice, fog, noise at sev" in text
     assert text.count("\n| fear_256_256 |") == 3  # ranking, calibration, memory
-    write_csv(told, tmp_path / "scores.csv")
+    write_csv(result, tmp_path / "scores.csv")
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
-    fears = sum("fear" in name for name in NAMES)
-    assert len(rows) == len(POINTS) * (len(NAMES) * len(TABLES) + 2 * fears)
-    shift_figure(told, "Drive", tmp_path / "a.png")
-    memory_figure(told, "Drive", tmp_path / "b.png")
+    fear_signals = sum("fear" in name for name in NAMES)
+    assert len(rows) == len(POINTS) * (len(NAMES) * len(METRICS) + 2 * fear_signals)
+    shift_figure(result, "Drive", tmp_path / "a.png")
+    memory_figure(result, "Drive", tmp_path / "b.png")
     assert all((tmp_path / name).stat().st_size > 10_000 for name in ("a.png", "b.png"))
 
 
-def test_reliability_of_many_points_is_weighted_by_steps():
+def test_pooled_reliability_is_weighted_by_steps():
     curve = np.full((1, 3, 10, 3), np.nan)
     curve[..., 0] = 0
     curve[0, 0, 2], curve[0, 1, 2], curve[0, 2, 2] = (1, 0.2, 0.5), (1, 0.2, 0.0), (0.5, 0.26, 1.0)
     curve[0, 2, 7] = (0.5, 0.7, 1.0)
-    found = pooled_curves({"steps": np.array([[9.0, 10.0, 20.0]]), "fear/reliability": curve})
-    home, away = found["fear/reliability"][0]
+    pooled = pooled_curves({"steps": np.array([[9.0, 10.0, 20.0]]), "fear/reliability": curve})
+    home, shifted = pooled["fear/reliability"][0]
     np.testing.assert_allclose(home[2], (1, 0.2, 0.5))
-    np.testing.assert_allclose(away[2], (20 / 30, 0.23, 0.5))
-    np.testing.assert_allclose(away[7], (10 / 30, 0.7, 1.0))
+    np.testing.assert_allclose(shifted[2], (20 / 30, 0.23, 0.5))
+    np.testing.assert_allclose(shifted[7], (10 / 30, 0.7, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -169,13 +178,13 @@ def cartpole():
     trainer.close()
 
 
-def test_a_hosts_episodes_are_those_that_are_scored(cartpole):
+def test_recorded_host_episodes_are_those_that_are_scored(cartpole):
     run, worlds = cartpole.start(), cartpole.suite.worlds(jax.random.key(0 + 1), 1)
     for point, scores in cartpole.score(run, 0, lambda: False):
         i = [p.shift for p in cartpole.suite.points()].index(point.shift)
         world = jax.tree.map(lambda leaf, i=i: leaf[i, 0], worlds)
         base = cartpole.run_config.base
-        batch, alive = cartpole.stage.episodes(run.learner, world, base, lambda: False)
+        batch, alive = cartpole.evaluator.episodes(run.learner, world, base, lambda: False)
         np.testing.assert_allclose(alive.sum(1).mean(1), scores["length"])
         np.testing.assert_allclose(batch.reward.sum(1).mean(1), scores["return"])
         assert alive.shape == batch.reward.shape == (2, cartpole.host.horizon, 2)
@@ -183,20 +192,20 @@ def test_a_hosts_episodes_are_those_that_are_scored(cartpole):
         assert (batch.first.sum(1) == 1).all() and batch.first[:, 0].all()
 
 
-def test_what_a_host_is_lived_through_goes_on_from_batch_to_batch(cartpole):
+def test_recorded_host_batches_are_contiguous(cartpole):
     run = cartpole.start()
-    found = host_recording.record_host_batches(cartpole, run, 3, lambda: False)
-    assert found.reward.shape == (2, 3, 8, 2)
-    joined = jax.tree.map(lambda leaf: leaf.reshape(2, 24, *leaf.shape[3:]), found)
+    batches = host_recording.record_host_batches(cartpole, run, 3, lambda: False)
+    assert batches.reward.shape == (2, 3, 8, 2)
+    joined = jax.tree.map(lambda leaf: leaf.reshape(2, 24, *leaf.shape[3:]), batches)
     ended = joined.terminated | joined.truncated
     np.testing.assert_array_equal(joined.first[:, 1:], ended[:, :-1])
-    on = ~ended[:, :-1]
-    np.testing.assert_allclose(joined.obs[:, 1:][on], joined.next_obs[:, :-1][on])
+    inside = ~ended[:, :-1]
+    np.testing.assert_allclose(joined.obs[:, 1:][inside], joined.next_obs[:, :-1][inside])
 
 
 # --- the command ----------------------------------------------------------------------------------
 
-OWN = """
+CUSTOM_HEAD = """
 from affect import Head
 import jax.numpy as jnp
 
@@ -213,17 +222,17 @@ class Dread(Head):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("env", ["CartPole", "CartPole-v1"])
-def test_the_command_examines_a_head_of_ones_own_and_goes_on(env, tmp_path, monkeypatch, capsys):
+def test_the_command_evaluates_a_custom_head_and_resumes(env, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
-    (tmp_path / "my_head.py").write_text(OWN)
-    words = ["--smoke", "--env", env, "--head", "my_head.py:Dread", "--out", "here"]
-    words += ["--shifts", "noise"]
-    assert main(words) == 0
+    (tmp_path / "my_head.py").write_text(CUSTOM_HEAD)
+    argv = ["--smoke", "--env", env, "--head", "my_head.py:Dread", "--out", "here"]
+    argv += ["--shifts", "noise"]
+    assert main(argv) == 0
     first = capsys.readouterr().out
     assert "| **dread** |" in first and "dread_untrained" in first and "minus_critic" in first
     name = f"validity-{env}"
-    made = {file.name for file in (tmp_path / "here").glob("validity*")}
-    assert made == {f"{name}.md", f"{name}.csv", f"{name}.png", f"{name}-memory.png"}
-    assert main(words) == 0
+    files = {file.name for file in (tmp_path / "here").glob("validity*")}
+    assert files == {f"{name}.md", f"{name}.csv", f"{name}.png", f"{name}-memory.png"}
+    assert main(argv) == 0
     assert capsys.readouterr().out == first

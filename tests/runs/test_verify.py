@@ -1,4 +1,4 @@
-"""The cheat is played: whatever is done to a study afterwards is caught and named."""
+"""Verification: every tampering with a finished study is detected and named."""
 
 import json
 import shutil
@@ -18,22 +18,22 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def honest(tmp_path_factory) -> Path:
+def finished_study(tmp_path_factory) -> Path:
     return study(tmp_path_factory.mktemp("honest") / "study")
 
 
 @pytest.fixture
-def out(honest, tmp_path) -> Path:
-    return Path(shutil.copytree(honest, tmp_path / "study"))
+def out(finished_study, tmp_path) -> Path:
+    return Path(shutil.copytree(finished_study, tmp_path / "study"))
 
 
-def test_an_honest_study_is_verified(out, capsys):
+def test_an_untouched_study_is_verified(out, capsys):
     assert main([str(out)]) == 0
-    said = capsys.readouterr().out
-    assert "FAILS" not in said
-    assert said.count("holds ") == 6
-    assert "dev looks 1, sealed looks 1" in said
-    assert said.endswith(f"\nverified: {out}\n")
+    text = capsys.readouterr().out
+    assert "FAILS" not in text
+    assert text.count("holds ") == 6
+    assert "dev looks 1, sealed looks 1" in text
+    assert text.endswith(f"\nverified: {out}\n")
     assert watermark(out) is None
 
 
@@ -76,7 +76,7 @@ def swap_numbers_under_the_manifest(out):
 
 
 def swap_numbers_and_their_hashes(out):
-    """The leaves are still said to be the frozen ones; files and manifest agree."""
+    """Files and manifest agree, but the leaves are not the frozen ones."""
     from runs.engine.checkpoint import _manifest_sha
 
     swap_numbers_under_the_manifest(out)
@@ -93,9 +93,9 @@ def swap_numbers_and_their_hashes(out):
 
 def change_plan(out):
     path = out / plan_file.PLAN_FILE
-    told = 'primary = ["fear_constant", "constant_plus"]'
-    assert told in path.read_text()
-    path.write_text(path.read_text().replace(told, 'primary = ["fear", "none"]'))
+    primary = 'primary = ["fear_constant", "constant_plus"]'
+    assert primary in path.read_text()
+    path.write_text(path.read_text().replace(primary, 'primary = ["fear", "none"]'))
 
 
 def break_plan(out):
@@ -119,7 +119,7 @@ def drop_an_arm(out):
     seal.enter_scores(out)
 
 
-CHEATS = [
+TAMPERINGS = [
     (edit_ledger, "ledger: line 1 was edited"),
     (delete_line, "ledger: deleted: line 3"),
     (cut_tail, "ledger: cut from the end: line 5"),
@@ -136,9 +136,9 @@ CHEATS = [
 ]
 
 
-@pytest.mark.parametrize(("cheat", "named"), CHEATS, ids=lambda x: getattr(x, "__name__", ""))
-def test_a_cheat_is_caught_and_named(cheat, named, out, capsys):
-    cheat(out)
+@pytest.mark.parametrize(("tamper", "named"), TAMPERINGS, ids=lambda x: getattr(x, "__name__", ""))
+def test_tampering_is_caught_and_named(tamper, named, out, capsys):
+    tamper(out)
     mark = watermark(out)
     assert mark.startswith("unverified: ")
     assert named in mark
@@ -147,7 +147,7 @@ def test_a_cheat_is_caught_and_named(cheat, named, out, capsys):
     assert f"unverified: {out}" in capsys.readouterr().out
 
 
-def test_training_in_a_world_that_is_kept_back_is_caught(tmp_path):
+def test_training_in_a_sealed_world_is_caught(tmp_path):
     study(tmp_path / "sealed", sealed=["dynamics"])
     assert "training worlds: world random is sealed" in watermark(tmp_path / "sealed")
 
@@ -164,13 +164,13 @@ def test_training_in_a_public_shift_is_caught(tmp_path):
     assert "training worlds: world flip is dev" in watermark(tmp_path)
 
 
-def test_a_plan_that_came_after_training_is_caught(tmp_path):
+def test_a_plan_written_after_training_is_caught(tmp_path):
     train(tmp_path, ["fear"])
     study(tmp_path)
     assert "written after training had begun: there were checkpoints of fear" in watermark(tmp_path)
 
 
-def test_scores_that_were_never_entered_are_caught(tmp_path):
+def test_scores_not_entered_in_the_ledger_are_caught(tmp_path):
     seal.register(tmp_path, sealed_plan())
     train(tmp_path)
     seal.freeze_agents(tmp_path)
@@ -178,7 +178,7 @@ def test_scores_that_were_never_entered_are_caught(tmp_path):
     assert "scores.csv was never entered" in watermark(tmp_path)
 
 
-def test_a_seed_that_broke_is_no_cheat(out):
+def test_a_stopped_seed_is_not_taken_for_tampering(out):
     for split, name in seal.SCORES.items():
         lines = (out / name).read_text().splitlines(keepends=True)
         kept = [line for line in lines if not line.startswith("CartPole,fear,1,")]
@@ -189,7 +189,7 @@ def test_a_seed_that_broke_is_no_cheat(out):
     assert watermark(out) is None
 
 
-def test_studies_beside_it_count(out):
+def test_looks_of_neighbouring_studies_count(out):
     shutil.copytree(out, out.parent / "same")
     assert looks_sentence(out) == "dev looks 1, sealed looks 1"
     for i in range(3):
@@ -204,7 +204,7 @@ def test_studies_beside_it_count(out):
     )
 
 
-def test_an_older_study_is_unverified_and_no_study_is_refused(tmp_path):
+def test_scores_without_a_ledger_are_unverified_and_an_empty_folder_is_refused(tmp_path):
     score(tmp_path)
     assert "ledger: there is none" in watermark(tmp_path)
     (tmp_path / "empty").mkdir()

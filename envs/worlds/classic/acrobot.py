@@ -1,4 +1,4 @@
-"""Acrobot: two links, torque at the joint between them alone (Sutton, 1996)."""
+"""Acrobot: swing up two links with torque at the joint between them (Sutton, 1996)."""
 
 from typing import NamedTuple
 
@@ -17,9 +17,9 @@ INK, UPPER, LOWER, GOAL, REACHED = "#2b2f36", "#41597a", "#d98324", "#6aa879", "
 
 
 class Params(NamedTuple):
-    """The physics of two links that are alike. Derived constants are properties.
+    """Physics of two equal links; derived constants are properties.
 
-    The centre of mass stays where it is when the length changes, as in Packer et al. (2018).
+    The position of the centre of mass does not change with the length, as in Packer et al. (2018).
     """
 
     length: jax.Array | float = 1.0  # m, of each link
@@ -32,28 +32,27 @@ class Params(NamedTuple):
 
     @property
     def about_joint(self) -> jax.Array | float:
-        """Moment of a link about its upper end, kg m^2."""
+        """Moment of inertia of a link about its upper end, kg m^2."""
         return self.mass * self.centre**2 + self.inertia
 
     @property
     def lever(self) -> jax.Array | float:
-        """What couples the links: mass times length times centre of mass, kg m^2."""
+        """Coupling of the links: mass times length times distance of the centre of mass, kg m^2."""
         return self.mass * self.length * self.centre
 
 
 class Acrobot(Env):
-    """The physics, rewards and ends of gymnasium's `Acrobot-v1`, equal to it step by step.
+    """Gymnasium's `Acrobot-v1`: equal in physics, rewards and terminations at every step.
 
     State [4]: angle of the upper link from hanging, angle of the lower link from the upper one
     (rad, in +-pi), their velocities (rad/s). Observation [6]: cosine and sine of both angles, both
-    velocities. Actions: torque to one side, none, to the other. Reward -1 a step and 0 for the
-    last, when the tip is more than a link's length above the upper joint. Nothing here does harm,
-    and `info["harm"]` says so.
+    velocities. Actions: torque -1, 0, +1. Reward -1 a step and 0 for the last, when the tip is more
+    than a link's length above the upper joint. `info["harm"]` is always 0.
 
     Args:
-        horizon: steps after which an episode is cut off; 500 as in `Acrobot-v1`.
-        within: steps within which the top is a success; 80 in Packer et al. (2018), 90 in the code
-            that they published.
+        horizon: steps after which an episode is truncated; 500 as in `Acrobot-v1`.
+        within: steps within which reaching the goal is a success; 80 in Packer et al. (2018), 90 in
+            their published code.
     """
 
     spec = Spec(obs_dim=6, num_actions=3, info=("harm",))
@@ -69,17 +68,17 @@ class Acrobot(Env):
         self.horizon, self.within = horizon, within
 
     def get_default_params(self, **kwargs: float) -> Params:
-        """Gymnasium's constants, which are also the default world of Packer et al. (2018)."""
+        """Constants of gymnasium, also the default world of Packer et al. (2018)."""
         return Params(**kwargs)
 
     def initial(self, rng: jax.Array, params: Params) -> jax.Array:
-        """Hanging and almost at rest, each coordinate uniform in +-.1."""
+        """Initial state [4]: hanging and almost at rest, each coordinate uniform in +-.1."""
         return jax.random.uniform(rng, (4,), minval=-0.1, maxval=0.1)
 
     def transition(
         self, state: jax.Array, action: jax.Array, rng: jax.Array, params: Params
     ) -> jax.Array:
-        """One step of Runge and Kutta's fourth order (Sutton & Barto, 2018, section 11.3)."""
+        """One fourth-order Runge-Kutta step (Sutton & Barto, 2018, section 11.3)."""
         torque, tau = (action - 1) * params.torque, params.tau
         first = derivatives(state, torque, params)
         second = derivatives(state + tau / 2 * first, torque, params)
@@ -91,7 +90,7 @@ class Acrobot(Env):
         return jnp.concatenate([angles, jnp.clip(state[2:], -fastest, fastest)])
 
     def observation(self, state: jax.Array, rng: jax.Array, params: Params) -> jax.Array:
-        """Angles as points on the circle, and velocities."""
+        """Observation [6]: cosine and sine of both angles, and both velocities."""
         upper, lower, *spins = state
         circle = [jnp.cos(upper), jnp.sin(upper), jnp.cos(lower), jnp.sin(lower)]
         return jnp.stack([*circle, *spins])
@@ -99,49 +98,49 @@ class Acrobot(Env):
     def reward(
         self, state: jax.Array, action: jax.Array, next_state: jax.Array, rng, params: Params
     ) -> jax.Array:
-        """-1 for every step but the last one."""
+        """Reward: -1 for every step except the last, which gives 0."""
         return jnp.where(self.terminal(next_state, rng, params), 0.0, -1.0)
 
     def terminal(self, state: jax.Array, rng: jax.Array, params: Params) -> jax.Array:
-        """The tip is more than a link's length above the upper joint."""
+        """Whether the episode ends: the tip is more than a link's length above the upper joint."""
         return -jnp.cos(state[0]) - jnp.cos(state[0] + state[1]) > 1.0
 
     def transition_info(self, state, action, next_state: jax.Array, params: Params) -> dict:
-        """`harm`: always 0."""
+        """Info: `harm`, always 0."""
         return {"harm": jnp.zeros(())}
 
     def render_image(self, state: jax.Array, render_state: None, params: Params | None = None):
-        """Draws links and the height to reach to scale -> (None, picture uint8 [400, 400, 3])."""
+        """Draws links and goal height to scale -> (None, picture uint8 [400, 400, 3])."""
         from envs.draw import Canvas
 
         params = self.default_params if params is None else params
         upper, lower, _, _ = map(float, state)
         length, mass = float(params.length), float(params.mass)
         reached = bool(self.terminal(state, None, params))
-        sheet = Canvas((400, 400), min(80.0, 170 / (2 * length)), (200, 215), "#f7f8fa")
+        canvas = Canvas((400, 400), min(80.0, 170 / (2 * length)), (200, 215), "#f7f8fa")
         if reached:
-            sheet.box((-9, length), (9, 9), REACHED)
-        sheet.line((-9, length), (9, length), GOAL, 3)
+            canvas.box((-9, length), (9, 9), REACHED)
+        canvas.line((-9, length), (9, length), GOAL, 3)
         joint = length * np.array([np.sin(upper), -np.cos(upper)])
         tip = joint + length * np.array([np.sin(upper + lower), -np.cos(upper + lower)])
         thick = 12 * mass ** (1 / 3)
-        sheet.line((0, 0), joint, UPPER, thick)
-        sheet.line(joint, tip, LOWER, thick)
+        canvas.line((0, 0), joint, UPPER, thick)
+        canvas.line(joint, tip, LOWER, thick)
         for spot, radius in (((0, 0), 5), (joint, 5)):
-            sheet.dot(spot, radius, "white")
-        sheet.dot(tip, 7, GOAL if reached else INK)
-        sheet.text((14, 12), f"tip {tip[1]:+.2f} m, goal {length:+.2f} m", INK)
-        sheet.text((14, 366), f"links {length:.2g} m, {mass:.2g} kg", INK)
-        sheet.text((386, 366), f"inertia {float(params.inertia):.2g}", INK, anchor="ra")
-        return None, sheet.array()
+            canvas.dot(spot, radius, "white")
+        canvas.dot(tip, 7, GOAL if reached else INK)
+        canvas.text((14, 12), f"tip {tip[1]:+.2f} m, goal {length:+.2f} m", INK)
+        canvas.text((14, 366), f"links {length:.2g} m, {mass:.2g} kg", INK)
+        canvas.text((386, 366), f"inertia {float(params.inertia):.2g}", INK, anchor="ra")
+        return None, canvas.array()
 
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
-        """Up there in time."""
+        """Whether episodes are successes: the goal was reached within `within` steps."""
         return length <= self.within
 
 
 def derivatives(state: jax.Array, torque: jax.Array, params: Params) -> jax.Array:
-    """Velocities and accelerations [4] at a state [4] (Sutton & Barto, 2018, section 11.3)."""
+    """Time derivative [4] of a state [4] (Sutton & Barto, 2018, section 11.3)."""
     upper, lower, spin, turn = state
     moment, lever, mass = params.about_joint, params.lever, params.mass
     cos, sin = jnp.cos(lower), jnp.sin(lower)
@@ -162,7 +161,7 @@ PACKER_E = {"length": (0.5, 1.5), "mass": (0.5, 1.5), "inertia": (0.5, 1.5)}
 
 
 def suite() -> Suite:
-    """Packer's default world under shifts of its physics, sensors and actuators."""
+    """Suite Acrobot: Packer's worlds and shifts of physics, sensors and actuators."""
     shifts = (
         scale("mass", "dynamics", "params.mass", to=2.0),
         scale("torque", "dynamics", "params.torque", to=0.5),

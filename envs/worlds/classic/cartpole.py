@@ -17,7 +17,7 @@ INK, CART, POLE, SAFE, BAD = "#2b2f36", "#41597a", "#d98324", "#6aa879", "#c8322
 
 
 class Params(NamedTuple):
-    """The physics of cart and pole. Derived constants are properties, so a shift reaches them."""
+    """Physics of cart and pole; derived constants are properties, so shifts change them too."""
 
     gravity: jax.Array | float = 9.8  # m / s^2
     cart_mass: jax.Array | float = 1.0  # kg
@@ -28,24 +28,25 @@ class Params(NamedTuple):
 
     @property
     def total_mass(self) -> jax.Array | float:
-        """Kilograms, cart and pole."""
+        """Mass of cart and pole, kg."""
         return self.cart_mass + self.pole_mass
 
     @property
     def pole_moment(self) -> jax.Array | float:
-        """Kilogram metres, the pole's mass times its half length."""
+        """Mass of the pole times its half length, kg m."""
         return self.pole_mass * self.half_length
 
 
 class CartPole(Env):
-    """The physics, rewards and ends of gymnasium's `CartPole-v1`, equal to it step by step.
+    """Gymnasium's `CartPole-v1`: equal in physics, rewards and terminations at every step.
 
     State and observation [4]: position (m), velocity (m/s), angle (rad), angular velocity
-    (rad/s). Reward 1 a step. The world ends, and reports harm, when the pole leans beyond 12
-    degrees or the cart leaves +-2.4 m.
+    (rad/s). Reward 1 a step. The episode ends, with harm, when the pole leans beyond 12 degrees
+     or the cart leaves +-2.4 m.
 
     Args:
-        horizon: steps to survive; 500 as in `CartPole-v1`, 200 in Packer et al. (2018).
+        horizon: steps after which an episode is truncated; 500 as in `CartPole-v1`, 200 in
+            Packer et al. (2018).
     """
 
     spec = Spec(obs_dim=4, num_actions=2, info=("harm",))
@@ -60,11 +61,11 @@ class CartPole(Env):
         self.horizon = horizon
 
     def get_default_params(self, **kwargs: float) -> Params:
-        """Gymnasium's constants, which are also the default world of Packer et al. (2018)."""
+        """Constants of gymnasium, also the default world of Packer et al. (2018)."""
         return Params(**kwargs)
 
     def initial(self, rng: jax.Array, params: Params) -> jax.Array:
-        """Near upright and at rest, each coordinate uniform in +-.05."""
+        """Initial state [4]: almost upright and at rest, each coordinate uniform in +-.05."""
         return jax.random.uniform(rng, (4,), minval=-0.05, maxval=0.05)
 
     def transition(
@@ -83,21 +84,21 @@ class CartPole(Env):
         return state + params.tau * jnp.stack([velocity, acceleration, spin, spin_rate])
 
     def observation(self, state: jax.Array, rng: jax.Array, params: Params) -> jax.Array:
-        """The state."""
+        """Observation [4]: the state."""
         return state
 
     def reward(
         self, state: jax.Array, action: jax.Array, next_state: jax.Array, rng, params: Params
     ) -> jax.Array:
-        """1 for every step, the last one too."""
+        """Reward: 1 for every step, also the last one."""
         return jnp.ones(())
 
     def terminal(self, state: jax.Array, rng: jax.Array, params: Params) -> jax.Array:
-        """The pole has fallen or the cart has left the track."""
+        """Whether the episode ends: the pole has fallen or the cart has left the track."""
         return (jnp.abs(state[0]) > self.x_limit) | (jnp.abs(state[2]) > self.angle_limit)
 
     def transition_info(self, state, action, next_state: jax.Array, params: Params) -> dict:
-        """`harm`: 1 where the pole falls."""
+        """Info: `harm`, 1 where the pole falls or the cart leaves the track."""
         return {"harm": self.terminal(next_state, None, params).astype(jnp.float32)}
 
     def render_image(self, state: jax.Array, render_state: None, params: Params | None = None):
@@ -108,34 +109,34 @@ class CartPole(Env):
         x, _, angle, _ = map(float, state)
         length, mass = 2 * float(params.half_length), float(params.pole_mass)
         fallen, out = abs(angle) > self.angle_limit, abs(x) > self.x_limit
-        sheet = Canvas((600, 400), min(104.0, 235 / length), (300, 325), "#f7f8fa")
-        sheet.box((-99, -99), (99, 0), "#e4e7eb")
+        canvas = Canvas((600, 400), min(104.0, 235 / length), (300, 325), "#f7f8fa")
+        canvas.box((-99, -99), (99, 0), "#e4e7eb")
         for side in (-self.x_limit, self.x_limit):
-            sheet.line((side, -0.1), (side, 0.55), BAD if out else INK, 4)
-            sheet.text(sheet.pixel((side, -0.15)), f"{side:+.1f} m", INK, anchor="ma")
-        sheet.line((-self.x_limit, 0), (self.x_limit, 0), INK, 4)
+            canvas.line((side, -0.1), (side, 0.55), BAD if out else INK, 4)
+            canvas.text(canvas.pixel((side, -0.15)), f"{side:+.1f} m", INK, anchor="ma")
+        canvas.line((-self.x_limit, 0), (self.x_limit, 0), INK, 4)
         foot, reach = np.array([x, 0.42]), 1.15 * max(length, 0.5)
         limits = np.linspace(-self.angle_limit, self.angle_limit, 25)
         fan = [foot + reach * np.array([np.sin(a), np.cos(a)]) for a in limits]
-        sheet.polygon([foot, *fan], "#f3cdc8" if fallen else "#d5ebda")
+        canvas.polygon([foot, *fan], "#f3cdc8" if fallen else "#d5ebda")
         for edge in (fan[0], fan[-1]):
-            sheet.line(foot, edge, BAD if fallen else SAFE, 1.5)
-        sheet.box((x - 0.3, 0.12), (x + 0.3, 0.42), CART, 5)
+            canvas.line(foot, edge, BAD if fallen else SAFE, 1.5)
+        canvas.box((x - 0.3, 0.12), (x + 0.3, 0.42), CART, 5)
         for wheel in (x - 0.17, x + 0.17):
-            sheet.dot((wheel, 0.09), 0.09 * sheet.scale, INK)
+            canvas.dot((wheel, 0.09), 0.09 * canvas.scale, INK)
         tip = foot + length * np.array([np.sin(angle), np.cos(angle)])
-        sheet.line(foot, tip, POLE, 10 * (mass / 0.1) ** (1 / 3))
-        sheet.dot(foot, 3.5, "white")
-        sheet.text((14, 12), f"position {x:+.2f} m", BAD if out else INK)
-        sheet.text(
+        canvas.line(foot, tip, POLE, 10 * (mass / 0.1) ** (1 / 3))
+        canvas.dot(foot, 3.5, "white")
+        canvas.text((14, 12), f"position {x:+.2f} m", BAD if out else INK)
+        canvas.text(
             (14, 33), f"angle {np.degrees(angle):+.1f}\N{DEGREE SIGN}", BAD if fallen else INK
         )
-        sheet.text((586, 12), f"pole {length:.2g} m, {mass:.2g} kg", INK, anchor="ra")
-        sheet.text((586, 33), f"push {float(params.force):.2g} N", INK, anchor="ra")
-        return None, sheet.array()
+        canvas.text((586, 12), f"pole {length:.2g} m, {mass:.2g} kg", INK, anchor="ra")
+        canvas.text((586, 33), f"push {float(params.force):.2g} N", INK, anchor="ra")
+        return None, canvas.array()
 
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
-        """At least 195 of the first 200 steps (Packer et al., 2018)."""
+        """Whether episodes are successes: at least 195 steps (Packer et al., 2018)."""
         return length >= 195
 
 
@@ -145,7 +146,7 @@ PACKER_E = {"force": (1.0, 20.0), "half_length": (0.05, 1.0), "pole_mass": (0.01
 
 
 def suite() -> Suite:
-    """Packer's default world, 200 steps, under shifts of its physics, sensors and actuators."""
+    """Suite CartPole, 200 steps: Packer's worlds and shifts of physics, sensors, actuators."""
     shifts = (
         scale("force", "dynamics", "params.force", to=0.03),
         scale("length", "dynamics", "params.half_length", to=4.0),

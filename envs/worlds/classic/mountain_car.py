@@ -1,4 +1,4 @@
-"""MountainCar: a car too weak for its hill must swing up to it (Moore, 1990)."""
+"""MountainCar: a car too weak for the slope must gain momentum to climb it (Moore, 1990)."""
 
 from typing import NamedTuple
 
@@ -17,22 +17,22 @@ INK, HILL, CAR, WHEEL, FLAG = "#2b2f36", "#d9d4c7", "#41597a", "#2b2f36", "#6aa8
 
 
 class Params(NamedTuple):
-    """What pulls at the car."""
+    """Strength of engine and gravity."""
 
-    force: jax.Array | float = 0.001  # of the engine, velocity gained a step
-    gravity: jax.Array | float = 0.0025  # velocity gained a step on the steepest slope
+    force: jax.Array | float = 0.001  # of the engine, change of velocity per step
+    gravity: jax.Array | float = 0.0025  # change of velocity per step on the steepest slope
 
 
 class MountainCar(Env):
-    """The physics, rewards and ends of gymnasium's `MountainCar-v0`, equal to it step by step.
+    """Gymnasium's `MountainCar-v0`: equal in physics, rewards and terminations at every step.
 
     State and observation [2]: position along the valley in [-1.2, .6], velocity in +-.07, both in
-    the world's own units. Actions: back, coast, forward. Reward -1 a step; the world ends at the
-    flag, position .5. Nothing here does harm, and `info["harm"]` says so: without it an end that
-    pays -1 would be taken for one.
+    the units of gymnasium. Actions: back, coast, forward. Reward -1 a step; the episode ends at the
+    flag, position .5. `info["harm"]` is always 0: without it a termination with reward -1 would be
+    taken for harm.
 
     Args:
-        horizon: steps after which an episode is cut off; 200 as in `MountainCar-v0`.
+        horizon: steps after which an episode is truncated; 200 as in `MountainCar-v0`.
     """
 
     spec = Spec(obs_dim=2, num_actions=3, info=("harm",))
@@ -48,11 +48,11 @@ class MountainCar(Env):
         self.horizon = horizon
 
     def get_default_params(self, **kwargs: float) -> Params:
-        """Gymnasium's constants, which are also the default world of Packer et al. (2018)."""
+        """Constants of gymnasium, also the default world of Packer et al. (2018)."""
         return Params(**kwargs)
 
     def initial(self, rng: jax.Array, params: Params) -> jax.Array:
-        """At rest near the bottom, position uniform in [-.6, -.4]."""
+        """Initial state [2]: at rest near the bottom, position uniform in [-.6, -.4]."""
         return jnp.stack([jax.random.uniform(rng, minval=-0.6, maxval=-0.4), jnp.zeros(())])
 
     def transition(
@@ -67,21 +67,21 @@ class MountainCar(Env):
         return jnp.stack([position, jnp.where(halted, 0.0, velocity)])
 
     def observation(self, state: jax.Array, rng: jax.Array, params: Params) -> jax.Array:
-        """The state."""
+        """Observation [2]: the state."""
         return state
 
     def reward(
         self, state: jax.Array, action: jax.Array, next_state: jax.Array, rng, params: Params
     ) -> jax.Array:
-        """-1 for every step, the last one too."""
+        """Reward: -1 for every step, also the last one."""
         return -jnp.ones(())
 
     def terminal(self, state: jax.Array, rng: jax.Array, params: Params) -> jax.Array:
-        """The car is at the flag and does not roll back."""
+        """Whether the episode ends: the car is at the flag and not rolling back."""
         return (state[0] >= self.goal) & (state[1] >= 0)
 
     def transition_info(self, state, action, next_state: jax.Array, params: Params) -> dict:
-        """`harm`: always 0."""
+        """Info: `harm`, always 0."""
         return {"harm": jnp.zeros(())}
 
     def render_image(self, state: jax.Array, render_state: None, params: Params | None = None):
@@ -90,34 +90,34 @@ class MountainCar(Env):
 
         params = self.default_params if params is None else params
         x, velocity = map(float, state)
-        sheet = Canvas((600, 400), 300.0, (390, 372), "#f7f8fa")
+        canvas = Canvas((600, 400), 300.0, (390, 372), "#f7f8fa")
         ground = [(float(at), _height(at)) for at in np.linspace(self.left, self.right, 91)]
-        sheet.polygon([(self.left, -1.0), *ground, (self.right, -1.0)], HILL)
+        canvas.polygon([(self.left, -1.0), *ground, (self.right, -1.0)], HILL)
         for start, end in zip(ground, ground[1:], strict=False):
-            sheet.line(start, end, INK, 2)
-        sheet.line(ground[0], (self.left, ground[0][1] + 0.2), INK, 4)
+            canvas.line(start, end, INK, 2)
+        canvas.line(ground[0], (self.left, ground[0][1] + 0.2), INK, 4)
         foot = np.array([self.goal, _height(self.goal)])
-        sheet.line(foot, foot + [0, 0.2], INK, 3)
-        sheet.polygon([foot + [0, 0.2], foot + [0.09, 0.165], foot + [0, 0.13]], FLAG)
+        canvas.line(foot, foot + [0, 0.2], INK, 3)
+        canvas.polygon([foot + [0, 0.2], foot + [0.09, 0.165], foot + [0, 0.13]], FLAG)
         slope = np.array([1.0, 1.35 * np.cos(3 * x)])
         ahead = slope / np.linalg.norm(slope)
         up = np.array([-ahead[1], ahead[0]])
-        here = np.array([x, _height(x)])
+        centre = np.array([x, _height(x)])
         corners = ((-0.08, 0.03), (0.08, 0.03), (0.08, 0.07), (0.04, 0.1), (-0.08, 0.1))
-        sheet.polygon([here + a * ahead + b * up for a, b in corners], CAR)
+        canvas.polygon([centre + a * ahead + b * up for a, b in corners], CAR)
         for side in (-0.05, 0.05):
-            sheet.dot(here + side * ahead + 0.03 * up, 8, WHEEL)
+            canvas.dot(centre + side * ahead + 0.03 * up, 8, WHEEL)
         if velocity:
-            roof = here + 0.15 * up
-            sheet.line(roof, roof + 4 * velocity * ahead, FLAG, 4)
-        sheet.text((60, 12), f"position {x:+.2f}", INK)
-        sheet.text((60, 33), f"velocity {velocity:+.3f}", INK)
-        sheet.text((230, 12), f"engine {float(params.force):.2g}", INK)
-        sheet.text((230, 33), f"gravity {float(params.gravity):.2g}", INK)
-        return None, sheet.array()
+            roof = centre + 0.15 * up
+            canvas.line(roof, roof + 4 * velocity * ahead, FLAG, 4)
+        canvas.text((60, 12), f"position {x:+.2f}", INK)
+        canvas.text((60, 33), f"velocity {velocity:+.3f}", INK)
+        canvas.text((230, 12), f"engine {float(params.force):.2g}", INK)
+        canvas.text((230, 33), f"gravity {float(params.gravity):.2g}", INK)
+        return None, canvas.array()
 
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
-        """At the flag within 110 steps (Packer et al., 2018)."""
+        """Whether episodes are successes: the flag within 110 steps (Packer et al., 2018)."""
         return length <= 110
 
 
@@ -131,7 +131,7 @@ PACKER_E = {"force": (0.0001, 0.01), "gravity": (0.0005, 0.01)}
 
 
 def suite() -> Suite:
-    """Packer's default world under shifts of its physics, sensors and actuators."""
+    """Suite MountainCar: Packer's worlds and shifts of physics, sensors and actuators."""
     shifts = (
         scale("force", "dynamics", "params.force", to=0.4),
         scale("gravity", "dynamics", "params.gravity", to=2.0),

@@ -1,4 +1,4 @@
-"""The suites of Packer et al. (2018): a default world D, a box R around it, and E outside of R."""
+"""Suites of Packer et al. (2018): default world D, box R around it, region E outside R."""
 
 from collections.abc import Mapping
 
@@ -13,15 +13,15 @@ def packer_suite(
     outer: Mapping[str, Interval],
     shifts: tuple[Shift, ...],
 ) -> Suite:
-    """D to train in, R as training distribution, R and E as shifts beside those of one's own.
+    """Suite with training world D, training distribution R, and R, E and more as shifts.
 
     "Assessing Generalization in Deep Reinforcement Learning", table 1.
 
     Args:
-        env: the family; its class names the suite.
+        env: the family of worlds; its class name is the name of the suite.
         inner: R, an interval for each field of the params.
         outer: the hull of E.
-        shifts: what the paper does not have.
+        shifts: additional ones, which the paper does not have.
     """
     return Suite(
         name=type(env).__name__,

@@ -1,4 +1,4 @@
-"""Pendulum: swing up a pole with too weak a motor, and hold it there."""
+"""Pendulum: swing up a pole with a weak motor and keep it upright."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ INK, POLE, SAFE, FAN = "#2b2f36", "#d98324", "#6aa879", "#d5ebda"
 
 
 class Params(NamedTuple):
-    """The physics of a pole that turns about one end. Derived constants are properties."""
+    """Physics of a pole that rotates about one end; derived constants are properties."""
 
     gravity: jax.Array | float = 10.0  # m / s^2
     length: jax.Array | float = 1.0  # m
@@ -27,17 +27,17 @@ class Params(NamedTuple):
 
     @property
     def moment(self) -> jax.Array | float:
-        """Moment of inertia about the end, kg m^2."""
+        """Moment of inertia of the pole about its end, kg m^2."""
         return self.mass * self.length**2 / 3
 
 
 class State(NamedTuple):
-    """The pole, and for how long it has stood.
+    """Angle, angular velocity and time upright of the pole.
 
     Attributes:
         angle: [] from upright, rad, not wrapped.
         spin: [] rad/s, in +-8.
-        upright: [] steps in a row, the last one among them, within 60 degrees of upright.
+        upright: [] consecutive steps, up to the last one, within 60 degrees of upright.
     """
 
     angle: jax.Array
@@ -46,14 +46,14 @@ class State(NamedTuple):
 
 
 class Pendulum(Env):
-    """The physics and rewards of gymnasium's `Pendulum-v1`, equal to it step by step.
+    """Gymnasium's `Pendulum-v1`: equal in physics and rewards at every step.
 
-    Observation [3]: cosine and sine of the angle, angular velocity (rad/s). Action [1]: torque, in
-    [-1, 1] of what the motor can. Reward -(angle^2 + .1 spin^2 + .001 torque^2), before the step.
-    It never ends by itself. `info["success"]` is 1 once it has stood for 100 steps in a row.
+    Observation [3]: cosine and sine of the angle, angular velocity (rad/s). Action [1]: torque in
+    [-1, 1], in units of the greatest. Reward -(angle^2 + .1 spin^2 + .001 torque^2), before the
+    step. Episodes never terminate. `info["success"]` is 1 after 100 consecutive steps upright.
 
     Args:
-        horizon: steps after which an episode is cut off; 200 as in `Pendulum-v1`.
+        horizon: steps after which an episode is truncated; 200 as in `Pendulum-v1`.
     """
 
     spec = Spec(obs_dim=3, action_dim=1, info=("success",))
@@ -69,11 +69,11 @@ class Pendulum(Env):
         self.horizon = horizon
 
     def get_default_params(self, **kwargs: float) -> Params:
-        """Gymnasium's constants, which are also the default world of Packer et al. (2018)."""
+        """Constants of gymnasium, also the default world of Packer et al. (2018)."""
         return Params(**kwargs)
 
     def initial(self, rng: jax.Array, params: Params) -> State:
-        """Any angle, and a spin uniform in +-1."""
+        """Initial state: any angle, angular velocity uniform in +-1 rad/s."""
         k_angle, k_spin = jax.random.split(rng)
         angle = jax.random.uniform(k_angle, minval=-jnp.pi, maxval=jnp.pi)
         return State(angle, jax.random.uniform(k_spin, minval=-1.0, maxval=1.0), jnp.zeros(()))
@@ -84,57 +84,57 @@ class Pendulum(Env):
         rate = (weight * jnp.sin(state.angle) + _torque(action, params)) / params.moment
         spin = jnp.clip(state.spin + params.tau * rate, -self.fastest, self.fastest)
         angle = state.angle + params.tau * spin
-        stands = jnp.abs(wrap_angle(angle)) <= self.within
-        return State(angle, spin, jnp.where(stands, state.upright + 1, 0.0))
+        upright = jnp.abs(wrap_angle(angle)) <= self.within
+        return State(angle, spin, jnp.where(upright, state.upright + 1, 0.0))
 
     def observation(self, state: State, rng: jax.Array, params: Params) -> jax.Array:
-        """The angle as a point on the circle, and the spin."""
+        """Observation [3]: cosine and sine of the angle, angular velocity."""
         return jnp.stack([jnp.cos(state.angle), jnp.sin(state.angle), state.spin])
 
     def reward(
         self, state: State, action: jax.Array, next_state: State, rng, params: Params
     ) -> jax.Array:
-        """The cost of where it was and of what was done there."""
+        """Reward: minus the cost of the state before the step and of the torque."""
         angle, torque = wrap_angle(state.angle), _torque(action, params)
         return -(jnp.square(angle) + 0.1 * jnp.square(state.spin) + 0.001 * jnp.square(torque))
 
     def terminal(self, state: State, rng: jax.Array, params: Params) -> jax.Array:
-        """Never."""
+        """Whether the episode terminates: never, it is truncated at the horizon."""
         return jnp.zeros((), bool)
 
     def transition_info(self, state: State, action, next_state: State, params: Params) -> dict:
-        """`success`: 1 where it has stood for long enough."""
+        """Info: `success`, 1 where the pole has been upright for 100 consecutive steps."""
         return {"success": (next_state.upright >= self.long_enough).astype(jnp.float32)}
 
     def render_image(self, state: State, render_state: None, params: Params | None = None):
-        """Draws the pole, and where it should be, -> (None, picture uint8 [400, 400, 3])."""
+        """Draws the pole and its target sector -> (None, picture uint8 [400, 400, 3])."""
         from envs.draw import Canvas
 
         params = self.default_params if params is None else params
         angle, length, mass = float(state.angle), float(params.length), float(params.mass)
-        stands = abs(float(wrap_angle(state.angle))) <= self.within
-        sheet = Canvas((400, 400), min(120.0, 160 / length), (200, 205), "#f7f8fa")
+        upright = abs(float(wrap_angle(state.angle))) <= self.within
+        canvas = Canvas((400, 400), min(120.0, 160 / length), (200, 205), "#f7f8fa")
         turns = np.linspace(-self.within, self.within, 25)
         fan = [1.1 * length * np.array([np.sin(turn), np.cos(turn)]) for turn in turns]
-        sheet.polygon([(0, 0), *fan], FAN if stands else "#e4e7eb")
+        canvas.polygon([(0, 0), *fan], FAN if upright else "#e4e7eb")
         tip = length * np.array([np.sin(angle), np.cos(angle)])
-        sheet.line((0, 0), tip, POLE, 16 * mass ** (1 / 3))
-        sheet.dot((0, 0), 5, INK)
+        canvas.line((0, 0), tip, POLE, 16 * mass ** (1 / 3))
+        canvas.dot((0, 0), 5, INK)
         degrees = np.degrees(float(wrap_angle(state.angle)))
-        sheet.text((14, 12), f"angle {degrees:+.0f}\N{DEGREE SIGN}", INK)
-        standing = f"stands for {int(state.upright)} steps"
-        sheet.text((386, 12), standing, SAFE if stands else INK, anchor="ra")
-        sheet.text((14, 366), f"pole {length:.2g} m, {mass:.2g} kg", INK)
-        sheet.text((386, 366), f"motor {float(params.torque):.2g} N m", INK, anchor="ra")
-        return None, sheet.array()
+        canvas.text((14, 12), f"angle {degrees:+.0f}\N{DEGREE SIGN}", INK)
+        label = f"stands for {int(state.upright)} steps"
+        canvas.text((386, 12), label, SAFE if upright else INK, anchor="ra")
+        canvas.text((14, 366), f"pole {length:.2g} m, {mass:.2g} kg", INK)
+        canvas.text((386, 366), f"motor {float(params.torque):.2g} N m", INK, anchor="ra")
+        return None, canvas.array()
 
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
-        """It went on for 200 steps; `info["success"]` of the last one says whether it stood."""
+        """Whether episodes lasted 200 steps; their last `info["success"]` must be 1 as well."""
         return length >= 200
 
 
 def wrap_angle(angle: jax.Array) -> jax.Array:
-    """The same angle in [-pi, pi)."""
+    """Wraps an angle to [-pi, pi)."""
     return (angle + jnp.pi) % (2 * jnp.pi) - jnp.pi
 
 
@@ -148,7 +148,7 @@ PACKER_E = {"length": (0.5, 1.5), "mass": (0.5, 1.5)}
 
 
 def suite() -> Suite:
-    """Packer's default world under shifts of its physics, sensors and actuators."""
+    """Suite Pendulum: Packer's worlds and shifts of physics, sensors and actuators."""
     shifts = (
         scale("mass", "dynamics", "params.mass", to=2.0),
         scale("torque", "dynamics", "params.torque", to=0.4),

@@ -1,4 +1,4 @@
-"""The suites of `envs.worlds.drive.drive`: what a learner who knows light traffic has never met."""
+"""Suites Drive and Timid: cones, aggressive and crossing traffic, ice, fog, sensor faults."""
 
 from dataclasses import replace
 
@@ -20,11 +20,11 @@ WORST = {
     "delay": ("actuator", {"channel.delay": 4.0}),
     "flip": ("actuator", {"channel.flip": 0.5}),
 }
-"""Family and fields at severity 1: PPO that learned `Drive` (8 seeds, 217,000 steps) loses more
-than .1 of its success there, and has more than .5 again after 98,000 steps of learning there
-(`runs.calibrate`, which found half of `cross` on ice too much for anybody, .47)."""
+"""Shift -> (family, {field: value at severity 1}). PPO trained on `Drive` (8 seeds, 217,000 steps)
+loses more than .1 of its success there, and exceeds .5 after 98,000 further steps of training there
+(`runs.calibrate`; with half of `cross` on ice it reaches only .47)."""
 
-SUDDEN = 20  # steps of .2 s until the ice comes, about a third of the way
+ICE_ONSET = 20  # steps of .2 s until the ice begins, after about a third of the road
 
 EASY = {
     "grip": (0.6, 1.0),
@@ -33,41 +33,41 @@ EASY = {
     "headway": (1.0, 1.8),
     "restless": (0.0, 0.02),
 }
-"""The training distribution of the arm `random`: everyday variety, nothing like a shift at 1.
-Pedals vary by a tenth of what they are."""
+"""Training distribution of the arm `random`: intervals much milder than the shifts at severity 1.
+Gas and brake vary by a tenth of their default values."""
 
 
 def drive_shifts() -> tuple[Shift, ...]:
-    """Every way in which the road may differ, alone and in twos, and one that comes on the way."""
+    """Shifts of Drive: each of WORST, three pairs of them, and ice that begins in mid-episode."""
     single = {name: ramps(name, *worst) for name, worst in WORST.items()}
     return (
         *single.values(),
         single["ice"] | _part(single["cross"], 0.25),
         _part(single["noise"], 0.5) | single["cones"],
         single["fog"] | single["aggressive"],
-        Schedule(SUDDEN)(single["ice"]),
+        Schedule(ICE_ONSET)(single["ice"]),
     )
 
 
 def suite() -> Suite:
-    """`Drive` in light traffic, and everything that it is not."""
+    """Suite Drive: training in light traffic, evaluation under `drive_shifts`."""
     return _suite("Drive", Drive())
 
 
 def timid_suite() -> Suite:
-    """`Timid`, under the shifts of `Drive`."""
+    """Suite Timid: training in `Timid`, evaluation under the shifts of Drive."""
     return _suite("Timid", Timid())
 
 
 def _part(shift: Shift, share: float) -> Shift:
-    """The same shift, which goes a share of the way."""
+    """Weakens a shift: at severity s it has the effect of severity `share` * s."""
     return replace(shift, fn=lambda world, severity, key: shift.fn(world, share * severity, key))
 
 
 def _suite(name: str, env: Drive) -> Suite:
     params = env.get_default_params()
     pedals = {"gas": params.gas, "brake": params.brake}
-    easy = EASY | {name: (0.9 * push, 1.1 * push) for name, push in pedals.items()}
+    easy = EASY | {name: (0.9 * value, 1.1 * value) for name, value in pedals.items()}
     return Suite(
         name=name,
         env=env,

@@ -1,7 +1,7 @@
-"""Layouts of `envs.worlds.grid.grid`: drawn, deduplicated, split by content, and none that cannot be solved.
+"""Random solvable layouts of the grid worlds, split into training and test by content.
 
 A layout is a set of bits for every cell of a torus, [SIDE, SIDE] uint8. Row 0 and column 0 are
-wall, which closes the torus to a room of 7 x 7: rolled, it has the agent at its centre.
+wall, which closes the torus to a room of 7 x 7; rolling it puts the agent at the centre.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,39 +24,39 @@ CODES = {
     "S": START,
 }
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # up, down, left, right
-NUM = 32  # layouts in a bank: so few that to cope with others is not for nothing
+NUM = 32  # layouts in a bank: so few that other layouts are a real shift
 Draw = Callable[[np.random.Generator], np.ndarray]
 
 
 def parse(rows: Sequence[str]) -> np.ndarray:
-    """Reads a room of 7 x 7 from its rows, in the letters of CODES -> a layout.
+    """Parses a room of 7 x 7 from its rows, in the letters of CODES -> a layout.
 
     Raises:
         ValueError: for a room of another size, an unknown letter, or other than one start.
     """
-    words = "".join(rows)
-    if [len(row) for row in rows] != [SIDE - 1] * (SIDE - 1) or set(words) - set(CODES):
+    letters = "".join(rows)
+    if [len(row) for row in rows] != [SIDE - 1] * (SIDE - 1) or set(letters) - set(CODES):
         raise ValueError(f"a room has 7 rows of 7 of {''.join(CODES)}, not {list(rows)}")
-    if words.count("S") != 1:
-        raise ValueError(f"a room has one start S, not {words.count('S')}")
-    inside = np.array([CODES[letter] for letter in words], np.uint8).reshape(SIDE - 1, SIDE - 1)
+    if letters.count("S") != 1:
+        raise ValueError(f"a room has one start S, not {letters.count('S')}")
+    inside = np.array([CODES[letter] for letter in letters], np.uint8).reshape(SIDE - 1, SIDE - 1)
     return np.pad(inside, ((1, 0), (1, 0)), constant_values=WALL)
 
 
 def digest(layout: np.ndarray) -> str:
-    """What identifies a layout: the hash of its content."""
+    """Identifier of a layout: hash of its content."""
     return sha256(np.ascontiguousarray(layout, np.uint8).tobytes()).hexdigest()[:16]
 
 
 def is_test_layout(layout: np.ndarray) -> bool:
-    """Whether a layout belongs to the test split: one in four, and its content alone says which."""
+    """Whether a layout belongs to the test split: one in four, by the hash of its content."""
     return int(digest(layout), 16) % 4 == 0
 
 
 def distances(layouts: np.ndarray) -> np.ndarray:
-    """Steps from the start to every cell of layouts [..., SIDE, SIDE], of that shape; -1 if never.
+    """Steps from the start to every cell of layouts [..., SIDE, SIDE]; -1 if unreachable.
 
-    Walls are not entered. Lava, the coin and a flag end an episode, so nothing is behind them.
+    Walls cannot be entered. Lava, coin and flag end an episode, so no path leads through them.
     """
     steps = np.where(layouts & START, 0, -1)
     passed = layouts & (LAVA | FLAG | COIN) == 0
@@ -70,7 +70,7 @@ def distances(layouts: np.ndarray) -> np.ndarray:
 
 
 def layout_bank(layouts: Iterable[np.ndarray]) -> np.ndarray:
-    """Stacks layouts, each of which can be solved -> [M, SIDE, SIDE] uint8.
+    """Stacks layouts and checks that each can be solved -> [M, SIDE, SIDE] uint8.
 
     Raises:
         ValueError: for no layout, one of another size, one without a task, or one with a coin, key
@@ -84,14 +84,14 @@ def layout_bank(layouts: Iterable[np.ndarray]) -> np.ndarray:
         )
     stacked = np.stack(layouts)
     for number, (layout, steps) in enumerate(zip(stacked, distances(stacked), strict=True)):
-        trouble = _why_unsolvable(layout, steps)
-        if trouble:
-            raise ValueError(f"layout {number} cannot be solved: {trouble}")
+        reason = _why_unsolvable(layout, steps)
+        if reason:
+            raise ValueError(f"layout {number} cannot be solved: {reason}")
     return stacked
 
 
 def _why_unsolvable(layout: np.ndarray, steps: np.ndarray) -> str:
-    """Why a layout, with these distances from its start, cannot be solved; empty if it can."""
+    """Reason why a layout with these distances from its start is unsolvable; empty if solvable."""
     if np.count_nonzero(layout & START) != 1:
         return "it must have one start; add or remove S"
     if not (layout & COIN).any() and not ((layout & KEY).any() and (layout & CHEST).any()):
@@ -104,24 +104,24 @@ def _why_unsolvable(layout: np.ndarray, steps: np.ndarray) -> str:
 
 @cache
 def sample_layouts(kind: str, test: bool = False, seed: int = 0, num: int = NUM) -> np.ndarray:
-    """A bank of `num` different layouts of a kind, "lava", "keys" or "coin", of one split.
+    """Samples `num` different layouts of a kind ("lava", "keys" or "coin") from one split.
 
     Raises:
         ValueError: for an unknown kind.
     """
     if kind not in DRAWS:
         raise ValueError(f"there are no layouts {kind!r}; there are {', '.join(DRAWS)}")
-    rng, found = np.random.default_rng(seed), {}
-    while len(found) < num:
+    rng, unique = np.random.default_rng(seed), {}
+    while len(unique) < num:
         layouts = np.stack([DRAWS[kind](rng) for _ in range(num)])
         for layout, steps in zip(layouts, distances(layouts), strict=True):
             if is_test_layout(layout) == test and not _why_unsolvable(layout, steps):
-                found.setdefault(digest(layout), layout)
-    return layout_bank(list(found.values())[:num])
+                unique.setdefault(digest(layout), layout)
+    return layout_bank(list(unique.values())[:num])
 
 
 def _lava(rng: np.random.Generator) -> np.ndarray:
-    """One or two rivers from north to south, each with one or two fords; starts on any bank."""
+    """Room with one or two rivers of lava from north to south, each with one or two fords."""
     room = _room(0.0, rng)
     room[-1, -1] = FLAG | COIN
     for column in rng.choice(np.arange(3, 7), rng.integers(1, 3), replace=False):
@@ -132,7 +132,7 @@ def _lava(rng: np.random.Generator) -> np.ndarray:
 
 
 def _coin(rng: np.random.Generator) -> np.ndarray:
-    """Scattered walls, the start in the upper left, coin and flag in the lower right corner."""
+    """Room with scattered walls, start in the upper left, coin and flag in the lower right."""
     room = _room(0.2, rng)
     room[tuple(rng.integers(1, 4, 2))] = START
     room[-1, -1] = FLAG | COIN
@@ -140,7 +140,7 @@ def _coin(rng: np.random.Generator) -> np.ndarray:
 
 
 def _keys(rng: np.random.Generator) -> np.ndarray:
-    """Scattered walls, 2 keys and 4 chests: keys are what is short."""
+    """Room with scattered walls, 2 keys and 4 chests, so keys are scarce."""
     room = _room(0.1, rng)
     _scatter(room, [START, KEY, KEY, CHEST, CHEST, CHEST, CHEST], rng)
     return room
@@ -150,18 +150,18 @@ DRAWS: dict[str, Draw] = {"lava": _lava, "keys": _keys, "coin": _coin}
 
 
 def lava_moves(layouts: np.ndarray) -> np.ndarray:
-    """The same rivers from west to east, the room mirrored at its diagonal."""
+    """Mirrors layouts at the diagonal, so that rivers of lava run from west to east."""
     return layout_bank(layouts.swapaxes(1, 2))
 
 
 def more_keys_than_chests(layouts: np.ndarray) -> np.ndarray:
-    """Keys where chests were, chests where keys were."""
+    """Exchanges keys and chests."""
     swapped = (layouts & KEY) * (CHEST // KEY) + (layouts & CHEST) // (CHEST // KEY)
     return layout_bank(layouts & ~np.uint8(KEY | CHEST) | swapped.astype(np.uint8))
 
 
 def coin_elsewhere(layouts: np.ndarray, seed: int = 0) -> np.ndarray:
-    """The coin on any free cell that can be reached; the flag stays in its corner."""
+    """Moves the coin to a random free reachable cell; the flag stays in its corner."""
     rng = np.random.default_rng(seed)
     moved = layouts & ~np.uint8(COIN)
     for room in moved:
@@ -171,14 +171,14 @@ def coin_elsewhere(layouts: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def _room(walls: float, rng: np.random.Generator) -> np.ndarray:
-    """A room whose cells are wall with this probability."""
+    """Room whose cells are walls with probability `walls`."""
     room = np.full((SIDE, SIDE), WALL, np.uint8)
     room[1:, 1:] = WALL * (rng.random((SIDE - 1, SIDE - 1)) < walls)
     return room
 
 
 def _scatter(room: np.ndarray, things: list[int], rng: np.random.Generator) -> None:
-    """Puts things on free cells of a room, in place."""
+    """Puts things on random free cells of a room, in place."""
     cells = rng.permutation(np.argwhere(room == 0))[: len(things)]
     for cell, thing in zip(cells, things, strict=True):
         room[tuple(cell)] = thing

@@ -1,1 +1,1 @@
-"""Worlds whose paid reward is a proxy of the wanted performance."""
+"""Worlds whose reward is a proxy of the true performance."""

@@ -1,4 +1,4 @@
-"""Corridor: cells in a row, harm at one end; what is to be predicted here is known exactly."""
+"""Corridor: cells in a row, harm at the left end; exact values for tests of predictions."""
 
 from typing import NamedTuple
 
@@ -15,17 +15,17 @@ ENDS = ("both", "left")
 
 
 class Params(NamedTuple):
-    """What moves the agent and what it is paid."""
+    """Slip probability and reward of the right end."""
 
-    slip: jax.Array | float = 0.0  # probability that a step goes either way, left or right
-    pay: jax.Array | float = 1.0  # for reaching the right end
+    slip: jax.Array | float = 0.0  # probability that the direction of a step is random
+    pay: jax.Array | float = 1.0  # reward for reaching the right end
 
 
 class Corridor(Env):
-    """Cells 0 to n - 1. Cell 0 is harm and ends the episode; the right end pays and ends it too.
+    """Row of n cells; cell 0 ends the episode with harm, the right end ends it with reward `pay`.
 
-    Actions: 0 left, 1 right. The observation [n] is one-hot; episodes begin in any cell that is
-    no end, each as likely. Reward `pay` for arriving at the right end, else 0. Harm is reported.
+    Actions: 0 left, 1 right. The observation [n] is one-hot; episodes start uniformly in cells that
+    are not ends. Reward `pay` for arriving at the right end, else 0. `info["harm"]` is 1 at cell 0.
 
     Args:
         n: cells, at least 3.
@@ -52,42 +52,42 @@ class Corridor(Env):
         self.horizon = 100 * n if horizon is None else horizon
 
     def get_default_params(self, **kwargs: float) -> Params:
-        """Steps go where they are meant to."""
+        """Defaults: no slips, reward 1."""
         return Params(**kwargs)
 
     def initial(self, rng: jax.Array, params: Params) -> jax.Array:
-        """A cell that is no end, [] int32."""
+        """Initial cell [] int32, uniform over cells that are not ends."""
         return jax.random.randint(rng, (), 1, self.n - (self.ends == "both"))
 
     def transition(
         self, state: jax.Array, action: jax.Array, rng: jax.Array, params: Params
     ) -> jax.Array:
-        """One cell to the left or to the right."""
+        """Moves one cell to the left or right; a slip draws the direction."""
         k_slip, k_side = jax.random.split(rng)
         slipped = jax.random.uniform(k_slip) < params.slip
         right = jnp.where(slipped, jax.random.bernoulli(k_side), action == 1)
         return jnp.clip(state + jnp.where(right, 1, -1), 0, self.n - 1)
 
     def observation(self, state: jax.Array, rng: jax.Array, params: Params) -> jax.Array:
-        """One-hot [n]."""
+        """Observation [n]: the cell, one-hot."""
         return jax.nn.one_hot(state, self.n)
 
     def reward(
         self, state: jax.Array, action: jax.Array, next_state: jax.Array, rng, params: Params
     ) -> jax.Array:
-        """`pay` at the right end."""
+        """Reward: `pay` for arriving at the right end, else 0."""
         return jnp.where(self._arrived(next_state), jnp.float32(params.pay), 0.0)
 
     def terminal(self, state: jax.Array, rng: jax.Array, params: Params) -> jax.Array:
-        """At an end."""
+        """Whether the episode ends: the agent is at an end."""
         return (state == 0) | self._arrived(state)
 
     def transition_info(self, state, action, next_state: jax.Array, params: Params) -> dict:
-        """`harm`: 1 at the left end."""
+        """Info: `harm`, 1 at the left end."""
         return {"harm": (next_state == 0).astype(jnp.float32)}
 
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
-        """The right end was reached; without one, the horizon was."""
+        """Whether episodes reached the right end; with ends="left", the horizon."""
         return total > 0 if self.ends == "both" else length >= self.horizon
 
     def _arrived(self, state: jax.Array) -> jax.Array:
@@ -98,29 +98,29 @@ class Corridor(Env):
         from envs.draw import Canvas
 
         side = 560 / self.n
-        sheet = Canvas((600, 160), side, (20, 90 + side / 2), "#f7f8fa")
+        canvas = Canvas((600, 160), side, (20, 90 + side / 2), "#f7f8fa")
         gap = 2 / side
         for cell in range(self.n):
             last = GOOD if self.ends == "both" else CELL
             colour = {0: BAD, self.n - 1: last}.get(cell, CELL)
-            sheet.box((cell + gap, gap), (cell + 1 - gap, min(1.0, 90 / side)), colour, 4)
+            canvas.box((cell + gap, gap), (cell + 1 - gap, min(1.0, 90 / side)), colour, 4)
         if self.ends == "left":
-            sheet.line((self.n, 0), (self.n, min(1.0, 90 / side)), INK, 6)
-        sheet.dot((int(state) + 0.5, min(0.5, 45 / side)), min(0.32 * side, 28), AGENT)
-        sheet.text((20, 12), f"cell {int(state)} of {self.n}", INK)
-        return None, sheet.array()
+            canvas.line((self.n, 0), (self.n, min(1.0, 90 / side)), INK, 6)
+        canvas.dot((int(state) + 0.5, min(0.5, 45 / side)), min(0.32 * side, 28), AGENT)
+        canvas.text((20, 12), f"cell {int(state)} of {self.n}", INK)
+        return None, canvas.array()
 
 
 def always_left_value(n: int, gamma: float) -> np.ndarray:
-    """E[gamma^k], k the steps to cell 0, of an agent that always goes left: gamma^cell, [n]."""
+    """E[gamma^k] [n], k the steps to cell 0, of the policy "always left": gamma^cell."""
     return gamma ** np.arange(n)
 
 
 def hitting_value(n: int, gamma: float, right: float = 0.5, ends: str = "both") -> np.ndarray:
-    """E[gamma^k 1{cell 0 is reached}], k the steps to it, from every cell, [n].
+    """E[gamma^k 1{cell 0 is reached}] [n], k the steps to cell 0, from every cell.
 
-    The solution of p = gamma P p with p = 1 at cell 0 and 0 at a right end, where a step goes
-    right with probability `right`: .5 is the random walk, 0 is `always_left_value`.
+    Solves p = gamma P p with p = 1 at cell 0 and 0 at a right end, for a policy that goes right
+    with probability `right`: .5 is the random walk, 0 is `always_left_value`.
     """
     step, fixed = np.zeros((n, n)), np.zeros(n)
     for cell in range(1, n - (ends == "both")):

@@ -1,4 +1,4 @@
-"""DeepSea: a treasure that undirected exploration does not find (Osband et al., 2020, bsuite)."""
+"""DeepSea: hard exploration for a single rewarding path (Osband et al., 2020, bsuite)."""
 
 from typing import NamedTuple
 
@@ -16,31 +16,30 @@ INK, SEA, DEEP, DIVER, GOLD = "#2b2f36", "#cfe3ee", "#a9c8da", "#d98324", "#d9b3
 
 
 class Params(NamedTuple):
-    """What the sea does and pays."""
+    """Actions, rewards and slips of the sea."""
 
     right: jax.Array  # [N, N] int32, the action that goes right in each cell; the other goes left
-    move_cost: jax.Array | float = 0.01  # of N steps to the right
+    move_cost: jax.Array | float = 0.01  # total of N steps to the right
     treasure: jax.Array | float = 1.0
-    slip: jax.Array | float = 0.0  # probability that a step to the right sinks straight down
+    slip: jax.Array | float = 0.0  # probability that a step to the right only goes down
 
 
 class State(NamedTuple):
-    """Row and column, [] int32 each, and whether the treasure was reached, [] bool."""
+    """Row and column, [] int32 each, and whether the treasure is reached, [] bool."""
 
     row: jax.Array
     column: jax.Array
-    found: jax.Array
+    reached: jax.Array
 
 
 class DeepSea(Env):
-    """A dive of N steps from the upper left of N x N cells; treasure lies in the far corner.
+    """N steps down through N x N cells from the upper left; the treasure is in the far corner.
 
-    Every step sinks one row and goes one column to the left or to the right; which of the two
-    actions goes right is drawn once for every cell. A step to the right costs `move_cost` / N,
-    and pays the treasure in the last cell of the diagonal: only N steps to the right reach it, so
-    a random walk finds it with probability 2^-N, and on the way each of them is a loss. The
-    observation [N^2] is one-hot, zeros after the last step. Equal to bsuite's `deep_sea`, which
-    slips with probability 1/N where it is stochastic.
+    Every step moves one row down and one column to the left or right; which of the two actions
+    goes right is drawn once for every cell. A step to the right costs `move_cost` / N and gives the
+    reward `treasure` in the last cell of the diagonal. Only N steps to the right reach that cell: a
+    random walk does so with probability 2^-N. The observation [N^2] is one-hot, zeros after the
+    last step. Equal to bsuite's `deep_sea`, whose stochastic version slips with probability 1/N.
 
     Args:
         size: N, at least 2.
@@ -62,38 +61,38 @@ class DeepSea(Env):
         self.observation_space = spaces.Box(0.0, 1.0, (size**2,), np.float32)
 
     def get_default_params(self, seed: int = 0, **kwargs: float) -> Params:
-        """The sea whose actions were drawn from `seed`."""
+        """Default sea, its actions drawn from `seed`."""
         right = jax.random.bernoulli(jax.random.key(seed), shape=(self.size, self.size))
         return Params(right.astype(jnp.int32), **kwargs)
 
     def initial(self, rng: jax.Array, params: Params) -> State:
-        """The upper left."""
+        """Initial state: the upper left cell."""
         return State(jnp.int32(0), jnp.int32(0), jnp.zeros((), bool))
 
     def transition(self, state: State, action: jax.Array, rng: jax.Array, params: Params) -> State:
-        """One row down, one column left or right."""
+        """Moves one row down and one column to the left or right."""
         right = self._goes_right(state, action, params)
-        carried = right & (jax.random.uniform(rng) >= params.slip)
-        column = state.column + jnp.where(right, carried, -1)
-        found = right & (state.column == self.size - 1)
-        return State(state.row + 1, jnp.clip(column, 0, self.size - 1), found)
+        moved = right & (jax.random.uniform(rng) >= params.slip)
+        column = state.column + jnp.where(right, moved, -1)
+        reached = right & (state.column == self.size - 1)
+        return State(state.row + 1, jnp.clip(column, 0, self.size - 1), reached)
 
     def observation(self, state: State, rng: jax.Array, params: Params) -> jax.Array:
-        """One-hot [N^2] of the cell, zeros below the last row."""
+        """Observation [N^2]: the cell, one-hot; zeros below the last row."""
         cell = state.row * self.size + state.column
         return jax.nn.one_hot(jnp.where(state.row < self.size, cell, -1), self.size**2)
 
     def reward(self, state: State, action: jax.Array, next_state: State, rng, params: Params):
-        """The treasure, less the cost of a step to the right."""
+        """Reward: the treasure, minus the cost of a step to the right."""
         cost = jnp.where(self._goes_right(state, action, params), params.move_cost / self.size, 0.0)
-        return jnp.where(next_state.found, params.treasure, 0.0) - cost
+        return jnp.where(next_state.reached, params.treasure, 0.0) - cost
 
     def terminal(self, state: State, rng: jax.Array, params: Params) -> jax.Array:
-        """After N steps."""
+        """Whether the episode ends: after N steps."""
         return state.row >= self.size
 
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
-        """The treasure was reached: nothing else pays."""
+        """Whether episodes reached the treasure (return > 0)."""
         return total > 0
 
     def _goes_right(self, state: State, action: jax.Array, params: Params) -> jax.Array:
@@ -105,30 +104,30 @@ class DeepSea(Env):
 
         row, column, n = int(state.row), int(state.column), self.size
         side = 380 / n
-        sheet = Canvas((400, 440), side, (10, 45), "#f7f8fa")
+        canvas = Canvas((400, 440), side, (10, 45), "#f7f8fa")
         for y in range(n):
             for x in range(y + 1):
                 colour = DEEP if x == y else SEA
-                sheet.box((x + 0.04, -y - 0.96), (x + 0.96, -y - 0.04), colour)
-        found = bool(state.found)
-        sheet.dot((n - 0.5, 0.5 - n), 0.3 * side, GOLD)
+                canvas.box((x + 0.04, -y - 0.96), (x + 0.96, -y - 0.04), colour)
+        reached = bool(state.reached)
+        canvas.dot((n - 0.5, 0.5 - n), 0.3 * side, GOLD)
         if row < n:
-            sheet.dot((column + 0.5, -row - 0.5), 0.22 * side, DIVER)
+            canvas.dot((column + 0.5, -row - 0.5), 0.22 * side, DIVER)
         else:
-            sheet.dot((column + 0.5, -n - 6 / side), 6, DIVER)
-        sheet.text((10, 14), "treasure!" if found else f"depth {row} of {n}", INK)
-        return None, sheet.array()
+            canvas.dot((column + 0.5, -n - 6 / side), 6, DIVER)
+        canvas.text((10, 14), "treasure!" if reached else f"depth {row} of {n}", INK)
+        return None, canvas.array()
 
 
 def suite() -> Suite:
-    """The sea of 10 x 10 under dearer steps, slips, other currents, and at the channel."""
+    """Suite DeepSea, 10 x 10: higher move cost, slips, other action maps, channel shifts."""
     env = DeepSea()
-    home = env.get_default_params()
+    params = env.get_default_params()
     seas = np.stack([env.get_default_params(seed=seed).right for seed in range(1, 9)])
     return Suite(
         name="DeepSea",
         env=env,
-        world=World(home),
+        world=World(params),
         shifts=(
             ramp("toll", "reward", "params.move_cost", to=0.5),
             ramp("slip", "dynamics", "params.slip", to=0.3),

@@ -1,4 +1,4 @@
-"""FoodShare: one agent has the food, two must live (Yoshida & Man, 2024)."""
+"""FoodShare: an agent shares a meal a step with a partner (Yoshida & Man, 2024)."""
 
 from typing import NamedTuple
 
@@ -14,39 +14,39 @@ from envs.world import Env, World
 
 INK, FULL, EMPTY, FOOD, BAD = "#2b2f36", "#6aa879", "#d98324", "#41597a", "#c8322b"
 EAT, PASS = 0, 1
-PATIENCE = 10  # steps in a row at low energy that end a life
-WANTED = 0.95  # probability p of high energy in the distribution that a body is to keep to
-HIGH, LOW = -np.log(WANTED), -np.log(1 - WANTED)  # drives
+PATIENCE = 10  # consecutive steps at low energy that end the episode
+WANTED = 0.95  # probability p of high energy in the desired distribution
+HIGH, LOW = -np.log(WANTED), -np.log(1 - WANTED)  # drives at high and low energy
 
 
 class Params(NamedTuple):
-    """How bodies run down, and how good the food is. One's own first, then the other's."""
+    """Probabilities of energy loss of agent and partner, and of a meal restoring energy."""
 
-    need: jax.Array | float = 0.1  # probability a step that one's own high energy drops
-    other_need: jax.Array | float = 0.1  # and that the other's does
-    plenty: jax.Array | float = 1.0  # probability that a meal feeds
+    need: jax.Array | float = 0.1  # probability a step that the agent's high energy drops
+    other_need: jax.Array | float = 0.1  # the same of the partner
+    plenty: jax.Array | float = 1.0  # probability that a meal restores energy
 
 
 class State(NamedTuple):
-    """Energies [2] int32 in {0, 1} and steps in a row at low energy [2] int32: own, other's."""
+    """Energies [2] int32 in {0, 1}, consecutive steps at low energy [2] int32: own, partner's."""
 
     energy: jax.Array
     hungry: jax.Array
 
 
 class FoodShare(Env):
-    """Two bodies and one meal a step. The agent eats (0) or passes the meal on (1).
+    """Two bodies share one meal a step: the agent eats it (0) or passes it to the partner (1).
 
-    Who gets the meal has high energy; the energy of who does not, if it is high, drops with
-    probability .1. Life ends, for both, when either has been low for 10 steps in a row.
+    The meal sets the energy of its eater to high; the other body's energy, if high, drops with
+    probability .1. The episode ends when either has been low for 10 consecutive steps.
     Reward is the agent's own reduction of drive, d(energy) - d(next energy), d = -log p with
-    p = .95 for high and .05 for low energy (Keramati & Gutkin, 2014). What the other gets out of
-    it is `info["other"]["reward"]`: utility is reward + care weight x that, and care is a
-    feeling's business, not the world's.
+    p = .95 for high and .05 for low energy (Keramati & Gutkin, 2014). That of the partner is
+    `info["other"]["reward"]`; utility is reward + care weight x that, and the weight belongs to a
+    head, not to the world.
 
-    Observation [4] from either seat: own energy, the other's, and the share of patience that each
-    has used up. `info["body"]` [1] is the energy in {0, 1}, `info["harm"]` 1 where the agent
-    itself starves; `info["other"]` has obs, next_obs, reward, body and harm of the other.
+    Observation [4] from either perspective: own energy, the other's, then the steps at low energy
+    of each over 10. `info["body"]` [1] is the energy in {0, 1}, `info["harm"]` is 1 where the agent
+    starves; `info["other"]` has obs, next_obs, reward, body and harm of the partner.
 
     Args:
         horizon: steps after which an episode is truncated.
@@ -63,16 +63,16 @@ class FoodShare(Env):
         self.horizon = horizon
 
     def get_default_params(self, **kwargs: float) -> Params:
-        """The two bodies are alike, and meals always feed."""
+        """Defaults: equal bodies, and every meal restores energy."""
         return Params(**kwargs)
 
     def initial(self, rng: jax.Array, params: Params) -> State:
-        """Each energy high or low, as likely."""
+        """Initial state: each energy high or low with probability .5."""
         energy = jax.random.bernoulli(rng, shape=(2,)).astype(jnp.int32)
         return State(energy, jnp.zeros((2,), jnp.int32))
 
     def transition(self, state: State, action: jax.Array, rng: jax.Array, params: Params) -> State:
-        """One is fed, the other runs down."""
+        """Feeds one body; the energy of the other may drop."""
         k_feed, k_drop = jax.random.split(rng)
         eater = jnp.arange(2) == action
         fed = eater & (jax.random.uniform(k_feed) < params.plenty)
@@ -82,72 +82,78 @@ class FoodShare(Env):
         return State(energy, jnp.where(energy == 0, state.hungry + 1, 0))
 
     def observation(self, state: State, rng: jax.Array, params: Params) -> jax.Array:
-        """What the agent sees, [4]."""
-        return _seat(state, 0)
+        """Observation of the agent, [4]."""
+        return _observe(state, 0)
 
     def reward(self, state: State, action: jax.Array, next_state: State, rng, params: Params):
-        """The agent's own reduction of drive."""
-        return _relief(state, next_state)[0]
+        """Reward: the agent's own reduction of drive."""
+        return _drive_reduction(state, next_state)[0]
 
     def terminal(self, state: State, rng: jax.Array, params: Params) -> jax.Array:
-        """Either has starved."""
+        """Whether the episode ends: either body has starved."""
         return (state.hungry >= PATIENCE).any()
 
     def transition_info(self, state: State, action, next_state: State, params: Params) -> dict:
-        """`body`, `harm`, and the same of the `other` beside its observations and reward."""
+        """Info: `body`, `harm`, and `other`: body, harm, observations and reward of the partner."""
         starved = (next_state.hungry >= PATIENCE).astype(jnp.float32)
         body = next_state.energy.astype(jnp.float32)
         other = {
-            "obs": _seat(state, 1),
-            "next_obs": _seat(next_state, 1),
-            "reward": _relief(state, next_state)[1],
+            "obs": _observe(state, 1),
+            "next_obs": _observe(next_state, 1),
+            "reward": _drive_reduction(state, next_state)[1],
             "body": body[1:],
             "harm": starved[1],
         }
         return {"body": body[:1], "harm": starved[0], "other": other}
 
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
-        """Both lived to the horizon."""
+        """Whether neither body starved before the horizon."""
         return length >= self.horizon
 
     def render_image(self, state: State, render_state: None, params: Params | None = None):
         """Draws two bodies, their energy and patience -> (None, picture uint8 [260, 440, 3])."""
         from envs.draw import Canvas
 
-        sheet = Canvas((440, 260), 100, (0, 200), "#f7f8fa")
-        for who, x in enumerate((1.1, 3.3)):
-            high, left = bool(state.energy[who]), 1 - int(state.hungry[who]) / PATIENCE
-            sheet.dot((x, 0.75), 48, FULL if high else EMPTY)
-            sheet.text(sheet.pixel((x, 0.85)), "high" if high else "low", "white", 18, "ma")
-            sheet.box((x - 0.6, -0.1), (x + 0.6, 0.0), "#dfe3e8")
-            if left > 0:
-                sheet.box((x - 0.6, -0.1), (x - 0.6 + 1.2 * left, 0.0), INK if left > 0.3 else BAD)
-            word = "starved" if left <= 0 else f"{left:.0%} patience"
-            sheet.text(sheet.pixel((x, -0.2)), word, BAD if left <= 0 else INK, 15, "ma")
-            sheet.text(sheet.pixel((x, 1.75)), ("has the food", "the other")[who], INK, 16, "ma")
-        sheet.box((2.05, 0.65), (2.35, 0.85), FOOD, 6)
-        return None, sheet.array()
+        canvas = Canvas((440, 260), 100, (0, 200), "#f7f8fa")
+        for index, x in enumerate((1.1, 3.3)):
+            high, remaining = bool(state.energy[index]), 1 - int(state.hungry[index]) / PATIENCE
+            canvas.dot((x, 0.75), 48, FULL if high else EMPTY)
+            canvas.text(canvas.pixel((x, 0.85)), "high" if high else "low", "white", 18, "ma")
+            canvas.box((x - 0.6, -0.1), (x + 0.6, 0.0), "#dfe3e8")
+            if remaining > 0:
+                canvas.box(
+                    (x - 0.6, -0.1),
+                    (x - 0.6 + 1.2 * remaining, 0.0),
+                    INK if remaining > 0.3 else BAD,
+                )
+            label = "starved" if remaining <= 0 else f"{remaining:.0%} patience"
+            canvas.text(canvas.pixel((x, -0.2)), label, BAD if remaining <= 0 else INK, 15, "ma")
+            canvas.text(
+                canvas.pixel((x, 1.75)), ("has the food", "the other")[index], INK, 16, "ma"
+            )
+        canvas.box((2.05, 0.65), (2.35, 0.85), FOOD, 6)
+        return None, canvas.array()
 
 
 def drive(energy: jax.Array) -> jax.Array:
-    """-log p of energies [...] in {0, 1}."""
+    """Drive of energies [...] in {0, 1}: -log p(energy)."""
     return jnp.where(energy == 1, HIGH, LOW).astype(jnp.float32)
 
 
-def _relief(state: State, next_state: State) -> jax.Array:
+def _drive_reduction(state: State, next_state: State) -> jax.Array:
     return drive(state.energy) - drive(next_state.energy)
 
 
-def _seat(state: State, who: int) -> jax.Array:
-    """What is seen from a seat: own, then the other's."""
+def _observe(state: State, index: int) -> jax.Array:
+    """Observation [4] of body `index`: own energy, the other's, own hunger, the other's."""
     hungry = state.hungry.astype(jnp.float32) / PATIENCE
     return jnp.concatenate(
-        [jnp.roll(state.energy, -who).astype(jnp.float32), jnp.roll(hungry, -who)]
+        [jnp.roll(state.energy, -index).astype(jnp.float32), jnp.roll(hungry, -index)]
     )
 
 
 def suite() -> Suite:
-    """The two bodies alike, under scarcity, needs of either, and at the channel."""
+    """Suite FoodShare: equal bodies; shifts of scarcity, either body's need, and the channel."""
     env = FoodShare()
     return Suite(
         name="FoodShare",

@@ -1,4 +1,4 @@
-"""The exact solution of FoodShare by dynamic programming: what there is to be learned in it."""
+"""Exact solution of FoodShare by dynamic programming."""
 
 from functools import cache
 from itertools import product
@@ -8,35 +8,35 @@ import numpy as np
 
 from envs.worlds.theory.food_share import EAT, HIGH, LOW, PASS, PATIENCE, Params
 
-# A body: energy and steps in a row at low energy. (0, 0) is a low body at the first step.
+# A body: energy and consecutive steps at low energy. (0, 0) is a low body at the first step.
 BODIES = [(1, 0)] + [(0, hungry) for hungry in range(PATIENCE)]
-STATES = list(product(BODIES, BODIES))  # own, other's; the end of life is one more, the last
+STATES = list(product(BODIES, BODIES))  # own, partner's; starved states are left out
 
 
 class Optimum(NamedTuple):
-    """The best policy and what comes of it, from energies that are high or low, as likely.
+    """Optimal policy and its results, from initial energies high or low with probability .5.
 
     Attributes:
         policy: [S] the action in each of STATES.
         value: [S] discounted utility.
-        life: expected steps until either starves; infinite where nobody ever does.
-        share: of the steps in the long run at which the meal is passed on; NaN where life ends.
+        lifetime: expected steps until either body starves; infinite where neither ever does.
+        share: long-run share of steps at which the meal is passed on; NaN where a body starves.
     """
 
     policy: np.ndarray
     value: np.ndarray
-    life: float
+    lifetime: float
     share: float
 
 
 def optimal_policy(care: float = 0.0, gamma: float = 0.99, params: Params | None = None) -> Optimum:
-    """The best policy at a care weight, by policy iteration (Howard, 1960): exact.
+    """Optimal policy at a care weight, exact, by policy iteration (Howard, 1960).
 
-    Utility is one's own reduction of drive plus `care` times the other's; the end is worth 0.
-    Where both actions are worth the same the agent eats.
+    Utility is the agent's reduction of drive plus `care` times the partner's; the value of the end
+    is 0. Where both actions have the same value the agent eats.
 
     Args:
-        care: weight of the other's reduction of drive.
+        care: weight of the partner's reduction of drive.
         gamma: discount, below 1.
         params: of the world.
     """
@@ -46,28 +46,30 @@ def optimal_policy(care: float = 0.0, gamma: float = 0.99, params: Params | None
     while True:
         follow = step[policy, rows]
         value = np.linalg.solve(np.eye(len(STATES)) - gamma * follow, utility[policy, rows])
-        worth = utility + gamma * step @ value
-        better = np.where(worth[PASS] > worth[EAT] + 1e-12, PASS, EAT)
-        if (worth[better, rows] <= worth[policy, rows] + 1e-12).all():
+        q_value = utility + gamma * step @ value
+        better = np.where(q_value[PASS] > q_value[EAT] + 1e-12, PASS, EAT)
+        if (q_value[better, rows] <= q_value[policy, rows] + 1e-12).all():
             break
         policy = better
-    life, share = _lived(step[policy, rows], policy)
-    return Optimum(policy, value, life, share)
+    lifetime, share = _lifetime_and_share(step[policy, rows], policy)
+    return Optimum(policy, value, lifetime, share)
 
 
 def least_sufficient_care(gamma: float = 0.99, params: Params | None = None) -> float:
-    """The smallest care weight whose best policy lets nobody ever starve, to 1e-6.
+    """Smallest care weight whose optimal policy never lets a body starve, to 1e-6.
 
     Raises:
-        ValueError: if even caring for the other as for oneself does not save both.
+        ValueError: if a body starves even at care weight 1.
     """
     low, high = 0.0, 1.0
-    if np.isfinite(optimal_policy(high, gamma, params).life):
-        raise ValueError("nobody is immortal in this world at care weight 1: feed them better")
+    if np.isfinite(optimal_policy(high, gamma, params).lifetime):
+        raise ValueError(
+            "a body starves even at care weight 1 in this world; lower the needs or raise plenty"
+        )
     while high - low > 1e-6:
-        middle = (low + high) / 2
-        immortal = not np.isfinite(optimal_policy(middle, gamma, params).life)
-        low, high = (low, middle) if immortal else (middle, high)
+        mid = (low + high) / 2
+        immortal = not np.isfinite(optimal_policy(mid, gamma, params).lifetime)
+        low, high = (low, mid) if immortal else (mid, high)
     return high
 
 
@@ -75,35 +77,35 @@ def least_sufficient_care(gamma: float = 0.99, params: Params | None = None) -> 
 def _model(
     own_need: float, other_need: float, plenty: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probabilities [2, S, S] of going on, expected reductions of drive [2, S]: own, other's."""
+    """Transition probabilities [2, S, S] and expected drive reductions [2, S]: own, partner's."""
     size = len(STATES)
     step, gain = np.zeros((2, size, size)), np.zeros((2, 2, size))
     index = {state: i for i, state in enumerate(STATES)}
     need = own_need, other_need
     for action, (i, bodies) in product((EAT, PASS), enumerate(STATES)):
-        # The eater, body `action`, is fed with some probability; the other one runs down.
+        # Body `action` eats and is fed with probability `plenty`; the other may lose energy.
         chances = [
-            _fed(bodies[who], plenty) if who == action else _runs(bodies[who], drop)
-            for who, drop in enumerate(need)
+            _eats(bodies[k], plenty) if k == action else _fasts(bodies[k], drop)
+            for k, drop in enumerate(need)
         ]
         for (p_own, own), (p_other, other) in product(*chances):
             chance = p_own * p_other
-            for who, after in enumerate((own, other)):
-                gain[who, action, i] += chance * (_drive(bodies[who]) - _drive(after))
-            if (own, other) in index:  # else one of them has starved
+            for k, after in enumerate((own, other)):
+                gain[k, action, i] += chance * (_drive(bodies[k]) - _drive(after))
+            if (own, other) in index:  # else a body has starved
                 step[action, i, index[own, other]] += chance
     return step, gain[0], gain[1]
 
 
-def _fed(body: tuple[int, int], plenty: float) -> list[tuple[float, tuple[int, int]]]:
-    return [(plenty, (1, 0)), (1 - plenty, _stays(body))]
+def _eats(body: tuple[int, int], plenty: float) -> list[tuple[float, tuple[int, int]]]:
+    return [(plenty, (1, 0)), (1 - plenty, _unfed(body))]
 
 
-def _runs(body: tuple[int, int], drop: float) -> list[tuple[float, tuple[int, int]]]:
-    return [(drop, (0, body[1] + 1)), (1 - drop, _stays(body))]
+def _fasts(body: tuple[int, int], drop: float) -> list[tuple[float, tuple[int, int]]]:
+    return [(drop, (0, body[1] + 1)), (1 - drop, _unfed(body))]
 
 
-def _stays(body: tuple[int, int]) -> tuple[int, int]:
+def _unfed(body: tuple[int, int]) -> tuple[int, int]:
     energy, hungry = body
     return body if energy else (0, hungry + 1)
 
@@ -112,8 +114,8 @@ def _drive(body: tuple[int, int]) -> float:
     return HIGH if body[0] else LOW
 
 
-def _lived(follow: np.ndarray, policy: np.ndarray) -> tuple[float, float]:
-    """Life and share of meals passed on, where the policy's steps are `follow` [S, S]."""
+def _lifetime_and_share(follow: np.ndarray, policy: np.ndarray) -> tuple[float, float]:
+    """Expected lifetime and share of meals passed on, given the policy's transitions [S, S]."""
     starts = [STATES.index((own, other)) for own, other in product([(1, 0), (0, 0)], repeat=2)]
     reached = np.zeros(len(STATES), bool)
     reached[starts] = True
@@ -125,5 +127,5 @@ def _lived(follow: np.ndarray, policy: np.ndarray) -> tuple[float, float]:
         steps = np.linalg.solve(np.eye(len(at)) - follow, np.ones(len(at)))
         return float(np.mean([steps[at == start] for start in starts])), np.nan
     balance = np.vstack([follow.T - np.eye(len(at)), np.ones(len(at))])
-    often = np.linalg.lstsq(balance, np.append(np.zeros(len(at)), 1.0), rcond=None)[0]
-    return np.inf, float(often @ (policy[at] == PASS))
+    frequency = np.linalg.lstsq(balance, np.append(np.zeros(len(at)), 1.0), rcond=None)[0]
+    return np.inf, float(frequency @ (policy[at] == PASS))

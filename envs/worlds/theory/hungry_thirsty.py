@@ -22,8 +22,8 @@ ACROSS, DOWN = (0, 4), (5,)  # rows, columns in which the two walls are open
 INK, WALL, FOOD, WATER, ANIMAL = "#2b2f36", "#41597a", "#6aa879", "#5b9bd5", "#d98324"
 
 
-def _after(cell: int, action: int) -> int:
-    """Where an action leads: walls between rows 2 and 3, and columns 2 and 3, have gaps."""
+def _next_cell(cell: int, action: int) -> int:
+    """Next cell of an action; walls with gaps lie between rows 2 and 3, and columns 2 and 3."""
     row, column = divmod(cell, SIDE)
     if action >= len(MOVES):
         return cell
@@ -37,28 +37,28 @@ def _after(cell: int, action: int) -> int:
     return cell + SIDE * down + right
 
 
-NEXT = np.array([[_after(cell, a) for a in range(6)] for cell in range(SIDE * SIDE)], np.int32)
+NEXT = np.array([[_next_cell(cell, a) for a in range(6)] for cell in range(SIDE * SIDE)], np.int32)
 
 
 class Params(NamedTuple):
-    """Where food and water are, and how soon thirst returns."""
+    """Positions of food and water, and probability that thirst returns."""
 
     layout: jax.Array | int = 0  # index into LAYOUTS
     thirst: jax.Array | float = 0.1  # probability a step
 
     @property
     def food(self) -> jax.Array:
-        """The cell of the food."""
+        """Cell of the food, [] int32."""
         return jnp.asarray(LAYOUTS)[self.layout, 0]
 
     @property
     def water(self) -> jax.Array:
-        """The cell of the water."""
+        """Cell of the water, [] int32."""
         return jnp.asarray(LAYOUTS)[self.layout, 1]
 
 
 class State(NamedTuple):
-    """Where the animal is and what it lacks, each [] int32; needs are 0 or 1."""
+    """Cell of the animal, and whether it is hungry and thirsty (0 or 1), each [] int32."""
 
     cell: jax.Array
     hungry: jax.Array
@@ -66,19 +66,19 @@ class State(NamedTuple):
 
 
 class HungryThirsty(Env):
-    """A life on a 6 x 6 grid, food and water in different corners.
+    """Foraging on a 6 x 6 grid, food and water in different corners; eating requires no thirst.
 
     Six actions: up, down, left, right, eat, drink. Drinking at the water ends thirst; on every
     other step thirst sets in with probability .1. Eating at the food when not thirsty means not
     hungry for that one step; on every other step the animal is hungry. The reward is 1 when it is
-    not hungry, so a life's return is the number of such steps, its fitness. It begins on any cell,
-    hungry and thirsty, and nothing but its horizon ends it.
+    not hungry, so the return (fitness) is the number of such steps. Episodes start on any
+    cell, hungry and thirsty, and end only at the horizon.
 
     Observation [4]: row, column, hungry, thirsty. `info["body"]` [2]: hunger and thirst, each 0 or
     1. The walls follow a public port of the paper's figure.
 
     Args:
-        horizon: steps of a life; 75,000 in the paper.
+        horizon: steps of an episode; 75,000 in the paper.
     """
 
     spec = Spec(obs_dim=4, num_actions=6, info=("body",))
@@ -92,20 +92,20 @@ class HungryThirsty(Env):
         self.horizon = horizon
 
     def get_default_params(self, **kwargs: float) -> Params:
-        """Food in the upper left corner, water in the upper right."""
+        """Defaults: food in the upper left corner, water in the upper right."""
         return Params(**kwargs)
 
     def initial(self, rng: jax.Array, params: Params) -> State:
-        """On any cell, hungry and thirsty."""
+        """Initial state: on any cell, hungry and thirsty."""
         cell = jax.random.randint(rng, (), 0, SIDE * SIDE)
         return State(cell, jnp.ones((), jnp.int32), jnp.ones((), jnp.int32))
 
     def transition(self, state: State, action: jax.Array, rng: jax.Array, params: Params) -> State:
-        """One step; thirst is drawn."""
+        """Moves, eats or drinks; draws whether thirst returns."""
         return self.after(state, action, jax.random.uniform(rng), params)
 
     def after(self, state: State, action: jax.Array, chance: jax.Array, params: Params) -> State:
-        """The successor, given the number in [0, 1) that thirst depends on."""
+        """Next state, given the uniform number in [0, 1) that decides whether thirst returns."""
         eats = (action == EAT) & (state.cell == params.food) & (state.thirsty == 0)
         drinks = (action == DRINK) & (state.cell == params.water)
         thirsty = jnp.where(chance < params.thirst, 1, state.thirsty)
@@ -116,27 +116,27 @@ class HungryThirsty(Env):
         )
 
     def observation(self, state: State, rng: jax.Array, params: Params) -> jax.Array:
-        """Row, column, hungry, thirsty."""
+        """Observation [4]: row, column, hungry, thirsty."""
         row, column = state.cell // SIDE, state.cell % SIDE
         return jnp.stack([row, column, state.hungry, state.thirsty]).astype(jnp.float32)
 
     def reward(
         self, state: State, action: jax.Array, next_state: State, rng, params: Params
     ) -> jax.Array:
-        """1 when not hungry."""
+        """Reward: 1 when not hungry, else 0."""
         return 1.0 - next_state.hungry
 
     def terminal(self, state: State, rng: jax.Array, params: Params) -> jax.Array:
-        """Never."""
+        """Whether the episode terminates: never, it is truncated at the horizon."""
         return jnp.zeros((), bool)
 
     def transition_info(self, state, action, next_state: State, params: Params) -> dict:
-        """`body`: hunger and thirst after the step."""
+        """Info: `body` [2], hunger and thirst after the step."""
         needs = jnp.stack([next_state.hungry, next_state.thirsty])
         return {"body": needs.astype(jnp.float32)}
 
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
-        """Not hungry on a step in twenty: half of what is possible in the hardest layout."""
+        """Whether at least 5 % of steps had no hunger, half the maximum in the hardest layout."""
         return total >= 0.05 * length
 
     def render_image(self, state: State, render_state: None, params: Params | None = None):
@@ -144,41 +144,41 @@ class HungryThirsty(Env):
         from envs.draw import Canvas
 
         params = self.default_params if params is None else params
-        sheet = Canvas((560, 400), 60.0, (20, 380), "#f7f8fa")
+        canvas = Canvas((560, 400), 60.0, (20, 380), "#f7f8fa")
 
         def centre(cell):
             row, column = divmod(int(cell), SIDE)
             return column + 0.5, SIDE - row - 0.5
 
-        sheet.box((0, 0), (SIDE, SIDE), "#e4e7eb")
+        canvas.box((0, 0), (SIDE, SIDE), "#e4e7eb")
         for cell in range(SIDE * SIDE):
             x, y = centre(cell)
-            sheet.box((x - 0.47, y - 0.47), (x + 0.47, y + 0.47), "white", 4)
+            canvas.box((x - 0.47, y - 0.47), (x + 0.47, y + 0.47), "white", 4)
         for name, cell, colour in (("food", params.food, FOOD), ("water", params.water, WATER)):
             x, y = centre(cell)
-            sheet.box((x - 0.47, y - 0.47), (x + 0.47, y + 0.47), colour, 4)
-            sheet.text(sheet.pixel((x, y + 0.44)), name, "white", 14, anchor="ma")
+            canvas.box((x - 0.47, y - 0.47), (x + 0.47, y + 0.47), colour, 4)
+            canvas.text(canvas.pixel((x, y + 0.44)), name, "white", 14, anchor="ma")
         for k in range(SIDE):
             if k not in DOWN:
-                sheet.line((k, SIDE / 2), (k + 1, SIDE / 2), WALL, 6)
+                canvas.line((k, SIDE / 2), (k + 1, SIDE / 2), WALL, 6)
             if k not in ACROSS:
-                sheet.line((SIDE / 2, SIDE - k - 1), (SIDE / 2, SIDE - k), WALL, 6)
+                canvas.line((SIDE / 2, SIDE - k - 1), (SIDE / 2, SIDE - k), WALL, 6)
         x, y = centre(state.cell)
-        sheet.dot((x, y - 0.1), 15, ANIMAL)
+        canvas.dot((x, y - 0.1), 15, ANIMAL)
         for side in (-0.09, 0.09):
-            sheet.dot((x + side, y - 0.04), 2.5, "white")
+            canvas.dot((x + side, y - 0.04), 2.5, "white")
         for k, (name, need, colour) in enumerate(
             (("hungry", state.hungry, FOOD), ("thirsty", state.thirsty, WATER))
         ):
             top = 60 + 70 * k
-            words = name if int(need) else f"not {name}"
-            sheet.text((400, top), words, INK if int(need) else colour, 22)
-        sheet.text((400, 220), f"thirst returns {float(params.thirst):.0%} a step", INK, 13)
-        return None, sheet.array()
+            label = name if int(need) else f"not {name}"
+            canvas.text((400, top), label, INK if int(need) else colour, 22)
+        canvas.text((400, 220), f"thirst returns {float(params.thirst):.0%} a step", INK, 13)
+        return None, canvas.array()
 
 
 def suite() -> Suite:
-    """The paper's world, lives of 1,000 steps, under scarcity and with food and water moved."""
+    """Suite HungryThirsty: the paper's world, 1,000 steps; shifts of thirst and of layout."""
     env = HungryThirsty(horizon=1000)
     return Suite(
         name="HungryThirsty",
