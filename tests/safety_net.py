@@ -61,6 +61,7 @@ for name in ("runs.prereg.seal", "runs.sealing.seal"):
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d*\.\d+(?:e[-+]?\d+)?|(?<![\w.])nan(?!\w)")
+CLOCK = re.compile(r'"[\w/]*second[\w/]*": [\d.e+-]+')
 TEXT = (".csv", ".md", ".jsonl", ".txt")
 
 
@@ -96,7 +97,8 @@ def numbers(folder: Path) -> dict[str, Counter]:
             data = np.load(path, allow_pickle=False)
             rows = [hashlib.sha256(data[key].tobytes()).hexdigest() for key in data.files]
         elif kind in TEXT and path.name != "run.log":
-            rows = [tuple(NUMBER.findall(line)) for line in path.read_text().splitlines()]
+            text = CLOCK.sub("", path.read_text())
+            rows = [tuple(NUMBER.findall(line)) for line in text.splitlines()]
             rows = [row for row in rows if row]
         elif path.name.startswith("events.out.tfevents"):
             kind, rows = ".tfevents", scalars(path)
