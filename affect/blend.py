@@ -1,4 +1,4 @@
-"""A blend: named, weighted heads, their signals and their training."""
+"""Blend: named, weighted heads; computes their signals and trains them by `affect.learn`."""
 
 import math
 import zlib

@@ -1,4 +1,4 @@
-"""Care: a head trained on the agent's own experience, evaluated on another agent's."""
+"""Care: a head trained on the agent's own transitions, applied to another agent's for a signal."""
 
 from collections.abc import Callable
 

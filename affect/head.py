@@ -1,4 +1,4 @@
-"""The protocol of heads: modules that map a batch of experience to one signal per step."""
+"""Protocol of heads: modules that map a batch of transitions to one signal per step."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""The gradient step of heads and agents: the only place where gradients are computed."""
+"""Gradient steps of heads and agents: the only place where gradients are computed."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

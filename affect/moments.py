@@ -1,4 +1,4 @@
-"""Running mean and variance as explicit state, equal step by step and on a chunk."""
+"""Running mean and variance as explicit state; one chunk gives the same as its single steps."""
 
 from typing import NamedTuple
 

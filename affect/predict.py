@@ -1,4 +1,4 @@
-"""A general value function that is trained on terminal observations as well.
+"""General value functions (GVF) by TD learning, trained on last observations of episodes too.
 
 An ordinary value network masks the terminal successor and is never trained on the terminal
 observation. Here an end is an absorbing state of fixed value `anchor`: the prediction before it

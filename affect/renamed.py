@@ -1,4 +1,4 @@
-"""Names of version 0.1 and the names that replaced them, for the error where an old one is used."""
+"""Old names of version 0.1, so that the use of one raises an error that gives the new name."""
 
 PUBLIC = {
     "COUPLINGS": "WRAPPERS",

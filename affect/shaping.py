@@ -1,4 +1,4 @@
-"""Wrappers that leave the optimal policy unchanged: what they add is later taken back.
+"""Shaping wrappers: potentials and GRM, whose sums over an episode keep the optimal policy.
 
 Both are exact only with the discount of the critic that learns from the signal.
 """

@@ -1,4 +1,4 @@
-"""Transition, a batch of experience, and Spec, the shapes of observations and actions."""
+"""Transition, a batch of transitions [T, B], and Spec, the shapes of observations and actions."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple

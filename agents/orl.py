@@ -1,4 +1,4 @@
-"""ORL: the outcome-representation learner of bandits (Haines, Vassileva & Ahn, 2018)."""
+"""Model of human choice in bandits: outcome-representation learning (Haines et al., 2018)."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""PVL-Delta: prospect-valence learning of bandits (Ahn et al., 2008; Steingroever et al., 2013)."""
+"""Model of human choice in bandits: PVL-Delta (Ahn et al., 2008; Steingroever et al., 2013)."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

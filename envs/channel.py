@@ -1,4 +1,4 @@
-"""Disturbances of observations, actions and rewards: noise, dropout, delay, random actions.
+"""Channel: disturbances of observations, actions and rewards (noise, dropout, delay, slips).
 
 Jitted and host-stepped worlds share this code, so no world needs wrappers of its own for them.
 """

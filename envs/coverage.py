@@ -1,4 +1,4 @@
-"""Table of the number of shifts of each family in each suite.
+"""Number of shifts of each family in each suite, as a table: `python -m envs.coverage`.
 
 `python -m envs.coverage` prints it.
 """

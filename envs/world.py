@@ -1,4 +1,4 @@
-"""Base of the jitted worlds: gymnasium's functional protocol, an environment step, rollouts."""
+"""Base of jitted worlds: reset, step, and rollout of a batch of transitions, with auto-reset."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

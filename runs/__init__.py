@@ -1,4 +1,11 @@
-"""Studies: each module answers one question and is run as `python -m runs.NAME`."""
+"""Studies and tools: modules with a `main` are run as `python -m runs.NAME`.
+
+Where to add what: a study as a file here; an arm in `engine.arms`; a number per arm from its scores
+in `analysis.robustness` and `report.tables`; one that says what a signal predicts in
+`probes.ranking` and `probes.readouts`; a figure in `report.score_figures` and `report.html`. A
+suite is scored at points (a shift at a severity), each with several drawn worlds; an arm is one way to
+train.
+"""
 
 import sys
 from importlib.abc import MetaPathFinder

@@ -1,4 +1,4 @@
-"""Mean score of each arm on sealed families of shifts, over studies that seal one family each.
+"""Rotation: what does each arm score on sealed families, each sealed in a study of its own?
 
 Open code cannot hide a family. So a suite is studied once for each of its families, with that one
 sealed (`python -m runs.compare --sealed FAMILY`), and the reported score is the mean over these

@@ -1,4 +1,4 @@
-"""Validation: do the results match theory, published numbers and human data?
+"""Reproduction: do heads, worlds and learners match theory, published numbers and human data?
 
 Runs every module of runs/theory and prints one table: each target, the expected value, ours, and
 whether they agree. Exits with code 1 unless all of them do.

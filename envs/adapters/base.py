@@ -1,4 +1,4 @@
-"""Adapter from a jitted environment of another package to the interface of `envs.world.Env`."""
+"""In-adapter base: the interface of `envs.world.Env` for jitted environments of other packages."""
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Gymnasium environment of a jitted world; its vector is `envs.adapters.gymnasium_vector`.
+"""Out-adapter: one jitted world as a `gymnasium.Env`; `gymnasium_vector` has B copies.
 
 Both hold state around two pure functions, `reset_episode` and `step_episode`. All episodes of an
 environment depend on its seed and its actions only.

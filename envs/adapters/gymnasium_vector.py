@@ -1,4 +1,4 @@
-"""Gymnasium vector environment of B copies of a jitted world.
+"""Out-adapter: B copies of a jitted world as a gymnasium vector environment.
 
 With seed s it equals, bit for bit, gymnasium's `SyncVectorEnv` of single environments with seeds
 s, s + 1, ..., in each autoreset mode. For this it steps the environments one after another within

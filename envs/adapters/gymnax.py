@@ -1,4 +1,4 @@
-"""gymnax 0.0.9 (Lange, 2022): classic control, bsuite, MinAtar and more, as suites."""
+"""In-adapter: gymnax 0.0.9 (Lange, 2022), classic control, bsuite, MinAtar and more, as suites."""
 
 import math
 from typing import Any

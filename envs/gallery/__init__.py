@@ -1,1 +1,1 @@
-"""Pictures of every world under every shift: `python -m envs.gallery`."""
+"""Gallery of worlds under shifts: the pictures, their sheets and the page that shows them."""

@@ -1,4 +1,4 @@
-"""Constructors of gymnasium environments whose physics can be set by parameters; imports no jax.
+"""Table of gymnasium environments whose physics can be set: add one here; imports no jax.
 
 The float keyword parameters of a constructor are its declared setters: the physics that a shift may
 change. An id that is not listed in KNOWN is made by `gymnasium.make` and has no setters.

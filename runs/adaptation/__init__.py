@@ -1,1 +1,1 @@
-"""Continued training of agents in shifted worlds, on task reward, signals or neither."""
+"""Continued training of agents in shifted worlds, on task reward, head signals or no reward."""

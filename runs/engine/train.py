@@ -1,4 +1,4 @@
-"""Training loop: roll out, compute head signals, update; jitted and sharded over seeds."""
+"""One compiled training chunk: roll out, compute head signals, update; sharded over seeds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Train one arm to its end with checkpoints, for studies that analyse the trained agents."""
+"""Train one arm to its end without scoring it, with checkpoints, for studies that probe agents."""
 
 import time
 from collections.abc import Callable

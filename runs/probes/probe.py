@@ -1,4 +1,4 @@
-"""Probe one trained agent: readouts of its heads, untrained heads, critic and total pay."""
+"""Probe of one agent in `runs.compare`: readouts of heads, untrained heads, critic, their sum."""
 
 import jax
 

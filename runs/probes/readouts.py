@@ -1,4 +1,4 @@
-"""Readouts: what frozen signals predict at each evaluation point of a suite, in one jitted pass.
+"""Readouts: AUROC, rank correlation and calibration of frozen signals at each point of a suite.
 
 Heads, the agent's critic, untrained heads and innate features (`runs.probes.signals`) are evaluated
 on the same episodes, at `next_obs` of every step that did not end its episode:

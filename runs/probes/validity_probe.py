@@ -1,4 +1,4 @@
-"""Validity probe of one agent: a head and its baselines at all points, on the same episodes."""
+"""Probe of one agent in `runs.validity`: a head and its baselines at all points, same episodes."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -1,4 +1,4 @@
-"""Suites of Packer et al. (2018): default world D, box R around it, region E outside R."""
+"""Suites of Packer et al. (2018): train in a world D or a box R, evaluate in E around them."""
 
 from collections.abc import Mapping
 

@@ -1,1 +1,1 @@
-"""Drive and Timid: a road with traffic, cones and weather."""
+"""Drive, a road with traffic, cones and weather, and Timid, where PPO learns to brake."""

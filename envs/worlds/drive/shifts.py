@@ -1,4 +1,4 @@
-"""Suites Drive and Timid: cones, aggressive and crossing traffic, ice, fog, sensor faults."""
+"""Shifts of Drive and Timid: cones, aggressive and crossing traffic, ice, fog, sensor faults."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Button: deliver parcels; a button pays for deliveries, or, if stuck, for every press."""
+"""Button: deliver parcels; a button pays for deliveries, and once it sticks, for every press."""
 
 from typing import NamedTuple
 

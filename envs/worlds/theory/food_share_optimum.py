@@ -1,4 +1,4 @@
-"""Exact solution of FoodShare by dynamic programming."""
+"""Solver of FoodShare: optimal policies by dynamic programming, the oracle of its tests."""
 
 from functools import cache
 from itertools import product
