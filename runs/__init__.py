@@ -3,8 +3,8 @@
 Where to add what: a study as a file here; an arm in `engine.arms`; a number per arm from its scores
 in `analysis.robustness` and `report.tables`; one that says what a signal predicts in
 `probes.ranking` and `probes.readouts`; a figure in `report.score_figures` and `report.html`. A
-suite is scored at points (a shift at a severity), each with several drawn worlds; an arm is one way to
-train.
+suite is scored at points (a shift at a severity), each with several drawn worlds; an arm is one way
+to train.
 """
 
 import sys
