@@ -5,6 +5,7 @@ run on this checkout, which must not break it, and on small trees that break it.
 """
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -25,6 +26,7 @@ CORE = {"jax", "flax", "optax"} | set(sys.stdlib_module_names)
 GRADIENTS = {f"jax.{name}" for name in ("grad", "value_and_grad", "vjp", "jacfwd", "jacrev")}
 VAGUE_MODULE = re.compile(r"utils?|common")
 VAGUE_CLASS = re.compile(r"_*Base([A-Z_]\w*)?|\w*Manager")
+VAGUE_VARIABLES = {"asked", "felt", "found", "lived", "said", "told"}  # of whatever it was
 NNX_TRANSFORMS = {
     f"flax.nnx.{name}"
     for name in ("grad", "value_and_grad", "jit", "scan", "vmap", "pmap", "split", "merge")
@@ -82,6 +84,11 @@ def functions(node: ast.AST, depth: int = 0) -> Iterator[tuple[ast.AST, int]]:
             yield from functions(child, depth)
 
 
+def identifiers(node: ast.AST) -> set[str]:
+    """Names that one node of a syntax tree binds, reads or passes by keyword."""
+    return {getattr(node, field, None) for field in ("id", "arg", "attr", "name")} - {None}
+
+
 # --- the rules --------------------------------------------------------------------------------
 
 
@@ -111,7 +118,7 @@ def core_dependencies(root: Path) -> list[str]:
 
 
 def vague_names(root: Path) -> list[str]:
-    """No module is called utils or common, no class Base* or *Manager."""
+    """No module is called utils or common, no class Base* or *Manager, no variable `found`."""
     violations = []
     for name, tree in sources(root):
         for part in Path(name).with_suffix("").parts:
@@ -120,7 +127,30 @@ def vague_names(root: Path) -> list[str]:
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and VAGUE_CLASS.fullmatch(node.name):
                 violations.append(f"{name}: the class name {node.name} does not say what it is")
+            for identifier in VAGUE_VARIABLES.intersection(identifiers(node)):
+                violations.append(
+                    f"{name}:{node.lineno}: `{identifier}` does not say what it holds"
+                )
     return violations
+
+
+def import_circles(root: Path) -> list[str]:
+    """Imports of affect, agents and envs, those inside functions included, form no circle."""
+    trees = {
+        name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): (name, tree)
+        for name, tree in sources(root, "affect", "agents", "envs")
+    }
+    graph = {}
+    for module, (name, tree) in trees.items():
+        targets = {target for _, target in bindings(name, tree)}
+        parents = {target.rpartition(".")[0] for target in targets - trees.keys()}
+        graph[module] = (targets | parents) & trees.keys() - {module}
+    try:
+        tuple(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        circle = " -> ".join(reversed(error.args[1]))
+        return [f"{trees[error.args[1][0]][0]}: imports run in a circle, {circle}"]
+    return []
 
 
 def gradient_calls(root: Path) -> list[str]:
@@ -174,6 +204,7 @@ def missing_init_files(root: Path) -> list[str]:
 
 RULES = (
     import_order,
+    import_circles,
     core_dependencies,
     vague_names,
     gradient_calls,
@@ -204,6 +235,10 @@ VIOLATIONS = [  # rule, file, source, a word of the complaint
     (vague_names, "runs/engine/common/files.py", "", "common"),
     (vague_names, "agents/ppo.py", "class BaseAgent: pass", "BaseAgent"),
     (vague_names, "agents/ppo.py", "class RunManager: pass", "RunManager"),
+    (vague_names, "agents/ppo.py", "def f(x):\n  found = x", "found"),
+    (vague_names, "agents/ppo.py", "def f(told): pass", "told"),
+    (import_circles, "affect/hope.py", "def f():\n    import affect", "affect -> affect.hope"),
+    (import_circles, "affect/hope.py", "from affect import learn, Hope", "in a circle"),
     (gradient_calls, "agents/ppo.py", "import jax\nstep = jax.grad(loss)", "jax.grad"),
     (gradient_calls, "agents/ppo.py", "import jax as j\nj.value_and_grad", "jax.value_and_grad"),
     (gradient_calls, "runs/compare.py", "from jax import grad as slope", "jax.grad"),

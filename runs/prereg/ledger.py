@@ -82,8 +82,8 @@ def append_entry(
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() and not (_read_head(path) or (0,))[0]:
         _write_head(path, 0, GENESIS)
-    elif found := problems(path):
-        raise UserError(f"{path}: {found[0]}; nothing is added to it, start another study")
+    elif damage := problems(path):
+        raise UserError(f"{path}: {damage[0]}; nothing is added to it, start another study")
     with path.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         complete = _complete_lines(path)

@@ -40,11 +40,11 @@ class DiveResults(NamedTuple):
     """Results of S seeds by episode, [S, E] bool each.
 
     Attributes:
-        found: the treasure was reached in the episode.
+        reached: the treasure was reached in the episode.
         known: the greedy policy of the table after the episode reaches it.
     """
 
-    found: np.ndarray
+    reached: np.ndarray
     known: np.ndarray
 
     @property
@@ -56,7 +56,7 @@ class DiveResults(NamedTuple):
     @property
     def episodes(self) -> np.ndarray:
         """Number of the first episode with the treasure, for the seeds that solved it."""
-        return self.found[self.solved].argmax(1) + 1
+        return self.reached[self.solved].argmax(1) + 1
 
 
 def run_dives(size: int, blend: Blend, seeds: int, episodes: int) -> DiveResults:
@@ -89,7 +89,7 @@ def targets(smoke: bool) -> Iterator[Target]:
 
 def solved_text(results: DiveResults) -> str:
     """Text with the number of seeds that solved it, and their first episodes."""
-    number, episodes = results.found.shape
+    number, episodes = results.reached.shape
     text = f"{results.solved.sum()} of {number} seeds in {episodes:,} episodes"
     if not results.solved.any():
         return text
@@ -100,7 +100,7 @@ def solved_text(results: DiveResults) -> str:
 
 
 def _run_seed(key: jax.Array, *, config: TrainConfig, env: DeepSea, world: World, episodes: int):
-    """Run one seed -> (found [E], known [E])."""
+    """Run one seed -> (reached [E], known [E])."""
     worlds = partial(_fixed_world, world)
 
     def episode(run: RunnerState, _: None) -> tuple[RunnerState, tuple[jax.Array, jax.Array]]:

@@ -43,11 +43,11 @@ def test_deep_sea_targets_pass():
 def test_a_shallow_sea_is_solved_at_random_and_the_counts_agree():
     """A seed knows the treasure at some time if and only if it found it."""
     results = deep_sea.run_dives(2, Blend(), seeds=4, episodes=300)
-    assert results.found.shape == results.known.shape == (4, 300)
+    assert results.reached.shape == results.known.shape == (4, 300)
     assert results.solved.any()
-    first = results.found.argmax(1)
+    first = results.reached.argmax(1)
     assert (first[results.solved] + 1 == results.episodes).all()
-    assert (results.known.any(1) == results.found.any(1)).all()
+    assert (results.known.any(1) == results.reached.any(1)).all()
     text = deep_sea.solved_text(results)
     assert text.startswith(f"{results.solved.sum()} of 4 seeds in 300 episodes, first found after")
 
@@ -55,7 +55,7 @@ def test_a_shallow_sea_is_solved_at_random_and_the_counts_agree():
 def test_a_seed_that_forgets_the_treasure_has_not_solved_the_sea():
     known = np.ones((3, 100), bool)
     known[0, 50:], known[1, 91:93] = False, False
-    results = deep_sea.DiveResults(found=np.roll(known, 1, axis=1), known=known)
+    results = deep_sea.DiveResults(reached=np.roll(known, 1, axis=1), known=known)
     assert results.solved.tolist() == [False, False, True]
     unsolved = deep_sea.DiveResults(~known & known, ~known & known)
     assert deep_sea.solved_text(unsolved) == "0 of 3 seeds in 100 episodes"
