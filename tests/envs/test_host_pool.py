@@ -410,7 +410,7 @@ def test_close_closes_environments_and_ends_workers(tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_remade_pool_equals_a_new_pool(workers):
-    """It also keeps its processes."""
+    """The worker processes stay the same ones."""
     make_cartpole, make_acrobot = (
         partial(gymnasium.make, name) for name in ("CartPole-v1", "Acrobot-v1")
     )
