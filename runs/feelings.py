@@ -105,7 +105,7 @@ def episode(settings: Settings) -> tuple[np.ndarray, dict[str, np.ndarray], np.n
 
     learner = learn(jax.random.key(settings.seed))
     blend_state = learner.blend_state._replace(weights=jnp.ones_like(learner.blend_state.weights))
-    learner = learner._replace(feelings=blend_state)
+    learner = learner._replace(blend_state=blend_state)
     play = jax.jit(
         partial(record_horizon, train_config, suite.env, world, greedy=False),
         compiler_options=FAST_COMPILE,

@@ -99,6 +99,8 @@ def numbers(folder: Path) -> dict[str, Counter]:
         elif kind in TEXT and path.name != "run.log":
             text = CLOCK.sub("", path.read_text())
             rows = [tuple(NUMBER.findall(line)) for line in text.splitlines()]
+            if kind == ".txt":  # a terminal wraps lines by the widths of names
+                rows = [(number,) for row in rows for number in row]
             rows = [row for row in rows if row]
         elif path.name.startswith("events.out.tfevents"):
             kind, rows = ".tfevents", scalars(path)
