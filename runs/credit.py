@@ -124,7 +124,7 @@ def probe_seeds(trainer: Any, out: Path, smoke: bool, progress, stopped) -> dict
     except Interrupted:
         return None
     together = len(jax.devices())
-    probe = partial(_probe_seed, train_config=trainer.train_config, suite=suite, smoke=smoke)
+    probe = partial(_probe_seed, train_config=trainer.config, suite=suite, smoke=smoke)
     program = vmap_seeds(probe, together, 1, run_config.optimise)
     worlds = suite.worlds(jax.random.key(run_config.base + 1), 2 if smoke else EPISODES)
     keys, digest = (
