@@ -25,14 +25,9 @@ from runs.bench.paired_timing import (
 )
 from runs.bench.timing_table import print_table, ratios, record_table, spread
 from runs.bench.worker import PEERS
-from runs.cli.settings import (
-    check_recordable,
-    checked_choice,
-    parse_settings,
-    run_main,
-    shell_command,
-)
+from runs.cli.settings import check_recordable, parse_settings, run_main, shell_command
 from runs.errors import UserError
+from runs.names import checked_choice
 
 PARTS = (
     *("training", "ceiling", "shares", "heads", "evaluation", "worlds", "compilation", "memory"),

@@ -19,8 +19,9 @@ from urllib.parse import quote
 
 from tyro.conf import Positional
 
-from runs.cli.settings import closest_name, parse_settings, run_main
+from runs.cli.settings import parse_settings, run_main
 from runs.errors import UserError
+from runs.names import closest_name, safe_name
 
 COMMAND = "python -m runs.board"
 LOGS = Path("runs/logs")
@@ -112,8 +113,6 @@ def board_links(study: Path, url: str) -> Iterator[tuple[str, str]]:
         study: folder, whose `scores.csv` names the shifts.
         url: of TensorBoard.
     """
-    from runs.report.tb_export import safe_name
-
     url = url.rstrip("/")
     query = f"_smoothingWeight=0&regexInput={quote(ARMS, safe='')}"
     yield "every shift, arm by arm", f"{url}/#custom_scalars&{query}"

@@ -17,7 +17,6 @@ from runs.cli.settings import (
     check_not_negative,
     check_recordable,
     check_seeds,
-    checked_choice,
     fingerprint,
     parse_settings,
     run_main,
@@ -25,6 +24,8 @@ from runs.cli.settings import (
 )
 from runs.engine.cache import load_part, save_part
 from runs.errors import UserError
+from runs.lock import hold_lock
+from runs.names import checked_choice, safe_name
 
 COMMAND = "python -m runs.calibrate"
 WORLDS = 64  # training worlds of a specialist at each severity, where a shift is random
@@ -94,8 +95,6 @@ def study(settings, command, progress, stopped) -> int:
     from runs.engine import devices
 
     devices.prepare_devices()
-    from runs.lock import hold_lock
-
     suite, sizes = design(settings)
     folder = settings.out / f"{suite.name}-{fingerprint(sizes)}"
     units = sizes.nominal.chunks + len(suite.shifts) * (sizes.special.chunks + 1)
@@ -212,7 +211,6 @@ def calibrate(suite, sizes, folder: Path, progress, stopped) -> dict[str, dict] 
     from runs.engine.checkpoint import Checkpoints
     from runs.engine.jax_backend import DRAWS
     from runs.engine.specialists import SpecialistTraining, pool_worlds, worlds_digest
-    from runs.report.tb_export import safe_name
 
     base, axis = sizes.nominal.base, len(suite.severities)
     draws = min(DRAWS, sizes.nominal.episodes)

@@ -14,13 +14,13 @@ from runs.cli.settings import (
     check_not_negative,
     check_recordable,
     check_seeds,
-    checked_choice,
     fingerprint,
     parse_settings,
     run_main,
     shell_command,
 )
 from runs.errors import UserError
+from runs.names import checked_choice, safe_name
 
 if TYPE_CHECKING:
     from runs.engine.comparison import Design
@@ -201,8 +201,6 @@ def omitted_arms(settings: Settings) -> tuple[str, ...]:
 
 def folder(settings: Settings, env: str) -> Path:
     """Folder of the study of an environment."""
-    from runs.report.tb_export import safe_name
-
     return settings.out or Path("runs/logs/compare") / f"{safe_name(env)}-{identity(settings)}"
 
 

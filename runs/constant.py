@@ -15,14 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runs.cli.settings import (
-    check_recordable,
-    checked_choice,
-    parse_settings,
-    run_main,
-    shell_command,
-)
+from runs.cli.settings import check_recordable, parse_settings, run_main, shell_command
 from runs.errors import UserError
+from runs.names import checked_choice
 
 COMMAND = "python -m runs.constant"
 WORLDS = ("HungryThirsty", "DeepSea", "CartPole")

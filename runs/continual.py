@@ -21,13 +21,14 @@ from runs.cli.settings import (
     check_not_negative,
     check_recordable,
     check_seeds,
-    checked_choice,
     fingerprint,
     parse_settings,
     run_main,
     shell_command,
 )
-from runs.errors import UserError
+from runs.errors import Interrupted, UserError
+from runs.lock import hold_lock
+from runs.names import checked_choice, safe_name
 
 COMMAND = "python -m runs.continual"
 RESULTS = Path("runs/results")
@@ -107,8 +108,6 @@ def study(settings, command, progress, stopped) -> int:
     devices.prepare_devices()
     from envs.host.pool import HostFailure
     from runs.adaptation.continual_stream import StreamRunner
-    from runs.cli.interrupt import Interrupted
-    from runs.lock import hold_lock
 
     suite, arms, runner_args = design(settings)
     runner = StreamRunner(suite, *runner_args)
@@ -224,7 +223,6 @@ def run_arms(runner, arms, settings: Settings, out: Path, progress, stopped) -> 
     from runs.engine.cache import load_part, save_part
     from runs.engine.checkpoint import Checkpoints
     from runs.engine.specialists import worlds_digest
-    from runs.report.tb_export import safe_name
 
     sizes, worlds = runner.sizes, runner.worlds
     parts = [(arm, settings.pay[0]) for arm in arms if not arm.learns]
@@ -305,7 +303,6 @@ def write_page(
 def folder(settings: Settings, env: str) -> Path:
     """Folder of the study, named by all settings that change a result."""
     from runs.engine.custom_head import file_digests
-    from runs.report.tb_export import safe_name
 
     if settings.out is not None:
         return settings.out

@@ -18,7 +18,9 @@ from runs.cli.settings import check_recordable, fingerprint, parse_settings, run
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import design as comparison_design
-from runs.errors import UserError
+from runs.errors import Interrupted, UserError
+from runs.lock import hold_lock
+from runs.names import safe_name
 
 COMMAND = "python -m runs.credit"
 SHIFTS = ("cones", "aggressive", "cross", "ice")  # of Drive, at full severity
@@ -84,8 +86,6 @@ def study(settings: Settings, command: str, progress, stopped) -> int:
         )
     from runs.engine.comparison import claim_folder
     from runs.engine.custom_head import file_digests
-    from runs.lock import hold_lock
-    from runs.report.tb_export import safe_name
 
     design = comparison_design(comparison(settings))
     suite = replace(design.suite, severities=(1.0,))
@@ -112,7 +112,6 @@ def probe_seeds(trainer: Any, out: Path, smoke: bool, progress, stopped) -> dict
     import jax
     import numpy as np
 
-    from runs.cli.interrupt import Interrupted
     from runs.engine.cache import load_part, save_part
     from runs.engine.specialists import worlds_digest
     from runs.engine.train import seed_keys, vmap_seeds

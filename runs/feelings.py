@@ -13,6 +13,7 @@ import numpy as np
 
 from runs.cli.settings import parse_settings, run_main
 from runs.errors import UserError
+from runs.names import checked_choice
 
 COMMAND = "python -m runs.feelings"
 PICTURES = 6
@@ -77,7 +78,6 @@ def episode(settings: Settings) -> tuple[np.ndarray, dict[str, np.ndarray], np.n
     from affect import Blend
     from agents.ppo import PPO
     from envs import SUITES, load_suite
-    from runs.cli.settings import checked_choice
     from runs.engine.jax_backend import record_horizon
     from runs.engine.jax_backend import render_states as render
     from runs.engine.train import FAST_COMPILE, TrainConfig, init_runner, train

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from runs.cli.settings import (
     check_recordable,
     check_seeds,
-    checked_choice,
     fingerprint,
     parse_settings,
     run_main,
@@ -23,6 +22,8 @@ from runs.cli.settings import (
 )
 from runs.engine.cache import load_part, save_part
 from runs.errors import UserError
+from runs.lock import hold_lock
+from runs.names import checked_choice
 
 COMMAND = "python -m runs.packer"
 RESULTS = Path("runs/results")
@@ -136,8 +137,6 @@ def study(settings, jobs, command, progress, stopped) -> int:
 
     devices.prepare_devices()
     progress.total = 100 * len(jobs)
-    from runs.lock import hold_lock
-
     folder = settings.out / fingerprint(settings, ("only", "out", "config", "record"))
     if settings.seeds < 10:
         progress.say(f"{settings.seeds} seeds: too few for reliable intervals; 10 are better")

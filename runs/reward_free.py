@@ -32,7 +32,9 @@ from runs.cli.settings import (
     run_main,
     shell_command,
 )
-from runs.errors import UserError
+from runs.errors import Interrupted, UserError
+from runs.lock import hold_lock
+from runs.names import safe_name
 
 COMMAND = "python -m runs.reward_free"
 RESULTS = Path("runs/results")
@@ -120,8 +122,6 @@ def study(settings, command, progress, stopped) -> int:
     from runs.adaptation.reward_free_design import make_design
     from runs.adaptation.reward_free_study import RewardFreeStudy
     from runs.adaptation.tune import tune_step_sizes, write_choices
-    from runs.cli.interrupt import Interrupted
-    from runs.lock import hold_lock
 
     out = folder(settings)
     try:
@@ -157,7 +157,6 @@ def study(settings, command, progress, stopped) -> int:
 def folder(settings: Settings) -> Path:
     """Folder of the study, named by all settings that change a result."""
     from runs.engine.custom_head import file_digests
-    from runs.report.tb_export import safe_name
 
     if settings.out is not None:
         return settings.out

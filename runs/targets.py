@@ -12,13 +12,8 @@ from importlib import import_module, util
 from pathlib import Path
 from typing import NamedTuple
 
-from runs.cli.settings import (
-    check_recordable,
-    checked_choice,
-    parse_settings,
-    run_main,
-    shell_command,
-)
+from runs.cli.settings import check_recordable, parse_settings, run_main, shell_command
+from runs.names import checked_choice
 from runs.theory.target import Target
 
 COMMAND = "python -m runs.targets"

@@ -24,7 +24,9 @@ from runs.cli.settings import check_recordable, fingerprint, parse_settings, run
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import design as comparison_design
-from runs.errors import UserError
+from runs.errors import Interrupted, UserError
+from runs.lock import hold_lock
+from runs.names import safe_name
 
 COMMAND = "python -m runs.validity"
 EPISODES = 128  # at each point of a jitted world
@@ -101,9 +103,7 @@ def study(settings: Settings, command: str, progress, stopped) -> int:
 
     devices.prepare_devices()
     from envs.host.pool import HostFailure
-    from runs.cli.interrupt import Interrupted
     from runs.engine.comparison import claim_folder
-    from runs.lock import hold_lock
     from runs.probes.validity_report import report
 
     probe, trainer = make_probe(settings)
@@ -133,8 +133,6 @@ def study(settings: Settings, command: str, progress, stopped) -> int:
 
 def folder(settings: Settings, env: str) -> Path:
     """Folder of the study of an environment."""
-    from runs.report.tb_export import safe_name
-
     return settings.out or Path("runs/logs/validity") / f"{safe_name(env)}-{identity(settings)}"
 
 

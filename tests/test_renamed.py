@@ -10,8 +10,8 @@ import pytest
 import affect
 from affect.renamed import ARMS, PUBLIC, STUDIES, renamed_arm
 from runs import board, compare
-from runs.cli.settings import checked_choice
 from runs.errors import UserError
+from runs.names import checked_choice
 from runs.prereg import plan_file, seal
 from runs.prereg.audit import watermark
 from tests.runs import sealed_study

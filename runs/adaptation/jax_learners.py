@@ -73,7 +73,7 @@ class JaxLearners:
     Call `init` once, then any sequence of `train`, `transfer_renewed` and `transfer`; `score` and
     `head_aurocs` at any time. All take and return leaves [rows, ...]; nothing is changed in place.
     `stopped` is checked between calls here, and at every step by
-    `runs.adaptation.host_learners.HostLearners`, which raises `runs.cli.interrupt.Interrupted`.
+    `runs.adaptation.host_learners.HostLearners`, which raises `runs.errors.Interrupted`.
 
     Args:
         env: the family of worlds.

@@ -22,11 +22,11 @@ from runs.adaptation.reward_arms import (
     variants,
 )
 from runs.adaptation.suite_lookup import find_suite, make_learners, shortened
-from runs.cli.settings import checked_choice
 from runs.engine.jax_backend import DRAWS
 from runs.engine.presets import preset
 from runs.engine.run_config import RunConfig
 from runs.errors import UserError
+from runs.names import checked_choice, safe_name
 from runs.prereg import plan_file
 
 STEP_SIZES = (1e-3, 3e-4)  # each arm gets the one with the higher score on dev shifts
@@ -152,8 +152,6 @@ def read_choices(env: str, folder: Path = RESULTS) -> dict:
 
 def choices_path(env: str, folder: Path) -> Path:
     """Path of the JSON file of `read_choices`."""
-    from runs.report.tb_export import safe_name
-
     return folder / (
         "reward_free-chosen.json" if env == "Drive" else f"reward_free-chosen-{safe_name(env)}.json"
     )

@@ -21,6 +21,7 @@ from runs.adaptation.reward_free_report import (
 )
 from runs.analysis import stats
 from runs.engine import devices
+from runs.names import safe_name
 from runs.prereg import audit
 
 CURVE_ARMS = ("zero", "sham", "critic", "reward_model", TESTED, "true")  # with a learning curve
@@ -32,8 +33,6 @@ PILOT = (
 
 def write_page(folder: Path, study: Any, parts: Parts, levels: Sequence[dict], command: str) -> str:
     """Write `reward_free.md` (suite name added except for Drive) and its figures -> the text."""
-    from runs.report.tb_export import safe_name
-
     design: RewardFreeDesign = study.design
     stem = (
         "reward_free"

@@ -22,15 +22,15 @@ from runs.adaptation.reward_arms import FLIP_RATES, TESTED, RewardArm
 from runs.adaptation.reward_free_design import HOME_CHUNKS, RewardFreeDesign
 from runs.adaptation.reward_free_report import seed_scores
 from runs.analysis.scores import COLUMNS
-from runs.cli.interrupt import Interrupted
 from runs.engine.cache import load_part, save_part
 from runs.engine.checkpoint import Checkpoints
 from runs.engine.evaluate import SCORES
 from runs.engine.jax_backend import DRAWS
 from runs.engine.specialists import pool_worlds, worlds_digest
 from runs.engine.train import RunnerState
+from runs.errors import Interrupted
+from runs.names import safe_name
 from runs.prereg import seal
-from runs.report.tb_export import safe_name
 
 
 class SplitWorlds(NamedTuple):

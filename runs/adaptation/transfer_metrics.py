@@ -1,4 +1,4 @@
-"""Forgetting, forward and backward transfer along a stream of worlds, from a matrix of scores.
+"""Forward and backward transfer along a stream of worlds, from a matrix of scores.
 
 All metrics read scores R [..., T + 1, W]: in each of W worlds, before the stream (row 0) and after
 each of its T stages. `stream` [T] is the world of each stage, as a column of R. Lopez-Paz & Ranzato
@@ -18,15 +18,6 @@ def score_on_leaving(scores: np.ndarray, stream: Sequence[int]) -> np.ndarray:
     """
     scores, stream = _checked(scores, stream)
     return np.stack([scores[..., i + 1, w] for i, w in enumerate(stream)]).mean(0)
-
-
-def final_average(scores: np.ndarray, stream: Sequence[int]) -> np.ndarray:
-    """Score at the end of the stream, averaged over the worlds that were in it: [...].
-
-    ACC (Lopez-Paz & Ranzato, 2017, eq. 2).
-    """
-    scores, stream = _checked(scores, stream)
-    return scores[..., -1, sorted(set(stream))].mean(-1)
 
 
 def backward_transfer(scores: np.ndarray, stream: Sequence[int]) -> np.ndarray:
@@ -58,22 +49,6 @@ def forward_transfer(scores: np.ndarray, stream: Sequence[int]) -> np.ndarray:
     if not first_row:
         raise ValueError("a stream of one world has nothing to transfer: add a second world")
     return np.stack([scores[..., i, w] - scores[..., 0, w] for w, i in first_row.items()]).mean(0)
-
-
-def forgetting(scores: np.ndarray, stream: Sequence[int]) -> np.ndarray:
-    """Highest score in a world before the end less its score at the end: [...].
-
-    Chaudhry et al. (2018), eq. 3, averaged over the worlds but the last one. The maximum includes
-    row 0 and is biased upwards by noise, so compare arms by it and do not compare it with 0.
-
-    Raises:
-        ValueError: for a stream of one world.
-    """
-    scores, stream = _checked(scores, stream)
-    others = sorted(set(stream) - {stream[-1]})
-    if not others:
-        raise ValueError("a stream of one world has nothing to forget: add a second world")
-    return (scores[..., :-1, others].max(-2) - scores[..., -1, others]).mean(-1)
 
 
 def loss_in_previous(scores: np.ndarray, stream: Sequence[int]) -> np.ndarray:

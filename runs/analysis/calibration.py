@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runs.errors import UserError
+from runs.names import safe_name
 
 RESULTS = Path("runs/results")
 COST, SOLVED, ROOM = 0.1, 0.5, 0.1
@@ -51,8 +52,6 @@ TEXT_COLUMNS = ("env", "shift", "family")
 
 def calibration_path(env: str, folder: Path = RESULTS) -> Path:
     """Path of the file in which the calibration of a suite is recorded."""
-    from runs.report.tb_export import safe_name
-
     return folder / f"calibrate-{safe_name(env)}.csv"
 
 

@@ -121,14 +121,6 @@ def iqm(x: ArmScores) -> float:
     return float(stats.trim_mean(x.away.ravel(), 0.25))
 
 
-def profile(x: ArmScores, levels: np.ndarray) -> np.ndarray:
-    """Performance profile: share of cells with a score above each of `levels` [N], [N].
-
-    Dolan & More (2002), as Agarwal et al. (2021) use it.
-    """
-    return (x.away[:, :, None] > np.asarray(levels)).mean((0, 1))
-
-
 def catastrophic_failures(x: ArmScores, level: float = 0.5) -> int:
     """Number of runs whose shifted mean is below `level` times their home score."""
     return int((mean(x) < level * x.home).sum())

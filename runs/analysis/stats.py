@@ -73,31 +73,6 @@ def paired(x: np.ndarray, y: np.ndarray) -> Estimate:
     return mean(x - y)
 
 
-def clusters(cells: np.ndarray, draws: int = 10_000, seed: int = 0) -> Estimate:
-    """Mean of cells [S, P] with a 95 % cluster bootstrap interval, which resamples whole seeds.
-
-    Complements the t interval for scores far from normal; too narrow with few seeds.
-    """
-    means = _checked(np.asarray(cells, np.float64).mean(1))
-    resampled = np.random.default_rng(seed).integers(len(means), size=(draws, len(means)))
-    low, high = np.quantile(means[resampled].mean(1), [0.025, 0.975])
-    return Estimate(float(means.mean()), float(low), float(high))
-
-
-def superiority(x: np.ndarray, y: np.ndarray) -> Estimate:
-    """P(a seed of x [S] scores above one of y [S']), ties half, with DeLong's interval (1988)."""
-    from scipy import stats
-
-    x, y = _checked(x), _checked(y)
-    above = (x[:, None] > y) + 0.5 * (x[:, None] == y)
-    centre = float(above.mean())
-    spread = above.mean(1).var(ddof=1) / len(x) + above.mean(0).var(ddof=1) / len(y)
-    half_width = stats.norm.ppf(0.975) * np.sqrt(spread)
-    return Estimate(
-        centre, float(max(centre - half_width, 0.0)), float(min(centre + half_width, 1.0))
-    )
-
-
 def wilson(count: int, trials: int) -> Estimate:
     """Rate `count / trials` with Wilson's 95 % interval (1927)."""
     from statsmodels.stats.proportion import proportion_confint

@@ -11,10 +11,6 @@ PATIENCE = 3.5  # seconds from the request to stop to a forced exit
 LINE_SECONDS = 10.0  # seconds between lines of progress without a terminal
 
 
-class Interrupted(Exception):
-    """The user requested a stop, and all finished work is saved."""
-
-
 class Progress:
     """Progress bar with ETA on a terminal, a line every `LINE_SECONDS` seconds elsewhere.
 

@@ -5,7 +5,6 @@ Imports nothing heavy, so that `--help` is fast.
 
 import contextlib
 import dataclasses
-import difflib
 import hashlib
 import io
 import json
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from runs.errors import UserError
+from runs.names import closest_name
 
 T = TypeVar("T")
 SCIENTIFIC = r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"  # YAML 1.1 reads 3e-4 and 1.5e3 as text
@@ -119,32 +119,6 @@ def _position(error: Any) -> str:
     """Line and column of a YAML error, as text."""
     mark = error.problem_mark
     return "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
-
-
-def closest_name(name: str, choices: Iterable[str]) -> str:
-    """Hint for an error message: the closest choice, else all if at most 20, else empty."""
-    choices = [str(choice) for choice in choices]
-    by_lowercase = {choice.lower(): choice for choice in choices}
-    matches = difflib.get_close_matches(name.lower(), by_lowercase, 1)
-    if matches:
-        return f"; did you mean {by_lowercase[matches[0]]}?"
-    return f"; there are {', '.join(choices)}" if len(choices) <= 20 else ""
-
-
-def checked_choice(kind: str, name: str, choices: Iterable[str]) -> str:
-    """Return `name` if it is one of the choices.
-
-    Raises:
-        UserError: if not, naming the closest choice.
-    """
-    choices = list(choices)
-    if name in choices:
-        return name
-    from affect.renamed import renamed_arm
-
-    present = renamed_arm(name) if kind == "arm" else None
-    hint = f"; it was renamed: use {present}" if present else closest_name(name, choices)
-    raise UserError(f"unknown {kind} {name!r}{hint}")
 
 
 def fingerprint(settings: Any, leave_out: Iterable[str] = (), also: tuple[str, ...] = ()) -> str:

@@ -18,16 +18,16 @@ import numpy as np
 from envs.host.pool import HostFailure
 from envs.suite import Point
 from runs.analysis.scores import append_text, read_scores, replace_file, rows_as_csv
-from runs.cli.interrupt import Interrupted
 from runs.engine.checkpoint import Checkpoints
 from runs.engine.eval_protocol import EvalProtocol
 from runs.engine.evaluate import SCORES
 from runs.engine.run_config import RunConfig
 from runs.engine.train import SOURCES
-from runs.errors import UserError
+from runs.errors import Interrupted, UserError
+from runs.names import safe_name
 from runs.probes import readout_table
 from runs.report import episode_trace
-from runs.report.tb_export import TrainingCurves, safe_name
+from runs.report.tb_export import TrainingCurves
 
 CHECKPOINT_SECONDS = 10.0  # between two checkpoints
 

@@ -25,9 +25,9 @@ from affect import (
 )
 from envs import SUITES, load_suite
 from envs.suite import Suite
-from runs.cli.settings import checked_choice
 from runs.engine import custom_head
 from runs.errors import UserError
+from runs.names import checked_choice
 
 HEADS = ("fear", "hope", "curiosity", "mood", "satiation", "homeostasis", "care", "innate")
 POTENTIALS = ("fear", "hope", "homeostasis", "care", "innate")

@@ -10,17 +10,16 @@ from typing import Any, NamedTuple
 
 from envs.host.pool import HostFailure
 from envs.suite import Suite
-from runs.cli.interrupt import Interrupted
 from runs.engine.arm_runner import ArmRunner
 from runs.engine.arms import Arm
 from runs.engine.eval_protocol import EvalProtocol
 from runs.engine.precompile import precompiled
 from runs.engine.run_config import RunConfig
-from runs.errors import UserError
+from runs.errors import Interrupted, UserError
 from runs.lock import hold_lock
+from runs.names import safe_name
 from runs.prereg import seal
 from runs.prereg.plan_file import Plan
-from runs.report.tb_export import safe_name
 
 
 class Design(NamedTuple):

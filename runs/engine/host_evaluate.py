@@ -11,9 +11,9 @@ from affect import Transition
 from envs.host.pool import HostPool, HostStep
 from envs.host.suite import HostEnv
 from envs.world import World
-from runs.cli.interrupt import Interrupted
 from runs.engine.evaluate import SCORES, reported_scores
 from runs.engine.host_step import by_seed, compiled_stepper
+from runs.errors import Interrupted
 
 
 class HostEvaluator:

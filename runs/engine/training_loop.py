@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from runs.cli.interrupt import Interrupted
 from runs.engine.arm_runner import select_seeds
 from runs.engine.checkpoint import Checkpoints
+from runs.errors import Interrupted
 
 CHECKPOINT_SECONDS = 30.0  # between two checkpoints
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runs.errors import UserError
+from runs.names import safe_name
 from runs.prereg import ledger, plan_file, seal, splits
 from runs.prereg.plan_file import Plan
 
@@ -154,8 +155,6 @@ def _departures(out: Path, plan: Plan) -> tuple[list[str], list[str], int]:
 
 def _stopped(out: Path, plan: Plan) -> list[tuple[str, int]]:
     """Pairs (arm, seed) of training runs that stopped because of a non-finite number."""
-    from runs.report.tb_export import safe_name
-
     return [
         (arm, seed)
         for arm in plan.arms

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs.cli.settings import checked_choice, closest_name
 from runs.errors import UserError
+from runs.names import checked_choice, closest_name
 from runs.prereg.splits import HOME, RANDOM, Splits, families, split
 
 PLAN_FILE = "plan.toml"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runs.errors import UserError
+from runs.names import safe_name
 from runs.prereg import ledger, plan_file
 from runs.prereg.plan_file import Plan
 
@@ -202,6 +203,4 @@ def _enter(out: Path, split: str, plan: Plan, hashes: Mapping, result: Any) -> N
 
 
 def _folder_name(arm: str) -> str:
-    from runs.report.tb_export import safe_name
-
     return safe_name(arm)

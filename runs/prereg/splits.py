@@ -12,8 +12,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from runs.cli.settings import checked_choice
 from runs.errors import UserError
+from runs.names import checked_choice
 
 HOME = "none"  # name and family of the unshifted world, in which all arms train
 RANDOM = "random"  # the suite's training distribution

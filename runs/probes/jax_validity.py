@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from runs.cli.interrupt import Interrupted
 from runs.engine.cache import load_part, save_part
 from runs.engine.jax_backend import DRAWS
 from runs.engine.specialists import worlds_digest
 from runs.engine.train import seed_keys, vmap_seeds
+from runs.errors import Interrupted
 from runs.probes.reliability import pooled_curves
 from runs.probes.validity_probe import ValidityProbe
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from runs.engine import devices
+from runs.names import safe_name
 from runs.probes.baselines import SIZES
 from runs.probes.validity_contrasts import (
     PILOT_SHIFTS,
@@ -17,7 +18,6 @@ from runs.probes.validity_contrasts import (
     finding,
 )
 from runs.probes.validity_probe import ValidityProbe
-from runs.report.tb_export import safe_name
 
 METRICS = ("auroc", "precision", "lead", "caught", "alarms")
 NOTE = (

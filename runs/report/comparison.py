@@ -11,12 +11,13 @@ from runs.analysis.scores import check_complete, read_scores
 from runs.engine import devices
 from runs.engine.run_config import RunConfig
 from runs.errors import UserError
+from runs.names import safe_name
 from runs.prereg import audit, plan_file, seal
 from runs.prereg.plan_file import Plan
 from runs.probes import readout_table
 from runs.report import episode_trace, html
 from runs.report.tables import Table, all_tables, finite_rows, score_name, summarise_arms
-from runs.report.tb_export import export_comparison, safe_name
+from runs.report.tb_export import export_comparison
 from runs.report.verdict import verdict_sentence
 
 WIDTH = 118  # columns of the terminal

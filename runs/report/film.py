@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from runs.report.tb_export import delete_files, safe_name
+from runs.names import safe_name
+from runs.report.tb_export import delete_files
 from runs.report.tb_writer import RUN_FILES, EventWriter
 
 FRAMES, WIDTH, STRIP = 150, 300, 54

@@ -43,8 +43,7 @@ class PageContent(NamedTuple):
         looks: number of looks at the scores, `runs.prereg.audit.looks_sentence`.
         changes: differences between the declared plan and the run.
         timelines: episodes with the signals of the heads.
-        readouts: rows of `signal_figures.validity_figure` and `signal_figures.size_figure`.
-        recovery: rows of `severity_curves.recovery_curves`.
+        readouts: rows of `signal_figures.validity_figure`.
         machine: hardware and versions, `runs.engine.devices.describe_machine`.
     """
 
@@ -61,7 +60,6 @@ class PageContent(NamedTuple):
     changes: Sequence[str] = ()
     timelines: Sequence[EpisodeFigure] = ()
     readouts: Sequence[Mapping[str, Any]] = ()
-    recovery: Sequence[Mapping[str, Any]] = ()
     machine: Mapping[str, str] = {}
 
 
@@ -160,22 +158,7 @@ def _figures_section(
 
 def _signals_section(study: PageContent) -> list[tuple]:
     sections = []
-    styles = arm_styles(list(dict.fromkeys([*study.arms, *(row["arm"] for row in study.recovery)])))
-    if study.recovery:
-        arms = dict.fromkeys(row["arm"] for row in study.recovery)
-        panels = node(
-            "div", *severity_curves.recovery_curves(study.recovery, styles), class_="panels"
-        )
-        content = [
-            _note("Score against steps since a lasting shift."),
-            _legend([styles[a] for a in arms]),
-            panels,
-        ]
-        sections.append(("recovery", "Recovery", content))
-    validity, sizes = (
-        signal_figures.validity_figure(study.readouts),
-        signal_figures.size_figure(study.readouts),
-    )
+    validity = signal_figures.validity_figure(study.readouts)
     if validity:
         note = (
             "How well each signal predicts. Ring: in distribution. Disc and bar: mean over shifts "
@@ -183,15 +166,12 @@ def _signals_section(study: PageContent) -> list[tuple]:
         )
         content = [_note(note), node("div", *validity, class_="panels wide")]
         sections.append(("validity", "Validity of the signals", content))
-    if sizes:
-        note = "Dots are runs; marks and bars are means and their 95 % t intervals."
-        content = [_note(note), node("div", *sizes, class_="panels wide")]
-        sections.append(("size", "Size of the head", content))
     if study.timelines:
         note = (
             "One episode of the first seed in each setting; a signal has the same scale in all of "
             "them. The vertical line marks the blunder, the step with the critic's lowest TD error."
         )
+        styles = arm_styles(study.arms)
         content = [_note(note), *signal_figures.episode_figures(study.timelines, styles)]
         sections.append(("timeline", "Signals during an episode", content))
     return sections

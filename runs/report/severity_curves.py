@@ -1,6 +1,6 @@
-"""Line plots with intervals, a panel per shift: scores by severity, and recovery by steps."""
+"""Line plots of scores by severity with intervals over seeds, a panel per shift."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -74,31 +74,6 @@ def scored_shifts(arm_scores: Mapping[str, ArmScores]) -> list[str]:
     )
 
 
-def recovery_curves(rows: Sequence[Mapping], styles: Mapping[str, ArmStyle]) -> list[Markup]:
-    """Panels of mean score by steps since a lasting shift, one per shift.
-
-    Args:
-        rows: each with `arm`, `seed`, `step`, `score`, and `shift` where there are several.
-        styles: styles of the arms.
-    """
-    panels = []
-    y_range = extent([np.array([row["score"] for row in rows])])
-    steps = sorted({float(row["step"]) for row in rows})
-    for shift in dict.fromkeys(row.get("shift", "after the shift") for row in rows):
-        shift_rows = [row for row in rows if row.get("shift", shift) == shift]
-        series = {}
-        for arm in dict.fromkeys(row["arm"] for row in shift_rows):
-            arm_rows = [row for row in shift_rows if row["arm"] == arm]
-            arm_steps = sorted({float(row["step"]) for row in arm_rows})
-            seeds = [
-                [row["score"] for row in arm_rows if row["step"] == step] for step in arm_steps
-            ]
-            intervals = [means_and_half_widths(np.array(scores, float)) for scores in seeds]
-            series[arm] = (np.array(arm_steps), *np.array(intervals, float).T)
-        panels.append(draw_panel(shift, series, styles, (steps[0], steps[-1]), y_range, "steps"))
-    return panels
-
-
 def draw_panel(
     title: str,
     series: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
@@ -140,7 +115,7 @@ def draw_panel(
 def draw_axes(
     x, y, x_range, y_range, x_label: str, edges=(LEFT, RIGHT, TOP, BOTTOM)
 ) -> list[Markup]:
-    """Grid lines, tick labels and the label of the x axis; `x_range` None omits the x ticks."""
+    """Grid lines, tick labels and the label of the x axis."""
     left, right, top, bottom = edges
     elements = []
     for value in ticks(*y_range):
@@ -149,7 +124,7 @@ def draw_axes(
             rule(left, height, right, height),
             label(left - 5, height + 3.5, plain(value), class_="end"),
         ]
-    for value in ticks(*x_range) if x_range else ():
+    for value in ticks(*x_range):
         position = float(x(value))
         elements.append(label(position, bottom + 14, plain(value), class_="middle"))
     elements.append(label((left + right) / 2, bottom + 27, x_label, class_="middle axis"))

@@ -10,13 +10,11 @@ import numpy as np
 from runs.report import score_figures
 from runs.report.arm_style import ArmStyle
 from runs.report.score_figures import NARROW, STEP, TOP
-from runs.report.severity_curves import draw_axes, means_and_half_widths
+from runs.report.severity_curves import means_and_half_widths
 from runs.report.svg import (
     Markup,
     curve,
-    dots,
     extent,
-    label,
     marker,
     node,
     picture,
@@ -193,30 +191,6 @@ def validity_figure(rows: Sequence[Mapping]) -> list[Markup]:
     return panels
 
 
-def size_figure(rows: Sequence[Mapping]) -> list[Markup]:
-    """Retention and validity by size of the head; empty unless rows have several sizes.
-
-    Args:
-        rows: each with `size` in hidden units, and any of `retention` and `auroc`.
-    """
-    sizes = sorted({row["size"] for row in rows if row.get("size")})
-    if len(sizes) < 2:
-        return []
-    titles = {"retention": "share of the score that is kept", "auroc": MEASURES["auroc"][0]}
-    panels = []
-    for name, title in titles.items():
-        values = {
-            size: [row[name] for row in rows if row.get("size") == size and name in row]
-            for size in sizes
-        }
-        values = {size: np.array(scores, float) for size, scores in values.items()}
-        values = {size: scores[np.isfinite(scores)] for size, scores in values.items()}
-        values = {size: scores for size, scores in values.items() if scores.size}
-        if values:
-            panels.append(_by_size(title, values))
-    return panels
-
-
 def _validity_rows(title: str, rows: Sequence[Mapping], measure: str, chance: float) -> Markup:
     """Row per signal: ring in distribution, disc and interval over shifts, tick at worst shift."""
     summaries = {}
@@ -264,34 +238,3 @@ def _dumbbell(x, y: float, home, mean, bounds, lowest) -> list[Markup]:
     if np.isfinite(home):
         elements.append(marker(2, float(x(home)), y, 4.5))
     return elements
-
-
-def _by_size(title: str, values: Mapping[int, np.ndarray]) -> Markup:
-    edges = left, right, top, bottom = 40.0, NARROW - 8, 34.0, 190.0
-    logs = {size: float(np.log2(size)) for size in values}
-    x_range = min(logs.values()) - 0.3, max(logs.values()) + 0.3
-    y_range = extent(values.values())
-    x, y = scale(*x_range, left, right), scale(*y_range, bottom, top)
-    grid = draw_axes(x, y, None, y_range, "hidden units of the head", edges)
-    grid = [label(0, 14, title, class_="title"), *grid]
-    for size, position in logs.items():
-        grid.append(label(float(x(position)), bottom + 14, str(size), class_="middle"))
-    marks, means = [], []
-    for size, scores in values.items():
-        position = float(x(logs[size]))
-        mean, half_width = (float(value) for value in means_and_half_widths(scores))
-        means.append((position, float(y(mean))))
-        marks.append(dots([position] * len(scores), y(scores)))
-        marks.append(
-            rule(
-                position,
-                float(y(mean - half_width)),
-                position,
-                float(y(mean + half_width)),
-                "reach",
-            )
-        )
-        marks.append(marker(0, *means[-1], 4.5))
-    marks.append(curve(*zip(*means, strict=True), class_="line"))
-    group = node("g", *marks, class_="knows")
-    return picture(NARROW, 222, f"{title} by size of the head", *grid, group, class_="strip")

@@ -16,7 +16,6 @@ chart would start empty.
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from runs.names import safe_name
 from runs.report.tb_writer import RUN_FILES, EventWriter
 
 POINTS = 500
@@ -31,11 +31,6 @@ POINTS = 500
 
 CHARTS = "mean and 95 % interval over seeds (x: 100 x severity; training: environment steps)"
 CORE = ("score/in_dist", "score/shift_mean", "score/shift_worst")
-
-
-def safe_name(name: str) -> str:
-    """Returns `name` as one part of a path, a run name and a tag: other characters become `_`."""
-    return re.sub(r"[^A-Za-z0-9_.,=+-]|^\.+", "_", name) or "_"
 
 
 def read_metrics(out: Path, arm: str, until_step: float = np.inf) -> list[dict]:

@@ -13,14 +13,13 @@ from flax import nnx
 
 from affect import Blend, Head
 from runs.analysis.scores import read_scores
-from runs.cli.interrupt import Interrupted
 from runs.engine import arm_runner
 from runs.engine.arm_runner import one_seed, select_seeds
 from runs.engine.arms import Arm
 from runs.engine.checkpoint import Checkpoints
 from runs.engine.evaluate import REPORTED_SCORES, SCORES
 from runs.engine.jax_backend import JaxBackend
-from runs.errors import UserError
+from runs.errors import Interrupted, UserError
 from runs.report.tables import summarise_arms
 from tests.runs import small_study
 

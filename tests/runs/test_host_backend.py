@@ -15,7 +15,6 @@ from envs.host import suite as host
 from envs.host.episode_log import episode_seed
 from envs.host.pool import HostFailure, HostPool, HostStep
 from envs.world import World
-from runs.cli.interrupt import Interrupted
 from runs.engine import host_backend
 from runs.engine.arm_runner import one_seed
 from runs.engine.checkpoint import Checkpoints
@@ -28,6 +27,7 @@ from runs.engine.host_backend import (
     update_seed,
 )
 from runs.engine.train import Learner, TrainConfig, zero_stats
+from runs.errors import Interrupted
 from tests.runs import small_study
 
 no_key_check = pytest.fixture(scope="module", autouse=True)(small_study.without_key_check)

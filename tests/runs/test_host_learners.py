@@ -22,13 +22,12 @@ from runs.adaptation.reward_arms import available_heads
 from runs.adaptation.reward_free_design import MILDER_SEVERITIES, choose_shifts, make_design
 from runs.adaptation.reward_mix import EPOCHS, PARTS
 from runs.adaptation.suite_lookup import HEADS, check_env, find_suite, make_learners, shortened
-from runs.cli.interrupt import Interrupted
 from runs.engine.arms import Arm
 from runs.engine.eval_protocol import EvalProtocol
 from runs.engine.host_backend import HostBackend
 from runs.engine.specialists import pool_worlds
 from runs.engine.train import Learner
-from runs.errors import UserError
+from runs.errors import Interrupted, UserError
 from runs.probes.signals import predictions
 from tests.runs import small_study
 from tests.runs.small_study import bits, without_key_check

@@ -22,7 +22,6 @@ from runs.report.html_tables import control_table, ledger_table
 from runs.report.signal_figures import (
     episode_figures,
     png_data_url,
-    size_figure,
     steps_to_show,
     validity_figure,
 )
@@ -85,29 +84,23 @@ def episode(title: str, length: int = 60, blunder: int | None = 20) -> EpisodeFi
 
 
 def readouts() -> list[dict]:
-    metrics = {"auroc": 0.7, "return": 0.2, "rarity": np.nan, "size": 16, "retention": 0.8}
+    metrics = {"auroc": 0.7, "return": 0.2, "rarity": np.nan}
     return [
         {"signal": name, "shift": shift, "seed": seed} | metrics | {"auroc": 0.6 + 0.01 * seed}
         for name in (EVIL, "critic")
         for shift in ("none", *SHIFTS)
         for seed in range(4)
-    ] + [{"signal": EVIL, "shift": "none", "size": 4, "retention": 0.6, "auroc": 0.5}]
+    ]
 
 
 def study(**other) -> PageContent:
     rows = scores()
-    recovery = [
-        {"arm": arm, "seed": seed, "step": step, "score": step / 1e4 + 0.01 * seed}
-        for arm in ("none", EVIL)
-        for seed in range(4)
-        for step in (0, 5000, 10000)
-    ]
     fields = {
         **{"env": EVIL, "rows": rows, "arms": ARMS, "tables": all_tables(rows, ARMS, EVIL)},
         **{"plan": plan(), "command": f"python -m runs.compare --env '{EVIL}'"},
         **{"without": (EVIL,), "watermark": f"unverified: plan: {EVIL}", "looks": LOOKS_TEXT},
         **{"changes": [f"env: {EVIL} was declared"], "readouts": readouts()},
-        **{"timelines": [episode("at home"), episode(EVIL, 35, 34)], "recovery": recovery},
+        **{"timelines": [episode("at home"), episode(EVIL, 35, 34)]},
         "machine": {"machine": f'two cores" onload="{EVIL}', "jax": "0.10.2"},
     }
     return PageContent(**fields | other)
@@ -371,10 +364,8 @@ def test_the_blunder_is_marked_in_every_signal():
     assert "step 30, the blunder" in svg
 
 
-def test_validity_is_drawn_if_known_and_sizes_if_they_differ():
+def test_validity_is_drawn_for_the_measures_that_are_known():
     assert [("rarity" in panel) for panel in validity_figure(readouts())] == [False, False]
-    assert len(size_figure(readouts())) == 2
-    assert size_figure([row for row in readouts() if row["size"] == 16]) == []
     assert validity_figure([]) == []
 
 
@@ -449,8 +440,8 @@ def test_a_page_has_its_sections_in_order(page_path):
     headings = re.findall(r"<h2>(.*?)</h2>", page_path.read_text())
     assert headings == [
         *("Severity", "Families of shifts", "Scores by seed", "In and out of distribution"),
-        *("Recovery", "Validity of the signals", "Size of the head"),
-        *("Signals during an episode", "Tables", "Controls and power", "Provenance"),
+        *("Validity of the signals", "Signals during an episode", "Tables"),
+        *("Controls and power", "Provenance"),
     ]
     text = page_path.read_text()
     assert text.index('class="watermark"') < text.index("<h1>") < text.index("<h2>")

@@ -8,6 +8,7 @@ import pytest
 from runs.analysis.scores import read_scores
 from runs.analysis.stats import difference, mean
 from runs.errors import UserError
+from runs.names import safe_name
 from runs.prereg.plan_file import Plan
 from runs.report import comparison as module
 from runs.report import tables as tabling
@@ -25,7 +26,6 @@ from runs.report.tables import (
     summarise_arms,
     worth_table,
 )
-from runs.report.tb_export import safe_name
 from tests.runs import sealed_study, small_study
 
 # mean over shifts by seed; "calm" is 0.3 better than "none" everywhere, and worst under "b"

@@ -13,7 +13,6 @@ from runs.analysis.robustness import (
     cvar,
     effective_robustness,
     iqm,
-    profile,
 )
 
 POINTS = (
@@ -82,10 +81,6 @@ def test_the_interquartile_mean_ignores_failures_and_cvar_does_not():
     failing = TWO._replace(away=np.array([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]]))
     assert iqm(failing) == 1.0
     np.testing.assert_allclose(cvar(failing), 0.0)
-
-
-def test_a_performance_profile_falls_from_1_to_0():
-    np.testing.assert_allclose(profile(TWO, [-1.0, 0.15, 0.6, 1.0]), [1.0, 0.75, 0.25, 0.0])
 
 
 def test_a_seed_that_keeps_less_than_half_is_a_catastrophic_failure():

@@ -9,17 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from runs.cli.settings import (
-    checked_choice,
-    closest_name,
-    fingerprint,
-    from_yaml,
-    parse_settings,
-    run_main,
-    shell_command,
-)
+from runs.cli.settings import fingerprint, from_yaml, parse_settings, run_main, shell_command
 from runs.compare import Settings
 from runs.errors import UserError
+from runs.names import checked_choice, closest_name
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from scipy import special, stats
 from runs.analysis.stats import (
     FEWEST,
     Estimate,
-    clusters,
     detectable,
     difference,
     holm,
@@ -22,7 +21,6 @@ from runs.analysis.stats import (
     seed_share,
     seeds_needed,
     split_half_difference,
-    superiority,
     wilson,
 )
 
@@ -125,33 +123,6 @@ def test_the_permutation_test_agrees_with_welch_for_normal_scores():
 def test_the_permutation_test_of_three_seeds_is_exact():
     """2 of the 20 ways to choose three of six differ by as much as these samples."""
     assert permutation(np.array([7.0, 8.0, 9.5]), np.array([1.0, 2.0, 3.5])) == pytest.approx(0.1)
-
-
-def test_the_bootstrap_over_seeds_is_close_to_the_t_interval():
-    cells = rng.normal(0, 1, (30, 1)) + rng.normal(0, 1, (30, 12))
-    estimate, expected = clusters(cells), mean(cells.mean(1))
-    assert estimate == pytest.approx(expected, abs=0.05)
-    assert estimate.low > expected.low
-    assert estimate.high < expected.high
-
-
-def test_superiority_is_the_share_of_pairs_won():
-    x, y = np.array([1.0, 2.0, 3.0]), np.array([0.0, 2.0, 2.0])
-    assert superiority(x, y).value == pytest.approx((1 + 2 + 3) / 9)
-    assert superiority(x + 10, y) == (1.0, 1.0, 1.0)
-    x, y = rng.normal(1.0, 1.0, 4000), rng.normal(0.0, 1.0, 4000)
-    exact = stats.norm.cdf(1 / math.sqrt(2))
-    estimate = superiority(x, y)
-    assert estimate.low < exact < estimate.high
-    assert estimate.high - estimate.low < 0.03
-
-
-def test_the_superiority_interval_covers_in_95_percent_of_draws():
-    draws = rng.normal(0, 1, (600, 2, 20))
-    estimates = [superiority(*pair) for pair in draws]
-    assert np.mean(
-        [estimate.low <= 0.5 <= estimate.high for estimate in estimates]
-    ) == pytest.approx(0.95, abs=0.03)
 
 
 def test_wilson_interval_of_no_failure_in_ten():

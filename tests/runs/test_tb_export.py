@@ -17,6 +17,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
+from runs.names import safe_name
 from runs.report.film import STRIP, write_film
 from runs.report.tb_export import (
     CORE,
@@ -25,7 +26,6 @@ from runs.report.tb_export import (
     export_comparison,
     mean_and_interval,
     read_metrics,
-    safe_name,
     thinning_stride,
 )
 

@@ -5,8 +5,6 @@ import pytest
 
 from runs.adaptation.transfer_metrics import (
     backward_transfer,
-    final_average,
-    forgetting,
     forward_transfer,
     last_return,
     loss_in_previous,
@@ -20,39 +18,33 @@ BACK = np.array([[0.0, 0.5], [0.8, 0.4], [0.3, 0.9], [0.7, 0.6]])
 """World 0, world 1, world 0."""
 MEASURES = (
     score_on_leaving,
-    final_average,
     backward_transfer,
     forward_transfer,
-    forgetting,
     loss_in_previous,
 )
 
 
 def test_published_metrics_when_each_world_is_visited_once():
     stream = [0, 1, 2]
-    assert final_average(ONCE, stream) == pytest.approx((0.5 + 0.6 + 1.0) / 3)
     assert backward_transfer(ONCE, stream) == pytest.approx(((0.5 - 0.9) + (0.6 - 0.8)) / 2)
     assert forward_transfer(ONCE, stream) == pytest.approx(((0.3 - 0.2) + (0.4 - 0.3)) / 2)
     assert score_on_leaving(ONCE, stream) == pytest.approx((0.9 + 0.8 + 1.0) / 3)
-    assert forgetting(ONCE, stream) == pytest.approx(((0.9 - 0.5) + (0.8 - 0.6)) / 2)
     assert loss_in_previous(ONCE, stream) == pytest.approx(((0.9 - 0.7) + (0.8 - 0.6)) / 2)
 
 
 def test_metrics_of_a_revisited_world_start_from_its_last_visit():
     stream = [0, 1, 0]
     assert score_on_leaving(BACK, stream) == pytest.approx((0.8 + 0.9 + 0.7) / 3)
-    assert final_average(BACK, stream) == pytest.approx((0.7 + 0.6) / 2)
     assert backward_transfer(BACK, stream) == pytest.approx(0.6 - 0.9)
     assert forward_transfer(BACK, stream) == pytest.approx(0.4 - 0.5)
-    assert forgetting(BACK, stream) == pytest.approx(0.9 - 0.6)
     assert loss_in_previous(BACK, stream) == pytest.approx(((0.8 - 0.3) + (0.9 - 0.6)) / 2)
     scores = revisit_scores(BACK, stream)
     assert scores == {"fresh": 0.0, "first": 0.8, "kept": 0.3, "second": 0.7}
 
 
-def test_constant_scores_have_no_transfer_and_no_forgetting():
+def test_constant_scores_have_no_transfer_and_no_loss():
     constant = np.broadcast_to([0.3, 0.7, 0.1], (4, 3))
-    for measure in (backward_transfer, forward_transfer, forgetting, loss_in_previous):
+    for measure in (backward_transfer, forward_transfer, loss_in_previous):
         assert measure(constant, [0, 1, 0]) == 0
 
 
@@ -92,9 +84,7 @@ def test_a_stream_without_return_raises(stream):
         last_return(stream)
 
 
-@pytest.mark.parametrize(
-    "measure", [backward_transfer, forward_transfer, forgetting, loss_in_previous]
-)
+@pytest.mark.parametrize("measure", [backward_transfer, forward_transfer, loss_in_previous])
 def test_a_stream_of_one_world_raises(measure):
     with pytest.raises(ValueError, match="stream of one world"):
         measure(BACK[:3], [0, 0])

@@ -1,0 +1,38 @@
+"""Names: checked against the known ones with the closest as a hint, and made safe for paths."""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from runs.errors import UserError
+
+
+def closest_name(name: str, choices: Iterable[str]) -> str:
+    """Hint for an error message: the closest choice, else all if at most 20, else empty."""
+    choices = [str(choice) for choice in choices]
+    by_lowercase = {choice.lower(): choice for choice in choices}
+    matches = difflib.get_close_matches(name.lower(), by_lowercase, 1)
+    if matches:
+        return f"; did you mean {by_lowercase[matches[0]]}?"
+    return f"; there are {', '.join(choices)}" if len(choices) <= 20 else ""
+
+
+def checked_choice(kind: str, name: str, choices: Iterable[str]) -> str:
+    """Return `name` if it is one of the choices.
+
+    Raises:
+        UserError: if not, naming the closest choice.
+    """
+    choices = list(choices)
+    if name in choices:
+        return name
+    from affect.renamed import renamed_arm
+
+    present = renamed_arm(name) if kind == "arm" else None
+    hint = f"; it was renamed: use {present}" if present else closest_name(name, choices)
+    raise UserError(f"unknown {kind} {name!r}{hint}")
+
+
+def safe_name(name: str) -> str:
+    """Returns `name` as one part of a path, a run name and a tag: other characters become `_`."""
+    return re.sub(r"[^A-Za-z0-9_.,=+-]|^\.+", "_", name) or "_"
