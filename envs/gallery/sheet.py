@@ -18,9 +18,9 @@ ACTIONS = (
 )
 
 LEGEND = (
-    "One episode, begun alike and with the same actions everywhere.",
-    "Coloured: the actions asked for, above those that took effect.",
-    "Bars (roots of numbers) or shades: what the agent senses; red: what it would sense at home.",
+    "All tiles start with the same random key and take the same actions.",
+    "Coloured rows: the chosen actions, above the actions that took effect.",
+    "Bars (of square roots) or shades: the observation; red: without the shift.",
 )
 
 
