@@ -21,15 +21,16 @@ def checked_choice(kind: str, name: str, choices: Iterable[str]) -> str:
     """Return `name` if it is one of the choices.
 
     Raises:
-        UserError: if not, naming the closest choice.
+        UserError: if not, naming the present name of a renamed arm, else the closest choice.
     """
     choices = list(choices)
     if name in choices:
         return name
     from affect.renamed import renamed_arm
 
-    present = renamed_arm(name) if kind == "arm" else None
-    hint = f"; it was renamed: use {present}" if present else closest_name(name, choices)
+    present = renamed_arm(name)
+    renamed = present in choices
+    hint = f"; it was renamed: use {present}" if renamed else closest_name(name, choices)
     raise UserError(f"unknown {kind} {name!r}{hint}")
 
 

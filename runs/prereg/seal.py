@@ -53,7 +53,7 @@ def freeze_agents(out: Path) -> dict[str, str]:
         UserError: for an arm without checkpoint, or one that has changed since it was frozen.
     """
     plan, hashes = plan_file.read_plan(out / plan_file.PLAN_FILE), checkpoint_hashes(out)
-    missing = [arm for arm in plan.arms if _folder_name(arm) not in hashes]
+    missing = [arm for arm in plan.arms if safe_name(arm) not in hashes]
     if missing:
         raise UserError(f"{out}: {missing[0]} has no checkpoint: train it, then freeze")
     _refuse_changes(out, plan, hashes)
@@ -200,7 +200,3 @@ def _enter(out: Path, split: str, plan: Plan, hashes: Mapping, result: Any) -> N
     ]
     if previous[-1:] != [(*fields, result)]:
         ledger.append_entry(path, *fields, plan.seeds, result)
-
-
-def _folder_name(arm: str) -> str:
-    return safe_name(arm)
