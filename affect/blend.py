@@ -1,19 +1,20 @@
 """Blend: named, weighted heads; computes their signals and trains them by `affect.learn`."""
 
-import math
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from affect.head import Factory, build, per_env
+from affect.head import Factory, build
 from affect.learn import TrainState, gradient_step
 from affect.transition import Spec, Transition
 
-HEAD_OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-3))
+HEAD_OPTIMISER = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(1e-2))
+EPOCHS = 2  # where nobody gives another number
 
 
 class BlendState(NamedTuple):
@@ -42,10 +43,9 @@ class Blend:
 
     Args:
         tx: the heads' optimiser (each head clips its own gradient).
-        epochs: passes of each head over each batch.
-        parts: groups of environments in a pass, one gradient step each; gcd(parts, B) if B is
-            not a multiple. With few large batches use many parts: a head needs about a thousand
-            gradient steps before it predicts anything.
+        epochs: gradient steps of each head on each batch. A head needs about a thousand of them
+            before it predicts anything, so few large batches need many. None: 2, or as many as a
+            training loop sets (`with_epochs`).
         **heads: name=(weight, factory).
 
     Raises:
@@ -55,14 +55,17 @@ class Blend:
     def __init__(
         self,
         tx: optax.GradientTransformation = HEAD_OPTIMISER,
-        epochs: int = 2,
-        parts: int = 1,
+        epochs: int | None = None,
         **heads: tuple[float, Factory],
     ):
         for name, term in heads.items():
             if not (isinstance(term, tuple) and len(term) == 2 and callable(term[1])):
                 raise ValueError(f"{name} must be (weight, head), as in {name}=(0.5, Fear)")
-        self.tx, self.epochs, self.parts, self.heads = tx, epochs, parts, heads
+        self.tx, self.epochs, self.heads = tx, epochs, heads
+
+    def with_epochs(self, epochs: int) -> "Blend":
+        """The same heads with this number of epochs, unless one was given."""
+        return self if self.epochs is not None else Blend(self.tx, epochs, **self.heads)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,15 +93,31 @@ class Blend:
             {n: TrainState.create(net, self.tx) for n, net in nets.items()}, carry, weights
         )
 
-    def feel(self, blend_state: BlendState, batch: Transition) -> tuple[jax.Array, BlendState]:
-        """Computes the weighted signals of a batch -> (signals [T, B, K], blend state)."""
-        outputs = {n: blend_state.heads[n].net(blend_state.carry[n], batch) for n in self.names}
-        if not outputs:
+    def feel(
+        self, blend_state: BlendState, batch: Transition, active: jax.Array | None = None
+    ) -> tuple[jax.Array, BlendState]:
+        """Computes the weighted signals of a batch -> (signals [T, B, K], blend state).
+
+        Args:
+            blend_state: of the heads.
+            batch: experience [T, B].
+            active: [K]; a head whose entry is 0 is not computed: its signal is 0 and the state it
+                carries stays as it is. None computes all.
+        """
+        signals, carry = [], {}
+        for k, name in enumerate(self.names):
+            compute = partial(blend_state.heads[name].net, blend_state.carry[name], batch)
+            if active is None:
+                signal, carry[name] = compute()
+            else:
+                skip = partial(_no_signal, batch, blend_state.carry[name])
+                signal, carry[name] = jax.lax.cond(active[k] != 0, compute, skip)
+            signals.append(signal)
+        if not signals:
             return jnp.zeros((*batch.reward.shape, 0)), blend_state
-        signals = jnp.stack([signal for signal, _ in outputs.values()], -1)
-        carry = {name: state for name, (_, state) in outputs.items()}
-        weights = jnp.broadcast_to(blend_state.weights, signals.shape)
-        return jax.lax.stop_gradient(signals) * weights, blend_state._replace(carry=carry)
+        stacked = jax.lax.stop_gradient(jnp.stack(signals, -1))
+        weights = jnp.broadcast_to(blend_state.weights, stacked.shape)
+        return stacked * weights, blend_state._replace(carry=carry)
 
     def learn(self, blend_state: BlendState, batch: Transition) -> tuple[BlendState, dict]:
         """Trains each head on a batch -> (blend state, metrics).
@@ -130,26 +149,13 @@ class Blend:
     def _train_head(
         self, train_state: TrainState, carry: Any, batch: Transition
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """Trains one head: one gradient step per part of the environments, `epochs` times over."""
-        num_envs = batch.reward.shape[1]
-        parts = math.gcd(self.parts, num_envs)
-        split_leaves = per_env(train_state.net)
+        """Takes `epochs` gradient steps on one head's loss on the whole batch."""
 
-        def slice_envs(leaf: jax.Array, axis: int, index: jax.Array) -> jax.Array:
-            size = num_envs // parts
-            return jax.lax.dynamic_slice_in_dim(leaf, index * size, size, axis)
+        def step(train_state: TrainState, _: None) -> tuple[TrainState, dict[str, jax.Array]]:
+            return gradient_step(train_state, self.tx, lambda net: net.loss(carry, batch))
 
-        def step(
-            train_state: TrainState, index: jax.Array
-        ) -> tuple[TrainState, dict[str, jax.Array]]:
-            part = jax.tree.map(lambda leaf: slice_envs(leaf, 1, index), batch)
-            state = jax.tree.map(
-                lambda split, x: slice_envs(x, 0, index) if split else x, split_leaves, carry
-            )
-            return gradient_step(train_state, self.tx, lambda net: net.loss(state, part))
-
-        order = jnp.tile(jnp.arange(parts), self.epochs)
-        train_state, metrics = jax.lax.scan(step, train_state, order)
+        epochs = EPOCHS if self.epochs is None else self.epochs
+        train_state, metrics = jax.lax.scan(step, train_state, length=epochs)
         return train_state, jax.tree.map(lambda metric: metric[-1], metrics)
 
     def _terms(self) -> Iterator[tuple[str, float, Factory]]:
@@ -158,3 +164,7 @@ class Blend:
 
 def _head_key(key: jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def _no_signal(batch: Transition, carry: Any) -> tuple[jax.Array, Any]:
+    return jnp.zeros_like(batch.reward), carry

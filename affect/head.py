@@ -45,6 +45,10 @@ class Head(nnx.Module):
 
     sign: int = 0
 
+    def __init__(self, spec: Spec, *, rngs: nnx.Rngs) -> None:
+        """A head without parameters."""
+        del spec, rngs
+
     def initial_state(self, num_envs: int) -> State:
         """Initial state carried across steps and chunks, for B = `num_envs` environments."""
         del num_envs

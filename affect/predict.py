@@ -14,6 +14,7 @@ from flax import nnx
 from affect.transition import Spec, Transition
 
 TRACE = 0.9  # lambda of the TD(lambda) targets
+END_WEIGHT = 5.0  # of the error at the ends, relative to the TD error
 
 
 class GVFTargets(NamedTuple):
@@ -60,13 +61,23 @@ class Predictor(nnx.Module):
         return jax.nn.softplus(logit) - share * logit
 
     def loss(self, batch: Transition, gvf: GVFTargets) -> tuple[jax.Array, jax.Array]:
-        """TD(lambda) error over the batch plus error at the ends -> (scalar, TD error [])."""
+        """TD(lambda) error over the batch plus error at the ends -> (scalar, TD error []).
+
+        Ends with harm and ends without weigh the same, however rare one kind has become: an agent
+        that has learned its task hardly ever fails, and a mean over all ends would let the head
+        forget what failure looks like.
+        """
         bootstrap = jnp.where(gvf.end, gvf.anchor, self(batch.next_obs))
         target = jax.lax.stop_gradient(lambda_returns(gvf, bootstrap, self.gamma))
         error = self.error(batch.obs, target).mean()
-        at_end = self.error(batch.next_obs, gvf.anchor)
-        ends = jnp.maximum(gvf.end.sum(), 1)
-        return error + jnp.where(gvf.end, at_end, 0.0).sum() / ends, error
+        at_end, harmed = self.error(batch.next_obs, gvf.anchor), harm(batch)
+        ends = _mean_where(gvf.end & harmed, at_end) + _mean_where(gvf.end & ~harmed, at_end)
+        return error + END_WEIGHT * ends, error
+
+
+def _mean_where(mask: jax.Array, x: jax.Array) -> jax.Array:
+    """Mean of x [T, B] where mask, []; 0 if it is nowhere true."""
+    return jnp.where(mask, x, 0.0).sum() / jnp.maximum(mask.sum(), 1)
 
 
 def lambda_returns(

@@ -1,6 +1,7 @@
 """Shaping wrappers: potentials and GRM, whose sums over an episode keep the optimal policy.
 
-Both are exact only with the discount of the critic that learns from the signal.
+Both are exact only with the discount of the critic that learns from the signal: `gamma`, or where
+it is None that of the spec, `Spec.discount`, which a training loop fills in from its agent.
 """
 
 import math
@@ -11,7 +12,7 @@ from flax import nnx
 
 from affect.head import Factory, State
 from affect.transition import Spec, Transition
-from affect.wrappers import StatefulWrapper, wrapper
+from affect.wrappers import StatefulWrapper, Wrapper, wrapper
 
 
 @wrapper
@@ -27,12 +28,15 @@ class Potential(StatefulWrapper):
 
     Args:
         head: the inner head, a factory.
-        gamma: the discount of the critic that learns from the signal.
+        gamma: the discount of the critic that learns from the signal; None for `spec.discount`.
+
+    Raises:
+        ValueError: neither gives a discount.
     """
 
-    def __init__(self, spec: Spec, head: Factory, gamma: float = 0.99, *, rngs: nnx.Rngs):
+    def __init__(self, spec: Spec, head: Factory, gamma: float | None = None, *, rngs: nnx.Rngs):
         super().__init__(spec, head, rngs=rngs)
-        self.gamma = gamma
+        self.gamma = critic_discount(self, spec, gamma)
         self.sign = 0
 
     def own_state(self, num_envs: int) -> jax.Array:
@@ -67,6 +71,22 @@ def before_first_step(batch: Transition) -> Transition:
     return zeros._replace(obs=batch.obs, action=batch.action, next_obs=batch.obs, first=batch.first)
 
 
+def critic_discount(shaping: Wrapper, spec: Spec, gamma: float | None) -> float:
+    """`gamma`, or where it is None the spec's discount.
+
+    Raises:
+        ValueError: both are None.
+    """
+    discount = spec.discount if gamma is None else gamma
+    if discount is None:
+        name, inner = type(shaping).__name__, type(shaping.inner).__name__
+        raise ValueError(
+            f"{name} of {inner} needs the discount of the critic that learns from it: give it one, "
+            f"as in {name}(Hope, gamma=0.99), or a Spec with a discount"
+        )
+    return discount
+
+
 @wrapper
 class GRM(StatefulWrapper):
     """Signal F minus itself `delay` = D steps ago: F_t - gamma^-D F_{t-D} (Forbes et al., 2024).
@@ -80,16 +100,25 @@ class GRM(StatefulWrapper):
     Args:
         head: the inner head, a factory.
         delay: D in steps, at least 1; it may be longer than a chunk or an episode.
-        gamma: the discount of the critic that learns from the signal, in (0, 1].
+        gamma: the discount of the critic that learns from the signal, in (0, 1]; None for
+            `spec.discount`.
 
     Raises:
-        ValueError: delay or gamma out of range, or an interest that float32 cannot hold.
+        ValueError: no discount, delay or gamma out of range, or an interest that float32 cannot
+            hold.
     """
 
     def __init__(
-        self, spec: Spec, head: Factory, delay: int = 1, gamma: float = 0.99, *, rngs: nnx.Rngs
+        self,
+        spec: Spec,
+        head: Factory,
+        delay: int = 1,
+        gamma: float | None = None,
+        *,
+        rngs: nnx.Rngs,
     ):
         super().__init__(spec, head, rngs=rngs)
+        gamma = critic_discount(self, spec, gamma)
         if delay != int(delay) or delay < 1:
             raise ValueError(f"a delay is a whole number of steps, at least 1, not {delay}")
         if not 0 < gamma <= 1:

@@ -1,4 +1,4 @@
-"""Transition, a batch of transitions [T, B], and Spec, the shapes of observations and actions."""
+"""Transition, a batch of transitions [T, B], and Spec, what heads and agents are built for."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -37,13 +37,16 @@ class Transition(NamedTuple):
 
 @dataclass(frozen=True)
 class Spec:
-    """Shapes of a world: observations are vectors; actions are discrete or lie in [-1, 1].
+    """Shapes of a world, and the discount of the critic that learns from signals in it.
+
+    Observations are vectors; actions are discrete or lie in [-1, 1].
 
     Attributes:
         obs_dim: D, length of an observation.
         num_actions: number of discrete actions, 0 where actions are continuous.
         action_dim: A, length of a continuous action, 0 where actions are discrete.
         info: the keys of `Transition.info` that the world fills.
+        discount: of that critic, None where it is not known (`Potential` and `GRM` need it).
 
     Raises:
         ValueError: unless exactly one of `num_actions` and `action_dim` is positive.
@@ -53,6 +56,7 @@ class Spec:
     num_actions: int = 0
     action_dim: int = 0
     info: tuple[str, ...] = ()
+    discount: float | None = None
 
     def __post_init__(self) -> None:
         if (self.num_actions > 0) == (self.action_dim > 0):

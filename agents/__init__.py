@@ -1,1 +1,7 @@
 """Agents, one algorithm per file; they receive the signals of heads, never the heads."""
+
+from agents.a2c import A2C
+from agents.ppo import PPO
+from agents.qlearning import QLearning
+
+__all__ = ["A2C", "PPO", "QLearning"]

@@ -6,7 +6,7 @@ import jax
 import optax
 
 from affect import Transition, gradient_step
-from agents.actor_critic import ActorCriticAgent, AgentState, Samples
+from agents.actor_critic import ActorCriticAgent, AgentState, Guide, Samples
 from agents.nets import ActorCritic
 
 
@@ -27,11 +27,16 @@ class A2C(ActorCriticAgent):
     decay: float = 0.99
 
     def update(
-        self, state: AgentState, key: jax.Array, batch: Transition, signals: jax.Array
+        self,
+        state: AgentState,
+        key: jax.Array,
+        batch: Transition,
+        signals: jax.Array,
+        guide: Guide | None = None,
     ) -> tuple[AgentState, dict[str, jax.Array]]:
         """Trains on a batch [T, B] with signals [T, B, K] -> (state, metrics)."""
         del key  # nothing is random
-        samples = self.samples(state, batch, signals)
+        samples = self.samples(state, batch, signals, guide)
         train_state, metrics = gradient_step(state.train_state, self.tx(), self._loss, samples)
         return self.update_moments(state, batch)._replace(train_state=train_state), metrics
 

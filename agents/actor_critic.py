@@ -21,6 +21,18 @@ class AgentState(NamedTuple):
     moments: Moments | None
 
 
+class Guide(NamedTuple):
+    """A teacher's policy on a batch, which an agent is to imitate (Schmitt et al., 2018).
+
+    Attributes:
+        policy: (logits or means, log deviations) of the teacher at `obs`, [T, B, A] each.
+        weight: [T, B] of the cross-entropy with it in the loss (their eq. 3).
+    """
+
+    policy: tuple[jax.Array, jax.Array]
+    weight: jax.Array
+
+
 class Samples(NamedTuple):
     """Inputs of the loss, flattened to N = T B samples.
 
@@ -30,6 +42,7 @@ class Samples(NamedTuple):
         log_prob: [N] of `action` under the policy that took it.
         advantage: [N], summed over the channels.
         target: [N, C] of the critic.
+        guide: policy of a teacher; None without one.
     """
 
     obs: jax.Array
@@ -37,6 +50,7 @@ class Samples(NamedTuple):
     log_prob: jax.Array
     advantage: jax.Array
     target: jax.Array
+    guide: Guide | None
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,8 @@ class ActorCriticAgent:
         signal_gamma: discount of each signal's channel; None for `gamma`, as a potential needs.
         lam: trace of the advantage estimate.
         lr: step size at the start.
-        anneal: updates over which it falls to 0 linearly; 0 keeps it.
+        anneal: updates over which it falls to 0 linearly; 0 keeps it, and so does None unless a
+            training loop fills in the length of the training.
         entropy: weight of the entropy bonus.
         critic: weight of the critic's loss.
         max_norm: global norm at which a gradient is clipped.
@@ -61,7 +76,7 @@ class ActorCriticAgent:
     signal_gamma: float | None = None
     lam: float = 0.95
     lr: float = 2.5e-4
-    anneal: int = 0
+    anneal: int | None = None
     entropy: float = 0.01
     critic: float = 0.5
     max_norm: float = 0.5
@@ -91,7 +106,13 @@ class ActorCriticAgent:
             return state
         return state._replace(moments=running_moments(state.moments, batch.obs)[1])
 
-    def samples(self, state: AgentState, batch: Transition, signals: jax.Array) -> Samples:
+    def policy(self, state: AgentState, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Policy at obs [..., D]: logits or means [..., A], and log deviations [..., A]."""
+        return state.train_state.net.actor.policy(self._whiten(state, obs))
+
+    def samples(
+        self, state: AgentState, batch: Transition, signals: jax.Array, guide: Guide | None = None
+    ) -> Samples:
         """Computes advantages and targets of a batch [T, B] with signals [T, B, K], flattened."""
         obs, next_obs = self._whiten(state, batch.obs), self._whiten(state, batch.next_obs)
         net = state.train_state.net
@@ -104,7 +125,8 @@ class ActorCriticAgent:
         ends = batch.terminated, batch.truncated
         advantage = gae(reward, value, next_value, *ends, gammas, self.lam)
         log_prob, _ = net.actor.log_prob(obs, batch.action)
-        samples = Samples(obs, batch.action, log_prob, advantage.sum(-1), advantage + value)
+        target = advantage + value
+        samples = Samples(obs, batch.action, log_prob, advantage.sum(-1), target, guide)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), samples)
 
     def total_loss(
@@ -113,7 +135,12 @@ class ActorCriticAgent:
         """Weighted sum of the losses of policy [], critic and entropy [N] -> (scalar, metrics)."""
         critic = 0.5 * jnp.square(net.critic(samples.obs) - samples.target).sum(-1).mean()
         loss = policy + self.critic * critic - self.entropy * entropy.mean()
-        return loss, {"loss": loss, "critic": critic, "entropy": entropy.mean()}
+        metrics = {"critic": critic, "entropy": entropy.mean()}
+        if samples.guide is not None:
+            imitation = net.actor.cross_entropy(samples.obs, samples.guide.policy)
+            loss = loss + (samples.guide.weight * imitation).mean()
+            metrics["imitation"] = imitation.mean()
+        return loss, {"loss": loss} | metrics
 
     def _whiten(self, state: AgentState, obs: jax.Array) -> jax.Array:
         return whiten(state.moments, obs, 10.0) if self.normalise else obs

@@ -66,6 +66,21 @@ class Actor(nnx.Module):
         entropy = log_std + 0.5 * jnp.log(2 * jnp.pi * jnp.e)
         return log_prob.sum(-1), entropy.sum(-1)
 
+    def policy(self, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Logits or means [..., A] at obs [..., D], and log deviations [..., A] (0 of logits)."""
+        out = self(obs)
+        log_std = 0.0 if self.discrete else self.log_std[...]
+        return out, jnp.broadcast_to(log_std, out.shape)
+
+    def cross_entropy(self, obs: jax.Array, target: tuple[jax.Array, jax.Array]) -> jax.Array:
+        """Cross-entropy [...] of a target `policy` with this one at obs [..., D]."""
+        (out, log_std), (target_out, target_log_std) = self.policy(obs), target
+        if self.discrete:
+            return -(jax.nn.softmax(target_out) * jax.nn.log_softmax(out)).sum(-1)
+        spread = jnp.square(target_out - out) + jnp.exp(2 * target_log_std)
+        terms = 0.5 * spread * jnp.exp(-2 * log_std) + log_std + 0.5 * jnp.log(2 * jnp.pi)
+        return terms.sum(-1)
+
 
 class Critic(nnx.Module):
     """Values of C = 1 + K channels over one trunk: the task reward and each of K signals.

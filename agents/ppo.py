@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from affect import Transition, gradient_step
-from agents.actor_critic import ActorCriticAgent, AgentState, Samples
+from agents.actor_critic import ActorCriticAgent, AgentState, Guide, Samples
 from agents.nets import ActorCritic
 
 
@@ -26,14 +26,19 @@ class PPO(ActorCriticAgent):
     clip: float = 0.2
 
     def update(
-        self, state: AgentState, key: jax.Array, batch: Transition, signals: jax.Array
+        self,
+        state: AgentState,
+        key: jax.Array,
+        batch: Transition,
+        signals: jax.Array,
+        guide: Guide | None = None,
     ) -> tuple[AgentState, dict[str, jax.Array]]:
         """Trains on a batch [T, B] with signals [T, B, K] -> (state, metrics).
 
         Raises:
             ValueError: if the T B samples do not divide into minibatches.
         """
-        samples = self.samples(state, batch, signals)
+        samples = self.samples(state, batch, signals, guide)
         state = self.update_moments(state, batch)
         size = samples.advantage.shape[0]
         if size % self.minibatches:
@@ -53,7 +58,7 @@ class PPO(ActorCriticAgent):
 
     def tx(self) -> optax.GradientTransformation:
         """Adam optimiser on clipped gradients."""
-        steps = self.anneal * self.epochs * self.minibatches
+        steps = (self.anneal or 0) * self.epochs * self.minibatches
         lr = optax.linear_schedule(self.lr, 0.0, steps) if steps else self.lr
         return optax.chain(optax.clip_by_global_norm(self.max_norm), optax.adam(lr, eps=1e-5))
 

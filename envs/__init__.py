@@ -84,24 +84,37 @@ def import_entry(entry: str) -> Any:
 
 
 def is_jitted(name: str) -> bool:
-    """Whether `load_suite` accepts this name: one of SUITES, or a prefix of ADAPTERS and an id."""
+    """Whether this is the name of a jitted suite: of SUITES, or a prefix of ADAPTERS and an id."""
     prefix, colon, _ = name.partition(":")
     return name in SUITES or (bool(colon) and prefix in ADAPTERS)
 
 
-def load_suite(name: str) -> Suite:
-    """Makes a registered suite, such as "CartPole", or an adapted one: "gymnax:CartPole-v1".
+def load_suite(env: Any, shifts: Iterable[Any] | None = None) -> Suite:
+    """Makes the suite of an environment: its training world and its shifts.
+
+    Args:
+        env: one of SUITES, such as "CartPole"; a third-party jitted environment, such as
+            "gymnax:CartPole-v1"; a gymnasium id, such as "LunarLander-v3"; an environment, its
+            class or a function that makes it, of gymnasium or an `envs.world.Env`.
+        shifts: that agents are scored under (`envs.shift`); None for those that come with it, and
+            of your own environment for those of sensors and actuators.
 
     Raises:
-        ValueError: if no suite has this name (the message lists similar names), or if the package
-            of an adapted environment is not installed.
+        ValueError: for an unknown name (the message lists similar names), a package that is not
+            installed, or spaces that are not supported.
     """
-    if not is_jitted(name):
-        raise ValueError(f"there is no suite {name!r}; {closest_names(name, SUITES)}")
-    if name in SUITES:
-        return import_entry(SUITES[name])()
-    prefix, _, id = name.partition(":")
-    return import_entry(ADAPTERS[prefix])(id)
+    from dataclasses import replace
+
+    if not isinstance(env, str):
+        return import_entry("envs.own:own_suite")(env, shifts)
+    if env in SUITES:
+        suite = import_entry(SUITES[env])()
+    elif is_jitted(env):
+        prefix, _, id = env.partition(":")
+        suite = import_entry(ADAPTERS[prefix])(id)
+    else:
+        return import_entry("envs.host.suite:host_suite")(env, None, shifts)
+    return suite if shifts is None else replace(suite, shifts=tuple(shifts))
 
 
 def closest_names(name: str, names: Iterable[str]) -> str:

@@ -1,42 +1,51 @@
 """Speed: how fast are training and evaluation against other libraries and bare matrix products?
 
-Every row compares two jobs, measured in turn, each in its own process, after a warm-up that also
-compiles; ratios are taken pair by pair and reported with their spread. The peers (rejax, SBX,
+Every row compares two workloads, measured in turn, each in its own process, after a warm-up that
+also compiles; ratios are taken pair by pair and reported with their spread. The peers (rejax, SBX,
 Stable-Baselines3) come with the extra `bench`; without them their rows are left out.
 """
 
 import os
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib import metadata, util
 from pathlib import Path
 
-from runs.bench.job import Job
-from runs.bench.paired_timing import (
-    Goal,
+from runs.bench import report_cost, rivals, training
+from runs.bench.table import (
+    HEADINGS,
+    LEGEND,
+    ratios,
+    remarks,
+    spread,
+    table_row,
+    write_pairs,
+)
+from runs.bench.timing import (
     Result,
     TimedPair,
+    Worker,
     WorkerFailed,
-    Workers,
+    Workload,
     alternate,
     in_new_processes,
 )
-from runs.bench.timing_table import print_table, ratios, record_table, spread
-from runs.bench.worker import PEERS
-from runs.cli.settings import check_recordable, parse_settings, run_main, shell_command
-from runs.errors import UserError
+from runs.cli.settings import check_recordable, run_main
+from runs.cli.study import RESULTS, Job, run_study
+from runs.errors import Interrupted, UserError
 from runs.names import checked_choice
+from runs.report.page import Page, markdown_table, page_text
 
+COMMAND = "python -m runs.benchmark"
 PARTS = (
     *("training", "ceiling", "shares", "heads", "evaluation", "worlds", "compilation", "memory"),
     *("readouts", "report"),
 )
-RESULTS = Path("runs/results")
 INSTALL = "not installed: pip install -e '.[bench]' -c constraints.txt"
-ALL = ("fear", "hope", "curiosity", "mood", "satiation", "homeostasis", "care", "innate")
 PACKAGES = {"rejax": "rejax", "sbx": "sbx-rl", "stable_baselines3": "stable-baselines3"}
+THREE_HEADS = ("fear", "hope", "curiosity")
+ALL_HEADS = (*THREE_HEADS, "mood", "satiation", "homeostasis", "care", "innate")
 QUIET = 0.5  # load average up to which a machine counts as quiet
 
 
@@ -48,14 +57,16 @@ class Settings:
         parts: what to measure, of training (against peers), ceiling (bare matrix products), shares
             (parts of a training step), heads, evaluation, worlds (Drive), compilation, memory,
             readouts (probing the signals beside scoring), report (and sealing).
-        repeats: measurements of each job of a row.
+        repeats: measurements of each side of a row.
+        out: folder of the page and of every measurement.
         config: a YAML file of these settings; flags override it.
         smoke: a run of seconds that only tests the code; its numbers mean nothing.
-        record: also write the table and every measurement to runs/results/, named by the parts.
+        record: also write the page and every measurement to runs/results/, named by the parts.
     """
 
     parts: tuple[str, ...] = PARTS
     repeats: int = 5
+    out: Path | None = None
     config: Path | None = None
     smoke: bool = False
     record: bool = False
@@ -63,34 +74,7 @@ class Settings:
 
 def main(argv: list[str]) -> int:
     """Run the benchmark -> exit code, 1 if a row failed for a reason other than a missing peer."""
-    settings = parse_settings(Settings, argv, __doc__ or "")
-    check(settings)
-    command, load = shell_command("python -m runs.benchmark", argv), os.getloadavg()[0]
-    start = time.monotonic()
-
-    def log(line: str) -> None:
-        elapsed = time.strftime("%M:%S", time.gmtime(time.monotonic() - start))
-        print(f"{elapsed}  {line}", file=sys.stderr, flush=True)
-
-    if load > QUIET:
-        log(f"the machine is busy (load {load:.1f}): expect figures that are too low and too wide")
-    if settings.smoke:
-        log("a smoke run: its figures mean nothing")
-    workers = Workers(shared=settings.smoke)
-    try:
-        results = measure(settings, workers, log)
-        facts = machine(workers) | {"load at the start": f"{load:.2f}"}
-    except KeyboardInterrupt:
-        log("stopped; nothing was written")
-        return 130
-    finally:
-        workers.close()
-    print_table(results, facts)
-    if settings.record:
-        whole = set(settings.parts) == set(PARTS)
-        name = "benchmark" if whole else f"benchmark-{'-'.join(settings.parts)}"
-        record_table(results, facts, command, RESULTS, name)
-    return int(any(result.reason not in ("", INSTALL) for result in results))
+    return run_study(argv, COMMAND, __doc__, Settings, check, study)
 
 
 def check(settings: Settings) -> None:
@@ -108,146 +92,143 @@ def check(settings: Settings) -> None:
     check_recordable(settings)
 
 
-REJAX = Goal("at least 1.7, aim 2", "ratio", True, 1.7)
-BASELINES = Goal("at least 30", "ratio", True, 30.0)
-HEADS = Goal("at most 1.35", "ratio", False, 1.35)
-EVERY_HEAD = Goal("at most 1.6", "ratio", False, 1.6)
-EVALUATION = Goal("at least 20", "ratio", True, 20.0)
-DRIVE = Goal("at least 1,000,000/s", "ours", True, 1e6)
-SCORING = Goal("ours < 120 s", "ours", False, 120.0)
-READOUTS = Goal("at most 2", "ratio", False, 2.0)
-REPORT = Goal("ours < 20 s", "ours", False, 20.0)
-SEALING = Goal("ours < 2 s", "ours", False, 2.0)
-COMPILATION = Goal("cached < 3 s", "ours", False, 3.0)
-MEMORY = Goal("flat: < 1.1", "ratio", False, 1.1)
+def study(job: Job) -> Page:
+    """Measure all rows; finished ones are written as they come."""
+    settings, load = job.settings, os.getloadavg()[0]
+    if load > QUIET:
+        job.progress.say(f"the machine is busy (load {load:.1f}): figures will be too low and wide")
+    if settings.smoke:
+        job.progress.say("a smoke run: its figures mean nothing")
+    whole = set(settings.parts) == set(PARTS)
+    name = "benchmark" if whole else f"benchmark-{'-'.join(settings.parts)}"
+    results = []
+    with Worker() if settings.smoke else nullcontext() as shared:
+        new_worker = Worker if shared is None else lambda *cache: nullcontext(shared)
+        for result in measure(settings, new_worker, job):
+            results.append(result)
+            write_pairs(results, job.out / f"{name}.csv")
+    if settings.record:
+        write_pairs(results, RESULTS / f"{name}.csv")
+    peers = [f"{name} {metadata.version(name)}" for key, name in PACKAGES.items() if installed(key)]
+    sections = (
+        markdown_table(HEADINGS, [table_row(result) for result in results]),
+        LEGEND,
+        "\n".join(f"- {line}" for line in remarks(results)) or None,
+        "; ".join([*peers, f"load at the start {load:.2f}"]),
+    )
+    failed = any(result.reason not in ("", INSTALL) for result in results)
+    return Page(name, page_text("Benchmark", sections, job.command), code=int(failed))
 
 
-SHARES = {"living": "rollouts", "judging": "advantages", "learning": "updates"}
-"""Kinds of `runs.bench.components` -> titles; updates include advantages."""
+def measure(settings: Settings, new_worker: Callable, job: Job) -> Iterator[Result]:
+    """Measure the rows, one after another; `new_worker(cache)` is a context with a worker."""
+    rows, repeats = timed_pairs(settings), 1 if settings.smoke else settings.repeats
+    job.progress.total = len(rows)
+    for i, row in enumerate(rows):
+        job.progress.advance(row.title, i)
+        measure_pairs = in_new_processes if row.fresh else alternate
+        try:
+            if not installed(row.other.package):
+                raise WorkerFailed(INSTALL)
+            result = Result(row, tuple(measure_pairs(row, repeats, new_worker)))
+            job.progress.say(f"{row.title}: {spread(ratios(result))}")
+        except WorkerFailed as failure:
+            if job.stopped():
+                raise Interrupted from failure
+            result = Result(row, (), str(failure))
+            job.progress.say(f"{row.title}: left out, {failure}")
+        yield result
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported; true for none."""
+    return not package or util.find_spec(package) is not None
 
 
 def timed_pairs(settings: Settings) -> list[TimedPair]:
-    """Rows of the chosen parts; rows that share a process are neighbours."""
-    seeds4, seeds8 = Job("ours", seeds=4, updates=16), Job("ours", seeds=8, updates=8)
-    narrow = Job("ours", seeds=20, num_envs=4, updates=40)  # the sizes of `runs.compare`
-    scoring = Job("evaluation", seeds=20, num_envs=4, updates=0)
-    chunk = Job("compilation", seeds=20, num_envs=4, updates=0, heads=("fear",))
-    drive = Job("wandering", seeds=2, num_envs=512, updates=8, world="Drive")
-    drive_score = replace(scoring, num_envs=32, world="Drive", heads=("lesion",))
-    report, sealing = (Job(kind, seeds=20, updates=0) for kind in ("report", "sealing"))
-    short_run = Job("memory", seeds=2, num_envs=4, updates=100, heads=("fear",))
-    long_run = replace(short_run, updates=10 * short_run.updates)
-
-    def peer(kind: str, ours: Job) -> Job:
-        return replace(ours, kind=kind, seeds=1, updates=128 // ours.num_envs)
-
-    def blended(ours: Job, heads: tuple[str, ...] = ("fear", "hope", "curiosity")) -> Job:
-        return replace(ours, heads=heads)
-
-    sb3 = "stable_baselines3"
-    rows = [
-        TimedPair(
-            "training", "8 seeds, 64 envs / rejax", seeds8, replace(seeds8, kind="rejax"), REJAX
-        ),
-        TimedPair(
-            "training", "4 seeds, 64 envs / rejax", seeds4, replace(seeds4, kind="rejax"), REJAX
-        ),
-        TimedPair("training", "4 seeds, 64 envs / SBX", seeds4, peer("sbx", seeds4), BASELINES),
-        TimedPair("training", "4 seeds, 64 envs / SB3", seeds4, peer(sb3, seeds4), BASELINES),
-        TimedPair(
-            "ceiling", "4 seeds, 64 envs / bare products", seeds4, replace(seeds4, kind="ceiling")
-        ),
-        *(
-            TimedPair(
-                "shares", f"4 seeds, 64 envs / {title} alone", seeds4, replace(seeds4, kind=kind)
-            )
-            for kind, title in SHARES.items()
-        ),
-        TimedPair(
-            "heads", "64 envs, three heads / none", blended(seeds4), seeds4, HEADS, " us/step"
-        ),
-        TimedPair(
-            *("heads", f"64 envs, all {len(ALL)} heads / none", blended(seeds4, ALL), seeds4),
-            *(EVERY_HEAD, " us/step"),
-        ),
-        TimedPair("training", "20 seeds, 4 envs / SBX", narrow, peer("sbx", narrow), BASELINES),
-        TimedPair("training", "20 seeds, 4 envs / SB3", narrow, peer(sb3, narrow), BASELINES),
-        TimedPair(
-            "heads", "4 envs, three heads / none", blended(narrow), narrow, HEADS, " us/step"
-        ),
-        TimedPair("evaluation", "4 envs, evaluation / training", scoring, narrow, EVALUATION),
-        TimedPair(
-            "worlds",
-            "Drive / CartPole, random policy",
-            drive,
-            replace(drive, world="CartPole"),
-            DRIVE,
-        ),
-        TimedPair(
-            *("worlds", "Drive / CartPole, evaluation"),
-            *(replace(scoring, num_envs=32, world="Drive"), scoring, SCORING, " s"),
-        ),
-        TimedPair(
-            *("readouts", "Drive, with readouts / evaluation"),
-            *(replace(drive_score, kind="readouts"), drive_score, READOUTS, " s"),
-        ),
-        TimedPair("report", "statistics and report / sealing", report, sealing, REPORT, " s"),
-        TimedPair("report", "sealing / statistics and report", sealing, report, SEALING, " s"),
-        TimedPair(
-            "compilation", "compilation, cached / cold", chunk, chunk, COMPILATION, " s", "empty"
-        ),
-        TimedPair(
-            "memory",
-            "peak memory, 10 x as long / 1 x",
-            long_run,
-            short_run,
-            MEMORY,
-            " MB",
-            "filled",
-        ),
-    ]
-    rows = [row for row in rows if row.part in settings.parts]
+    """Rows of the chosen parts."""
+    parts = (_training_rows, _head_rows, _comparison_rows)
+    rows = [row for part in parts for row in part() if row.part in settings.parts]
     if not settings.smoke:
         return rows
-    return [replace(row, ours=smoke_job(row.ours), other=smoke_job(row.other)) for row in rows]
+    return [replace(row, ours=smoke_load(row.ours), other=smoke_load(row.other)) for row in rows]
 
 
-def smoke_job(job: Job) -> Job:
-    """Shrink a job for a smoke run: few steps, and few programs to compile."""
-    heads = job.heads[:1] if job.kind == "ours" else ()
-    updates = max(job.updates // 100, 1)
-    sizes = {"num_envs": 4, "num_steps": 8, "updates": updates, "episodes": 4}
-    return replace(job, seeds=min(job.seeds, 2), heads=heads, **sizes)
+WIDE = Workload(training.time_training, seeds=4, updates=16)
+NARROW = Workload(training.time_training, seeds=20, num_envs=4, updates=40)  # as `runs.compare`
 
 
-def measure(settings: Settings, workers: Workers, log: Callable[[str], None]) -> list[Result]:
-    """Measure all rows, one after another."""
-    rows, results = timed_pairs(settings), []
-    repeats = 1 if settings.smoke else settings.repeats
-    for i, row in enumerate(rows):
-        label = f"{i + 1}/{len(rows)}  {row.title}"
-        log(f"{label} ...")
-        measure_pairs = in_new_processes if row.fresh else alternate
-        try:
-            if row.other.kind in PEERS and util.find_spec(row.other.kind) is None:
-                raise WorkerFailed(INSTALL)
-            results.append(Result(row, tuple(measure_pairs(row, repeats, workers))))
-            log(f"{label}: {spread(ratios(results[-1]))}")
-        except WorkerFailed as failure:
-            results.append(Result(row, (), str(failure)))
-            log(f"{label}: left out, {failure}")
-        later = [pair for pair in rows[i + 1 :] if not pair.fresh]
-        workers.release(keep={job for pair in later for job in (pair.ours, pair.other)})
-    return results
+def _training_rows() -> list[TimedPair]:
+    """Training against other libraries, bare products and its own parts."""
+    wide8 = replace(WIDE, seeds=8, updates=8)
+    products = replace(WIDE, prepare=rivals.time_products)
+    rollouts = replace(WIDE, prepare=training.time_rollouts)
+    updates = replace(WIDE, prepare=training.time_updates)
+    drive = Workload(training.time_env_steps, seeds=2, num_envs=512, updates=8, world="Drive")
+    cartpole, faster = replace(drive, world="CartPole"), "ratio >= 30"
+
+    def rejax(ours: Workload) -> Workload:
+        return replace(ours, prepare=rivals.rejax, package="rejax")
+
+    def one_seed(ours: Workload, prepare: Callable) -> Workload:
+        sizes = {"seeds": 1, "updates": 128 // ours.num_envs}
+        return replace(ours, prepare=prepare, package=prepare.__name__, **sizes)
+
+    sbx, sb3 = rivals.sbx, rivals.stable_baselines3
+    return [
+        TimedPair("training", "8 seeds, 64 envs / rejax", wide8, rejax(wide8), "ratio >= 1.7"),
+        TimedPair("training", "4 seeds, 64 envs / rejax", WIDE, rejax(WIDE), "ratio >= 1.7"),
+        TimedPair("training", "4 seeds, 64 envs / SBX", WIDE, one_seed(WIDE, sbx), faster),
+        TimedPair("training", "4 seeds, 64 envs / SB3", WIDE, one_seed(WIDE, sb3), faster),
+        TimedPair("training", "20 seeds, 4 envs / SBX", NARROW, one_seed(NARROW, sbx), faster),
+        TimedPair("training", "20 seeds, 4 envs / SB3", NARROW, one_seed(NARROW, sb3), faster),
+        TimedPair("ceiling", "4 seeds, 64 envs / bare products", WIDE, products),
+        TimedPair("shares", "4 seeds, 64 envs / rollouts alone", WIDE, rollouts),
+        TimedPair("shares", "4 seeds, 64 envs / updates alone", WIDE, updates),
+        TimedPair("worlds", "Drive / CartPole, random policy", drive, cartpole, "ours >= 1e6"),
+    ]
 
 
-def machine(workers: Workers) -> dict[str, str]:
-    """Machine, devices and versions, including those of the peers."""
-    facts = workers.measure_once(None)
-    for module, name in PACKAGES.items():
-        if util.find_spec(module) is not None:
-            facts[name] = metadata.version(name)
-    return facts
+def _head_rows() -> list[TimedPair]:
+    """Training with heads against training without."""
+    three, eight = (replace(WIDE, heads=heads) for heads in (THREE_HEADS, ALL_HEADS))
+    narrow, unit = replace(NARROW, heads=THREE_HEADS), " us/step"
+    return [
+        TimedPair("heads", "64 envs, three heads / none", three, WIDE, "ratio < 1.35", unit),
+        TimedPair("heads", "64 envs, all 8 heads / none", eight, WIDE, "ratio < 1.6", unit),
+        TimedPair("heads", "4 envs, three heads / none", narrow, NARROW, "ratio < 1.35", unit),
+    ]
+
+
+def _comparison_rows() -> list[TimedPair]:
+    """Evaluation, probing, report, compilation and memory of a comparison."""
+    scoring = Workload(training.time_evaluation, seeds=20, num_envs=4)
+    drive = replace(scoring, num_envs=32, world="Drive")
+    lesion = replace(drive, heads=("lesion",))
+    readouts = replace(lesion, prepare=training.time_readouts)
+    report = Workload(report_cost.time_report, seeds=20)
+    sealing = replace(report, prepare=report_cost.time_sealing)
+    chunk = Workload(training.time_compilation, seeds=20, num_envs=4, heads=("fear",))
+    short = replace(chunk, prepare=training.peak_memory, seeds=2, updates=100)
+    long, memory = replace(short, updates=1000), "peak memory, 10 x as long / 1 x"
+    cached = "compilation, cached / cold"
+    return [
+        TimedPair("evaluation", "4 envs, evaluation / training", scoring, NARROW, "ratio >= 20"),
+        TimedPair("worlds", "Drive / CartPole, evaluation", drive, scoring, "ours < 120", " s"),
+        TimedPair("readouts", "Drive, readouts / evaluation", readouts, lesion, "ratio < 2", " s"),
+        TimedPair("report", "statistics and report / sealing", report, sealing, "ours < 20", " s"),
+        TimedPair("report", "sealing / statistics and report", sealing, report, "ours < 2", " s"),
+        TimedPair("compilation", cached, chunk, chunk, "ours < 3", " s", "empty"),
+        TimedPair("memory", memory, long, short, "ratio < 1.1", " MB", "filled"),
+    ]
+
+
+def smoke_load(load: Workload) -> Workload:
+    """Shrink a workload for a smoke run: few steps, and few programs to compile."""
+    heads = load.heads[:1] if load.prepare is training.time_training else ()
+    updates, seeds = max(load.updates // 100, 1), min(load.seeds, 2)
+    sizes = {"num_envs": 4, "num_steps": 8, "updates": updates, "episodes": 4, "shifts": 1}
+    return replace(load, seeds=seeds, heads=heads, **sizes)
 
 
 if __name__ == "__main__":

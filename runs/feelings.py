@@ -1,22 +1,28 @@
 """Signal traces: what does each head emit at every step of one episode?
 
 Trains an agent on the task reward alone, and beside it every head whose inputs the environment
-reports (at weight 0), then draws one episode: frames above, the signal of each head below.
+reports, then draws one episode: frames above, the signal of each head below.
 """
 
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from runs.cli.settings import parse_settings, run_main
+from runs.cli.settings import check_recordable, run_main
+from runs.cli.study import Job, run_study
 from runs.errors import UserError
-from runs.names import checked_choice
+from runs.names import checked_choice, safe_name
+from runs.report.page import Page, markdown_table, page_text
+from runs.report.plots import new_figure, save_figure
+
+if TYPE_CHECKING:
+    import numpy as np
 
 COMMAND = "python -m runs.feelings"
-PICTURES = 6
+NUM_ENVS = 8
+PICTURES, GAP = 6, 8  # frames in the figure, and pixels between them
+REWARD = "(task reward)"
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,10 @@ class Settings:
         severity: of that shift, in [0, 1].
         steps: environment steps of training.
         seed: of all random numbers.
-        out: file of the figure; by default runs/logs/feelings/ENV.png.
+        out: folder of the study; by default runs/logs/feelings/ENV-FINGERPRINT.
         config: a YAML file of these settings; flags override it.
         smoke: a run of seconds to test the code; its figure means nothing.
-        record: write the figure to runs/results/ instead.
+        record: also write the figure to runs/results/.
     """
 
     env: str = "FoodShare"
@@ -48,74 +54,114 @@ class Settings:
 
 def main(argv: list[str]) -> int:
     """Train, play one episode and draw it -> exit code."""
-    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
-    if settings.steps < 1 or not 0 <= settings.severity <= 1:
-        raise UserError("--steps must be positive and --severity within [0, 1]")
-    name = settings.env + (f"-{settings.shift}" if settings.shift else "")
-    folder = Path("runs/results" if settings.record else "runs/logs/feelings")
-    path = settings.out or folder / (f"feelings-{name}.png" if settings.record else f"{name}.png")
-    frames, signals, reward = episode(settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw_episode(frames, signals | {"(task reward)": reward}, name, path)
-    for head, signal in signals.items():
-        print(f"{head:12} {signal.min():+.3f} to {signal.max():+.3f}")
-    print(f"{len(reward)} steps, drawn in {path}")
-    return 0
+    return run_study(argv, COMMAND, __doc__, Settings, check, study)
 
 
-def episode(settings: Settings) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
-    """Train, then play one episode -> frames [T, H, W, 3], signals by head [T], reward [T].
+def check(settings: Settings) -> None:
+    """Reject invalid settings, without importing jax.
 
     Raises:
-        UserError: for an unknown environment or shift.
+        UserError: for an unknown environment, a number out of range, or recording a smoke run.
     """
-    from runs.engine import devices
+    from envs import SUITES
 
-    devices.prepare_devices()
+    checked_choice("env", settings.env, SUITES)
+    if settings.steps < 1 or not 0 <= settings.severity <= 1:
+        raise UserError("--steps must be positive and --severity within [0, 1]")
+    check_recordable(settings)
+
+
+def study(job: Job) -> Page:
+    """Train, record one episode, and report the range of each signal."""
+    settings = job.settings
+    title = settings.env + (f"-{settings.shift}" if settings.shift else "")
+    name = f"feelings-{safe_name(title)}"
+    frames, signals = record_episode(job)
+    rows = [(head, f"{x.min():+.3f}", f"{x.max():+.3f}") for head, x in signals.items()]
+    sections = [
+        f"![Signals]({name}.png)",
+        markdown_table(("signal", "least", "most"), rows),
+        f"One episode of {len(frames)} steps, whose actions are drawn from the policy.",
+    ]
+    text = page_text(f"{title}: signal of each head over one episode", sections, job.command)
+    return Page(name, text, {"": partial(draw_episode, frames, signals, title)})
+
+
+def record_episode(job: Job) -> tuple["np.ndarray", dict[str, "np.ndarray"]]:
+    """Train, then record one episode -> frames [T, H, W, 3], signals by head and the reward [T].
+
+    Raises:
+        UserError: for an unknown shift.
+        Interrupted: if the user requested a stop.
+    """
     import jax
-    import jax.numpy as jnp
+    import numpy as np
+
+    from runs.engine.episodes import episode_length, record_horizon, render_states
+    from runs.engine.presets import find_suite
+    from runs.engine.seeds import FAST_COMPILE
+
+    settings = job.settings
+    suite = find_suite(settings.env, (settings.shift,) if settings.shift else ())
+    phase, learner = train(job, suite)
+
+    def play(learner, world, key):
+        act = partial(phase.agent.act, learner.agent)
+        states, batch = record_horizon(act, suite.env, NUM_ENVS, world, key)
+        return states, batch, phase.blend.feel(learner.blend_state, batch)[0]
+
+    world = suite.world
+    if settings.shift:
+        world = suite.shifts[0](world, settings.severity, jax.random.key(settings.seed))
+    program = jax.jit(play, compiler_options=FAST_COMPILE)
+    states, batch, signals = program(learner, world, jax.random.key(settings.seed + 1))
+    length, signals = episode_length(batch), np.asarray(signals)
+    by_name = {name: signals[:, 0, k] for k, name in enumerate(phase.blend.names)}
+    by_name[REWARD] = np.asarray(batch.reward)[:, 0]
+    frames = render_states(suite.env, world, states, length)
+    return frames, {name: signal[:length] for name, signal in by_name.items()}
+
+
+def train(job: Job, suite: Any) -> tuple[Any, Any]:
+    """Train one seed on the task reward, heads beside it -> (phase, learner).
+
+    Raises:
+        Interrupted: if the user requested a stop.
+    """
+    import jax
 
     from affect import Blend
     from agents.ppo import PPO
-    from envs import SUITES, load_suite
-    from runs.engine.jax_backend import record_horizon
-    from runs.engine.jax_backend import render_states as render
-    from runs.engine.train import FAST_COMPILE, TrainConfig, init_runner, train
-    from runs.report.episode_trace import episode_length
+    from runs.engine.backend import make_backend
+    from runs.engine.config import head_epochs, make_run_config
+    from runs.engine.phases import Phase, RewardMix, one_world, signal_weights
+    from runs.engine.training_loop import run_phase
 
-    suite = load_suite(checked_choice("env", settings.env, SUITES))
-    world = suite.world
-    if settings.shift:
-        shifts = {shift.name: shift for shift in suite.shifts}
-        shift = shifts[checked_choice("shift", settings.shift, shifts)]
-        world = shift(world, settings.severity, jax.random.key(settings.seed))
-    num_envs, num_steps = 8, 32 if settings.smoke else 128
-    updates = 1 if settings.smoke else max(settings.steps // (num_envs * num_steps), 1)
-    blend = Blend(
-        parts=num_envs,
-        **{name: (0.0, factory) for name, factory in available_factories(suite).items()},
+    smoke = job.settings.smoke
+    config = make_run_config(
+        PPO(lr=1e-3, anneal=0),
+        seeds=1,
+        steps=0 if smoke else job.settings.steps,
+        num_envs=NUM_ENVS,
+        num_steps=32 if smoke else 128,
+        episodes=1,
+        base=job.settings.seed,
+        optimise=not smoke,
     )
-    train_config = TrainConfig(PPO(lr=1e-3), blend, num_envs, num_steps)
-    unshifted = lambda key: suite.world  # noqa: E731
-
-    @partial(jax.jit, compiler_options=FAST_COMPILE if settings.smoke else None)
-    def learn(key):
-        run = init_runner(key, train_config, suite.env, unshifted)
-        return train(run, train_config, suite.env, unshifted, updates)[0].learner
-
-    learner = learn(jax.random.key(settings.seed))
-    blend_state = learner.blend_state._replace(weights=jnp.ones_like(learner.blend_state.weights))
-    learner = learner._replace(blend_state=blend_state)
-    play = jax.jit(
-        partial(record_horizon, train_config, suite.env, world, greedy=False),
-        compiler_options=FAST_COMPILE,
+    heads = {name: (1.0, factory) for name, factory in available_factories(suite).items()}
+    blend = Blend(epochs=head_epochs(config), **heads)
+    sizes = config.chunks, config.updates, config.agent, blend
+    task_only = RewardMix(signals=signal_weights(blend, {}))
+    phase = Phase(one_world(suite.world), *sizes, mix=task_only)
+    backend, job.progress.total = make_backend(suite.env, config), config.chunks
+    trained = run_phase(
+        backend,
+        phase,
+        partial(backend.init, phase),
+        job.stopped,
+        on_chunk=lambda chunk: job.progress.advance("training", chunk.index + 1),
     )
-    states, batch, signals = play(learner, jax.random.key(settings.seed + 1))
-    length = episode_length(batch)
-    frames = render(suite.env, world, states, length)
-    signals = np.asarray(signals)[:length, 0]
-    by_head = {name: signals[:, k] for k, name in enumerate(blend.names)}
-    return frames, by_head, np.asarray(batch.reward)[:length, 0]
+    return phase, jax.tree.map(lambda leaf: leaf[0], trained.state.learner)
 
 
 def available_factories(suite: Any) -> dict[str, Any]:
@@ -148,33 +194,31 @@ def available_factories(suite: Any) -> dict[str, Any]:
     return {name: factory for name, factory in factories.items() if fits(factory)}
 
 
-def draw_episode(frames: np.ndarray, rows: dict[str, np.ndarray], title: str, path: Path) -> None:
+def draw_episode(
+    frames: "np.ndarray", signals: dict[str, "np.ndarray"], title: str, path: Path
+) -> None:
     """Draw frames of the episode, and below them each signal against the same steps."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    import numpy as np
 
     steps = np.linspace(0, len(frames) - 1, min(PICTURES, len(frames))).round().astype(int)
-    figure = pyplot.figure(figsize=(10, 1.9 + 0.75 * len(rows)), constrained_layout=True)
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1.7, 0.75 * len(rows)])
-    for axis, step in zip(upper.subplots(1, len(steps), squeeze=False)[0], steps, strict=True):
-        axis.imshow(frames[step])
-        axis.set_title(f"step {step}", fontsize=9)
-        axis.set_axis_off()
-    axes = lower.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, (name, signal) in zip(axes, rows.items(), strict=True):
-        axis.plot(signal, color="#2166ac" if name[0] != "(" else "#777777", linewidth=1.4)
+    size, count = (10, 1.9 + 0.75 * len(signals)), len(signals)
+    figure, axes = new_figure(1 + count, 1, size, height_ratios=[2.3] + [1] * count)
+    pictures, *panels = axes[:, 0]
+    shown = np.pad(frames[steps], ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=255)
+    pictures.imshow(np.concatenate(shown, axis=1))
+    for i, step in enumerate(steps):
+        pictures.text(i * shown.shape[2], 0, f"step {step}", va="bottom", fontsize=9)
+    pictures.set_axis_off()
+    for axis, (name, signal) in zip(panels, signals.items(), strict=True):
+        axis.plot(signal, color="#777777" if name == REWARD else "#2166ac", linewidth=1.4)
         axis.axhline(0, color="#bbbbbb", linewidth=0.6, zorder=0)
         for step in steps:
             axis.axvline(step, color="#dddddd", linewidth=0.6, zorder=0)
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
-        axis.tick_params(labelsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[-1].set_xlabel("step")
+        axis.tick_params(labelsize=8, labelbottom=name == REWARD)
+    panels[-1].set_xlabel("step")
     figure.suptitle(f"Signal of each head over one episode of {title}", fontsize=11)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

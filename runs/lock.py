@@ -1,29 +1,15 @@
-"""Lock an output directory for one process, until that process ends or is killed.
+"""Lock an output folder for one process, claim it for one study, and replace a file atomically.
 
-`flock(2)` belongs to the open file, not to the process: a forked child inherits it and would keep
-it alive after its parent has been killed. `exec` closes the file by itself (Python opens it with
-close-on-exec); a plain fork, such as an environment worker, closes its copy in the hook below.
+The lock is filelock's, version 4 or later: earlier versions leave it open in forked children, such
+as environment workers, and empty the file that names the holder.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from runs.errors import UserError
-
-_lock_files: set[BinaryIO] = set()  # global, since the fork hook takes no arguments
-
-
-def _close_in_child() -> None:
-    """Close a forked child's copies of lock files; the kernel unlocks when the last copy closes."""
-    while _lock_files:
-        _lock_files.pop().close()
-
-
-os.register_at_fork(after_in_child=_close_in_child)
 
 
 @contextmanager
@@ -44,33 +30,51 @@ def hold_lock(directory: Path) -> Iterator[None]:
         UserError: another holder has it (directory, process id and remedy are named), or the lock
             file cannot be written or locked.
     """
+    from filelock import FileLock, Timeout  # 80 ms, which `--help` need not wait for
+
     path = Path(directory) / ".lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+b", buffering=0)  # noqa: SIM115 (the block below closes it)
-    except OSError as error:
-        raise UserError(f"{directory} cannot be used: {error}; choose another --out") from error
-    with file:
-        _lock_files.add(file)
+    with ExitStack() as stack:
         try:
-            _lock(file, directory)
-            yield
-        finally:
-            _lock_files.discard(file)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path, blocking=False, thread_local=False, fallback_to_soft=False)
+            stack.enter_context(lock)
+            path.write_text(str(os.getpid()))
+        except Timeout as error:
+            holder = path.read_text(errors="replace").strip() or "unknown"
+            raise UserError(
+                f"{directory} is in use by another run (process {holder}): wait for it, stop that "
+                "process, or choose another --out"
+            ) from error
+        except OSError as error:
+            raise UserError(f"{directory} cannot be used: {error}; choose another --out") from error
+        yield
 
 
-def _lock(file: BinaryIO, directory: Path) -> None:
-    """Lock an open file exclusively and write this process's id into it; raises UserError."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.truncate(0)
-        file.write(str(os.getpid()).encode())
-    except BlockingIOError as error:
-        file.seek(0)
-        holder = file.read(20).decode(errors="replace").strip() or "unknown"
+def claim_folder(out: Path, identity: str) -> None:
+    """Write the study's identity into its folder, or check that it matches.
+
+    Raises:
+        UserError: if the folder holds another identity.
+    """
+    marker = out / "identity"
+    if not marker.exists():
+        replace_file(marker, identity)
+    elif marker.read_text() != identity:
         raise UserError(
-            f"{directory} is in use by another run (process {holder}): wait for it, stop that "
-            "process, or choose another --out"
-        ) from error
-    except OSError as error:
-        raise UserError(f"{directory} cannot be locked: {error}; choose another --out") from error
+            f"{out} holds a study with other settings; choose another --out, or delete it"
+        )
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file atomically: after a crash it holds the old or the new text, whole."""
+    part = path.with_suffix(".part")
+    with part.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,10 +1,15 @@
-"""Names: checked against the known ones with the closest as a hint, and made safe for paths."""
+"""Names: of scores; checked against the known ones, with a hint; made safe for paths."""
 
 import difflib
 import re
 from collections.abc import Iterable
 
 from runs.errors import UserError
+
+REPORTED_SCORES = ("harm", "hidden", "other_goal")
+"""Scores that only some worlds report in `info`; NaN in the others."""
+SCORES = ("return", "length", "success", "terminated", "truncated", *REPORTED_SCORES)
+"""Scores of an agent at one evaluation point."""
 
 
 def closest_name(name: str, choices: Iterable[str]) -> str:

@@ -17,27 +17,18 @@ sealed: drawn once, after the plan was registered and every arm frozen (`python 
 interrupted run is resumed by the same command.
 """
 
-from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from runs.adaptation.suite_lookup import HEADS, check_env
-from runs.cli.settings import (
-    check_not_negative,
-    check_recordable,
-    check_seeds,
-    fingerprint,
-    parse_settings,
-    run_main,
-    shell_command,
-)
-from runs.errors import Interrupted, UserError
-from runs.lock import hold_lock
-from runs.names import safe_name
+from runs.cli.settings import check_not_negative, check_recordable, check_seeds, run_main
+from runs.cli.study import Job, run_study
+from runs.errors import UserError
+
+if TYPE_CHECKING:
+    from runs.report.page import Page
 
 COMMAND = "python -m runs.reward_free"
-RESULTS = Path("runs/results")
 
 
 @dataclass(frozen=True)
@@ -46,8 +37,7 @@ class Settings:
 
     Attributes:
         env: a built-in suite, such as Drive, another jitted one, such as gymnax:CartPole-v1, or
-            any gymnasium id, such as CartPole-v1; of a host environment the time that its steps
-            take is printed first.
+            any gymnasium id, such as CartPole-v1.
         heads: with an arm each, beside hope - fear; `my_head.py:Dread` is one of your own. The
             default `innate` is left out where the suite has no innate signal.
         seeds: learners, at least 3.
@@ -71,7 +61,7 @@ class Settings:
     """
 
     env: str = "Drive"
-    heads: tuple[str, ...] = HEADS
+    heads: tuple[str, ...] = ("fear", "hope", "curiosity", "innate")
     seeds: int = 20
     steps: int = 0
     further: int = 0
@@ -90,13 +80,8 @@ class Settings:
 
 
 def main(argv: list[str]) -> int:
-    """Parse the flags and run the study; returns the exit code."""
-    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
-    check(settings)
-    from runs.cli.interrupt import run_with_progress
-
-    command = shell_command(COMMAND, argv)
-    return run_with_progress(command, partial(study, settings, command))
+    """Run the study, or `--tune` -> exit code."""
+    return run_study(argv, COMMAND, __doc__, Settings, check, study)
 
 
 def check(settings: Settings) -> None:
@@ -105,7 +90,12 @@ def check(settings: Settings) -> None:
     Raises:
         UserError: for an unknown environment, a number out of range, or `record` of a partial run.
     """
-    check_env(settings.env)
+    from envs.host.known import check_env
+
+    try:
+        check_env(settings.env)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     check_seeds(settings)
     check_not_negative(settings, "steps", "further", "episodes", "lr")
     if settings.weight <= 0:
@@ -113,60 +103,19 @@ def check(settings: Settings) -> None:
     check_recordable(settings)
 
 
-def study(settings, command, progress, stopped) -> int:
-    """Run the whole study, or `--tune`, in this process; returns the exit code."""
-    from runs.engine import devices
+def study(job: Job) -> "Page":
+    """Run the whole study, or choose step sizes and rival -> page."""
+    from runs.reward_free_design import make_design
+    from runs.reward_free_page import reward_free_page
+    from runs.reward_free_run import RewardFreeRun
+    from runs.reward_free_tune import tune
 
-    devices.prepare_devices()
-    from envs.host.pool import HostFailure
-    from runs.adaptation.reward_free_design import make_design
-    from runs.adaptation.reward_free_study import RewardFreeStudy
-    from runs.adaptation.tune import tune_step_sizes, write_choices
-
-    out = folder(settings)
-    try:
-        with hold_lock(out):
-            if settings.tune:
-                text, choices = tune_step_sizes(settings, out, progress, stopped)
-                for target in [out] + ([RESULTS] if settings.record else []):
-                    write_choices(target, settings.env, text, choices)
-                progress.close()
-                print(text)
-                return 0
-            design = make_design(settings)
-            runner = RewardFreeStudy(design, out, progress, stopped)
-            with closing(design.home):
-                parts, levels = runner.run()
-    except Interrupted:
-        return 0
-    except HostFailure as error:
-        raise UserError(f"{error}; then repeat the command to resume") from error
-    except OSError as error:
-        raise UserError(f"{error.filename or out}: {error.strerror or error}") from error
-    progress.close()
-    from runs.adaptation.reward_free_page import write_page
-
-    targets = [out] + ([RESULTS] if settings.record else [])
-    for target in targets:
-        text = write_page(target, runner, parts, levels, command)
-    print(text)
-    print(f"table, figures   {targets[-1]}/reward_free*; python -m runs.verify {out}")
-    return 0
-
-
-def folder(settings: Settings) -> Path:
-    """Folder of the study, named by all settings that change a result."""
-    from runs.engine.custom_head import file_digests
-
-    if settings.out is not None:
-        return settings.out
-    mark = fingerprint(settings, leave_out=("out", "config", "record"))
-    mark = "-".join((mark, *file_digests(settings.heads)))
-    if not settings.tune:
-        from runs.adaptation.reward_free_design import choices_digest
-
-        mark = f"{mark}-{choices_digest(settings.env)}"
-    return Path("runs/logs/reward_free") / f"{safe_name(settings.env)}-{mark}"
+    if job.settings.tune:
+        return tune(job)
+    design = make_design(job.settings)
+    with RewardFreeRun(design, job) as run:
+        results, noise = run.run()
+    return reward_free_page(design, results, noise, job)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ rotations of the scores on the sealed shifts. Every study has to pass `runs.veri
 arms, seeds and worlds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from runs.cli.settings import parse_settings, run_main, shell_command
 from runs.errors import UserError
 
 COMMAND = "python -m runs.rotation"
+SAME = ("suite", "arms", "seeds", "steps", "episodes")  # fields of the plans that must be equal
 
 
 @dataclass(frozen=True)
@@ -35,26 +36,27 @@ def main(argv: list[str]) -> int:
     settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     if len(settings.folders) < 2:
         raise UserError("name the folders of at least two studies, one for each sealed family")
-    scores, arms = read_sealed_scores(settings.folders)
-    print(markdown(scores, arms, shell_command(COMMAND, argv)))
+    print(markdown(sealed_scores(settings.folders), shell_command(COMMAND, argv)))
     return 0
 
 
-def read_sealed_scores(folders: tuple[Path, ...]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Sealed score of every seed of every arm, mean over rotations -> ({arm: [S]}, arms).
+def sealed_scores(folders: Sequence[Path]) -> dict[str, Any]:
+    """Sealed score of every seed of every arm, mean over rotations -> {arm: [S]}.
 
     Raises:
         UserError: for a study that does not verify, or that does not match the others.
     """
     import numpy as np
 
-    from runs.analysis.scores import check_complete, read_scores
-    from runs.prereg import audit, plan_file, seal
-    from runs.prereg.splits import families, sealed_score
+    from runs.analysis.scores import check_complete, read_scores, seed_means
+    from runs.prereg import audit, seal
+    from runs.prereg.plan_file import PLAN_FILE, read_plan
+    from runs.prereg.splits import families
 
-    plans, rows_by_family = [], {}
+    first = read_plan(folders[0] / PLAN_FILE)
+    means: dict[str, dict[str, Any]] = {}  # sealed family -> arm -> [S]
     for folder in folders:
-        plan = plan_file.read_plan(folder / plan_file.PLAN_FILE)
+        plan = read_plan(folder / PLAN_FILE)
         if message := audit.watermark(folder):
             raise UserError(f"{folder} is {message}; run it again, or leave it out")
         path = folder / seal.SCORES["sealed"]
@@ -62,57 +64,40 @@ def read_sealed_scores(folders: tuple[Path, ...]) -> tuple[dict[str, Any], tuple
             raise UserError(
                 f"{folder} does not seal exactly one family; run it with --sealed FAMILY"
             )
-        if plan.sealed[0] in rows_by_family:
-            raise UserError(f"{folder}: {plan.sealed[0]} is sealed in another study too; name one")
-        rows_by_family[plan.sealed[0]] = check_complete(read_scores(path), path, finite=True)
-        plans.append(plan)
-    first = plans[0]
-    for folder, plan in zip(folders, plans, strict=True):
-        for name in ("suite", "arms", "seeds", "steps", "episodes"):
+        (family,) = plan.sealed
+        if family in means:
+            raise UserError(f"{folder}: {family} is sealed in another study too; name one")
+        for name in SAME:
             if getattr(plan, name) != getattr(first, name):
                 raise UserError(
                     f"{folder} differs from {folders[0]} in its {name}; run it with the same"
                 )
-    missing = [family for family in families(first.shifts) if family not in rows_by_family]
+        rows = check_complete(read_scores(path), path, finite=True)
+        means[family] = seed_means(rows, plan.arms)
+        for arm in plan.arms:
+            if len(means[family][arm]) < plan.seeds:
+                raise UserError(f"{path}: some seeds of {arm} have no scores; run it without {arm}")
+    missing = [family for family in families(first.shifts) if family not in means]
     if missing:
         raise UserError(
             f"no study seals {', '.join(missing)}; run one more with --sealed {missing[0]}"
         )
-
-    def sealed_mean(arm: str, seed: int) -> float:
-        means = {
-            family: _by_shift([r for r in rows if r["arm"] == arm and r["seed"] == seed])
-            for family, rows in rows_by_family.items()
-        }
-        return sealed_score(means, first.shifts)
-
-    scores = {
-        arm: np.array([sealed_mean(arm, s) for s in range(first.seeds)]) for arm in first.arms
-    }
-    return scores, first.arms
+    return {arm: np.mean([scores[arm] for scores in means.values()], 0) for arm in first.arms}
 
 
-def _by_shift(rows: list[dict]) -> dict[str, float]:
-    """Mean score under each shift."""
-    scores_by_shift: dict[str, list[float]] = {}
-    for row in rows:
-        scores_by_shift.setdefault(row["shift"], []).append(row["score"])
-    return {shift: sum(scores) / len(scores) for shift, scores in scores_by_shift.items()}
-
-
-def markdown(scores: Mapping[str, Any], arms: tuple[str, ...], command: str) -> str:
+def markdown(scores: Mapping[str, Any], command: str) -> str:
     """Table with one row per arm, and the command, as Markdown."""
     from runs.analysis import stats
+    from runs.report.page import markdown_table
 
-    lines = ["arm | sealed score, mean over rotations | difference to none", "--- | --- | ---"]
-    for arm in arms:
+    rows = []
+    for arm, seed_scores in scores.items():
         gain = "-"
         if arm != "none" and "none" in scores:
-            gain = f"{stats.difference(scores[arm], scores['none']):+.3f}"
-        lines.append(f"{arm} | {stats.mean(scores[arm]):.3f} | {gain}")
-    return "\n".join(
-        [*lines, "", "Per-seed means first; t and Welch intervals at 95 %.", f"`{command}`"]
-    )
+            gain = f"{stats.difference(seed_scores, scores['none']):+.3f}"
+        rows.append([arm, f"{stats.mean(seed_scores):.3f}", gain])
+    table = markdown_table(["arm", "sealed score, mean over rotations", "difference to none"], rows)
+    return f"{table}\n\nPer-seed means first; t and Welch intervals at 95 %.\n\n`{command}`"
 
 
 if __name__ == "__main__":

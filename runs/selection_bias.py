@@ -7,19 +7,21 @@ the same public worlds or in sealed ones, with the training runs that it was cho
 ones. Nothing is trained.
 """
 
-import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from runs.analysis import stats
-from runs.cli.settings import check_recordable, parse_settings, run_main, shell_command
-from runs.errors import UserError
-from runs.prereg import ledger
+from runs.cli.settings import check_recordable, run_main
+from runs.cli.study import Job, run_study
+from runs.errors import Interrupted, UserError
+from runs.prereg.ledger import Looks, looks_text
+from runs.report.page import Page, markdown_table, page_text
+from runs.report.plots import new_figure, save_figure
 
 COMMAND = "python -m runs.selection_bias"
 VARIANTS, SEEDS, SHIFTS = 20, 20, 12
@@ -35,11 +37,13 @@ class Settings:
 
     Attributes:
         researchers: number of simulated researchers for each kind of scores.
+        out: folder for table and figure; by default runs/logs/selection_bias/FINGERPRINT.
         smoke: a run of seconds to test the code; its numbers mean nothing.
         record: also write the table and the figure to runs/results/.
     """
 
     researchers: int = 2_000
+    out: Path | None = None
     smoke: bool = False
     record: bool = False
 
@@ -59,18 +63,23 @@ class TuningOutcome(NamedTuple):
         kind: of scores.
         gain: [4, V] mean gain of the best of 1 ... V variants, in standard errors.
         called: [4] share of researchers whose best of V tests better than control (Welch, p < .05).
-        deflated: [4] the same share after subtracting the expected optimism of the best of V.
+        deflated: the same share in public after subtracting the expected optimism of the best of V.
         first: [4] estimates of the first researcher.
     """
 
     kind: ScoreModel
     gain: np.ndarray
     called: np.ndarray
-    deflated: np.ndarray
+    deflated: float
     first: tuple[stats.Estimate, ...]
 
+    @property
+    def rates(self) -> list[float]:
+        """Shares of researchers that call the best variant better, by MEASURES and LESS."""
+        return [*self.called, self.deflated]
 
-HEADLINE = ScoreModel(0.3, 0.2)
+
+HEADLINE = ScoreModel(0.3, 0.2)  # of the finding and the figure
 KINDS = (
     ScoreModel(0.3, 0.0, own_control=True),
     *(ScoreModel(seeds, worlds) for worlds in (0.0, 0.1, 0.2) for seeds in (0.0, 0.3, 0.6)),
@@ -79,25 +88,33 @@ KINDS = (
 
 def main(argv: list[str]) -> int:
     """Run the simulation -> exit code."""
-    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
+    return run_study(argv, COMMAND, __doc__, Settings, check, study)
+
+
+def check(settings: Settings) -> None:
+    """Reject invalid settings; raises UserError."""
     if settings.researchers < 100:
         raise UserError(f"--researchers {settings.researchers}: a rate of 5 % needs at least 100")
     check_recordable(settings)
-    count, kinds = settings.researchers, KINDS
-    if settings.smoke:
+
+
+def study(job: Job) -> Page:
+    """Simulate the researchers for every kind of scores."""
+    count, kinds = job.settings.researchers, KINDS
+    if job.settings.smoke:
         count, kinds = 100, (HEADLINE,)
-    outcomes = []
+    job.progress.total, outcomes = len(kinds), []
     for i, kind in enumerate(kinds):
+        if job.stopped():
+            raise Interrupted
         outcomes.append(simulate_tuning(kind, count, seed=i))
-        print(f"{i + 1}/{len(kinds)}  {kind}", file=sys.stderr, flush=True)
-    text = markdown(outcomes, count, shell_command(COMMAND, argv))
-    print(text)
-    if settings.record:
-        folder = Path("runs/results")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "selection_bias.md").write_text(text)
-        figure(headline(outcomes), folder / "selection_bias.png")
-    return 0
+        job.progress.advance("kinds of scores", i + 1)
+    headline = next(outcome for outcome in outcomes if outcome.kind == HEADLINE)
+    text = markdown(outcomes, headline, count, job.command)
+    return Page("selection_bias", text, {"": partial(figure, headline)})
+
+
+# --- simulation -------------------------------------------------------------------------------
 
 
 def simulate_tuning(kind: ScoreModel, researchers: int, seed: int) -> TuningOutcome:
@@ -110,18 +127,17 @@ def simulate_tuning(kind: ScoreModel, researchers: int, seed: int) -> TuningOutc
     public = arms[0].mean(-1) - others[0].mean(-1)
     best = np.array([public[:, : k + 1].argmax(1) for k in range(VARIANTS)]).T  # [N, V]
     gain = np.array([np.take_along_axis(z, best, 1).mean(0) for z in gains])
-    rows, luck = np.arange(researchers), stats.optimism(VARIANTS)
-    chosen, control = best[:, -1], best[:, -1] if kind.own_control else np.zeros_like(rows)
-    called, deflated, first = [], [], []
-    for arm, other, z in zip(arms, others, gains, strict=True):
-        pairs = list(zip(arm[rows, chosen], other[rows, control], strict=True))
-        better = arm[rows, chosen].mean(-1) > other[rows, control].mean(-1)
-        low = np.array([stats.p_value(x, y) for x, y in pairs]) < 0.05
-        critical = np.array([_critical(*pair) for pair in pairs])
-        called.append((low & better).mean())
-        deflated.append((z[rows, chosen] - luck > critical).mean())
-        first.append(stats.difference(*pairs[0]))
-    return TuningOutcome(kind, gain, np.array(called), np.array(deflated), tuple(first))
+    rows, chosen = np.arange(researchers), best[:, -1]
+    control = chosen if kind.own_control else np.zeros_like(rows)
+    pairs = [
+        list(zip(arm[rows, chosen], other[rows, control], strict=True))
+        for arm, other in zip(arms, others, strict=True)
+    ]
+    called = [np.mean([_is_called_better(x, y) for x, y in measure]) for measure in pairs]
+    critical = np.array([_critical(x, y) for x, y in pairs[0]])
+    deflated = (gains[0][rows, chosen] - stats.optimism(VARIANTS) > critical).mean()
+    first = tuple(stats.difference(*measure[0]) for measure in pairs)
+    return TuningOutcome(kind, gain, np.array(called), float(deflated), first)
 
 
 def draw_public_and_sealed(
@@ -151,6 +167,11 @@ def _in_errors(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x.mean(-1) - y.mean(-1)) / error
 
 
+def _is_called_better(x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether Welch's test calls scores x [S] better than y [S]."""
+    return x.mean() > y.mean() and stats.p_value(x, y) < 0.05
+
+
 def _critical(x: np.ndarray, y: np.ndarray) -> float:
     """Half the width of Welch's interval, in standard errors."""
     estimate = stats.difference(x, y)
@@ -158,70 +179,43 @@ def _critical(x: np.ndarray, y: np.ndarray) -> float:
     return (estimate.high - estimate.value) / error
 
 
-def headline(outcomes: Sequence[TuningOutcome]) -> TuningOutcome:
-    """Outcome of the kind of scores that the figure shows."""
-    return next(outcome for outcome in outcomes if outcome.kind == HEADLINE)
+# --- report -----------------------------------------------------------------------------------
 
 
-def reported_lines(first: Sequence[stats.Estimate], folder: Path) -> str:
-    """Report of one researcher: the estimates, and the looks counted in a ledger.
-
-    Args:
-        first: estimates in the order of MEASURES.
-        folder: empty folder for the ledger.
-    """
-    path = folder / ledger.NAME
-    for variant in range(VARIANTS):
-        keys = {"variant": f"checkpoint {variant}"}
-        ledger.append_entry(path, "dev", "suite", "plan", keys, SEEDS, f"scores {variant}")
-    ledger.append_entry(path, "sealed", "suite", "plan", {"variant": "chosen"}, SEEDS)
-    looks = ledger.looks_text(ledger.count_looks([path]))
-    lines = [f"{name}: {estimate:+.3f}" for name, estimate in zip(MEASURES, first, strict=True)]
-    return "; ".join([*lines, looks])
-
-
-def markdown(outcomes: Sequence[TuningOutcome], researchers: int, command: str) -> str:
-    """Markdown report: finding, tables, and the report of one researcher."""
-    kinds = [_kind(result.kind) for result in outcomes]
-    gains = [[f"{gain:+.2f}" for gain in result.gain[:, -1]] for result in outcomes]
-    rates = [
-        [f"{rate:.1%}" for rate in (*result.called, result.deflated[0])] for result in outcomes
-    ]
-    gain_table = _table((*KIND, *MEASURES), [[*k, *g] for k, g in zip(kinds, gains, strict=True)])
-    rate_table = _table(
-        (*KIND, *MEASURES, LESS), [[*k, *r] for k, r in zip(kinds, rates, strict=True)]
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        report = reported_lines(headline(outcomes).first, Path(folder))
+def markdown(
+    outcomes: Sequence[TuningOutcome], headline: TuningOutcome, researchers: int, command: str
+) -> str:
+    """Text of the page: finding, tables, and the report of one researcher."""
+    gains, rates = [], []
+    for outcome in outcomes:
+        seeds, worlds, own_control = outcome.kind
+        kind = [f"{seeds:.1f}", f"{worlds:.1f}", "one a variant" if own_control else "one for all"]
+        gains.append([*kind, *(f"{gain:+.2f}" for gain in outcome.gain[:, -1])])
+        rates.append([*kind, *(f"{rate:.1%}" for rate in outcome.rates)])
     error = 100 * 1.96 * np.sqrt(0.025 * 0.975 / researchers)
-    return (
-        f"# Selection bias\n\n{finding(outcomes)}\n\n"
-        f"## Gain of the best of {VARIANTS}, in standard errors\n\n{gain_table}\n\n"
+    first = zip(MEASURES, headline.first, strict=True)
+    report = [*(f"{name}: {estimate:+.3f}" for name, estimate in first)]
+    report.append(looks_text(Looks(dev=VARIANTS, sealed=1)))
+    sections = [
+        finding(headline),
+        f"## Gain of the best of {VARIANTS}, in standard errors",
+        markdown_table((*KIND, *MEASURES), gains),
         f"{researchers:,} simulated researchers a row, each with {VARIANTS} variants that do "
         f"nothing, {SEEDS} seeds, {SHIFTS} shifts. In standard errors of the difference to the "
         f"control, mean over researchers. Where each variant has a control of its own and worlds "
         f"have no share, the public gain is the optimism that the report states, "
-        f"{stats.optimism(VARIANTS):.1f}; a control that all share lowers it, worlds raise it.\n\n"
-        f"## Called better\n\n{rate_table}\n\n"
+        f"{stats.optimism(VARIANTS):.1f}; a control that all share lowers it, worlds raise it.",
+        "## Called better",
+        markdown_table((*KIND, *MEASURES, LESS), rates),
         f"Welch, p < .05, and above: share of researchers. By luck alone it is 2.5 %, here known "
-        f"to +-{error:.1f} points. `{LESS}` takes the optimism off the public gain.\n\n"
-        f"Report of the first researcher of the row in the figure: {report}.\n\n"
-        f"`{command}`\n"
-    )
+        f"to +-{error:.1f} points. `{LESS}` takes the optimism off the public gain.",
+        f"Report of the first researcher of the row in the figure: {'; '.join(report)}.",
+    ]
+    return page_text("Selection bias", sections, command)
 
 
-def _kind(kind: ScoreModel) -> list[str]:
-    control = "one a variant" if kind.own_control else "one for all"
-    return [f"{kind.seeds:.1f}", f"{kind.worlds:.1f}", control]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(map(" | ".join, [head, ["---"] * len(head), *rows]))
-
-
-def finding(outcomes: Sequence[TuningOutcome]) -> str:
+def finding(outcome: TuningOutcome) -> str:
     """Sentences: gain by tuning, and what is left with new runs, sealed worlds, or both."""
-    outcome = headline(outcomes)
     tuned, again, same, new = outcome.gain[:, -1]
     return (
         f"The best of {VARIANTS} variants that do nothing gains {tuned:.2f} standard errors in "
@@ -239,12 +233,7 @@ def finding(outcomes: Sequence[TuningOutcome]) -> str:
 
 def figure(outcome: TuningOutcome, path: Path) -> None:
     """Draw the gain by number of variants tried, and how often the best is called better."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    sheet, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
+    sheet, [[left, right]] = new_figure(1, 2, (9, 3.6))
     tried = np.arange(1, VARIANTS + 1)
     for name, gain, colour in zip(MEASURES, outcome.gain, COLOURS, strict=True):
         left.plot(tried, gain, color=colour, label=name)
@@ -255,18 +244,14 @@ def figure(outcome: TuningOutcome, path: Path) -> None:
     left.set_xticks([1, 5, 10, 15, 20])
     left.set_ylim(top=1.5 * max(outcome.gain[0, -1], luck[-1]))  # room for the legend
     left.legend(frameon=False, fontsize=8, loc="upper left")
-    names = (*MEASURES, LESS)
-    rates = 100 * np.array([*outcome.called, outcome.deflated[0]])
-    bars = right.barh(names, rates, color=(*COLOURS, "#999999"))
+    rates = 100 * np.array(outcome.rates)
+    bars = right.barh((*MEASURES, LESS), rates, color=(*COLOURS, "#999999"))
     right.bar_label(bars, fmt="%.1f %%", padding=3, fontsize=8)
     right.axvline(2.5, color="#555555", linestyle=":", linewidth=1)
     right.annotate("luck alone", (2.5, -0.47), (4, 0), textcoords="offset points", fontsize=8)
     right.invert_yaxis()
     right.set(xlabel="called better, % of researchers", xlim=(0, max(rates) * 1.2 + 2))
-    for axis in (left, right):
-        axis.spines[["top", "right"]].set_visible(False)
-    sheet.savefig(path, dpi=110)
-    pyplot.close(sheet)
+    save_figure(sheet, path)
 
 
 if __name__ == "__main__":

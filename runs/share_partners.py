@@ -5,6 +5,7 @@ Each is a small policy in the learner's place, trained on its own meals alone.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,29 +56,32 @@ def main(argv: list[str]) -> int:
 
 def train_partner(among: tuple[str, ...], steps: int) -> tuple[dict[str, np.ndarray], float]:
     """Train one policy among some kinds of partners -> (layers, success rate)."""
-    import jax
-
     from affect import Blend
     from agents.ppo import PPO
     from envs import load_suite
     from envs.worlds.share.partners import partner_population
-    from runs.engine.arms import Arm
-    from runs.engine.jax_backend import JaxBackend
-    from runs.engine.run_config import RunConfig
+    from runs.engine.backend import make_backend
+    from runs.engine.config import make_run_config
+    from runs.engine.evaluate import public_points
+    from runs.engine.phases import Phase, one_world
+    from runs.engine.training_loop import run_phase
 
     suite = load_suite("Share")
     params = suite.world.params
     params = params._replace(population=np.float32(partner_population(*among)))
     suite = replace(suite, world=suite.world._replace(params=params), shifts=())
-    updates = max(steps // 512, 1)
-    agent = PPO(width=WIDTH, anneal=updates, lr=1e-3)
-    rows = len(jax.devices())
-    trainer = JaxBackend(
-        suite, Arm(among[0], Blend()), RunConfig(agent, 1, rows, 1, updates, 4, 128, 256)
-    )
-    run, _, _ = trainer.chunk(trainer.start(), lambda: False)
-    _, scores = next(trainer.score(run, 0, lambda: False))
-    return policy_layers(run.learner.agent), float(scores["success"][0])
+    agent, sizes = PPO(width=WIDTH, lr=1e-3), {"num_envs": 4, "num_steps": 128, "chunks": 1}
+    config = make_run_config(agent, seeds=1, steps=steps, episodes=256, **sizes)
+    backend = make_backend(suite.env, config)
+    phase = Phase(one_world(suite.world), config.chunks, config.updates, config.agent, Blend())
+    learner = run_phase(backend, phase, partial(backend.init, phase), _never_stop).state.learner
+    points = public_points(suite, backend.draws, config.base)
+    (scores,) = backend.evaluate(learner, config.agent, points, _never_stop)
+    return policy_layers(learner.agent), float(scores["success"][0])
+
+
+def _never_stop() -> bool:
+    return False
 
 
 def policy_layers(agent: Any) -> dict[str, np.ndarray]:

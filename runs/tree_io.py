@@ -1,5 +1,6 @@
 """Convert the leaves of a pytree to named numpy arrays and back, for checkpoints."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -54,3 +55,11 @@ def decode_leaf(array: np.ndarray, like: Any) -> Any:
         array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
     # An uncommitted array may join arrays on any devices, so it must not come back committed.
     return jax.device_put(array, like.sharding if like.committed else None)
+
+
+def leaves_digest(tree: Any) -> str:
+    """First 10 hex digits of the SHA-256 of all leaves of a pytree of arrays."""
+    import jax
+
+    leaves = (np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree))
+    return hashlib.sha256(b"".join(leaves)).hexdigest()[:10]

@@ -7,9 +7,8 @@ tests and intervals of `runs.analysis.stats`, and, for comparison, the bootstrap
 (seed, shift) cells within each shift as if they were independent.
 """
 
-import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from runs.analysis import stats
-from runs.cli.settings import check_recordable, parse_settings, run_main, shell_command
-from runs.errors import UserError
+from runs.cli.settings import check_recordable, run_main
+from runs.cli.study import Job, run_study
+from runs.errors import Interrupted, UserError
+from runs.report.page import Page, markdown_table, page_text
+from runs.report.plots import new_figure, save_figure
 
 COMMAND = "python -m runs.type1_error"
 SHARES, SEEDS, SHIFTS = (0.0, 0.3, 0.6), (5, 10, 20), (12, 30)
@@ -26,6 +28,18 @@ FAILING = 0.3  # share of failed seeds, where scores are bimodal
 SHAPES = ("normal", "30 % failed")
 FALSE, COVER = (0.03, 0.07), (0.93, 0.97)  # accepted rates of false positives and of coverage
 RESAMPLES, FEWER = 400, 4  # draws of a resampling test, which runs on every FEWER-th grid only
+HEADINGS = (
+    "seeds' share",
+    "seeds",
+    "shifts",
+    "scores over seeds",
+    "Welch: false calls",
+    "exchange of seeds",
+    "cells: false calls",
+    "difference covers",
+    "mean covers",
+    "kept",
+)
 
 
 @dataclass(frozen=True)
@@ -34,11 +48,13 @@ class Settings:
 
     Attributes:
         grids: simulated pairs of arms for each kind of scores.
+        out: folder for table and figure; by default runs/logs/type1_error/FINGERPRINT.
         smoke: a run of seconds to test the code; its numbers mean nothing.
         record: also write the table and the figure to runs/results/.
     """
 
     grids: int = 4_000
+    out: Path | None = None
     smoke: bool = False
     record: bool = False
 
@@ -62,29 +78,39 @@ class ErrorRates(NamedTuple):
     covers: float
     covers_mean: float
 
+    @property
+    def kept(self) -> bool:
+        """Whether Welch and the intervals are within the accepted rates."""
+        covered = all(COVER[0] <= rate <= COVER[1] for rate in (self.covers, self.covers_mean))
+        return FALSE[0] <= self.welch <= FALSE[1] and covered
+
 
 def main(argv: list[str]) -> int:
-    """Run the simulation -> exit code, 1 unless Welch and the intervals hold their level."""
-    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
+    """Run the simulation -> exit code, 1 unless Welch and the intervals keep their level."""
+    return run_study(argv, COMMAND, __doc__, Settings, check, study)
+
+
+def check(settings: Settings) -> None:
+    """Reject invalid settings; raises UserError."""
     if settings.grids < 100:
         raise UserError(f"--grids {settings.grids}: a rate of 5 % needs at least 100")
     check_recordable(settings)
-    grids, kinds = settings.grids, list(product(SHARES, SEEDS, SHIFTS, SHAPES))
-    if settings.smoke:
+
+
+def study(job: Job) -> Page:
+    """Simulate every kind of scores."""
+    grids, kinds = job.settings.grids, list(product(SHARES, SEEDS, SHIFTS, SHAPES))
+    if job.settings.smoke:
         grids, kinds = 100, kinds[:2]
-    verdicts = []
+    job.progress.total, rates = len(kinds), []
     for i, kind in enumerate(kinds):
-        verdicts.append(simulate_null(ScoreModel(*kind), grids, seed=i))
-        print(f"{i + 1}/{len(kinds)}  {verdicts[-1]}", file=sys.stderr, flush=True)
-    command = shell_command(COMMAND, argv)
-    text = markdown(verdicts, grids, command)
-    print(text)
-    if settings.record:
-        folder = Path("runs/results")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "type1_error.md").write_text(text)
-        figure(verdicts, folder / "type1_error.png")
-    return int(not settings.smoke and not all(map(keeps_level, verdicts)))
+        if job.stopped():
+            raise Interrupted
+        rates.append(simulate_null(ScoreModel(*kind), grids, seed=i))
+        job.progress.advance("kinds of scores", i + 1)
+    failed = not job.settings.smoke and not all(rate.kept for rate in rates)
+    text = markdown(rates, grids, job.command)
+    return Page("type1_error", text, {"": partial(figure, rates)}, code=int(failed))
 
 
 def draw(rng: np.random.Generator, kind: ScoreModel) -> np.ndarray:
@@ -101,16 +127,16 @@ def draw(rng: np.random.Generator, kind: ScoreModel) -> np.ndarray:
 def simulate_null(kind: ScoreModel, grids: int, seed: int) -> ErrorRates:
     """Compare two equal arms `grids` times -> rates."""
     rng = np.random.default_rng(seed)
-    events = {name: [] for name in ("welch", "exchange", "cells", "covers", "covers_mean")}
+    events = {name: [] for name in ErrorRates._fields[1:]}
     for i in range(grids):
         arm_a, arm_b = draw(rng, kind), draw(rng, kind)
         x, y = arm_a.mean(1), arm_b.mean(1)
         events["welch"].append(stats.p_value(x, y) < 0.05)
-        events["covers"].append(_covers(stats.difference(x, y), 0.0))
-        events["covers_mean"].append(_covers(stats.mean(x), 0.0))
+        events["covers"].append(covers_zero(stats.difference(x, y)))
+        events["covers_mean"].append(covers_zero(stats.mean(x)))
         if i % FEWER == 0:
             events["exchange"].append(stats.permutation(x, y, draws=RESAMPLES, seed=i) < 0.05)
-            events["cells"].append(not _covers(bootstrap_over_cells(rng, arm_a, arm_b), 0.0))
+            events["cells"].append(not covers_zero(bootstrap_over_cells(rng, arm_a, arm_b)))
     return ErrorRates(kind, **{name: float(np.mean(values)) for name, values in events.items()})
 
 
@@ -127,90 +153,59 @@ def bootstrap_over_cells(
     return stats.Estimate(float(arm_a.mean() - arm_b.mean()), float(low), float(high))
 
 
-def keeps_level(verdict: ErrorRates) -> bool:
-    """Whether Welch and the intervals are within the accepted rates."""
-    return (
-        FALSE[0] <= verdict.welch <= FALSE[1]
-        and COVER[0] <= verdict.covers <= COVER[1]
-        and COVER[0] <= verdict.covers_mean <= COVER[1]
-    )
+def covers_zero(estimate: stats.Estimate) -> bool:
+    """Whether 0, the true difference, lies in the interval."""
+    return estimate.low <= 0.0 <= estimate.high
 
 
-def _covers(estimate: stats.Estimate, truth: float) -> bool:
-    return estimate.low <= truth <= estimate.high
-
-
-def markdown(verdicts: list[ErrorRates], grids: int, command: str) -> str:
-    """Markdown report: finding and table."""
-    head = (
-        "seeds' share | seeds | shifts | scores over seeds | Welch: false calls | exchange of "
-        "seeds | cells: false calls | difference covers | mean covers | kept"
-    )
-    lines = [head, " | ".join(["---"] * 10)]
-    for verdict in verdicts:
-        kind, *rates = verdict
-        texts = [f"{kind.share:.1f}", str(kind.seeds), str(kind.shifts), kind.shape]
-        texts += [f"{rate:.1%}" for rate in rates] + ["yes" if keeps_level(verdict) else "NO"]
-        lines.append(" | ".join(texts))
+def markdown(rates: list[ErrorRates], grids: int, command: str) -> str:
+    """Text of the page: finding and table."""
+    table = []
+    for rate in rates:
+        share, *sizes, shape = rate.kind
+        cells = [f"{share:.1f}", *map(str, sizes), shape, *(f"{value:.1%}" for value in rate[1:])]
+        table.append([*cells, "yes" if rate.kept else "NO"])
     error = 100 * np.sqrt(0.05 * 0.95 / grids)
-    return (
-        f"# Type I error\n\n{finding(verdicts)}\n\n" + "\n".join(lines) + "\n\n"
+    legend = (
         f"{grids:,} pairs of identical arms a row, a quarter of them for the two resampling tests; "
         f"a rate of 5 % is known to +-{1.96 * error:.1f} points. Kept: Welch between "
         f"{FALSE[0]:.0%} and {FALSE[1]:.0%}, coverage between {COVER[0]:.0%} and {COVER[1]:.0%}."
-        f"\n\n`{command}`\n"
     )
+    sections = [finding(rates), markdown_table(HEADINGS, table), legend]
+    return page_text("Type I error", sections, command)
 
 
-def finding(verdicts: list[ErrorRates]) -> str:
+def finding(rates: list[ErrorRates]) -> str:
     """One sentence: false positive rates of Welch and of the bootstrap over cells."""
-
-    def spread(pick: Callable[[ErrorRates], float], selected: list[ErrorRates]) -> str:
-        rates = [pick(verdict) for verdict in selected]
-        return f"{min(rates):.1%} to {max(rates):.1%}"
-
-    correlated = [verdict for verdict in verdicts if verdict.kind.share > 0] or verdicts
-    failing = [verdict for verdict in verdicts if not keeps_level(verdict)]
+    correlated = [rate for rate in rates if rate.kind.share > 0] or rates
+    welch, cells = [rate.welch for rate in rates], [rate.cells for rate in correlated]
     return (
         f"At a nominal 5 %, Welch on per-seed means called equal arms different in "
-        f"{spread(lambda v: v.welch, verdicts)} of comparisons, the bootstrap over cells in "
-        f"{spread(lambda v: v.cells, correlated)} where seeds have a share; "
-        f"{len(verdicts) - len(failing)} of {len(verdicts)} kinds of scores keep their level."
+        f"{min(welch):.1%} to {max(welch):.1%} of comparisons, the bootstrap over cells in "
+        f"{min(cells):.1%} to {max(cells):.1%} where seeds have a share; "
+        f"{sum(rate.kept for rate in rates)} of {len(rates)} kinds of scores keep their level."
     )
 
 
-def figure(verdicts: list[ErrorRates], path: Path) -> None:
+def figure(rates: list[ErrorRates], path: Path) -> None:
     """Draw false positive rates by the seeds' share: Welch and the bootstrap over cells."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    sheet, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True, constrained_layout=True)
-    for axis, shape in zip(axes, SHAPES, strict=True):
-        for seeds, style in zip(SEEDS, (":", "--", "-"), strict=True):
-            for name, colour in (("welch", "#2166ac"), ("cells", "#b2182b")):
-                points = list(_curve(verdicts, shape, seeds, name))
-                title = "Welch on seeds" if name == "welch" else "bootstrap over cells"
-                label = f"{title}, {seeds} seeds"
-                axis.plot(*zip(*points, strict=True), style, color=colour, marker="o", label=label)
+    sheet, axes = new_figure(1, 2, (9, 3.6), sharey=True)
+    tests = {"welch": ("Welch on seeds", "#2166ac"), "cells": ("bootstrap over cells", "#b2182b")}
+    for axis, shape in zip(axes[0], SHAPES, strict=True):
+        for (seeds, style), name in product(zip(SEEDS, (":", "--", "-"), strict=True), tests):
+            title, colour = tests[name]
+            points = [
+                (rate.kind.share, getattr(rate, name))
+                for rate in rates
+                if rate.kind[1:] == (seeds, SHIFTS[-1], shape)
+            ]
+            x, y = np.reshape(points, (-1, 2)).T
+            axis.plot(x, y, style, color=colour, marker="o", label=f"{title}, {seeds} seeds")
         axis.axhspan(*FALSE, color="#dddddd", zorder=0)
         axis.set(title=f"scores over seeds: {shape}", xlabel="the seeds' share of the variance")
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("equal arms called different")
-    axes[0].legend(frameon=False, fontsize=8)
-    sheet.savefig(path, dpi=110)
-    pyplot.close(sheet)
-
-
-def _curve(
-    verdicts: list[ErrorRates], shape: str, seeds: int, name: str
-) -> Iterator[tuple[float, float]]:
-    """Yield (share, rate) over shares, for the largest number of shifts."""
-    for verdict in verdicts:
-        kind = verdict.kind
-        if (kind.shape, kind.seeds, kind.shifts) == (shape, seeds, SHIFTS[-1]):
-            yield kind.share, getattr(verdict, name)
+    axes[0, 0].set_ylabel("equal arms called different")
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    save_figure(sheet, path)
 
 
 if __name__ == "__main__":

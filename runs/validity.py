@@ -10,8 +10,8 @@ trained online and offline; the head trained in randomised worlds. The number of
 a head can memorise is compared with its AUROC under shift.
 
 The primary contrast, declared beforehand, is the AUROC of the head less that of minus the critic,
-mean over shifts. It and the others of `runs.probes.validity_contrasts.FAMILY` are Holm-adjusted
-together. If interrupted, the same command resumes.
+mean over shifts. It and the others of `runs.validity_page.FAMILY` are Holm-adjusted together. If
+interrupted, the same command resumes.
 """
 
 from contextlib import closing
@@ -20,16 +20,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runs.cli.settings import check_recordable, fingerprint, parse_settings, run_main, shell_command
+from runs.cli.settings import check_recordable, run_main
+from runs.cli.study import RESULTS, Job, run_study
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
-from runs.compare import design as comparison_design
-from runs.errors import Interrupted, UserError
-from runs.lock import hold_lock
+from runs.compare import make_experiment
+from runs.errors import UserError
 from runs.names import safe_name
+from runs.report.page import Page, page_text
 
 COMMAND = "python -m runs.validity"
 EPISODES = 128  # at each point of a jitted world
+ARM = "beside"  # name of the one arm: no head pays the agent
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,8 @@ class Settings:
 
 
 def main(argv: list[str]) -> int:
-    """Parse the arguments and run the study -> exit code."""
-    settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
-    check(settings)
-    from runs.cli.interrupt import run_with_progress
-
-    command = shell_command(COMMAND, argv)
-    return run_with_progress(command, partial(study, settings, command))
+    """Run the study -> exit code."""
+    return run_study(argv, COMMAND, __doc__, Settings, check, study)
 
 
 def check(settings: Settings) -> None:
@@ -88,115 +85,95 @@ def check(settings: Settings) -> None:
 
 def comparison(settings: Settings) -> Comparison:
     """Settings of the comparison (`runs.compare`) with the same worlds, sizes and agent."""
-    names = ("env", "seeds", "steps", "shifts", "smoke")
-    return Comparison(
-        heads=(settings.head,),
-        episodes=settings.episodes,
-        out=settings.out,
-        **{name: getattr(settings, name) for name in names},
-    )
+    names = ("env", "seeds", "steps", "shifts", "episodes", "smoke", "out")
+    shared = {name: getattr(settings, name) for name in names}
+    return Comparison(heads=(settings.head,), **shared)
 
 
-def study(settings: Settings, command: str, progress, stopped) -> int:
-    """Train, probe and report in this process -> exit code."""
-    from runs.engine import devices
+def study(job: Job) -> Page:
+    """Train the agents, probe the head and its baselines, and report."""
+    from runs import validity_page
 
-    devices.prepare_devices()
-    from envs.host.pool import HostFailure
-    from runs.engine.comparison import claim_folder
-    from runs.probes.validity_report import report
-
-    probe, trainer = make_probe(settings)
+    experiment, probe = make_probe(job.settings)
     suite, run_config = probe.suite, probe.run_config
-    out = folder(settings, suite.name)
-    progress.say(
-        f"{suite.name}: {run_config.seeds} seeds x "
-        f"{run_config.chunks * run_config.chunk_steps:,} steps, "
-        f"{len(suite.points())} points x {run_config.episodes} episodes -> {out}"
+    readouts = probe_seeds(job, experiment, probe)
+    points, name = suite.points(), f"validity-{safe_name(suite.name)}"
+    result = validity_page.ValidityResult(suite.name, probe.head, points, readouts)
+    sections = validity_page.sections(
+        result,
+        name,
+        f"{run_config.seeds} seeds x {run_config.steps:,} steps, {run_config.episodes} episodes "
+        "a point.",
+        probe.horizon,
+        run_config.chunks * run_config.updates * probe.blend.epochs,
+        probe.batches * run_config.batch_steps,
     )
-    try:
-        with hold_lock(out):
-            claim_folder(out, identity(settings))
-            with closing(trainer):
-                readouts = run(probe, trainer, out, progress, stopped)
-            progress.close()
-            targets = [out] + ([Path("runs/results")] if settings.record else [])
-            report(probe, readouts, command, targets, run_config.seeds)
-    except Interrupted:
-        return 0
-    except HostFailure as error:
-        raise UserError(f"{error}; run the same command again to resume") from error
-    except OSError as error:
-        raise UserError(f"{error.filename or out}: {error.strerror or error}") from error
-    return 0
-
-
-def folder(settings: Settings, env: str) -> Path:
-    """Folder of the study of an environment."""
-    return settings.out or Path("runs/logs/validity") / f"{safe_name(env)}-{identity(settings)}"
-
-
-def identity(settings: Settings) -> str:
-    """Fingerprint of all settings that change a result and of a user's head file."""
-    from runs.engine.custom_head import file_digests
-
-    return fingerprint(settings, ("out", "config", "record"), file_digests((settings.head,)))
+    for folder in [job.out] + ([RESULTS] if job.settings.record else []):
+        (folder / f"{name}.csv").write_text(validity_page.csv_text(result))
+    title = f"{suite.name}: validity of {probe.head} under shift"
+    text = page_text(title, sections, job.command)
+    return Page(name, text, validity_page.figures(result))
 
 
 def make_probe(settings: Settings) -> tuple[Any, Any]:
-    """Build the probe and the trainer -> (`runs.probes.validity_probe.ValidityProbe`, trainer).
+    """Experiment with the one arm ARM, and its `runs.probes.validity_probe.ValidityProbe`.
 
     Raises:
         UserError: for an unknown environment, head or shift, or a space that does not fit.
     """
     from affect import Fear
-    from envs import is_jitted
     from runs.engine import arms, custom_head
-    from runs.engine.presets import preset
     from runs.probes.baselines import baseline_blend
     from runs.probes.validity_probe import ValidityProbe
 
-    design = comparison_design(comparison(settings))
-    suite, run_config = design.suite, design.run_config
-    if not (settings.episodes or settings.smoke):
-        run_config = replace(run_config, episodes=min(run_config.episodes, EPISODES))
-    name = custom_head.short_name(settings.head)
-    factory = arms.weighted_head(settings.head, run_config.agent.gamma, suite)[1]
+    experiment = make_experiment(comparison(settings))
+    suite, name = experiment.suite, custom_head.short_name(settings.head)
+    factory = arms.weighted_head(settings.head, suite)[1]
     if settings.head == "fear":
         factory = partial(Fear, horizon=settings.horizon)
-    parts = preset(settings.env, is_jitted(settings.env)).parts
-    blend = baseline_blend(name, factory, settings.horizon, parts)
-    arm = arms.Arm("beside", blend)
-    arms.check_arms((arm,), suite, run_config.num_envs)
-    probe = ValidityProbe(name, blend, suite, run_config, settings.horizon)
-    if settings.smoke:
-        probe = replace(probe, samples=256, fitting=2)
-    return probe, design.trainer(suite, arm, run_config)
+    blend = baseline_blend(name, factory, settings.horizon)
+    episodes = experiment.run_config.episodes
+    if not (settings.episodes or settings.smoke):
+        episodes = min(episodes, EPISODES)
+    experiment = replace(experiment, arms={ARM: blend}, episodes=episodes)
+    blend = experiment.phases[ARM].blend
+    probe = ValidityProbe(name, blend, suite, experiment.run_config, settings.horizon)
+    return experiment, replace(probe, samples=256, fitting=2) if settings.smoke else probe
 
 
-def run(probe, trainer, out: Path, progress, stopped) -> dict:
-    """Train and probe all seeds, or resume -> readouts, each [S, ...], without seeds that stopped.
+def probe_seeds(job: Job, experiment: Any, probe: Any) -> dict[str, Any]:
+    """Train and probe all seeds, or load their readouts -> each [S, ...], without stopped seeds.
 
     Raises:
-        Interrupted: if `stopped` returned True; finished parts are kept.
+        Interrupted: if the user requested a stop; a checkpoint is saved.
     """
     import numpy as np
 
-    from runs.engine.training_loop import train_to_end
+    from runs.arm_runner import ArmRunner, Reporter
 
-    is_host = hasattr(trainer, "pool")
-    run_config, points = probe.run_config, len(probe.suite.points())
-    progress.total = run_config.chunks + (points if is_host else run_config.seeds)
-    state, alive = train_to_end(trainer, out, progress, stopped)
-    if is_host:
-        from runs.probes.host_validity import probe_host_seeds as probe_seeds
-    else:
-        from runs.probes.jax_validity import probe_seeds
-    readouts = probe_seeds(probe, trainer, state, out, progress, stopped)
-    finite = np.flatnonzero(alive[: run_config.seeds])
-    if len(finite) < run_config.seeds:
-        progress.say(f"{run_config.seeds - len(finite)} seeds became non-finite and are left out")
-    return {name: np.asarray(value, float)[finite] for name, value in readouts.items()}
+    path, run_config, points = job.out / "readouts.npz", probe.run_config, probe.suite.points()
+    if path.exists():
+        return dict(np.load(path))
+    progress, (arm,), phase = job.progress, experiment.all_arms, experiment.phases[ARM]
+    progress.total = run_config.chunks + len(points)
+    progress.say(
+        f"{probe.suite.name}: {run_config.seeds} seeds x {run_config.steps:,} steps, "
+        f"{len(points)} points x {run_config.episodes} episodes -> {job.out}"
+    )
+
+    def on_point(done: int) -> None:
+        progress.advance("probing", run_config.chunks + done)
+
+    with closing(experiment.make_backend()) as backend:
+        reporter = Reporter(progress.say, progress.advance, job.stopped)
+        trained = ArmRunner(job.out, probe.suite, backend, reporter).train(arm, phase)
+        readouts = probe.readouts(backend, phase, trained.state, job.stopped, on_point)
+    finite = np.flatnonzero(trained.alive[: run_config.seeds])
+    readouts = {name: np.asarray(value, float)[finite] for name, value in readouts.items()}
+    part = path.with_suffix(".part.npz")
+    np.savez(part, **readouts)
+    part.replace(path)
+    return readouts
 
 
 if __name__ == "__main__":

@@ -24,6 +24,17 @@ MAY_IMPORT = {  # among these packages; each may also import itself
     "agents": {"affect"},
     "runs": {"affect", "envs", "agents"},
 }
+LEVELS = {
+    **dict.fromkeys(("errors", "lock", "names", "tree_io"), 0),
+    "engine": 1,
+    "analysis": 2,
+    "probes": 3,
+    **dict.fromkeys(("report", "prereg", "cli"), 4),
+    **dict.fromkeys(("arm_runner", "result", "experiment"), 5),
+}
+"""Folder or module of runs -> its level; all others are studies, with theory and bench."""
+TOP_LEVEL = 6
+OPEN_LEVELS = {0, 5, 6}  # levels whose modules may import each other
 CORE = {"jax", "flax", "optax"} | set(sys.stdlib_module_names)
 GRADIENTS = {f"jax.{name}" for name in ("grad", "value_and_grad", "vjp", "jacfwd", "jacrev")}
 VAGUE_MODULE = re.compile(r"utils?|common")
@@ -106,6 +117,39 @@ def import_order(root: Path) -> list[str]:
             ):
                 violations.append(f"{name}: {package} must not import {target_package} ({target})")
     return violations
+
+
+def runs_order(root: Path) -> list[str]:
+    """Modules of runs import only from lower levels of LEVELS, or within their own folder.
+
+    Imports inside functions count. What stands on one level does not import its neighbours, but
+    for studies, which may build on each other without a circle.
+    """
+    violations = []
+    graph: dict[str, set[str]] = {}
+    for name, tree in sources(root, "runs"):
+        part = runs_part(name[: -len(".py")].replace("/", "."))
+        for target in sorted({target for _, target in bindings(name, tree)}):
+            other = runs_part(target)
+            if other is None or part is None or other == part:
+                continue
+            level, other_level = (LEVELS.get(key, TOP_LEVEL) for key in (part, other))
+            graph.setdefault(part, set()).add(other)
+            if other_level > level or (other_level == level and level not in OPEN_LEVELS):
+                violations.append(f"{name}: {part} must not import {other} ({target})")
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        violations.append(f"runs: imports form a circle: {' -> '.join(error.args[1])}")
+    return violations
+
+
+def runs_part(module: str) -> str | None:
+    """Folder or module of runs that a dotted name belongs to; None outside, or for runs itself."""
+    package, _, rest = module.partition(".")
+    part = rest.partition(".")[0]
+    exists = (ROOT / "runs" / part).is_dir() or (ROOT / "runs" / f"{part}.py").is_file()
+    return part if package == "runs" and part and not part.startswith("_") and exists else None
 
 
 def core_dependencies(root: Path) -> list[str]:
@@ -207,6 +251,7 @@ def missing_init_files(root: Path) -> list[str]:
 RULES = (
     import_order,
     import_circles,
+    runs_order,
     core_dependencies,
     vague_names,
     gradient_calls,
@@ -231,6 +276,10 @@ VIOLATIONS = [  # rule, file, source, a word of the complaint
         "runs.analysis.stats",
     ),
     (import_order, "runs/compare.py", "from tests.affect import cases", "tests"),
+    (runs_order, "runs/engine/train.py", "from runs.report import html", "import report"),
+    (runs_order, "runs/report/html.py", "def f():\n  import runs.prereg.seal", "import prereg"),
+    (runs_order, "runs/lock.py", "from runs import compare", "import compare"),
+    (runs_order, "runs/credit.py", "from runs import validity", "form a circle"),
     (core_dependencies, "affect/hope.py", "import numpy as np", "numpy"),
     (core_dependencies, "affect/hope.py", "from gymnasium import spaces", "gymnasium.spaces"),
     (vague_names, "envs/utils.py", "", "utils"),
@@ -263,6 +312,7 @@ VALID_TREE = {
     "runs/__init__.py": "",
     "runs/compare.py": "import agents.ppo, envs, affect\nfrom . import engine\n" + "x = 1\n" * 400,
     "runs/engine/__init__.py": "from ..engine import train",
+    "runs/validity.py": "from runs import credit, experiment\nimport runs.report.page",
 }
 
 

@@ -47,7 +47,7 @@ def test_an_old_command_ends_in_one_line_with_the_present_one():
 
 def test_an_old_arm_in_a_flag_or_a_yaml_file_is_refused_with_the_present_one():
     with pytest.raises(UserError, match="'fear_scrambled'; it was renamed: use fear_untrained"):
-        compare.design(compare.Settings(without=("fear_scrambled",), smoke=True))
+        compare.make_experiment(compare.Settings(without=("fear_scrambled",), smoke=True))
     with pytest.raises(UserError, match="'scrambled'; it was renamed: use untrained"):
         checked_choice("control", "scrambled", ["none", "untrained"])
     with pytest.raises(UserError, match="unknown arm 'fear_scrambled'; there are none$"):

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import gymnasium
 
-from envs import SUITES
+from envs import SUITES, is_jitted
 
 LOG = logging.getLogger(__name__)
 DRIVERS = ("IDMVehicle", "AggressiveVehicle")
@@ -179,11 +179,22 @@ def env_facts(id: str) -> EnvFacts:
     if name not in gymnasium.registry:
         names = {entry.lower(): entry for entry in (*gymnasium.registry, *SUITES)}
         close = difflib.get_close_matches(name.lower(), names, 1)
-        hint = f"did you mean {names[close[0]]}?" if close else "see gymnasium.registry"
+        known = f"there are {', '.join(SUITES)}, and the ids of gymnasium.registry"
+        hint = f"did you mean {names[close[0]]}?" if close else known
         raise ValueError(f"unknown environment {id!r}; {hint}")
     if name.startswith("MiniGrid"):
         return EnvFacts(partial(minigrid, id), goal=0.01)
     return EnvFacts(partial(gymnasium.make, id))
+
+
+def check_env(env: str) -> None:
+    """Check that an environment id exists, without importing jax.
+
+    Raises:
+        ValueError: naming the nearest ids, or the package that is missing.
+    """
+    if not is_jitted(env):
+        env_facts(env)
 
 
 def _import(module: str) -> None:

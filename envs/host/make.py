@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from ctypes.util import find_library
 from functools import partial
 
@@ -10,24 +11,27 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces, wrappers
 
-from envs.host.known import env_facts
+from envs.host.known import EnvFacts, env_facts
 
 LARGEST = 10_000  # most numbers in one observation
 LIMIT = 1_000  # steps of an episode, for environments that declare no limit
 
 
-def make_env(id: str, **kwargs) -> gymnasium.Env:
+def make_env(
+    id: str, constructor: Callable[..., gymnasium.Env] | None = None, **kwargs
+) -> gymnasium.Env:
     """Makes an environment with observations [D] float32 and actions 0..n-1 or [A] in [-1, 1].
 
     Args:
-        id: a gymnasium id.
+        id: a gymnasium id, or the name in messages of what `constructor` makes.
+        constructor: makes the environment; None for `gymnasium.make(id)`.
         **kwargs: declared setters (`envs.host.known`) and arguments of `gymnasium.make`.
 
     Raises:
         ValueError: for an unknown id, a missing package, an environment that raises when made, or
             a space that does not fit; the message gives the wrapper that helps.
     """
-    facts = env_facts(id)
+    facts = env_facts(id) if constructor is None else EnvFacts(constructor)
     if kwargs.get("render_mode") == "rgb_array":
         _render_offscreen()
     try:

@@ -1,7 +1,8 @@
 """Suites of gymnasium environments: a world, its shifts of physics and of the channel."""
 
 import math
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +13,7 @@ from gymnasium import spaces
 
 from affect import Spec
 from envs.host import make
-from envs.host.known import env_facts
+from envs.host.known import EnvFacts, env_facts
 from envs.host.shifts import PHYSICS, channel_shifts
 from envs.shift import Shift
 from envs.suite import Suite
@@ -34,6 +35,8 @@ class HostEnv:
         obs_scale: [D] the unit of each observation, for sensor noise.
         harmful: whether every termination counts as harm.
         goal: the return from which an episode is a success; None if success is not defined.
+        constructor: makes the environment; None for `gymnasium.make(id)`.
+        workers: processes that step it; None for one per core, 0 for the caller's own.
     """
 
     id: str
@@ -42,6 +45,8 @@ class HostEnv:
     obs_scale: tuple[float, ...]
     harmful: bool
     goal: float | None
+    constructor: Callable[..., gymnasium.Env] | None = None
+    workers: int | None = None
 
     def maker(self, world: World, **kwargs) -> Callable[[], gymnasium.Env]:
         """Picklable function that makes the environment with the params of `world`.
@@ -52,22 +57,34 @@ class HostEnv:
         if world.scheduled is not None:
             raise ValueError(f"{self.id}: a host environment has no schedule; drop `Schedule(...)`")
         params = {name: float(value) for name, value in world.params.items()}
-        return partial(make.make_env, self.id, **params, **kwargs)
+        return partial(make.make_env, self.id, self.constructor, **params, **kwargs)
 
     def success(self, total: np.ndarray, length: np.ndarray) -> np.ndarray:
         """Whether the return `total` [...] reaches the goal; NaN where success is not defined."""
         return np.full(np.shape(total), np.nan) if self.goal is None else total >= self.goal
 
 
-def host_suite(id: str) -> Suite:
-    """Makes the suite of a gymnasium id: its shifts of physics, then those of the channel.
+def host_suite(
+    id: str,
+    constructor: Callable[..., gymnasium.Env] | None = None,
+    shifts: Iterable[Shift] | None = None,
+) -> Suite:
+    """Makes the suite of a gymnasium environment.
+
+    Args:
+        id: a gymnasium id, or the name of what `constructor` makes.
+        constructor: makes the environment; its float keyword parameters are the physics that
+            shifts may change, as `params.NAME`. None for `gymnasium.make(id)`.
+        shifts: that agents are scored under; None for the known shifts of physics of the id, then
+            those of the channel.
 
     Raises:
         ValueError: for an unknown id, a space that does not fit (see `envs.host.make.make_env`), or
             one that changes under a shift.
         NoEffect: for a shift of physics that has no effect.
     """
-    facts, env = env_facts(id), make.make_env(id)
+    facts = env_facts(id) if constructor is None else EnvFacts(constructor)
+    env = make.make_env(id, constructor)
     space, action = env.observation_space, env.action_space
     discrete = isinstance(action, spaces.Discrete)
     spec = Spec(
@@ -80,14 +97,33 @@ def host_suite(id: str) -> Suite:
     goal = None if goal is None or math.isnan(goal) else goal
     limit = (env.spec.max_episode_steps if env.spec else None) or make.LIMIT
     env.close()
-    host = HostEnv(id, spec, limit, _obs_scale(space), facts.harmful, goal)
+    sizes = spec, limit, _obs_scale(space), facts.harmful, goal
+    host = HostEnv(id, *sizes, constructor, None if is_importable(constructor) else 0)
     world = World(dict(facts.setters))
-    physics = PHYSICS.get(id.rpartition(":")[2], ())
+    if shifts is None:
+        shifts = PHYSICS.get(id.rpartition(":")[2], ()) + channel_shifts(discrete)
+    shifts = tuple(shifts)
     severities = tuple((level + 1) / facts.levels for level in range(facts.levels))
-    for shift in physics:
-        check_spaces(host, world, shift, severities)
-        check_effect(host, world, shift)
-    return Suite(id, host, world, physics + channel_shifts(discrete), severities=severities)
+    for shift in shifts:
+        if changes_physics(shift, world):
+            check_spaces(host, world, shift, severities)
+            check_effect(host, world, shift)
+    return Suite(id, host, world, shifts, severities=severities)
+
+
+def changes_physics(shift: Shift, world: World) -> bool:
+    """Whether a shift at severity 1 changes the params of a world."""
+    return shift(world, 1.0, jax.random.key(0)).params != world.params
+
+
+def is_importable(constructor: Callable | None) -> bool:
+    """Whether worker processes can import a constructor: not if it is of the main module."""
+    if constructor is None:
+        return True
+    try:
+        return b"__main__" not in pickle.dumps(constructor)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return False
 
 
 def check_spaces(host: HostEnv, world: World, shift: Shift, severities: tuple[float, ...]) -> None:

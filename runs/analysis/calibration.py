@@ -1,7 +1,7 @@
 """Calibration of a suite, from `runs.calibrate`: random and specialist scores in each shift.
 
 Scores of different shifts are comparable only after normalisation between the two: 0 is a random
-policy, 1 the best known score in the shift. Imports nothing heavy.
+policy, 1 the best known score in the shift.
 """
 
 import csv
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from runs.analysis.scores import rows_as_csv
 from runs.errors import UserError
 from runs.names import safe_name
 
@@ -57,10 +58,11 @@ def calibration_path(env: str, folder: Path = RESULTS) -> Path:
 
 def write_calibration(file: Path, levels: Iterable[Level]) -> None:
     """Writes a calibration as CSV; four digits are enough for a few thousand episodes."""
-    with file.open("w", newline="") as stream:
-        rows = csv.writer(stream, lineterminator="\n")
-        rows.writerow(Level._fields)
-        rows.writerows([_rounded(value) for value in level] for level in levels)
+    rows = [
+        {name: f"{x:.4g}" if isinstance(x, float) else x for name, x in level._asdict().items()}
+        for level in levels
+    ]
+    file.write_text(rows_as_csv(rows, header=True, columns=Level._fields))
 
 
 def read_calibration(file: Path) -> list[Level]:
@@ -70,18 +72,11 @@ def read_calibration(file: Path) -> list[Level]:
         FileNotFoundError: the file is missing.
         UserError: the file is not a calibration.
     """
-    with file.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = csv.DictReader(file.read_text().splitlines())
+    convert = {name: str if name in TEXT_COLUMNS else float for name in Level._fields}
+    convert["seeds"] = int
     try:
-        return [
-            Level(
-                **{
-                    name: row[name] if name in TEXT_COLUMNS else float(row[name])
-                    for name in Level._fields
-                }
-            )._replace(seeds=int(row["seeds"]))
-            for row in rows
-        ]
+        return [Level(*(convert[name](row[name]) for name in Level._fields)) for row in rows]
     except (KeyError, TypeError, ValueError):
         remedy = "delete it, then python -m runs.calibrate --record"
         raise UserError(f"{file} is not a calibration: {remedy}") from None
@@ -173,7 +168,3 @@ def levels_by_shift(levels: Iterable[Level]) -> dict[str, list[Level]]:
         name: sorted(levels_of_shift, key=lambda level: level.severity)
         for name, levels_of_shift in by_shift.items()
     }
-
-
-def _rounded(value: object) -> object:
-    return f"{value:.4g}" if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""Contrasts of heads with their controls, which a comparison declares before training.
+"""Contrasts between arms, Holm-adjusted together, and those of heads with their controls.
 
 A constant reward can have much of the effect of a head. So the primary contrast of every head is
 constant + head less constant. The others are the head less its sham, the signal of another
@@ -6,13 +6,62 @@ environment, and less its untrained control, a head of the same form with random
 effect that a control has too is not due to what the head has learned.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from runs.analysis import stats
 from runs.analysis.stats import Estimate
+
+
+class Contrast(NamedTuple):
+    """Difference between the mean scores of two arms.
+
+    Attributes:
+        arm: the arm whose score is compared.
+        reference: the arm whose score is subtracted.
+        estimate: difference of the means with its 95 % interval, Welch or paired; None with fewer
+            than `stats.FEWEST` finite seeds (common ones if paired).
+        p_value: of Welch's or the paired t test, not adjusted; NaN without an estimate.
+        p_holm: Holm-adjusted over all contrasts with an estimate; NaN without one.
+    """
+
+    arm: Hashable
+    reference: Hashable
+    estimate: Estimate | None
+    p_value: float
+    p_holm: float
+
+
+def contrasts(
+    scores: Mapping[Hashable, np.ndarray], pairs: Iterable[tuple[Hashable, Hashable]], paired: bool
+) -> list[Contrast]:
+    """Contrasts of pairs of arms, which are one family for Holm's adjustment.
+
+    Args:
+        scores: per-seed scores [S] by arm; a key may be a tuple, such as (environment, arm). Seeds
+            that are not finite are left out, of both arms if paired; an arm may be missing.
+        pairs: (arm, reference) of each contrast.
+        paired: whether seeds are shared, at the same positions of both arms; otherwise Welch.
+    """
+    results = []
+    for arm, reference in pairs:
+        x, y = (np.asarray(scores.get(name, ()), np.float64) for name in (arm, reference))
+        if paired and len(x) == len(y):
+            x, y = (values[np.isfinite(x) & np.isfinite(y)] for values in (x, y))
+        elif not paired:
+            x, y = (values[np.isfinite(values)] for values in (x, y))
+        if min(len(x), len(y)) < stats.FEWEST:
+            results.append(Contrast(arm, reference, None, np.nan, np.nan))
+            continue
+        difference, test = (
+            (stats.paired, stats.p_paired) if paired else (stats.difference, stats.p_value)
+        )
+        results.append(Contrast(arm, reference, difference(x, y), test(x, y), np.nan))
+    p_values = {i: row.p_value for i, row in enumerate(results) if row.estimate is not None}
+    adjusted = stats.holm(p_values) if p_values else {}
+    return [row._replace(p_holm=adjusted.get(i, np.nan)) for i, row in enumerate(results)]
 
 
 class HeadContrasts(NamedTuple):
@@ -47,36 +96,29 @@ def compared_heads(arms: Iterable[str]) -> list[str]:
 
 
 def head_contrasts(
-    score: Mapping[str, Callable[[str], np.ndarray]], heads: Sequence[str]
+    scores: Mapping[str, Mapping[str, np.ndarray]], heads: Sequence[str]
 ) -> list[HeadContrasts]:
     """Contrasts of each head in each environment; the primary ones are one family for Holm.
 
     Args:
-        score: for each environment, a function from an arm to its per-seed scores [S].
+        scores: environment -> arm -> per-seed scores [S].
         heads: names of the heads.
 
     Raises:
         ValueError: for fewer than 3 seeds, or a score that is not a number.
     """
-    if not heads:
-        return []
-    contrasts, p_values = [], {}
-    for env, scores_of in score.items():
-        constant = scores_of("constant_plus")
-        for head in heads:
-            on_constant = scores_of(f"{head}_constant")
-            p_values[env, head] = stats.p_value(on_constant, constant)
-            gain = stats.difference(on_constant, constant)
-            over_controls = (
-                stats.difference(scores_of(head), scores_of(head + suffix))
-                for suffix in ("_sham", "_untrained")
-            )
-            contrasts.append(HeadContrasts(env, head, gain, 1.0, *over_controls))
-    adjusted = stats.holm({f"{env} {head}": p for (env, head), p in p_values.items()})
-    return [
-        contrast._replace(p_value=adjusted[f"{contrast.env} {contrast.head}"])
-        for contrast in contrasts
-    ]
+    by_key = {(env, arm): x for env, arms in scores.items() for arm, x in arms.items()}
+    keys = [(env, head) for env in scores for head in heads]
+    primary = [((env, f"{head}_constant"), (env, "constant_plus")) for env, head in keys]
+    rows = []
+    for contrast, (env, head) in zip(contrasts(by_key, primary, False), keys, strict=True):
+        on_constant = stats.difference(by_key[contrast.arm], by_key[contrast.reference])
+        over_controls = (
+            stats.difference(by_key[env, head], by_key[env, head + suffix])
+            for suffix in ("_sham", "_untrained")
+        )
+        rows.append(HeadContrasts(env, head, on_constant, contrast.p_holm, *over_controls))
+    return rows
 
 
 def contrast_sentence(contrasts: Sequence[HeadContrasts]) -> str:

@@ -9,7 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.suite import Point
+
+class Point(NamedTuple):
+    """Shift at a severity, equal to `envs.suite.Point`."""
+
+    shift: str
+    family: str
+    severity: float
 
 
 class ArmScores(NamedTuple):

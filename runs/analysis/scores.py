@@ -1,16 +1,16 @@
-"""Score files, with a row per arm, seed and point: reading, checking and durable writing."""
+"""Score rows, one per arm, seed and point: files of them, checks, and means by seed."""
 
 import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from runs.engine.evaluate import SCORES
 from runs.errors import UserError
+from runs.names import SCORES
 
 COLUMNS = ("env", "arm", "seed", "shift", "family", "severity", "episodes", "score") + SCORES
 
@@ -76,6 +76,49 @@ def check_complete(rows: list[dict], where: Path | str, finite: bool = False) ->
     return rows
 
 
+def finite_rows(rows: Sequence[dict]) -> list[dict]:
+    """Score rows of the seeds with only finite scores."""
+    invalid = {(row["arm"], row["seed"]) for row in rows if not np.isfinite(row["score"])}
+    return [row for row in rows if (row["arm"], row["seed"]) not in invalid]
+
+
+def seed_means(
+    rows: Sequence[dict],
+    arms: Iterable[str] | None = None,
+    score: str = "score",
+    home: bool = False,
+    paired: bool = False,
+) -> dict[str, np.ndarray]:
+    """Per-seed means of a score over all shifted points, by arm: each [S], seeds ascending.
+
+    Seeds with a score that is not finite, at any point, are left out.
+
+    Args:
+        rows: score rows; to average over some points, such as one family, pass only their rows.
+        arms: names; by default all, in the order of the rows. An arm without rows has S = 0.
+        score: column to average.
+        home: average over the unshifted world instead.
+        paired: leave out of all arms what is left out of one, so that seeds can be paired.
+    """
+    by_arm: dict[str, dict[int, list[float]]] = {
+        arm: {} for arm in ([row["arm"] for row in rows] if arms is None else arms)
+    }
+    for row in finite_rows(rows):
+        if row["arm"] in by_arm and (row["shift"] == "none") == home:
+            by_arm[row["arm"]].setdefault(row["seed"], []).append(row[score])
+    means = {
+        arm: {seed: np.mean(values) for seed, values in sorted(seeds.items())}
+        for arm, seeds in by_arm.items()
+    }
+    kept = [{seed for seed, x in seeds.items() if np.isfinite(x)} for seeds in means.values()]
+    if paired:
+        kept = [set.intersection(*kept)] * len(kept)
+    return {
+        arm: np.array([x for seed, x in seeds.items() if seed in kept_seeds])
+        for (arm, seeds), kept_seeds in zip(means.items(), kept, strict=True)
+    }
+
+
 def rows_as_csv(
     rows: Sequence[dict], header: bool = False, columns: Sequence[str] = COLUMNS
 ) -> str:
@@ -94,11 +137,3 @@ def append_text(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Replaces a file atomically by one with this text."""
-    partial = path.with_suffix(".part")
-    partial.unlink(missing_ok=True)
-    append_text(partial, text)
-    os.replace(partial, path)

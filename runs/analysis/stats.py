@@ -73,6 +73,19 @@ def paired(x: np.ndarray, y: np.ndarray) -> Estimate:
     return mean(x - y)
 
 
+def nan_mean(x: np.ndarray) -> np.ndarray:
+    """Mean of the finite entries of x [..., N] over its last axis, [...]; NaN if there are none."""
+    finite = np.isfinite(x)
+    with np.errstate(invalid="ignore"):
+        return np.where(finite, x, 0.0).sum(-1) / finite.sum(-1)
+
+
+def nan_estimate(x: np.ndarray) -> Estimate:
+    """`mean` of the finite seeds of x [S]; NaN with fewer than 3 of them."""
+    x = x[np.isfinite(x)]
+    return mean(x) if len(x) >= FEWEST else Estimate(np.nan, np.nan, np.nan)
+
+
 def wilson(count: int, trials: int) -> Estimate:
     """Rate `count / trials` with Wilson's 95 % interval (1927)."""
     from statsmodels.stats.proportion import proportion_confint
@@ -92,6 +105,16 @@ def p_value(x: np.ndarray, y: np.ndarray) -> float:
     if error == 0:
         return 1.0 if gap == 0 else 0.0
     return float(2 * stats.t.sf(abs(gap) / error, freedom))
+
+
+def p_paired(x: np.ndarray, y: np.ndarray) -> float:
+    """Two-sided p-value of the paired t test of x [S] and y [S]: for arms with shared seeds."""
+    from scipy import stats
+
+    differences = _checked(x) - _checked(y)
+    if np.ptp(differences) == 0:
+        return float(differences[0] == 0)
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 
 def permutation(x: np.ndarray, y: np.ndarray, draws: int = 9_999, seed: int = 0) -> float:

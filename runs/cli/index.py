@@ -7,7 +7,6 @@ README's table, the last finding from runs/results/.
 import ast
 import re
 import subprocess
-from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -56,9 +55,11 @@ def list_studies(root: Path) -> list[Study]:
     for path in sorted((root / "runs").glob("[!_]*.py")):
         tree = ast.parse(path.read_text(), str(path))
         if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
+            fields = [node.target for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)]
+            recorded = any(isinstance(x, ast.Name) and x.id == "record" for x in fields)
             name, summary = path.stem, (ast.get_docstring(tree) or "").split("\n")[0]
             last = last_result(root, name, dates)
-            studies.append(Study(name, summary, _can_record(tree), minutes.get(name), last))
+            studies.append(Study(name, summary, recorded, minutes.get(name), last))
     return sorted(studies, key=lambda study: not study.recorded)
 
 
@@ -93,27 +94,14 @@ def last_result(root: Path, name: str, dates: dict[str, str]) -> RecordedResult 
         name: of the study; its results are NAME.* and NAME-*.
         dates: `commit_dates` of the checkout.
     """
-    results = root / "runs" / "results"
-    paths = [p for p in sorted(results.glob(f"{name}*")) if re.match(rf"{name}[.-]", p.name)]
-    paths = [path for path in paths if path.suffix == ".md"] or paths
-    candidates = []
-    for path in paths:
-        relative_path = path.relative_to(root).as_posix()
-        day = dates.get(relative_path) or date.fromtimestamp(path.stat().st_mtime).isoformat()
-        text = path.read_text() if path.suffix == ".md" else ""
-        candidates.append(
-            (
-                day,
-                bool(first_finding(text)),
-                path.stat().st_mtime,
-                relative_path,
-                first_finding(text),
-            )
-        )
-    if not candidates:
-        return None
-    day, _, _, relative_path, finding = max(candidates)
-    return RecordedResult(day, finding, relative_path)
+    paths = sorted((root / "runs" / "results").glob(f"{name}[.-]*"))
+    results = {}
+    for path in [path for path in paths if path.suffix == ".md"] or paths:
+        place, modified = path.relative_to(root).as_posix(), path.stat().st_mtime
+        finding = first_finding(path.read_text()) if path.suffix == ".md" else ""
+        day = dates.get(place) or date.fromtimestamp(modified).isoformat()
+        results[day, bool(finding), modified] = RecordedResult(day, finding, place)
+    return results[max(results)] if results else None
 
 
 def first_finding(text: str) -> str:
@@ -123,32 +111,13 @@ def first_finding(text: str) -> str:
     sentence with a confidence interval; else empty.
     """
     blocks = [block.strip() for block in text.split("\n\n") if block.strip()]
-    tables = [i for i, block in enumerate(blocks) if block.lstrip("|").count("|") > 1]
-    prose = [(i, block) for i, block in enumerate(blocks) if re.match(r"\w", block)]
-    prose = [(i, " ".join(block.split())) for i, block in prose if i not in tables]
-    opening = [block for i, block in prose if i < min(tables, default=len(blocks))]
-    candidates = _split_sentences(opening[:1])
-    candidates += [
-        sentence
-        for sentence in _split_sentences(block for _, block in prose)
-        if INTERVAL.search(sentence)
-    ]
-    candidates = [sentence for sentence in candidates if "intervals at 95" not in sentence]
-    return candidates[0].removeprefix("Finding: ") if candidates else ""
-
-
-def _split_sentences(blocks: Iterable[str]) -> list[str]:
-    """Split paragraphs into sentences."""
-    return [sentence for block in blocks for sentence in SENTENCE.split(block)]
-
-
-def _can_record(tree: ast.Module) -> bool:
-    """Whether a module's `Settings` class has a field `record`."""
-    fields = (
-        node.target.id
-        for statement in tree.body
-        if isinstance(statement, ast.ClassDef) and statement.name == "Settings"
-        for node in statement.body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-    )
-    return "record" in fields
+    is_table = [block.lstrip("|").count("|") > 1 for block in blocks]
+    first_table = is_table.index(True) if any(is_table) else len(blocks)
+    opening, later = [], []
+    for i, block in enumerate(blocks):
+        if re.match(r"\w", block) and not is_table[i]:
+            sentences = SENTENCE.split(" ".join(block.split()))
+            opening += sentences if i < first_table and not opening else []
+            later += [sentence for sentence in sentences if INTERVAL.search(sentence)]
+    findings = [sentence for sentence in opening + later if "intervals at 95" not in sentence]
+    return findings[0].removeprefix("Finding: ") if findings else ""

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 
 PATIENCE = 3.5  # seconds from the request to stop to a forced exit
 LINE_SECONDS = 10.0  # seconds between lines of progress without a terminal
@@ -45,8 +46,9 @@ class Progress:
         """Show the current work and the units done in total; `fresh` if done by this process."""
         now = time.monotonic()
         self.new_units += done - self.done if fresh else 0
-        self.done = done
-        eta = self._eta(now)
+        self.done, eta = done, "ETA ..."
+        if self.new_units > 0:  # the rate is that of this process
+            eta = f"ETA {_clock((now - self.started) / self.new_units * (self.total - done))}"
         self.bar.update(self.task, total=self.total, completed=done, description=label, eta=eta)
         if not self.console.is_terminal and now - self.last_line_time > LINE_SECONDS:
             self.last_line_time = now
@@ -56,13 +58,6 @@ class Progress:
         """Stop the bar and restore the terminal."""
         self.bar.stop()
 
-    def _eta(self, now: float) -> str:
-        """Estimated remaining time, from the units that this process has done."""
-        if self.new_units <= 0:
-            return "ETA ..."
-        remaining = (now - self.started) / self.new_units * (self.total - self.done)
-        return f"ETA {_clock(remaining)}"
-
 
 def _clock(seconds: float) -> str:
     """Format seconds as mm:ss or h:mm:ss."""
@@ -71,74 +66,48 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"
 
 
-def run_interruptibly(
-    work: Callable[[Callable[[], bool]], int], stop_message: Callable[[], str]
-) -> int:
-    """Run `work(stopped)` in a thread, so that signals are handled even while XLA compiles.
+def run_with_progress(message: str, work: Callable[[Progress, Callable[[], bool]], int]) -> int:
+    """Run `work(progress, stopped)` in a thread, so that signals are handled while XLA compiles.
 
     On Ctrl-C or SIGTERM `stopped()` becomes true; if the work has not returned within `PATIENCE`
-    seconds, the process exits, which loses everything after the last checkpoint.
+    seconds, the process exits, which loses everything after the last checkpoint. An interactive
+    session (a notebook) waits for the work instead; a thread that is not the main one cannot be
+    stopped.
 
     Args:
-        work: receives a function that returns whether to stop; returns the exit code.
-        stop_message: returns the text to print after a stop.
-
-    Returns:
-        The exit code of the work, or 128 + the signal's number.
-    """
-    stop_requested, result = threading.Event(), []
-    received: list[int] = []
-
-    def request_stop(number, frame):
-        received.append(number)
-        stop_requested.set()
-
-    def run_work():
-        try:
-            result.append(work(stop_requested.is_set))
-        except BaseException as error:
-            result.append(error)
-
-    handlers = {
-        number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    thread = threading.Thread(target=run_work, daemon=True)
-    thread.start()
-    try:
-        while thread.is_alive() and not stop_requested.is_set():
-            thread.join(0.1)
-        if received:
-            thread.join(PATIENCE)
-            if not result or not isinstance(result[0], BaseException):
-                print(f"\n{stop_message()}", file=sys.stderr, flush=True)
-                if thread.is_alive():
-                    os._exit(128 + received[0])
-                return 128 + received[0]
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    if isinstance(result[0], BaseException):
-        raise result[0]
-    return result[0]
-
-
-def run_with_progress(command: str, work: Callable[[Progress, Callable[[], bool]], int]) -> int:
-    """Run `work(progress, stopped)` interruptibly; after a stop, print the command that resumes it.
-
-    Args:
-        command: that resumes the work.
+        message: that is printed after a stop: how to go on.
         work: saves what it has done; returns the exit code.
 
     Returns:
         The exit code of the work, or 128 + the signal's number.
     """
-    progress = Progress(total=1)
+    progress, received, result = Progress(total=1), [], Future()
 
-    def stop_message() -> str:
-        progress.close()
-        return f"stopped; what was done is kept. Go on with:\n  {command}"
+    def run_work() -> None:
+        try:
+            result.set_result(work(progress, lambda: bool(received)))
+        except BaseException as error:
+            result.set_exception(error)
 
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handlers = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in ((signal.SIGINT, signal.SIGTERM) if in_main_thread else ())
+    }
     try:
-        return run_interruptibly(lambda stopped: work(progress, stopped), stop_message)
+        threading.Thread(target=run_work, daemon=True).start()
+        while not received and not result.done():
+            wait([result], 0.1)
+        if received:
+            wait([result], None if hasattr(sys, "ps1") else PATIENCE)
+        if not received or (result.done() and result.exception()):
+            return result.result()  # or raises its error
+        progress.close()
+        print(f"\n{message}", file=sys.stderr, flush=True)
+        if not result.done():
+            os._exit(128 + received[0])
+        return 128 + received[0]
     finally:
         progress.close()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

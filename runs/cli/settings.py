@@ -3,6 +3,7 @@
 Imports nothing heavy, so that `--help` is fast.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import hashlib
@@ -40,8 +41,13 @@ def parse_settings(
     """
     import tyro
 
-    path = _flag_value("--config", argv)
-    default = settings() if path is None else from_yaml(settings, Path(path))
+    config = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    config.add_argument("--config", type=Path)
+    try:
+        path = config.parse_known_args(argv)[0].config
+    except argparse.ArgumentError:
+        raise UserError("--config needs a value") from None
+    default = settings() if path is None else from_yaml(settings, path)
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
@@ -92,17 +98,13 @@ def from_yaml(settings: type[T], path: Path) -> T:
     import yaml
 
     try:
-        data = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"config {path}: no such file") from None
+        with path.open("rb") as file:
+            data = yaml.safe_load(file)
     except OSError as error:
-        raise UserError(f"config {path}: {error.strerror}") from None
-    except yaml.constructor.ConstructorError as error:
-        raise UserError(f"config {path}: {error.problem}; use plain values, no tags") from None
-    except yaml.MarkedYAMLError as error:
-        raise UserError(f"config {path} is not YAML: {error.problem}{_position(error)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"config {path} is not YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"config {path}: {str(error.strerror).lower()}") from None
+    except yaml.YAMLError as error:
+        cause = " ".join(str(error).split())
+        raise UserError(f"config {path} is not YAML: {cause}; use plain values, no tags") from None
     if not isinstance(data, dict):
         raise UserError(f"config {path}: write one `key: value` a line")
     field_types = typing.get_type_hints(settings)
@@ -113,12 +115,6 @@ def from_yaml(settings: type[T], path: Path) -> T:
             )
     values = {key: _typed(value, field_types[key], f"{path}: {key}") for key, value in data.items()}
     return settings(**values)
-
-
-def _position(error: Any) -> str:
-    """Line and column of a YAML error, as text."""
-    mark = error.problem_mark
-    return "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
 
 
 def fingerprint(settings: Any, leave_out: Iterable[str] = (), also: tuple[str, ...] = ()) -> str:
@@ -143,18 +139,6 @@ def run_main(main: Callable[[list[str]], int | None]) -> None:
     except KeyboardInterrupt:  # before the work started
         code = 130
     sys.exit(code or 0)
-
-
-def _flag_value(flag: str, argv: list[str]) -> str | None:
-    """Value of a flag given as `--flag value` or `--flag=value`; None if absent."""
-    for i, word in enumerate(argv):
-        if word.startswith(f"{flag}="):
-            return word.partition("=")[2]
-        if word == flag:
-            if not argv[i + 1 :] or argv[i + 1].startswith("--"):
-                raise UserError(f"{flag} needs a value")
-            return argv[i + 1]
-    return None
 
 
 def _typed(value: Any, kind: Any, where: str) -> Any:

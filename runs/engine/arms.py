@@ -26,6 +26,7 @@ from affect import (
 from envs import SUITES, load_suite
 from envs.suite import Suite
 from runs.engine import custom_head
+from runs.engine.config import RunConfig, head_spec
 from runs.errors import UserError
 from runs.names import checked_choice
 
@@ -50,14 +51,13 @@ class Arm:
     control: bool = False
 
 
-def weighted_head(name: str, gamma: float, suite: Suite) -> tuple[float, Factory]:
+def weighted_head(name: str, suite: Suite) -> tuple[float, Factory]:
     """Weight and factory of a head as used in comparisons; weights were set once, never tuned.
 
     Heads in POTENTIALS are wrapped as potential-based shaping rewards.
 
     Args:
         name: of HEADS, or `FILE.py:NAME` of a user's head, which gets weight 1 and no wrapper.
-        gamma: the critic's discount, which `Potential` needs.
         suite: supplies the body's setpoint and the innate head.
 
     Raises:
@@ -78,12 +78,10 @@ def weighted_head(name: str, gamma: float, suite: Suite) -> tuple[float, Factory
         "care": (1.0, Care(body)),
         "innate": (1.0, suite.innate),
     }[checked_choice("head", name, HEADS)]
-    return weight, Potential(factory, gamma=gamma) if name in POTENTIALS else factory
+    return weight, Potential(factory) if name in POTENTIALS else factory
 
 
-def comparison_arms(
-    heads: tuple[str, ...], gamma: float, suite: Suite, parts: int = 1
-) -> tuple[Arm, ...]:
+def comparison_arms(heads: tuple[str, ...], gamma: float, suite: Suite) -> tuple[Arm, ...]:
     """Build all arms of a comparison of `heads`, including every control arm.
 
     Without a head: `none`, `random` (domain randomisation), `constant_plus` and `constant_minus`
@@ -94,48 +92,46 @@ def comparison_arms(
 
     Args:
         heads: names (see `weighted_head`).
-        gamma: the critic's discount.
+        gamma: the critic's discount, which the constants are made of.
         suite: of the worlds.
-        parts: groups of environments that heads learn from, one gradient step each (`Blend`).
 
     Raises:
         UserError: for an unknown head, or two heads with the same name.
     """
-    level, make_blend = 1 - gamma, functools.partial(Blend, parts=parts)
+    level = 1 - gamma
     plus, minus = (functools.partial(Constant, value=value) for value in (level, -level))
-    weighted = {custom_head.short_name(name): weighted_head(name, gamma, suite) for name in heads}
+    weighted = {custom_head.short_name(name): weighted_head(name, suite) for name in heads}
     if len(weighted) < len(heads):
         raise UserError(f"heads {' '.join(heads)}: two of them go by one name; rename one")
     lesioned = {name: (weight, Lesion(factory)) for name, (weight, factory) in weighted.items()}
-    arms = [Arm("none", make_blend())]
+    arms = [Arm("none", Blend())]
     if suite.randomised is not None:
-        arms.append(Arm("random", make_blend(), randomised=True, control=True))
+        arms.append(Arm("random", Blend(), randomised=True, control=True))
     control = functools.partial(Arm, control=True)
     arms += [
-        control("constant_plus", make_blend(constant=(1.0, plus))),
-        control("constant_minus", make_blend(constant=(1.0, minus))),
+        control("constant_plus", Blend(constant=(1.0, plus))),
+        control("constant_minus", Blend(constant=(1.0, minus))),
     ]
     for name, (weight, factory) in weighted.items():
         sham = Sham(factory, centred=name in POTENTIALS)
         arms += [
-            Arm(name, make_blend(**{name: (weight, factory)})),
-            control(f"{name}_sham", make_blend(**{name: (weight, sham)})),
-            control(f"{name}_untrained", make_blend(**{name: (weight, Untrained(factory))})),
-            control(
-                f"{name}_constant", make_blend(**{name: (weight, factory)}, constant=(1.0, plus))
-            ),
+            Arm(name, Blend(**{name: (weight, factory)})),
+            control(f"{name}_sham", Blend(**{name: (weight, sham)})),
+            control(f"{name}_untrained", Blend(**{name: (weight, Untrained(factory))})),
+            control(f"{name}_constant", Blend(**{name: (weight, factory)}, constant=(1.0, plus))),
         ]
-    return (*arms, control("lesion", make_blend(**lesioned)))
+    return (*arms, control("lesion", Blend(**lesioned)))
 
 
-def check_arms(arms: tuple[Arm, ...], suite: Suite, num_envs: int) -> None:
+def check_arms(arms: tuple[Arm, ...], suite: Suite, run_config: RunConfig) -> None:
     """Check, before compiling, that every head can be initialised for the suite's observations.
 
     Raises:
         UserError: naming the arm, and the worlds that report the `info` entry its head reads.
     """
+    spec = head_spec(suite.env.spec, run_config.agent)
     for arm in arms:
-        init_blend = functools.partial(arm.blend.init, spec=suite.env.spec, num_envs=num_envs)
+        init_blend = functools.partial(arm.blend.init, spec=spec, num_envs=run_config.num_envs)
         try:
             jax.eval_shape(init_blend, jax.random.key(0))
         except MissingInfo as error:

@@ -1,5 +1,6 @@
 """Configure jax before first use: one virtual CPU device per core, and a compilation cache."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -8,11 +9,13 @@ def prepare_devices() -> None:
     """Give jax one virtual CPU device per core and an on-disk compilation cache.
 
     One program of small networks does not use all cores; seeds sharded over devices do. An
-    accelerator is used as it is. Set JAX_COMPILATION_CACHE_DIR to move the cache.
+    accelerator is used as it is. Set JAX_COMPILATION_CACHE_DIR to move the cache. Where jax has
+    computed something before, it keeps the devices that it has (`unused_cores`).
     """
     import jax
 
-    jax.config.update("jax_num_cpu_devices", cores())
+    with contextlib.suppress(RuntimeError):  # jax was used before
+        jax.config.update("jax_num_cpu_devices", cores())
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(cache / "affect-heads" / "jax"))
@@ -23,6 +26,13 @@ def cores() -> int:
     """Number of CPU cores that this process may use."""
     allowed = getattr(os, "sched_getaffinity", None)
     return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def unused_cores() -> int:
+    """Number of CPU cores beyond those that jax uses, because it was used before; 0 on a GPU."""
+    import jax
+
+    return max(cores() - len(jax.devices()), 0) if jax.devices()[0].platform == "cpu" else 0
 
 
 def describe_machine() -> dict[str, str]:

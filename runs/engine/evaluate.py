@@ -4,22 +4,49 @@ All episodes step in parallel. Most end early, so finished ones are sorted behin
 SORTINGS times; a CPU, which does not profit from width, then steps only blocks with running ones.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from envs.suite import Point, Suite
 from envs.world import Env, EnvState, World
-from runs.engine.train import largest_divisor
-
-REPORTED_SCORES = ("harm", "hidden", "other_goal")
-"""Scores that only some worlds report in `info`; NaN in the others."""
-SCORES = ("return", "length", "success", "terminated", "truncated", *REPORTED_SCORES)
+from runs.engine.seeds import largest_divisor
+from runs.names import REPORTED_SCORES, SCORES
 
 SORTINGS = 16  # times that finished episodes are sorted behind running ones
 WIDTH = 512  # episodes that a CPU steps at once, at most
+
+
+class EvalPoints(NamedTuple):
+    """Points of a suite at which agents are scored, the same worlds and episodes for all.
+
+    Attributes:
+        points: P of them.
+        worlds: [P, draws], with a channel.
+        key: of the episodes in jitted worlds, [], or [S] with one for each seed.
+        seed: of the episodes in host-stepped ones.
+    """
+
+    points: tuple[Point, ...]
+    worlds: World
+    key: jax.Array
+    seed: int
+
+
+def public_points(suite: Suite, draws: int, base: int) -> EvalPoints:
+    """All points of a suite, with worlds and episodes drawn from a base seed."""
+    worlds = suite.worlds(jax.random.key(base + 1), draws)
+    return EvalPoints(suite.points(), worlds, jax.random.key(base + 2), base)
+
+
+def select_points(points: EvalPoints, indices: Sequence[int]) -> EvalPoints:
+    """Some of the points, in the order of `indices`."""
+    worlds = jax.tree.map(lambda leaf: leaf[np.array(indices)], points.worlds)
+    return points._replace(points=tuple(points.points[i] for i in indices), worlds=worlds)
 
 
 class EvalState(NamedTuple):
@@ -67,7 +94,7 @@ def evaluate(
         key: of the evaluation.
         episodes: in each world.
         axis: name of the `vmap`ped axis of agents that are scored together, if any
-            (`runs.engine.train.SEED_AXIS`): they share worlds, keys and sorting, so an episode is
+            (`runs.engine.seeds.SEED_AXIS`): they share worlds, keys and sorting, so an episode is
             stepped until all of them have ended it.
 
     Returns:
@@ -185,3 +212,13 @@ def reported_scores(reported: dict[str, Any], success: Any) -> tuple[Any, ...]:
     if "other_goal" in reported:
         scores["other_goal"] = (reported["other_goal"] > 0) & (success < 1)
     return tuple(scores[name] for name in REPORTED_SCORES)
+
+
+def with_random_actions(worlds: World) -> World:
+    """Set the channel to replace every action by a random one, scheduled changes included."""
+
+    def flipped(part):
+        return part._replace(channel=part.channel._replace(flip=jnp.ones_like(part.channel.flip)))
+
+    scheduled = None if worlds.scheduled is None else flipped(worlds.scheduled)
+    return flipped(worlds)._replace(scheduled=scheduled)

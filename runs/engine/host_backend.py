@@ -1,8 +1,13 @@
-"""Train and score one arm in a host-stepped environment; the update is that of jitted worlds."""
+"""Backend of host-stepped environments; the update is that of jitted worlds.
+
+The environments of all seeds are stepped by one pool of worker processes, which is kept from phase
+to phase and from arm to arm. A state holds a snapshot of them: a state that is not the last one is
+continued by replaying the actions of its episodes under way.
+"""
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,158 +17,203 @@ from affect import Transition
 from envs.host.pool import HostPool, HostStep
 from envs.host.suite import HostEnv
 from envs.shift import with_channel
-from envs.suite import Point, Suite
 from envs.world import World
-from runs.engine.arms import Arm
-from runs.engine.eval_protocol import EvalProtocol
+from runs.engine.config import RunConfig
+from runs.engine.evaluate import EvalPoints
 from runs.engine.host_evaluate import HostEvaluator
 from runs.engine.host_step import (
     HostObservation,
+    HostStepper,
     by_seed,
     choose_actions,
     compiled_stepper,
     observe_reset,
     observe_step,
 )
-from runs.engine.run_config import RunConfig
+from runs.engine.jax_backend import train_config
+from runs.engine.phases import Phase, RewardMix, Sampler, carry_over
+from runs.engine.seeds import seed_keys, vmap_seeds
 from runs.engine.train import (
     EpisodeStats,
     Learner,
     TrainConfig,
     finite_checks,
     init_learner,
-    seed_keys,
+    select_leaves,
     summary,
     update,
     update_stats,
-    vmap_seeds,
     zero_stats,
 )
-from runs.probes.host_probe import probe_host_points
-from runs.probes.probe import all_signals, probe_point
-from runs.report.episode_trace import EpisodeTrace, trace_episode
+from runs.errors import UserError
 
 FILM = 300  # most frames of a recorded episode
+PROBED_KEYS = 4  # keys at which a sampler must return the same world
 
 
 class HostRunnerState(NamedTuple):
-    """Training state of all S seeds, leaves [S, ...]; `pool` is a snapshot of the environments."""
+    """Training state of all S seeds.
+
+    Attributes:
+        learner: agent and heads, leaves [S, ...].
+        host_obs: last observations, leaves [S, ...].
+        episode_stats: of the running episodes, [S, B] each.
+        key: [S].
+        pool: snapshot of the S x B environments (`envs.host.pool.HostPool.snapshot`).
+        world: in which the environments are.
+        seed: of their episodes.
+    """
 
     learner: Learner
     host_obs: HostObservation
     episode_stats: EpisodeStats
     key: jax.Array
     pool: dict[str, np.ndarray]
+    world: World
+    seed: int
+
+    def where(self, alive: np.ndarray, old: "HostRunnerState") -> "HostRunnerState":
+        """This state for the seeds that are `alive` [S], `old` for the others; one pool."""
+        selected = select_leaves(alive, tuple(self[:4]), tuple(old[:4]))
+        return HostRunnerState(*selected, self.pool, self.world, self.seed)
+
+    def one_seed(self, seed: int) -> "HostRunnerState":
+        """Slice of one seed: leaves [1, ...], and its B environments."""
+        parts = jax.tree.map(lambda leaf: leaf[seed : seed + 1], tuple(self[:4]))
+        count = self.host_obs.first.shape[1]
+        rows = slice(seed * count, (seed + 1) * count)
+        pool = {name: leaf[rows] for name, leaf in self.pool.items()}
+        return HostRunnerState(*parts, pool, self.world, self.seed)
 
 
 class HostBackend:
-    """Train and score S seeds of one arm in one pool of S x B host-stepped environments.
+    """Trains, evaluates and records S seeds in one pool of S x B host-stepped environments.
+
+    See `runs.engine.backend.Backend`.
 
     Args:
-        suite: of a `HostEnv`.
-        arm: its heads.
+        env: the environment.
         run_config: sizes.
     """
 
-    def __init__(self, suite: Suite, arm: Arm, run_config: RunConfig):
-        self.suite, self.arm, self.run_config = suite, arm, run_config
-        self.host: HostEnv = suite.env
-        self.config = config = TrainConfig(
-            run_config.agent, arm.blend, run_config.num_envs, run_config.num_steps
-        )
-        self.channel = with_channel(suite.world).channel
-        self.stepper = compiled_stepper(run_config.agent, self.host, run_config.rows)
-        self._init_seeds = vmap_seeds(
-            partial(reset_seed, config, self.host), run_config.rows, optimise=False
-        )
-        self._update_seeds = vmap_seeds(
-            partial(update_seed, config, self.host), run_config.rows, optimise=run_config.optimise
-        )
-        self.pool = self._open(suite.world, run_config.rows * run_config.num_envs, run_config.base)
-        self.evaluator = HostEvaluator(
-            run_config.agent, self.host, run_config.rows, run_config.episodes
-        )
+    draws = 1  # a shift of a host environment samples nothing
 
-    def start(self) -> HostRunnerState:
-        """Initialise the training state of all seeds and reset the environments."""
-        keys = seed_keys(self.run_config.base, np.arange(self.run_config.rows))
-        host_obs = self.stepper.observe_reset(
-            keys, by_seed(self.pool.reset(), self.run_config.rows), self.channel
-        )
-        learner, episode_stats, keys = self._init_seeds(keys)
-        return HostRunnerState(learner, host_obs, episode_stats, keys, self.pool.snapshot())
+    def __init__(self, env: HostEnv, run_config: RunConfig):
+        self.env, self.run_config = env, run_config
+        self._pool: HostPool | None = None
+        self._current: dict | None = None  # the snapshot that equals the present state of the pool
+        self._evaluators: dict[Any, HostEvaluator] = {}
+        self._programs: dict[Any, Callable] = {}
 
-    def resume(self, state: HostRunnerState) -> None:
-        """Restore the environments of a restored training state from its snapshot."""
-        self.pool.restore({name: np.asarray(leaf) for name, leaf in state.pool.items()})
+    def init(self, phase: Phase, keys: jax.Array | None = None) -> HostRunnerState:
+        """Untrained learners, in environments reset in the phase's world."""
+        program = partial(_init, config=train_config(phase, self.run_config), env=self.env)
+        return self._reset(phase, keys, vmap_seeds(program, self.run_config.rows, optimise=False))
 
-    def chunk(
-        self, state: HostRunnerState, stopped: Callable[[], bool]
+    def enter(
+        self, learner: Learner, phase: Phase, keys: jax.Array | None = None
+    ) -> HostRunnerState:
+        """Trained learners at the beginning of a phase, in environments reset in its world."""
+        config = train_config(phase, self.run_config)
+        program = partial(_enter, config=config, env=self.env, phase=phase)
+        program = vmap_seeds(program, self.run_config.rows, optimise=False)
+        return self._reset(phase, keys, partial(program, learner))
+
+    def prepare(self, phase: Phase) -> None:
+        """Do nothing: stepping takes longer than compiling."""
+
+    def train(
+        self, state: HostRunnerState, phase: Phase, first: int, stopped: Callable[[], bool]
     ) -> tuple[HostRunnerState, dict, np.ndarray]:
-        """Roll out and update U times -> (state, metrics [S], finite [S, U, sources])."""
-        rows = []
-        for _ in range(self.run_config.updates):
-            state, *row = self._rollout_and_update(state, stopped)
+        """Train a chunk of a phase -> (state, metrics [S], finite [S, U, sources]).
+
+        Raises:
+            Interrupted: if a stop is requested.
+        """
+        self._restore(state)
+        mix = phase.mix.at(np.arange(first, first + phase.updates))
+        channel, stepper = with_channel(state.world).channel, self._stepper(phase.agent)
+        update_seeds, rows = self._updating(phase), []
+        learner, host_obs, episode_stats, keys = state[:4]
+        teacher = () if phase.teacher is None else phase.teacher.state
+        for i in range(phase.updates):
+            inputs = self._pool, learner, host_obs, keys, channel
+            host_obs, batch = stepper.rollout(*inputs, self.run_config.num_steps, stopped)
+            mix_now = jax.tree.map(lambda leaf, i=i: leaf[i], mix)
+            learner, episode_stats, keys, *row = update_seeds(
+                learner, episode_stats, batch, keys, teacher, mix_now
+            )
             rows.append(jax.tree.map(np.asarray, row))
         metrics, sums, finite = jax.tree.map(lambda *leaves: np.stack(leaves, 1), *rows)
-        state = state._replace(pool=self.pool.snapshot())
+        state = HostRunnerState(
+            learner, host_obs, episode_stats, keys, self._snapshot(), state.world, state.seed
+        )
         return state, jax.vmap(summary)(metrics, sums), finite
 
-    def score(
+    def evaluate(
         self,
-        state: HostRunnerState,
-        done: int,
+        learner: Learner,
+        agent: Any,
+        points: EvalPoints,
         stopped: Callable[[], bool],
-        protocol: EvalProtocol | None = None,
-    ) -> Iterator[tuple[Point, dict[str, np.ndarray]]]:
-        """Evaluate the points of a protocol from the `done`-th on; default: the public split."""
-        protocol = protocol or EvalProtocol(self.suite)
-        worlds, seed = (
-            protocol.suite.worlds(protocol.keys(self.run_config.base)[0], 1),
-            protocol.seed(self.run_config.base),
-        )
-        for i, point in list(enumerate(protocol.suite.points()))[done:]:
-            world = jax.tree.map(lambda leaf, i=i: leaf[i, 0], worlds)
-            yield point, self.evaluator.scores(state.learner, world, seed, stopped)
+        first: int = 0,
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Scores [S] at each point from the `first` on, one point after another.
 
-    def ask(self, state: HostRunnerState, stopped: Callable[[], bool]) -> dict[str, np.ndarray]:
-        """Readouts of all signals at the public points, [S, P, ...] (`runs.probes.probe`)."""
-        run_config, spec = self.run_config, self.host.spec
-        untrained_keys = seed_keys(run_config.base + 7, np.arange(run_config.rows))
-        probe = partial(probe_point, config=self.config, spec=spec)
-        probe = vmap_seeds(
-            probe, run_config.rows, shared=1, optimise=run_config.optimise, together=1
-        )
-        first_learner = jax.tree.map(lambda leaf: leaf[0], jax.device_get(state.learner))
-        signals = len(all_signals(first_learner, untrained_keys[0], self.config, spec)[0])
-        inputs = state.learner, signals, self.evaluator, self.suite, run_config.base, stopped
-        return probe_host_points(partial(probe, state.learner, untrained_keys), *inputs)
+        Raises:
+            Interrupted: if a stop is requested.
+        """
+        evaluator = self._evaluator(agent, self.run_config.episodes)
+        for world in self._worlds(points)[first:]:
+            yield evaluator.scores(learner, world, points.seed, stopped)
 
-    def film(self, state: HostRunnerState) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Record an episode of the first seed -> (frames [T, H, W, 3], signals by name [T])."""
-        learner, batch, frames = self._record_episode(state, self.suite.world)
-        signals, _ = self.arm.blend.feel(learner.blend_state, batch)
-        return frames, {n: np.asarray(signals[:, 0, k]) for k, n in enumerate(self.arm.blend.names)}
+    def record(
+        self,
+        learner: Learner,
+        agent: Any,
+        points: EvalPoints,
+        stopped: Callable[[], bool],
+        episodes: int,
+    ) -> Iterator[tuple[Transition, np.ndarray]]:
+        """Whole episodes at each point -> (transitions, alive), each [S, T, B].
 
-    def timeline(self, state: HostRunnerState, point: int = 0) -> EpisodeTrace:
-        """Record an episode of the first seed at a point, with the signals of heads and critic."""
-        k_worlds, _ = EvalProtocol(self.suite).keys(self.run_config.base)
-        world = jax.tree.map(lambda leaf: leaf[point, 0], self.suite.worlds(k_worlds, 1))
-        learner, batch, frames = self._record_episode(state, world)
-        return trace_episode(self.config, learner, batch, frames, self.host.success)
+        Raises:
+            Interrupted: if a stop is requested.
+        """
+        evaluator = self._evaluator(agent, episodes)
+        for world in self._worlds(points):
+            yield evaluator.episodes(learner, world, points.seed, stopped)
 
-    def _record_episode(
-        self, state: HostRunnerState, world: World
-    ) -> tuple[Learner, Transition, np.ndarray]:
-        """Step and render one episode of seed 0 -> (learner, batch [T, B] of B copies, frames)."""
-        learner = jax.tree.map(lambda leaf: leaf[0], state.learner)
-        env = self.host.maker(world, render_mode="rgb_array")()
-        channel, key = with_channel(world).channel, jax.random.key(self.run_config.base)
-        choose = jax.jit(partial(choose_actions, self.run_config.agent, self.host, greedy=True))
-        observe, frames, steps, done = jax.jit(partial(observe_step, self.host)), [], [], False
+    def record_batches(
+        self, state: HostRunnerState, phase: Phase, number: int, stopped: Callable[[], bool]
+    ) -> Transition:
+        """Batches [S, N, T, B] of each seed's policy in its present world, without training.
+
+        Raises:
+            Interrupted: if a stop is requested.
+        """
+        self._restore(state)
+        channel, stepper = with_channel(state.world).channel, self._stepper(phase.agent)
+        host_obs, keys, batches = state.host_obs, _unused_keys(state.key), []
+        for _ in range(number):
+            inputs = self._pool, state.learner, host_obs, keys, channel
+            host_obs, batch = stepper.rollout(*inputs, self.run_config.num_steps, stopped)
+            batches.append(batch)
+            keys = _unused_keys(keys)
+        return jax.tree.map(lambda *leaves: np.stack(leaves, 1), *batches)
+
+    def film(
+        self, learner: Learner, agent: Any, world: World, seed: int
+    ) -> tuple[Transition, np.ndarray]:
+        """One episode of the first seed -> (transitions [T, B] of B copies, frames)."""
+        learner = jax.tree.map(lambda leaf: leaf[0], learner)
+        env = self.env.maker(world, render_mode="rgb_array")()
+        channel, key = with_channel(world).channel, jax.random.key(seed)
+        choose = jax.jit(partial(choose_actions, agent, self.env, greedy=True))
+        observe, frames, steps, done = jax.jit(partial(observe_step, self.env)), [], [], False
         try:
-            obs, _ = env.reset(seed=self.run_config.base)
-            host_obs = observe_reset(self.host, key, jnp.asarray(obs)[None], channel)
+            obs, _ = env.reset(seed=seed)
+            host_obs = observe_reset(self.env, key, jnp.asarray(obs)[None], channel)
             while len(frames) < FILM and not done:
                 frames.append(env.render())
                 action, executed, host_obs = choose(key, learner, host_obs, channel, len(steps))
@@ -178,48 +228,139 @@ class HostBackend:
             env.close()
         batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps)
         copies = jax.tree.map(lambda leaf: jnp.repeat(leaf, self.run_config.num_envs, 1), batch)
-        return learner, copies, np.stack(frames)
+        return copies, np.stack(frames)
 
     def close(self) -> None:
-        """End the worker processes."""
-        self.pool.close()
-        self.evaluator.close()
+        """End the worker processes; the next reset or evaluation starts new ones."""
+        for evaluator in self._evaluators.values():
+            evaluator.close()
+        if self._pool is not None:
+            self._pool.close()
+        self._pool, self._current = None, None
 
-    def _rollout_and_update(self, state: HostRunnerState, stopped: Callable[[], bool]):
-        """Roll out a batch [S, T, B] and update all learners -> (state, metrics, sums, finite)."""
-        inputs = self.pool, state.learner, state.host_obs, state.key, self.channel
-        host_obs, batch = self.stepper.rollout(*inputs, self.run_config.num_steps, stopped)
-        learner, episode_stats, key, *row = self._update_seeds(
-            state.learner, state.episode_stats, batch, state.key
+    # --- environments ---------------------------------------------------------------------------
+
+    def _reset(self, phase: Phase, keys: jax.Array | None, start: Callable) -> HostRunnerState:
+        """Reset the environments in a phase's world, and gather the state of training."""
+        run_config, world = self.run_config, only_world(self.env, phase.worlds)
+        seed = run_config.base if keys is None else _host_seed(keys)
+        if keys is None:
+            keys = seed_keys(run_config.base, np.arange(run_config.rows))
+        self._move(world, seed)
+        obs = by_seed(self._pool.reset(), run_config.rows)
+        host_obs = self._stepper(phase.agent).observe_reset(keys, obs, with_channel(world).channel)
+        learner, episode_stats, keys = start(keys)
+        return HostRunnerState(
+            learner, host_obs, episode_stats, keys, self._snapshot(), world, seed
         )
-        return state._replace(
-            learner=learner, host_obs=host_obs, episode_stats=episode_stats, key=key
-        ), *row
 
-    def _open(self, world: World, num_envs: int, seed: int) -> HostPool:
-        """Start a pool of `num_envs` environments of this world."""
-        return HostPool(self.host.maker(world), num_envs, seed, name=self.host.id)
+    def _move(self, world: World, seed: int) -> None:
+        """Move the environments to a world, starting the worker processes if there are none."""
+        make = self.env.maker(world)
+        if self._pool is None:
+            count = self.run_config.rows * self.run_config.num_envs
+            self._pool = HostPool(make, count, seed, name=self.env.id, workers=self.env.workers)
+        else:
+            self._pool.remake(make, seed)
+
+    def _restore(self, state: HostRunnerState) -> None:
+        """Bring the environments to a state, unless they are still in it."""
+        if self._current is not state.pool:
+            self._move(state.world, int(state.seed))
+            self._pool.restore({name: np.asarray(leaf) for name, leaf in state.pool.items()})
+        self._current = None
+
+    def _snapshot(self) -> dict[str, np.ndarray]:
+        """Snapshot of the present state of all environments."""
+        self._current = self._pool.snapshot()
+        return self._current
+
+    # --- programs -------------------------------------------------------------------------------
+
+    def _stepper(self, agent: Any) -> HostStepper:
+        """Compiled action and observation code of an agent."""
+        return compiled_stepper(agent, self.env, self.run_config.rows)
+
+    def _evaluator(self, agent: Any, episodes: int) -> HostEvaluator:
+        """Evaluator of an agent, with worker processes of its own."""
+        key = agent, episodes
+        if key not in self._evaluators:
+            sizes = self.run_config.rows, episodes
+            self._evaluators[key] = HostEvaluator(agent, self.env, *sizes)
+        return self._evaluators[key]
+
+    def _updating(self, phase: Phase) -> Callable:
+        """Compiled `_update` of a phase over seeds."""
+        config = train_config(phase, self.run_config)
+        if config not in self._programs:
+            program = partial(_update, config=config, env=self.env)
+            self._programs[config] = vmap_seeds(
+                program, self.run_config.rows, shared=1, optimise=self.run_config.optimise
+            )
+        return self._programs[config]
+
+    def _worlds(self, points: EvalPoints) -> list[World]:
+        """The world of each point."""
+        return [
+            jax.tree.map(lambda leaf, i=i: leaf[i, 0], points.worlds)
+            for i in range(len(points.points))
+        ]
 
 
-def reset_seed(
-    config: TrainConfig, host: HostEnv, key: jax.Array
+def only_world(env: HostEnv, worlds: Sampler) -> World:
+    """The one world that a sampler always returns.
+
+    Raises:
+        UserError: if it returns several: a host-stepped environment takes one.
+    """
+    sampled = [worlds(jax.random.key(i)) for i in range(PROBED_KEYS)]
+    stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *sampled)
+    if any((leaf != leaf[:1]).any() for leaf in jax.tree.leaves(stacked)):
+        raise UserError(
+            f"{env.id}: a shift samples several worlds, but a host-stepped environment takes one; "
+            "choose shifts without sampling"
+        )
+    return sampled[0]
+
+
+def _host_seed(keys: jax.Array) -> int:
+    """Seed of host episodes, in [0, 2^31), from the keys [S] of a phase."""
+    return int(jax.random.bits(jax.random.fold_in(keys[0], 2**31))) >> 1
+
+
+def _unused_keys(keys: jax.Array) -> jax.Array:
+    """Derive keys [S] that training steps do not use."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, 2**30))(keys)
+
+
+def _init(
+    key: jax.Array, *, config: TrainConfig, env: HostEnv
 ) -> tuple[Learner, EpisodeStats, jax.Array]:
     """Initialise one seed -> (learner, episode statistics, key)."""
     k_learner, key = jax.random.split(key)
-    return init_learner(k_learner, config, host.spec), zero_stats(config.num_envs), key
+    return init_learner(k_learner, config, env.spec), zero_stats(config.num_envs), key
 
 
-def update_seed(
-    config: TrainConfig,
-    host: HostEnv,
+def _enter(learner, key, *, config, env, phase):
+    """Carry one seed's learner into a phase -> (learner, episode statistics, key)."""
+    untrained, episode_stats, key = _init(key, config=config, env=env)
+    return carry_over(learner, untrained, phase.renew, phase.hand_over), episode_stats, key
+
+
+def _update(
     learner: Learner,
     episode_stats: EpisodeStats,
     batch: Transition,
     key: jax.Array,
+    teacher: Any,
+    mix: RewardMix,
+    *,
+    config: TrainConfig,
+    env: HostEnv,
 ):
     """Update one seed on a batch [T, B] -> (learner, stats, key, metrics, episode sums, finite)."""
     # The batch's steps folded in the numbers below 2 T; splitting a key is folding in 0, 1, ...
     k_update, key = jax.random.split(jax.random.fold_in(key, 2 * batch.reward.shape[0]))
-    learner, metrics = update(config, learner, k_update, batch)
-    episode_stats, sums = update_stats(episode_stats, batch, host.success)
+    learner, metrics = update(config, learner, k_update, batch, mix, teacher)
+    episode_stats, sums = update_stats(episode_stats, batch, env.success)
     return learner, episode_stats, key, metrics, sums, finite_checks(learner, batch, metrics)

@@ -11,9 +11,10 @@ from affect import Transition
 from envs.host.pool import HostPool, HostStep
 from envs.host.suite import HostEnv
 from envs.world import World
-from runs.engine.evaluate import SCORES, reported_scores
+from runs.engine.evaluate import reported_scores
 from runs.engine.host_step import by_seed, compiled_stepper
 from runs.errors import Interrupted
+from runs.names import SCORES
 
 
 class HostEvaluator:
@@ -108,7 +109,8 @@ class HostEvaluator:
         make = self.host.maker(world)
         if self._pool is None:
             streams = np.tile(np.arange(self.episodes_per_seed), self.rows)
-            self._pool = HostPool(make, len(streams), seed, name=self.host.id, streams=streams)
+            options = {"name": self.host.id, "workers": self.host.workers, "streams": streams}
+            self._pool = HostPool(make, len(streams), seed, **options)
         else:
             self._pool.remake(make, seed)
         return self._pool

@@ -14,7 +14,8 @@ from envs import channel as channel_model
 from envs.channel import Channel
 from envs.host.pool import HostPool, HostStep
 from envs.host.suite import HostEnv
-from runs.engine.train import Learner, vmap_seeds
+from runs.engine.seeds import vmap_seeds
+from runs.engine.train import Learner
 from runs.errors import Interrupted
 
 

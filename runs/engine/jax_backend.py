@@ -1,6 +1,5 @@
-"""Train and score one arm in jitted worlds, with everything compiled and `vmap`ped over seeds."""
+"""Backend of jitted worlds: training and evaluation are compiled and `vmap`ped over seeds."""
 
-import functools
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -8,214 +7,212 @@ from typing import Any
 import jax
 import numpy as np
 
-from envs.suite import Point, Suite
-from envs.world import Env, World, reset_batch, rollout
-from runs.engine.arms import Arm
-from runs.engine.eval_protocol import EvalProtocol
-from runs.engine.evaluate import evaluate
-from runs.engine.run_config import RunConfig
-from runs.engine.train import (
-    FAST_COMPILE,
-    SEED_AXIS,
-    Learner,
-    RunnerState,
-    TrainConfig,
-    init_runner,
-    seed_keys,
-    train,
-    vmap_seeds,
-)
-from runs.probes.probe import EPISODES, probe_learner
-from runs.report.episode_trace import EpisodeTrace, episode_length, trace_episode
+from affect import Transition
+from envs.world import Env, World
+from runs.engine.config import RunConfig
+from runs.engine.episodes import episode_length, record_episodes, record_horizon, render_states
+from runs.engine.evaluate import EvalPoints, evaluate, without_reward_noise
+from runs.engine.phases import Phase, carry_over
+from runs.engine.seeds import ENVS_AT_ONCE, FAST_COMPILE, SEED_AXIS, seed_keys, vmap_seeds
+from runs.engine.train import Learner, RunnerState, TrainConfig, init_runner, train
 
-DRAWS = 16  # worlds per point; equal ones if the shift is not random
-ENVS_AT_ONCE = 128  # environments that a core steps at once, summed over seeds, to fit its cache
+DRAWS = 16  # worlds per point, at most; equal ones if the shift is not random
+PROGRAMS = 12  # compiled programs that are kept, at most
 
 
 class JaxBackend:
-    """Train and score S seeds of one arm in jitted worlds.
+    """Trains, evaluates and records S seeds in jitted worlds (see `runs.engine.backend.Backend`).
+
+    Compiled programs are kept: phases that differ in data alone (worlds of a `world_pool`, reward
+    mixes) share one.
 
     Args:
-        suite: of jitted worlds.
-        arm: its heads, and whether it trains under domain randomisation.
+        env: the environment, whose worlds are data.
         run_config: sizes.
     """
 
-    def __init__(self, suite: Suite, arm: Arm, run_config: RunConfig):
-        self.suite, self.arm, self.run_config = suite, arm, run_config
-        self.config = TrainConfig(
-            run_config.agent, arm.blend, run_config.num_envs, run_config.num_steps
-        )
-        worlds = (
-            partial(_random_world, suite)
-            if arm.randomised
-            else partial(_constant_world, suite.world)
-        )
-        init = partial(init_runner, config=self.config, env=suite.env, worlds=worlds)
-        step = partial(
-            train, config=self.config, env=suite.env, worlds=worlds, num_updates=run_config.updates
-        )
-        self._init_seeds = vmap_seeds(init, run_config.rows, optimise=False)
-        together = ENVS_AT_ONCE // run_config.num_envs
-        self._train = vmap_seeds(
-            step, run_config.rows, optimise=run_config.optimise, together=together
-        )
+    def __init__(self, env: Env, run_config: RunConfig):
+        self.env, self.run_config = env, run_config
+        self.draws = min(DRAWS, run_config.episodes)
+        self._programs: dict[Any, Callable] = {}
 
-    def prepare(self) -> "JaxBackend":
-        """Compile the training program ahead of the first chunk."""
-        self._train.lower(self.start()).compile()
-        return self
+    def init(self, phase: Phase, keys: jax.Array | None = None) -> RunnerState:
+        """Untrained learners, in environments reset in the phase's worlds."""
+        program = self._program(_init, phase, 1, optimise=False)
+        return program(self._keys(keys), phase.worlds)
 
-    def start(self) -> RunnerState:
-        """Initialise the training state of all seeds."""
-        return self._init_seeds(seed_keys(self.run_config.base, np.arange(self.run_config.rows)))
+    def enter(self, learner: Learner, phase: Phase, keys: jax.Array | None = None) -> RunnerState:
+        """Trained learners at the beginning of a phase, in environments reset in its worlds."""
+        changes = {"renew": phase.renew, "hand_over": phase.hand_over}
+        program = self._program(_enter, phase, 1, optimise=False, **changes)
+        return program(learner, self._keys(keys), phase.worlds)
 
-    def resume(self, state: RunnerState) -> None:
-        """Do nothing: all training state is in `state`."""
+    def prepare(self, phase: Phase) -> None:
+        """Compile the training program of untrained learners ahead of their first chunk."""
+        mix = phase.mix.at(np.arange(phase.updates))
+        inputs = self.init(phase), _teacher_state(phase), phase.worlds, mix
+        self._training(phase).lower(*inputs).compile()
 
-    def chunk(
-        self, state: RunnerState, stopped: Callable[[], bool]
-    ) -> tuple[RunnerState, dict, jax.Array]:
-        """Roll out and update U times -> (state, metrics [S], finite [S, U, sources])."""
+    def train(
+        self, state: RunnerState, phase: Phase, first: int, stopped: Callable[[], bool]
+    ) -> tuple[RunnerState, dict[str, jax.Array], jax.Array]:
+        """Train a chunk of a phase -> (state, metrics [S], finite [S, U, sources])."""
         del stopped
-        return self._train(state)
+        mix = phase.mix.at(np.arange(first, first + phase.updates))
+        return self._training(phase)(state, _teacher_state(phase), phase.worlds, mix)
 
-    def score(
+    def evaluate(
         self,
-        state: RunnerState,
-        done: int,
+        learner: Learner,
+        agent: Any,
+        points: EvalPoints,
         stopped: Callable[[], bool],
-        protocol: EvalProtocol | None = None,
-    ) -> Iterator[tuple[Point, dict[str, np.ndarray]]]:
-        """Evaluate the points of a protocol from the `done`-th on; default: the public split."""
+        first: int = 0,
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Scores [S] at each point from the `first` on; all are computed at once.
+
+        With `points.key` of shape [S], each seed has episodes of its own.
+        """
         del stopped
-        protocol = protocol or EvalProtocol(self.suite)
-        draws = min(DRAWS, self.run_config.episodes)
-        k_worlds, k_episodes = protocol.keys(self.run_config.base)
-        worlds = protocol.suite.worlds(k_worlds, draws)
-        run_config, env = self.run_config, self.suite.env
-        evaluate_seeds = _compiled_evaluate(
-            run_config.agent,
-            env,
-            run_config.rows,
-            run_config.episodes // draws,
-            run_config.optimise,
-        )
-        scores = evaluate_seeds(state.learner.agent, worlds, k_episodes)
-        scores = {name: np.asarray(score) for name, score in scores.items()}
-        for i, point in list(enumerate(protocol.suite.points()))[done:]:
-            yield point, {name: score[:, i] for name, score in scores.items()}
+        count, draws = points.worlds.channel.noise.shape
+        episodes, shared = max(self.run_config.episodes // draws, 1), 2 - points.key.ndim
+        score = partial(_evaluate, agent=agent, env=self.env, episodes=episodes)
+        program = self._compile((_evaluate, _key(agent), draws, shared), score, shared)
+        results = program(learner.agent, points.key, points.worlds)
+        scores = {name: np.asarray(score) for name, score in results.items()}
+        for i in range(first, count):
+            yield {name: score[:, i] for name, score in scores.items()}
 
-    def ask(self, state: RunnerState, stopped: Callable[[], bool]) -> dict[str, np.ndarray]:
-        """Readouts of all signals at the public points, [S, P, ...] (`runs.probes.probe`)."""
+    def record(
+        self,
+        learner: Learner,
+        agent: Any,
+        points: EvalPoints,
+        stopped: Callable[[], bool],
+        episodes: int,
+    ) -> Iterator[tuple[Transition, jax.Array]]:
+        """Whole episodes at each point -> (transitions, alive), each [S, T, B]."""
         del stopped
-        draws = min(DRAWS, self._probe_episodes)
-        k_worlds, k_episodes = EvalProtocol(self.suite).keys(self.run_config.base)
-        untrained_keys = seed_keys(self.run_config.base + 7, np.arange(self.run_config.rows))
-        readouts = self._probe_all(
-            state.learner, untrained_keys, self.suite.worlds(k_worlds, draws), k_episodes
+        count, draws = points.worlds.channel.noise.shape
+        keys = jax.random.split(points.key, draws * max(episodes // draws, 1))
+        program = self._compile(
+            (_record, _key(agent)), partial(_record, agent=agent, env=self.env), 2
         )
-        return {name: np.asarray(leaf) for name, leaf in readouts.items()}
+        worlds = without_reward_noise(points.worlds)
+        for i in range(count):
+            yield program(learner.agent, jax.tree.map(lambda leaf, i=i: leaf[i], worlds), keys)
 
-    @functools.cached_property
-    def _probe_all(self) -> Callable:
-        """Compiled `probe_learner` over all seeds."""
-        episodes = self._probe_episodes // min(DRAWS, self._probe_episodes)
-        probe = partial(probe_learner, config=self.config, env=self.suite.env, episodes=episodes)
-        return vmap_seeds(probe, self.run_config.rows, shared=2, optimise=self.run_config.optimise)
-
-    @property
-    def _probe_episodes(self) -> int:
-        """Episodes per point that signals are probed on."""
-        return min(EPISODES, self.run_config.episodes)
-
-    def film(self, state: RunnerState) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Record an episode of the first seed -> (frames [T, H, W, 3], signals by name [T])."""
-        world = self.suite.world
-        _, states, batch, signals = self._record(state, world)
-        length = episode_length(batch)
-        signals = np.asarray(signals)[:length, 0]
-        frames = render_states(self.suite.env, world, states, length)
-        return frames, {name: signals[:, k] for k, name in enumerate(self.arm.blend.names)}
-
-    def timeline(self, state: RunnerState, point: int = 0) -> EpisodeTrace:
-        """Record an episode of the first seed at a point, with the signals of heads and critic."""
-        k_worlds, _ = EvalProtocol(self.suite).keys(self.run_config.base)
-        world = jax.tree.map(lambda leaf: leaf[point, 0], self.suite.worlds(k_worlds, 1))
-        learner, states, batch, _ = self._record(state, world)
-        frames = render_states(self.suite.env, world, states, episode_length(batch))
-        return trace_episode(self.config, learner, batch, frames, self.suite.env.success)
-
-    def _record(self, state: RunnerState, world: World):
-        """Roll out one horizon of the first seed -> (learner, states, transitions, signals)."""
-        learner = jax.tree.map(lambda leaf: leaf[0], state.learner)
-        return learner, *self._record_horizon(
-            world, learner, jax.random.key(self.run_config.base + 3)
-        )
-
-    @functools.cached_property
-    def _record_horizon(self) -> Callable:
-        """Compiled `record_horizon` of this arm."""
-        return jax.jit(
-            partial(record_horizon, self.config, self.suite.env), compiler_options=FAST_COMPILE
-        )
+    def film(
+        self, learner: Learner, agent: Any, world: World, seed: int
+    ) -> tuple[Transition, np.ndarray]:
+        """One horizon of the first seed -> (transitions [T, B], frames of the first episode)."""
+        first_seed = jax.tree.map(lambda leaf: leaf[0], learner.agent)
+        filmed = partial(_film, agent=agent, env=self.env, num_envs=self.run_config.num_envs)
+        program = jax.jit(filmed, compiler_options=FAST_COMPILE)
+        program = self._programs.setdefault((_film, _key(agent)), program)
+        states, batch = program(first_seed, world, jax.random.key(seed))
+        return batch, render_states(self.env, world, states, episode_length(batch))
 
     def close(self) -> None:
-        """Do nothing: no resources are open."""
+        """Do nothing: there are no worker processes."""
+
+    def _keys(self, keys: jax.Array | None) -> jax.Array:
+        """Keys [S], by default from the base seed."""
+        rows = np.arange(self.run_config.rows)
+        return seed_keys(self.run_config.base, rows) if keys is None else keys
+
+    def _training(self, phase: Phase) -> Callable:
+        """Compiled `_train` of a phase."""
+        return self._program(_train, phase, 2, self.run_config.optimise, updates=phase.updates)
+
+    def _program(
+        self, fn: Callable, phase: Phase, shared: int, optimise: bool, **static: Any
+    ) -> Callable:
+        """A function of this module for the agent and the heads of a phase, compiled."""
+        config = train_config(phase, self.run_config)
+        key = (
+            fn,
+            _key(phase.agent),
+            phase.blend,
+            phase.heads,
+            _key(config.teacher),
+            *static.values(),
+        )
+        program = partial(fn, config=config, env=self.env, **static)
+        together = ENVS_AT_ONCE // self.run_config.num_envs if fn is _train else None
+        return self._compile(key, program, shared, optimise, together)
+
+    def _compile(
+        self,
+        key: Any,
+        program: Callable,
+        shared: int,
+        optimise: bool | None = None,
+        together: int | None = None,
+    ) -> Callable:
+        """`program` compiled over seeds; the last PROGRAMS that were used are kept by their key."""
+        optimise = self.run_config.optimise if optimise is None else optimise
+        compiled = self._programs.pop(key, None) or vmap_seeds(
+            program, self.run_config.rows, shared, optimise, together
+        )
+        self._programs[key] = compiled
+        if len(self._programs) > PROGRAMS:
+            self._programs.pop(next(iter(self._programs)))
+        return compiled
 
 
-def render_states(env: Env, world: World, states: Any, length: int) -> np.ndarray:
-    """Render frames [T, H, W, 3] of environment 0 from states [T, B, ...]."""
-    canvas, frames = env.render_init(world.params), []
-    states = jax.tree.map(lambda leaf: np.asarray(leaf[:length, 0]), states)
-    for t in range(length):
-        state = jax.tree.map(lambda leaf, t=t: leaf[t], states)
-        canvas, frame = env.render_image(state, canvas, world.params)
-        frames.append(frame)
-    return np.stack(frames)
+def train_config(phase: Phase, run_config: RunConfig) -> TrainConfig:
+    """Static configuration of training in a phase."""
+    sizes = run_config.num_envs, run_config.num_steps
+    teacher = None if phase.teacher is None else phase.teacher.agent
+    return TrainConfig(phase.agent, phase.blend, *sizes, phase.heads == "learn", teacher)
 
 
-@functools.cache
-def _compiled_evaluate(agent: Any, env: Env, rows: int, episodes: int, optimise: bool) -> Callable:
-    """Compile `evaluate` over seeds; cached, so that arms with agents of equal shapes share it."""
-    score = partial(_evaluate, agent=agent, env=env, episodes=episodes)
-    return vmap_seeds(score, rows, shared=2, optimise=optimise)
+def _teacher_state(phase: Phase) -> Any:
+    """State of the teacher of all seeds; () without one."""
+    return () if phase.teacher is None else phase.teacher.state
 
 
-def _evaluate(agent_state, worlds, key, *, agent, env, episodes):
-    """Call `evaluate` with the argument order and axis name of `vmap_seeds`."""
+def _key(agent: Any) -> Any:
+    """What tells agents apart: their settings, or their identity if these are not hashable."""
+    try:
+        hash(agent)
+    except TypeError:
+        return id(agent)
+    return agent
+
+
+def _init(key, worlds, *, config, env):
+    """Initialise one seed."""
+    return init_runner(key, config, env, worlds)
+
+
+def _enter(learner, key, worlds, *, config, env, renew, hand_over):
+    """Carry one seed's learner into a phase."""
+    state = init_runner(key, config, env, worlds)
+    return state._replace(learner=carry_over(learner, state.learner, renew, hand_over))
+
+
+def _train(state, teacher, worlds, mix, *, config, env, updates):
+    """Train one seed for `updates` updates."""
+    return train(state, config, env, worlds, updates, mix, teacher)
+
+
+def _evaluate(agent_state, key, worlds, *, agent, env, episodes):
+    """Score one seed in worlds [P, draws]."""
     return evaluate(agent_state, agent, env, worlds, key, episodes, SEED_AXIS)
 
 
-def _constant_world(world: World, key: jax.Array) -> World:
-    """Return `world` for every episode key."""
-    return world
+def _record(agent_state, worlds, keys, *, agent, env):
+    """Record one seed's episodes in worlds [draws] -> (transitions [T, B], alive [T, B])."""
+    return record_episodes(partial(_act_greedily, agent, agent_state), env, worlds, keys)[1:]
 
 
-def _random_world(suite: Suite, key: jax.Array) -> World:
-    """Draw a world from the suite's domain randomisation at full severity."""
-    return suite.randomised(suite.world, 1.0, key)
+def _film(agent_state, world, key, *, agent, env, num_envs):
+    """Record one horizon of one seed -> (states, transitions), [T, B]."""
+    return record_horizon(partial(_act_greedily, agent, agent_state), env, num_envs, world, key)
 
 
-def record_horizon(
-    config: TrainConfig,
-    env: Env,
-    world: World,
-    learner: Learner,
-    key: jax.Array,
-    greedy: bool = True,
-):
-    """Roll out one horizon -> (states [T, B, ...], transitions [T, B], signals [T, B, K])."""
-    k_reset, k_steps = jax.random.split(key)
-    worlds = partial(_constant_world, world)
-
-    def act(key, obs):
-        return config.agent.act(learner.agent, None if greedy else key, obs)
-
-    def step(env_states, key):
-        next_states, batch = rollout(key, env, worlds, act, env_states, 1)
-        return next_states, (env_states.state, jax.tree.map(lambda leaf: leaf[0], batch))
-
-    env_states = reset_batch(k_reset, env, worlds, config.num_envs)
-    _, (states, batch) = jax.lax.scan(step, env_states, jax.random.split(k_steps, env.horizon))
-    return states, batch, config.blend.feel(learner.blend_state, batch)[0]
+def _act_greedily(agent, agent_state, key, obs):
+    """Actions by the mode of the policy."""
+    return agent.act(agent_state, None, obs)

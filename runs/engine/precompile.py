@@ -1,26 +1,28 @@
-"""Compile the next arms' trainers in threads while the current arm trains."""
+"""Compile the training programs of the next phases in threads while the present one is trained."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-AHEAD = 2  # trainers compiled in advance
+from runs.engine.backend import Backend
+from runs.engine.phases import Phase
+
+AHEAD = 2  # phases compiled in advance
 
 
-def precompiled(
-    make: Callable[[Any], Any], arms: Sequence[Any], early: Callable[[Any], bool]
-) -> Iterator[Any]:
-    """Yield the trainer of each arm in order, the next AHEAD of them compiled in the background.
+def compile_ahead(backend: Backend, phases: Sequence[Phase | None]) -> Iterator[None]:
+    """Yield once before each phase, when it is compiled and the next AHEAD are being compiled.
 
     Args:
-        make: arm -> its trainer; called in this thread or in a worker thread.
-        arms: in their order.
-        early: arm -> whether to compile its trainer in the background (`prepare`).
+        backend: that trains them.
+        phases: in the order of their training; None for one that is not trained, or not from its
+            start.
     """
     with ThreadPoolExecutor(AHEAD) as pool:
-        futures: dict[int, Future] = {}
-        for i, arm in enumerate(arms):
-            for k in range(i + 1, min(i + 1 + AHEAD, len(arms))):
-                if k not in futures and early(arms[k]):
-                    futures[k] = pool.submit(lambda arm: make(arm).prepare(), arms[k])
-            yield futures.pop(i).result() if i in futures else make(arm)
+        futures = {}
+        for i in range(len(phases)):
+            for k in range(i + 1, min(i + 1 + AHEAD, len(phases))):
+                if k not in futures and phases[k] is not None:
+                    futures[k] = pool.submit(backend.prepare, phases[k])
+            if i in futures:
+                futures.pop(i).result()
+            yield

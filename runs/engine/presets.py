@@ -1,8 +1,14 @@
-"""Default agent and training sizes per environment; set once, never tuned."""
+"""Suites by id, and their default agent and training sizes; set once, never tuned."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from agents.ppo import PPO
+from envs import SUITES, load_suite
+from envs.host.suite import HostEnv
+from envs.suite import Suite
+from runs.errors import UserError
+from runs.names import checked_choice
 
 
 class Preset(NamedTuple):
@@ -14,8 +20,8 @@ class Preset(NamedTuple):
         num_steps: T, steps of each environment per update.
         steps: environment steps per seed.
         episodes: evaluated at each point.
-        parts: groups of environments that heads learn from, one gradient step each
-            (`affect.Blend`); chosen to give heads about a thousand gradient steps per training.
+        chunks: into which training is divided, at most.
+        jitted: whether the worlds are jitted.
     """
 
     agent: PPO
@@ -23,31 +29,62 @@ class Preset(NamedTuple):
     num_steps: int
     steps: int
     episodes: int
-    parts: int
+    chunks: int = 60
+    jitted: bool = True
 
 
-CLASSIC = Preset(PPO(), 4, 128, 500_000, 256, 1)
+CLASSIC = Preset(PPO(), 4, 128, 500_000, 256)
 """Built-in worlds: common settings for CartPole."""
 
-DRIVE = Preset(PPO(lr=1e-3), 32, 128, 217_000, 256, 8)
+DRIVE = Preset(PPO(lr=1e-3), 32, 128, 217_000, 256)
 """Drive: settings of the pilot, in which 16 of 16 seeds learned the task."""
 
-ADAPTED = Preset(PPO(lr=1e-3, normalise=True), 32, 128, 500_000, 256, 8)
-"""Third-party jitted worlds; observations are normalised, since their units differ."""
+ADAPTED = Preset(PPO(lr=1e-3, normalise=True), 32, 128, 500_000, 256)
+"""Other jitted worlds; observations are normalised, since their units differ."""
 
-CRAFTAX = Preset(PPO(lr=1e-3, normalise=True), 32, 128, 200_000, 16, 8)
+CRAFTAX = Preset(PPO(lr=1e-3, normalise=True), 32, 128, 200_000, 16)
 """Craftax: 16 episodes, since at its speed 256 at each of 29 points would take hours."""
 
-HOSTED = Preset(PPO(lr=1e-3, normalise=True), 8, 128, 100_000, 8, 8)
-"""Host-stepped worlds: few steps and episodes, since they are slow."""
+HOSTED = Preset(PPO(lr=1e-3, normalise=True), 8, 128, 100_000, 8, chunks=10**9, jitted=False)
+"""Host-stepped worlds: few steps and episodes, since they are slow; a chunk is one update."""
+
+SMOKE_HORIZON = 32  # steps of a host episode that a smoke run evaluates
 
 OWN = {"Drive": DRIVE, "Timid": DRIVE, "craftax": CRAFTAX}
-"""Presets by environment name, or by the package before the colon of an id."""
+"""Presets by name of the suite, or by the package before the colon of an id."""
 
 
-def preset(env: str, jitted: bool) -> Preset:
-    """Look up the preset of an environment: a built-in name, `package:id`, or a gymnasium id."""
-    if not jitted:
-        return HOSTED
-    package, adapted, _ = env.partition(":")
-    return OWN.get(package, ADAPTED if adapted else CLASSIC)
+def find_suite(env: str, shifts: tuple[str, ...] = ()) -> Suite:
+    """The suite of an id, with only these shifts if any are named.
+
+    Raises:
+        UserError: for an unknown id or shift, or a space that is not supported.
+    """
+    try:
+        suite = load_suite(env)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    names = [checked_choice("shift", name, [s.name for s in suite.shifts]) for name in shifts]
+    if not names:
+        return suite
+    return replace(suite, shifts=tuple(s for s in suite.shifts if s.name in names))
+
+
+def smoke_suite(suite: Suite) -> Suite:
+    """The suite for a smoke run: host episodes are evaluated for at most SMOKE_HORIZON steps."""
+    if not isinstance(suite.env, HostEnv):
+        return suite
+    return replace(suite, env=replace(suite.env, horizon=min(suite.env.horizon, SMOKE_HORIZON)))
+
+
+def preset(suite: Suite) -> Preset:
+    """Preset of a suite: by its name, and by whether its worlds are ours, jitted, or on the host.
+
+    Agents with continuous actions get no entropy bonus.
+    """
+    sizes = OWN.get(suite.name.partition(":")[0], CLASSIC if suite.name in SUITES else ADAPTED)
+    if isinstance(suite.env, HostEnv):
+        sizes = HOSTED
+    if suite.env.spec.action_dim:
+        sizes = sizes._replace(agent=replace(sizes.agent, entropy=0.0))
+    return sizes

@@ -1,7 +1,7 @@
-"""One compiled training chunk: roll out, compute head signals, update; sharded over seeds."""
+"""Training of one seed: roll out, compute the heads' signals, update heads and agent."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,7 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from affect import Blend, BlendState, Spec, Transition
+from agents.actor_critic import Guide
 from envs.world import Env, EnvState, World, reset_batch, rollout
+from runs.engine.config import head_spec
+from runs.engine.phases import TASK, RewardMix
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,16 @@ class TrainConfig:
         blend: the heads.
         num_envs: B, environments per seed.
         num_steps: T, steps of each environment per update.
+        heads_learn: False freezes the heads.
+        teacher: static description of an agent whose policy is imitated; None for none.
     """
 
     agent: Any
     blend: Blend
     num_envs: int
     num_steps: int
+    heads_learn: bool = True
+    teacher: Any = None
 
 
 class Learner(NamedTuple):
@@ -52,21 +59,78 @@ class RunnerState(NamedTuple):
     episode_stats: EpisodeStats
     key: jax.Array
 
+    def where(self, alive: np.ndarray, old: "RunnerState") -> "RunnerState":
+        """States [S, ...] of this for the seeds that are `alive` [S], of `old` for the others."""
+        return select_leaves(alive, self, old)
+
+    def one_seed(self, seed: int) -> "RunnerState":
+        """Slice of one seed of states [S, ...]: leaves [1, ...]."""
+        return jax.tree.map(lambda leaf: leaf[seed : seed + 1], self)
+
+
+def select_leaves(alive: np.ndarray, new: Any, old: Any) -> Any:
+    """Select seeds along axis 0 of leaves [S, ...]: `new` where `alive` [S], `old` elsewhere."""
+
+    def pick(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(alive.reshape(-1, *[1] * (jnp.ndim(new) - 1)), new, old)
+
+    return jax.tree.map(pick, new, old)
+
 
 def init_learner(key: jax.Array, config: TrainConfig, spec: Spec) -> Learner:
     """Initialise agent and heads of one seed; the agent's key does not depend on the blend."""
     k_agent, k_heads = jax.random.split(key)
     agent = config.agent.init(k_agent, spec, len(config.blend.names))
+    spec = head_spec(spec, config.agent)
     return Learner(agent, config.blend.init(k_heads, spec, config.num_envs))
 
 
 def update(
-    config: TrainConfig, learner: Learner, key: jax.Array, batch: Transition
+    config: TrainConfig,
+    learner: Learner,
+    key: jax.Array,
+    batch: Transition,
+    mix: RewardMix = TASK,
+    teacher: Any = None,
 ) -> tuple[Learner, dict[str, jax.Array]]:
-    """Update heads, then the agent with their signals, on a batch [T, B] -> (learner, metrics)."""
-    signals, blend_state, head_metrics = config.blend.update(learner.blend_state, batch)
-    agent, agent_metrics = config.agent.update(learner.agent, key, batch, signals)
-    return Learner(agent, blend_state), head_metrics | agent_metrics
+    """Update heads, then the agent with their signals, on a batch -> (learner, metrics).
+
+    The only function that turns experience into a changed learner.
+
+    Args:
+        config: of the arm.
+        learner: of one seed.
+        key: of the agent's update.
+        batch: experience [T, B].
+        mix: weights of the task reward and of the signals, at this update.
+        teacher: state of the agent `config.teacher`.
+    """
+    if config.heads_learn:
+        signals, blend_state, head_metrics = config.blend.update(learner.blend_state, batch)
+    else:
+        signals, blend_state = config.blend.feel(learner.blend_state, batch, mix.signals)
+        head_metrics = {}
+    agent, reward = config.agent, batch.reward
+    if mix.task is not None:
+        reward = mix.task * reward
+    if mix.discount is not None:
+        agent = replace(agent, gamma=mix.discount)
+    inputs = [batch._replace(reward=reward), mixed_signals(mix, signals)]
+    if config.teacher is not None:
+        weight = jnp.broadcast_to(mix.teacher, reward.shape)
+        inputs.append(Guide(config.teacher.policy(teacher, batch.obs), weight))
+    agent_state, agent_metrics = agent.update(learner.agent, key, *inputs)
+    return Learner(agent_state, blend_state), head_metrics | agent_metrics
+
+
+def mixed_signals(mix: RewardMix, signals: jax.Array) -> jax.Array:
+    """Signals [T, B, K] as the agent gets them: weighted, and yoked to another environment."""
+    if mix.signals is not None:
+        signals = signals * jnp.broadcast_to(mix.signals, signals.shape)
+    if mix.yoked is not None:
+        others = jnp.roll(signals, -1, axis=1) - signals.mean((0, 1), keepdims=True)
+        signals = jnp.where(mix.yoked > 0, others, signals)
+    return signals
 
 
 def zero_stats(num_envs: int) -> EpisodeStats:
@@ -115,6 +179,8 @@ def train(
     env: Env,
     worlds: Callable[[jax.Array], World],
     num_updates: int,
+    mix: RewardMix = TASK,
+    teacher: Any = None,
 ) -> tuple[RunnerState, dict[str, jax.Array], jax.Array]:
     """Train one seed for `num_updates` updates: roll out, update heads and agent, count episodes.
 
@@ -124,16 +190,18 @@ def train(
         env: the environment.
         worlds: key -> the world of an episode.
         num_updates: U.
+        mix: weights of the rewards at each update, leaves with a leading axis [U].
+        teacher: state of the agent `config.teacher`.
 
     Returns:
         (state, metrics averaged over the chunk, [U, 3] bool: `finite_checks` of each update).
     """
 
-    def step(state, _):
+    def step(state, mix):
         key, k_rollout, k_update = jax.random.split(state.key, 3)
-        act = partial(_act, config, state.learner)
+        act = partial(config.agent.act, state.learner.agent)
         env_states, batch = rollout(k_rollout, env, worlds, act, state.env_states, config.num_steps)
-        learner, metrics = update(config, state.learner, k_update, batch)
+        learner, metrics = update(config, state.learner, k_update, batch, mix, teacher)
         episode_stats, sums = update_stats(state.episode_stats, batch, env.success)
         return RunnerState(learner, env_states, episode_stats, key), (
             metrics,
@@ -141,7 +209,7 @@ def train(
             finite_checks(learner, batch, metrics),
         )
 
-    state, (metrics, sums, finite) = jax.lax.scan(step, state, length=num_updates)
+    state, (metrics, sums, finite) = jax.lax.scan(step, state, mix, length=num_updates)
     return state, summary(metrics, sums), finite
 
 
@@ -167,85 +235,3 @@ def _all_finite(tree: Any) -> jax.Array:
     """Whether every floating leaf is free of NaN and infinity, bool []."""
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(x), jnp.floating)]
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
-
-
-FAST_COMPILE = {"xla_backend_optimization_level": 0}
-OPTIMISED_COMPILE = {"xla_backend_optimization_level": 1}
-"""Compiler options on a CPU, for programs that run once and for all others.
-
-Higher optimisation levels take a third longer to compile and give no faster programs (training
-Drive on two cores: 6.1 s and .38 s per chunk against 8.3 s and .41 s).
-"""
-
-
-SEED_AXIS = "seeds"  # name of the axis over which `vmap_seeds` maps
-
-
-def seed_keys(base: int, seeds: Any) -> jax.Array:
-    """Derive a key for each of `seeds` [S], independent of the other seeds."""
-    return jax.vmap(partial(jax.random.fold_in, jax.random.key(base)))(jnp.asarray(seeds))
-
-
-def vmap_seeds(
-    fn: Callable,
-    num_seeds: int,
-    shared: int = 0,
-    optimise: bool = True,
-    together: int | None = None,
-) -> Callable:
-    """Compile `fn` over a leading axis of seeds, sharded over devices and `vmap`ped on each.
-
-    Uses as many devices (virtual CPU devices or GPUs) as divide `num_seeds`.
-
-    Args:
-        fn: function of one seed.
-        num_seeds: S.
-        shared: number of last arguments that have no seed axis.
-        optimise: False compiles in a third of the time, for programs that run once.
-        together: most seeds that a CPU device computes at once, so that they fit its cache; groups
-            run in sequence. None, and any accelerator, computes all at once.
-    """
-    devices = jax.devices()
-    count = largest_divisor(num_seeds, len(devices))
-    seeds_per_device = num_seeds // count
-    mesh = jax.sharding.Mesh(np.array(devices[:count]), ("seed",))
-    sharded_axis, replicated = jax.sharding.PartitionSpec("seed"), jax.sharding.PartitionSpec()
-    group = seeds_per_device
-    if together is not None and devices[0].platform == "cpu":
-        group = largest_divisor(seeds_per_device, together)
-
-    def mapped(*args):
-        num_mapped = len(args) - shared
-        vmapped = jax.vmap(fn, in_axes=(0,) * num_mapped + (None,) * shared, axis_name=SEED_AXIS)
-        specs = (sharded_axis,) * num_mapped + (replicated,) * shared
-        grouped = partial(_in_groups, vmapped, num_mapped, group)
-        program = jax.shard_map(
-            grouped, mesh=mesh, in_specs=specs, out_specs=sharded_axis, check_vma=False
-        )
-        return program(*args)
-
-    options = (
-        (OPTIMISED_COMPILE if optimise else FAST_COMPILE) if devices[0].platform == "cpu" else None
-    )
-    return jax.jit(mapped, compiler_options=options)
-
-
-def _in_groups(fn: Callable, num_mapped: int, group: int, *args: Any) -> Any:
-    """Call `fn` sequentially on groups of `group` seeds of its first `num_mapped` arguments."""
-    mapped, shared = args[:num_mapped], args[num_mapped:]
-    size = jax.tree.leaves(mapped)[0].shape[0]
-    if size == group:
-        return fn(*args)
-    groups = jax.tree.map(lambda leaf: leaf.reshape(size // group, group, *leaf.shape[1:]), mapped)
-    results = jax.lax.map(lambda group_args: fn(*group_args, *shared), groups)
-    return jax.tree.map(lambda leaf: leaf.reshape(size, *leaf.shape[2:]), results)
-
-
-def largest_divisor(number: int, most: int) -> int:
-    """Largest divisor of `number` that is at most `most`."""
-    return max(n for n in range(1, max(most, 1) + 1) if number % n == 0)
-
-
-def _act(config: TrainConfig, learner: Learner, key: jax.Array, obs: jax.Array) -> jax.Array:
-    """Sample actions [B] of one seed's policy for obs [B, D]."""
-    return config.agent.act(learner.agent, key, obs)

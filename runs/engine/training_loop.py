@@ -1,53 +1,137 @@
-"""Train one arm to its end without scoring it, with checkpoints, for studies that probe agents."""
+"""Train learners through a phase, chunk by chunk; checkpoints let it resume exactly."""
 
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from runs.engine.arm_runner import select_seeds
+from envs.host.pool import HostFailure
+from runs.engine.backend import Backend
 from runs.engine.checkpoint import Checkpoints
+from runs.engine.phases import Phase
+from runs.engine.train import SOURCES
 from runs.errors import Interrupted
 
-CHECKPOINT_SECONDS = 30.0  # between two checkpoints
+CHECKPOINT_SECONDS = 10.0  # between two checkpoints
 
 
-def train_to_end(
-    trainer: Any, out: Path, progress: Any, stopped: Callable[[], bool]
-) -> tuple[Any, np.ndarray]:
-    """Train all chunks, resuming from the newest checkpoint -> (state, alive [S] bool).
+class Chunk(NamedTuple):
+    """A chunk of training that has just ended.
 
-    A seed is not alive after a non-finite value; it keeps its state from before that chunk.
+    Attributes:
+        index: from 0.
+        before: state of all seeds before it.
+        metrics: [S] by name.
+        alive: [S] bool, the seeds that never had a non-finite value.
+        failing: {seed: (source, update)} of seeds whose first non-finite value was in this chunk;
+            one of SOURCES, and the index of the update within the chunk.
+        seconds: that it took.
+    """
+
+    index: int
+    before: Any
+    metrics: dict[str, np.ndarray]
+    alive: np.ndarray
+    failing: dict[int, tuple[str, int]]
+    seconds: float
+
+
+class Trained(NamedTuple):
+    """Result of a phase: state of all seeds, and those without a non-finite value, bool [S]."""
+
+    state: Any
+    alive: np.ndarray
+
+
+def run_phase(
+    backend: Backend,
+    phase: Phase,
+    start: Callable[[], Any],
+    stopped: Callable[[], bool],
+    checkpoints: Checkpoints | None = None,
+    on_resume: Callable[[int], None] = lambda done: None,
+    on_chunk: Callable[[Chunk], None] = lambda chunk: None,
+) -> Trained:
+    """Train all chunks of a phase, resuming from the newest checkpoint.
+
+    A seed with a non-finite value is no longer alive: it keeps its state from before that chunk,
+    and the others go on.
+
+    Args:
+        backend: of the worlds.
+        phase: to train.
+        start: returns the state at the beginning of the phase.
+        stopped: returns whether the user requested a stop.
+        checkpoints: where to save; None saves nothing.
+        on_resume: receives the number of chunks that a checkpoint holds, before the first chunk.
+        on_chunk: receives each chunk before its checkpoint is saved.
 
     Raises:
-        Interrupted: after saving a checkpoint, if `stopped()` is true.
+        Interrupted: after saving a checkpoint, if the user requested a stop.
+        HostFailure: after saving a checkpoint, if a host environment fails for good.
+        UserError: if the checkpoint is of another configuration.
     """
-    checkpoints, run_config = (
-        Checkpoints(out / "checkpoints", warn=progress.say),
-        trainer.run_config,
-    )
-    state, alive, done = trainer.start(), np.ones(trainer.run_config.rows, bool), 0
-    saved = checkpoints.restore((state, alive))
-    if saved is not None:
-        done, (state, alive) = saved
-        alive = np.asarray(alive)
-        trainer.resume(state)
-    progress.advance("training", done, False)
-    next_save = time.monotonic() + CHECKPOINT_SECONDS
+    done, trained = restore_phase(backend, start, checkpoints)
+    on_resume(done)
+    next_save = time.monotonic()  # the first chunk is saved at once
     try:
-        while done < run_config.chunks:
+        while done < phase.chunks:
             if stopped():
                 raise Interrupted
-            new_state, _, finite = trainer.chunk(state, stopped)
-            alive = alive & np.asarray(finite).all((1, 2))
-            state, done = select_seeds(alive, new_state, state), done + 1
-            progress.advance("training", done)
-            if time.monotonic() > next_save or done == run_config.chunks:
-                checkpoints.save(done, (state, alive))
+            trained = _train_chunk(backend, phase, trained, done, stopped, on_chunk)
+            done += 1
+            if time.monotonic() > next_save or done == phase.chunks:
+                _save(checkpoints, done, trained)
                 next_save = time.monotonic() + CHECKPOINT_SECONDS
-    except Interrupted:
-        checkpoints.save(done, (state, alive))
+    except (Interrupted, HostFailure):
+        _save(checkpoints, done, trained)
         raise
-    return state, alive
+    return trained
+
+
+def restore_phase(
+    backend: Backend, start: Callable[[], Any], checkpoints: Checkpoints | None
+) -> tuple[int, Trained]:
+    """Chunks done and the state after them, from the newest checkpoint; (0, the start) if none."""
+    trained = Trained(start(), np.ones(backend.run_config.rows, bool))
+    saved = None if checkpoints is None else checkpoints.restore(tuple(trained))
+    if saved is None:
+        return 0, trained
+    done, (state, alive) = saved
+    return done, Trained(state, np.asarray(alive))
+
+
+def _train_chunk(
+    backend: Backend,
+    phase: Phase,
+    trained: Trained,
+    index: int,
+    stopped: Callable[[], bool],
+    on_chunk: Callable[[Chunk], None],
+) -> Trained:
+    """Train one chunk; seeds with non-finite values keep the state from before it."""
+    started, before = time.monotonic(), trained.state
+    state, metrics, finite = backend.train(before, phase, index * phase.updates, stopped)
+    finite = np.asarray(finite)  # [S, U, sources]
+    failing = np.flatnonzero(trained.alive & ~finite.all((1, 2)))
+    alive = trained.alive & finite.all((1, 2))
+    if not alive.all():
+        state = state.where(alive, before)
+    causes = {int(seed): _first_cause(finite[seed]) for seed in failing}
+    values = {name: np.asarray(value) for name, value in metrics.items()}
+    seconds = time.monotonic() - started
+    on_chunk(Chunk(index, before, values, alive, causes, seconds))
+    return Trained(state, alive)
+
+
+def _first_cause(finite: np.ndarray) -> tuple[str, int]:
+    """Source of the first non-finite value in finite [U, sources], and its update."""
+    update = int((~finite).any(1).argmax())
+    return SOURCES[int((~finite[update]).argmax())], update
+
+
+def _save(checkpoints: Checkpoints | None, done: int, trained: Trained) -> None:
+    """Save a checkpoint, if there is a store."""
+    if checkpoints is not None:
+        checkpoints.save(done, tuple(trained))

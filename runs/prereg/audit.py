@@ -1,15 +1,18 @@
 """Audit of a study folder: recompute and compare ledger, plan, checkpoints and scores."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from runs.analysis.scores import read_scores
+from runs.engine.checkpoint import read_arrays, read_manifest
 from runs.errors import UserError
 from runs.names import safe_name
-from runs.prereg import ledger, plan_file, seal, splits
-from runs.prereg.plan_file import Plan
+from runs.prereg import ledger, seal
+from runs.prereg.plan_file import PLAN_FILE, Plan, read_plan, score_departures
+from runs.prereg.splits import refuse_training_on
 
-PARTS = ("identity", "checkpoints", "scores.csv", ledger.NAME, plan_file.PLAN_FILE)  # of a study
+PARTS = ("identity", "checkpoints", "scores.csv", ledger.NAME, PLAN_FILE)  # of a study
 
 
 class AuditFinding(NamedTuple):
@@ -22,7 +25,7 @@ class AuditFinding(NamedTuple):
     """
 
     check: str
-    problems: tuple[str, ...]
+    problems: Sequence[str]
     detail: str = ""
 
 
@@ -34,56 +37,49 @@ def audit(out: Path) -> list[AuditFinding]:
     """
     if not any((out / part).exists() for part in PARTS):
         raise UserError(f"{out} holds no study: name its folder, such as runs/logs/compare/...")
-    entries = ledger.read_entries(out / ledger.NAME)
-    problems = ledger.problems(out / ledger.NAME)
+    path = out / ledger.NAME
+    entries = ledger.read_entries(path)
     last = f"{len(entries)} lines, last hash {entries[-1].hash[:16]}" if entries else ""
-    findings = [AuditFinding("ledger", tuple(problems), last)]
+    findings = [AuditFinding("ledger", ledger.problems(path), last)]
     try:
-        plan = plan_file.read_plan(out / plan_file.PLAN_FILE)
+        plan = read_plan(out / PLAN_FILE)
     except UserError as error:
-        return [*findings, AuditFinding("plan", (str(error),))]
-    departures, unread, count = _departures(out, plan)
+        return [*findings, AuditFinding("plan", [str(error)])]
+    scores, departures, count = _check_scores(out, plan, entries)
+    arms = f"{len(seal.checkpoint_hashes(out))} arms"
     return [
         *findings,
-        AuditFinding("plan", tuple(_plan_problems(plan, entries)), f"hash {plan.hash[:16]}"),
-        AuditFinding("training worlds", tuple(_training_problems(plan)), ", ".join(plan.worlds)),
-        AuditFinding(
-            "checkpoints",
-            tuple(_checkpoint_problems(out)),
-            f"{len(seal.checkpoint_hashes(out))} arms",
-        ),
-        AuditFinding("scores", (*unread, *_score_problems(out, entries)), f"{count} rows"),
-        AuditFinding("run as planned", tuple(departures), "" if count else "no scores yet"),
+        AuditFinding("plan", list(_plan_problems(plan, entries)), f"hash {plan.hash[:16]}"),
+        AuditFinding("training worlds", list(_training_problems(plan)), ", ".join(plan.worlds)),
+        AuditFinding("checkpoints", list(_checkpoint_problems(out)), arms),
+        AuditFinding("scores", scores, f"{count} rows"),
+        AuditFinding("run as planned", departures, "" if count else "no scores yet"),
     ]
 
 
 def watermark(out: Path) -> str | None:
     """Message that a study is unverified, with all problems; None if every check holds."""
     try:
-        problems = [
-            f"{finding.check}: {problem}"
-            for finding in audit(Path(out))
-            for problem in finding.problems
-        ]
+        findings = audit(Path(out))
     except UserError as error:
-        problems = [str(error)]
+        return f"unverified: {error}"
+    problems = [f"{finding.check}: {x}" for finding in findings for x in finding.problems]
     return f"unverified: {'; '.join(problems)}" if problems else None
 
 
 def looks_sentence(out: Path) -> str:
     """Sentence with the looks at this study's suite, in this study and those beside it."""
-    entries = ledger.read_entries(Path(out) / ledger.NAME)
-    suite = entries[0].suite if entries else None
-    return ledger.looks_text(
-        ledger.count_looks(ledger.neighbouring_ledgers(out) if entries else [], suite)
-    )
+    folder = Path(out).absolute()
+    entries = ledger.read_entries(folder / ledger.NAME)
+    ledgers = sorted(folder.parent.glob(f"*/{ledger.NAME}")) if entries else []
+    return ledger.looks_text(ledger.count_looks(ledgers, entries[0].suite if entries else None))
 
 
 def _plan_problems(plan: Plan, entries: list[ledger.Entry]) -> Iterator[str]:
     if not entries:
         yield "it was never entered in a ledger"
     elif entries[0].plan != plan.hash:
-        yield f"{plan_file.PLAN_FILE} was changed after it was entered"
+        yield f"{PLAN_FILE} was changed after it was entered"
     elif any(entry.plan != plan.hash for entry in entries):
         yield "some lines of the ledger are of another plan"
     if entries and entries[0].checkpoints:
@@ -94,70 +90,57 @@ def _plan_problems(plan: Plan, entries: list[ledger.Entry]) -> Iterator[str]:
 def _training_problems(plan: Plan) -> Iterator[str]:
     for name in plan.worlds:
         try:
-            splits.refuse_training_on(name, plan.splits)
+            refuse_training_on(name, plan.splits)
         except UserError as error:
             yield str(error)
 
 
 def _checkpoint_problems(out: Path) -> Iterator[str]:
     frozen, current = seal.frozen_checkpoints(out), seal.checkpoint_hashes(out)
-    yield from (
-        seal.checkpoint_changes(frozen, current)
-        if frozen
-        else ["no checkpoint was frozen: run the study to its end"]
-    )
+    if frozen:
+        yield from seal.checkpoint_changes(frozen, current)
+    else:
+        yield "no checkpoint was frozen: run the study to its end"
     for arm in current:
         path = seal.newest_checkpoint(out / "checkpoints" / arm)
         try:
-            _read_leaves(path)
+            read_arrays(path, read_manifest(path))
         except Exception as error:  # damaged bytes may make a decoder raise anything
-            yield f"checkpoint of {arm} is damaged: {' '.join(str(error).split())[:120]}"
+            yield f"checkpoint of {arm} is damaged: {_one_line(error)}"
 
 
-def _read_leaves(path: Path) -> None:
-    """Read every leaf of a checkpoint; raises an error if one does not match the manifest."""
-    from runs.engine.checkpoint import read_arrays, read_manifest
-
-    read_arrays(path, read_manifest(path))
-
-
-def _score_problems(out: Path, entries: list[ledger.Entry]) -> Iterator[str]:
-    for split, name in seal.SCORES.items():
-        results = [entry.result for entry in entries if entry.split == split and entry.result]
-        path = out / name
-        if not path.exists():
-            if results:
-                yield f"{name} was deleted after it was entered"
-        elif not results:
-            yield f"{name} was never entered in the ledger"
-        elif seal.file_hash(path) != results[-1]:
-            yield f"{name} was changed after it was entered"
-
-
-def _departures(out: Path, plan: Plan) -> tuple[list[str], list[str], int]:
-    """Deviations of the score files from the plan, read errors, and total number of rows."""
-    from runs.analysis.scores import read_scores
-
-    departures, unread, count = [], [], 0
-    for split, name in seal.SCORES.items():
-        try:
-            rows = read_scores(out / name) if (out / name).exists() else []
-        except (UserError, ValueError, KeyError, TypeError) as error:
-            unread.append(f"{name} cannot be read: {' '.join(str(error).split())[:120]}")
-            continue
-        if rows:
-            stopped = _stopped(out, plan)
-            differences = plan_file.score_departures(plan, rows, split, stopped)
-            departures += [f"{name}: {difference}" for difference in differences]
-        count += len(rows)
-    return departures, unread, count
-
-
-def _stopped(out: Path, plan: Plan) -> list[tuple[str, int]]:
-    """Pairs (arm, seed) of training runs that stopped because of a non-finite number."""
-    return [
+def _check_scores(
+    out: Path, plan: Plan, entries: list[ledger.Entry]
+) -> tuple[list[str], list[str], int]:
+    """Problems of the score files, their departures from the plan, and total number of rows."""
+    problems, departures, count = [], [], 0
+    stopped = [  # (arm, seed) of training runs that stopped because of a non-finite number
         (arm, seed)
         for arm in plan.arms
         for seed in range(plan.seeds)
         if (out / "stopped" / f"{safe_name(arm)}-s{seed}").exists()
     ]
+    for split, name in seal.SCORES.items():
+        path = out / name
+        results = [entry.result for entry in entries if entry.split == split and entry.result]
+        if not path.exists():
+            problems += [f"{name} was deleted after it was entered"] if results else []
+            continue
+        if not results:
+            problems.append(f"{name} was never entered in the ledger")
+        elif seal.file_hash(path) != results[-1]:
+            problems.append(f"{name} was changed after it was entered")
+        try:
+            rows = read_scores(path)
+        except (UserError, ValueError, KeyError, TypeError) as error:
+            problems.append(f"{name} cannot be read: {_one_line(error)}")
+            continue
+        differences = score_departures(plan, rows, split, stopped) if rows else []
+        departures += [f"{name}: {difference}" for difference in differences]
+        count += len(rows)
+    return problems, departures, count
+
+
+def _one_line(error: Exception) -> str:
+    """Message of an error as one line of at most 120 characters."""
+    return " ".join(str(error).split())[:120]

@@ -7,22 +7,23 @@ never counted. Tamper-evident, not tamper-proof: rewriting both files leaves no 
 in copies of the last hash kept elsewhere.
 """
 
-import fcntl
 import functools
 import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from runs.analysis import stats
 from runs.errors import UserError
+from runs.lock import replace_file
 
 NAME = "ledger.jsonl"
 GENESIS = "0" * 64  # previous hash of the first line
+ABSENT = "there is none"  # the problem of a ledger that was never begun
 
 
 class Entry(NamedTuple):
@@ -74,62 +75,77 @@ def append_entry(
     seeds: int,
     result: str | None = None,
 ) -> Entry:
-    """Append a line; it is on disk and counted in the head file when this returns.
+    """Append a line, unless the last of its kind is equal -> the line, on disk and counted.
+
+    Lines are of one kind if their split is the same, and both or none have a result. Only one
+    process may append at a time (`runs.lock.hold_lock`).
 
     Raises:
         UserError: if the ledger was tampered with; nothing is added then.
     """
+    entries, hashes = read_entries(path), dict(sorted(checkpoints.items()))
+    content = dict(
+        split=split, suite=suite, plan=plan, checkpoints=hashes, seeds=int(seeds), result=result
+    )
+    kind = [e for e in entries if e.split == split and (e.result is None) == (result is None)]
+    if kind and kind[-1] == kind[-1]._replace(**content):
+        return kind[-1]
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists() and not (_read_head(path) or (0,))[0]:
-        _write_head(path, 0, GENESIS)
-    elif damage := problems(path):
+    damage = problems(path)
+    if damage == [ABSENT]:
+        replace_file(_head_path(path), f"0 {GENESIS}\n")
+    elif damage:
         raise UserError(f"{path}: {damage[0]}; nothing is added to it, start another study")
+    index, previous = len(entries) + 1, entries[-1].hash if entries else GENESIS
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    commit, dirty = code_version()
+    entry = Entry(index, previous, time, commit, dirty, **content)
+    entry = entry._replace(hash=_hash(entry))
     with path.open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        complete = _complete_lines(path)
-        file.truncate(len(complete))  # a line half written in a crash was never counted
-        entries = read_entries(path)
-        index, previous = len(entries) + 1, entries[-1].hash if entries else GENESIS
-        time = datetime.now(UTC).isoformat(timespec="seconds")
-        hashes = dict(sorted(checkpoints.items()))
-        entry = Entry(
-            index, previous, time, *code_version(), split, suite, plan, hashes, int(seeds), result
-        )
-        entry = entry._replace(hash=_hash(entry))
+        file.truncate(len(_complete_lines(path)))  # a line half written was never counted
         file.write(f"{_text(entry)}\n".encode())
         file.flush()
         os.fsync(file.fileno())
-        _write_head(path, index, entry.hash)
+    replace_file(_head_path(path), f"{index} {entry.hash}\n")
     return entry
 
 
 def read_entries(path: Path) -> list[Entry]:
     """Entries of a ledger, lines that cannot be parsed left out; check them with `problems`."""
-    parsed = (_parse(line) for line in _complete_lines(path).decode(errors="replace").splitlines())
-    return [entry for entry in parsed if entry is not None]
+    return [entry for line in _lines(path) if (entry := _parse(line)) is not None]
 
 
 def problems(path: Path) -> list[str]:
     """Signs of tampering with a ledger, one line each; empty if it is intact."""
     head = _read_head(path)
     if not path.exists():
-        had_lines = head is not None and head[0] > 0
-        return [f"it was deleted: {_lines(1, head[0])}" if had_lines else "there is none"]
-    problems, number, previous = [], 0, GENESIS
-    for line in _complete_lines(path).decode(errors="replace").splitlines():
+        return [f"it was deleted: {_span(1, head[0])}" if head and head[0] > 0 else ABSENT]
+    signs, number, previous, hashes = [], 0, GENESIS, {0: GENESIS}
+    for line in _lines(path):
         number, entry = number + 1, _parse(line)
-        if entry is None or line != _text(entry) or not _hash_matches(entry):
-            problems.append(f"line {number} was edited: it does not match its own hash")
+        if entry is None or line != _text(entry) or entry.hash != _hash(entry):
+            signs.append(f"line {number} was edited: it does not match its own hash")
             previous = None
             continue
         if entry.index > number:
-            problems.append(f"deleted: {_lines(number, entry.index - 1)}")
+            signs.append(f"deleted: {_span(number, entry.index - 1)}")
         elif entry.index < number:
-            problems.append(f"line {entry.index} stands where line {number} should be")
+            signs.append(f"line {entry.index} stands where line {number} should be")
         elif previous not in (None, entry.previous):
-            problems.append(f"the chain is broken between lines {number - 1} and {number}")
+            signs.append(f"the chain is broken between lines {number - 1} and {number}")
         number, previous = entry.index, entry.hash
-    return problems + _end_problems(head, number, read_entries(path))
+        hashes[number] = previous
+    if head is None:
+        end = f"{_head_path(path).name} is missing or unreadable: the end cannot be trusted"
+    elif number < (counted := head[0]):
+        end = f"cut from the end: {_span(number + 1, counted)}"
+    elif number > counted + 1:  # a crash may leave one line more than was counted
+        end = f"{_span(counted + 1, number)} came from elsewhere: they were never counted"
+    elif hashes.get(counted, head[1]) != head[1]:
+        end = f"line {counted} was rewritten: it is not the one that was counted"
+    else:
+        return signs
+    return [*signs, end]
 
 
 def count_looks(paths: Iterable[Path], suite: str | None = None) -> Looks:
@@ -162,56 +178,33 @@ def looks_text(looks: Looks) -> str:
     return f"{text}; expected optimism of the best of {looks.dev}: {optimism:.1f} standard errors"
 
 
-def neighbouring_ledgers(folder: Path) -> list[Path]:
-    """Paths of the ledgers of a study and of those beside it, such as tuning studies."""
-    return sorted(Path(folder).absolute().parent.glob(f"*/{NAME}"))
-
-
 @functools.cache  # the imported code does not change
 def code_version() -> tuple[str | None, bool | None]:
     """Commit of this checkout and whether files differ from it; (None, None) without git."""
-    folder = Path(__file__).parent
+    command = ["git", "-C", str(Path(__file__).parent), "status", "--porcelain=v2", "--branch"]
     try:
-        commit, changed = (
-            subprocess.run(
-                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20
-            )
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain"])
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        git = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
         return None, None
-    if commit.returncode or changed.returncode:
+    lines = git.stdout.splitlines()
+    commit = next(line.split()[2] for line in lines if line.startswith("# branch.oid "))
+    if commit == "(initial)":  # a repository without a commit
         return None, None
-    return commit.stdout.strip(), bool(changed.stdout.strip())
+    return commit, any(not line.startswith("# ") for line in lines)
 
 
-def _end_problems(head: tuple[int, str] | None, last: int, entries: Sequence[Entry]) -> list[str]:
-    """Problems at the end of a ledger; a crash may leave one line more than was counted."""
-    if head is None:
-        return [
-            f"{_head_path(Path(NAME)).name} is missing or unreadable: the end cannot be trusted"
-        ]
-    counted, sealed = head
-    if last < counted:
-        return [f"cut from the end: {_lines(last + 1, counted)}"]
-    if last > counted + 1:
-        return [f"{_lines(counted + 1, last)} came from elsewhere: they were never counted"]
-    hashes = {0: GENESIS} | {entry.index: entry.hash for entry in entries if _hash_matches(entry)}
-    if hashes.get(counted, sealed) != sealed:
-        return [f"line {counted} was rewritten: it is not the one that was counted"]
-    return []
-
-
-def _lines(first: int, last: int) -> str:
+def _span(first: int, last: int) -> str:
     return f"line {first}" if first == last else f"lines {first} to {last}"
 
 
 def _complete_lines(path: Path) -> bytes:
     """Content of the file up to its last complete line."""
-    if not path.exists():
-        return b""
-    lines, newline, _ = path.read_bytes().rpartition(b"\n")
-    return lines + newline
+    content = path.read_bytes() if path.exists() else b""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _lines(path: Path) -> list[str]:
+    return _complete_lines(path).decode(errors="replace").splitlines()
 
 
 def _parse(line: str) -> Entry | None:
@@ -233,10 +226,6 @@ def _hash(entry: Entry) -> str:
     return hashlib.sha256(_text(entry._replace(hash="")).encode()).hexdigest()
 
 
-def _hash_matches(entry: Entry) -> bool:
-    return entry.hash == _hash(entry)
-
-
 def _head_path(path: Path) -> Path:
     return path.with_suffix(".head")
 
@@ -244,22 +233,7 @@ def _head_path(path: Path) -> Path:
 def _read_head(path: Path) -> tuple[int, str] | None:
     """Number of completed lines and hash of the last, from the head file; None if unreadable."""
     try:
-        count, sealed = _head_path(path).read_text().split()
-        return int(count), sealed
+        count, last_hash = _head_path(path).read_text().split()
+        return int(count), last_hash
     except (OSError, ValueError):
         return None
-
-
-def _write_head(path: Path, count: int, sealed: str) -> None:
-    """Write the number of completed lines and the hash of the last to the head file, atomically."""
-    part = path.with_suffix(".part")
-    with part.open("w") as file:
-        file.write(f"{count} {sealed}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, _head_path(path))
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -4,21 +4,20 @@ Its hash depends on its content, not on the layout of the file. The first plan s
 a later run from it are listed field by field.
 """
 
-import dataclasses
 import hashlib
 import json
-import os
-import re
 import tomllib
-import typing
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from runs.errors import UserError
 from runs.names import checked_choice, closest_name
-from runs.prereg.splits import HOME, RANDOM, Splits, families, split
+from runs.prereg.splits import HOME, RANDOM, Splits, families
 
 PLAN_FILE = "plan.toml"
 VERSION = 1
@@ -68,17 +67,41 @@ class Plan:
     version: int = VERSION
 
     def __post_init__(self):
-        _check(self)
+        """Raise a UserError if the fields are inconsistent."""
+        from envs.shift import FAMILIES
+
+        alone = len(self.arms) == 1 and not self.primary  # one arm has no contrast
+        pair = len(self.primary) == 2 and all(isinstance(arm, str) for arm in self.primary)
+        if not (alone or pair):
+            raise UserError(
+                f"primary = {_json(self.primary)}: declare one primary contrast, [arm, less arm]; "
+                "others are secondary"
+            )
+        for contrast in () if alone else (self.primary, *self.secondary):
+            if len(contrast) != 2:
+                raise UserError(f"contrast {_json(contrast)}: name two arms")
+            for arm in contrast:
+                checked_choice("arm", arm, self.arms)
+            if contrast[0] == contrast[1]:
+                raise UserError(f"contrast {_json(contrast)}: compare two different arms")
+        if len(set(self.arms)) < len(self.arms):
+            raise UserError(f"arms {', '.join(self.arms)}: name each arm once")
+        if not isinstance(self.seeds, int) or self.seeds < 3:
+            raise UserError(f"seeds = {self.seeds}: an interval needs at least 3 seeds")
+        for family in families(self.shifts):
+            checked_choice("family", family, FAMILIES)
+        for family in self.sealed:
+            checked_choice("sealed family", family, families(self.shifts))
 
     @property
     def hash(self) -> str:
         """Hash (sha256) of the plan's fields in the order of their names."""
-        return hashlib.sha256(_canonical(dataclasses.asdict(self)).encode()).hexdigest()
+        return _json_hash(asdict(self))
 
     @property
     def splits(self) -> Splits:
         """Splits of the suite into training, public and sealed worlds."""
-        return split(self.shifts, self.worlds, self.sealed)
+        return Splits(self.shifts, self.worlds, self.sealed)
 
 
 def make_plan(
@@ -93,10 +116,11 @@ def make_plan(
 
     Args:
         suite: an `envs.suite.Suite`.
-        run_config: its sizes, a `runs.engine.run_config.RunConfig`.
+        run_config: its sizes, a `runs.engine.config.RunConfig`.
         arms: names of those that are trained.
         primary: the confirmatory contrast; by default constant + head against constant of the first
-            head, with those of the other heads as secondary contrasts.
+            head, with those of the other heads as secondary contrasts; without these the first arm
+            against `none`, or the second arm against the first.
         sealed: families to hold out.
         without: arms left out on request.
 
@@ -106,12 +130,15 @@ def make_plan(
     contrasts = [
         (arm, CONSTANT_ARM) for arm in arms if arm.endswith("_constant") and CONSTANT_ARM in arms
     ]
+    if not contrasts and "none" not in arms:
+        contrasts = [(arms[1], arms[0])] if len(arms) > 1 else []
     if not contrasts and "none" in arms:
         contrasts = [(arm, "none") for arm in arms if arm != "none"][:1]
     first = tuple(primary) if primary is not None else contrasts[0] if contrasts else ()
     worlds = {HOME: HOME}
     if RANDOM in arms and suite.randomised is not None:
         worlds[RANDOM] = suite.randomised.family
+    agent = run_config.agent
     return Plan(
         env=suite.name,
         suite=suite_hash(suite),
@@ -128,8 +155,17 @@ def make_plan(
         shifts={shift.name: shift.family for shift in suite.shifts},
         worlds=worlds,
         sizes={k: getattr(run_config, k) for k in ("chunks", "updates", "num_envs", "num_steps")},
-        agent={"kind": type(run_config.agent).__name__} | _plain(run_config.agent),
+        agent={"kind": type(agent).__name__} | _agent_settings(agent),
     )
+
+
+def _agent_settings(agent: Any) -> dict[str, Any]:
+    """Settings of an agent, converted to types that TOML can hold."""
+    settings = asdict(agent) if is_dataclass(agent) else {}
+    return {
+        name: x if isinstance(x, bool | int | float | str) else getattr(x, "__qualname__", str(x))
+        for name, x in settings.items()
+    }
 
 
 def suite_hash(suite: Any) -> str:
@@ -143,27 +179,7 @@ def suite_hash(suite: Any) -> str:
     leaves = jax.tree_util.tree_leaves_with_path(suite.world)
     world = {jax.tree_util.keystr(path): np.asarray(leaf).tolist() for path, leaf in leaves}
     points = [list(point) for point in suite.points()]
-    content = _canonical({"name": suite.name, "points": points, "world": world})
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def freeze_plan(folder: Path, plan: Plan) -> Plan:
-    """Write the plan to a study's folder, unless a plan is there -> the plan that is in the folder.
-
-    Raises:
-        UserError: for a plan file that cannot be read.
-    """
-    path = Path(folder) / PLAN_FILE
-    if path.exists():
-        return read_plan(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("w") as file:
-        file.write(plan_text(plan))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    return plan
+    return _json_hash({"name": suite.name, "points": points, "world": world})
 
 
 def read_plan(path: Path) -> Plan:
@@ -184,26 +200,24 @@ def read_plan(path: Path) -> Plan:
             f"{path} is of version {data.get('version')}, not {VERSION}: verify it with the code "
             "that wrote it, or run the study again"
         )
-    kinds = typing.get_type_hints(Plan)
-    for key in [key for key in data if key not in kinds]:
-        raise UserError(f"{path}: unknown field {key}{closest_name(key, kinds)}")
-    for key in [key for key in kinds if key not in data]:
+    names = [field.name for field in fields(Plan)]
+    for key in [key for key in data if key not in names]:
+        raise UserError(f"{path}: unknown field {key}{closest_name(key, names)}")
+    for key in [key for key in names if key not in data]:
         raise UserError(f"{path} lacks the field {key}: declare it")
     try:
         return Plan(**{key: _tuples(value) for key, value in data.items()})
-    except UserError as error:
+    except (UserError, AttributeError, TypeError) as error:  # a value of the wrong type
         raise UserError(f"{path}: {error}") from None
 
 
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
 def plan_text(plan: Plan) -> str:
-    """Plan as TOML text: its fields, then its tables."""
-    fields = dataclasses.asdict(plan)
-    tables = {key: value for key, value in fields.items() if isinstance(value, dict)}
-    lines = ["# Declared before training; see python -m runs.verify."]
-    lines += [f"{key} = {_toml(value)}" for key, value in fields.items() if key not in tables]
-    for key, table in tables.items():
-        lines += ["", f"[{key}]", *(f"{_name(k)} = {_toml(v)}" for k, v in table.items())]
-    return "\n".join(lines) + "\n"
+    """Plan as TOML text."""
+    return f"# Declared before training; see python -m runs.verify.\n{tomli_w.dumps(asdict(plan))}"
 
 
 def plan_changes(plan: Plan, run: Plan) -> list[str]:
@@ -225,14 +239,12 @@ def score_departures(
     """
     splits, stopped = plan.splits, set(stopped)
     expected = splits.names(split) or (tuple(plan.shifts) if split == "sealed" else ())
-    scored = dict.fromkeys(row["shift"] for row in rows if row["shift"] != HOME)
-    planned = {name: getattr(plan, name) for name in ("env", "episodes")}
+    shifted = [row for row in rows if row["shift"] != HOME]
+    scored = dict.fromkeys(row["shift"] for row in shifted)
+    planned = {"env": plan.env, "episodes": plan.episodes}
+    observed = {name: _only({row[name] for row in rows}) for name in planned}
     planned["severities"] = tuple(sorted(plan.severities))
-    observed = {
-        "env": _only({row["env"] for row in rows}),
-        "episodes": _only({row["episodes"] for row in rows}),
-        "severities": tuple(sorted({row["severity"] for row in rows if row["shift"] != HOME})),
-    }
+    observed["severities"] = tuple(sorted({row["severity"] for row in shifted}))
     differences = _differences(planned, observed, "scored")
     differences += [
         f"shift {name}: declared, not scored" for name in expected if name not in scored
@@ -240,50 +252,25 @@ def score_departures(
     for name in (name for name in scored if name not in expected):
         declared_split = splits.of(name) if name in plan.shifts else "not at all"
         differences.append(f"shift {name}: scored as {split}, declared {declared_split}")
+    counts = Counter((row["arm"], row["seed"]) for row in rows)
     points = 1 + len(scored) * len(plan.severities)
     for arm in plan.arms:
-        seeds = [row["seed"] for row in rows if row["arm"] == arm]
-        expected_seeds = set(range(plan.seeds)) - {seed for name, seed in stopped if name == arm}
-        if set(seeds) != expected_seeds:
+        declared = {(arm, seed) for seed in range(plan.seeds)} - stopped
+        seeds = {pair for pair in counts if pair[0] == arm}
+        if seeds != declared:
             differences.append(
-                f"seeds of {arm}: {len(expected_seeds)} were declared, {len(set(seeds))} scored"
+                f"seeds of {arm}: {len(declared)} were declared, {len(seeds)} scored"
             )
-        elif any(seeds.count(seed) != points for seed in expected_seeds):
+        elif any(counts[pair] != points for pair in declared):
             differences.append(f"points of {arm}: some seeds lack a point or have one twice")
     undeclared = {row["arm"] for row in rows} - set(plan.arms)
     return differences + [f"arm {arm}: scored, not declared" for arm in sorted(undeclared)]
 
 
-def _check(plan: Plan) -> None:
-    """Raise a UserError for an inconsistent plan."""
-    from envs.shift import FAMILIES
-
-    if len(plan.primary) != 2 or not all(isinstance(arm, str) for arm in plan.primary):
-        raise UserError(
-            f"primary = {_toml(plan.primary)}: declare one primary contrast, [arm, less arm]; "
-            "others are secondary"
-        )
-    for contrast in (plan.primary, *plan.secondary):
-        if len(contrast) != 2:
-            raise UserError(f"contrast {_toml(contrast)}: name two arms")
-        for arm in contrast:
-            checked_choice("arm", arm, plan.arms)
-        if contrast[0] == contrast[1]:
-            raise UserError(f"contrast {_toml(contrast)}: compare two different arms")
-    if len(set(plan.arms)) < len(plan.arms):
-        raise UserError(f"arms {', '.join(plan.arms)}: name each arm once")
-    if not isinstance(plan.seeds, int) or plan.seeds < 3:
-        raise UserError(f"seeds = {plan.seeds}: an interval needs at least 3 seeds")
-    for family in families(plan.shifts):
-        checked_choice("family", family, FAMILIES)
-    for family in plan.sealed:
-        checked_choice("sealed family", family, families(plan.shifts))
-
-
 def _differences(planned: Mapping, actual: Mapping, verb: str) -> list[str]:
     return [
-        f"{key}: {_toml(planned.get(key, 'nothing'))} was declared, "
-        f"{_toml(actual.get(key, 'nothing'))} {verb}"
+        f"{key}: {_json(planned.get(key, 'nothing'))} was declared, "
+        f"{_json(actual.get(key, 'nothing'))} {verb}"
         for key in {**planned, **actual}
         if planned.get(key) != actual.get(key)
     ]
@@ -297,34 +284,15 @@ def _only(values: set) -> Any:
 def _flat(plan: Plan) -> dict[str, Any]:
     """Fields by name, entries of tables as `table.name`."""
     flat = {}
-    for key, value in dataclasses.asdict(plan).items():
-        flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {}
-        flat |= {} if isinstance(value, dict) else {key: value}
+    for key, value in asdict(plan).items():
+        table = isinstance(value, dict)
+        flat |= {f"{key}.{name}": x for name, x in value.items()} if table else {key: value}
     return flat
 
 
-def _plain(agent: Any) -> dict[str, Any]:
-    """Settings of an agent, converted to types that TOML can hold."""
-    fields = dataclasses.asdict(agent) if dataclasses.is_dataclass(agent) else {}
-    kinds = (bool, int, float, str)
-    return {
-        k: v if isinstance(v, kinds) else getattr(v, "__qualname__", str(v))
-        for k, v in fields.items()
-    }
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _toml(value: Any) -> str:
-    """Value in TOML syntax; strings, numbers and lists are written as in JSON."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _name(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml(key)
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+def _json_hash(content: Mapping) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -16,12 +16,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runs.errors import UserError
+from runs.lock import replace_file
 from runs.names import safe_name
-from runs.prereg import ledger, plan_file
-from runs.prereg.plan_file import Plan
+from runs.prereg import ledger
+from runs.prereg.plan_file import PLAN_FILE, Plan, plan_changes, plan_text, read_plan
 
 if TYPE_CHECKING:
     import jax
@@ -39,26 +40,28 @@ def register(out: Path, plan: Plan) -> list[str]:
         UserError: for a plan that cannot be read, a ledger that was tampered with, or a study of
             version 0.1, whose arms had other names.
     """
-    frozen = plan_file.freeze_plan(out, plan)
-    _reject_renamed_arms(out, frozen)
+    path = out / PLAN_FILE
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        replace_file(path, plan_text(plan))
+    first_plan = read_plan(path)
+    _reject_renamed_arms(out, first_plan)
     if not (out / ledger.NAME).exists():
-        _enter(out, "train", frozen, checkpoint_hashes(out), None)
-    return plan_file.plan_changes(frozen, plan)
+        _enter(out, "train", first_plan, checkpoint_hashes(out))
+    return plan_changes(first_plan, plan)
 
 
-def freeze_agents(out: Path) -> dict[str, str]:
-    """Enter the checkpoints of all declared arms in the ledger -> content hash of each checkpoint.
+def freeze_agents(out: Path) -> None:
+    """Enter the checkpoints of all declared arms in the ledger.
 
     Raises:
         UserError: for an arm without checkpoint, or one that has changed since it was frozen.
     """
-    plan, hashes = plan_file.read_plan(out / plan_file.PLAN_FILE), checkpoint_hashes(out)
+    plan, hashes = _unchanged(out)
     missing = [arm for arm in plan.arms if safe_name(arm) not in hashes]
     if missing:
         raise UserError(f"{out}: {missing[0]} has no checkpoint: train it, then freeze")
-    _refuse_changes(out, plan, hashes)
-    _enter(out, "train", plan, hashes, None)
-    return hashes
+    _enter(out, "train", plan, hashes)
 
 
 def enter_scores(out: Path, split: str = "dev") -> None:
@@ -67,8 +70,7 @@ def enter_scores(out: Path, split: str = "dev") -> None:
     Raises:
         UserError: if there are no scores, or checkpoints have changed since they were frozen.
     """
-    plan, hashes = plan_file.read_plan(out / plan_file.PLAN_FILE), checkpoint_hashes(out)
-    _refuse_changes(out, plan, hashes)
+    plan, hashes = _unchanged(out)
     path = out / SCORES[split]
     if not path.exists():
         raise UserError(f"{path}: no scores to enter; score the study first")
@@ -81,11 +83,10 @@ def draw_sealed(out: Path) -> str:
     Raises:
         UserError: if checkpoints were never frozen or have changed since, or if the plan has.
     """
-    plan, hashes = plan_file.read_plan(out / plan_file.PLAN_FILE), checkpoint_hashes(out)
+    plan, hashes = _unchanged(out)
     if not frozen_checkpoints(out):
         raise UserError(f"{out}: freeze every checkpoint before the sealed worlds are drawn")
-    _refuse_changes(out, plan, hashes)
-    _enter(out, "sealed", plan, hashes, None)
+    _enter(out, "sealed", plan, hashes)
     return seal_digest(plan.hash, hashes.values())
 
 
@@ -103,10 +104,9 @@ def seal_key(digest: str) -> "jax.Array":
     """Random key for jitted worlds, from all 256 bits of the digest, folded in 32 at a time."""
     import jax
 
-    words = [int(digest[i : i + 8], 16) for i in range(0, len(digest), 8)]
     key = jax.random.key(0)
-    for word in words:
-        key = jax.random.fold_in(key, word)
+    for i in range(0, len(digest), 8):
+        key = jax.random.fold_in(key, int(digest[i : i + 8], 16))
     return key
 
 
@@ -120,8 +120,9 @@ def checkpoint_hashes(out: Path) -> dict[str, str]:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """Path of the newest checkpoint in an arm's folder; None if there is none."""
-    paths = [path for path in folder.glob("*-step-*") if path.name.partition("-")[0].isdigit()]
-    return max(paths, key=lambda path: int(path.name.partition("-")[0]), default=None)
+    serials = {path: path.name.partition("-")[0] for path in folder.glob("*-step-*")}
+    paths = [path for path, serial in serials.items() if serial.isdigit()]
+    return max(paths, key=lambda path: int(serials[path]), default=None)
 
 
 def content_hash(path: Path) -> str:
@@ -140,12 +141,8 @@ def content_hash(path: Path) -> str:
 
 def frozen_checkpoints(out: Path) -> dict[str, str]:
     """Content hash of each arm's checkpoint entered last; empty before `freeze_agents`."""
-    frozen = [
-        entry.checkpoints
-        for entry in ledger.read_entries(out / ledger.NAME)[1:]
-        if entry.checkpoints
-    ]
-    return frozen[-1] if frozen else {}
+    entries = ledger.read_entries(out / ledger.NAME)[1:]
+    return next((entry.checkpoints for entry in reversed(entries) if entry.checkpoints), {})
 
 
 def checkpoint_changes(frozen: Mapping[str, str], current: Mapping[str, str]) -> list[str]:
@@ -177,26 +174,23 @@ def _reject_renamed_arms(out: Path, plan: Plan) -> None:
             )
 
 
-def _refuse_changes(out: Path, plan: Plan, hashes: Mapping[str, str]) -> None:
-    """Raise a UserError if the plan or a frozen checkpoint has changed."""
+def _unchanged(out: Path) -> tuple[Plan, dict[str, str]]:
+    """Plan and checkpoint hashes of a study; a UserError if a plan or frozen checkpoint changed."""
+    plan, hashes = read_plan(out / PLAN_FILE), checkpoint_hashes(out)
     entries = ledger.read_entries(out / ledger.NAME)
     if not entries or entries[0].plan != plan.hash:
         raise UserError(
-            f"{out / plan_file.PLAN_FILE} is not the plan that was entered before training: "
+            f"{out / PLAN_FILE} is not the plan that was entered before training: "
             "restore it, or start another study"
         )
-    changes = checkpoint_changes(frozen_checkpoints(out), hashes) if frozen_checkpoints(out) else []
-    if changes:
+    frozen = frozen_checkpoints(out)
+    if frozen and (changes := checkpoint_changes(frozen, hashes)):
         raise UserError(f"{out}: {changes[0]}: restore it, or start another study")
+    return plan, hashes
 
 
-def _enter(out: Path, split: str, plan: Plan, hashes: Mapping, result: Any) -> None:
+def _enter(
+    out: Path, split: str, plan: Plan, hashes: Mapping[str, str], result: str | None = None
+) -> None:
     """Append an entry to the study's ledger, unless the last one of its kind is equal."""
-    path, fields = out / ledger.NAME, (split, plan.suite, plan.hash, dict(hashes))
-    previous = [
-        (entry.split, entry.suite, entry.plan, entry.checkpoints, entry.result)
-        for entry in ledger.read_entries(path)
-        if entry.split == split and (entry.result is None) == (result is None)
-    ]
-    if previous[-1:] != [(*fields, result)]:
-        ledger.append_entry(path, *fields, plan.seeds, result)
+    ledger.append_entry(out / ledger.NAME, split, plan.suite, plan.hash, hashes, plan.seeds, result)

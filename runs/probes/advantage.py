@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from envs.world import Env, EnvState, World
+from runs.engine.episodes import Act, record_episodes
 from runs.engine.evaluate import without_reward_noise
 from runs.probes.ranking import rank_correlation
-from runs.probes.readouts import Act, masked_mean, record_episodes
+from runs.probes.readouts import masked_mean
 from runs.probes.signals import Prediction
 
 

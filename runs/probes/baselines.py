@@ -4,10 +4,10 @@ Each baseline is a head in the same blend, without effect on the agent, or a `Pr
 learn from the same experience with the same optimiser, and all signals are evaluated at the same
 steps.
 
-The number of gradient steps is that of the heads in a comparison (`runs.engine.presets`). It
-matters: in a run of four seeds of Drive with two whole-batch steps an update, 104 in all, the fear
-head of 16 units ranked harm below chance at home (AUROC .30) and larger ones did not (.81), so that
-size would only have measured speed of learning.
+The number of gradient steps is that of the heads in a comparison. It matters: in a run of four
+seeds of Drive with two whole-batch steps an update, 104 in all, the fear head of 16 units ranked
+harm below chance at home (AUROC .30) and larger ones did not (.81), so that size would only have
+measured speed of learning.
 """
 
 from collections.abc import Mapping
@@ -17,17 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from affect import (
-    Blend,
-    Factory,
-    Fear,
-    Head,
-    Hope,
-    Lesion,
-    Spec,
-    Transition,
-    build,
-)
+from affect import Blend, Factory, Fear, Head, Hope, Lesion, Spec, Transition, build
 from affect.head import State
 from affect.predict import GVFTargets, Predictor, lambda_returns
 from agents.nets import Trunk, dense
@@ -124,14 +114,13 @@ class ValueHead(Head):
         return error, {"error": error}
 
 
-def baseline_blend(name: str, head: Factory, horizon: int, parts: int = 1) -> Blend:
+def baseline_blend(name: str, head: Factory, horizon: int) -> Blend:
     """Blend of a head and its baselines, none of which pays the agent (each is in a `Lesion`).
 
     Args:
         name: of the head.
         head: its factory, without wrappers.
         horizon: of the predicted event, in steps.
-        parts: minibatches of each batch, with one gradient step each.
     """
     sized = {size: partial(SizedFear, hidden=hidden) for size, hidden in SIZES.items()}
     fears = sized | {member: Fear for member in ENSEMBLE}
@@ -139,14 +128,13 @@ def baseline_blend(name: str, head: Factory, horizon: int, parts: int = 1) -> Bl
     heads["short_critic"] = partial(ValueHead, horizon=horizon)
     heads["short_critic_16"] = partial(ValueHead, horizon=horizon, width=16, deep=False)
     heads |= {"hope": Hope} if name != "hope" else {}
-    lesioned = {key: (1.0, Lesion(factory)) for key, factory in heads.items()}
-    return Blend(parts=parts, **lesioned)
+    return Blend(**{key: (1.0, Lesion(factory)) for key, factory in heads.items()})
 
 
 def sub_blend(blend: Blend, names: tuple[str, ...]) -> Blend:
     """Blend of some heads of another blend; they start from the same weights as in it."""
     heads = {name: blend.heads[name] for name in names}
-    return Blend(blend.tx, blend.epochs, blend.parts, **heads)
+    return Blend(blend.tx, blend.epochs, **heads)
 
 
 def as_alarm(head: Head, signal: Prediction) -> Prediction:

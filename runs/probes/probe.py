@@ -1,11 +1,20 @@
-"""Probe of one agent in `runs.compare`: readouts of heads, untrained heads, critic, their sum."""
+"""Probe all seeds: readouts of their signals in recorded episodes, one point after another."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 import jax
+import numpy as np
 
-from affect import Fear, Spec, Transition
-from envs.world import Env, World
-from runs.engine.train import Learner, TrainConfig
-from runs.probes.readouts import HomeStatistics, point_readouts, readouts
+from affect import Blend, Fear, Spec, Transition
+from runs.engine.backend import Backend
+from runs.engine.config import head_spec
+from runs.engine.evaluate import EvalPoints
+from runs.engine.phases import Phase
+from runs.engine.seeds import seed_keys, vmap_seeds
+from runs.engine.train import Learner
+from runs.probes.readouts import HomeStatistics, home_statistics, point_readouts
 from runs.probes.signals import (
     Prediction,
     critic_signals,
@@ -21,72 +30,89 @@ to .033 (one standard deviation) from those of all 256 scored episodes. Seeds di
 from each other, and probing 256 episodes takes six times as long."""
 HORIZON = 10  # steps within which harm counts as imminent
 
+Signals = tuple[dict[str, Prediction], tuple[str, ...]]  # by name; the names of probabilities
 
-def probe_learner(
-    learner: Learner,
-    init_key: jax.Array,
-    worlds: World,
-    key: jax.Array,
-    *,
-    config: TrainConfig,
-    env: Env,
-    episodes: int,
-    horizon: int = HORIZON,
-) -> dict[str, jax.Array]:
-    """Compute the `readouts` of one trained agent that acts deterministically (by its mode).
 
-    Map it over seeds by `vmap_seeds(partial(probe_learner, config=config, env=env, episodes=2),
-    seeds, shared=2)`.
+def probe_recordings(
+    signals_of: Callable[..., Signals],
+    inputs: tuple[Any, ...],
+    recordings: Iterable[tuple[Transition, Any]],
+    horizon: int,
+    gamma: float,
+    ranked: bool = True,
+    optimise: bool = True,
+    together: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Compute the readouts of all seeds at all recorded points, each [S, P, ...].
 
     Args:
-        learner: of one seed.
-        init_key: key of its untrained heads, another for each seed.
-        worlds: as for `readouts`.
-        key: of the evaluation.
-        config: of the agent's arm.
-        env: the family of worlds.
-        episodes: in each world.
-        horizon: h in steps.
+        signals_of: inputs of one seed -> (its signals, names of those that are probabilities).
+        inputs: pytrees with leaves [S, ...].
+        recordings: (transitions, alive), each [S, T, B], of the points, home first.
+        horizon: steps within which harm is predicted.
+        gamma: discount of the return.
+        ranked: see `runs.probes.readouts.point_readouts`.
+        optimise: see `runs.engine.seeds.vmap_seeds`.
+        together: see `runs.engine.seeds.vmap_seeds`.
     """
-    agent = config.agent
-    signals, fears = all_signals(learner, init_key, config, env.spec, horizon)
 
-    def act(key, obs):
-        return agent.act(learner.agent, None, obs)
+    def at_home(inputs: tuple, batch: Transition, alive: jax.Array) -> HomeStatistics:
+        return home_statistics(signals_of(*inputs)[0], batch, alive, horizon)
 
-    return readouts(signals, act, env, worlds, key, episodes, fears, horizon, agent.gamma)
+    def at_point(inputs: tuple, batch: Transition, alive: jax.Array, home: HomeStatistics):
+        signals, probabilities = signals_of(*inputs)
+        return point_readouts(signals, batch, alive, home, probabilities, horizon, gamma, ranked)
+
+    seeds = jax.tree.leaves(inputs)[0].shape[0]
+    compiled = partial(vmap_seeds, num_seeds=seeds, optimise=optimise, together=together)
+    at_home, at_point, home, points = compiled(at_home), compiled(at_point), None, []
+    for batch, alive in recordings:
+        home = at_home(inputs, batch, alive) if home is None else home
+        points.append(jax.tree.map(np.asarray, at_point(inputs, batch, alive, home)))
+    return {name: np.stack([point[name] for point in points], 1) for name in points[0]}
 
 
-def probe_point(
+def probe_arm(
+    backend: Backend,
+    phase: Phase,
     learner: Learner,
-    init_key: jax.Array,
-    batch: Transition,
-    alive: jax.Array,
-    statistics: HomeStatistics,
-    at_home: jax.Array,
-    *,
-    config: TrainConfig,
-    spec: Spec,
-) -> tuple[HomeStatistics, dict[str, jax.Array]]:
-    """Compute the readouts of one seed's episodes [T, B] at one point.
+    points: EvalPoints,
+    stopped: Callable[[], bool],
+) -> dict[str, np.ndarray]:
+    """Readouts of all signals of an arm, each [S, P, ...].
 
-    Arguments are those of `probe_learner` and of `runs.probes.readouts.point_readouts`.
+    Args:
+        backend: that trained the arm.
+        phase: its last one, with its agent and heads.
+        learner: of all seeds.
+        points: P of them, home first.
+        stopped: returns whether to stop.
+
+    Raises:
+        Interrupted: if `stopped` returned True.
     """
-    signals, fears = all_signals(learner, init_key, config, spec)
-    return point_readouts(
-        signals, batch, alive, statistics, at_home, fears, HORIZON, config.agent.gamma
+    run_config, agent = backend.run_config, phase.agent
+    episodes = min(EPISODES, run_config.episodes)
+    spec = head_spec(backend.env.spec, agent)
+    return probe_recordings(
+        partial(arm_signals, agent=agent, blend=phase.blend, spec=spec),
+        (learner, seed_keys(run_config.base + 7, np.arange(run_config.rows))),
+        backend.record(learner, agent, points, stopped, episodes),
+        HORIZON,
+        agent.gamma,
+        optimise=run_config.optimise,
     )
 
 
-def all_signals(
-    learner: Learner, init_key: jax.Array, config: TrainConfig, spec: Spec, horizon: int = HORIZON
-) -> tuple[dict[str, Prediction], tuple[str, ...]]:
+def arm_signals(
+    learner: Learner, init_key: jax.Array, agent: Any, blend: Blend, spec: Spec
+) -> Signals:
     """Signals of one seed by name, and the names of those that are probabilities of harm.
 
     Its heads by name, each of them untrained (NAME_untrained), `critic`, `minus_critic`, and
-    `felt`, the pay beside the task. Every `Fear` with this horizon is a probability of harm.
+    `felt`, the pay beside the task. Every `Fear` with HORIZON is a probability of harm.
     """
-    blend, blend_state = config.blend, learner.blend_state
+    blend_state = learner.blend_state
     heads = {
         name: unwrapped(blend_state.heads[name].net, blend_state.carry[name])[0]
         for name in blend.names
@@ -94,11 +120,9 @@ def all_signals(
     fears = tuple(
         name
         for name, head in heads.items()
-        if isinstance(head, Fear) and round(1 / (1 - head.predictor.gamma)) == horizon
+        if isinstance(head, Fear) and round(1 / (1 - head.predictor.gamma)) == HORIZON
     )
-    signals = predictions(blend, blend_state) | untrained_predictions(
-        blend, blend_state, spec, init_key
-    )
-    return signals | critic_signals(config.agent, learner.agent) | {
-        "felt": paid_signal(blend, blend_state)
-    }, fears
+    signals = predictions(blend, blend_state)
+    signals |= untrained_predictions(blend, blend_state, spec, init_key)
+    signals |= critic_signals(agent, learner.agent)
+    return signals | {"felt": paid_signal(blend, blend_state)}, fears

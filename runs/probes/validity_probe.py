@@ -1,37 +1,27 @@
-"""Probe of one agent in `runs.validity`: a head and its baselines at all points, same episodes."""
+"""Signals of `runs.validity`: a head and its baselines, online and trained offline, as alarms."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from affect import Blend, BlendState, Fear, Transition
+from envs.host.suite import HostEnv
 from envs.suite import Suite
-from envs.world import World
-from runs.engine.run_config import RunConfig
+from runs.engine.backend import Backend
+from runs.engine.config import RunConfig, head_spec
+from runs.engine.evaluate import public_points
+from runs.engine.phases import Phase
+from runs.engine.seeds import seed_keys, vmap_seeds
 from runs.engine.train import Learner
-from runs.probes.baselines import (
-    ENSEMBLE,
-    SIZES,
-    as_alarm,
-    disagreement,
-    fit_line,
-    innate_alarm,
-    progress,
-    residual,
-    sub_blend,
-)
-from runs.probes.offline import (
-    FITTING,
-    SAMPLES,
-    memorisation,
-    record_batches,
-    spread_observations,
-    train_offline,
-)
-from runs.probes.readouts import HomeStatistics, point_readouts, readouts
+from runs.errors import Interrupted
+from runs.probes import baselines, offline
+from runs.probes.baselines import SIZES, sub_blend
+from runs.probes.probe import Signals, probe_recordings
 from runs.probes.signals import Prediction, critic_signals, predictions, unwrapped
 
 
@@ -72,131 +62,142 @@ class ValidityProbe:
     suite: Suite
     run_config: RunConfig
     horizon: int
-    samples: int = SAMPLES
-    fitting: int = FITTING
-
-    @property
-    def offline(self) -> Blend:
-        """Blend of the heads that are also trained offline."""
-        return sub_blend(self.blend, (self.head, *SIZES))
+    samples: int = offline.SAMPLES
+    fitting: int = offline.FITTING
 
     @property
     def batches(self) -> int:
         """Number N of batches in a data set."""
-        return max(self.samples // (self.run_config.num_envs * self.run_config.num_steps), 1)
+        return max(self.samples // self.run_config.batch_steps, 1)
 
-    def train_and_probe(
-        self, learner: Learner, key: jax.Array, worlds: World, episodes: jax.Array
-    ) -> dict[str, jax.Array]:
-        """Train one seed's offline heads; compute its `readouts` [P] and `memory` in jitted worlds.
+    def readouts(
+        self,
+        backend: Backend,
+        phase: Phase,
+        state: Any,
+        stopped: Callable[[], bool],
+        on_point: Callable[[int], None],
+    ) -> dict[str, np.ndarray]:
+        """Train the offline heads of all seeds; compute readouts [S, P, ...] and `memory`.
 
         Args:
-            learner: trained.
-            key: of the recorded batches and the offline heads.
-            worlds: [P, draws], home first.
-            episodes: key of the episodes, the same for all seeds.
+            backend: that trained the learners.
+            phase: in which it trained them.
+            state: after training.
+            stopped: returns whether to stop.
+            on_point: receives the number of finished points after each of them.
+
+        Raises:
+            Interrupted: if `stopped` returned True.
         """
-        run_config, agent = self.run_config, self.run_config.agent
-        k_home, k_random, key = jax.random.split(key, 3)
-        sizes = run_config.num_envs, run_config.num_steps, self.batches
-        record = partial(record_batches, env=self.suite.env, act=partial(agent.act, learner.agent))
-        sizes = dict(zip(("num_envs", "num_steps", "number"), sizes, strict=True))
-        home_batches = record(k_home, worlds=lambda _: self.suite.world, **sizes)
-        random_batches = None
-        if self.suite.randomised is not None:
-            random_batches = record(
-                k_random, worlds=lambda k: self.suite.randomised(self.suite.world, 1.0, k), **sizes
-            )
-        heads = self.train_heads(learner, key, home_batches, random_batches)
-        signals, fears = self.signals(learner, heads)
-
-        def act(key, obs):
-            return agent.act(learner.agent, None, obs)
-
-        per_draw = run_config.episodes // worlds.channel.noise.shape[1]
-        metrics = readouts(
-            *(signals, act, self.suite.env, worlds, episodes, per_draw, fears, self.horizon),
-            *(agent.gamma, False),
+        run_config, agent, learner = self.run_config, phase.agent, state.learner
+        options = {"optimise": run_config.optimise, "together": 1}
+        keys, inputs = seed_keys(run_config.base + 6, np.arange(run_config.rows)), ()
+        if isinstance(self.suite.env, HostEnv):
+            inputs = (backend.record_batches(state, phase, self.batches, stopped),)
+        train = self.train_heads if inputs else self.record_and_train
+        heads = vmap_seeds(train, run_config.rows, **options)(learner, keys, *inputs)
+        points = public_points(self.suite, backend.draws, run_config.base)
+        recordings = backend.record(learner, agent, points, stopped, run_config.episodes)
+        readouts = probe_recordings(
+            self.signals,
+            (learner, heads),
+            _counted(recordings, stopped, on_point),
+            self.horizon,
+            agent.gamma,
+            ranked=False,
+            **options,
         )
-        return metrics | {"memory": heads.memory}
+        return readouts | {"memory": np.asarray(heads.memory)}
+
+    def record_and_train(self, learner: Learner, key: jax.Array) -> OfflineHeads:
+        """Record one seed's policy in jitted worlds, at home and randomised; train its heads."""
+        suite, run_config, agent = self.suite, self.run_config, self.run_config.agent
+        k_home, k_random, key = jax.random.split(key, 3)
+        record = partial(
+            offline.record_batches,
+            env=suite.env,
+            act=partial(agent.act, learner.agent),
+            num_envs=run_config.num_envs,
+            num_steps=run_config.num_steps,
+            number=self.batches,
+        )
+        home_batches, random_batches = record(k_home, worlds=lambda _: suite.world), None
+        if suite.randomised is not None:
+            worlds = partial(suite.randomised, suite.world, 1.0)
+            random_batches = record(k_random, worlds=worlds)
+        return self.train_heads(learner, key, home_batches, random_batches)
 
     def train_heads(
         self,
         learner: Learner,
         key: jax.Array,
         home_batches: Transition,
-        random_batches: Transition | None,
+        random_batches: Transition | None = None,
     ) -> OfflineHeads:
         """Train one seed's heads on recorded batches [N, T, B], and fit slopes and memory."""
         k_offline, k_random, k_label, k_made = jax.random.split(key, 4)
-        spec, run_config = self.suite.env.spec, self.run_config
-        updates = run_config.chunks * run_config.updates
-        offline = train_offline(self.offline, k_offline, spec, home_batches, updates)
-        randomised = None
+        agent = self.run_config.agent
+        spec = head_spec(self.suite.env.spec, agent)
+        updates = self.run_config.chunks * self.run_config.updates
+        train = partial(offline.train_offline, spec=spec, updates=updates)
+        blend, randomised = sub_blend(self.blend, (self.head, *SIZES)), None
+        at_home = train(blend, k_offline, batches=home_batches)
         if random_batches is not None:
             head_alone = sub_blend(self.blend, (self.head,))
-            randomised = train_offline(head_alone, k_random, spec, random_batches, updates)
+            randomised = train(head_alone, k_random, batches=random_batches)
         steps = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), home_batches)
+        minus_critic = critic_signals(agent, learner.agent)["minus_critic"](steps)
+        progress = baselines.progress(self.suite)(steps)
         counted = ~steps.terminated & ~steps.truncated
-        minus_critic = critic_signals(run_config.agent, learner.agent)["minus_critic"]
-        slopes = fit_line(minus_critic(steps), progress(self.suite)(steps), counted)
+        slopes = baselines.fit_line(minus_critic, progress, counted)
         untrained = self.blend.init(k_made, spec, 2)
-        fit = partial(memorisation, obs=spread_observations(home_batches), steps=self.fitting)
+        obs = offline.spread_observations(home_batches)
+        fit = partial(offline.memorisation, obs=obs, steps=self.fitting)
         memory = [fit(unwrapped(untrained.heads[size].net, ())[0], k_label) for size in SIZES]
-        return OfflineHeads(untrained, offline, randomised, slopes, jnp.stack(memory))
+        return OfflineHeads(untrained, at_home, randomised, slopes, jnp.stack(memory))
 
-    def probe_point(
-        self,
-        learner: Learner,
-        heads: OfflineHeads,
-        batch: Transition,
-        alive: jax.Array,
-        statistics: HomeStatistics,
-        at_home: jax.Array,
-    ) -> tuple[HomeStatistics, dict[str, jax.Array]]:
-        """`runs.probes.readouts.point_readouts` of one seed's episodes [T, B] at one point."""
-        signals, fears = self.signals(learner, heads)
-        options = fears, self.horizon, self.run_config.agent.gamma, False
-        return point_readouts(signals, batch, alive, statistics, at_home, *options)
-
-    def signals(
-        self, learner: Learner, heads: OfflineHeads
-    ) -> tuple[dict[str, Prediction], tuple[str, ...]]:
+    def signals(self, learner: Learner, heads: OfflineHeads) -> Signals:
         """Alarm signals of one seed by name, and the names of the probabilities of harm."""
-        online = self._alarms(self.blend, learner.blend_state)
-        fears = [name for name in online if self._is_fear(learner.blend_state, name)]
-        signals = {name: signal for name, signal in online.items() if name not in ENSEMBLE}
-        fitted_later = {"offline": heads.offline, "random": heads.randomised}
-        for suffix, blend_state in fitted_later.items():
-            if blend_state is None:
-                continue
-            blend = sub_blend(self.blend, tuple(blend_state.heads))
-            for name, signal in self._alarms(blend, blend_state).items():
-                signals[f"{name}_{suffix}"] = signal
-                fears += [f"{name}_{suffix}"] if name in fears else []
-        untrained = self._alarms(self.blend, heads.untrained)[self.head]
+        online, fears = self._alarms(learner.blend_state), set()
+        for name, state in learner.blend_state.heads.items():
+            if isinstance(unwrapped(state.net, learner.blend_state.carry[name])[0], Fear):
+                fears |= {name, f"{name}_offline", f"{name}_random"}
+        signals = {
+            name: signal for name, signal in online.items() if name not in baselines.ENSEMBLE
+        }
+        for suffix, state in (("offline", heads.offline), ("random", heads.randomised)):
+            trained = {} if state is None else self._alarms(state)
+            signals |= {f"{name}_{suffix}": signal for name, signal in trained.items()}
         critic = critic_signals(self.run_config.agent, learner.agent)["minus_critic"]
+        progress = baselines.progress(self.suite)
         signals |= {
-            f"{self.head}_untrained": untrained,
-            "disagreement": disagreement(online),
+            f"{self.head}_untrained": self._alarms(heads.untrained)[self.head],
+            "disagreement": baselines.disagreement(online),
             "minus_critic": critic,
-            "minus_critic_residual": residual(critic, progress(self.suite), heads.slopes),
+            "minus_critic_residual": baselines.residual(critic, progress, heads.slopes),
         }
-        innate = innate_alarm(self.suite)
+        innate = baselines.innate_alarm(self.suite)
         signals |= {"innate": innate} if innate is not None else {}
-        return signals, tuple(name for name in fears if name in signals)
+        return signals, tuple(name for name in signals if name in fears)
 
-    def _alarms(self, blend: Blend, blend_state: BlendState) -> dict[str, Prediction]:
-        signals = predictions(blend, blend_state)
-        return {
-            ("minus_" if not self._inner(blend_state, name).sign and name != self.head else "")
-            + name: as_alarm(self._inner(blend_state, name), signal)
-            for name, signal in signals.items()
-        }
+    def _alarms(self, blend_state: BlendState) -> dict[str, Prediction]:
+        """Alarm of each head by name, `minus_` before the name of a baseline that is turned."""
+        names = tuple(name for name in self.blend.names if name in blend_state.heads)
+        alarms = {}
+        for name, signal in predictions(sub_blend(self.blend, names), blend_state).items():
+            head = unwrapped(blend_state.heads[name].net, blend_state.carry[name])[0]
+            prefix = "" if head.sign or name == self.head else "minus_"
+            alarms[prefix + name] = baselines.as_alarm(head, signal)
+        return alarms
 
-    def _is_fear(self, blend_state: BlendState, name: str) -> bool:
-        return name in blend_state.heads and isinstance(self._inner(blend_state, name), Fear)
 
-    @staticmethod
-    def _inner(blend_state: BlendState, name: str) -> Any:
-        return unwrapped(blend_state.heads[name].net, blend_state.carry[name])[0]
+def _counted(
+    recordings: Iterator, stopped: Callable[[], bool], on_point: Callable[[int], None]
+) -> Iterator:
+    """Pass recordings on; report each that was used, and raise Interrupted on a stop request."""
+    for i, recording in enumerate(recordings):
+        if stopped():
+            raise Interrupted
+        yield recording
+        on_point(i + 1)

@@ -27,15 +27,15 @@ def write_film(
     number to about `WIDTH` pixels; the GIF of a simple environment stays under a megabyte.
 
     Args:
-      out: directory of the study.
-      env: name of the environment.
-      arm: the arm whose agent acts.
-      frames: uint8 [T, H, W, 3].
-      signals: signal of each head, `{name: float [T]}`; may be empty.
-      fps: frames per second before thinning, which does not change the speed of the episode.
+        out: directory of the study.
+        env: name of the environment.
+        arm: the arm whose agent acts.
+        frames: uint8 [T, H, W, 3].
+        signals: signal of each head, `{name: float [T]}`; may be empty.
+        fps: frames per second before thinning, which does not change the speed of the episode.
 
     Raises:
-      ValueError: there is no frame, or a signal is not as long as the episode.
+        ValueError: there is no frame, or a signal is not as long as the episode.
     """
     folder = Path(out) / "tb" / "compare" / safe_name(env) / safe_name(arm)
     delete_files(folder, RUN_FILES + ".rollout")

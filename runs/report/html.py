@@ -1,21 +1,28 @@
 """HTML report of a study as one self-contained file, without scripts or external resources."""
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
+import base64
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from runs.analysis import robustness, stats
+import numpy as np
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup, escape
+from matplotlib.ticker import MaxNLocator
+
+from runs.analysis import stats
 from runs.analysis.robustness import ArmScores
-from runs.engine.run_config import RunConfig
-from runs.prereg import ledger
-from runs.prereg.plan_file import Plan
-from runs.report import html_tables, score_figures, severity_curves, signal_figures
-from runs.report.arm_style import ArmStyle, arm_label, arm_styles, legend_boxes
-from runs.report.signal_figures import EpisodeFigure
-from runs.report.svg import Markup, join, node
-from runs.report.tables import Table, finite_rows, score_name
-from runs.report.verdict import Contrast, declared_contrasts, shifted_means, verdict_sentence
+from runs.analysis.scores import finite_rows, seed_means
+from runs.engine.devices import describe_machine
+from runs.lock import replace_file
+from runs.report import figures, tables
+from runs.report.arm_style import KINDS, STYLE_SHEET, ArmStyle, arm_styles
+from runs.report.episode_trace import EpisodeTrace
+from runs.report.svg import INK, short
+from runs.report.tables import Table
+from runs.report.verdict import Study, declared_contrasts, verdict_sentence
 
 NAME = "report.html"
 POLICY = (
@@ -23,290 +30,164 @@ POLICY = (
     "form-action 'none'"
 )
 """Content security policy of the page, which forbids scripts and external resources."""
-LEGEND_NOTE = "Bands are 95 % t intervals. Untick an arm to hide it; point at it to single it out."
-FOREST_TITLE = "declared contrasts and the A-A control"
+MAX_ENTRIES = 12  # how many of the newest ledger entries are shown
+MAX_FRAMES, WIDTH, PALETTE = 10, 320, 40  # frames per episode; pixels; colours of a frame
 
 
-class PageContent(NamedTuple):
-    """Content of the HTML page of a study.
+def write_page(out: Path, *content: Any, **other: Any) -> Path:
+    """Writes the page of `render_page` into the folder of a study atomically -> its path."""
+    page = render_page(*content, **other)
+    replace_file(Path(out) / NAME, page.encode("utf-8", "replace").decode())
+    return Path(out) / NAME
 
-    Attributes:
-        env: name of the suite.
+
+def render_page(
+    study: Study,
+    rows: Sequence[dict],
+    printed: Sequence[Table] = (),
+    readouts: Sequence[Mapping[str, Any]] = (),
+    episodes: Sequence[tuple[str, EpisodeTrace]] = (),
+) -> str:
+    """Renders the page as HTML; the same study gives the same page.
+
+    Args:
+        study: what is stated beside the scores.
         rows: score rows, as `runs.analysis.scores.read_scores` returns them.
-        arms: names of the arms, in the order in which they are shown.
-        tables: printed tables of the study.
-        plan: plan declared before training; None if there was none.
-        run_config: sizes of the runs; None if unknown.
-        command: command line that made the study.
-        without: arms left out on request.
-        watermark: failed checks, `runs.prereg.audit.watermark`; None if all hold.
-        looks: number of looks at the scores, `runs.prereg.audit.looks_sentence`.
-        changes: differences between the declared plan and the run.
-        timelines: episodes with the signals of the heads.
-        readouts: rows of `signal_figures.validity_figure`.
-        machine: hardware and versions, `runs.engine.devices.describe_machine`.
+        printed: tables of the study.
+        readouts: rows of `figures.validity_figures`.
+        episodes: (title, trace) of each recorded episode.
     """
-
-    env: str
-    rows: list[dict]
-    arms: Sequence[str]
-    tables: Sequence[Table] = ()
-    plan: Plan | None = None
-    run_config: RunConfig | None = None
-    command: str = ""
-    without: Sequence[str] = ()
-    watermark: str | None = None
-    looks: str = ""
-    changes: Sequence[str] = ()
-    timelines: Sequence[EpisodeFigure] = ()
-    readouts: Sequence[Mapping[str, Any]] = ()
-    machine: Mapping[str, str] = {}
-
-
-def write_page(out: Path, study: PageContent) -> Path:
-    """Writes the HTML page of a study into its folder atomically -> its path."""
-    path = Path(out) / NAME
-    partial = path.with_suffix(".part")
-    partial.write_bytes(render_page(study, Path(out)).encode("utf-8", "replace"))
-    os.replace(partial, path)
-    return path
-
-
-def render_page(study: PageContent, out: Path) -> str:
-    """Renders the page as HTML; the same study and ledger give the same page."""
-    rows = finite_rows(study.rows)
-    present = {row["arm"] for row in rows}
-    arm_scores = {arm: robustness.arm_scores(rows, arm) for arm in study.arms if arm in present}
-    arm_scores = {arm: scores for arm, scores in arm_scores.items() if scores.points}
-    contrasts = _contrasts(study, rows)
-    parts = [
-        _figures_section(arm_scores, study, score_name(rows)) if arm_scores else _empty_note(),
-        _signals_section(study),
-        _tables_section(study),
-        _controls_section(arm_scores, contrasts),
-        _provenance_section(study, out),
-    ]
-    sections = [section for part in parts for section in part]
-    body = [
-        _watermark(study),
-        _page_header(study, rows, contrasts),
-        node("nav", *(node("a", title, href=f"#{name}") for name, title, _ in sections)),
-        node("main", *(_section(*section) for section in sections)),
-        node("footer", "Made by affect-heads. One file, no scripts, no external resources."),
-    ]
-    title = f"{study.env}: report"
-    return f"<!doctype html>\n{node('html', _html_head(title), node('body', *body), lang='en')}\n"
+    rows = finite_rows(rows)
+    arm_scores = tables.scores_by_arm(rows, study.arms)
+    contrasts = declared_contrasts(rows, study)
+    estimates = {f"{c.arm} less {c.reference}": c.estimate for c in contrasts if c.estimate}
+    baseline = seed_means(rows, ["none"])["none"]
+    if len(baseline) >= 2 * stats.FEWEST:
+        difference = stats.split_half_difference(baseline)
+        estimates["A-A control: none, even less odd seeds"] = difference
+    forest_title = "declared contrasts and the A-A control"
+    loader = FileSystemLoader(Path(__file__).parent)
+    template = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template.filters |= {"minus": _minus, "code": _code}
+    page = template.get_template("html.jinja").render(
+        study=study,
+        policy=POLICY,
+        style_sheet=Markup(STYLE_SHEET),
+        verdict=_minus(verdict_sentence(rows, study)),
+        forest=figures.forest_plot(estimates, forest_title) if estimates else None,
+        **(_score_figures(arm_scores, tables.score_name(rows)) if arm_scores else {}),
+        validity=figures.validity_figures(readouts),
+        episodes=list(_timelines(episodes, arm_styles(study.arms))),
+        tables=printed,
+        ledger=study.ledger[-MAX_ENTRIES:],
+        facts={
+            "environment": study.env,
+            "arms": len(study.arms),
+            "seeds per arm": study.seeds,
+            "steps per seed": f"{study.steps:,}",
+            "episodes per point": study.episodes,
+            **describe_machine(),
+        },
+    )
+    return page.lstrip()
 
 
-# --- sections, each a list of (id, title, content) ------------------------------------------------
-
-
-def _figures_section(
-    arm_scores: dict[str, ArmScores], study: PageContent, score: str
-) -> list[tuple]:
+def _score_figures(arm_scores: Mapping[str, ArmScores], score: str) -> dict[str, Any]:
+    """Figures of the scores, and their legends: `heads` and `kinds` are (class, swatch, text)."""
     styles = arm_styles(list(arm_scores))
-    panels = severity_curves.severity_curves(arm_scores, styles, score)
-    score_text = f"{score}, mean over seeds"
-    scatter_note = (
-        "Small dots are seeds, marks are arms. The dashed line predicts the shifted score from the "
-        "in-distribution score, fitted on none and random; the height above it is "
-        "effective robustness."
-    )
-    return [
-        (
-            "severity",
-            "Severity",
-            [
-                _note(f"{score_text}, against severity; 0 is in distribution. {LEGEND_NOTE}"),
-                legend_boxes(styles, "severity"),
-                node("div", *panels, class_="panels"),
-            ],
-        ),
-        (
-            "families",
-            "Families of shifts",
-            [
-                _note(f"{score_text}. The frame marks each arm's worst family."),
-                node("figure", score_figures.heat_map(arm_scores), class_="scroll", tabindex="0"),
-            ],
-        ),
-        (
-            "seeds",
-            "Scores by seed",
-            [
-                _note(
-                    "Dots are training runs; marks and bars are means and their 95 % t intervals."
-                ),
-                node("div", *score_figures.seed_strips(arm_scores, styles), class_="panels wide"),
-            ],
-        ),
-        (
-            "robustness",
-            "In and out of distribution",
-            [
-                _note(scatter_note),
-                node(
-                    "figure",
-                    score_figures.home_shift_scatter(arm_scores, styles, score),
-                    _legend(styles.values()),
-                    class_="one beside",
-                ),
-            ],
-        ),
-    ]
-
-
-def _signals_section(study: PageContent) -> list[tuple]:
-    sections = []
-    validity = signal_figures.validity_figure(study.readouts)
-    if validity:
-        note = (
-            "How well each signal predicts. Ring: in distribution. Disc and bar: mean over shifts "
-            "with its 95 % t interval over seeds. Tick: worst shift. Dashed line: chance."
-        )
-        content = [_note(note), node("div", *validity, class_="panels wide")]
-        sections.append(("validity", "Validity of the signals", content))
-    if study.timelines:
-        note = (
-            "One episode of the first seed in each setting; a signal has the same scale in all of "
-            "them. The vertical line marks the blunder, the step with the critic's lowest TD error."
-        )
-        styles = arm_styles(study.arms)
-        content = [_note(note), *signal_figures.episode_figures(study.timelines, styles)]
-        sections.append(("timeline", "Signals during an episode", content))
-    return sections
-
-
-def _tables_section(study: PageContent) -> list[tuple]:
-    tables = [html_tables.from_table(table) for table in study.tables]
-    return [("tables", "Tables", tables)] if tables else []
-
-
-def _controls_section(
-    arm_scores: dict[str, ArmScores], contrasts: Sequence[Contrast]
-) -> list[tuple]:
-    content = []
-    if contrasts:
-        content.append(html_tables.contrast_table(contrasts))
-    splittable = {
-        arm: scores for arm, scores in arm_scores.items() if html_tables.can_split(scores)
+    curves = figures.severity_curves(arm_scores)
+    classes = {arm: style.classes.split() for arm, style in styles.items()}
+    examples = {style.kind: arm for arm, style in reversed(styles.items())}
+    return {
+        "score": score,
+        "panels": figures.severity_panels(curves, styles, score == "success"),
+        "heads": [
+            (classes[arm][1], figures.swatch(style, f"{arm} and its controls"), arm)
+            for arm, style in styles.items()
+            if arm == style.head
+        ],
+        "kinds": [
+            (classes[arm][2], figures.swatch(styles[arm]._replace(colour=INK), label), label)
+            for arm, label in ((examples[k], k.label) for k in KINDS if k in examples)
+        ],
+        "heat_map": figures.heat_map(arm_scores),
+        "strips": figures.seed_strips(arm_scores, styles),
+        "scatter": figures.home_shift_scatter(arm_scores, styles, score),
+        "legend": [(arm, figures.swatch(style, arm)) for arm, style in styles.items()],
     }
-    if splittable:
-        content.append(
-            _note(
-                "A-A: the even seeds of an arm less its odd seeds; the true difference is zero, "
-                "and one in twenty intervals excludes it by chance. ICC: the share of the variance "
-                "due to the seeds. Power: the difference that so many seeds detect with 80 % power "
-                "at the 5 % level, and the seeds per arm that the measured primary effect needs."
-            )
-        )
-        content.append(html_tables.control_table(splittable, contrasts))
-    return [("controls", "Controls and power", content)] if content else []
 
 
-def _provenance_section(study: PageContent, out: Path) -> list[tuple]:
-    command = [node("pre", node("code", study.command), class_="scroll")] if study.command else []
-    facts = {"environment": study.env, "arms": len(study.arms)}
-    if study.run_config is not None:
-        facts |= {"seeds per arm": study.run_config.seeds}
-        facts |= {"steps per seed": f"{study.run_config.chunks * study.run_config.chunk_steps:,}"}
-        facts |= {"episodes per point": study.run_config.episodes}
-    if study.plan is not None:
-        facts |= {"plan, hash": node("code", study.plan.hash)}
-    content = [html_tables.ledger_table(out / ledger.NAME), *command]
-    return [("record", "Provenance", [*content, html_tables.fact_list({**facts, **study.machine})])]
+# --- episodes -------------------------------------------------------------------------------------
 
 
-def _empty_note() -> list[tuple]:
-    return [
-        (
-            "scores",
-            "Scores",
-            [node("p", "No seed has finite scores under any shift: nothing to draw.")],
-        )
-    ]
+def _timelines(
+    episodes: Sequence[tuple[str, EpisodeTrace]], styles: Mapping[str, ArmStyle]
+) -> Iterator[dict[str, Any]]:
+    """Timeline of each episode; a signal has one scale in all, and the colour of its arm."""
+    names = dict.fromkeys(name for _, episode in episodes for name in episode.signals)
+    ranges = {
+        name: figures.extent(e.signals[name] for _, e in episodes if name in e.signals)
+        for name in names
+    }
+    for title, episode in episodes:
+        length, signals = len(episode.frames), []
+        for name, values in episode.signals.items():
+            finite = values[np.isfinite(values)]
+            text = f"{short(finite.min())} to {short(finite.max())}" if finite.size else ""
+            colour = styles[name].colour if name in styles else INK
+            description = f"{name} over the steps of {title}"
+            curve = figures.signal_curve(values, ranges[name], colour, episode.blunder, description)
+            signals.append((name, text or "no finite value", curve))
+        ticks = MaxNLocator(6, integer=True).tick_values(0, max(length - 1, 1))
+        yield {
+            "title": title,
+            "summary": f"{length} steps" + (f", ended: {episode.ended}" if episode.ended else ""),
+            "last": max(length - 1, 1),
+            "blunder": episode.blunder,
+            "frames": [
+                (step, png_data_url(episode.frames[step]))
+                for step in steps_to_show(length, episode.blunder)
+            ],
+            "signals": signals,
+            "ticks": [int(step) for step in ticks if step < length],
+        }
 
 
-# --- header and parts -----------------------------------------------------------------------------
+def steps_to_show(length: int, blunder: int | None, count: int = MAX_FRAMES) -> list[int]:
+    """Steps to show: the middles of `count` equal spans, but always the blunder and last step."""
+    count = min(count, length)
+    edges = np.arange(count + 1) * length / count
+    steps = [int((a + b) / 2) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    steps[-1] = length - 1
+    if blunder is not None and 0 <= blunder < length:
+        steps[int(np.searchsorted(edges, blunder, side="right")) - 1] = blunder
+    return sorted(set(steps))
 
 
-def _html_head(title: str) -> Markup:
-    style = Markup(Path(__file__).with_suffix(".css").read_text())
-    return node(
-        "head",
-        node("meta", charset="utf-8"),
-        node("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        node("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        node("meta", name="color-scheme", content="light dark"),
-        node("link", rel="icon", href="data:,"),
-        node("title", title),
-        node("style", style),
-    )
+def png_data_url(frame: np.ndarray, width: int = WIDTH) -> str:
+    """Encodes a frame [H, W, 3] as a small PNG with a reduced palette in a data URL."""
+    from PIL import Image
+
+    image = Image.fromarray(np.ascontiguousarray(frame, np.uint8))
+    if image.width > width:
+        image = image.resize((width, round(image.height * width / image.width)), Image.LANCZOS)
+    elif image.width * 2 <= width:
+        times = width // image.width
+        image = image.resize((image.width * times, image.height * times), Image.NEAREST)
+    image = image.quantize(PALETTE, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _watermark(study: PageContent) -> Markup | None:
-    if study.watermark is None:
-        return None
-    status, _, reasons = study.watermark.partition(": ")
-    return node("div", node("b", status), node("span", reasons), class_="watermark", role="alert")
+# --- filters of the template ----------------------------------------------------------------------
 
 
-def _page_header(study: PageContent, rows: Sequence[dict], contrasts: Sequence[Contrast]) -> Markup:
-    sentence = (
-        verdict_sentence(rows, study.plan, study.looks).replace("[-", "[−").replace(" -", " −")
-    )
-    first, _, rest = sentence.partition(": ")
-    differences = [
-        (f"{c.arm} less {c.reference}", c.estimate, "", i == 0) for i, c in enumerate(contrasts)
-    ]
-    differences = [item for item in differences if item[1] is not None]
-    scores = shifted_means(rows, ("none",))["none"]
-    if len(scores) >= 2 * stats.FEWEST:
-        differences.append(
-            (
-                "A-A control: none, even less odd seeds",
-                stats.split_half_difference(scores),
-                "",
-                False,
-            )
-        )
-    lists = [
-        _list("Left out on request", study.without),
-        _list("Changed since the declaration", study.changes),
-    ]
-    figure = (
-        node("figure", score_figures.forest_plot(differences, FOREST_TITLE), class_="one")
-        if differences
-        else None
-    )
-    notices = node("div", *lists) if study.without or study.changes else None
-    return node(
-        "header",
-        node("p", study.env, " · ", f"{len(study.arms)} arms", class_="kicker"),
-        node("h1", node("b", first), f": {rest}"),
-        node("div", figure, notices, class_="top") if figure or notices else None,
-    )
+def _minus(text: str) -> str:
+    """Text with typographic minus signs before numbers."""
+    return re.sub(r"(?<!\w)-(?=\d)", "−", text)
 
 
-def _list(title: str, items: Sequence[str]) -> Markup | None:
-    if not items:
-        return None
-    return node("aside", node("b", title), node("ul", *(node("li", item) for item in items)))
-
-
-def _section(name: str, title: str, content: Sequence[Markup]) -> Markup:
-    return node("section", node("h2", title), *content, id=name)
-
-
-def _note(text: str) -> Markup:
-    return node("p", text, class_="note")
-
-
-def _legend(styles: Iterable[ArmStyle]) -> Markup:
-    return node("div", join(map(arm_label, styles)), class_="keys")
-
-
-def _contrasts(study: PageContent, rows: Sequence[dict]) -> list[Contrast]:
-    if study.plan is None:
-        return []
-    return declared_contrasts(shifted_means(rows, study.arms), study.plan)
+def _code(text: str) -> Markup:
+    """Text in backquotes set as code."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))

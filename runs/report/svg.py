@@ -1,190 +1,118 @@
-"""HTML and SVG elements with escaping, scales, and marks of figures, as pure functions.
+"""SVG of matplotlib figures inside an HTML page, whose style sheet sets colours and hides arms."""
 
-Everything that is not `Markup` is escaped as text, so that a head may be named `<script>`.
-"""
-
-import html
+import io
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+import re
+from collections.abc import Mapping
+from xml.etree import ElementTree
 
-import numpy as np
+import matplotlib
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
-VOID = {"br", "col", "hr", "image", "img", "input", "line", "link", "meta", "path", "rect"}
-"""Elements without content; those of SVG are self-closing."""
-HTML_VOID = VOID - {"image", "line", "path", "rect"}
+from runs.report.arm_style import COLOURS
+
+SVG, LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
+ElementTree.register_namespace("", SVG[1:-1])
+INK, QUIET = COLOURS["ink"], COLOURS["quiet"]
+VARIABLES = {value: f"var(--{name})" for name, value in COLOURS.items()}
+STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 11,
+    "text.color": INK,
+    "axes.labelcolor": QUIET,
+    "axes.axisbelow": True,
+    "grid.color": COLOURS["grid"],
+    "grid.linewidth": 1,
+    "lines.solid_capstyle": "round",
+    **{f"axes.spines.{side}": False for side in ("left", "right", "top", "bottom")},
+    **{f"{axis}tick.color": QUIET for axis in "xy"},
+    **{f"{axis}tick.major.size": 0 for axis in "xy"},
+    **{f"{axis}tick.major.pad": 5 for axis in "xy"},
+}
+"""Settings of matplotlib for the figures of the page; letters of 11 units."""
 
 
-class Markup(str):
-    """String of markup, which is not escaped again."""
+def svg_text(
+    figure: Figure, title: str, tips: Mapping[str, str] | None = None, **attributes: str
+) -> Markup:
+    """SVG element of a figure that scales with its box.
 
-    __slots__ = ()
-
-
-def node(name: str, /, *children: Any, **attributes: Any) -> Markup:
-    """Element of HTML or SVG.
+    Colours of html.css become its variables, so that they follow the light or dark page.
 
     Args:
-        name: tag, a constant of the code: it is not escaped.
-        children: `Markup` unchanged, everything else as escaped text; None is skipped.
-        attributes: escaped; `class_` is class, other underscores become hyphens, floats are
-            rounded to hundredths, None and False are left out, True has no value.
+        figure: of matplotlib, drawn with `STYLE`.
+        title: accessible title; unique in the page, as ids depend on it.
+        tips: tooltip of all artists whose `gid` is the key, which become one group. A `gid` becomes
+            the class of its artist.
+        attributes: of the element; `class_` is class.
     """
-    text = "".join(_attribute(key, value) for key, value in attributes.items())
-    if name in VOID and not children:
-        return Markup(f"<{name}{text}>" if name in HTML_VOID else f"<{name}{text}/>")
-    return Markup(f"<{name}{text}>{join(children)}</{name}>")
+    file = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context({"svg.hashsalt": f"ids of {title}"}):
+        figure.savefig(file, format="svg", metadata=nothing, transparent=True)
+    root = ElementTree.fromstring(file.getvalue().encode("utf-8", "replace"))
+    root.remove(root.find(f"{SVG}defs"))  # a style that would hold for the whole page
+    _group(root, tips or {})
+    for element in root.iter():
+        _clean(element)
+    box = {"viewBox": root.get("viewBox"), "role": "img"}
+    root.attrib.clear()
+    root.attrib |= box | {key.rstrip("_"): value for key, value in attributes.items()}
+    root.insert(0, _title(title))
+    return Markup(ElementTree.tostring(root, "unicode"))
 
 
-def join(parts: Iterable[Any]) -> Markup:
-    """Concatenates parts, escaping those that are not `Markup`."""
-    return Markup("".join(map(_text, parts)))
+def _group(root: ElementTree.Element, tips: Mapping[str, str]) -> None:
+    """Join the artists of one `gid` and give them a tooltip."""
+    for parent in list(root.iter()):
+        groups: dict[str, ElementTree.Element] = {}
+        for child in list(parent):
+            gid = child.get("id", "")
+            if gid in groups:
+                groups[gid].extend(child)
+                parent.remove(child)
+            elif gid in tips:
+                groups[gid] = child
+                child.insert(0, _title(tips[gid]))
 
 
-def picture(width: float, height: float, title: str, *children: Any, **attributes: Any) -> Markup:
-    """SVG picture that scales with its box and has an accessible title."""
-    box = f"0 0 {number(width)} {number(height)}"
-    return node("svg", node("title", title), *children, viewBox=box, role="img", **attributes)
+def _clean(element: ElementTree.Element) -> None:
+    """Name colours by the variables of html.css, round numbers, and make a class of a `gid`."""
+    name = element.get("id", "")
+    if name and not re.fullmatch(r"[mp][0-9a-f]{10}", name):  # these are referred to
+        del element.attrib["id"]
+        if not re.fullmatch(r"[\w.]+_\d+", name):  # these are matplotlib's own names
+            element.set("class", name)
+    if LINK in element.attrib:
+        element.set("href", element.attrib.pop(LINK))
+    for key in {"d", "x", "y", "transform", "style"} & element.attrib.keys():
+        text = re.sub(r"(\.\d\d)\d+", r"\1", element.get(key).replace("\n", ""))
+        text = re.sub(r" ?font-family: [^;]*;?", "", text)
+        text = re.sub(r"#\w{6}", lambda match: VARIABLES.get(match[0], match[0]), text)
+        element.set(key, text)
+    element.text, element.tail = (element.text or "").strip(), None
 
 
-def number(value: float) -> str:
-    """Formats a coordinate to hundredths without trailing zeros."""
-    return f"{value:.2f}".rstrip("0").rstrip(".") if "." in f"{value:.2f}" else f"{value:.2f}"
+def _title(text: str) -> ElementTree.Element:
+    element = ElementTree.Element(f"{SVG}title")
+    element.text = text
+    return element
 
 
-def short(value: float) -> str:
-    """Formats a value for a cell with 2, 1 or 0 decimals by its size; "–" if it is not finite."""
+# --- texts ----------------------------------------------------------------------------------------
+
+
+def short(value: float, digits: int = 2) -> str:
+    """Formats a value with `digits` decimals, fewer from 10 on; "–" if it is not finite."""
     if not math.isfinite(value):
         return "–"
-    size = abs(value)
-    digits = 0 if size >= 100 else 1 if size >= 10 else 2
-    return minus(f"{value:.{digits}f}")
-
-
-def plain(value: float) -> str:
-    """Formats a tick label with up to six significant digits and no trailing zeros."""
-    return minus(f"{value:,.6g}")
-
-
-def minus(text: str) -> str:
-    """Formats a number with a typographic minus sign, and without one if it is zero."""
-    return text.replace("-", "−") if text.strip("-0.") else text.replace("-", "")
+    digits -= 0 if abs(value) < 9.95 else 1 if abs(value) < 99.95 else 2
+    return f"{value:z.{digits}f}".replace("-", "−")
 
 
 def clipped(name: str, letters: int) -> str:
     """Shortens a name to at most `letters` characters by an ellipsis in the middle."""
     tail = letters // 2
     return name if len(name) <= letters else f"{name[: letters - 1 - tail]}…{name[-tail:]}"
-
-
-# --- scales ---------------------------------------------------------------------------------------
-
-
-def scale(low: float, high: float, start: float, stop: float) -> Callable[[Any], Any]:
-    """Linear map from [low, high] to [start, stop]."""
-    slope = (stop - start) / ((high - low) or 1.0)
-    return lambda value: start + (np.asarray(value, float) - low) * slope
-
-
-def extent(values: Iterable[np.ndarray], share: bool = False) -> tuple[float, float]:
-    """Range of the finite values of arrays, with a margin; a share stays within [0, 1]."""
-    arrays = [np.asarray(array, float).ravel() for array in values]
-    flat = np.concatenate(arrays) if arrays else np.zeros(0)
-    flat = flat[np.isfinite(flat)]
-    if not flat.size:
-        return 0.0, 1.0
-    low, high = float(flat.min()), float(flat.max())
-    margin = 0.06 * (high - low) or 0.05 * max(abs(high), 0.1)
-    if share:
-        return max(low - margin, 0.0), min(high + margin, 1.0)
-    return low - margin, high + margin
-
-
-def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """About `count` round numbers between low and high, for an axis."""
-    rough = (high - low) / max(count, 1)
-    if not rough > 0:
-        return [low]
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * k for k in (1, 2, 2.5, 5, 10) if power * k >= rough * 0.85)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(k * step, 10) for k in range(first, last + 1)]
-
-
-# --- marks ----------------------------------------------------------------------------------------
-
-
-def points(x: Sequence[float], y: Sequence[float]) -> str:
-    """Data of a path through points, interrupted at points that are not finite."""
-    commands, pen = [], "M"
-    for px, py in zip(x, y, strict=True):
-        if math.isfinite(px) and math.isfinite(py):
-            commands.append(f"{pen}{number(px)} {number(py)}")
-            pen = "L"
-        else:
-            pen = "M"
-    return "".join(commands)
-
-
-def curve(x: Sequence[float], y: Sequence[float], **attributes: Any) -> Markup:
-    """Path through points (x, y)."""
-    return node("path", d=points(x, y), **attributes)
-
-
-def band(x: Sequence[float], low: Sequence[float], high: Sequence[float]) -> Markup:
-    """Filled area between the lines (x, low) and (x, high)."""
-    outline = points([*x, *reversed(list(x))], [*high, *reversed(list(low))])
-    return node("path", d=f"{outline}Z" if outline else "", class_="band")
-
-
-def dots(x: Sequence[float], y: Sequence[float], **attributes: Any) -> Markup:
-    """Dots at (x, y) as one path: each is a line of no length with round ends."""
-    commands = [
-        f"M{number(px)} {number(py)}h0"
-        for px, py in zip(x, y, strict=True)
-        if math.isfinite(px) and math.isfinite(py)
-    ]
-    return node("path", d="".join(commands), **({"class_": "dots"} | attributes))
-
-
-def label(x: float, y: float, *text: Any, **attributes: Any) -> Markup:
-    """Text in a picture at (x, y)."""
-    return node("text", *text, x=float(x), y=float(y), **attributes)
-
-
-def rule(x1: float, y1: float, x2: float, y2: float, class_: str = "grid") -> Markup:
-    """Straight line from (x1, y1) to (x2, y2)."""
-    ends = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
-    return node("line", **{key: float(value) for key, value in ends.items()}, class_=class_)
-
-
-def marker(kind: int, x: float, y: float, size: float = 4.5, **attributes: Any) -> Markup:
-    """Marker of a kind of arm: 0 disc, 1 diamond, 2 ring, 3 triangle, 4 square."""
-    r, hollow = size, kind == 2
-    shapes = {
-        1: [(0, -1.25), (1.25, 0), (0, 1.25), (-1.25, 0)],
-        3: [(0, -1.2), (1.1, 0.85), (-1.1, 0.85)],
-        4: [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
-    }
-    kinds = {"class_": "mark open" if hollow else "mark"} | attributes
-    if kind in shapes:
-        corners = [(x + r * dx, y + r * dy) for dx, dy in shapes[kind]]
-        return node("path", d=points(*zip(*corners, strict=True)) + "Z", **kinds)
-    ring = f"M{number(x - r)} {number(y)}a{number(r)} {number(r)} 0 1 0 {number(2 * r)} 0"
-    return node("path", d=f"{ring}a{number(r)} {number(r)} 0 1 0 {number(-2 * r)} 0Z", **kinds)
-
-
-def _attribute(key: str, value: Any) -> str:
-    if value is None or value is False:
-        return ""
-    key = key if key in ("viewBox", "preserveAspectRatio") else key.rstrip("_").replace("_", "-")
-    if value is True:
-        return f" {key}"
-    text = number(value) if isinstance(value, float | np.floating) else str(value)
-    return f' {key}="{html.escape(text, quote=True)}"'
-
-
-def _text(part: Any) -> str:
-    if part is None:
-        return ""
-    return part if isinstance(part, Markup) else html.escape(str(part))

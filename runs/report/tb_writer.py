@@ -1,11 +1,12 @@
-"""Writer of a TensorBoard event file, without TensorFlow, torch or tensorboardX.
+"""TensorBoard event files written by hand: no package has GIFs, hparams and margin charts at once.
 
 Uses TensorBoard's own protobufs and `RecordWriter`, but not its `EventFileWriter`: that keeps a
 thread per file (180 for nine arms of twenty seeds), prints a traceback from that thread when the
-disk is full, and imports TensorFlow wherever it is installed. Here records are buffered in memory
-and `flush` appends them to the file in one synchronous write, so a full disk is an ordinary
-`OSError`: it causes one warning, the file is abandoned and the experiment goes on, because the
-data are in `metrics.jsonl` anyway.
+disk is full, and imports TensorFlow wherever it is installed. tensorboardX blocks for ever on a
+full disk and needs moviepy for an animation. Here records are buffered in memory and `flush`
+appends them to the file in one synchronous write, so a full disk is an ordinary `OSError`: it
+causes one warning, the file is abandoned and the experiment goes on, because the data are in
+`metrics.jsonl` anyway.
 """
 
 import io
@@ -26,9 +27,9 @@ class EventWriter:
     """Writes summaries of one run; a context manager that flushes and closes.
 
     Args:
-      logdir: the run's directory, made when missing; its path below TensorBoard's `--logdir` is
-        the name of the run.
-      suffix: end of the file name, by which a rewrite finds and deletes its own files.
+        logdir: the run's directory, made when missing; its path below TensorBoard's `--logdir` is
+            the name of the run.
+        suffix: end of the file name, by which a rewrite finds and deletes its own files.
     """
 
     def __init__(self, logdir: Path, suffix: str = ""):
@@ -40,13 +41,8 @@ class EventWriter:
         self._path, self._open = Path(logdir) / name, True
         self._pending = io.BytesIO()
         self._records = RecordWriter(self._pending)
-        self._records.write(
-            Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()
-        )
-
-    def scalar(self, tag: str, value: float | None, step: int) -> None:
-        """Adds one point of a curve; see `scalars` for values that are not finite."""
-        self.scalars({tag: value}, step)
+        first = Event(wall_time=time.time(), file_version="brain.Event:2")
+        self._records.write(first.SerializeToString())
 
     def scalars(self, values: Mapping[str, float | None], step: int) -> None:
         """Adds one point to each curve of `{tag: value}` at `step`, as one record.
@@ -58,16 +54,6 @@ class EventWriter:
         if finite:
             self._add(step, *({"tag": k, "simple_value": v} for k, v in finite.items()))
 
-    def histogram(self, tag: str, values: np.ndarray, step: int, bins: int = 30) -> None:
-        """Adds a histogram of the finite entries of `values` (any shape), if there are any."""
-        from tensorboard.plugins.histogram import metadata
-
-        values = np.asarray(values, np.float64)
-        if np.isfinite(values).any():
-            counts, edges = np.histogram(values[np.isfinite(values)], bins)
-            table = np.stack([edges[:-1], edges[1:], counts], axis=1)
-            self._tensor(tag, table, metadata.create_summary_metadata("", ""), step)
-
     def text(self, tag: str, markdown: str, step: int) -> None:
         """Adds a text; TensorBoard renders it as Markdown and removes unsafe HTML."""
         from tensorboard.plugins.text import metadata
@@ -75,65 +61,59 @@ class EventWriter:
         content = np.array(markdown.encode(), object)
         self._tensor(tag, content, metadata.create_summary_metadata("", ""), step)
 
-    def image(self, tag: str, rgb: np.ndarray, step: int) -> None:
-        """Adds a picture, `rgb` uint8 [H, W, 3], as PNG."""
-        self._picture(tag, [rgb], step, format="PNG")
-
     def gif(self, tag: str, frames: np.ndarray, step: int, fps: float = 25.0) -> None:
         """Adds an animation, `frames` uint8 [T, H, W, 3], as a looping GIF that pauses at its end.
 
         GIF counts time in hundredths of a second and browsers slow down anything under two, so
         the rate is rounded and at most 50 frames a second.
         """
+        from PIL import Image
+        from tensorboard.plugins.image import metadata
+
         delay = max(20, 10 * round(100 / fps))
         durations = [delay] * (len(frames) - 1) + [max(delay, 1000)]
-        self._picture(tag, frames, step, format="GIF", save_all=True, loop=0, duration=durations)
+        first, *others = [Image.fromarray(np.asarray(frame, np.uint8)) for frame in frames]
+        file = io.BytesIO()
+        options = {"save_all": True, "loop": 0, "duration": durations, "append_images": others}
+        first.save(file, format="GIF", **options)
+        content = [str(first.width).encode(), str(first.height).encode(), file.getvalue()]
+        summary_metadata = metadata.create_summary_metadata("", "")
+        self._tensor(tag, np.array(content, object), summary_metadata, step)
 
-    def hparams(self, hparams: Mapping[str, Any], metrics: Sequence[str], group: str) -> None:
+    def hparams(self, columns: Mapping[str, str], metrics: Sequence[str], group: str) -> None:
         """Records this run as a finished session of the HPARAMS tab.
 
         Args:
-          hparams: a bool, number or text per column; anything else is shown as text.
-          metrics: tags of scalars of this same run, in the order of the table's columns.
-          group: sessions of one group are one row, the average of their metrics.
+            columns: a text per column.
+            metrics: tags of scalars of this same run, in the order of the table's columns.
+            group: sessions of one group are one row, the average of their metrics.
         """
         from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
-        start = plugin_data_pb2.SessionStartInfo(group_name=group, start_time_secs=time.time())
-        experiment = api_pb2.Experiment(time_created_secs=time.time())
+        now, text = time.time(), api_pb2.DATA_TYPE_STRING
+        experiment = api_pb2.Experiment(time_created_secs=now)
+        start = plugin_data_pb2.SessionStartInfo(group_name=group, start_time_secs=now)
+        end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=now)
         for tag in metrics:
             experiment.metric_infos.add(name=api_pb2.MetricName(tag=tag))
-        for name, value in hparams.items():
-            value = value.item() if isinstance(value, np.generic) else value
-            if isinstance(value, bool):
-                field, kind = "bool_value", api_pb2.DATA_TYPE_BOOL
-            elif isinstance(value, int | float) and math.isfinite(value):
-                field, kind = "number_value", api_pb2.DATA_TYPE_FLOAT64
-            else:
-                field, kind, value = "string_value", api_pb2.DATA_TYPE_STRING, str(value)
-            setattr(start.hparams[name], field, value)
-            experiment.hparam_infos.add(name=name, type=kind)
-        end = plugin_data_pb2.SessionEndInfo(
-            status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time()
-        )
+        for name, value in columns.items():
+            start.hparams[name].string_value = value
+            experiment.hparam_infos.add(name=name, type=text)
         for tag, content in (
             (metadata.EXPERIMENT_TAG, {"experiment": experiment}),
             (metadata.SESSION_START_INFO_TAG, {"session_start_info": start}),
             (metadata.SESSION_END_INFO_TAG, {"session_end_info": end}),
         ):
-            summary_metadata = metadata.create_summary_metadata(
-                plugin_data_pb2.HParamsPluginData(**content)
-            )
+            data = plugin_data_pb2.HParamsPluginData(**content)
+            summary_metadata = metadata.create_summary_metadata(data)
             self._add(0, {"tag": tag, "metadata": summary_metadata, "tensor": metadata.NULL_TENSOR})
 
-    def margin_charts(
-        self, charts: Mapping[str, tuple[str, str, str]], category: str = "mean and interval"
-    ) -> None:
+    def margin_charts(self, charts: Mapping[str, tuple[str, str, str]], category: str) -> None:
         """Lays out the CUSTOM SCALARS tab: a chart per title, with a line and a band for each run.
 
         Args:
-          charts: title to exact tags `(mean, lo, hi)`; charts are shown in this order.
-          category: heading over the charts; TensorBoard merges equal headings of several runs.
+            charts: title to exact tags `(mean, lo, hi)`; charts are shown in this order.
+            category: heading over the charts; TensorBoard merges equal headings of several runs.
         """
         from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
@@ -172,17 +152,6 @@ class EventWriter:
 
     def __exit__(self, *exc) -> None:
         self.close()
-
-    def _picture(self, tag: str, frames: Sequence[np.ndarray], step: int, **save) -> None:
-        from PIL import Image
-        from tensorboard.plugins.image import metadata
-
-        first, *others = [Image.fromarray(np.asarray(frame, np.uint8)) for frame in frames]
-        buffer = io.BytesIO()
-        first.save(buffer, **save, **({"append_images": others} if others else {}))
-        content = [str(first.width).encode(), str(first.height).encode(), buffer.getvalue()]
-        summary_metadata = metadata.create_summary_metadata("", "")
-        self._tensor(tag, np.array(content, object), summary_metadata, step)
 
     def _tensor(self, tag: str, array: np.ndarray, metadata: Any, step: int) -> None:
         from tensorboard.util import tensor_util

@@ -1,75 +1,66 @@
-"""Result of a study in one sentence, and the declared contrasts that it is based on."""
+"""Result of a study in one sentence, and what the caller of the report states about the study."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
-
-import numpy as np
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from runs.analysis import stats
-from runs.analysis.stats import Estimate
-from runs.prereg.plan_file import Plan
-from runs.report.tables import finite_rows
+from runs.analysis.contrasts import Contrast, contrasts
+from runs.analysis.scores import seed_means
 
 FEW_SEEDS = 10  # seeds per arm, below which the sentence warns of few seeds
 
 
-class Contrast(NamedTuple):
-    """Declared difference between two arms.
+class Study(NamedTuple):
+    """What a report states about a study, beside its scores.
 
     Attributes:
-        arm: the arm whose score is compared.
-        reference: the reference arm, which is subtracted.
-        estimate: difference of per-seed means over shifts, with Welch's interval; None where one
-            of the two has fewer than 3 seeds with finite scores.
-        p_value: Holm-adjusted over all declared contrasts that could be computed.
+        env: name of the suite.
+        arms: their names, in the order in which they are shown.
+        seeds: training runs per arm.
+        steps: environment steps per seed.
+        episodes: scored at each point.
+        command: command line that made the study.
+        contrasts: declared before training as pairs (arm, reference), the primary one first; empty
+            if no plan was declared.
+        declared_seeds: seeds per arm in the plan.
+        plan_hash: hash of the plan.
+        without: arms left out on request.
+        changes: differences between the declared plan and the run, a line each.
+        watermark: "unverified: " and the failed checks; None if all hold.
+        looks: sentence with the number of looks at the scores.
+        ledger: its entries, with the fields of `runs.prereg.ledger.Entry`.
+        sealed_rows: score rows of sealed worlds.
     """
 
-    arm: str
-    reference: str
-    estimate: Estimate | None
-    p_value: float
+    env: str
+    arms: Sequence[str]
+    seeds: int
+    steps: int
+    episodes: int
+    command: str = ""
+    contrasts: Sequence[tuple[str, str]] = ()
+    declared_seeds: int = 0
+    plan_hash: str = ""
+    without: Sequence[str] = ()
+    changes: Sequence[str] = ()
+    watermark: str | None = None
+    looks: str = ""
+    ledger: Sequence[Any] = ()
+    sealed_rows: Sequence[dict] = ()
 
 
-def shifted_means(rows: Sequence[dict], arms: Sequence[str]) -> dict[str, np.ndarray]:
-    """Per-seed mean scores over shifts [S] by arm, of the seeds with only finite scores."""
-    sums: dict[str, dict[int, list[float]]] = {arm: {} for arm in arms}
-    for row in finite_rows(rows):
-        if row["arm"] in sums and row["shift"] != "none":
-            sums[row["arm"]].setdefault(row["seed"], []).append(row["score"])
-    return {
-        arm: np.array([np.mean(scores) for scores in seeds.values()]) for arm, seeds in sums.items()
-    }
+def declared_contrasts(rows: Sequence[dict], study: Study) -> list[Contrast]:
+    """Declared contrasts of per-seed means over shifts, the primary one first."""
+    return contrasts(seed_means(rows, study.arms), study.contrasts, paired=False)
 
 
-def declared_contrasts(scores: Mapping[str, np.ndarray], plan: Plan) -> list[Contrast]:
-    """Declared contrasts of per-seed means over shifts [S], the primary one first."""
-    contrasts, p_values = [], {}
-    for arm, reference in (plan.primary, *plan.secondary):
-        samples = [scores.get(name, np.zeros(0)) for name in (arm, reference)]
-        if min(map(len, samples)) < stats.FEWEST:
-            contrasts.append(Contrast(arm, reference, None, np.nan))
-            continue
-        p_values[len(contrasts)] = stats.p_value(*samples)
-        contrasts.append(Contrast(arm, reference, stats.difference(*samples), np.nan))
-    adjusted = stats.holm(p_values) if p_values else {}
-    return [
-        contrast._replace(p_value=adjusted.get(i, np.nan)) for i, contrast in enumerate(contrasts)
-    ]
-
-
-def verdict_sentence(rows: Sequence[dict], plan: Plan | None, looks: str) -> str:
-    """One-sentence result of a study: contrast, effect, interval, seeds and looks.
-
-    Args:
-        rows: score rows.
-        plan: declared before training; None if there was none.
-        looks: number of looks at the scores, `runs.prereg.audit.looks_sentence`.
-    """
-    end = f"; {looks}." if looks else "."
-    if plan is None:
+def verdict_sentence(rows: Sequence[dict], study: Study) -> str:
+    """One-sentence result of a study: contrast, effect, interval, seeds and looks."""
+    end = f"; {study.looks}." if study.looks else "."
+    if not study.contrasts:
         return f"No verdict: no plan was declared, so every difference is exploratory{end}"
-    arm, reference = plan.primary
-    scores = shifted_means(rows, (arm, reference))
+    arm, reference = study.contrasts[0]
+    scores = seed_means(rows, (arm, reference))
     seeds = {name: len(scores[name]) for name in (arm, reference)}
     lacking = [name for name in seeds if seeds[name] < stats.FEWEST]
     if lacking:
@@ -82,15 +73,14 @@ def verdict_sentence(rows: Sequence[dict], plan: Plan | None, looks: str) -> str
     count = f"{seeds[arm]} and {seeds[reference]} seeds"
     if seeds[arm] == seeds[reference]:
         count = f"{seeds[arm]} seeds each"
-    if min(seeds.values()) < plan.seeds:
-        count += f" of {plan.seeds} declared"
+    if min(seeds.values()) < study.declared_seeds:
+        count += f" of {study.declared_seeds} declared"
     if min(seeds.values()) < FEW_SEEDS:
         count += ", which is few"
+    verb, relation = "does not differ significantly from", "includes"
     if difference.low > 0 or difference.high < 0:
         verb, relation = f"does {'better' if difference.value > 0 else 'worse'} than", "excludes"
-    else:
-        verb, relation = "does not differ significantly from", "includes"
     return (
-        f"In {plan.env}, {arm} {verb} {reference}: in the mean over shifts they differ by "
+        f"In {study.env}, {arm} {verb} {reference}: in the mean over shifts they differ by "
         f"{difference:+z.3f}, a 95 % interval that {relation} zero, with {count}{end}"
     )

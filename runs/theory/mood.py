@@ -11,6 +11,13 @@ linearised loop, against alpha / (2 - alpha) of a plain average. All of it is me
 from collections.abc import Iterator
 from functools import partial
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import affect.mood
+from affect import Mood, Satiation, Transition
+from runs.theory.simulation import HeadOutput, head_output
 from runs.theory.target import Target
 
 TAUS = (3.0, 10.0, 30.0)
@@ -24,35 +31,24 @@ def targets(smoke: bool) -> Iterator[Target]:
     yield noise_cost(smoke)
 
 
-def mood_signal(factory, reward):
-    """(signal, carried state) of a head on reward [T, B] as one long episode."""
-    import jax
-    import jax.numpy as jnp
-
-    from affect import Spec, Transition, build
-
-    head = build(factory, Spec(obs_dim=1, num_actions=1), jax.random.key(0))
+def reward_output(head: type, tau: float, reward: np.ndarray) -> HeadOutput:
+    """Output of a head on reward [T, B] as one long episode."""
     reward = jnp.asarray(reward, jnp.float32)
     obs, no_ends = reward[..., None], jnp.zeros(reward.shape, bool)
     action = jnp.zeros(reward.shape, jnp.int32)
     batch = Transition(obs, action, obs, reward, no_ends, no_ends, no_ends.at[0].set(True))
-    return jax.jit(lambda state: head(state, batch))(head.initial_state(reward.shape[1]))
+    return head_output(partial(head, tau=tau), batch)
 
 
 def drift_lag() -> Iterator[Target]:
     """Targets on the error of expectation against the next reward at the end of a long drift."""
-    import numpy as np
-
-    from affect import Mood, Satiation
-
     drift = np.array(DRIFTS)
     lag, lead = [], []
     for tau in TAUS:
         reward = np.arange(int(40 * tau))[:, None] * drift
-        mean, _ = mood_signal(partial(Satiation, tau=tau), reward[:-1])
-        _, carried = mood_signal(partial(Mood, tau=tau), reward[:-1])
-        mean_lag = -np.asarray(mean[-1]) - reward[-1]
-        mood_lag = np.asarray(carried.baseline) - reward[-1]
+        mean = reward_output(Satiation, tau, reward[:-1]).signal[-1]
+        expectation = reward_output(Mood, tau, reward[:-1]).carried.baseline
+        mean_lag, mood_lag = -np.asarray(mean) - reward[-1], np.asarray(expectation) - reward[-1]
         lag.append(mean_lag / (-drift * tau) - 1)
         lead.append((mood_lag - mean_lag) / np.tanh(drift * tau) - 1)
     suffix = f"tau {', '.join(f'{tau:g}' for tau in TAUS)}, {len(DRIFTS)} drifts"
@@ -68,9 +64,6 @@ def drift_lag() -> Iterator[Target]:
 
 def bias_bound() -> Target:
     """Target on the largest bias, in steps of half a percent, at which oscillations decay."""
-    import jax.numpy as jnp
-    import numpy as np
-
     measured = []
     for tau in TAUS:
         exact = 2 - 1 / tau
@@ -92,36 +85,25 @@ def bias_bound() -> Target:
     )
 
 
-def mood_amplitudes(tau: float, bias):
+def mood_amplitudes(tau: float, bias: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     """Largest mood [B] early and late after a small surprise, one bias an environment."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from affect.mood import MoodState, mood_recursion
-
     steps = int(2000 * tau)
     reward = jnp.zeros((steps, bias.size)).at[1].set(1e-3)
     first = jnp.zeros(reward.shape, bool).at[0].set(True)
-    start = MoodState(jnp.zeros(bias.size), jnp.zeros(bias.size))
-    mood, _ = jax.jit(mood_recursion)(start, reward, first, 1 / tau, bias)
+    start = affect.mood.MoodState(jnp.zeros(bias.size), jnp.zeros(bias.size))
+    mood, _ = jax.jit(affect.mood.mood_recursion)(start, reward, first, 1 / tau, bias)
     mood, window = np.abs(mood), int(20 * tau)
     return mood[window : 2 * window].max(0), mood[-window:].max(0)
 
 
 def noise_cost(smoke: bool) -> Target:
     """Target on the variance of expectation under white noise, with and without mood."""
-    import numpy as np
-
-    from affect import Mood, Satiation
-
     tau, noise, streams = 10.0, 0.02, 256 if smoke else 4096
     rng = np.random.default_rng(0)
     reward = rng.normal(0, noise, (int(40 * tau), streams))
-    _, carried = mood_signal(partial(Mood, tau=tau), reward)
-    mean, _ = mood_signal(partial(Satiation, tau=tau), reward)
-    variances = np.var(carried.baseline) / noise**2, np.var(mean[-1]) / noise**2
-    ours, plain = (float(variance) for variance in variances)
+    expectation = reward_output(Mood, tau, reward).carried.baseline
+    mean = reward_output(Satiation, tau, reward).signal[-1]
+    ours, plain = (float(np.var(x) / noise**2) for x in (expectation, mean))
     alpha = 1 / tau
     loop, drive = np.array([[1 - alpha, alpha], [-alpha, 1.0]]), np.full((2, 1), alpha)
     exact = np.linalg.solve(np.eye(4) - np.kron(loop, loop), (drive @ drive.T).ravel())[0]
@@ -130,7 +112,7 @@ def noise_cost(smoke: bool) -> Target:
         "T15",
         f"the price: variance of expectation under white noise, tau {tau:g}",
         f"{exact:.4f} with mood, {alpha / (2 - alpha):.4f} without",
-        f"{ours:.4f} +- {error * ours:.4f}, {plain:.4f} +- {error * plain:.4f}, {streams} lives",
+        f"{ours:.4f} +- {error * ours:.4f}, {plain:.4f} +- {error * plain:.4f}, {streams} streams",
         bool(
             abs(ours / exact - 1) < 2 * error and abs(plain / (alpha / (2 - alpha)) - 1) < 2 * error
         ),

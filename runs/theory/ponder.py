@@ -6,7 +6,7 @@ chosen option, less the cost of each step. The lesioned learner gets the same re
 cancelled by a signal.
 """
 
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,12 +17,11 @@ from affect import Blend, Innate, Transition
 from agents.qlearning import QLearning
 from envs.world import World
 from envs.worlds.theory.ponder import WAIT, Params, Ponder
-from runs.engine.train import TrainConfig, init_runner, seed_keys, train, vmap_seeds
+from runs.theory.simulation import Training, run_seeds
 
 ENV, PARAMS = Ponder(), Params()
 EDGES = (0.03, 0.08, 0.15, 0.25, 0.4, 0.6, 0.9, 1.3)  # of bins of the belief, either sign
 BINS = 2 * len(EDGES) + 1
-NUM_ENVS, NUM_STEPS = 32, 32
 
 
 def belief(obs: jax.Array) -> jax.Array:
@@ -47,11 +46,9 @@ def cost_cancelling(batch: Transition) -> jax.Array:
 AGENT = QLearning(
     states=(ENV.horizon + 1) * BINS, cell=cell, alpha=0.03, gamma=1.0, epsilon=0.1, initial=0.3
 )
-BLENDS = {
-    "intact": Blend(),
-    "lesioned": Blend(numbness=(1.0, partial(Innate, fn=cost_cancelling, reads=("foregone",)))),
-}
-"""Arm -> heads: with the cost of waiting in the reward, or with a signal that cancels it."""
+NUMBNESS = Blend(numbness=(1.0, partial(Innate, fn=cost_cancelling, reads=("foregone",))))
+ARMS = {"intact": 0.0, "lesioned": 1.0}
+"""Arm -> weight of the signal that cancels the cost of waiting."""
 
 
 class Choices(NamedTuple):
@@ -68,31 +65,30 @@ class Choices(NamedTuple):
     apart: np.ndarray
 
 
-def decide(arm: str, seeds: int, updates: int, choices: int) -> Choices:
-    """Train S learners, then simulate their greedy decisions.
+def decide(seeds: int, updates: int, choices: int) -> dict[str, Choices]:
+    """Train S learners of each arm, then simulate their greedy decisions -> arm -> decisions.
 
     Args:
-        arm: a key of BLENDS.
         seeds: S.
         updates: of 1,024 steps each.
         choices: N.
     """
-    keys = seed_keys(0, np.arange(seeds))
-    return Choices(*map(np.asarray, _program(arm, seeds, updates, choices)(keys)))
+    training = Training(ENV, AGENT, num_envs=32, num_steps=32, blend=NUMBNESS)
+    static = {"training": training, "updates": updates, "choices": choices}
+    return {
+        arm: run_seeds(_decide, seeds, jnp.array([weight]), **static)
+        for arm, weight in ARMS.items()
+    }
 
 
-@cache
-def _program(arm: str, seeds: int, updates: int, choices: int):
-    config, world = TrainConfig(AGENT, BLENDS[arm], NUM_ENVS, NUM_STEPS), World(PARAMS)
-
-    def train_and_decide(key):
-        k_train, k_choose = jax.random.split(key)
-        run = init_runner(k_train, config, ENV, lambda key: world)
-        run, _, _ = train(run, config, ENV, lambda key: world, updates)
-        keys = jax.random.split(k_choose, choices)
-        return jax.vmap(partial(_simulate, run.learner.agent))(keys)
-
-    return vmap_seeds(train_and_decide, seeds)
+def _decide(
+    key: jax.Array, weights: jax.Array, training: Training, updates: int, choices: int
+) -> Choices:
+    """Train one learner, then simulate its greedy decisions, [N]."""
+    k_train, k_choose = jax.random.split(key)
+    state, _ = training.train(training.init(k_train, weights), updates)
+    keys = jax.random.split(k_choose, choices)
+    return jax.vmap(partial(_simulate, state.learner.agent))(keys)
 
 
 def _simulate(learner: Any, key: jax.Array) -> Choices:
@@ -112,3 +108,32 @@ def _simulate(learner: Any, key: jax.Array) -> Choices:
     keys = jax.random.split(k_steps, ENV.horizon + 1)
     (_, earned, _), waits = jax.lax.scan(step, start, keys)
     return Choices(waits.sum(), worth.max() - earned, jnp.abs(worth[0] - worth[1]))
+
+
+class DecisionTimes(NamedTuple):
+    """Means of the decisions of S learners.
+
+    Attributes:
+        waited: [S] steps of waiting.
+        regret: [S].
+        by_fifth: [5, S] steps of waiting in fifths of the pairs, from the most to the least alike.
+        apart: [5] difference in worth between the options of each fifth.
+    """
+
+    waited: np.ndarray
+    regret: np.ndarray
+    by_fifth: np.ndarray
+    apart: np.ndarray
+
+
+def decision_times(choices: Choices) -> DecisionTimes:
+    """Average decisions over all pairs of options, and over fifths by their difference in worth."""
+    waited, regret, apart = (values.astype(float) for values in choices)
+    by_fifth, distances = [], []
+    for pairs in np.array_split(np.argsort(choices.apart, axis=None), 5):
+        mask = np.zeros(waited.size, bool)
+        mask[pairs] = True
+        mask = mask.reshape(waited.shape)
+        by_fifth.append((waited * mask).sum(1) / mask.sum(1))
+        distances.append(apart[mask].mean())
+    return DecisionTimes(waited.mean(1), regret.mean(1), np.array(by_fifth), np.array(distances))

@@ -1,39 +1,39 @@
-"""T1, T3, T4, T14: invariances of potential-based shaping, and the paths by which signals act.
+"""T1 to T4: identities of potential-based shaping, checked on random experience.
 
-T1, T3 and T4 are identities, checked on random experience with terminal and truncated episodes. T14
-is checked on the training code itself: PPO on CartPole with heads.
+T2 (Wiewiora, 2003): Q-learning with the shaping reward gamma phi(s') - phi(s) and Q-learning
+without it from Q0(s, a) = phi(s) learn the same from the same experience: the tables always differ
+by phi. Experience has terminal and truncated ends; the potential beyond a terminal step is 0, as
+its value is.
 """
 
-import tempfile
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import partial
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from affect import GRM, Fear, Homeostasis, Innate, Mood, Potential, Spec, Transition
+from agents.gae import gae
+from agents.qlearning import QLearning, QState, one_hot_row
+from runs.theory.simulation import head_output
 from runs.theory.target import Target
 
 GAMMA, LAM = 0.99, 0.95
-SEEDS, UPDATES = 2, 4
+STATES, ACTIONS, UPDATES = 12, 3, 20_000  # of T2
 
 
 def targets(smoke: bool) -> Iterator[Target]:
     """All targets; they take seconds, so `smoke` changes nothing."""
     del smoke
     yield from advantages()
+    yield initial_values()
     yield grm_sums()
-    yield drive()
-    yield from lesion_control()
+    yield drive_reduction()
 
 
-# --- identities -------------------------------------------------------------------------------
-
-
-def experience(seed: int, steps: int, envs: int = 32):
+def experience(seed: int, steps: int, envs: int = 32) -> Transition:
     """Random experience [T, B]; episodes last 4 steps on average and end either way."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from affect import Transition
-
     rng = np.random.default_rng(seed)
     obs, next_obs = rng.normal(size=(2, steps, envs, 4))
     terminated = rng.random((steps, envs)) < 0.12
@@ -42,35 +42,19 @@ def experience(seed: int, steps: int, envs: int = 32):
     obs[1:] = np.where(first[1:, :, None], obs[1:], next_obs[:-1])
     reward, body = rng.normal(size=(steps, envs)), rng.normal(size=(steps, envs, 3)).cumsum(0)
     info = {"body": body.astype(np.float32)}
-    floats = (x.astype(np.float32) for x in (obs, next_obs, reward))
-    obs, next_obs, reward = floats
+    obs, next_obs, reward = (x.astype(np.float32) for x in (obs, next_obs, reward))
     action = np.zeros((steps, envs), np.int32)
     batch = Transition(obs, action, next_obs, reward, terminated, truncated, first, info)
     return jax.tree.map(jnp.asarray, batch)
 
 
-def head_signal(factory, batch):
-    """Build a head -> (head, its signal [T, B] on a batch)."""
-    import jax
-
-    from affect import Spec, build
-
-    spec = Spec(obs_dim=batch.obs.shape[-1], num_actions=2, info=tuple(batch.info))
-    head = build(factory, spec, jax.random.key(0))
-    state = head.initial_state(batch.reward.shape[1])
-    return head, jax.jit(lambda state, batch: head(state, batch)[0])(state, batch)
+# --- T1: advantages ---------------------------------------------------------------------------
 
 
 def advantages() -> Iterator[Target]:
     """T1: GAE with shaping and critic V - phi equals GAE without either."""
-    import jax.numpy as jnp
-    import numpy as np
-
-    from affect import Fear, Potential
-    from agents.gae import gae
-
     batch = experience(seed=1, steps=64)
-    head, signal = head_signal(Potential(Fear, gamma=GAMMA), batch)
+    head, signal, _ = head_output(Potential(Fear, gamma=GAMMA), batch)
     next_potential, _ = head.inner((), batch)
     potential, _ = head.inner((), batch._replace(next_obs=batch.obs))
     noise = np.random.default_rng(2).normal(0, 0.3, (2, *batch.reward.shape))
@@ -89,10 +73,8 @@ def advantages() -> Iterator[Target]:
         "phi zeroed where an episode is cut": signal - discounted_next * batch.truncated,
     }
     for name, extra in shaped.items():
-        shaped_advantages = advantage(
-            reward + extra, value - potential, next_value - next_potential
-        )
-        error = float(jnp.abs(plain - shaped_advantages).max())
+        with_phi = advantage(reward + extra, value - potential, next_value - next_potential)
+        error = float(jnp.abs(plain - with_phi).max())
         exact = extra is signal
         yield Target(
             "T1",
@@ -103,24 +85,92 @@ def advantages() -> Iterator[Target]:
         )
 
 
+# --- T2: initial values -----------------------------------------------------------------------
+
+
+def initial_values() -> Target:
+    """T2: the largest difference after 20,000 updates, also with two wrong potentials."""
+    exact, truncated, terminal = map(table_difference, ("", "truncated", "terminal"))
+    return Target(
+        "T2",
+        "Q-learning with a potential less one begun at Q0 = phi, 20,000 updates",
+        "< 1e-5",
+        f"{exact:.1e}; phi zeroed on truncation {truncated:.2f}, "
+        f"not zeroed at a terminal {terminal:.2f}",
+        exact < 1e-5 and min(truncated, terminal) > 0.1,
+    )
+
+
+def table_difference(broken: str = "", seed: int = 0) -> float:
+    """Largest |Q + phi - Q'| of a table: Q learned with the potential, Q' from Q0 = phi.
+
+    Args:
+        broken: "" for correct shaping; "truncated" for phi = 0 beyond a truncation, "terminal" for
+            phi kept beyond a terminal step.
+        seed: of environment, potential and experience.
+    """
+    phi = jnp.asarray(np.random.default_rng(seed).normal(size=STATES), jnp.float32)
+    batch, agent = random_walk(seed), QLearning(states=STATES, cell=one_hot_row)
+    ends = {
+        "": batch.terminated,
+        "truncated": batch.terminated | batch.truncated,
+        "terminal": jnp.zeros_like(batch.terminated),
+    }
+    inner = partial(Innate, fn=lambda now: phi[one_hot_row(now.next_obs)])
+    head_batch = batch._replace(terminated=ends[broken])
+    shaped = head_output(Potential(inner, gamma=agent.gamma), head_batch).signal
+    zero_state = agent.init(jax.random.key(0), Spec(obs_dim=STATES, num_actions=ACTIONS))
+    phi_state = QState(jnp.broadcast_to(phi[:, None], zero_state.table.shape))
+    update = jax.jit(agent.update)
+    key, no_signal = jax.random.key(0), jnp.zeros((*batch.reward.shape, 1))
+    shaped_result, _ = update(zero_state, key, batch, shaped[..., None])
+    plain_result, _ = update(phi_state, key, batch, no_signal)
+    return float(jnp.abs(shaped_result.table + phi_state.table - plain_result.table).max())
+
+
+def random_walk(seed: int) -> Transition:
+    """Random walk [20,000, 1] in a random environment, with ends of both kinds."""
+    rng = np.random.default_rng(seed)
+    successors = rng.integers(STATES, size=(STATES, ACTIONS))
+    rewards = rng.normal(size=(STATES, ACTIONS))
+    actions = rng.integers(ACTIONS, size=UPDATES)
+    ends = rng.random(UPDATES)
+    terminated, truncated = ends < 0.05, (ends >= 0.05) & (ends < 0.1)
+    done = terminated | truncated
+    states = np.zeros(UPDATES + 1, int)
+    next_states = np.zeros(UPDATES, int)
+    for t, action in enumerate(actions):
+        next_states[t] = successors[states[t], action]
+        states[t + 1] = rng.integers(STATES) if done[t] else next_states[t]
+    batch = Transition(
+        obs=np.eye(STATES, dtype=np.float32)[states[:-1]],
+        action=actions.astype(np.int32),
+        next_obs=np.eye(STATES, dtype=np.float32)[next_states],
+        reward=rewards[states[:-1], actions].astype(np.float32),
+        terminated=terminated,
+        truncated=truncated,
+        first=np.concatenate([[True], done[:-1]]),
+    )
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[:, None], batch)
+
+
+# --- T3, T4: GRM and drive reduction ----------------------------------------------------------
+
+
 def grm_sums() -> Target:
     """T3: the discounted sum of GRM's signal over an episode is 0, for any inner head."""
-    import numpy as np
-
-    from affect import GRM, Fear, Innate, Mood
-
     batch = experience(seed=3, steps=160)
     ended = np.asarray(batch.terminated | batch.truncated)
     worst, episodes = 0.0, 0
     for factory, delays in (
-        (partial(Innate, fn=_task_reward), range(1, 9)),
+        (partial(Innate, fn=lambda batch: batch.reward), range(1, 9)),
         (Fear, (1, 5)),
         (Mood, (3, 8)),
     ):
-        _, inner_signal = head_signal(factory, batch)
+        inner_signal = np.asarray(head_output(factory, batch).signal)
         for delay in delays:
-            _, signal = head_signal(GRM(factory, delay=delay, gamma=GAMMA), batch)
-            sums = list(discounted(np.asarray(signal), np.asarray(inner_signal), ended))
+            signal = np.asarray(head_output(GRM(factory, delay=delay, gamma=GAMMA), batch).signal)
+            sums = list(episode_sums(signal, inner_signal, ended))
             worst = max(worst, *(abs(total) / size for total, size in sums))
             episodes += len(sums)
     return Target(
@@ -132,10 +182,10 @@ def grm_sums() -> Target:
     )
 
 
-def discounted(signal, inner_signal, ended):
+def episode_sums(
+    signal: np.ndarray, inner_signal: np.ndarray, ended: np.ndarray
+) -> Iterator[tuple[float, float]]:
     """Yield (discounted sum of signal, that of |inner signal|) of every episode that ends."""
-    import numpy as np
-
     for b in range(ended.shape[1]):
         start = 0
         for t in np.flatnonzero(ended[:, b]):
@@ -146,24 +196,17 @@ def discounted(signal, inner_signal, ended):
             start = t + 1
 
 
-def _task_reward(batch):
-    return batch.reward
-
-
-def drive() -> Target:
+def drive_reduction() -> Target:
     """T4: Keramati & Gutkin's drive reduction is the potential of -D less (1 - gamma) D'."""
-    import numpy as np
-
-    from affect import Homeostasis, Potential
-
+    setpoint = (0.5, -1.0, 2.0)
     batch = experience(seed=4, steps=64)
-    homeostasis = partial(Homeostasis, setpoint=(0.5, -1.0, 2.0))
-    _, shaped = head_signal(Potential(homeostasis, gamma=GAMMA), batch)
+    homeostasis = partial(Homeostasis, setpoint=setpoint)
+    shaped = np.asarray(head_output(Potential(homeostasis, gamma=GAMMA), batch).signal)
     body = np.asarray(batch.info["body"], np.float64)
-    drives = np.linalg.norm(body - np.array([0.5, -1.0, 2.0]), axis=-1)
+    drives = np.linalg.norm(body - np.array(setpoint), axis=-1)
     mask = ~np.asarray(batch.first | batch.terminated)[1:]
     reduction = (drives[:-1] - drives[1:])[mask]
-    ours = (np.asarray(shaped) - (1 - GAMMA) * drives)[1:][mask]
+    ours = (shaped - (1 - GAMMA) * drives)[1:][mask]
     error = np.abs(ours - reduction).max() / drives.max()
     return Target(
         "T4",
@@ -172,167 +215,3 @@ def drive() -> Target:
         f"{error:.1e} over {mask.sum():,} steps",
         bool(error < 1e-6),
     )
-
-
-# --- the control ------------------------------------------------------------------------------
-
-
-@cache
-def training_programs(*names: str):
-    """Compiled (start, update): PPO on CartPole, with the signals' weights [K] as data.
-
-    `start` makes runs [S] from keys [S] and weights, `update` trains for a few updates; compiled
-    apart, as in a study.
-    """
-    from affect import Blend, Curiosity, Fear, Hope, Lesion
-    from agents.ppo import PPO
-    from envs.world import World
-    from envs.worlds.classic.cartpole import CartPole
-    from runs.engine.train import TrainConfig, init_runner, train, vmap_seeds
-
-    blend_state = {"fear": Fear, "hope": Hope, "curiosity": Lesion(Curiosity)}
-    blend = Blend(**{name: (1.0, blend_state[name]) for name in names})
-    env = CartPole()
-    worlds = partial(_fixed_world, World(env.get_default_params()))
-    config = TrainConfig(PPO(width=16, epochs=2, lr=1e-3), blend, num_envs=4, num_steps=32)
-
-    def start(key, weights):
-        run = init_runner(key, config, env, worlds)
-        blend_state = run.learner.blend_state._replace(weights=weights)
-        return run._replace(learner=run.learner._replace(blend_state=blend_state))
-
-    def update(run):
-        return train(run, config, env, worlds, UPDATES)[0]
-
-    return vmap_seeds(start, SEEDS, shared=1, optimise=False), vmap_seeds(update, SEEDS)
-
-
-def _fixed_world(world, key):
-    return world
-
-
-def lesion_control() -> Iterator[Target]:
-    """T14: weighted signals reach the policy; lesioned or zero-weight heads change no bit."""
-    import jax
-    import jax.numpy as jnp
-
-    keys = jax.random.split(jax.random.key(0), SEEDS)
-    start, update = training_programs("fear", "hope", "curiosity")
-    initial = start(keys, jnp.array([0.0, 0.0, 1.0]))
-    zero_weight, weighted = update(initial), update(start(keys, jnp.array([0.1, 0.1, 1.0])))
-    start_empty, update_empty = training_programs()
-    without_heads = update_empty(start_empty(keys, jnp.zeros(0)))
-    prefix = f"PPO on CartPole, {UPDATES} updates, {SEEDS} seeds: "
-
-    same = _leaf_bytes(_training_state(zero_weight)) == _leaf_bytes(_training_state(without_heads))
-    yield Target(
-        "T14",
-        prefix + "weights of 0 and a lesion against an empty blend",
-        "the same policy, critic, lives and returns, bit for bit",
-        "the same" if same else "different",
-        same,
-    )
-    policies = (run.learner.agent.train_state.net.actor for run in (weighted, zero_weight))
-    pairs = zip(*map(jax.tree.leaves, policies), strict=True)
-    changes = [_max_change(leaf, other_leaf) for leaf, other_leaf in pairs if leaf.size]
-    yield Target(
-        "T14",
-        prefix + "weights of .1 against 0",
-        "every parameter array of the policy differs",
-        f"moved by {min(changes):.1e} to {max(changes):.1e}",
-        min(changes) > 0,
-    )
-    before, after = (
-        run.learner.blend_state.heads["curiosity"].net.inner for run in (initial, zero_weight)
-    )
-    random_same, predictor_same = (
-        _leaf_bytes(getattr(before, part)) == _leaf_bytes(getattr(after, part))
-        for part in ("random", "predictor")
-    )
-    yield Target(
-        "T14",
-        prefix + "Curiosity's frozen random net, and its predictor",
-        "the one never moves, the other does",
-        f"{'still' if random_same else 'moved'}, {'still' if predictor_same else 'moved'}",
-        random_same and not predictor_same,
-    )
-    yield resumed_run(zero_weight, update, prefix)
-    yield neighbour_hope()
-
-
-def resumed_run(run, update, prefix: str) -> Target:
-    """T14: a run that is saved, restored and resumed, against an uninterrupted one."""
-    from pathlib import Path
-
-    from runs.engine.checkpoint import Checkpoints
-
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoints = Checkpoints(Path(folder))
-        checkpoints.save(1, run)
-        _, restored = checkpoints.restore(run)
-    same = _leaf_bytes(update(restored)) == _leaf_bytes(update(run))
-    return Target(
-        "T14",
-        prefix + "saved, restored and gone on, against gone on",
-        "the same in every bit",
-        "the same" if same else "different",
-        same,
-    )
-
-
-def neighbour_hope() -> Target:
-    """T14: the sham of hope against hope, for an untrained policy in CartPole."""
-    import jax
-    import numpy as np
-
-    from affect import Hope, Sham
-    from agents.ppo import PPO
-    from envs.world import World, reset_batch, rollout
-    from envs.worlds.classic.cartpole import CartPole
-
-    env, agent = CartPole(), PPO(width=16)
-    worlds = partial(_fixed_world, World(env.get_default_params()))
-
-    def simulate(key):
-        k_agent, k_reset, k_rollout = jax.random.split(key, 3)
-        act = partial(agent.act, agent.init(k_agent, env.spec))
-        env_states = reset_batch(k_reset, env, worlds, 64)
-        return rollout(k_rollout, env, worlds, act, env_states, 512)[1]
-
-    batch = jax.jit(simulate)(jax.random.key(5))
-    _, sham = head_signal(Sham(Hope), batch)
-    _, own = head_signal(Hope, batch)
-    sham, own = (np.asarray(x)[128:] for x in (sham, own))  # all start alike; by then they differ
-    same_values = (np.sort(sham, 1) == np.sort(own, 1)).all()
-    correlation = np.corrcoef(sham.ravel(), own.ravel())[0, 1]
-    return Target(
-        "T14",
-        "Sham(Hope) over 384 steps of 64 CartPoles, against Hope",
-        "the same numbers at every step, |correlation| < .1",
-        f"{'the same' if same_values else 'others'}, {correlation:+.3f}",
-        bool(same_values and abs(correlation) < 0.1),
-    )
-
-
-def _training_state(run):
-    """What exists with and without heads: policy, critic, environment states and returns."""
-    net = run.learner.agent.train_state.net
-    return net, run.env_states, run.episode_stats
-
-
-def _max_change(leaf, other) -> float:
-    """Largest absolute difference of two arrays."""
-    import jax.numpy as jnp
-
-    return float(jnp.abs(leaf - other).max())
-
-
-def _leaf_bytes(tree) -> list[bytes]:
-    """Bytes of every leaf of a tree."""
-    import jax
-    import numpy as np
-
-    leaves = jax.tree.leaves(tree)
-    typed = (jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves)
-    pairs = zip(leaves, typed, strict=True)
-    return [np.asarray(jax.random.key_data(x) if key else x).tobytes() for x, key in pairs]

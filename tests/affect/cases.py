@@ -1,4 +1,4 @@
-"""Shared by the tests of affect: all heads and wrappers to test, and random batches."""
+"""Shared by the tests of affect: all heads and wrappers to test, random batches, running a head."""
 
 from functools import partial
 
@@ -20,65 +20,60 @@ from affect import (
     Potential,
     Spec,
     Transition,
+    build,
 )
+from affect.examples.e3b import E3B
+from affect.examples.icm import ICM
+from affect.examples.learning_progress import LearningProgress
+from affect.examples.regret import Regret
 
-SPEC = Spec(obs_dim=3, num_actions=2, info=("harm", "body", "foregone", "other"))
+INFO = ("harm", "body", "foregone", "other")
+SPEC = Spec(obs_dim=3, num_actions=2, info=INFO, discount=0.99)
+KEY = jax.random.key(0)
 T, B = 6, 4
-SEEDS = 2
-
-
-def constant(spec, *, rngs):
-    """Factory of a constant signal of .5."""
-    return Constant(spec, 0.5, rngs=rngs)
-
-
-def homeostasis(spec, *, rngs):
-    """Factory of homeostasis of two variables with setpoints 0 and 1."""
-    return Homeostasis(spec, setpoint=(0.0, 1.0), rngs=rngs)
-
-
-def innate(spec, *, rngs):
-    """Factory of a fixed signal: closeness of the first coordinate to 0, minus harm."""
-    return Innate(spec, fn=_closeness, reads=("harm",), rngs=rngs)
 
 
 def _closeness(batch: Transition) -> jax.Array:
+    """Closeness of the first coordinate to 0, minus harm."""
     harm = batch.info.get("harm", jnp.zeros_like(batch.terminated))
     return jnp.exp(-jnp.abs(batch.next_obs[..., 0])) - harm
 
 
-BARE = (*affect.HEADS, constant, homeostasis, innate)
+HOMEOSTASIS = partial(Homeostasis, setpoint=(0.0, 1.0))
+CONSTANT = partial(Constant, value=0.5)
+CORE = {head.__name__: head for head in affect.HEADS} | {
+    "Constant": CONSTANT,
+    "Homeostasis": HOMEOSTASIS,
+    "Innate": partial(Innate, fn=_closeness, reads=("harm",)),
+}
+EXAMPLES = {"E3B": E3B, "ICM": ICM, "Regret": Regret}
 KINDS = (Fear, Curiosity, Mood)  # no state; running moments; a state reset every episode
-
-
-def matrix() -> dict[str, affect.Factory]:
-    """Name -> factory: every head, bare and as a potential; every wrapper around every kind."""
-    cases = {head.__name__: head for head in BARE}
-    pairs = [(Potential, head) for head in BARE]
-    pairs += [(wrap, head) for wrap in affect.WRAPPERS for head in KINDS]
-    cases |= {f"{wrap.__name__}({head.__name__})": wrap(head) for wrap, head in pairs}
-    return cases | {
+CASES = (  # name -> factory: every head, bare and as a potential; every wrapper around every kind
+    CORE
+    | EXAMPLES
+    | {f"Potential({name})": Potential(head) for name, head in CORE.items()}
+    | {f"{w.__name__}({head.__name__})": w(head) for w in affect.WRAPPERS for head in KINDS}
+    | {
         "Sham(Potential(Fear), centred)": affect.Sham(Potential(Fear), centred=True),
         "Normalised(Potential(Hope))": affect.Normalised(Potential(Hope)),
         "Potential(Normalised(Curiosity))": Potential(affect.Normalised(Curiosity)),
         "Potential(Untrained(Fear))": Potential(affect.Untrained(Fear)),
-        "Lesion(ConstantOf(Constant))": affect.Lesion(affect.ConstantOf(constant)),
+        "Lesion(ConstantOf(Constant))": affect.Lesion(affect.ConstantOf(CONSTANT)),
         "GRM(Curiosity, longer than the chunk)": GRM(Curiosity, delay=T + 3),
         "Potential(Care(Mood))": Potential(Care(Mood)),
-        "Care(homeostasis)": Care(homeostasis),
+        "Care(Homeostasis)": Care(HOMEOSTASIS),
         "Care(Potential(Mood))": Care(Potential(Mood)),
         "Care(Care(Curiosity))": Care(Care(Curiosity)),
+        "LearningProgress(Curiosity)": LearningProgress(Curiosity),
     }
+)
 
 
-CASES = matrix()
-
-
-def experience(seed: int = 0, steps: int = T, envs: int = B, obs_dim: int = 3) -> Transition:
+def experience(seed: int = 0, steps: int = T, envs: int = B) -> Transition:
     """Random batch [steps, envs] of episodes that terminate or are truncated at random."""
     rng = np.random.default_rng(seed)
-    next_obs = rng.normal(size=(steps, envs, obs_dim))
-    initial_obs = rng.normal(size=(steps, envs, obs_dim))
+    next_obs = rng.normal(size=(steps, envs, 3))
+    initial_obs = rng.normal(size=(steps, envs, 3))
     terminated = rng.random((steps, envs)) < 0.25
     truncated = ~terminated & (rng.random((steps, envs)) < 0.2)
     first = np.concatenate([np.ones((1, envs), bool), (terminated | truncated)[:-1]])
@@ -93,18 +88,9 @@ def experience(seed: int = 0, steps: int = T, envs: int = B, obs_dim: int = 3) -
         "body": other_body,
     }
     foregone = rng.normal(size=(steps, envs, 2))
-    info = {"body": body, "foregone": foregone, "other": other}
-    batch = Transition(
-        obs=obs.astype(np.float32),
-        action=rng.integers(0, 2, (steps, envs)).astype(np.int32),
-        next_obs=next_obs.astype(np.float32),
-        reward=reward.astype(np.float32),
-        terminated=terminated,
-        truncated=truncated,
-        first=first,
-        info={"harm": harm.astype(np.int32)}
-        | jax.tree.map(lambda leaf: leaf.astype(np.float32), info),
-    )
+    action = rng.integers(0, 2, (steps, envs))
+    info = {"harm": 1 * harm, "body": body, "foregone": foregone, "other": other}
+    batch = Transition(obs, action, next_obs, reward, terminated, truncated, first, info)
     return jax.tree.map(jnp.asarray, batch)
 
 
@@ -113,17 +99,37 @@ def chunk(batch: Transition, start: int, stop: int) -> Transition:
     return jax.tree.map(lambda leaf: leaf[start:stop], batch)
 
 
+def episodes(batch: Transition):
+    """Yields (environment, steps, whether it terminated) of every episode that ends in a batch."""
+    ended = np.asarray(batch.terminated | batch.truncated)
+    for b in range(ended.shape[1]):
+        start = 0
+        for t in np.flatnonzero(ended[:, b]):
+            yield b, slice(start, t + 1), bool(batch.terminated[t, b])
+            start = t + 1
+
+
 @jax.jit
 def apply_head(head: affect.Head, state: affect.head.State, batch: Transition):
     """Evaluates a head on a batch, compiled -> (signal [T, B], state)."""
     return head(state, batch)
 
 
-@jax.jit
-def apply_heads(heads: affect.Head, states: affect.head.State, batch: Transition):
-    """Evaluates the heads of S seeds on a batch -> (signals [S, T, B], states [S])."""
-    apply_each = jax.vmap(lambda head, state: head(state, batch), axis_size=SEEDS)
-    return apply_each(heads, states)
+def run_head(factory: affect.Factory, batch: Transition, size: int | None = None):
+    """Builds a head and evaluates it on a batch -> (head, signal [T, B], state).
+
+    Args:
+        factory: of the head.
+        batch: experience [T, B].
+        size: steps of the chunks in which it gets the batch; None for all at once.
+    """
+    head = build(factory, SPEC, KEY)
+    state, signals = head.initial_state(batch.reward.shape[1]), []
+    size = size or len(batch.reward)
+    for start in range(0, len(batch.reward), size):
+        signal, state = apply_head(head, state, chunk(batch, start, start + size))
+        signals.append(signal)
+    return head, jnp.concatenate(signals), state
 
 
 def assert_close(actual, expected, rtol: float = 1e-4, atol: float = 1e-5) -> None:

@@ -2,7 +2,6 @@
 
 import operator
 import re
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 
 from affect import Blend, ConstantOf, Curiosity, Fear, Hope, Normalised, Potential, gradient_step
-from affect.head import per_env
 from tests.affect.cases import SPEC, B, T, assert_close, chunk, experience, same_bits
 
 KEY = jax.random.key(7)
@@ -64,29 +62,34 @@ def test_a_head_is_the_same_whatever_else_is_in_the_blend(three_heads, batch):
     assert_close(trained.heads["hope"], after.heads["hope"], rtol=1e-3)
 
 
-def test_each_part_of_the_environments_gives_one_gradient_step(batch):
-    """Two parts, one epoch: a step on the first half of the environments, then on the second."""
-    blend = Blend(epochs=1, parts=2, curiosity=(1.0, Potential(Curiosity)))
+def test_each_epoch_is_one_gradient_step_on_the_whole_batch(batch):
+    blend = Blend(epochs=3, curiosity=(1.0, Potential(Curiosity)))
     initial = blend.init(KEY, SPEC, B)
     learned, _ = blend.learn(initial, batch)
     train_state, carry = initial.heads["curiosity"], initial.carry["curiosity"]
-    split = per_env(train_state.net)
-    assert any(jax.tree.leaves(split)) and not all(jax.tree.leaves(split))
-    for half in (slice(0, B // 2), slice(B // 2, B)):
-        part = jax.tree.map(lambda leaf, half=half: leaf[:, half], batch)
-        state = jax.tree.map(lambda split, x, half=half: x[half] if split else x, split, carry)
-        loss = partial(lambda net, state, part: net.loss(state, part), state=state, part=part)
-        train_state, _ = gradient_step(train_state, blend.tx, loss)
+    for _ in range(3):
+        train_state, _ = gradient_step(train_state, blend.tx, lambda net: net.loss(carry, batch))
     assert_close(learned.heads["curiosity"], train_state, rtol=1e-5)
 
 
-def test_parts_that_do_not_divide_the_environments_are_reduced(batch):
-    single_env = jax.tree.map(lambda leaf: leaf[:, :1], batch)
-    trained = []
-    for parts in (1, 8):
-        blend = Blend(parts=parts, fear=(1.0, Fear))
-        trained.append(blend.learn(blend.init(KEY, SPEC, 1), single_env)[0])
-    assert same_bits(*trained)
+def test_a_training_loop_sets_the_epochs_unless_they_are_given(batch):
+    blends = Blend(fear=(1.0, Fear)), Blend(epochs=5, fear=(1.0, Fear)).with_epochs(2)
+    assert [blend.with_epochs(7).epochs for blend in blends] == [7, 5]
+    seven, two = blends[0].with_epochs(7), blends[0]
+    trained = [blend.learn(blend.init(KEY, SPEC, B), batch)[0] for blend in (seven, two)]
+    counts = [state.heads["fear"].opt_state[1][0].count for state in trained]
+    assert [int(count) for count in counts] == [7, 2]
+
+
+def test_a_head_that_is_not_active_gives_0_and_keeps_its_state(batch):
+    blend = Blend(fear=(1.0, Potential(Fear)), hope=(1.0, Potential(Hope)))
+    initial = blend.init(KEY, SPEC, B)
+    signals, after = jax.jit(blend.feel)(initial, batch, jnp.array([0.0, 2.0]))
+    both, _ = blend.feel(initial, batch)
+    assert not signals[..., 0].any()
+    assert_close(signals[..., 1], both[..., 1], rtol=1e-5)
+    assert same_bits(after.carry["fear"], initial.carry["fear"])
+    assert not same_bits(after.carry["hope"], initial.carry["hope"])
 
 
 def test_heads_of_different_names_have_different_initial_weights():

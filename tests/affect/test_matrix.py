@@ -1,6 +1,6 @@
 """Requirements of every head, bare and wrapped; heads in `affect.HEADS` are included."""
 
-import operator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,20 +12,30 @@ from affect import TrainState, build, gradient_step
 from affect.blend import HEAD_OPTIMISER
 from tests.affect.cases import (
     CASES,
-    SEEDS,
+    CORE,
+    EXAMPLES,
     SPEC,
     B,
     T,
     apply_head,
-    apply_heads,
     assert_close,
     chunk,
     experience,
+    run_head,
     same_bits,
 )
 
-BARE = [name for name in CASES if "(" not in name]
+SEEDS = 2
 TRAINED_HEADS = [head for head in affect.HEADS if head.loss is not affect.Head.loss]
+
+
+def one_seed(tree, seed=0):
+    """Slice of a tree stacked over seeds."""
+    return jax.tree.map(lambda leaf: leaf[seed], tree)
+
+
+def shapes(tree):
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
 @pytest.fixture(params=CASES, scope="module")
@@ -45,36 +55,21 @@ def head(heads):
 
 
 @pytest.fixture(scope="module")
-def all_heads(heads):
-    """Heads of all seeds stacked, and their initial states."""
-    states = [head.initial_state(B) for head in heads]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *zip(heads, states, strict=True))
-
-
-@pytest.fixture(scope="module")
 def batch():
     return experience()
 
 
 @pytest.fixture(scope="module")
-def outputs(all_heads, batch):
-    """Signals [S, T, B] and states [S] of all seeds on the batch."""
-    return apply_heads(*all_heads, batch)
-
-
-def first_seed(tree):
-    """First seed of a stacked tree."""
-    return jax.tree.map(operator.itemgetter(0), tree)
-
-
-def shapes(tree):
-    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+def outputs(heads, batch):
+    """Signals [S, T, B] and states [S] of all seeds on the batch, in one program."""
+    pairs = [(head, head.initial_state(B)) for head in heads]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *pairs)
+    return jax.jit(jax.vmap(lambda pair: pair[0](pair[1], batch), axis_size=SEEDS))(stacked)
 
 
 def test_a_signal_is_one_finite_float_per_step_with_the_stated_sign(head, outputs):
-    signal, state = first_seed(outputs)
-    assert signal.shape == (T, B)
-    assert signal.dtype == jnp.float32
+    signal, state = one_seed(outputs)
+    assert (signal.shape, signal.dtype) == ((T, B), jnp.float32)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(outputs))
     assert shapes(state) == shapes(head.initial_state(B))
     assert (head.sign * signal >= 0).all()
@@ -82,41 +77,33 @@ def test_a_signal_is_one_finite_float_per_step_with_the_stated_sign(head, output
 
 def test_compiled_over_seeds_equals_one_by_one(heads, batch, outputs):
     for seed, head in enumerate(heads):
-        expected = jax.tree.map(operator.itemgetter(seed), outputs)
-        assert_close(expected, head(head.initial_state(B), batch))
+        assert_close(one_seed(outputs, seed), head(head.initial_state(B), batch))
 
 
-def test_single_steps_equal_chunks_and_state_continues_across_chunks(head, all_heads):
-    batch, signals = experience(seed=2, steps=2 * T), []
-    early, states = apply_heads(*all_heads, chunk(batch, 0, T))
-    late, chunked = apply_heads(all_heads[0], states, chunk(batch, T, 2 * T))
-    state = head.initial_state(B)
-    for t in range(2 * T):
-        signal, state = apply_head(head, state, chunk(batch, t, t + 1))
-        signals.append(signal)
-    assert_close(jnp.concatenate(signals), jnp.concatenate([early[0], late[0]]))
-    assert_close(state, first_seed(chunked))
+def test_single_steps_equal_chunks_and_state_continues_across_chunks(name):
+    batch = experience(seed=2, steps=2 * T)
+    _, *by_steps = run_head(CASES[name], batch, size=1)
+    _, *by_chunks = run_head(CASES[name], batch, size=T)
+    assert_close(by_steps, by_chunks)
 
 
-def test_the_signal_of_an_episode_does_not_depend_on_earlier_episodes(name, heads, batch):
+def test_the_signal_of_an_episode_does_not_depend_on_earlier_episodes(name, head, batch):
     """State is reset at an episode, except running moments."""
     if any(word in name for word in ("Curiosity", "Normalised", "ConstantOf", "centred")):
         pytest.skip("its running moments cover all episodes")
-    head, restarted = heads[0], batch._replace(first=batch.first.at[0].set(True))
+    restarted = batch._replace(first=batch.first.at[0].set(True))
     _, state = apply_head(head, head.initial_state(B), experience(seed=4))
-    assert_close(
-        apply_head(head, state, restarted)[0],
-        apply_head(head, head.initial_state(B), restarted)[0],
-        atol=1e-6,
-    )
+    signals = (apply_head(head, s, restarted)[0] for s in (state, head.initial_state(B)))
+    assert_close(*signals, atol=1e-6)
 
 
-def test_permuting_environments_permutes_signals(name, all_heads, batch, outputs):
+def test_permuting_environments_permutes_signals(name, head, batch, outputs):
     order = jnp.array([2, 0, 3, 1])
     if "Sham" in name:  # uses its neighbour, so only rotations keep its signals
         order = jnp.array([3, 0, 1, 2])
-    signals, _ = apply_heads(*all_heads, jax.tree.map(lambda leaf: leaf[:, order], batch))
-    assert_close(signals, outputs[0][:, :, order])
+    permuted = jax.tree.map(lambda leaf: leaf[:, order], batch)
+    signal, _ = apply_head(head, head.initial_state(B), permuted)
+    assert_close(signal, one_seed(outputs)[0][:, order])
 
 
 def test_no_gradient_leaves_the_signal(head, batch):
@@ -136,36 +123,30 @@ def test_the_loss_is_a_finite_number_with_metrics(head, batch):
 
 
 def test_parameters_are_float32_and_survive_saving_bit_for_bit(head, batch, outputs):
-    leaves, structure = jax.tree.flatten((head, first_seed(outputs[1])))
+    used = head, one_seed(outputs[1])
+    leaves, structure = jax.tree.flatten(used)
     assert all(leaf.dtype == jnp.float32 for leaf in leaves)
-    saved = [np.asarray(leaf).tobytes() for leaf in leaves]
-    loaded = [
-        jnp.asarray(np.frombuffer(data, np.float32).reshape(leaf.shape))
-        for data, leaf in zip(saved, leaves, strict=True)
-    ]
+    saved = [(np.asarray(leaf).tobytes(), leaf.shape) for leaf in leaves]
+    loaded = [jnp.asarray(np.frombuffer(data, np.float32).reshape(shape)) for data, shape in saved]
     restored, step = jax.tree.unflatten(structure, loaded), chunk(batch, 0, 1)
-    assert same_bits(apply_head(*restored, step), apply_head(head, first_seed(outputs[1]), step))
+    assert same_bits(apply_head(*restored, step), apply_head(*used, step))
 
 
 @pytest.mark.parametrize("factory", TRAINED_HEADS)
 def test_training_lowers_the_loss_on_a_fixed_batch(factory, batch):
-    def losses_of(head):
-        state = head.initial_state(B)
+    head = build(factory, SPEC, jax.random.key(1))
+    loss = partial(lambda net, state: (net.loss(state, batch)[0],) * 2, state=head.initial_state(B))
 
-        def step(train_state, _):
-            loss = train_state.net.loss(state, batch)[0]
-            return gradient_step(train_state, HEAD_OPTIMISER, lambda net: net.loss(state, batch))[
-                0
-            ], loss
+    def step(train_state, _):
+        return gradient_step(train_state, HEAD_OPTIMISER, loss)
 
-        return jax.lax.scan(step, TrainState.create(head, HEAD_OPTIMISER), length=40)[1]
-
-    losses = jax.jit(losses_of)(build(factory, SPEC, jax.random.key(1)))
+    start = TrainState.create(head, HEAD_OPTIMISER)
+    losses = jax.jit(lambda start: jax.lax.scan(step, start, length=40)[1])(start)
     assert jnp.isfinite(losses).all()
     assert losses[-1] < 0.95 * losses[0]
 
 
-@pytest.mark.parametrize("bare", BARE)
+@pytest.mark.parametrize("bare", CORE | EXAMPLES)
 def test_the_loss_accepts_any_dtype_of_info_and_no_info(bare, batch):
     head = build(CASES[bare], SPEC, jax.random.key(0))
 

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from affect import Fear, Hope, Transition, build
-from affect.predict import GVFTargets, harm, lambda_returns
+from affect.predict import END_WEIGHT, GVFTargets, harm, lambda_returns
 from tests.affect.cases import SPEC, chunk, experience
 
 
@@ -59,6 +59,16 @@ def test_targets_bootstrap_at_truncation_and_not_at_termination(head_class):
     terminated = head.loss((), batch._replace(terminated=true, truncated=false))[0]
     assert continuing == truncated
     assert terminated != continuing
+
+
+def test_rare_ends_with_harm_weigh_as_much_as_frequent_ends_without():
+    """The loss at the ends is the mean over harmful ends plus the mean over the others."""
+    head, true = build(Fear, SPEC, jax.random.key(0)), jnp.ones((1, 4), bool)
+    batch = one_step(terminated=true, reward=jnp.array([[-1.0, 1.0, 1.0, 1.0]]))
+    loss, metrics = head.loss((), batch)
+    at_end = head.predictor.error(batch.next_obs, harm(batch).astype(jnp.float32))[0]
+    expected = metrics["error"] + END_WEIGHT * (at_end[0] + at_end[1:].mean())
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("head_class", [Fear, Hope])

@@ -1,87 +1,165 @@
-"""GRM sums to 0 over an episode (target T3); potentials at the first step of an episode."""
+"""Potentials telescope along an episode and GRM sums to 0 over it (target T3)."""
+
+from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from affect import GRM, Homeostasis, Innate, Mood, Potential, Satiation, Transition, build
-from tests.affect.cases import SPEC, apply_head, chunk, experience, same_bits
+from affect import GRM, Fear, Homeostasis, Hope, Innate, Mood, Potential, Satiation, build
+from tests.affect.cases import (
+    KEY,
+    SPEC,
+    B,
+    apply_head,
+    chunk,
+    episodes,
+    experience,
+    run_head,
+    same_bits,
+)
 
-KEY = jax.random.key(0)
 GAMMA = 0.9
 LENGTHS = (1, 2, 3, 5, 8, 13, 30)  # steps of the episodes, shorter and longer than any delay
+REWARD = partial(Innate, fn=lambda batch: batch.reward)
+HOMEOSTASIS = partial(Homeostasis, setpoint=0.5)
 
 
-def reward_head(spec, *, rngs):
-    """Factory of a head whose signal is the reward."""
-    return Innate(spec, fn=lambda batch: batch.reward, rngs=rngs)
-
-
-def episodes_batch(seed: int, envs: int = 4) -> Transition:
+def episodes_batch(seed: int):
     """Batch of episodes of LENGTHS in random order, terminated or truncated."""
     rng = np.random.default_rng(seed)
-    ended = np.zeros((sum(LENGTHS), envs), bool)
-    for b in range(envs):
+    ended = np.zeros((sum(LENGTHS), B), bool)
+    for b in range(B):
         ended[np.cumsum(rng.permutation(LENGTHS)) - 1, b] = True
     cut = rng.random(ended.shape) < 0.5
-    batch = experience(seed, *ended.shape)
-    first = np.concatenate([np.ones((1, envs), bool), ended[:-1]])
-    ends = {"terminated": ended & ~cut, "truncated": ended & cut, "first": first}
+    first = np.concatenate([np.ones((1, B), bool), ended[:-1]])
     reward = rng.normal(0.3, 1.0, ended.shape).astype(np.float32)
-    return batch._replace(reward=jnp.asarray(reward), **jax.tree.map(jnp.asarray, ends))
+    fields = {"terminated": ended & ~cut, "truncated": ended & cut, "first": first}
+    fields = jax.tree.map(jnp.asarray, fields | {"reward": reward})
+    return experience(seed, *ended.shape)._replace(**fields)
 
 
-def signal_of(head, batch, size) -> np.ndarray:
-    """Signal [T, B] of a head on a batch, evaluated in chunks of `size` steps."""
-    state, signals = head.initial_state(batch.reward.shape[1]), []
-    for start in range(0, len(batch.reward), size):
-        signal, state = apply_head(head, state, chunk(batch, start, start + size))
-        signals.append(np.asarray(signal, np.float64))
-    return np.concatenate(signals)
+@pytest.fixture(scope="module")
+def batch():
+    return experience(seed=5, steps=12)
 
 
-def episode_sums(signal, batch):
-    """Yields (discounted sum, discounted absolute sum, truncated?) of each episode's signal."""
-    ended = np.asarray(batch.terminated | batch.truncated)
-    for b in range(ended.shape[1]):
-        start = 0
-        for t in np.flatnonzero(ended[:, b]):
-            discount = GAMMA ** np.arange(t + 1 - start)
-            episode = discount * signal[start : t + 1, b]
-            yield episode.sum(), np.abs(episode).sum(), bool(batch.truncated[t, b])
-            start = t + 1
+def phi_of(head, batch):
+    """Signals [T, B] of a stateless inner head at `next_obs`, and at `obs`."""
+    at_obs = batch._replace(next_obs=batch.obs)
+    return tuple(np.asarray(apply_head(head.inner, (), x)[0]) for x in (batch, at_obs))
+
+
+# --- the discount -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrap", [Potential, GRM])
+def test_the_discount_is_that_of_the_spec_unless_one_is_given(wrap, batch):
+    def signal_of(factory, discount):
+        head = build(factory, replace(SPEC, discount=discount), KEY)
+        return apply_head(head, head.initial_state(B), batch)[0]
+
+    given = signal_of(wrap(Fear, gamma=GAMMA), None)
+    assert same_bits(given, signal_of(wrap(Fear, gamma=GAMMA), 0.5))
+    assert same_bits(given, signal_of(wrap(Fear), GAMMA))
+    assert not same_bits(given, signal_of(wrap(Fear), 0.5))
+
+
+@pytest.mark.parametrize("wrap", [Potential, GRM])
+def test_without_any_discount_it_is_refused_in_one_line(wrap):
+    name = wrap.__name__
+    with pytest.raises(ValueError, match=rf"{name}\(Hope, gamma=0.99\), or a Spec with a") as error:
+        build(wrap(Mood), replace(SPEC, discount=None), KEY)
+    assert str(error.value).startswith(f"{name} of Mood needs the discount of the critic")
+    assert "\n" not in str(error.value)
+
+
+# --- potentials -------------------------------------------------------------------------------
+
+
+def test_a_potential_is_the_discounted_difference(batch):
+    head, signal, _ = run_head(Potential(Fear, gamma=GAMMA), batch)
+    phi, at_obs = phi_of(head, batch)
+    beyond = np.where(batch.terminated, 0.0, phi)
+    np.testing.assert_allclose(signal, GAMMA * beyond - at_obs, atol=1e-6)
+    assert np.abs(signal).max() > 0.1
+
+
+def test_a_potential_telescopes_along_an_episode(batch):
+    head, signal, _ = run_head(Potential(Hope, gamma=GAMMA), batch)
+    phi, at_obs = phi_of(head, batch)
+    kinds = set()
+    for b, steps, terminated in episodes(batch):
+        discount = GAMMA ** np.arange(steps.stop - steps.start + 1)
+        total = (discount[:-1] * signal[steps, b]).sum()
+        final_phi = 0.0 if terminated else discount[-1] * phi[steps.stop - 1, b]
+        np.testing.assert_allclose(total, final_phi - at_obs[steps.start, b], atol=1e-5)
+        kinds.add(terminated)
+    assert kinds == {True, False}
+
+
+def test_a_potential_subtracts_the_value_from_before_training(batch):
+    early, late = chunk(batch, 0, 6), chunk(batch, 6, 12)
+    head, _, state = run_head(Potential(Fear, gamma=GAMMA), early)
+    trained = build(Potential(Fear, gamma=GAMMA), SPEC, jax.random.key(4))
+    signal, _ = apply_head(trained, state, late)
+    early_phi, _ = phi_of(head, early)
+    next_phi, phi_at_obs = phi_of(trained, late)
+    discounted = np.where(late.terminated, 0.0, next_phi)[0]
+    phi = np.where(late.first[0], phi_at_obs[0], early_phi[-1])
+    assert 0 < late.first[0].sum() < B
+    np.testing.assert_allclose(signal[0], GAMMA * discounted - phi, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("factory", "first_phi"),
+    [(Mood, 0.0), (Satiation, 0.0), (REWARD, 0.0), (HOMEOSTASIS, -0.5 * np.sqrt(2))],
+)
+def test_the_potential_before_a_step_is_the_last_value_or_at_first_that_of_no_experience(
+    factory, first_phi
+):
+    """Were the first potential that of the first step, it would reward the first action."""
+    batch = episodes_batch(seed=4)
+    _, signal, _ = run_head(Potential(factory, gamma=GAMMA), batch, size=9)
+    _, phi, _ = run_head(factory, batch)
+    last_phi = np.where(batch.first, first_phi, np.roll(phi, 1, axis=0))
+    next_phi = np.where(batch.terminated, 0.0, phi)
+    np.testing.assert_allclose(signal, GAMMA * next_phi - last_phi, atol=1e-6)
+
+
+# --- GRM --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("delay", range(1, 9))
 def test_grm_sums_to_0_over_every_episode(delay):
     """To float32 precision, for terminated and truncated episodes and any size of chunks."""
-    batch = episodes_batch(seed=delay)
-    head = build(GRM(reward_head, delay=delay, gamma=GAMMA), SPEC, KEY)
-    whole = signal_of(head, batch, size=len(batch.reward))
-    sums, sizes, cut = map(np.array, zip(*episode_sums(whole, batch), strict=True))
-    assert (np.abs(sums) < 1e-6 * np.maximum(sizes, 1e-3)).all()
-    assert sizes[sizes > 0].size >= 4 * (len(LENGTHS) - 1)
-    assert 0 < cut.sum() < cut.size
-    np.testing.assert_allclose(signal_of(head, batch, size=2), whole, atol=1e-6)
+    batch, factory = episodes_batch(seed=delay), GRM(REWARD, delay=delay, gamma=GAMMA)
+    whole = np.asarray(run_head(factory, batch)[1], np.float64)
+    nonzero, kinds = 0, set()
+    for b, steps, terminated in episodes(batch):
+        discounted = GAMMA ** np.arange(steps.stop - steps.start) * whole[steps, b]
+        size = np.abs(discounted).sum()
+        assert abs(discounted.sum()) < 1e-6 * max(size, 1e-3)
+        nonzero += size > 0
+        kinds.add(terminated)
+    assert nonzero >= B * (len(LENGTHS) - 1)
+    assert kinds == {True, False}
+    np.testing.assert_allclose(run_head(factory, batch, size=2)[1], whole, atol=1e-6)
 
 
 def test_grm_subtracts_each_signal_after_the_delay():
     batch = episodes_batch(seed=0)
-    head = build(GRM(reward_head, delay=3, gamma=GAMMA), SPEC, KEY)
-    signal, reward = signal_of(head, batch, len(batch.reward)), np.asarray(batch.reward)
-    ends = np.flatnonzero(np.asarray(batch.terminated | batch.truncated)[:, 0])
-    longest = np.diff(ends, prepend=-1).argmax()
-    b, stop = 0, ends[longest] + 1
-    start = stop - max(LENGTHS)
-    np.testing.assert_allclose(
-        signal[start : start + 3, b], reward[start : start + 3, b], rtol=1e-5
-    )
-    inside = slice(start + 3, stop - 1)
-    due = GAMMA**-3 * reward[start : stop - 4, b]
-    np.testing.assert_allclose(signal[inside, b], reward[inside, b] - due, rtol=1e-4, atol=1e-5)
-    remaining = sum(GAMMA**-k * reward[stop - 1 - k, b] for k in range(4))
-    np.testing.assert_allclose(signal[stop - 1, b], reward[stop - 1, b] - remaining, rtol=1e-5)
+    _, signal, _ = run_head(GRM(REWARD, delay=3, gamma=GAMMA), batch)
+    spans = [steps for b, steps, _ in episodes(batch) if b == 0]
+    longest = max(spans, key=lambda steps: steps.stop - steps.start)
+    signal, reward = np.asarray(signal)[longest, 0], np.asarray(batch.reward)[longest, 0]
+    due = GAMMA**-3 * reward[:-4]
+    remaining = sum(GAMMA**-k * reward[-1 - k] for k in range(4))
+    np.testing.assert_allclose(signal[:3], reward[:3], rtol=1e-5)
+    np.testing.assert_allclose(signal[3:-1], reward[3:-1] - due, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(signal[-1], reward[-1] - remaining, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -97,42 +175,4 @@ def test_grm_subtracts_each_signal_after_the_delay():
 )
 def test_an_invalid_delay_or_gamma_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        build(GRM(reward_head, **options), SPEC, KEY)
-
-
-# --- potentials of heads that read reward or info ---------------------------------------------
-
-
-def homeostasis_head(spec, *, rngs):
-    return Homeostasis(spec, setpoint=0.5, rngs=rngs)
-
-
-@pytest.mark.parametrize("factory", [Mood, Satiation, homeostasis_head, reward_head])
-def test_the_first_potential_does_not_depend_on_the_first_step(factory):
-    """Otherwise it would reward the first action and change the optimal policy."""
-    head = build(Potential(factory, gamma=GAMMA), SPEC, KEY)
-    bare = build(factory, SPEC, KEY)
-    batch = episodes_batch(seed=3)
-    signal = signal_of(head, batch, len(batch.reward))
-    phi, _ = apply_head(bare, bare.initial_state(4), batch)
-    phi_before = GAMMA * np.where(batch.terminated, 0.0, phi) - signal
-    first_phi = phi_before[np.asarray(batch.first)]
-    np.testing.assert_allclose(first_phi, first_phi[0], atol=1e-6)
-
-
-@pytest.mark.parametrize("factory", [Mood, Satiation])
-def test_the_potential_of_a_moving_average_uses_its_previous_value(factory):
-    head, bare = build(Potential(factory, gamma=GAMMA), SPEC, KEY), build(factory, SPEC, KEY)
-    batch = episodes_batch(seed=4)
-    signal = signal_of(head, batch, size=9)
-    phi, _ = apply_head(bare, bare.initial_state(4), batch)
-    last_phi = np.where(batch.first, 0.0, np.concatenate([np.zeros((1, 4)), phi[:-1]]))
-    next_phi = np.where(batch.terminated, 0.0, phi)
-    np.testing.assert_allclose(signal, GAMMA * next_phi - last_phi, atol=1e-6)
-
-
-def test_the_potential_of_a_stateless_head_needs_no_scan():
-    batch = episodes_batch(seed=5)
-    head = build(Potential(homeostasis_head, gamma=GAMMA), SPEC, KEY)
-    assert "scan" not in str(jax.make_jaxpr(head)(head.initial_state(4), batch))
-    assert same_bits(signal_of(head, batch, 7), signal_of(head, batch, len(batch.reward)))
+        build(GRM(REWARD, **options), SPEC, KEY)

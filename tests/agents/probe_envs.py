@@ -1,6 +1,5 @@
 """Probe environments, so small that the values and actions of a trained agent are known."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +7,8 @@ import jax.numpy as jnp
 
 from affect import Blend, Head, Spec
 from envs.world import Env, World
-from runs.engine.train import FAST_COMPILE, TrainConfig, init_runner, train
+from runs.engine.seeds import FAST_COMPILE
+from runs.engine.train import TrainConfig, init_runner, train
 
 HORIZON = 3  # steps; reached by endless episodes only
 OBS = jnp.array([[cue, time] for cue in (-1.0, 0.0, 1.0) for time in (0.0, 1.0)])
@@ -104,29 +104,24 @@ def train_on_probes(agent: Any, probes: dict[str, Probe], env=None, blend=None) 
     Returns:
         probe -> {(cue, time): (values [C], action)}.
     """
-    env, blend = env or Probes(), blend or Blend()
-    config = TrainConfig(agent, blend, num_envs=16, num_steps=8)
+    env = env or Probes()
+    config = TrainConfig(agent, blend or Blend(), num_envs=16, num_steps=8)
 
     def train_one(params):
-        worlds = partial(_same_world, World(params))
-        run = init_runner(jax.random.key(0), config, env, worlds)
-        run, _, _ = train(run, config, env, worlds, agent.anneal)
-        state = run.learner.agent
-        obs = OBS + params.offset
+        world = World(params)
+        run = init_runner(jax.random.key(0), config, env, lambda key: world)
+        run, *_ = train(run, config, env, lambda key: world, agent.anneal)
+        state, obs = run.learner.agent, OBS + params.offset
         return agent.value(state, obs), agent.act(state, None, obs)
 
     stacked = jax.tree.map(lambda *leaves: jnp.array(leaves), *probes.values())
     with jax.debug_key_reuse(False):  # false alarm: a scan over keys split under vmap
-        values, actions = jax.jit(jax.vmap(train_one), compiler_options=FAST_COMPILE)(stacked)
+        outputs = jax.jit(jax.vmap(train_one), compiler_options=FAST_COMPILE)(stacked)
     points = [tuple(point) for point in OBS.tolist()]
     return {
-        name: {point: (values[i, j], actions[i, j]) for j, point in enumerate(points)}
+        name: {point: tuple(x[i, j] for x in outputs) for j, point in enumerate(points)}
         for i, name in enumerate(probes)
     }
-
-
-def _same_world(world, key):
-    return world
 
 
 def value(results: dict, cue: float = 0.0, time: float = 0.0, channel: int = 0) -> float:

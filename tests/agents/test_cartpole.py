@@ -4,11 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from affect import Blend
 from agents.ppo import PPO
-from envs.world import World
 from envs.worlds.classic.cartpole import CartPole
-from runs.engine.train import TrainConfig, init_runner, train, vmap_seeds
+from runs.engine.seeds import vmap_seeds
+from runs.theory.simulation import Training
 
 ENVS, STEPS = 4, 128
 
@@ -22,23 +21,18 @@ def returns(num_steps: int, seeds: int, chunks: int) -> np.ndarray:
         chunks: number of chunks of training.
     """
     updates = num_steps // (ENVS * STEPS) // chunks
-    env = CartPole(horizon=500)
-    world = World(env.get_default_params())
-    config = TrainConfig(PPO(anneal=chunks * updates), Blend(), ENVS, STEPS)
+    training = Training(CartPole(horizon=500), PPO(anneal=chunks * updates), ENVS, STEPS)
+
+    def train_chunk(run, _):
+        run, metrics = training.train(run, updates)
+        return run, metrics["return"]
 
     def train_seed(key):
-        run = init_runner(key, config, env, lambda key: world)
-
-        def train_chunk(run, _):
-            run, metrics, _ = train(run, config, env, lambda key: world, updates)
-            return run, metrics["return"]
-
-        return jax.lax.scan(train_chunk, run, length=chunks)[1]
+        return jax.lax.scan(train_chunk, training.init(key), length=chunks)[1]
 
     with jax.debug_key_reuse(False):  # false alarm: a scan over keys split under vmap
-        return np.asarray(
-            vmap_seeds(train_seed, seeds)(jax.random.split(jax.random.key(0), seeds))
-        ).T
+        keys = jax.random.split(jax.random.key(0), seeds)
+        return np.asarray(vmap_seeds(train_seed, seeds)(keys)).T
 
 
 def test_ppo_improves_on_cartpole_in_100_000_steps():

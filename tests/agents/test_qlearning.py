@@ -25,17 +25,10 @@ KEY = jax.random.key(0)
 def steps(*transitions, terminated=(), truncated=()) -> Transition:
     """Batch [T, 1] of (state, action, reward, next state), with the indices of steps that end."""
     state, action, reward, next_state = map(np.array, zip(*transitions, strict=True))
-    at = np.arange(len(transitions))
-    batch = Transition(
-        obs=np.eye(3, dtype=np.float32)[state],
-        action=action.astype(np.int32),
-        next_obs=np.eye(3, dtype=np.float32)[next_state],
-        reward=reward.astype(np.float32),
-        terminated=np.isin(at, terminated),
-        truncated=np.isin(at, truncated),
-        first=at == 0,
-    )
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[:, None], batch)
+    obs, at = np.eye(3, dtype=np.float32), np.arange(len(transitions))
+    ends = np.isin(at, terminated), np.isin(at, truncated)
+    batch = obs[state], action, obs[next_state], reward.astype(np.float32), *ends, at == 0
+    return Transition(*(jnp.asarray(leaf)[:, None] for leaf in batch))
 
 
 def train(agent, batch, signals=None, table=None):
@@ -51,17 +44,14 @@ def test_one_update_by_hand():
     np.testing.assert_allclose(after, [[1.0, 3.5], [3.0, 5.0], [0.0, 0.0]])
 
 
-def test_steps_are_used_in_order_of_time():
-    state, metrics = train(AGENT, steps((1, 0, 1.0, 2), (0, 1, 0.0, 1), (1, 0, 1.0, 2)))
+def test_steps_are_used_in_order_of_time_and_then_of_environments():
+    batch = steps((1, 0, 1.0, 2), (0, 1, 0.0, 1), (1, 0, 1.0, 2))
+    side_by_side = jax.tree.map(lambda leaf: leaf.reshape(1, 3, *leaf.shape[2:]), batch)
     # .5; then .5 * .9 * .5; then .5 + .5 * .5
-    np.testing.assert_allclose(state.table, [[0.0, 0.225], [0.75, 0.0], [0.0, 0.0]], atol=1e-6)
-    assert metrics["error"] == pytest.approx((1 + 0.45 + 0.5) / 3)
-
-
-def test_steps_at_the_same_time_are_used_in_order_of_environments():
-    batch = steps((1, 0, 1.0, 2), (0, 1, 0.0, 1))
-    side_by_side = jax.tree.map(lambda leaf: leaf.reshape(1, 2, *leaf.shape[2:]), batch)
-    np.testing.assert_array_equal(train(AGENT, side_by_side)[0].table, train(AGENT, batch)[0].table)
+    for ordered in (batch, side_by_side):
+        state, metrics = train(AGENT, ordered)
+        np.testing.assert_allclose(state.table, [[0.0, 0.225], [0.75, 0.0], [0.0, 0.0]], atol=1e-6)
+        assert metrics["error"] == pytest.approx((1 + 0.45 + 0.5) / 3)
 
 
 @pytest.mark.parametrize(("end", "value"), [("terminated", 0.5), ("truncated", 0.5 + 0.45 * 4)])
@@ -83,12 +73,10 @@ def test_actions_are_greedy_without_a_key_and_epsilon_greedy_with_one():
     state = QState(jnp.array([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]]))
     obs = jnp.eye(3)[jnp.array([0, 1])]
     np.testing.assert_array_equal(AGENT.act(state, None, obs), [1, 0])
-    agent = replace(AGENT, epsilon=0.3)
-    actions = agent.act(state, jax.random.key(3), jnp.tile(obs, (20_000, 1))).reshape(-1, 2)
-    np.testing.assert_allclose(actions.mean(0), [0.85, 0.15], atol=0.01)
-    assert (
-        replace(AGENT, epsilon=0.0).act(state, jax.random.key(4), jnp.tile(obs, (99, 1)))[::2] == 1
-    ).all()
+    for epsilon, share, seed in ((0.3, 0.85, 3), (0.0, 1.0, 4)):
+        agent, many = replace(AGENT, epsilon=epsilon), jnp.tile(obs, (20_000, 1))
+        actions = agent.act(state, jax.random.key(seed), many).reshape(-1, 2)
+        np.testing.assert_allclose(actions.mean(0), [share, 1 - share], atol=0.01 * (epsilon > 0))
 
 
 @pytest.mark.parametrize(
@@ -110,14 +98,11 @@ def test_ties_and_exploration_are_uniform(values, epsilon, shares):
 def test_values_converge_to_dynamic_programming():
     """Action 0 moves on to an end with reward 1; action 1 stays with reward .05."""
     rng = np.random.default_rng(0)
-    transitions, ends = [], []
-    for t in range(4000):
-        here, action = int(rng.integers(2)), int(rng.integers(2))
-        transitions.append(
-            (here, action, 0.05 if action else float(here == 1), here if action else here + 1)
-        )
-        ends += [t] if here == 1 and not action else []
-    state, _ = train(replace(AGENT, alpha=0.1), steps(*transitions, terminated=ends))
+    here, action = rng.integers(2, size=(2, 4000))
+    reward = np.where(action, 0.05, here)
+    batch = zip(here, action, reward, np.where(action, here, here + 1), strict=True)
+    ends = np.flatnonzero((here == 1) & (action == 0))
+    state, _ = train(replace(AGENT, alpha=0.1), steps(*batch, terminated=ends))
     best = np.zeros((3, 2))
     for _ in range(200):
         value = best.max(1)
@@ -139,11 +124,6 @@ def test_agents_of_different_settings_can_be_vmapped():
         np.testing.assert_allclose(tables[k], expected, rtol=1e-6)
 
 
-def test_the_table_starts_at_initial():
-    state = replace(AGENT, initial=2.0).init(KEY, SPEC, num_signals=3)
-    np.testing.assert_array_equal(state.table, np.full((3, 2), 2.0))
-
-
 def test_rows_of_integer_observations():
     cell = mixed_radix_row(6, 6, 2, 2)
     grid = np.stack(np.meshgrid(*map(np.arange, (6, 6, 2, 2)), indexing="ij"), -1).reshape(-1, 4)
@@ -151,6 +131,8 @@ def test_rows_of_integer_observations():
     np.testing.assert_array_equal(one_hot_row(jnp.eye(5)[None]), np.arange(5)[None])
 
 
-def test_continuous_actions_are_refused():
+def test_the_table_starts_at_initial_and_needs_discrete_actions():
+    agent = replace(AGENT, initial=2.0)
+    np.testing.assert_array_equal(agent.init(KEY, SPEC, num_signals=3).table, np.full((3, 2), 2.0))
     with pytest.raises(ValueError, match="give it a world of discrete actions"):
-        AGENT.init(KEY, Spec(obs_dim=3, action_dim=1))
+        agent.init(KEY, Spec(obs_dim=3, action_dim=1))

@@ -13,12 +13,8 @@ from envs.shift import FAMILIES, ramp
 @pytest.fixture(scope="module")
 def rows():
     bare = load_suite("BoatRace")
-    noise, two_families = (
-        ramp(family, family, "channel.noise", 1.0) for family in ("sensor", "sensor|reward")
-    )
-    bare = replace(
-        bare, name="Bare", shifts=(noise, two_families, noise | two_families), randomised=None
-    )
+    noise, two = (ramp(name, name, "channel.noise", 1.0) for name in ("sensor", "sensor|reward"))
+    bare = replace(bare, name="Bare", shifts=(noise, two, noise | two), randomised=None)
     rich = replace(bare, name="Rich", shifts=(noise,), randomised=noise, innate=Constant)
     return suite_coverage(bare), suite_coverage(rich)
 

@@ -1,5 +1,6 @@
 """Drive: sensors, ends, vehicle dynamics and traffic of hand-built scenes, and its shifts."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 
 from envs import load_suite
+from envs.shift import with_channel
 from envs.world import EnvState, World
 from envs.worlds.drive.drive import Drive, Timid, traffic_boxes
 from envs.worlds.drive.sensors import ANGLES, REACH, looming
 from envs.worlds.drive.state import CARS, CROSSING, SLOTS, Params, State, Traffic
 from envs.worlds.drive.traffic import AWAY, sample_traffic
+from tests.envs.play import coloured, picture, train_and_score
 
 new = jax.random.key
 ENV, HOME, SUITE = Drive(), Params(), load_suite("Drive")
@@ -107,13 +110,9 @@ def test_rays_agree_with_intersections_of_edges_in_crowded_scenes():
 
 
 def test_closing_speeds_are_positive_for_approaching_boxes():
-    _, closing = ray_readings(
-        scene((CAR, 20, 0, 4, 0), (1, -20, 0, 13, 0), (2, 0, 4, 0, -2), speed=10)
-    )
-    assert closing[ray(0)] == pytest.approx(6)
-    assert closing[ray(180)] == pytest.approx(3)
-    assert closing[ray(90)] == pytest.approx(2)
-    assert closing[ray(-90)] == 0
+    others = (CAR, 20, 0, 4, 0), (1, -20, 0, 13, 0), (2, 0, 4, 0, -2)
+    _, closing = ray_readings(scene(*others, speed=10))
+    assert closing[[ray(0), ray(180), ray(90), ray(-90)]] == pytest.approx([6, 3, 2, 0])
     _, closing = ray_readings(scene((CAR, 20, 0, 14, 0), speed=10, drift=0))
     assert closing[ray(0)] == pytest.approx(-4)
 
@@ -206,10 +205,8 @@ def test_overlapping_boxes_crash_and_near_misses_do_not(other, crash):
 )
 def test_an_episode_ends_off_the_road_at_the_goal_or_out_of_time(fields, end, reward):
     state = scene(**fields)
-    assert (bool(ENV.terminal(state, None, HOME)), ENV.reward(*[state] * 3, None, HOME)) == (
-        end,
-        reward,
-    )
+    assert bool(ENV.terminal(state, None, HOME)) == end
+    assert ENV.reward(state, 0, state, None, HOME) == reward
 
 
 def test_running_out_of_time_terminates_and_does_not_truncate():
@@ -330,9 +327,8 @@ def test_a_mirrored_scene_stays_mirrored():
     signs = {"y": -state.y, "drift": -state.drift}
     mirrored_traffic = {name: -getattr(state.traffic, name) for name in ("y", "vy", "lane", "dash")}
     mirrored = state._replace(**signs, traffic=state.traffic._replace(**mirrored_traffic))
-    for a, b in zip(
-        drive(state, [GAS] * 5, calm), drive(mirrored, [GAS + 2] * 5, calm), strict=True
-    ):
+    both = drive(state, [GAS] * 5, calm), drive(mirrored, [GAS + 2] * 5, calm)
+    for a, b in zip(*both, strict=True):
         np.testing.assert_array_equal(a.traffic.x, b.traffic.x)
         np.testing.assert_array_equal(a.traffic.y, -b.traffic.y)
         assert (a.x, a.y) == (b.x, -b.y)
@@ -345,10 +341,7 @@ def test_crossing_cars_wait_for_the_driver_and_never_give_way():
     assert (ys[: int(distance / 2), 0] == -10).all() and (ys[:, 1] == -10).all()
     np.testing.assert_allclose(np.diff(ys[13:, 0]), 6 * 0.2, rtol=1e-4)
     assert ys[-1, 0] > 10
-    near, far = (
-        scene((CROSSER, 30, -1, 0, 6), speed=10.0),
-        scene((CROSSER, 30, -1, 0, 6), speed=2.0),
-    )
+    near, far = (scene((CROSSER, 30, -1, 0, 6), speed=speed) for speed in (10.0, 2.0))
     paths = [[s.traffic.y[CROSSER] for s in drive(s, [COAST + 1] * 3)] for s in (near, far)]
     assert paths[0] != paths[1]  # beyond 28 m from the driver they wait
 
@@ -356,9 +349,7 @@ def test_crossing_cars_wait_for_the_driver_and_never_give_way():
 @pytest.mark.parametrize("crossing", [0.0, 0.5, 1.0])
 def test_the_number_of_crossing_cars_is_set_by_crossing(crossing):
     _, traffic = starts(HOME._replace(crossing=crossing))
-    x, y, dash = (
-        np.asarray(part) for part in (traffic.x[:, 7:10], traffic.y[:, 7:10], traffic.dash)
-    )
+    x, y, dash = map(np.asarray, (traffic.x[:, 7:10], traffic.y[:, 7:10], traffic.dash))
     assert (x > 0).mean() == pytest.approx(crossing, abs=0.06)
     assert (np.abs(y) == 10).all() and (np.sign(y) == -np.sign(dash)).all()
     assert (dash > 0).mean() == pytest.approx(0.5, abs=0.06)
@@ -401,35 +392,19 @@ def test_aggressive_cars_cut_in_and_tailgate():
     assert shares[0] < 0.6 * shares[1] and shares[1] < shares[2]
 
 
-def test_each_shift_changes_its_own_fields_only():
-    home, params, channel = SUITE.world.params, {}, {}
-    for shift in SUITE.shifts:
-        world = shifted(shift.name)
-        params[shift.name] = {
-            f for f in home._fields if getattr(world.params, f) != getattr(home, f)
-        }
-        channel[shift.name] = {
-            f for f, v in world.channel._asdict().items() if v != (1.0 if f == "gain" else 0.0)
-        }
-    assert params["ice|cross"] == params["ice"] | params["cross"] == {"grip", "crossing"}
-    assert params["aggressive"] == {"headway", "gap", "cut_in"}
-    claims = {"cones": "closed", "mirror": "mirror", "fog": "sight"}
-    assert all(params[name] == {field} for name, field in claims.items())
-    for name in ("noise", "dropout", "delay", "flip"):
-        assert (params[name], channel[name]) == (set(), {name})
-    assert not any(
-        channel[name] for name in ("cones", "aggressive", "cross", "mirror", "ice", "fog")
-    )
+CHANGED = {
+    **{"cones": {"closed"}, "cross": {"crossing"}, "ice": {"grip"}, "fog": {"sight"}},
+    **{name: {name} for name in ("mirror", "noise", "dropout", "delay", "flip")},
+    **{"aggressive": {"cut_in", "headway", "gap"}, "late_ice": set()},  # it is scheduled
+}
 
 
-def test_observation_noise_is_in_units_of_obs_scale():
-    noisy = shifted("noise")
-    first_obs = jax.jit(jax.vmap(lambda seed, world: ENV.reset(new(seed), world).obs, (0, None)))
-    plain_obs, noisy_obs = (
-        first_obs(jnp.arange(512), world) for world in (shifted("noise", 0.0), noisy)
-    )
-    spread = np.asarray(noisy_obs - plain_obs).std(0) / noisy.channel.noise
-    np.testing.assert_allclose(spread, np.array(ENV.obs_scale), rtol=0.2)
+@pytest.mark.parametrize("shift", SUITE.shifts, ids=lambda shift: shift.name)
+def test_each_shift_changes_its_own_fields_only(shift):
+    home, world = with_channel(SUITE.world), shift(SUITE.world, 1.0, new(0))
+    before, after = ({**w.params._asdict(), **w.channel._asdict()} for w in (home, world))
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == set().union(*(CHANGED[part] for part in shift.name.split("|")))
 
 
 def test_timid_has_a_longer_road_and_a_slower_car():
@@ -446,13 +421,7 @@ def test_timid_has_a_longer_road_and_a_slower_car():
 
 
 def image_of(state: State, **params) -> np.ndarray:
-    return ENV.render_image(state, ENV.render_init(), HOME._replace(**params))[1]
-
-
-def coloured(image: np.ndarray, colour: str) -> np.ndarray:
-    """Pixels of an image that have a colour, [N, 2] of row and column."""
-    rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    return np.argwhere((np.abs(image.astype(int) - rgb) < 12).all(-1))
+    return picture(ENV, state, HOME._replace(**params))
 
 
 def test_the_picture_shows_road_traffic_and_weather():
@@ -460,7 +429,7 @@ def test_the_picture_shows_road_traffic_and_weather():
 
     metre, driver_x = colours.SCALE, colours.DRIVER_X
     image = image_of(scene(x=40.0))
-    assert image.shape == (360, 640, 3) and image.dtype == np.uint8
+    assert image.shape == (360, 640, 3)
     car = coloured(image[:256], colours.DRIVER)
     assert np.ptp(car[:, 1]) == pytest.approx(4.5 * metre, abs=4)
     moved = coloured(image_of(scene(x=90.0, y=4.0))[:256], colours.DRIVER)
@@ -477,11 +446,8 @@ def test_the_picture_shows_road_traffic_and_weather():
     assert len(coloured(image, colours.BAD)) == 0
     assert len(coloured(image_of(scene((CAR, 43, 0, 0, 0), x=40.0))[:256], colours.BAD)) > 200
     road = {"cut_in": 0.1, "mirror": 1.0, "closed": 0.1, "crossing": 0.5}
-    changes = [
-        (image_of(scene(), **{name: value}) != image_of(scene())).any()
-        for name, value in road.items()
-    ]
-    assert all(changes)
+    for name, value in road.items():
+        assert (image_of(scene(), **{name: value}) != image_of(scene())).any()
 
 
 @pytest.mark.parametrize(
@@ -501,18 +467,6 @@ def test_the_picture_shows_how_the_episode_ended(fields, ending):
 
 @pytest.mark.slow
 def test_ppo_learns_to_arrive():
-    from affect import Blend
-    from agents.ppo import PPO
-    from envs.suite import Suite
-    from runs.engine.arms import Arm
-    from runs.engine.jax_backend import JaxBackend
-    from runs.engine.run_config import RunConfig
-
-    suite = Suite("home", ENV, SUITE.world, shifts=())
-    run_config = RunConfig(PPO(lr=1e-3, anneal=53), 4, 4, 1, 53, 32, 128, 256)
-    trainer = JaxBackend(suite, Arm("none", Blend()), run_config)
-    with jax.debug_key_reuse(False):  # a scan over keys split under vmap counts as a reuse
-        run, _, finite = trainer.chunk(trainer.start(), lambda: False)
-        ((_, scores),) = trainer.score(run, 0, lambda: False)
-    assert finite.all()
-    assert scores["success"].mean() > 0.9
+    with jax.debug_key_reuse(False):  # `vmap` over split keys counts as a reuse
+        scores = train_and_score(replace(SUITE, shifts=()), seeds=4)
+    assert scores["none", 0.0]["success"].mean() > 0.9

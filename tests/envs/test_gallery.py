@@ -34,35 +34,28 @@ def equal(first, second) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_rows_have_a_nonblank_tile_per_column(boats):
+def colours(picture) -> np.ndarray:
+    return np.unique(picture.reshape(-1, 3), axis=0)
+
+
+def test_rows_have_a_nonblank_tile_per_column_from_unshifted_to_shifted(boats):
     assert list(boats) == [shift.name for shift in load_suite("BoatRace").shifts]
-    for row in boats.values():
-        assert len(row.tiles) == COLUMNS and row.changes
-        for tile in row.tiles:
-            assert len(np.unique(tile.picture.reshape(-1, 3), axis=0)) > 3
-
-
-def test_rows_start_unshifted_and_end_shifted(boats):
     original = boats["farm"].tiles[0]
     for row in boats.values():
+        assert len(row.tiles) == COLUMNS and row.changes
         assert equal(row.tiles[0], original) and not equal(row.tiles[-1], original)
+        assert all(len(colours(tile.picture)) > 3 for tile in row.tiles)
 
 
-def test_reward_shift_changes_only_the_reward(boats):
+def test_a_tile_shows_what_its_shift_changes_and_nothing_else(boats):
     original, half, full = boats["farm"].tiles
     assert original.total_reward < half.total_reward < full.total_reward
     assert np.array_equal(original.picture, full.picture) and np.array_equal(original.obs, full.obs)
-
-
-def test_sensor_shift_changes_only_the_observation(boats):
     original, _, full = boats["noise"].tiles
     assert np.array_equal(original.picture, full.picture)
     np.testing.assert_array_equal(full.unshifted_obs, original.obs)
     assert np.abs(full.obs - full.unshifted_obs).max() > 0.1
-
-
-def test_other_shifts_have_no_marked_observations(boats):
-    for tile in boats["reverse"].tiles + boats["flip"].tiles:
+    for tile in boats["reverse"].tiles + boats["flip"].tiles:  # no marked observations
         np.testing.assert_array_equal(tile.unshifted_obs, tile.obs)
 
 
@@ -108,7 +101,7 @@ def test_sheet_shows_all_tiles_and_is_deterministic(boats):
     for r in range(len(rows)):
         for c in range(COLUMNS):
             cut = pixels[TOP + r * down :, LEFT + c * across :][: down - 20, : across - 20]
-            assert len(np.unique(cut.reshape(-1, 3), axis=0)) > 3, (r, c)
+            assert len(colours(cut)) > 3, (r, c)
 
 
 def test_long_observations_are_shades_and_continuous_actions_hues(boats):
@@ -118,9 +111,8 @@ def test_long_observations_are_shades_and_continuous_actions_hues(boats):
     actions = {"chosen": actions, "applied": actions[::-1]}
     long_obs = rng.normal(size=(2, 100)).astype(np.float32)
     tiles = [
-        original._replace(obs=long_obs[0], unshifted_obs=long_obs[0], **actions),
-        half._replace(obs=long_obs[1], unshifted_obs=long_obs[0], **actions),
-        full._replace(obs=long_obs[0], unshifted_obs=long_obs[0], **actions),
+        tile._replace(obs=obs, unshifted_obs=long_obs[0], **actions)
+        for tile, obs in zip((original, half, full), long_obs[[0, 1, 0]], strict=True)
     ]
     pixels = np.asarray(draw_sheet("A", "a", (0.0, 0.5, 1.0), [row._replace(tiles=tiles)]))
     cuts = [pixels[-80:, LEFT + c * (pixels.shape[1] - LEFT) // 3 :][:, :200] for c in range(3)]
@@ -131,15 +123,12 @@ def test_long_observations_are_shades_and_continuous_actions_hues(boats):
 # --- the page ---------------------------------------------------------------------------------
 
 
-def test_page_shows_every_suite():
+def test_page_shows_every_suite_in_small_files():
     text = (ENVS / "README.md").read_text()
     for name in SUITES:
         assert f"\n## {name}\n" in text and f"](gallery/{name}.png)" in text
         with Image.open(ENVS / "gallery" / f"{name}.png") as picture:
             assert picture.width > 500
-
-
-def test_pictures_are_small_files():
     assert sum(path.stat().st_size for path in (ENVS / "gallery").glob("*.png")) < 2_000_000
 
 
@@ -214,8 +203,7 @@ def test_help_does_not_import_jax():
         "except SystemExit as stop: assert not stop.code\n"
         "assert 'jax' not in sys.modules"
     )
-    process = subprocess.run(
-        [sys.executable, "-c", code], cwd=ENVS.parent, capture_output=True, text=True, timeout=60
-    )
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, cwd=ENVS.parent, capture_output=True, text=True, timeout=60)
     assert process.returncode == 0, process.stderr
     assert "usage: python -m envs.gallery" in process.stdout

@@ -1,4 +1,4 @@
-"""Known host environments: equal to gymnasium's by default, changed by every declared setter."""
+"""Known host environments: equal to gymnasium's by default, and changed by their setters."""
 
 import logging
 import sys
@@ -10,22 +10,6 @@ import pytest
 from envs.host.known import KNOWN, PACKAGES, SIZES, env_facts, layouts
 from envs.host.make import make_env
 
-CHANGED = {
-    "force": 5.0,
-    "half_length": 1.0,
-    "pole_mass": 1.0,
-    "gravity": -5.0,
-    "wind": 15.0,
-    "mass": 2.0,
-    "length": 2.0,
-    "layout": 1.0,
-    "friction": 0.2,
-    "gear": 0.5,
-    "aggressive": 1.0,
-    "density": 2.0,
-}
-SLOW = "highway-v0"  # `highway-fast-v0` is made by the same function
-SETTERS = [(id, name) for id in KNOWN if id != SLOW for name in KNOWN[id].setters]
 MUJOCO = ("Hopper-v5", "HalfCheetah-v5")
 CROSSINGS = [id for id in KNOWN if "Crossing" in id]
 
@@ -53,13 +37,10 @@ def play(id: str, steps: int = 60, **setters) -> np.ndarray:
     return np.array(rows[:steps])
 
 
-@pytest.mark.parametrize(("id", "name"), SETTERS)
-def test_every_declared_setter_has_an_effect(id, name):
-    default = KNOWN[id].setters[name]
-    original, changed = play(id), play(id, **{name: CHANGED[name]})
-    assert np.array_equal(original, play(id, **{name: default}))
-    steps = min(len(original), len(changed))
-    assert not np.array_equal(original[:steps], changed[:steps])
+@pytest.mark.parametrize("id", KNOWN)
+def test_default_values_of_setters_change_nothing(id):
+    """That others have an effect is checked when a suite is made (`test_host`)."""
+    assert np.array_equal(play(id), play(id, **KNOWN[id].setters))
 
 
 @pytest.mark.parametrize("id", ["CartPole-v1", "LunarLander-v3", "Pendulum-v1", *MUJOCO])
@@ -104,11 +85,7 @@ def test_mass_changes_the_derived_constants_of_the_model(id):
     ratio = heavy.body_invweight0[1:, 0] / original.body_invweight0[1:, 0]
     assert ((ratio > 0.4) & (ratio < 0.9)).all()  # more than 1/2, since the armature stays
     assert (heavy.actuator_acc0 < original.actuator_acc0).all()
-
-
-@pytest.mark.parametrize("id", MUJOCO)
-def test_recomputing_unchanged_constants_changes_nothing(id):
-    original, gym_model = make_env(id).unwrapped.model, gymnasium.make(id).unwrapped.model
+    gym_model = gymnasium.make(id).unwrapped.model  # constants of an unchanged mass are the same
     for name in ("body_mass", "body_invweight0", "dof_invweight0", "dof_M0", "actuator_acc0"):
         np.testing.assert_allclose(getattr(original, name), getattr(gym_model, name), rtol=1e-9)
 
@@ -179,7 +156,7 @@ def test_layouts_have_one_level_per_shifted_layout():
 # --- highway ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("id", ["highway-fast-v0", SLOW])
+@pytest.mark.parametrize("id", ["highway-fast-v0", "highway-v0"])
 def test_highway_setters_change_drivers_and_density(id):
     for aggressive, kind in ((0.0, "IDMVehicle"), (1.0, "AggressiveVehicle")):
         env = make_env(installed(id), aggressive=aggressive)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -29,14 +30,10 @@ BOX = box("box", "dynamics", "params", {"half_length": (0.25, 0.75)})
 
 
 def small_suite(**changes):
-    fields = {
-        "name": "small",
-        "env": CartPole(horizon=20),
-        "world": World(Params()),
-        "shifts": (FORCE, NOISE, BOX),
-        "severities": (0.5, 1.0),
-    }
-    return Suite(**{**fields, **changes})
+    suite = Suite(
+        "small", CartPole(20), World(Params()), (FORCE, NOISE, BOX), severities=(0.5, 1.0)
+    )
+    return replace(suite, **changes)
 
 
 @pytest.mark.parametrize(("suite", "shift"), SHIFTS)
@@ -45,9 +42,10 @@ def test_every_registered_shift_keeps_the_contract(suite, shift):
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
-def test_every_registered_suite_defines_success(suite):
+def test_every_registered_suite_has_its_name_and_defines_success(suite):
     success = suite.env.success(jnp.zeros((3,)), jnp.zeros((3,)))
     assert success.shape == (3,) and success.dtype == bool
+    assert envs.load_suite(suite.name).name == suite.name
 
 
 def test_points_are_unshifted_first_and_then_shifts_by_severity():
@@ -92,9 +90,8 @@ def test_shifts_draw_independently_of_each_other():
 
 
 def test_worlds_keep_the_channel_of_the_suite():
-    worlds = small_suite(world=World(Params(), Channel(gain=0.9))).worlds(
-        jax.random.key(0), draws=1
-    )
+    suite = small_suite(world=World(Params(), Channel(gain=0.9)))
+    worlds = suite.worlds(jax.random.key(0), draws=1)
     np.testing.assert_allclose(worlds.channel.gain, np.full((7, 1), 0.9))
 
 
@@ -109,29 +106,20 @@ def test_severities_outside_their_range_are_refused(severities):
         small_suite(severities=severities)
 
 
-@pytest.mark.parametrize("name", envs.SUITES)
-def test_a_registered_suite_is_loaded_by_its_name(name):
-    assert envs.load_suite(name).name == name
-
-
-@pytest.mark.parametrize("name", ["cartpole", "CartPol", "Cart-Pole"])
-def test_an_unknown_suite_is_refused_with_the_nearest_name(name):
-    with pytest.raises(ValueError, match=f"no suite {name!r}; did you mean CartPole"):
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        *((name, "did you mean CartPole") for name in ("cartpole", "CartPol", "Cart-Pole")),
+        ("zzz", "there are .*CartPole"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_or_all_names(name, hint):
+    with pytest.raises(ValueError, match=f"unknown environment {name!r}; {hint}"):
         envs.load_suite(name)
-
-
-def test_an_unknown_suite_without_similar_name_is_refused_with_all_names():
-    with pytest.raises(ValueError, match="no suite 'zzz'; there are .*CartPole"):
-        envs.load_suite("zzz")
 
 
 def test_importing_the_package_does_not_import_jax():
     script = "import sys, envs; print('jax' in sys.modules, *envs.SUITES)"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=Path(envs.__file__).parents[1],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command, folder = [sys.executable, "-c", script], Path(envs.__file__).parents[1]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", *envs.SUITES]

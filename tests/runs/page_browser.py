@@ -37,6 +37,10 @@ const within = (element, width) => {
   const box = (element.parentElement.closest(".scroll") ?? element).getBoundingClientRect();
   return box.left >= -0.5 && box.right <= width + 0.5;
 };
+const labelColour = page => {
+  const text = page.querySelector("svg text");
+  return text ? getComputedStyle(text).fill : "";
+};
 const isHidden = element => getComputedStyle(element).display == "none";
 addEventListener("load", () => {
   const layouts = {};
@@ -67,7 +71,7 @@ addEventListener("load", () => {
       width, hidden, out, figures: figures.length, least: Math.min(...words),
       unticked: ticked.filter(Boolean).length,
       wide: page.documentElement.scrollWidth, scripts: page.scripts.length,
-      paper: style.backgroundColor, ink: style.color,
+      paper: style.backgroundColor, ink: style.color, label: labelColour(page),
     };
   }
   document.body.textContent = "";

@@ -1,24 +1,37 @@
 """Write the files of a finished, correctly sealed study without training anything."""
 
-import csv
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from runs.analysis.scores import COLUMNS
+from agents.ppo import PPO
+from envs import load_suite
+from envs.suite import Suite
+from runs.analysis.scores import rows_as_csv
 from runs.engine.checkpoint import Checkpoints
+from runs.engine.config import RunConfig
+from runs.names import SCORES
 from runs.prereg import plan_file, seal
 from runs.prereg.plan_file import Plan
-from tests.runs import small_study
 
 ARMS = ("none", "random", "constant_plus", "fear", "fear_sham", "fear_constant")
+SIZES = {"seeds": 3, "rows": 3, "chunks": 4, "updates": 2, "num_envs": 2, "num_steps": 8}
+CONFIG = RunConfig(PPO(width=8), episodes=2, **SIZES)
+
+
+@cache
+def cartpole() -> Suite:
+    """CartPole with one physics shift and one actuator shift."""
+    suite = load_suite("CartPole")
+    shifts = tuple(shift for shift in suite.shifts if shift.name in ("force", "flip"))
+    return replace(suite, shifts=shifts, severities=(0.5, 1.0))
 
 
 def sealed_plan(arms=ARMS, **options) -> Plan:
     """Make the plan of a study: CartPole under two shifts, six arms, three seeds."""
-    config = replace(small_study.CONFIG, seeds=3)
-    return plan_file.make_plan(small_study.suite(), config, arms, **options)
+    return plan_file.make_plan(cartpole(), CONFIG, arms, **options)
 
 
 def train(out: Path, arms=ARMS, luck: float = 0.0) -> None:
@@ -32,16 +45,16 @@ def score(
     out: Path, name: str = "scores.csv", arms=ARMS, better: float = 0.0, leave_out=()
 ) -> None:
     """Write one score row per seed and point, `better` added, without the shifts in `leave_out`."""
-    points = [point for point in small_study.suite().points() if point.shift not in leave_out]
-    with (out / name).open("w") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval=0.5, lineterminator="\n")
-        writer.writeheader()
-        for arm in arms:
-            for point in points:
-                for seed in range(3):
-                    row = {"env": "CartPole", "arm": arm, "seed": seed, "episodes": 2}
-                    score = 0.25 * seed + better
-                    writer.writerow(row | point._asdict() | {"score": score})
+    rows = [
+        {"env": "CartPole", "arm": arm, "seed": seed, "episodes": 2, "score": 0.25 * seed + better}
+        | point._asdict()
+        | dict.fromkeys(SCORES, 0.5)
+        for arm in arms
+        for point in cartpole().points()
+        if point.shift not in leave_out
+        for seed in range(3)
+    ]
+    (out / name).write_text(rows_as_csv(rows, header=True))
 
 
 def study(out: Path, arms=ARMS, **options) -> Path:

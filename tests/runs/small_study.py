@@ -1,9 +1,10 @@
-"""Run studies of a few updates, interrupt or kill them, and compare the results of two."""
+"""Train and score an arm for a few updates, interrupt or kill it, and compare two results."""
 
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -12,10 +13,13 @@ from agents.ppo import PPO
 from envs import load_suite
 from envs.suite import Suite
 from envs.worlds.classic.cartpole import CartPole
-from runs.engine.arm_runner import ArmRunner
-from runs.engine.arms import comparison_arms
+from runs.arm_runner import ArmRunner, Reporter
+from runs.engine.arms import Arm, comparison_arms
+from runs.engine.backend import Backend, make_backend
 from runs.engine.checkpoint import Checkpoints
-from runs.engine.run_config import RunConfig
+from runs.engine.config import RunConfig
+from runs.engine.evaluate import EvalPoints, public_points
+from runs.engine.phases import Phase, one_world
 
 HEADS = ("fear", "hope", "curiosity")
 ARMS = {arm.name: arm for arm in comparison_arms(HEADS, 0.99, load_suite("CartPole"))}
@@ -76,29 +80,60 @@ class Watch:
         return self.done == self.stop_at
 
 
-def run(trainer, out: Path, film=False, **limits) -> tuple[list[dict], Watch]:
-    """Run a study of one arm, to its end or to `limits` -> (score rows, recorded progress)."""
+class Study(NamedTuple):
+    """An arm that is trained in the world of a suite and scored at its points."""
+
+    suite: Suite
+    arm: Arm
+    backend: Backend
+    phase: Phase
+    points: EvalPoints
+
+    def runner(self, out: Path, watch: Watch) -> ArmRunner:
+        reporter = Reporter(watch.messages.append, watch.advance, watch.stopped)
+        return ArmRunner(out, self.suite, self.backend, reporter)
+
+
+def make_study(
+    arm: Arm = ARMS["fear"], run_config: RunConfig = CONFIG, in_suite: Suite | None = None
+) -> Study:
+    """The study of an arm, by default in the small suite."""
+    in_suite = in_suite or suite()
+    sizes = run_config.chunks, run_config.updates, run_config.agent
+    phase = Phase(one_world(in_suite.world), *sizes, arm.blend)
+    backend = make_backend(in_suite.env, run_config)
+    points = public_points(in_suite, backend.draws, run_config.base)
+    return Study(in_suite, arm, backend, phase, points)
+
+
+def run(study: Study, out: Path, **limits) -> tuple[list[dict], Watch]:
+    """Train and score the arm, to its end or to `limits` -> (score rows, recorded progress)."""
     watch = Watch(**limits)
-    suite, run_config = trainer.suite, trainer.run_config
-    study = ArmRunner(
-        out, suite.name, run_config, watch.messages.append, watch.advance, watch.stopped
-    )
-    if not film:
-        study.film = lambda trainer, run: None
     out.mkdir(parents=True, exist_ok=True)
-    return study.run(trainer), watch
+    runner, (_, arm, _, phase, points) = study.runner(out, watch), study
+    trained = runner.train(arm, phase)
+    return runner.score(arm, phase, trained, points, "scores.csv", phase.chunks), watch
 
 
-def final(trainer, out: Path) -> tuple:
-    """Load the newest checkpoint of an arm -> (chunks done, (run, alive))."""
-    like = trainer.start(), np.ones(trainer.run_config.rows, bool)
-    return Checkpoints(out / "checkpoints" / trainer.arm.name).restore(like)
+def final(study: Study, out: Path) -> tuple:
+    """Load the newest checkpoint of an arm -> (chunks done, (state, alive))."""
+    like = study.backend.init(study.phase), np.ones(study.backend.run_config.rows, bool)
+    return Checkpoints(out / "checkpoints" / study.arm.name).restore(like)
 
 
 def metrics(out: Path) -> list[dict]:
     """Lines of `metrics.jsonl` with the measured seconds set to None."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [line | {"seconds": None} for line in lines]
+
+
+def leaf_checksums(out: Path) -> dict[str, dict]:
+    """Shape, dtype and checksum of every leaf of each arm's newest checkpoint."""
+    newest = [max(arm.glob("*-step-*")) for arm in (out / "checkpoints").iterdir()]
+    return {
+        path.parent.name: json.loads((path / "manifest.json").read_text())["leaves"]
+        for path in newest
+    }
 
 
 def bits(tree) -> dict[str, bytes]:
@@ -114,8 +149,8 @@ def bits(tree) -> dict[str, bytes]:
     return {jax.tree_util.keystr(path): raw(leaf) for path, leaf in leaves}
 
 
-def assert_same_study(trainer, first: Path, second: Path) -> None:
-    """Assert that two folders hold the same final state, curves and scores of an arm."""
-    assert bits(final(trainer, first)) == bits(final(trainer, second))
+def assert_same_files(first: Path, second: Path) -> None:
+    """Assert that two folders hold the same final states, curves and scores of all arms."""
+    assert leaf_checksums(first) == leaf_checksums(second)
     assert metrics(first) == metrics(second)
     assert (first / "scores.csv").read_bytes() == (second / "scores.csv").read_bytes()

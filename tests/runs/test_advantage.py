@@ -10,9 +10,9 @@ import pytest
 from envs.suite import Suite
 from envs.world import World
 from envs.worlds.theory.corridor import Corridor, hitting_value
-from runs.engine.train import FAST_COMPILE
+from runs.engine.episodes import record_episodes
+from runs.engine.seeds import FAST_COMPILE
 from runs.probes.advantage import branched_advantages, credit_assignment, delay_to_minimum
-from runs.probes.readouts import record_episodes
 
 N, GAMMA, EPISODES = 5, 0.9, 48
 ENV = Corridor(N, horizon=24)  # almost every walk ends earlier

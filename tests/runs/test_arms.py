@@ -11,6 +11,7 @@ from affect import Innate
 from envs import load_suite
 from runs.engine.arms import HEADS, POTENTIALS, check_arms, comparison_arms, weighted_head
 from runs.errors import UserError
+from tests.runs.small_study import CONFIG
 
 SUITE = load_suite("CartPole")
 KINDS = ("", "_sham", "_untrained", "_constant")
@@ -29,9 +30,9 @@ def test_controls_are_added_to_every_head():
 
 def test_every_named_head_can_be_built():
     innate = partial(Innate, fn=lambda batch: -batch.next_obs[..., 0])
-    spec = replace(SUITE.env.spec, info=("harm", "body", "other"))
+    spec = replace(SUITE.env.spec, info=("harm", "body", "other"), discount=0.99)
     for name in HEADS:
-        weight, factory = weighted_head(name, 0.99, replace(SUITE, innate=innate))
+        weight, factory = weighted_head(name, replace(SUITE, innate=innate))
         built = jax.eval_shape(lambda f=factory: f(spec, rngs=nnx.Rngs(0)))
         assert weight > 0
         assert (type(built).__name__ == "Potential") == (name in POTENTIALS)
@@ -41,7 +42,7 @@ def test_every_named_head_can_be_built():
 def test_head_that_the_suite_cannot_feed_is_refused_naming_suites_that_can(name):
     arms = comparison_arms((name,), 0.99, SUITE)
     with pytest.raises(UserError, match=rf"{name} in CartPole: .*reads info.*FoodShare.*choose"):
-        check_arms(arms, SUITE, 4)
+        check_arms(arms, SUITE, CONFIG)
 
 
 def test_innate_head_is_refused_where_the_suite_has_none():
@@ -51,5 +52,5 @@ def test_innate_head_is_refused_where_the_suite_has_none():
 
 def test_sham_with_one_environment_is_refused():
     with pytest.raises(UserError, match="fear_sham in CartPole: .*at least 2 environments"):
-        check_arms(comparison_arms(("fear",), 0.99, SUITE), SUITE, 1)
-    check_arms(comparison_arms(("fear",), 0.99, SUITE), SUITE, 2)
+        check_arms(comparison_arms(("fear",), 0.99, SUITE), SUITE, replace(CONFIG, num_envs=1))
+    check_arms(comparison_arms(("fear",), 0.99, SUITE), SUITE, CONFIG)

@@ -1,50 +1,40 @@
 """The benchmark: rows, order of measurements, worker processes, tables and operation counts."""
 
 import csv
+import math
 import os
-import subprocess
-import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib import util
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from runs import benchmark
-from runs.bench import paired_timing
-from runs.bench.job import Job
-from runs.bench.matmul_ceiling import matmul_flops, matmul_updates
-from runs.bench.paired_timing import (
+from runs.bench import rivals, timing, training
+from runs.bench.rivals import product_updates
+from runs.bench.table import meets_goal, ratios, remarks, table_row, write_pairs
+from runs.bench.timing import (
     Result,
     TimedPair,
     Worker,
     WorkerFailed,
-    Workers,
+    Workload,
     alternate,
     in_new_processes,
 )
-from runs.bench.timing_table import meets_goal, ratios, record_table, table_row
-from runs.bench.worker import OURS, PEERS
-from runs.benchmark import (
-    COMPILATION,
-    HEADS,
-    INSTALL,
-    REJAX,
-    Settings,
-    check,
-    smoke_job,
-    timed_pairs,
-)
+from runs.benchmark import INSTALL, Settings, check, installed, main, smoke_load, timed_pairs
 from runs.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
-OURS_JOB, OTHER_JOB = Job("ours", 4, 1), Job("rejax", 4, 1)
+LOAD = Workload(training.time_training, 4, 1)
+OTHER = Workload(rivals.rejax, 4, 1, package="rejax")
 
 
-def timed_result(*seconds: tuple[float, float], goal=None, unit=" s") -> Result:
+def timed_result(*seconds: tuple[float, float], goal="", unit=" s") -> Result:
     """Make the result of a row with the given seconds (ours, other) per pair."""
-    row = TimedPair("training", "a / b", OURS_JOB, OTHER_JOB, goal, unit)
+    row = TimedPair("training", "a / b", LOAD, OTHER, goal, unit)
     pairs = tuple(tuple({"steps": 10, "seconds": value} for value in pair) for pair in seconds)
     return Result(row, pairs)
 
@@ -56,27 +46,23 @@ ALL = pytest.param(benchmark.PARTS, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("parts", [("report",), ALL])
-def test_smoke_run_prints_every_row_or_why_it_is_left_out(parts):
+def test_smoke_run_prints_every_row_or_why_it_is_left_out(parts, tmp_path, monkeypatch, capsys):
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
-    done = subprocess.run(
-        [sys.executable, "-m", "runs.benchmark", "--smoke", "--parts", *parts],
-        cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": flags},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    monkeypatch.setenv("XLA_FLAGS", flags)  # of the worker process
+    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
+    assert main(["--smoke", "--out", str(tmp_path), "--parts", *parts]) == 0
+    printed = capsys.readouterr()
     rows = timed_pairs(Settings(parts=parts))
     assert {row.part for row in rows} == set(parts)
     for row in rows:
-        absent = row.other.kind in PEERS and util.find_spec(row.other.kind) is None
-        line = next(line for line in done.stdout.splitlines() if f"│ {row.title} " in line)
+        absent = not installed(row.other.package)
+        line = next(line for line in printed.out.splitlines() if f"| {row.title} " in line)
         assert ("left out" in line) == absent, line
-        assert (f"left out: {row.title}: {INSTALL}" in done.stdout) == absent
-        assert f"{row.title}: " in done.stderr
-    assert "devices " in done.stdout
+        assert (f"left out: {row.title}: {INSTALL}" in printed.out) == absent
+        assert f"{row.title}: " in printed.err
+    assert "devices " in printed.out
+    with next(tmp_path.glob("*.csv")).open() as file:
+        assert {row["row"] for row in csv.DictReader(file)} <= {row.title for row in rows}
 
 
 @pytest.mark.parametrize(
@@ -93,151 +79,142 @@ def test_invalid_settings_are_refused(settings, word):
         check(settings)
 
 
-def test_parts_select_rows_and_smoke_keeps_all_rows():
-    assert {row.part for row in timed_pairs(Settings(parts=("heads", "memory")))} == {
-        "heads",
-        "memory",
-    }
+def test_parts_select_rows_and_smoke_keeps_all_rows_but_makes_them_small():
+    rows = timed_pairs(Settings(parts=("heads", "memory")))
+    assert {row.part for row in rows} == {"heads", "memory"}
     full, smoke = timed_pairs(Settings()), timed_pairs(Settings(smoke=True))
+    assert {row.part for row in full} == set(benchmark.PARTS)
     assert [row.title for row in full] == [row.title for row in smoke]
     assert all(row.ours.steps <= 2 * 4 * 8 * 10 for row in smoke)
-    assert {row.ours.kind for row in full} | {row.other.kind for row in full} == {*OURS, *PEERS}
+    assert smoke_load(replace(LOAD, heads=("fear", "hope"))).heads == ("fear",)
 
 
 def test_both_sides_of_a_training_row_do_the_same_work():
     for row in timed_pairs(Settings()):
+        ours, other = row.ours, row.other
         if row.part in ("training", "heads", "ceiling"):
-            ours, other = row.ours, row.other
             assert (ours.num_envs, ours.num_steps) == (other.num_envs, other.num_steps)
-        if row.other.kind in ("rejax", "ceiling") or row.part == "heads":
-            assert replace(row.ours, heads=()) == replace(row.other, kind="ours")
+        if other.prepare in (rivals.rejax, rivals.time_products) or row.part == "heads":
+            assert (ours.seeds, ours.updates) == (other.seeds, other.updates)
+
+
+def test_missing_peer_is_left_out(monkeypatch):
+    monkeypatch.setattr(util, "find_spec", lambda name: None)
+    messages = []
+    progress = SimpleNamespace(say=messages.append, advance=lambda *units: None)
+    job = SimpleNamespace(progress=progress, stopped=lambda: False)
+    results = list(benchmark.measure(Settings(parts=("training",)), None, job))
+    assert [result.reason for result in results] == [INSTALL] * 6
+    assert sum(INSTALL in line for line in messages) == 6
 
 
 # --- order --------------------------------------------------------------------------------------
 
 
-class Recording(Workers):
-    """Workers that record each request and return its number as the seconds."""
+class Recording:
+    """Records each measurement and returns its number as the seconds."""
 
     def __init__(self):
-        self.requests = []
+        self.sides, self.caches = [], []
 
-    def worker_for(self, job):
-        return self
+    @contextmanager
+    def new_worker(self, cache=None):
+        self.caches.append(cache)
+        yield self
 
-    def request(self, verb, job):
-        self.requests.append((job.kind, None))
-        return {"seconds": float(len(self.requests))}
+    def request(self, verb, load):
+        if verb == "measure":
+            self.sides.append("ours" if load == LOAD else "other")
+        return {"seconds": float(len(self.sides))}
 
-    def measure_once(self, job, cache=None):
-        self.requests.append((job.kind, cache))
-        return {"seconds": float(len(self.requests))}
+
+def seconds(pairs) -> list[tuple[float, float]]:
+    return [(ours["seconds"], other["seconds"]) for ours, other in pairs]
 
 
 def test_sides_alternate_and_so_does_the_order_within_a_pair():
-    workers = Recording()
-    pairs = list(alternate(timed_result().row, 3, workers))
-    kinds = [kind for kind, _ in workers.requests]
-    assert kinds == ["ours", "rejax", "rejax", "ours", "ours", "rejax"]
-    assert [(a["seconds"], b["seconds"]) for a, b in pairs] == [(1, 2), (4, 3), (5, 6)]
+    worker = Recording()
+    pairs = list(alternate(timed_result().row, 3, worker.new_worker))
+    assert worker.sides == ["ours", "other", "other", "ours", "ours", "other"]
+    assert seconds(pairs) == [(1, 2), (4, 3), (5, 6)]
 
 
 def test_cold_process_precedes_the_cached_one_in_the_same_folder():
-    workers = Recording()
-    pairs = list(in_new_processes(replace(timed_result().row, fresh="empty"), 2, workers))
-    assert [kind for kind, _ in workers.requests] == ["rejax", "ours"] * 2
-    folders = [folder for _, folder in workers.requests]
-    assert folders[0] == folders[1] != folders[2] == folders[3]
-    assert not any(Path(folder).exists() for folder in folders)
-    assert [(a["seconds"], b["seconds"]) for a, b in pairs] == [(2, 1), (4, 3)]
+    worker = Recording()
+    row = replace(timed_result().row, fresh="empty")
+    assert seconds(in_new_processes(row, 2, worker.new_worker)) == [(2, 1), (4, 3)]
+    first, second, third, fourth = worker.caches
+    assert first == second != third == fourth
+    assert not any(Path(folder).exists() for folder in worker.caches)
 
 
 def test_uncounted_pair_fills_the_cache():
-    workers = Recording()
-    pairs = list(in_new_processes(replace(timed_result().row, fresh="filled"), 5, workers))
-    assert [(a["seconds"], b["seconds"]) for a, b in pairs] == [(4, 3), (6, 5), (8, 7)]
-    assert {folder for _, folder in workers.requests} == {None}
-
-
-def test_missing_peer_is_left_out(monkeypatch):
-    monkeypatch.setattr(util, "find_spec", lambda name: None)
-    messages, workers = [], Workers(shared=False)
-    results = benchmark.measure(Settings(parts=("training",)), workers, messages.append)
-    assert [result.reason for result in results] == [INSTALL] * 6
-    assert not workers.by_job
-    assert sum(INSTALL in line for line in messages) == 6
+    worker = Recording()
+    row = replace(timed_result().row, fresh="filled")
+    assert seconds(in_new_processes(row, 5, worker.new_worker)) == [(4, 3), (6, 5), (8, 7)]
+    assert set(worker.caches) == {None}
 
 
 # --- processes ----------------------------------------------------------------------------------
 
 
 def test_worker_reports_errors_and_its_death_is_reported():
-    worker = Worker()
-    try:
-        with pytest.raises(WorkerFailed, match="KeyError: 'nonsense'"):
-            worker.request("prepare", Job("nonsense", 1, 1))
-        with pytest.raises(WorkerFailed, match="KeyError"):  # alive, but this job was not prepared
-            worker.request("measure", Job("ours", 1, 1))
+    with Worker() as worker:
+        with pytest.raises(WorkerFailed, match="TypeError: must be real number"):
+            worker.request("prepare", Workload(math.sqrt, 1, package="math"))
+        with pytest.raises(WorkerFailed, match="KeyError"):  # alive, but this was not prepared
+            worker.request("measure", LOAD)
         worker.process.kill()
         with pytest.raises(WorkerFailed, match="the process died, exit code -9"):
-            worker.request("measure", Job("ours", 1, 1))
-    finally:
-        worker.close()
+            worker.request("measure", LOAD)
 
 
 def test_hanging_process_is_killed(monkeypatch):
-    monkeypatch.setattr(paired_timing, "LIMIT", 0.2)
-    worker = Worker()
-    try:
-        monkeypatch.setattr(worker.process.stdin, "write", lambda text: None)  # the request is lost
+    monkeypatch.setattr(timing, "LIMIT", 0.2)
+    with Worker() as worker:
+        monkeypatch.setattr(worker.connection, "send", lambda request: None)  # it is lost
         with pytest.raises(WorkerFailed, match="no answer within 0 s"):
-            worker.request("measure", Job("ours", 1, 1))
-        assert worker.process.wait(10) == -9
-    finally:
-        worker.close()
+            worker.request("measure", LOAD)
+        worker.process.join(10)
+        assert worker.process.exitcode == -9
 
 
 # --- tables -------------------------------------------------------------------------------------
 
 
-def test_ratios_are_computed_per_pair():
+def test_ratios_are_computed_per_pair_in_the_unit_of_the_row():
     """A machine that slows down for a whole pair does not move its ratio."""
     result = timed_result((2.0, 1.0), (200.0, 100.0), (6.0, 2.0))
     assert ratios(result) == [2.0, 2.0, 3.0]
     assert table_row(result)[1:4] == ["6.00 s", "2.00 s", "2.00 [2.00, 3.00]"]
-
-
-def test_rate_is_steps_per_second():
-    result = timed_result((2.0, 1.0), unit="/s")
-    assert ratios(result) == [0.5]
-    assert table_row(result)[1:3] == ["5/s", "10/s"]
+    rate = timed_result((2.0, 1.0), unit="/s")
+    assert table_row(rate)[1:4] == ["5/s", "10/s", "0.50 [0.50, 0.50]"]
 
 
 @pytest.mark.parametrize(
     ("goal", "pairs", "verdict"),
     [
-        (REJAX, [(1.7, 1.0), (9.0, 1.0), (1.0, 1.0)], True),
-        (REJAX, [(1.6, 1.0), (9.0, 1.0), (1.0, 1.0)], False),
-        (HEADS, [(1.3, 1.0)], True),
-        (HEADS, [(1.4, 1.0)], False),
-        (COMPILATION, [(2.9, 1.0)], True),  # seconds, whatever the ratio
-        (COMPILATION, [(3.1, 30.0)], False),
-        (None, [(1.0, 1.0)], None),
-        (REJAX, [], None),
+        ("ratio >= 1.7", [(1.7, 1.0), (9.0, 1.0), (1.0, 1.0)], True),
+        ("ratio >= 1.7", [(1.6, 1.0), (9.0, 1.0), (1.0, 1.0)], False),
+        ("ratio < 1.35", [(1.3, 1.0)], True),
+        ("ratio < 1.35", [(1.4, 1.0)], False),
+        ("ours < 3", [(2.9, 1.0)], True),  # seconds, whatever the ratio
+        ("ours < 3", [(3.1, 30.0)], False),
+        ("", [(1.0, 1.0)], None),
+        ("ratio >= 1.7", [], None),
     ],
 )
 def test_goal_is_compared_with_the_median(goal, pairs, verdict):
     assert meets_goal(timed_result(*pairs, goal=goal)) is verdict
 
 
-def test_record_writes_the_table_and_every_pair(tmp_path):
+def test_every_pair_is_written_and_rows_left_out_are_named(tmp_path):
     missing = Result(replace(timed_result().row, title="c / d"), (), INSTALL)
-    results = [timed_result((2.0, 1.0), (3.0, 1.0), goal=REJAX), missing]
-    record_table(results, {"machine": "abacus"}, "python -m runs.benchmark", tmp_path / "results")
-    text = (tmp_path / "results" / "benchmark.md").read_text()
-    expected = "| a / b | 2.50 s | 1.00 s | 2.50 [2.00, 3.00] | at least 1.7, aim 2 | yes |"
-    for part in (expected, "machine abacus", "`python -m runs.benchmark`", f"c / d: {INSTALL}"):
-        assert part in text
+    results = [timed_result((2.0, 1.0), (3.0, 1.0), goal="ratio >= 1.7"), missing]
+    assert table_row(results[0])[3:] == ["2.50 [2.00, 3.00]", "ratio >= 1.7", "yes"]
+    assert table_row(missing) == ["c / d", "-", "-", "left out", "-", "-"]
+    assert remarks(results) == [f"left out: c / d: {INSTALL}"]
+    write_pairs(results, tmp_path / "results" / "benchmark.csv")
     with (tmp_path / "results" / "benchmark.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["repeat"], row["ratio"]) for row in rows] == [("0", "2.0"), ("1", "3.0")]
@@ -246,30 +223,35 @@ def test_record_writes_the_table_and_every_pair(tmp_path):
 # --- the ceiling --------------------------------------------------------------------------------
 
 
-def test_matmul_flops_match_a_hand_count():
-    """One step, one epoch, networks 4-3-3-2 and 4-3-3-1."""
-    from agents.ppo import PPO
-
-    agent = PPO(width=3, epochs=1, minibatches=1)
-    actor_forward = 4 * 3 + 3 * 3 + 3 * 2  # 27
-    critic_forward = 4 * 3 + 3 * 3 + 3 * 1  # 24
-    actor_backward = actor_forward + 3 * 3 + 3 * 2  # weights; inputs of the last two layers
-    critic_backward = critic_forward + 3 * 3 + 3 * 1
-    actor = 3 * actor_forward + actor_backward  # rollout, old log-probability, one epoch
-    critic = 3 * critic_forward + critic_backward  # observation, successor, one epoch
-    count = matmul_flops(agent, Job("ceiling", 1, 1, num_envs=1, num_steps=1))
-    assert count == 2 * (actor + critic) == 462
-
-
-def test_matmul_program_has_as_many_flops_as_counted():
+@pytest.mark.parametrize(
+    ("agent", "sizes"),
+    [
+        ({"width": 3, "epochs": 1, "minibatches": 1}, {"num_envs": 1, "num_steps": 1}),
+        ({"width": 5, "epochs": 3, "minibatches": 2}, {"num_envs": 2, "num_steps": 6}),
+    ],
+)
+def test_bare_products_are_those_of_ppo(agent, sizes):
+    """2 m k n operations for a product [m, k] x [k, n], counted by hand for one update."""
     import jax
 
     from agents.ppo import PPO
 
-    agent = PPO(width=5, epochs=3, minibatches=2)
-    job = Job("ceiling", seeds=1, updates=7, num_envs=2, num_steps=6)
-    program = jax.make_jaxpr(partial(matmul_updates, agent=agent, job=job))(jax.random.key(0))
-    assert flops(program.jaxpr) == job.updates * matmul_flops(agent, job)
+    agent, load = PPO(**agent), replace(LOAD, updates=7, **sizes)
+    first, inner, actor_last, critic_last = (
+        4 * agent.width,
+        agent.width**2,
+        2 * agent.width,
+        agent.width,
+    )
+    actor, critic = first + inner + actor_last, first + inner + critic_last
+    forward = 2 * actor  # every step of the rollout, and once more for the old log-probability
+    forward += 2 * critic  # every observation, and its successor
+    backward = actor + inner + actor_last  # weights; inputs of the last two layers
+    backward += critic + inner + critic_last
+    samples = load.num_envs * load.num_steps
+    expected = 2 * samples * (forward + agent.epochs * (actor + critic + backward))
+    program = jax.make_jaxpr(partial(product_updates, agent=agent, load=load))(jax.random.key(0))
+    assert flops(program.jaxpr) == load.updates * expected
 
 
 def flops(jaxpr) -> int:
@@ -278,10 +260,7 @@ def flops(jaxpr) -> int:
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            inner = 1
-            for axis in contracted:
-                inner *= left[axis]
+            inner = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
             total += 2 * inner * equation.outvars[0].aval.size
         repeats = equation.params.get("length", 1)
         for name in ("jaxpr", "call_jaxpr"):
@@ -291,23 +270,17 @@ def flops(jaxpr) -> int:
     return total
 
 
-def test_smoke_jobs_are_small():
-    assert smoke_job(Job("memory", 2, 1000, heads=("fear",))).updates == 10
-    assert smoke_job(Job("ours", 4, 16, heads=("fear", "hope"))).heads == ("fear",)
-
-
 # --- the peers, where they are installed ----------------------------------------------------------
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", PEERS)
-def test_peer_trains(kind):
-    if util.find_spec(kind) is None:
-        pytest.skip(f"{kind} is {INSTALL}")
-    workers, job = Workers(shared=False), Job(kind, 1, 2, num_envs=4, num_steps=8)
-    try:
-        sample = workers.measure_once(job)
-    finally:
-        workers.close()
+@pytest.mark.parametrize("prepare", [rivals.rejax, rivals.sbx, rivals.stable_baselines3])
+def test_peer_trains(prepare):
+    if not installed(prepare.__name__):
+        pytest.skip(f"{prepare.__name__} is {INSTALL}")
+    load = Workload(prepare, 1, 2, num_envs=4, num_steps=8, package=prepare.__name__)
+    with Worker() as worker:
+        worker.request("prepare", load)
+        sample = worker.request("measure", load)
     assert sample["steps"] == 64
     assert sample["seconds"] > 0

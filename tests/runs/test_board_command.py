@@ -17,13 +17,14 @@ import pytest
 
 from runs import board
 from runs.errors import UserError
-from runs.report.tb_export import POINTS, TrainingCurves, export_comparison
+from runs.report.film import write_film
+from runs.report.tb_export import CORE, POINTS, TrainingCurves, export_comparison
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIFTS = ("ice", "fog|cones", "grip+.5")
 
 
-def study(out: Path, arms: int, seeds: int, lines: int) -> Path:
+def study(out: Path, arms: int, seeds: int, lines: int, film: bool = False) -> Path:
     """Write a study of random numbers with the files of a comparison; `lines` chunks per arm."""
     out.mkdir(parents=True)
     names, rng = [f"arm{i}" for i in range(arms)], np.random.default_rng(0)
@@ -36,6 +37,9 @@ def study(out: Path, arms: int, seeds: int, lines: int) -> Path:
     curves = TrainingCurves(out, "Drive")
     for arm in names:
         curves.restart(arm, lines)
+        if film:
+            frames = np.zeros((3, 8, 8, 3), np.uint8)
+            write_film(out, "Drive", arm, frames, {"fear": np.arange(3)})
     curves.close()
     columns = ("env", "arm", "seed", "shift", "family", "severity", "score")
     points = [("none", "none", 0.0), *((shift, "dynamics", 1.0) for shift in SHIFTS)]
@@ -45,7 +49,7 @@ def study(out: Path, arms: int, seeds: int, lines: int) -> Path:
         for seed in range(seeds)
         for point in points
     ]
-    export_comparison(out, "Drive", rows, {arm: {"weight": i} for i, arm in enumerate(names)})
+    export_comparison(out, "Drive", rows, {"seeds": seeds, "steps": 12345})
     table = [",".join(columns), *(",".join(map(str, row.values())) for row in rows)]
     (out / "scores.csv").write_text("\n".join(table) + "\n")
     return out
@@ -54,17 +58,11 @@ def study(out: Path, arms: int, seeds: int, lines: int) -> Path:
 class BoardProcess:
     """`python -m runs.board` in a subprocess; `links` are those it prints, by title."""
 
-    def __init__(self, *args: str, cwd: Path = ROOT):
-        command = [sys.executable, "-m", "runs.board", *args]
+    def __init__(self, folder: Path):
+        command = [sys.executable, "-m", "runs.board", str(folder), "--port", "0"]
         self.start_time = time.monotonic()
-        self.process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
         self.lines = []
         for line in self.process.stdout:
             self.lines.append(line.rstrip())
@@ -73,14 +71,18 @@ class BoardProcess:
         self.links = dict(line.rsplit(None, 1) for line in self.lines if "http" in line)
         self.links = {title.strip(): link for title, link in self.links.items()}
 
-    def get_json(self, path: str, body: dict | None = None):
-        """Get JSON from a path of its HTTP API; POST if a body is given."""
+    def get(self, path: str, body: dict | None = None) -> bytes:
+        """Get a path of its HTTP API; POST if a body is given."""
         url = "http://" + urlsplit(next(iter(self.links.values()))).netloc
         data = json.dumps(body).encode() if body else None
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{url}/data/{path}", data, headers)
         with urllib.request.urlopen(request, timeout=10) as response:
-            return json.loads(response.read())
+            return response.read()
+
+    def get_json(self, path: str, body: dict | None = None):
+        """Get JSON from a path of its HTTP API; POST if a body is given."""
+        return json.loads(self.get(path, body))
 
     def seconds_until(self, runs: int) -> float:
         """Seconds from its start until it lists the given number of runs."""
@@ -107,39 +109,67 @@ class BoardProcess:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """Board process that serves a study of 3 arms and 2 seeds."""
-    process = BoardProcess(
-        str(study(tmp_path_factory.mktemp("logs") / "mine", 3, 2, 3)), "--port", "0"
-    )
+    process = BoardProcess(study(tmp_path_factory.mktemp("logs") / "mine", 3, 2, 3, film=True))
+    process.seconds_until(9)
     yield process
     process.stop()
 
 
 def test_board_lists_every_arm_and_every_seed(served):
-    assert served.seconds_until(9) < 30
     arms = {f"compare/Drive/arm{i}" for i in range(3)}
     seeds = {f"runs/Drive/arm{i}/s{seed}" for i in range(3) for seed in range(2)}
     assert set(served.get_json("runs")) == arms | seeds
 
 
-def test_board_serves_tags_settings_and_charts(served):
-    served.seconds_until(9)
+def test_every_margin_chart_has_its_tags_in_every_arm(served):
+    (category,) = served.get_json("plugin/custom_scalars/layout")["category"]
+    titles = [chart["title"] for chart in category["chart"]]  # the tab shows the last one first
+    shown = ["training return", *(f"score under {shift}" for shift in SHIFTS)]
+    assert titles == shown[::-1]
+    series = [s for chart in category["chart"] for s in chart["margin"]["series"]]
+    expected = {tag for three in series for tag in three.values()}
+    assert len(expected) == 12
     tags = served.get_json("plugin/scalars/tags")
     assert "train/return" in tags["runs/Drive/arm0/s1"]
-    assert "shift/fog_cones/mean" in tags["compare/Drive/arm2"]
-    (category,) = served.get_json("plugin/custom_scalars/layout")["category"]
-    titles = {chart["title"] for chart in category["chart"]}
-    assert titles == {"training return", *(f"score under {shift}" for shift in SHIFTS)}
+    for arm in range(3):
+        assert expected == set(tags[f"compare/Drive/arm{arm}"])
+    for tag, steps in (("train/return/mean", [1, 2, 3]), ("shift/fog_cones/hi", [0, 100])):
+        query = f"run=compare/Drive/arm1&tag=%5E{tag}$"
+        response = served.get_json(f"plugin/custom_scalars/scalars?{query}")
+        assert [point[1] for point in response["tag_to_events"][tag]] == steps
+
+
+def test_hparams_rows_are_arms_averaged_over_seeds(served):
+    body = {"allowedStatuses": ["STATUS_SUCCESS"], "aggregationType": "AGGREGATION_AVG"}
+    body |= {"colParams": [], "startIndex": 0, "sliceSize": 100}
     experiment = served.get_json("plugin/hparams/experiment", {"includeMetrics": True})
-    columns = {info["name"] for info in experiment["hparamInfos"]}
-    assert {"arm", "weight"} <= columns
+    assert {info["name"] for info in experiment["hparamInfos"]} == {"study", "env", "arm"}
+    metrics = [info["name"]["tag"] for info in experiment["metricInfos"]]
+    assert metrics == [*CORE, "score/ice", "score/fog_cones", "score/grip+.5"]
+    groups = served.get_json("plugin/hparams/session_groups", body)["sessionGroups"]
+    assert {group["name"] for group in groups} == {f"Drive|arm{i}|mine" for i in range(3)}
+    for group in groups:
+        average, *seeds = (
+            {metric["name"]["tag"]: metric["value"] for metric in values}
+            for values in (group["metricValues"], *(s["metricValues"] for s in group["sessions"]))
+        )
+        for tag in metrics:
+            assert average[tag] == pytest.approx(np.mean([seed[tag] for seed in seeds]))
+
+
+def test_films_and_settings_are_served(served):
+    [image] = served.get_json("plugin/images/images?run=compare/Drive/arm1&tag=rollout&sample=0")
+    content = served.get("plugin/images/individualImage?" + image["query"])
+    assert content.startswith(b"GIF89a")
+    [text] = served.get_json("plugin/text/text?run=compare/Drive/arm1&tag=settings")
+    assert "12345" in text["text"] and "<table>" in text["text"]
 
 
 def test_every_link_selects_the_runs_and_tags_it_names(served):
     """The filters of each link, regular expressions, match runs and tags that are served."""
-    served.seconds_until(9)
     runs, tags = served.get_json("runs"), served.get_json("plugin/scalars/tags")
-    titles = ["every shift, arm by arm", *SHIFTS]
-    titles += ["training, seed by seed", "settings against scores"]
+    titles = ["every shift, arm by arm", *SHIFTS, "training, seed by seed"]
+    titles += ["films of one episode", "settings against scores"]
     assert list(served.links) == titles
     for title, link in served.links.items():
         address = urlsplit(link)
@@ -149,18 +179,12 @@ def test_every_link_selects_the_runs_and_tags_it_names(served):
         query |= dict(parse_qsl(rest))
         if view == "hparams":
             continue
-        matching_runs = [
-            run for run in runs if re.search(query.get("runFilter", rest and "^compare/"), run)
-        ]
+        run_filter = query.get("runFilter", rest and "^compare/")
+        matching_runs = [run for run in runs if re.search(run_filter, run)]
         assert 0 < len(matching_runs) <= 6, title
         if view == "timeseries":
-            matching_tags = {
-                tag
-                for run in matching_runs
-                for tag in tags[run]
-                if re.search(query["tagFilter"], tag)
-            }
-            assert len(matching_tags) == 1, title
+            all_tags = {"rollout", *(tag for run in matching_runs for tag in tags[run])}
+            assert sum(bool(re.search(query["tagFilter"], tag)) for tag in all_tags) == 1, title
             colour = query["runColorGroup"].removeprefix("regex:")
             groups = {re.search(colour, run).groups() for run in matching_runs}
             assert groups == {("Drive/arm0",), ("Drive/arm1",), ("Drive/arm2",)}, title
@@ -170,8 +194,7 @@ def test_every_link_selects_the_runs_and_tags_it_names(served):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_board_stops_cleanly_on_a_signal(tmp_path, number):
-    served = BoardProcess(str(study(tmp_path / "mine", 1, 1, 1)), "--port", "0")
-    code, stderr, seconds = served.stop(number)
+    code, stderr, seconds = BoardProcess(study(tmp_path / "mine", 1, 1, 1)).stop(number)
     assert code == 0
     assert "Traceback" not in stderr
     assert seconds < 5
@@ -180,8 +203,7 @@ def test_board_stops_cleanly_on_a_signal(tmp_path, number):
 @pytest.mark.slow
 def test_four_hundred_runs_load_in_seconds(tmp_path):
     """20 arms of 20 seeds with twice as many chunks as a curve keeps points."""
-    folder = study(tmp_path / "large", 20, 20, 2 * POINTS)
-    served = BoardProcess(str(folder), "--port", "0")
+    served = BoardProcess(study(tmp_path / "large", 20, 20, 2 * POINTS))
     try:
         seconds = served.seconds_until(420)
         tags = served.get_json("plugin/scalars/tags")
@@ -212,12 +234,8 @@ def logs(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "folder"),
-    [
-        ("", "compare/b"),
-        ("b", "compare/b"),
-        ("first/a", "first/a"),
-        ("runs/logs/compare/a", "compare/a"),
-    ],
+    [("", "compare/b"), ("b", "compare/b"), ("first/a", "first/a")]
+    + [("runs/logs/compare/a", "compare/a")],
 )
 def test_find_study_by_name_or_path(logs, name, folder):
     assert board.find_study(name) == logs / folder
@@ -225,11 +243,8 @@ def test_find_study_by_name_or_path(logs, name, folder):
 
 @pytest.mark.parametrize(
     ("name", "complaint"),
-    [
-        ("a", "a is runs/logs/compare/a and runs/logs/first/a: name one"),
-        ("no_board", "no study no_board with anything to show"),
-        ("B", "did you mean b"),
-    ],
+    [("a", "a is runs/logs/compare/a and runs/logs/first/a: name one"), ("B", "did you mean b")]
+    + [("no_board", "no study no_board with anything to show")],
 )
 def test_find_study_refuses_ambiguous_and_unknown_names(logs, name, complaint):
     with pytest.raises(UserError, match=complaint):
@@ -244,21 +259,13 @@ def test_without_any_study_the_error_names_a_command_that_makes_one(tmp_path, mo
 
 def test_study_without_scores_has_links_to_its_training(tmp_path):
     titles = [title for title, _ in board.board_links(tmp_path, "http://127.0.0.1:1/")]
-    assert titles == [
-        "every shift, arm by arm",
-        "training, seed by seed",
-        "settings against scores",
-    ]
+    expected = ["every shift, arm by arm", "training, seed by seed", "settings against scores"]
+    assert titles == expected
 
 
-def run(*args: str, hide: str = "") -> subprocess.CompletedProcess:
-    """Run the command in a subprocess in which the package `hide` cannot be imported."""
-    code = f"import sys; sys.modules[{hide!r}] = None; " if hide else "import sys; "
-    code += (
-        "import runpy; sys.argv[0] = 'board'; runpy.run_module('runs.board', run_name='__main__')"
-    )
-    command = [sys.executable, "-c", code, *args]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+HIDE = (
+    "import runpy, sys; sys.modules[{!r}] = None; runpy.run_module('runs.board', {{}}, '__main__')"
+)
 
 
 def test_bad_input_prints_one_line_and_exits_with_2(tmp_path):
@@ -267,15 +274,14 @@ def test_bad_input_prints_one_line_and_exits_with_2(tmp_path):
         occupied.bind(("127.0.0.1", 0))
         occupied.listen()
         port = str(occupied.getsockname()[1])
-        for args, hide, words in (
+        for args, hidden, words in (
             ((str(tmp_path / "nowhere"),), "", "no study"),
             ((str(tmp_path), "--port", "70000"), "", "must be 0"),
             ((str(tmp_path), "--port", port), "", "--port 0 takes any that is free"),
             ((str(tmp_path),), "tensorboard", "is missing: pip install"),
         ):
-            done = run(*args, hide=hide)
+            command = [sys.executable, "-c", HIDE.format(hidden), *args]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
             assert done.returncode == 2, done.stderr
-            lines = [line for line in done.stderr.splitlines() if line]
-            assert len(lines) == 1, done.stderr
-            assert lines[0].startswith("error: "), done.stderr
-            assert words in lines[0]
+            [line] = filter(None, done.stderr.splitlines())
+            assert line.startswith("error: ") and words in line

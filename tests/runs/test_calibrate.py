@@ -1,6 +1,6 @@
-"""Calibration of shifts: files and normalised scores, flags, training of specialists, command."""
+"""Calibration of shifts: files and normalised scores, flags, training and scoring, command."""
 
-import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,22 +23,17 @@ from runs.analysis.calibration import (
     normalised_rows,
     reference_scores,
 )
-from runs.calibrate import Settings, calibrate, check, main
-from runs.engine import specialists
-from runs.engine.specialists import (
-    POLICIES,
-    SpecialistConfigs,
-    SpecialistTraining,
-    pool_worlds,
-    with_random_actions,
-)
-from runs.errors import UserError
+from runs.calibrate import POLICIES, Settings, calibrate, check, main
+from runs.engine import jax_backend
+from runs.engine.evaluate import public_points, with_random_actions
+from runs.errors import Interrupted, UserError
 from tests.runs import small_study
-from tests.runs.small_study import without_key_check
+from tests.runs.study_job import make_job
 
 ROOT = Path(__file__).parents[2]
-no_key_check = pytest.fixture(autouse=True)(without_key_check)
-SIZES = SpecialistConfigs(small_study.CONFIG, small_study.CONFIG)
+no_key_check = pytest.fixture(autouse=True)(small_study.without_key_check_in_threads)
+AGENT = replace(small_study.CONFIG.agent, anneal=8)
+CONFIG, CHUNKS = replace(small_study.CONFIG, agent=AGENT), 2  # of a specialist
 
 
 def level(severity=0.0, nominal=0.9, specialist=0.9, random=0.1, shift="ice", apart=0.01) -> Level:
@@ -146,151 +141,101 @@ def test_levels_are_grouped_by_shift_and_sorted_by_severity():
     assert [item.severity for item in by_shift["ice"]] == [0.0, 0.5, 1.0]
 
 
-# --- training ---------------------------------------------------------------------------------
+# --- training and scoring -----------------------------------------------------------------------
 
 
-class RecordedProgress:
-    """Records the progress and messages of a calibration; stops at `stop_at`."""
-
-    def __init__(self, stop_at=None):
-        self.stop_at, self.messages, self.done = stop_at, [], []
-
-    def advance(self, label, done, fresh=True):
-        self.done.append((label, done, fresh))
-
-    def say(self, line):
-        self.messages.append(line)
-
-    def stopped(self):
-        return bool(self.done) and self.done[-1][:2] == self.stop_at
+def calibrate_into(folder, suite=None, stop_at=float("inf")):
+    """Calibrate into a folder -> (results by shift, recorded progress)."""
+    job = make_job(Settings(), folder, stop_at)
+    return calibrate(job, suite or small_study.suite(), CONFIG, CHUNKS), job.progress
 
 
 @pytest.fixture(scope="module")
-def traced_names():
-    """Names of the traced functions, one entry per compiled program."""
-    names = []
+def calibrated(tmp_path_factory):
+    """Finished calibration: (folder, results by shift, progress, functions that were traced)."""
+    folder, traced = tmp_path_factory.mktemp("calibration"), []
 
     def record_call(name, fn, *args, **settings):
-        names.append(name)
+        traced.append(name)
         return fn(*args, **settings)
 
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("_train", "_score"):
-            patch.setattr(specialists, name, partial(record_call, name, getattr(specialists, name)))
-        yield names
-
-
-@pytest.fixture(scope="module")
-def training(traced_names):
-    """Compiled training and scoring, shared by all tests."""
-    return SpecialistTraining(small_study.suite().env, SIZES)
-
-
-@pytest.fixture
-def calibrate_into(training, monkeypatch):
-    """Function that calibrates into a folder -> (results by shift, recorded progress)."""
-    monkeypatch.setattr(specialists, "SpecialistTraining", lambda *_: training)
-
-    def run_into(folder, suite=None, stop_at=None):
-        progress = RecordedProgress(stop_at)
-        return calibrate(
-            suite or small_study.suite(), SIZES, folder, progress, progress.stopped
-        ), progress
-
-    return run_into
-
-
-@pytest.fixture(scope="module")
-def calibrated(training, tmp_path_factory):
-    """Finished calibration: (folder, results by shift, recorded progress)."""
-    folder, progress = tmp_path_factory.mktemp("calibration"), RecordedProgress()
     with pytest.MonkeyPatch.context() as patch, jax.debug_key_reuse(False):
-        patch.setattr(specialists, "SpecialistTraining", lambda *_: training)
-        return (
-            folder,
-            calibrate(small_study.suite(), SIZES, folder, progress, progress.stopped),
-            progress,
-        )
+        for name in ("_train", "_evaluate"):
+            wrapped = partial(record_call, name, getattr(jax_backend, name))
+            patch.setattr(jax_backend, name, wrapped)
+        return folder, *calibrate_into(folder), traced
+
+
+def assert_same_results(first, second):
+    """All scores of two calibrations are the same."""
+    assert first.keys() == second.keys()
+    for shift, scores in first.items():
+        for policy in (*POLICIES, "non_finite"):
+            np.testing.assert_array_equal(scores[policy], second[shift][policy])
 
 
 def test_every_policy_is_scored_at_home_and_at_every_severity(calibrated):
-    _, results, progress = calibrated
+    _, results, progress, _ = calibrated
     assert list(results) == ["force", "flip"]
-    for scores_by_policy in results.values():
-        assert scores_by_policy["non_finite"] == 0
+    for scores in results.values():
+        assert scores["non_finite"] == 0
         for policy in POLICIES:
-            scores = np.array(scores_by_policy[policy])
-            assert scores.shape == (SIZES.nominal.seeds, 3)
-            assert ((scores >= 0) & (scores <= 1)).all()
-    home = [np.array(scores_by_policy["nominal"])[:, 0] for scores_by_policy in results.values()]
-    np.testing.assert_array_equal(*home)
-    units = SIZES.nominal.chunks + 2 * (SIZES.special.chunks + 1)
-    assert progress.done[-1] == ("flip", units, True)
-    counts = [count for _, count, _ in progress.done]
-    assert counts == sorted(counts)
+            assert scores[policy].shape == (CONFIG.seeds, 3)
+            assert ((scores[policy] >= 0) & (scores[policy] <= 1)).all()
+    np.testing.assert_array_equal(*[scores["nominal"][:, 0] for scores in results.values()])
+    assert progress.done == progress.total == progress.fresh == CONFIG.chunks + 2 * CHUNKS
 
 
-def test_all_shifts_share_one_compiled_program(calibrated, traced_names):
-    assert sorted(traced_names) == ["_score", "_train", "_train"]
+def test_all_shifts_share_their_compiled_programs(calibrated):
+    assert sorted(calibrated[-1]) == ["_evaluate"] * 2 + ["_train"] * 2
 
 
-def test_finished_calibration_computes_nothing_again(calibrated, calibrate_into):
-    folder, results, _ = calibrated
+def test_finished_calibration_trains_nothing_again(calibrated):
+    folder, results, *_ = calibrated
     again, progress = calibrate_into(folder)
-    assert again == results and not any(fresh for *_, fresh in progress.done)
+    assert_same_results(again, results)
+    assert progress.fresh == 0 and progress.done == progress.total
 
 
-def test_only_a_changed_shift_is_calibrated_again(calibrated, calibrate_into, tmp_path):
-    folder, results, _ = calibrated
-    for file in folder.glob("*.json"):
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    (nominal,) = folder.glob("nominal-*")
-    (tmp_path / nominal.name).symlink_to(nominal)
-    suite = small_study.suite()
+def test_only_a_changed_shift_is_trained_again(calibrated, tmp_path):
+    folder, results, *_ = calibrated
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    force, flip = small_study.suite().shifts
     other = next(s for s in load_suite("CartPole").shifts if s.name == "gravity")
-    force, flip = suite.shifts
-    changed = replace(suite, shifts=(replace(other, name="force"), flip))
+    changed = replace(small_study.suite(), shifts=(replace(other, name="force"), flip))
     again, progress = calibrate_into(tmp_path, changed)
-    assert again["flip"] == results["flip"]
-    fresh = {label for label, _, fresh in progress.done if fresh}
-    assert fresh == {"force"}
+    assert_same_results({"flip": again["flip"]}, {"flip": results["flip"]})
+    assert progress.fresh == CHUNKS
+    trained = sorted(path.name.rpartition("-")[0] for path in tmp_path.iterdir())
+    assert trained == ["flip", "force", "force", "nominal"]
 
 
-def test_stopped_and_resumed_calibration_gives_the_same_results(
-    calibrated, calibrate_into, tmp_path
-):
-    stopped, progress = calibrate_into(
-        tmp_path, stop_at=("flip", SIZES.nominal.chunks + SIZES.special.chunks + 2)
-    )
-    assert stopped is None and progress.done[-1][0] == "flip"
-    assert [path.name for path in tmp_path.glob("*.json")] == ["force.json"]
-    assert calibrate_into(tmp_path)[0] == calibrated[1]
+def test_stopped_and_resumed_calibration_gives_the_same_results(calibrated, tmp_path):
+    chunk = CONFIG.chunks + CHUNKS + 1  # in the midst of the second specialist
+    with pytest.raises(Interrupted):
+        calibrate_into(tmp_path, stop_at=chunk)
+    results, progress = calibrate_into(tmp_path)
+    assert_same_results(results, calibrated[1])
+    assert progress.fresh == CONFIG.chunks + 2 * CHUNKS - chunk
 
 
-def test_specialist_starts_from_nominal_weights_and_a_new_optimiser(training):
-    home = pool_worlds(small_study.suite().worlds(jax.random.key(0), study.WORLDS), [0])
-    fresh = training.start(home)
-    trained, finite = training.run(SIZES.nominal, fresh, home, lambda chunks: None, lambda: False)
-    warm_state = training.warm(trained.learner.agent, home).learner.agent.train_state
-    trained_net, fresh_state = (
-        trained.learner.agent.train_state.net,
-        fresh.learner.agent.train_state,
-    )
-    assert finite.all() and small_study.bits(warm_state.net) == small_study.bits(
-        trained_net
-    ) != small_study.bits(fresh_state.net)
-    assert small_study.bits(warm_state.opt_state) == small_study.bits(fresh_state.opt_state)
+def test_seeds_may_have_episodes_of_their_own_and_random_actions_depend_on_no_agent():
+    small = small_study.make_study(small_study.ARMS["none"], replace(CONFIG, episodes=16))
+    backend, points = small.backend, public_points(small.suite, 4, 0)
+    points = points._replace(worlds=with_random_actions(points.worlds))
+    first, second = jax.random.split(jax.random.key(3))
+    learner = backend.init(small.phase).learner
 
+    def lengths(key, learner=learner):
+        scores = backend.evaluate(learner, CONFIG.agent, points._replace(key=key), lambda: False)
+        return np.array([score["length"] for score in scores])
 
-def test_random_policy_scores_do_not_depend_on_the_agents(training):
-    worlds = small_study.suite().worlds(jax.random.key(0), SIZES.nominal.episodes)
-    points = jax.tree.map(lambda leaf: leaf[:3], worlds)
-    home = pool_worlds(worlds, [0])
-    agent = training.start(home).learner.agent
-    other = jax.tree.map(lambda leaf: 0 * leaf, agent)
-    first, second = training.scores(agent, other, points), training.scores(other, agent, points)
-    assert first["random"] == second["random"]
-    assert first["nominal"] == second["specialist"] and first["specialist"] == second["nominal"]
+    own = lengths(jax.numpy.stack([first, second]))
+    np.testing.assert_array_equal(own[:, 0], lengths(first)[:, 0])
+    np.testing.assert_array_equal(own[:, 1], lengths(second)[:, 1])
+    assert (own[:, 0] != own[:, 1]).any()
+    zeros = jax.tree.map(lambda leaf: 0 * leaf, learner)
+    np.testing.assert_array_equal(lengths(first, zeros), lengths(first))
 
 
 def test_random_actions_cover_current_and_scheduled_channel():
@@ -299,12 +244,6 @@ def test_random_actions_cover_current_and_scheduled_channel():
     random_world = with_random_actions(scheduled_world)
     assert float(random_world.channel.flip) == float(random_world.scheduled.channel.flip) == 1.0
     assert with_random_actions(world).scheduled is None
-
-
-def test_pool_worlds_stacks_the_selected_points():
-    worlds = small_study.suite().worlds(jax.random.key(0), 2)
-    flips = np.asarray(pool_worlds(worlds, [3, 4, 4]).channel.flip)
-    np.testing.assert_allclose(flips, [0.25, 0.25, 0.5, 0.5, 0.5, 0.5])
 
 
 # --- the command ------------------------------------------------------------------------------
@@ -339,46 +278,42 @@ def test_level_rows_have_means_and_t_intervals_over_seeds():
     assert (half.nominal_low, half.nominal_high) == pytest.approx((0.7 - t, 0.7 + t))
 
 
-def test_report_warns_if_the_nominal_agent_did_not_learn():
-    scores = made_up()
-    levels = study.level_rows(small_study.suite(), scores)
-    poor = [level._replace(nominal=0.4) for level in levels]
+def test_page_warns_if_the_nominal_agent_did_not_learn():
+    home = study.level_rows(small_study.suite(), made_up())[0]
     warning = "It has not learned its own world"
-    assert warning in study.markdown(small_study.suite(), poor, scores, SIZES, "it")
-    assert warning not in study.markdown(small_study.suite(), levels, scores, SIZES, "it")
+    assert warning in study.summary(home._replace(nominal=0.4))
+    assert warning not in study.summary(home)
 
 
 def test_command_writes_table_scores_and_figure(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     monkeypatch.setattr(study, "calibrate", lambda *_: made_up())
-    monkeypatch.setattr(study, "design", lambda settings: (small_study.suite(), SIZES))
-    monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(study, "design", lambda settings: (small_study.suite(), CONFIG, CHUNKS))
+    for module in ("runs.calibrate", "runs.cli.study"):
+        monkeypatch.setattr(f"{module}.RESULTS", tmp_path / "results")
     assert main(["--env", "CartPole", "--record", "--out", str(tmp_path / "logs")]) == 0
-    files = {path.name for path in (tmp_path / "results").iterdir()}
-    assert files == {f"calibrate-CartPole.{kind}" for kind in ("csv", "md", "png")}
+    for folder in ("results", "logs"):
+        files = {path.name for path in (tmp_path / folder).glob("c*")}
+        assert files == {f"calibrate-CartPole.{kind}" for kind in ("csv", "md", "png")}
     text = (tmp_path / "results/calibrate-CartPole.md").read_text()
-    assert "Flagged: flip: cannot be solved." in text and "numbers: 2." in text
-    row = "force | dynamics | 0.70 0.20 | 0.90 0.60 | 0.00 [0.00, 0.00] | 0.20 [0.20, 0.20] | "
-    assert row + "0.60 [0.60, 0.60] | 0.90 | fine" in text
-    assert text in capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    row = ["force", "dynamics", "0.70 0.20", "0.90 0.60", "0.00 [0.00, 0.00]", "0.20 [0.20, 0.20]"]
+    assert [*row, "0.60 [0.60, 0.60]", "0.90", "fine"] in rows
+    assert [row[-1] for row in rows if row[:1] == ["flip"]] == ["cannot be solved"]
+    assert "numbers: 2." in text and text in capsys.readouterr().out
     assert reference_scores("CartPole", tmp_path / "results")["force", 1.0] == (0.0, 0.6)
-    assert len(list((tmp_path / "logs").glob("CartPole-*/calibrate-CartPole.csv"))) == 1
 
 
-def test_nominal_sizes_equal_those_of_a_comparison():
-    from runs.compare import Settings as Compared
-    from runs.compare import design as compared
+def test_nominal_sizes_equal_those_of_a_comparison_and_a_specialist_gets_45_percent_of_them():
+    from runs.compare import Settings as Comparison
+    from runs.compare import make_experiment
 
-    suite, sizes = study.design(Settings(env="Drive", seeds=4))
-    run_config = compared(Compared(env="Drive", seeds=4)).run_config
-    ours, theirs = (
-        (p.agent, p.num_envs, p.num_steps, p.episodes, p.seeds, p.chunks * p.updates)
-        for p in (replace(sizes.nominal, agent=replace(sizes.nominal.agent, anneal=0)),)
-        for p in (p, replace(run_config, agent=replace(run_config.agent, anneal=0)))
-    )
-    assert ours == theirs
-    assert study.steps(sizes.special) / study.steps(sizes.nominal) == pytest.approx(0.45, abs=0.02)
-    assert sizes.special.agent.anneal == sizes.special.chunks * sizes.special.updates
+    compared = make_experiment(Comparison(env="Drive", seeds=4)).run_config
+    _, nominal, chunks = study.design(Settings(env="Drive", seeds=4))
+    names = ("agent", "num_envs", "num_steps", "episodes", "seeds", "steps")
+    for name in names:
+        assert getattr(nominal, name) == getattr(compared, name), name
+    assert chunks / nominal.chunks == pytest.approx(0.45, abs=0.02)
 
 
 @pytest.mark.slow
@@ -389,8 +324,8 @@ def test_command_runs_in_a_subprocess(tmp_path):
     )
     assert process.returncode == 0, process.stderr
     assert "# Pendulum: how hard its shifts are" in process.stdout
-    parts = [json.loads(path.read_text()) for path in tmp_path.glob("*/*.json")]
-    assert len(parts) == 2 and all(len(part["random"]) == 3 for part in parts)
+    levels = calibration.read_calibration(tmp_path / "calibrate-Pendulum.csv")
+    assert len(levels) == 1 + 2 * 3 and {level.seeds for level in levels} == {3}
 
 
 def test_unusable_folder_is_a_user_error(tmp_path, monkeypatch):

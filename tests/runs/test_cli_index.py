@@ -1,6 +1,5 @@
 """`python -m runs` lists every study with its last recorded result, without importing JAX."""
 
-import ast
 import os
 import re
 import subprocess
@@ -14,7 +13,10 @@ from runs.cli import index
 from runs.cli.index import RecordedResult, Study, first_finding, list_studies
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDY = '''"""Does it work? {more}"""
+STUDY = '''"""Does it work?
+
+More of it.
+"""
 class Settings:
     record: bool = False
 def main(argv): ...
@@ -26,19 +28,12 @@ TOOL = '"""Mends it."""\ndef main(argv): ...\n'
 def checkout(tmp_path):
     """Make a checkout with a README, two studies and a tool, without git."""
     (tmp_path / "runs" / "results").mkdir(parents=True)
-    for name, text in (
-        ("runs/__init__.py", '"""The laboratory."""\n'),
-        ("runs/__main__.py", TOOL),
-        ("runs/one.py", STUDY.format(more="\n\nMore of it.")),
-        ("runs/once_more.py", STUDY.format(more="")),
-        ("runs/mend.py", TOOL),
-        ("runs/part.py", '"""No command."""\n'),
-        (
-            "README.md",
-            "| `python -m` | asks | minutes |\n|---|---|---:|\n| `runs.one` | it | 7 |\n",
-        ),
-    ):
-        (tmp_path / name).write_text(text)
+    table = "| `python -m` | asks | minutes |\n|---|---|---:|\n| `runs.one` | it | 7 |\n"
+    files = {"__init__": '"""The laboratory."""\n', "__main__": TOOL, "mend": TOOL}
+    files |= {"one": STUDY, "once_more": STUDY, "part": '"""No command."""\n'}
+    for name, text in files.items():
+        (tmp_path / "runs" / f"{name}.py").write_text(text)
+    (tmp_path / "README.md").write_text(table)
     return tmp_path
 
 
@@ -50,16 +45,11 @@ def result(checkout: Path, name: str, text: str, day: int = 1) -> None:
 
 
 def test_modules_with_a_main_are_listed_studies_before_tools(checkout):
-    studies = list_studies(checkout)
-    assert [study.name for study in studies] == ["once_more", "one", "mend"]
-    assert [study.recorded for study in studies] == [True, True, False]
-    assert [study.minutes for study in studies] == [None, 7, None]
-    assert [study.summary for study in studies] == [
-        "Does it work? ",
-        "Does it work? ",
-        "Mends it.",
+    assert list_studies(checkout) == [
+        Study("once_more", "Does it work?", True, None, None),
+        Study("one", "Does it work?", True, 7, None),
+        Study("mend", "Mends it.", False, None, None),
     ]
-    assert not any(study.last for study in studies)
 
 
 def test_last_result_is_the_newest_file(checkout):
@@ -78,7 +68,6 @@ def test_date_of_a_result_is_that_of_its_last_commit(checkout):
     env = os.environ | {"GIT_COMMITTER_DATE": "2020-02-03T12:00:00 +0000"}
     for command in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "a"]):
         subprocess.run(["git", *command], cwd=checkout, env=env, check=True)
-    assert index.commit_dates(checkout) == {"runs/results/one.md": "2020-02-03"}
     assert {study.last.when for study in list_studies(checkout) if study.last} == {"2020-02-03"}
 
 
@@ -86,71 +75,53 @@ def test_date_of_a_result_is_that_of_its_last_commit(checkout):
     ("text", "finding"),
     [
         (
-            "# T\n\nFinding: it is so, by 1.5 [1.0, 2.0]. More.\n\na | b | c\n",
+            "Finding: it is so, by 1.5 [1.0, 2.0]. More.\n\na | b | c\n",
             "it is so, by 1.5 [1.0, 2.0].",
         ),
-        ("# T\n\nIt\nis so. More.\n\n`command`\n", "It is so."),
-        ("# T\n\n![picture](a.png)\n\nIt is so.\n", "It is so."),
-        ("# T\n\na | b | c\n--- | --- | ---\n\n3 seeds an arm.\n", ""),
-        (
-            "# T\n\na | b | c\n\nA legend. It is so, -1 [-2.5, +1,000].\n",
-            "It is so, -1 [-2.5, +1,000].",
-        ),
-        ("# T\n\nMeans with t intervals at 95 %.\n\na | b | c\n", ""),
+        ("It\nis so. More.\n\n`command`\n", "It is so."),
+        ("![picture](a.png)\n\nIt is so.\n", "It is so."),
+        ("a | b | c\n--- | --- | ---\n\n3 seeds an arm.\n", ""),
+        ("a | b | c\n\nA legend. It is so, -1 [-2.5, +1,000].\n", "It is so, -1 [-2.5, +1,000]."),
+        ("Means with t intervals at 95 %.\n\na | b | c\n", ""),
         ("", ""),
     ],
 )
 def test_first_finding_of_a_result_page(text, finding):
-    assert first_finding(text) == finding
+    assert first_finding(f"# T\n\n{text}") == finding
 
 
 def test_index_entry_shows_summary_minutes_and_last_result():
-    last = RecordedResult("2020-02-03", "", "runs/results/one.png")
-    lines = index_entry(Study("one", "Does it?", True, 7, last), 100).splitlines()
+    study = Study("one", "Does it?", True, 7, RecordedResult("2020-02-03", "", "results/one.png"))
+    lines = index_entry(study, 100).splitlines()
     assert re.fullmatch(r"runs\.one +7 min  Does it\?", lines[0])
-    assert lines[1].strip() == "2020-02-03: see runs/results/one.png"
-    assert "never recorded" in index_entry(Study("one", "Does it?", True, None, None), 100)
-    long = RecordedResult("2020-02-03", "word " * 1000, "")
-    entry = index_entry(Study("one", "Does it?", True, 7, long), 80)
+    assert lines[1].strip() == "2020-02-03: see results/one.png"
+    assert "never recorded" in index_entry(study._replace(last=None), 100)
+    entry = index_entry(study._replace(last=RecordedResult("", "word " * 1000, "")), 80)
     assert entry.endswith("...") and max(map(len, entry.splitlines())) <= 80
 
 
-# --- this checkout ------------------------------------------------------------------------------
-
-
-def test_every_command_of_this_checkout_is_listed():
-    """Every module with a `main` is listed with a summary, except `__main__`."""
-    commands = {
-        path.stem
-        for path in (ROOT / "runs").glob("*.py")
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.FunctionDef) and node.name == "main"
-    }
+def test_every_command_of_this_checkout_is_listed_and_its_studies_are_in_the_readme():
     studies = list_studies(ROOT)
+    commands = {
+        path.stem for path in (ROOT / "runs").glob("*.py") if "\ndef main(" in path.read_text()
+    }
     assert {study.name for study in studies} == commands - {"__main__"}
     assert all(study.summary for study in studies)
-
-
-def test_readme_table_names_exactly_the_studies():
-    """The table of the README, which holds the minutes, names exactly the studies."""
-    names = {study.name for study in list_studies(ROOT) if study.recorded}
-    assert set(index.read_minutes(ROOT)) == names
+    assert set(index.read_minutes(ROOT)) == {study.name for study in studies if study.recorded}
 
 
 @pytest.mark.parametrize(("args", "code"), [((), 0), (("--help",), 0), (("bogus",), 2)])
 def test_index_takes_less_than_a_second_and_does_not_import_jax(args, code):
     script = (
-        "import sys, time, runpy\nsys.argv[0] = 'runs'\ntry: runpy.run_module('runs', run_name="
-    )
-    script += (
-        "'__main__')\nfinally: print('jax' in sys.modules, time.process_time(), file=sys.stderr)"
+        "import sys, time, runpy\n"
+        "sys.argv[0] = 'runs'\n"
+        "try: runpy.run_module('runs', run_name='__main__')\n"
+        "finally: print('jax' in sys.modules, time.process_time(), file=sys.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, *args], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == code
     loaded, seconds = done.stderr.split()[-2:]
-    assert loaded == "False"
+    assert (done.returncode, loaded) == (code, "False")
     assert float(seconds) < 1
-    if not args:
-        assert all(f"runs.{study.name}" in done.stdout for study in list_studies(ROOT))
+    assert args or all(f"runs.{study.name}" in done.stdout for study in list_studies(ROOT))

@@ -1,98 +1,82 @@
 """The study of constant rewards: arms, paired differences, sentences and the command."""
 
-import jax
 import numpy as np
 import pytest
 
 from affect import Constant, ConstantOf
-from runs import constant
 from runs.constant import (
     LEVELS,
-    WORLDS,
-    ArmScores,
+    UNITS,
     Settings,
     arms,
-    best_constant,
     check,
-    figure,
+    draw_scores,
     finding,
     main,
-    markdown,
+    score_world,
     summarise,
     table_row,
 )
-from runs.errors import UserError
+from runs.errors import Interrupted, UserError
 from runs.theory.deep_sea import CURIOSITY, run_dives
+from tests.runs.small_study import without_key_check_in_threads
+from tests.runs.study_job import make_job
+
+no_key_check = pytest.fixture(autouse=True)(without_key_check_in_threads)
 
 
-@pytest.fixture(autouse=True)
-def without_key_check():
-    with jax.debug_key_reuse(False):  # false alarm: a scan over keys split under vmap
-        yield
-
-
-def arm_scores(feeling=5.0, constant=3.0, world="DeepSea"):
-    """Make scores of four arms that share the noise of their seeds."""
+def rows_of(feeling=5.0, constant=3.0, world="DeepSea"):
+    """Make the rows of four arms that share the noise of their runs."""
     noise = np.array([0.0, 10.0, -10.0, 3.0])
     small = np.array([0.1, -0.1, 0.1, -0.1])
-    return [
-        ArmScores(world, "none", "none", 1.0 + noise),
-        ArmScores(world, "curiosity", "feeling", feeling + noise + small),
-        ArmScores(world, "mean of curiosity", "constant", 0.0 + noise),
-        ArmScores(world, "constant -0.01", "constant", constant + noise - small),
+    scores = [
+        ("none", "none", 1.0 + noise),
+        ("curiosity", "feeling", feeling + noise + small),
+        ("mean of curiosity", "constant", 0.0 + noise),
+        ("constant -0.01", "constant", constant + noise - small),
     ]
+    return summarise(world, scores)
 
 
-def test_differences_are_paired_by_seed_and_beyond_the_best_constant():
-    lines = {line.scores.arm: line for line in summarise(arm_scores())}
-    assert lines["none"].gain is None and lines["none"].beyond is None
-    gain = lines["curiosity"].gain
+def test_differences_are_paired_by_run_and_beyond_the_best_constant():
+    rows = {row.arm: row for row in rows_of()}
+    assert rows["none"].gain is None and rows["none"].beyond is None
+    gain = rows["curiosity"].gain
     assert gain.value == pytest.approx(4.0) and gain.high - gain.low < 0.5  # the noise is shared
-    assert lines["curiosity"].beyond.value == pytest.approx(2.0)
-    assert lines["constant -0.01"].gain.value == pytest.approx(2.0)
-    assert lines["constant -0.01"].beyond is None
-    assert best_constant(arm_scores()).arm == "constant -0.01"
-    assert best_constant(arm_scores(constant=-1.0)).arm == "mean of curiosity"
+    assert rows["curiosity"].beyond.value == pytest.approx(2.0)
+    assert rows["constant -0.01"].gain.value == pytest.approx(2.0)
+    assert rows["constant -0.01"].beyond is None
+    beyond_the_mean = next(row.beyond for row in rows_of(constant=-1.0) if row.arm == "curiosity")
+    assert beyond_the_mean.value == pytest.approx(5.0)
 
 
 @pytest.mark.parametrize(
     ("feeling", "level", "words"),
     [
-        (
-            5.0,
-            3.0,
-            "1 of 1 intrinsic rewards gained anything over none, and 1 of these 1 went beyond",
-        ),
-        (
-            5.0,
-            9.0,
-            "1 of 1 intrinsic rewards gained anything over none, and 0 of these 1 went beyond",
-        ),
+        (5.0, 3.0, "1 of 1 intrinsic rewards gained anything over none, and 1 of these 1 went"),
+        (5.0, 9.0, "1 of 1 intrinsic rewards gained anything over none, and 0 of these 1 went"),
         (1.0, 9.0, "0 of 1 intrinsic rewards gained anything over none, so there is nothing"),
     ],
 )
 def test_finding_counts_gains_over_none_and_beyond_constants(feeling, level, words):
-    sentence = finding(summarise(arm_scores(feeling, level)))
+    sentence = finding(rows_of(feeling, level))
     assert words in sentence
     if feeling > 1:
         assert "curiosity in DeepSea +4.000 [" in sentence and "constant -0.01 there" in sentence
 
 
-def test_worlds_are_summarised_separately():
-    lines = summarise(arm_scores() + arm_scores(8.0, 4.0, "CartPole"))
-    gains = {(line.scores.world, line.scores.arm): line.gain for line in lines}
-    assert gains["DeepSea", "curiosity"].value == pytest.approx(4.0)
-    assert gains["CartPole", "curiosity"].value == pytest.approx(7.0)
-    assert "2 of 2 intrinsic rewards" in finding(lines)
+def test_finding_compares_each_world_with_its_own_best_constant():
+    sentence = finding(rows_of() + rows_of(8.0, 4.0, "CartPole"))
+    assert "2 of 2 intrinsic rewards" in sentence
+    assert "curiosity in CartPole +7.0 [" in sentence and "constant -0.01 there +3.0 [" in sentence
 
 
 def test_table_and_figure(tmp_path):
-    lines = summarise(arm_scores())
-    text = markdown(lines, Settings(worlds=("DeepSea",)), "python -m runs.constant", "a box")
-    assert text.count("\n| DeepSea |") == 4 and "`python -m runs.constant`\n\na box" in text
-    assert "DeepSea: share of life" in text and finding(lines) in text
-    assert table_row(lines[0])[4:] == ["-", "-"]
-    figure(lines, tmp_path / "constant.png")
+    rows = rows_of()
+    assert table_row(rows[0])[:3] == ["DeepSea", "none", "4"]
+    assert table_row(rows[0])[4:] == ["-", "-"]
+    assert table_row(rows[1])[4].startswith("+4.000 [+3.")
+    draw_scores(rows + rows_of(world="CartPole"), tmp_path / "constant.png")
     assert (tmp_path / "constant.png").stat().st_size > 5000
 
 
@@ -118,33 +102,32 @@ def test_negative_constant_solves_deep_sea():
 
 
 @pytest.mark.parametrize(
-    "worlds", [("HungryThirsty", "DeepSea"), pytest.param(WORLDS, marks=pytest.mark.slow)], ids=len
+    "worlds",
+    [("HungryThirsty", "DeepSea"), pytest.param(tuple(UNITS), marks=pytest.mark.slow)],
+    ids=len,
 )
-def test_command_writes_table_figure_and_finding(worlds, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_command_writes_the_page_and_keeps_finished_worlds(worlds, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
-    assert main(["--smoke", "--worlds", *worlds]) == 0
-    out, err = capsys.readouterr()
-    assert "Finding: " in out and "runs/logs/constant/constant.md" in out
-    assert all(f"{world}  none: " in err for world in worlds)
-    folder = tmp_path / "runs/logs/constant"
-    text = (folder / "constant.md").read_text()
-    assert "`python -m runs.constant --smoke --worlds HungryThirsty" in text
-    assert all(f"| {world} | none | " in text for world in worlds)
-    assert (folder / "constant.png").exists()
+    command = ["--smoke", "--out", str(tmp_path), "--worlds", *worlds]
+    assert main(command) == 0
+    text = (tmp_path / "constant.md").read_text()
+    printed = capsys.readouterr()
+    assert "Finding: " in text and text in printed.out
+    assert f"`python -m runs.constant --smoke --out {tmp_path} --worlds HungryThirsty" in text
+    assert all(f"{world}  none: " in printed.err for world in worlds)
+    assert [line.split("|")[1].strip() for line in text.splitlines() if "| none " in line] == [
+        *worlds
+    ]
+    assert (tmp_path / "constant.png").exists()
+    monkeypatch.setattr("runs.constant.score_world", pytest.fail)  # nothing is computed again
+    assert main(command) == 0 and capsys.readouterr().out == printed.out
 
 
-def test_interrupt_reports_that_nothing_was_written(tmp_path, monkeypatch, capsys):
-    def interrupted_study(settings, report):
-        raise KeyboardInterrupt
-        yield
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(constant, "study", interrupted_study)
-    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
-    assert main([]) == 130
-    assert "stopped; nothing was written" in capsys.readouterr().err
-    assert not (tmp_path / "runs").exists()
+def test_a_stopped_world_is_not_kept(tmp_path):
+    job = make_job(Settings(), tmp_path, stop_at=0)
+    with pytest.raises(Interrupted):
+        score_world(job, Settings(seeds=3, smoke=True), "HungryThirsty")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -153,7 +136,7 @@ def test_interrupt_reports_that_nothing_was_written(tmp_path, monkeypatch, capsy
         (Settings(worlds=("Deepsea",)), "unknown world 'Deepsea'; did you mean DeepSea"),
         (Settings(worlds=()), "one at least"),
         (Settings(worlds=("DeepSea", "DeepSea")), "at most once"),
-        (Settings(seeds=2), "--seeds 2: must be at least 3"),
+        (Settings(seeds=2), "--seeds 2: an interval needs"),
         (Settings(steps=0), "--steps 0"),
         (Settings(episodes=0), "--episodes 0"),
         (Settings(size=1), "--size 1: must be at least 2"),

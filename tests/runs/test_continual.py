@@ -1,65 +1,30 @@
-"""Continual study: schedules, worlds, runs, report, settings and the command."""
+"""Continual study: schedules, design, a small study with its page, tables by hand, the command."""
 
-import json
-import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from affect import Transition
-from agents.ppo import PPO
 from envs import load_suite
-from runs import continual as study
-from runs.adaptation import continual_report
-from runs.adaptation.continual_report import contrasts, figure, finding, finite_scores, markdown
-from runs.adaptation.continual_stream import (
-    CHUNKS,
-    StreamResult,
-    StreamRunner,
-    StreamSizes,
-    StreamWorlds,
-    make_stream_worlds,
-    task_weights,
-)
-from runs.adaptation.jax_learners import LearnerSizes
-from runs.adaptation.reward_arms import (
-    CONTINUAL_CONTROLS,
-    CONTROLS,
-    TESTED,
-    continual_arms,
-    reward_blend,
-    reward_free_arms,
-)
-from runs.adaptation.reward_mix import mixed_reward
-from runs.continual import Settings, check, design
-from runs.engine.checkpoint import Checkpoints
-from runs.errors import UserError
+from runs import continual_page as page
+from runs import continual_stream
+from runs.analysis.transfer_metrics import transfer_metrics
+from runs.continual import Settings, check, main
+from runs.continual_stream import StreamRun, make_design, task_weights
+from runs.engine.training_loop import Trained
+from runs.errors import Interrupted, UserError
+from runs.signal_arms import TESTED
 from tests.runs import small_study
 from tests.runs.small_study import without_key_check_in_threads
+from tests.runs.study_job import files, make_job, small_preset, with_arms
 
 unchecked = pytest.fixture(autouse=True, scope="module")(without_key_check_in_threads)
-STREAM = ("force", "flip", "force")
-HEADS = ("fear", "curiosity")
-AGENT = PPO(width=8, epochs=1, minibatches=2, lr=0.01)
 
 
-# --- reward mixes and worlds --------------------------------------------------------------------
-
-
-def test_arms_equal_those_of_the_reward_free_study():
-    blend = reward_blend(HEADS, load_suite("CartPole"), AGENT)
-    reward_free = {arm.name: arm for arm in reward_free_arms(HEADS, blend, AGENT.gamma)}
-    continual = {arm.name: arm for arm in continual_arms(HEADS, blend, AGENT.gamma)}
-    reward_free_names = {"plain": "zero", "old_critic": "zero_critic_kept"}
-    renamed = [
-        replace(reward_free[reward_free_names.get(name, name)], name=name) for name in continual
-    ]
-    assert renamed == list(continual.values())
-    assert set(reward_free) - {reward_free_names.get(name, name) for name in continual} == {"true"}
-    assert {reward_free_names.get(name, name) for name in CONTINUAL_CONTROLS} == set(CONTROLS)
-    assert not continual["frozen"].learns and continual["old_critic"].critic_kept
+# --- schedules and design ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -68,242 +33,55 @@ def test_arms_equal_those_of_the_reward_free_study():
 )
 def test_task_weights_of_each_schedule(schedule, envs, count):
     weights = task_weights(schedule, envs)
-    assert weights.shape == (1, envs) and weights.sum() == count
+    assert weights.shape == (1, envs) and weights.sum() == count and set(weights[0]) <= {0, 1}
 
 
-def test_environments_with_task_weight_0_get_no_reward(runner):
-    reward = np.arange(8.0).reshape(2, 4) + 1
-    batch = Transition(*[None] * 3, reward, *[None] * 3, {})
-    mix = runner.reward_mix(ARMS[1], "rare")._replace(task_weight=task_weights("rare", 4))
-    signals = np.zeros((2, 4, len(runner.learners.blend.names)))
-    np.testing.assert_array_equal(mixed_reward(mix, batch, signals)[:, 0], reward[:, 0])
-    np.testing.assert_array_equal(mixed_reward(mix, batch, signals)[:, 1:], 0)
+def test_design_has_the_requested_sizes_and_a_constant_step_size_in_the_stream():
+    design = make_design(Settings(steps=30_000, episodes=40))
+    home, stage = design.home, design.stage
+    assert home.agent.anneal == home.chunks * home.updates and stage.agent.anneal == 0
+    assert stage.agent.lr == home.agent.lr
+    assert (stage.chunks, stage.updates, home.episodes) == (3, 2, 32)
+    assert [design.names[w] for w in design.stages] == ["cones", "ice", "cross", "cones"]
+    assert [arm.name for arm in design.arms[:3]] == ["frozen", "plain", "old_critic"]
+    assert set(page.CONTROLS) < {arm.name for arm in design.arms}
+    assert {"innate", "curiosity", TESTED} < {arm.name for arm in design.arms}
 
 
-def test_stream_worlds_are_at_full_severity():
-    suite = load_suite("Drive")
-    worlds = make_stream_worlds(suite, ("ice", "cones", "ice"), episodes=4, base=0)
-    assert worlds.names == ("home", "ice", "cones") and worlds.stages == (1, 2, 1)
-    home, ice, cones = worlds.pools
-    np.testing.assert_allclose(ice.params.grip, 0.06, rtol=1e-5)
-    np.testing.assert_allclose(cones.params.closed, 0.42, rtol=1e-5)
-    np.testing.assert_array_equal(cones.params.grip, home.params.grip)
-    assert worlds.tests.params.grip.shape == (3, 4)
+@pytest.mark.parametrize(
+    ("env", "names", "evals"),
+    [
+        ("CartPole", ("interpolation", "extrapolation", "force"), 3),
+        ("CartPole-v1", ("force", "length", "mass"), 1),
+    ],
+)
+def test_default_stream_is_of_the_first_shifts(env, names, evals):
+    design = make_design(Settings(env=env))
+    assert (design.names, design.stages) == (("home", *names), (1, 2, 3, 1))
+    assert design.stage.chunks == evals
+    assert "innate" not in {arm.name for arm in design.arms}
 
 
-def test_two_heads_of_one_name_raise(tmp_path):
-    file = tmp_path / "mine.py"
-    file.write_text("from affect import Mood, Curiosity\n")
-    both = ("mood", f"{file}:Mood")
-    with pytest.raises(UserError, match="two heads have the same name"):
-        reward_blend(both, load_suite("Drive"), AGENT)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (Settings(stream=("cones", "ice")), "--stream cones ice: one world must come back"),
+        (Settings(stream=("cones", "snow")), "unknown shift 'snow'"),
+        (Settings(heads=("joy",)), "unknown head 'joy'"),
+        (Settings(heads=("nowhere.py:Dread",)), "no such file nowhere.py"),
+    ],
+)
+def test_impossible_designs_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        make_design(settings)
 
 
-# --- a small study ------------------------------------------------------------------------------
-
-
-BLEND = reward_blend(HEADS, small_study.suite(), AGENT)
-ARMS = continual_arms(HEADS, BLEND, AGENT.gamma)
-
-
-@pytest.fixture(scope="module")
-def runner():
-    """A runner in CartPole of 20 steps, on a stream of two shifts, one of which comes back."""
-    suite = small_study.suite()
-    sizes = LearnerSizes(seeds=3, rows=4, num_envs=4, num_steps=8, episodes=2, optimise=False)
-    worlds = make_stream_worlds(suite, STREAM, sizes.episodes, sizes.base)
-    stream_sizes = StreamSizes(home_updates=CHUNKS, stage_updates=2, evals=2, learners=sizes)
-    return StreamRunner(
-        suite, AGENT, AGENT, BLEND, stream_sizes, worlds
-    )  # equal agents share compiled programs
-
-
-class FakeProgress:
-    """Progress that counts its calls and requests a stop after `stop_at` units."""
-
-    def __init__(self, stop_at: int | None = None):
-        self.stop_at, self.total, self.done, self.fresh = stop_at, 0, 0, 0
-
-    def say(self, line: str) -> None:
-        pass
-
-    def advance(self, name: str, done: int, fresh: bool = True) -> None:
-        self.done, self.fresh = done, self.fresh + fresh
-
-    def stopped(self) -> bool:
-        return self.stop_at is not None and self.done >= self.stop_at
-
-
-SETTINGS = Settings(env="CartPole", heads=HEADS, pay=("always", "never"))
-
-
-@pytest.fixture(scope="module")
-def finished(runner, tmp_path_factory):
-    """A finished study -> (folder, schedule -> arm -> result)."""
-    out, progress = tmp_path_factory.mktemp("continual"), FakeProgress()
-    stream_results = study.run_arms(runner, ARMS, SETTINGS, out, progress, progress.stopped)
-    assert progress.done == progress.total
-    return out, stream_results
-
-
-def test_scores_in_every_world_at_every_evaluation(finished):
-    _, results = finished
-    assert list(results["never"]) == list(results["always"]) == [arm.name for arm in ARMS]
-    for arms in results.values():
-        for name, result in arms.items():
-            times = 1 + len(STREAM) * 2
-            assert result.scores["success"].shape == result.scores["return"].shape == (3, times, 3)
-            assert result.success.shape == (3, 0 if name == "frozen" else times - 1)
-            assert result.finite.all() and np.isfinite(result.scores["return"]).all()
-
-
-def test_frozen_scores_are_constant_and_all_arms_start_alike(finished):
-    _, results = finished
-    frozen = results["never"]["frozen"].scores["return"]
-    assert (frozen == frozen[:, :1]).all()
-    for arms in results.values():
-        for name, result in arms.items():
-            np.testing.assert_array_equal(result.scores["return"][:, 0], frozen[:, 0], err_msg=name)
-
-
-def test_reward_mixes_give_different_results(finished):
-    """All but the classifier differ: without a failure it predicts reward 1 everywhere."""
-    _, results = finished
-    returns = {name: result.scores["return"].tobytes() for name, result in results["never"].items()}
-    returns["paid"] = results["always"]["plain"].scores["return"].tobytes()
-    alike = [(a, b) for a in returns for b in returns if a < b and returns[a] == returns[b]]
-    assert not alike, f"equal results: {alike}"
-
-
-def test_an_interrupted_study_resumes_to_the_same_results(runner, finished, tmp_path):
-    folder, results = finished
-    progress = FakeProgress(stop_at=20)
-    assert study.run_arms(runner, ARMS, SETTINGS, tmp_path, progress, progress.stopped) is None
-    parts = sorted(path.name for path in (tmp_path / "parts").iterdir())
-    assert 0 < len(parts) < len(list((folder / "parts").iterdir()))
-    progress = FakeProgress()
-    resumed = study.run_arms(runner, ARMS, SETTINGS, tmp_path, progress, progress.stopped)
-    assert progress.done == progress.total and progress.fresh < progress.total - 5 * len(parts)
-    for schedule, arms in results.items():
-        for name, result in arms.items():
-            np.testing.assert_array_equal(
-                resumed[schedule][name].scores["return"],
-                result.scores["return"],
-                err_msg=f"{schedule} {name}",
-            )
-
-
-def test_a_part_of_other_worlds_is_computed_again(runner, finished, tmp_path):
-    folder, _ = finished
-    progress, parts = FakeProgress(), tmp_path / "parts"
-    parts.mkdir()
-    for path in (folder / "parts").iterdir():
-        old = json.loads(path.read_text()) | {"settings": "other"}
-        (parts / path.name).write_text(json.dumps(old))
-    learner, _ = runner.train_at_home(Checkpoints(folder / "school", keep=1), progress.stopped)
-    Checkpoints(tmp_path / "school", keep=1).save(CHUNKS, learner)
-    study.run_arms(runner, ARMS, SETTINGS, tmp_path, progress, progress.stopped)
-    assert progress.fresh > len(list(parts.iterdir()))
-
-
-# --- the page -----------------------------------------------------------------------------------
-
-WORLDS = StreamWorlds(("home", "ice", "fog"), (1, 2, 1), (), None)
-
-
-def made_result(
-    second: float, seeds: int = 5, spread: float = 0.02, non_finite: tuple = ()
-) -> StreamResult:
-    """A result whose second visit ends at a level, plus an offset for each seed."""
-    r = np.full((seeds, 7, 3), 0.5) + spread * np.arange(seeds)[:, None, None]
-    r[:, -1, 1] += second - 0.5 + 0.001 * np.arange(seeds) ** 2
-    r[list(non_finite)] = np.nan
-    harm = np.full_like(r, 0.1)
-    finite = ~np.isin(np.arange(seeds), non_finite)
-    return StreamResult({"success": r, "return": r, "harm": harm}, r[:, 1:, 0], finite)
-
-
-def stream_results(tested: float, **others: float) -> dict[str, StreamResult]:
-    levels = {"frozen": 0.3, "plain": 0.4, "constant_plus": 0.35, "sham": 0.2} | others
-    return {name: made_result(level) for name, level in (levels | {TESTED: tested}).items()}
-
-
-def test_contrast_is_paired_and_with_the_best_control():
-    scores = {
-        schedule: finite_scores(stream_results(level), "success", 2)
-        for schedule, level in LEVELS.items()
-    }
-    rows = contrasts(scores, WORLDS.stages)
-    assert [row.control for row in rows] == ["plain"] * 3
-    np.testing.assert_allclose([row.gain.value for row in rows], [0.2, -0.2, 0.0], atol=1e-9)
-    assert rows[0].gain.high - rows[0].gain.low < 1e-6, "the level of a seed cancels"
-    assert rows[0].p_value < 0.05 and rows[1].p_value < 0.05 and rows[2].p_value == 1
-    better = finite_scores(
-        stream_results(0.6, reward_model=0.7, old_critic=0.5, fear=0.9), "success", 2
-    )
-    (row,) = contrasts({"never": better}, WORLDS.stages)
-    assert row.control == "reward_model", "the best control; single heads are no controls"
-    assert row.gain.value == pytest.approx(-0.1)
-
-
-LEVELS = {"always": 0.6, "rare": 0.2, "never": 0.4}
-
-
-def test_finding_for_gain_loss_and_no_difference():
-    scores = {
-        schedule: finite_scores(stream_results(level), "success", 2)
-        for schedule, level in LEVELS.items()
-    }
-    sentence = finding(contrasts(scores, WORLDS.stages), "ice", 5)
-    assert "with the task reward always on it gains over plain (+0.200" in sentence
-    assert sentence.count("first visit: +0.000") == 3 and sentence.count("over frozen)") == 3
-    assert "with it on in one environment of eight it loses to plain (-0.200" in sentence
-    assert "with it off it is not told apart from plain (+0.000" in sentence
-    assert "5 seeds" in sentence
-
-
-def test_p_values_are_adjusted_over_the_schedules(monkeypatch):
-    monkeypatch.setattr(continual_report, "_p_value", lambda gains: 0.03)
-    scores = {schedule: finite_scores(stream_results(0.5), "success", 2) for schedule in LEVELS}
-    assert [row.p_value for row in contrasts(scores, WORLDS.stages)] == pytest.approx([0.09] * 3)
-
-
-def test_a_non_finite_seed_is_dropped_from_every_arm():
-    results = stream_results(0.6) | {"sham": made_result(0.2, non_finite=(1, 3))}
-    scores = finite_scores(results, "success", 2)
-    assert {r.shape for r in scores.values()} == {(3, 4, 3)}
-    assert all(np.isfinite(r).all() for r in scores.values())
-
-
-def test_page_and_figure_have_every_arm_and_world(tmp_path):
-    results = {
-        "never": stream_results(0.6, reward_model=0.7, hope=0.5),
-        "always": stream_results(0.6),
-    }
-    text = markdown(results, WORLDS, "success", 2, ("About it.",))
-    assert text.startswith(
-        "# Continual learning in changing worlds\n\nAfter the second visit to ice"
-    )
-    assert "## Task reward: never" in text and "## Task reward: always" in text
-    assert "\nreward_model | " in text and "| -0.100 [-0.100, -0.100] |" in text
-    for arm in results["never"]:
-        assert f"\n{arm} | " in text
-    assert "Stream: ice, fog, ice" in text and "non-finite numbers: 0." in text
-    assert text.endswith("About it.\n") and not re.search(r"\bnan\b", text)
-    path = tmp_path / "continual.png"
-    figure(results, WORLDS, "success", 2, 100, path)
-    assert path.stat().st_size > 10_000
-
-
-def test_stream_result_json_round_trip():
-    result = made_result(0.6)
-    restored = StreamResult.from_json(json.loads(json.dumps(result.to_json())))
-    for name, score in result.scores.items():
-        np.testing.assert_array_equal(restored.scores[name], score)
-    np.testing.assert_array_equal(restored.finite, result.finite)
-
-
-# --- the command --------------------------------------------------------------------------------
+def test_suite_of_one_shift_is_refused(monkeypatch):
+    suite = load_suite("CartPole")
+    few = replace(suite, shifts=suite.shifts[:1])
+    monkeypatch.setattr(continual_stream, "find_suite", lambda env: few)
+    with pytest.raises(UserError, match="needs two shifts, and the suite has interpolation"):
+        make_design(Settings(env="CartPole"))
 
 
 @pytest.mark.parametrize(
@@ -319,66 +97,251 @@ def test_stream_result_json_round_trip():
         (Settings(record=True, smoke=True), "leave --smoke out"),
     ],
 )
-def test_bad_settings_raise(settings, message):
+def test_bad_settings_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         check(settings)
 
 
+# --- a small study ----------------------------------------------------------------------------
+
+ARMS = ("frozen", "plain", "old_critic", "sham", "critic", TESTED)
+SETTINGS = Settings(
+    env="CartPole",
+    heads=("fear",),
+    pay=("always", "rare"),
+    stream=("force", "flip", "force"),
+    smoke=True,
+)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Some arms in CartPole of 20 steps, two evaluations a stage, and one backend for all runs."""
+    backends, make_new_backend = {}, continual_stream.make_backend
+
+    def make_backend(env, config):
+        return backends.setdefault("one", make_new_backend(env, config))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(continual_stream, "find_suite", lambda env: small_study.suite())
+        patch.setattr(continual_stream, "preset", small_preset)
+        patch.setattr(continual_stream, "make_backend", make_backend)
+        design = with_arms(make_design(SETTINGS), ARMS, ("fear", "hope", "critic"))
+        yield replace(design, stage=replace(design.stage, chunks=2))
+
+
+@pytest.fixture(scope="module")
+def finished(small, tmp_path_factory):
+    """A finished study: its job and results."""
+    job = make_job(SETTINGS, tmp_path_factory.mktemp("continual"))
+    return job, StreamRun(small, job).run()
+
+
+def test_every_arm_is_evaluated_in_every_world_at_every_time(small, finished):
+    job, results = finished
+    assert job.progress.done == job.progress.total
+    by_run = results.groupby(["schedule", "arm"])
+    assert len(by_run) == 2 * len(small.arms)
+    assert (by_run.size() == 3 * (1 + 3 * 2) * 3).all()  # seeds, times, worlds
+    assert results["alive"].all() and np.isfinite(results["return"]).all()
+    array = page.score_arrays(results, "return", small)["rare"]["plain"]
+    row = results[(results["schedule"] == "rare") & (results["arm"] == "plain")]
+    row = row[(row["seed"] == 1) & (row["time"] == 4) & (row["world"] == "flip")]
+    assert array[1, 4, small.names.index("flip")] == row["return"].item()
+
+
+def test_frozen_agent_does_not_learn_and_all_arms_start_alike(finished):
+    _, results = finished
+    returns = results.set_index(["arm", "schedule", "time", "seed", "world"])["return"]
+    frozen = returns["frozen"].groupby(["seed", "world"])
+    assert (frozen.nunique() == 1).all()
+    at_start = returns.xs(0, level="time").groupby(["seed", "world"])
+    assert (at_start.nunique() == 1).all()
+    plain = returns["plain"].groupby(["schedule", "seed", "world"])
+    assert (plain.nunique() > 1).any()
+
+
+def test_interrupted_study_resumes_byte_for_byte(small, finished, tmp_path):
+    job, results = finished
+    for stop_at, parts in ((2, 0), (6 * 3 + 2, 2)):  # at home, and inside the second stream
+        with pytest.raises(Interrupted):
+            StreamRun(small, make_job(SETTINGS, tmp_path, stop_at)).run()
+        assert len(files(tmp_path)) == parts
+    resumed = StreamRun(small, make_job(SETTINGS, tmp_path)).run()
+    pd.testing.assert_frame_equal(resumed, results)
+    assert files(tmp_path) == files(job.out)
+    again = make_job(SETTINGS, tmp_path)
+    StreamRun(small, again).run()
+    assert again.progress.fresh == 0
+
+
+def test_worlds_of_the_stream_are_at_full_severity(small, tmp_path):
+    run = StreamRun(small, make_job(SETTINGS, tmp_path))
+    home, force, flip = run.pools
+    assert small.names == ("home", "force", "flip") and small.stages == (1, 2, 1)
+    assert set(np.asarray(home.params.force).tolist()) == {10.0}
+    assert not np.isin(np.asarray(force.params.force), 10.0).any()
+    assert np.asarray(flip.channel.flip).min() > np.asarray(home.channel.flip).max() == 0
+
+
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("name", "schedule", "task", "heads", "renew"),
     [
-        (Settings(stream=("cones", "ice")), "--stream cones ice: one world must come back"),
-        (Settings(stream=("cones", "snow")), "unknown shift 'snow'"),
-        (Settings(heads=("joy",)), "unknown head 'joy'"),
-        (Settings(heads=("nowhere.py:Dread",)), "no such file nowhere.py"),
+        ("plain", "always", [1, 1, 1, 1], "learn", ("critic", "optimiser")),
+        ("old_critic", "rare", [1, 0, 0, 0], "frozen", ("optimiser",)),
+        (TESTED, "never", [0, 0, 0, 0], "frozen", ("critic", "optimiser")),
     ],
 )
-def test_impossible_designs_raise(settings, message):
-    with pytest.raises(UserError, match=message):
-        design(settings)
-
-
-def test_design_has_the_requested_sizes():
-    suite, arms, (home_agent, agent, blend, sizes, worlds) = design(
-        Settings(steps=30_000, episodes=40)
+def test_learner_is_renewed_once_and_goes_on_along_the_stream(
+    small, tmp_path, monkeypatch, name, schedule, task, heads, renew
+):
+    run, phases, states = StreamRun(small, make_job(SETTINGS, tmp_path)), [], []
+    monkeypatch.setattr(
+        run, "score", lambda learner: {x: np.zeros((3, 3)) for x in continual_stream.SCORES}
     )
-    assert suite.name == "Drive" and {"innate", "curiosity"} < {arm.name for arm in arms}
-    assert {name for arm in arms for name in arm.signal_weights} == set(blend.names)
-    assert (
-        sizes.home_updates % CHUNKS == 0
-        and home_agent.anneal == sizes.home_updates
-        and agent.anneal == 0
+    monkeypatch.setattr(run.backend, "enter", lambda learner, phase, keys: f"entered {learner}")
+
+    def record(backend, phase, start, stopped):
+        phases.append(phase)
+        states.append(start())
+        state = SimpleNamespace(learner=len(phases))
+        return Trained(state, np.arange(small.stage.rows) != len(phases))
+
+    monkeypatch.setattr(continual_stream, "run_phase", record)
+    (arm,) = (arm for arm in small.arms if arm.name == name)
+    columns = run.run_stream("home", arm, schedule, 0)
+    assert [phase.renew for phase in phases] == [renew] * 2 + [()] * 4
+    assert {phase.heads for phase in phases} == {heads} and not small.stage.agent.anneal
+    assert all(phase.mix.task.tolist() == [task] for phase in phases)
+    worlds = [[pool is phase.worlds.args[0] for pool in run.pools].index(True) for phase in phases]
+    assert worlds == [1, 1, 2, 2, 1, 1]
+    assert [state for state in states if isinstance(state, str)] == [
+        "entered home",
+        "entered 2",
+        "entered 4",
+    ]
+    alive = dict(zip(columns["seed"], columns["alive"], strict=True))
+    assert alive == {0: True, 1: False, 2: False}, "False after any stage: dead to the end"
+
+
+def test_page_of_a_study(small, finished, tmp_path):
+    job, results = finished
+    result = page.continual_page(small, results, job)
+    result.write(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "continual-CartPole.md",
+        "continual-CartPole.png",
+    }
+    assert (tmp_path / "continual-CartPole.png").stat().st_size > 10_000
+    text = result.text
+    assert text.startswith(
+        "# Continual learning in changing worlds\n\nAfter the second visit to force"
     )
-    assert (sizes.stage_updates, sizes.evals, sizes.learners.episodes) == (6, 3, 32)
-    assert [worlds.names[w] for w in worlds.stages] == ["cones", "ice", "cross", "cones"]
-    _, arms, (*_, worlds) = design(Settings(env="CartPole"))
-    assert "innate" not in {arm.name for arm in arms}
-    assert worlds.stages == (1, 2, 3, 1)
+    assert "## Task reward: always" in text and "## Task reward: rare" in text
+    for arm in small.arms:
+        assert text.count(f"\n| {arm.name} ") == 2
+    assert "Stream: force, flip, force" in text and "non-finite numbers: 0." in text
+    dead = results.assign(alive=(results["seed"] != 1) | (results["arm"] != "sham"))
+    with pytest.raises(UserError, match="2 of 3 seeds have finite numbers in every arm"):
+        page.continual_page(small, dead, job)
 
 
-def test_folder_depends_on_settings_that_change_results(tmp_path):
-    base = study.folder(Settings(), "Drive")
-    assert study.folder(Settings(record=True), "Drive") == base
-    assert study.folder(Settings(pay=("never",)), "Drive") != base
-    assert study.folder(Settings(out=tmp_path), "Drive") == tmp_path
+# --- tables by hand ---------------------------------------------------------------------------
+
+LEVELS = {"always": 0.6, "rare": 0.2, "never": 0.4}  # of hope - fear; the best control has .4
+
+
+def made_scores(tested: float, **others: float) -> dict[str, np.ndarray]:
+    """Scores [S, 4, W] of each arm in home, ice and fog: .5, at the second visit to ice a level."""
+    levels = {"frozen": 0.3, "plain": 0.4, "constant_plus": 0.35, "sham": 0.2} | others
+    seed = np.arange(5.0)
+    scores = {arm: np.full((5, 4, 3), 0.5) + 0.02 * seed[:, None, None]
+              for arm in (*levels, TESTED)}  # fmt: skip
+    for arm, level in (levels | {TESTED: tested}).items():
+        scores[arm][:, -1, 1] += level - 0.5
+    return scores
+
+
+def made_metrics(**levels: float) -> dict:
+    """Transfer metrics by schedule and arm."""
+    return {
+        schedule: {arm: transfer_metrics(x, (1, 2, 1)) for arm, x in made_scores(level).items()}
+        for schedule, level in levels.items()
+    }
+
+
+def test_finding_is_the_paired_contrast_with_the_best_control_of_each_schedule():
+    rows = page.schedule_contrasts(made_metrics(**LEVELS))
+    assert [row.second.reference for row in rows] == [(name, "plain") for name in LEVELS]
+    gains = [row.second.estimate for row in rows]
+    np.testing.assert_allclose([gain.value for gain in gains], [0.2, -0.2, 0.0], atol=1e-9)
+    assert all(gain.high - gain.low < 1e-6 for gain in gains), "the level of a seed cancels"
+    sentence = page.finding(rows, "ice", 5)
+    assert "always on it gains over plain (+0.200 [+0.200, +0.200]; first visit: +0.000" in sentence
+    assert "one environment of eight it loses to plain (-0.200" in sentence
+    assert "with it off it is not told apart from plain (+0.000" in sentence
+    assert sentence.count("over frozen)") == 3 and sentence.endswith("5 seeds, paired.")
+    table = page.contrast_table(rows).splitlines()
+    assert table[3].split("|")[1:5] == [
+        " rare          ",
+        f" {gains[1]}             ",
+        " plain     ",
+        " 0.000      ",
+    ]
+
+
+def test_single_heads_are_no_controls():
+    better = made_scores(0.6, reward_model=0.7, old_critic=0.5, fear=0.9)
+    metrics = {arm: transfer_metrics(x, (1, 2, 1)) for arm, x in better.items()}
+    (row,) = page.schedule_contrasts({"never": metrics})
+    assert row.second.reference == ("never", "reward_model")
+    assert row.second.estimate.value == pytest.approx(-0.1)
+
+
+def test_p_values_are_adjusted_over_the_schedules():
+    metrics = made_metrics(**dict.fromkeys(LEVELS, 0.5))
+    noise = np.array([0.1, -0.1, 0.3, -0.2, 0.1])
+    for arms in metrics.values():
+        arms[TESTED] = arms[TESTED]._replace(second=arms[TESTED].second + noise)
+    (single,) = page.schedule_contrasts({"rare": metrics["rare"]})
+    rows = page.schedule_contrasts(metrics)
+    assert 0.05 < single.second.p_holm < 0.3
+    assert [row.second.p_holm for row in rows] == pytest.approx([3 * single.second.p_holm] * 3)
+
+
+def test_table_of_arms_by_hand():
+    scores = made_scores(0.6)
+    scores["sham"][:, 1, 1] = [0.6, 0.7, 0.8, 0.7, 0.7]  # after the first visit
+    metrics = {arm: transfer_metrics(x, (1, 2, 1)) for arm, x in scores.items()}
+    outcomes = pd.DataFrame(
+        {"arm": arm, "time": time, "harm": 0.1 * time, "success": 0.5}
+        for arm in scores
+        for time in range(4)
+    )
+    rows = {row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]]
+            for row in page.arm_table(scores, metrics, outcomes).splitlines()}  # fmt: skip
+    # seeds .50 to .58: sd .0316, half width 2.776 x .0316 / sqrt(5) = .039
+    assert rows[TESTED][1] == "0.540 ±0.039"
+    assert rows["sham"][2:6] == ["0.540 ±0.039", "0.700 ±0.088", "0.540 ±0.039", "0.240 ±0.039"]
+    assert rows["sham"][7:10] == ["+0.400 [+0.400, +0.400]", "0.30", "0.20"]
+    assert rows[TESTED][7] == "-" and rows[TESTED][5:7] == ["0.640 ±0.039", "+0.100 ±0.000"]
+
+
+# --- the command ------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("env", ["CartPole", "CartPole-v1"])
-def test_command_with_a_custom_head_writes_its_page(env, tmp_path, monkeypatch, capsys):
+def test_command_in_a_host_world_with_a_custom_head(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     file = tmp_path / "mine.py"
     file.write_text("from affect import Hope\n\n\nclass Dread(Hope):\n    '''A custom head.'''\n")
     monkeypatch.chdir(tmp_path)
-    args = ["--smoke", "--env", env, "--heads", "fear", "mine.py:Dread", "--out", "out"]
-    assert study.main(args) == 0
-    part = Path("out/parts/dread-never.json")
-    before = part.read_text()
-    part.unlink()
-    assert study.main(args) == 0, "a finished study resumes without work"
-    assert part.read_text() == before
-    text = Path(f"out/continual-{env}.md").read_text()
-    captured = capsys.readouterr()
-    assert "\ndread | " in text and text in captured.out
-    assert ("steps a second just now" in captured.err) == (env == "CartPole-v1")
-    assert Path(f"out/continual-{env}.png").exists()
+    args = ["--smoke", "--env", "CartPole-v1", "--heads", "fear", "mine.py:Dread", "--out", "out"]
+    assert main(args) == 0
+    before = files(Path("out"))
+    Path("out/parts/dread-never.json").unlink()
+    assert main(args) == 0  # in new worker processes
+    assert files(Path("out")) == before
+    text = Path("out/continual-CartPole-v1.md").read_text()
+    assert "\n| dread " in text and text in capsys.readouterr().out
+    assert Path("out/continual-CartPole-v1.png").exists()

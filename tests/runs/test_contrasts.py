@@ -1,43 +1,104 @@
-"""Contrasts of a head with its constant baseline, with Holm-corrected p values."""
+"""Contrasts of arms, Holm-adjusted together, and those of heads with their constant baseline."""
 
 import numpy as np
 import pytest
 
 from runs.analysis import stats
-from runs.analysis.contrasts import HeadContrasts, compared_heads, contrast_sentence, head_contrasts
+from runs.analysis.contrasts import (
+    HeadContrasts,
+    compared_heads,
+    contrast_sentence,
+    contrasts,
+    head_contrasts,
+)
 from runs.analysis.stats import Estimate
 
 SEEDS = np.linspace(-0.02, 0.02, 8)
+KINDS = ("", "_sham", "_untrained", "_constant")
+ARMS = ("constant_plus", *(head + kind for head in ("fear", "hope") for kind in KINDS))
 
 
-def scores_by_arm(**better: float):
-    """Function arm -> scores [seeds]: 0.5, plus the arm's bonus, plus a small seed effect."""
-    return lambda arm: 0.5 + better.get(arm, 0.0) + SEEDS
+def scores_by_arm(**better: float) -> dict[str, np.ndarray]:
+    """Arm -> scores [seeds]: 0.5, plus the arm's bonus, plus a small seed effect."""
+    return {arm: 0.5 + better.get(arm, 0.0) + SEEDS for arm in ARMS}
+
+
+# --- contrasts of any arms ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_contrasts_are_those_of_scipy_with_holm_over_the_family(paired):
+    from scipy import stats as tests
+
+    rng = np.random.default_rng(0)
+    scores = {arm: rng.normal(size=12) + shift for arm, shift in (("a", 0), ("b", 1), ("c", 0.2))}
+    rows = contrasts(scores, [("b", "a"), ("c", "a")], paired)
+    test = tests.ttest_rel if paired else lambda x, y: tests.ttest_ind(x, y, equal_var=False)
+    p_values = [float(test(scores[arm], scores["a"]).pvalue) for arm in "bc"]
+    assert [(row.arm, row.reference) for row in rows] == [("b", "a"), ("c", "a")]
+    assert [row.p_value for row in rows] == pytest.approx(p_values)
+    assert [row.p_holm for row in rows] == pytest.approx(
+        [2 * p_values[0], max(2 * p_values[0], p_values[1])]
+    )
+    difference = stats.paired if paired else stats.difference
+    assert rows[0].estimate == difference(scores["b"], scores["a"])
+
+
+def test_seeds_that_are_not_finite_are_left_out_in_pairs_or_alone():
+    scores = {"x": np.array([1.0, np.nan, 3.0, 4.0]), "y": np.array([0.0, 0.0, np.nan, 1.0])}
+    assert contrasts(scores, [("x", "y")], paired=True)[0].estimate is None  # two pairs are left
+    unpaired = contrasts(scores, [("x", "y")], paired=False)[0]
+    assert unpaired.estimate == stats.difference(np.array([1.0, 3, 4]), np.array([0.0, 0, 1]))
+    longer = {name: np.append(x, [2.0, 2.0]) for name, x in scores.items()}
+    paired = contrasts(longer, [("x", "y")], paired=True)[0]
+    assert paired.estimate == stats.mean(np.array([1.0, 3.0, 0.0, 0.0]))
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_contrast_without_enough_seeds_is_outside_the_family(paired):
+    scores = {
+        ("Drive", "fear"): 0.6 + SEEDS,
+        ("Drive", "none"): 0.5 + SEEDS[::-1],
+        "few": SEEDS[:2],
+    }
+    pairs = [("few", "few"), (("Drive", "fear"), ("Drive", "none")), ("missing", "few")]
+    few, tested, missing = contrasts(scores, pairs, paired)
+    assert few.estimate is None and missing.estimate is None
+    assert np.isnan([few.p_value, few.p_holm, missing.p_value, missing.p_holm]).all()
+    assert tested.p_holm == tested.p_value and tested.estimate.value == pytest.approx(0.1)
+    assert contrasts(scores, [], paired) == []
+
+
+def test_paired_arms_of_unequal_length_are_refused():
+    with pytest.raises(ValueError, match="4 and 3 seeds cannot be paired"):
+        contrasts({"x": SEEDS[:4], "y": SEEDS[:3]}, [("x", "y")], paired=True)
+
+
+# --- heads and their controls ---------------------------------------------------------------------
 
 
 def test_head_plus_constant_is_compared_with_the_constant():
     better = {"constant_plus": 0.1, "fear_constant": 0.3, "fear": 0.05}
-    (contrasts,) = head_contrasts({"Drive": scores_by_arm(**better)}, ["fear"])
-    assert contrasts.on_constant.value == pytest.approx(0.2) and contrasts.p_value < 1e-6
-    assert contrasts.over_sham.value == pytest.approx(0.05)
-    assert contrasts.over_untrained.value == pytest.approx(0.05)
+    (row,) = head_contrasts({"Drive": scores_by_arm(**better)}, ["fear"])
+    assert row.on_constant.value == pytest.approx(0.2) and row.p_value < 1e-6
+    assert row.over_sham.value == pytest.approx(0.05)
+    assert row.over_untrained.value == pytest.approx(0.05)
 
 
 def test_p_values_are_corrected_over_all_heads_and_environments():
     by_env = {"Drive": scores_by_arm(fear_constant=0.02), "Timid": scores_by_arm()}
-    contrasts = head_contrasts(by_env, ["fear", "hope"])
+    rows = head_contrasts(by_env, ["fear", "hope"])
     unadjusted = stats.p_value(0.52 + SEEDS, 0.5 + SEEDS)
-    assert [(item.env, item.head) for item in contrasts] == [
+    assert [(item.env, item.head) for item in rows] == [
         (env, head) for env in by_env for head in ("fear", "hope")
     ]
-    assert contrasts[0].p_value == pytest.approx(4 * unadjusted)
-    assert [item.p_value for item in contrasts[1:]] == [1.0] * 3
+    assert rows[0].p_value == pytest.approx(4 * unadjusted)
+    assert [item.p_value for item in rows[1:]] == [1.0] * 3
     assert head_contrasts(by_env, []) == []
 
 
 def test_compared_heads_have_all_their_controls():
-    kinds = ("", "_sham", "_untrained", "_constant")
-    arms = ["none", "constant_plus", *(f"fear{kind}" for kind in kinds), "hope", "hope_constant"]
+    arms = ["none", *ARMS[:5], "hope", "hope_constant"]
     assert compared_heads(arms) == ["fear"]
     assert compared_heads(arms[2:]) == []
 

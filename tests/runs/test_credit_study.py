@@ -40,25 +40,28 @@ def test_wrapped_signals_remove_a_lesion_and_keep_a_potential():
 def test_finding_is_paired_by_seed():
     metrics = credit_metrics()
     difference = (metrics["fear/credit"] - metrics["critic/credit"]).mean(1)
-    sentence = credit.finding(type("Suite", (), {"name": "Fake"}), metrics)
+    sentence = credit.finding("Fake", metrics)
     assert f"fear {difference.mean():+.3f} [" in sentence and "4 seeds" in sentence
 
 
 def test_missing_values_are_shown_as_dashes():
-    assert credit._cells(credit_metrics(), "reward")[:4] == ["-"] * 4
-    assert credit._cells(credit_metrics(), "fear")[-1] == "-3.000"
-    values = np.array([[1.0, np.nan], [np.nan, np.nan]])
-    np.testing.assert_array_equal(credit.per_seed(values), [1.0, np.nan])
+    table = credit.credit_table(["ice", "fog"], credit_metrics())
+    cells = {row.split()[1]: row.split("|")[2:-1] for row in table.splitlines()[2:]}
+    assert [cell.strip() for cell in cells["reward"][:4]] == ["-"] * 4
+    assert cells["fear"][-1].strip() == "-3.000"
 
 
-def test_host_environment_cannot_be_branched_and_is_refused(tmp_path):
-    with pytest.raises(UserError, match="branching needs a jitted environment"):
-        credit.study(credit.Settings("CartPole-v1"), "", None, None)
-
-
-def test_smoke_run_cannot_be_recorded():
-    with pytest.raises(UserError, match="leave --smoke out"):
-        credit.main(["--smoke", "--record"])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (credit.Settings("CartPole-v1"), "branching needs a jitted environment"),
+        (credit.Settings(smoke=True, record=True), "leave --smoke out"),
+        (credit.Settings(seeds=2), "--seeds 2: an interval needs at least 3 seeds"),
+    ],
+)
+def test_invalid_settings_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        credit.check(settings)
 
 
 @pytest.mark.slow

@@ -9,11 +9,12 @@ import pytest
 
 from affect import Spec, Transition, build
 from envs import load_suite
-from runs.compare import Settings, identity, main
+from runs.cli.study import identity
+from runs.compare import Settings, main
 from runs.engine import custom_head
 from runs.engine.arms import check_arms, comparison_arms
 from runs.errors import UserError
-from tests.runs.small_study import without_key_check_in_threads
+from tests.runs.small_study import CONFIG, without_key_check_in_threads
 
 no_key_check = pytest.fixture(autouse=True)(without_key_check_in_threads)
 HEAD = """
@@ -56,7 +57,7 @@ def test_custom_head_gets_its_control_arms(head_file):
     arms = comparison_arms((f"{head_file}:Dread", "fear"), 0.99, suite)
     names = [arm.name for arm in arms]
     assert {"dread", "dread_sham", "dread_untrained", "dread_constant", "fear"} <= set(names)
-    check_arms(arms, suite, 2)
+    check_arms(arms, suite, CONFIG)
 
 
 def test_editing_the_head_file_changes_the_identity_of_the_study(head_file):
@@ -84,7 +85,7 @@ def test_missing_or_broken_file_is_a_user_error(head_file, tmp_path, name, messa
 def test_factory_that_returns_no_head_is_refused(head_file):
     suite = load_suite("CartPole")
     with pytest.raises(UserError, match="nothing in CartPole: .*sign"):
-        check_arms(comparison_arms((f"{head_file}:nothing",), 0.99, suite), suite, 2)
+        check_arms(comparison_arms((f"{head_file}:nothing",), 0.99, suite), suite, CONFIG)
 
 
 @pytest.mark.slow

@@ -7,6 +7,9 @@ from PIL import Image
 from envs import load_suite
 from runs.errors import UserError
 from runs.feelings import available_factories, draw_episode, main
+from tests.runs.small_study import without_key_check_in_threads
+
+no_key_check = pytest.fixture(autouse=True)(without_key_check_in_threads)
 
 
 def test_available_heads_are_those_the_environment_can_feed():
@@ -18,14 +21,14 @@ def test_available_heads_are_those_the_environment_can_feed():
     }
 
 
-def test_smoke_run_draws_an_episode(tmp_path, capsys):
-    out = tmp_path / "episode.png"
+def test_smoke_run_draws_an_episode(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     flags = ["--smoke", "--env", "CartPole", "--shift", "force", "--severity", ".5"]
-    assert main([*flags, "--out", str(out)]) == 0
-    output = capsys.readouterr().out
-    assert all(f"{head} " in output for head in ("hope", "fear", "curiosity", "mood", "satiation"))
-    assert str(out) in output
-    assert min(Image.open(out).size) > 400
+    assert main([*flags, "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    heads = ("hope", "fear", "curiosity", "mood", "satiation", "(task reward)")
+    assert all(f"| {head} " in printed for head in heads)
+    assert min(Image.open(tmp_path / "feelings-CartPole-force.png").size) > 400
 
 
 def test_different_signals_give_different_figures(tmp_path):
@@ -37,14 +40,16 @@ def test_different_signals_give_different_figures(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "word"),
+    ("flags", "message"),
     [
         (["--env", "CartPoole"], "did you mean CartPole"),
         (["--env", "CartPole", "--shift", "lenght"], "did you mean length"),
         (["--severity", "1.5"], "within"),
         (["--steps", "0"], "positive"),
+        (["--smoke", "--record"], "leave --smoke out"),
     ],
 )
-def test_bad_input_is_refused_naming_the_remedy(flags, word):
-    with pytest.raises(UserError, match=word):
-        main(flags)
+def test_bad_input_is_refused_naming_the_remedy(flags, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
+    with pytest.raises(UserError, match=message):
+        main([*flags, "--out", str(tmp_path)])

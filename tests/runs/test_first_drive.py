@@ -1,27 +1,16 @@
-"""First drive: learning curves, outcomes per seed, contrasts, report and a smoke run."""
+"""First drive: learning curves, outcomes, contrasts, page and figures of two comparisons."""
 
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from runs.analysis.contrasts import head_contrasts
 from runs.errors import UserError
-from runs.first_drive import (
-    arrival_curve,
-    figure,
-    hours_until,
-    main,
-    markdown,
-    outcomes,
-    per_seed,
-    successes,
-    summarise,
-)
+from runs.first_drive import arrival_curves, hours_until, main, outcomes, page
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("", "_sham", "_untrained", "_constant")
@@ -29,79 +18,77 @@ ARMS = ("none", "constant_plus", *(f"fear{kind}" for kind in KINDS))
 SEEDS = 5
 
 
-def rows(better: dict[str, float] | None = None) -> list[dict]:
+def make_rows(better: dict[str, float] | None = None) -> list[dict]:
     """Make score rows: success 0.9 at home, 0.6 and 0.4 on ice, plus seed and arm effects."""
-    return [
-        {
-            "arm": arm,
-            "seed": seed,
-            "shift": shift,
-            "severity": severity,
-            "success": success + 0.01 * seed + (better or {}).get(arm, 0.0),
-            "harm": 0.05,
-        }
+    points = (("none", 0.0, 0.9), ("ice", 0.5, 0.6), ("ice", 1.0, 0.4))
+    rows = []
+    for arm in ARMS:
+        for shift, severity, success in points:
+            for seed in range(SEEDS):
+                score = success + 0.01 * seed + (better or {}).get(arm, 0.0)
+                row = {"arm": arm, "seed": seed, "shift": shift, "severity": severity}
+                rows.append(row | {"success": score, "score": score, "harm": 0.05})
+    return rows
+
+
+def make_curves() -> pd.DataFrame:
+    """Make metrics of six half hours: `none` arrives from 2 h on, all others from 1 h on."""
+    rows = [
+        {"arm": arm, "seed": seed, "step": 9_000 * n, "success": float(n > (4 if none else 2))}
         for arm in ARMS
-        for shift, severity, success in (("none", 0.0, 0.9), ("ice", 0.5, 0.6), ("ice", 1.0, 0.4))
+        for n in range(1, 7)
         for seed in range(SEEDS)
+        for none in [arm == "none"]
     ]
+    return pd.DataFrame(rows)
 
 
-def curve(arm: str) -> tuple:
-    onset = 3 if arm == "none" else 1
-    success = np.clip(np.arange(6)[:, None] - onset, 0, 1) * np.ones(SEEDS)
-    return np.arange(1, 7) * 0.5, success.astype(float)
-
-
-CURVES = {arm: curve(arm) for arm in ARMS}
+def make_result(better: dict[str, float] | None = None) -> SimpleNamespace:
+    """Make the parts of a `Result` that the page reads."""
+    rows = make_rows(better)
+    run_config = SimpleNamespace(seeds=SEEDS, steps=180_000, episodes=256)
+    suite = SimpleNamespace(points=lambda: range(3))
+    experiment = SimpleNamespace(run_config=run_config, split=lambda name: suite)
+    return SimpleNamespace(
+        experiment=experiment,
+        rows=lambda split: rows,
+        scores=pd.DataFrame(rows),
+        curves=make_curves(),
+    )
 
 
 def test_one_hour_is_18000_steps():
-    lines = [{"step": 18_000 * n, "metrics": {"success": [0.1 * n, None]}} for n in (1, 2)]
-    hours, success = arrival_curve(lines)
-    np.testing.assert_array_equal(hours, [1, 2])
-    np.testing.assert_array_equal(success, [[0.1, np.nan], [0.2, np.nan]])
+    curves = arrival_curves(make_curves())
+    assert list(curves) == list(ARMS)
+    assert curves["none"].index.tolist() == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+    assert curves["none"].shape == (6, SEEDS)
 
 
 def test_hours_until_is_the_median_over_seeds():
-    hours = np.array([1.0, 2.0, 3.0])
-    success = np.array([[0.0, 0.6, 0.0], [0.5, 0.0, 0.0], [1.0, 0.0, 0.4]])
-    assert hours_until(hours, success) == 2.0
-    assert hours_until(hours, success[:, 2:]) == np.inf
-    assert hours_until(hours, np.full((3, 3), np.nan)) == np.inf
+    success = pd.DataFrame([[0.0, 0.6, 0.0], [0.5, 0.0, 0.0], [1.0, 0.0, 0.4]], [1.0, 2.0, 3.0])
+    assert hours_until(success) == 2.0
+    assert hours_until(success[[2]]) == np.inf
+    assert hours_until(success * np.nan) == np.inf
 
 
-def test_per_seed_averages_shifts_and_separates_outcomes():
-    shares = per_seed(rows(), "fear")
-    np.testing.assert_allclose(shares["success"], 0.5 + 0.01 * np.arange(SEEDS))
-    np.testing.assert_allclose(shares["crash"], 0.05)
-    np.testing.assert_allclose(sum(shares.values()), 1.0)
-    np.testing.assert_allclose(per_seed(rows(), "fear", away=False)["success"][0], 0.9)
+def test_outcomes_are_shares_that_sum_to_1():
+    shares = outcomes(pd.DataFrame(make_rows()))[["arrives", "never arrives", "crashes"]]
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0)
+    assert (shares["crashes"] == 0.05).all()
 
 
-def test_summary_has_one_line_per_arm():
-    lines = summarise(rows({"fear": 0.2}), CURVES)
-    assert [line.arm for line in lines] == list(ARMS)
-    assert lines[0].gain is None and lines[0].hours == 2.5
-    assert lines[2].gain.value == pytest.approx(0.2) and lines[2].hours == 1.5
-    assert lines[2].away.value == pytest.approx(lines[0].away.value + 0.2)
-
-
-def test_report_has_tables_and_figures(tmp_path):
-    scores = {"Drive": rows(), "Timid": rows()}
-    lines = {world: summarise(scores[world], CURVES) for world in scores}
-    contrasts = head_contrasts(
-        {world: partial(successes, scores[world]) for world in scores}, ["fear"]
+def test_page_has_contrasts_a_table_per_world_and_figures(tmp_path):
+    results = {"Drive": make_result({"fear": 0.2}), "Timid": make_result()}
+    result = page(results, "python -m runs.first_drive")
+    assert "6 arms, 5 seeds each, 180,000 steps (10 hours driven) a seed, 256 episodes" in (
+        result.text
     )
-    run_config = SimpleNamespace(seeds=SEEDS, chunks=10, chunk_steps=18_000, episodes=256)
-    suite = SimpleNamespace(points=lambda: range(3))
-    designs = {world: SimpleNamespace(run_config=run_config, suite=suite) for world in scores}
-    text = markdown(lines, contrasts, designs, "python -m runs.first_drive")
-    assert "6 arms, 5 seeds each, 180,000 steps (10 hours driven) a seed, 256 episodes" in text
-    assert "none | 2.5 | 0.920 | 0.520 [" in text
-    assert text.count("\n## ") == 2 and "`python -m runs.first_drive`" in text
-    figure(lines, dict.fromkeys(scores, CURVES), tmp_path / "a.png")
-    outcomes(scores["Drive"], "Drive", tmp_path / "b.png")
-    for name in "ab":
+    lines = [line.replace(" ", "") for line in result.text.splitlines()]
+    assert any(line.startswith("|none|2.5|0.920|0.520[") for line in lines)
+    assert any(line.startswith("|fear|1.5|1.120|0.720[") for line in lines)
+    assert result.text.count("\n## ") == 2 and "`python -m runs.first_drive`" in result.text
+    result.write(tmp_path)
+    for name in ("first_drive", "first_drive-Drive", "first_drive-Timid"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -120,7 +107,7 @@ def test_bad_input_is_refused(argv, complaint):
 
 @pytest.mark.slow
 def test_smoke_run_prints_the_report(tmp_path):
-    command = [sys.executable, "-m", "runs.first_drive", "--smoke", "--seeds", "3"]
+    command = [sys.executable, "-m", "runs.first_drive", "--smoke", "--out", str(tmp_path / "out")]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1500)
     assert ended.returncode == 0, ended.stderr
     assert "# Learning to drive" in ended.stdout and "Timid:" in ended.stdout

@@ -14,20 +14,15 @@ from envs.channel import Channel
 from envs.host import suite as host
 from envs.host.episode_log import episode_seed
 from envs.host.pool import HostFailure, HostPool, HostStep
+from envs.shift import with_channel
 from envs.world import World
 from runs.engine import host_backend
-from runs.engine.arm_runner import one_seed
 from runs.engine.checkpoint import Checkpoints
-from runs.engine.evaluate import REPORTED_SCORES
-from runs.engine.host_backend import (
-    HostBackend,
-    choose_actions,
-    observe_reset,
-    observe_step,
-    update_seed,
-)
+from runs.engine.host_step import choose_actions, observe_reset, observe_step
+from runs.engine.phases import TASK, world_pool
 from runs.engine.train import Learner, TrainConfig, zero_stats
-from runs.errors import Interrupted
+from runs.errors import Interrupted, UserError
+from runs.names import REPORTED_SCORES
 from tests.runs import small_study
 
 no_key_check = pytest.fixture(scope="module", autouse=True)(small_study.without_key_check)
@@ -36,34 +31,45 @@ CONFIG = small_study.replace(small_study.CONFIG, agent=AGENT, updates=1)
 STRANGE = "tests.envs.unusual_envs:Strange/Faulty-v0"
 
 
-def make_backend(id: str, *shifts: str, arm="fear", run_config=CONFIG) -> HostBackend:
-    """Make the backend of a gymnasium environment with some of its shifts at full severity."""
+def make_study(id: str, *shifts: str, arm="fear") -> small_study.Study:
+    """Make the study of a gymnasium environment with some of its shifts at full severity."""
     suite = host.host_suite(id)
     chosen = tuple(shift for shift in suite.shifts if shift.name in shifts)
     suite = small_study.replace(suite, shifts=chosen, severities=(1.0,))
-    return HostBackend(suite, small_study.ARMS[arm], run_config)
+    return small_study.make_study(small_study.ARMS[arm], CONFIG, suite)
+
+
+def never_stop() -> bool:
+    return False
+
+
+def train(study: small_study.Study, chunks: int):
+    """Initial state after some chunks of training."""
+    state = study.backend.init(study.phase)
+    for i in range(chunks):
+        state, _, _ = study.backend.train(state, study.phase, i, never_stop)
+    return state
 
 
 @pytest.fixture(scope="module")
 def cartpole():
-    trainer = make_backend("CartPole-v1", "force", "noise")
-    yield trainer
-    trainer.close()
+    study = make_study("CartPole-v1", "force", "noise")
+    yield study
+    study.backend.close()
 
 
 @pytest.fixture(scope="module")
 def strange():
-    """Backend whose environments read their fault from environment variables when created."""
-    trainer = make_backend(STRANGE, arm="none")
-    yield trainer
-    trainer.close()
+    """Study whose environments read their fault from environment variables when created."""
+    study = make_study(STRANGE, arm="none")
+    yield study
+    study.backend.close()
 
 
-def with_new_pool(trainer: HostBackend) -> HostBackend:
-    """Replace the pool of a backend by newly created environments."""
-    trainer.close()
-    trainer.pool = trainer._open(trainer.suite.world, CONFIG.rows * CONFIG.num_envs, CONFIG.base)
-    return trainer
+def with_new_pool(study: small_study.Study) -> small_study.Study:
+    """End the worker processes of a study, so that its environments are created anew."""
+    study.backend.close()
+    return study
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +91,7 @@ def test_study_stopped_and_resumed_equals_an_uninterrupted_one(
     with pytest.raises(Interrupted):
         small_study.run(cartpole, tmp_path, stop_at=chunks)
     small_study.run(cartpole, tmp_path)
-    small_study.assert_same_study(cartpole, uninterrupted, tmp_path)
+    small_study.assert_same_files(uninterrupted, tmp_path)
 
 
 def test_new_backend_resumes_inside_an_episode(cartpole, uninterrupted, tmp_path):
@@ -93,12 +99,12 @@ def test_new_backend_resumes_inside_an_episode(cartpole, uninterrupted, tmp_path
         small_study.run(cartpole, tmp_path, stop_at=3)
     _, (run, _) = small_study.final(cartpole, tmp_path)
     assert run.pool["length"].max() > 0
-    other = make_backend("CartPole-v1", "force", "noise")
+    other = make_study("CartPole-v1", "force", "noise")
     try:
         small_study.run(other, tmp_path)
     finally:
-        other.close()
-    small_study.assert_same_study(cartpole, uninterrupted, tmp_path)
+        other.backend.close()
+    small_study.assert_same_files(uninterrupted, tmp_path)
 
 
 @pytest.mark.parametrize("calls", [CONFIG.num_steps + 5])
@@ -114,7 +120,7 @@ def test_stop_is_polled_at_every_step(cartpole, uninterrupted, calls, tmp_path, 
         small_study.run(cartpole, tmp_path)
     assert small_study.final(cartpole, tmp_path)[0] == 1  # in the middle of the second chunk
     small_study.run(cartpole, tmp_path)
-    small_study.assert_same_study(cartpole, uninterrupted, tmp_path)
+    small_study.assert_same_files(uninterrupted, tmp_path)
 
 
 def test_study_killed_and_resumed_equals_an_uninterrupted_one(cartpole, uninterrupted, tmp_path):
@@ -123,19 +129,19 @@ def test_study_killed_and_resumed_equals_an_uninterrupted_one(cartpole, uninterr
     with pytest.raises(small_study.Killed):
         small_study.run(cartpole, tmp_path, kill_at=CONFIG.chunks + 2)
     small_study.run(cartpole, tmp_path)
-    small_study.assert_same_study(cartpole, uninterrupted, tmp_path)
+    small_study.assert_same_files(uninterrupted, tmp_path)
 
 
 # --- scores -----------------------------------------------------------------------------------
 
 
 def play_episode(
-    trainer: HostBackend, agent, world: World, episode: int
+    study: small_study.Study, agent, world: World, episode: int
 ) -> tuple[float, int, bool]:
     """Run one episode in a plain gymnasium loop -> (return, length, terminated)."""
-    env = trainer.host.maker(world)()
-    act = jax.jit(partial(trainer.run_config.agent.act, agent, None))
-    obs, _ = env.reset(seed=episode_seed(trainer.run_config.base + 2, episode, 0))
+    env = study.suite.env.maker(world)()
+    act = jax.jit(partial(CONFIG.agent.act, agent, None))
+    obs, _ = env.reset(seed=episode_seed(CONFIG.base + 2, episode, 0))
     total, length, terminated, truncated = 0.0, 0, False, False
     while not (terminated or truncated):
         obs, reward, terminated, truncated, _ = env.step(np.asarray(act(obs)))
@@ -148,37 +154,36 @@ def play_episode(
     ("id", "shift", "begin"), [("CartPole-v1", "force", 0), ("Pendulum-v1", "gravity", 1)]
 )
 def test_scores_are_those_of_a_plain_loop(id, shift, begin):
-    trainer = make_backend(id, shift)
-    run = trainer.start()
-    for _ in range(3):
-        run, _, _ = trainer.chunk(run, lambda: False)
-    points = dict(trainer.score(run, begin, lambda: False))
-    shift, home = trainer.suite.shifts[0], trainer.suite.world
+    study = make_study(id, shift)
+    learner = train(study, 3).learner
+    scored = list(study.backend.evaluate(learner, CONFIG.agent, study.points, never_stop, begin))
+    shift, home = study.suite.shifts[0], study.suite.world
     worlds = [home, shift(home, 1.0, jax.random.key(0))][begin:]
-    for scores, world in zip(points.values(), worlds, strict=True):
+    for scores, world in zip(scored, worlds, strict=True):
         for seed in range(CONFIG.seeds):
-            agent = jax.tree.map(lambda leaf, s=seed: leaf[s], run.learner.agent)
+            agent = jax.tree.map(lambda leaf, s=seed: leaf[s], learner.agent)
             episodes = [
-                play_episode(trainer, agent, world, episode) for episode in range(CONFIG.episodes)
+                play_episode(study, agent, world, episode) for episode in range(CONFIG.episodes)
             ]
             total, length, terminated = np.mean(episodes, 0)
             assert scores["return"][seed] == pytest.approx(total, rel=1e-4)
             assert scores["length"][seed] == length
             assert scores["terminated"][seed] == terminated
             assert scores["truncated"][seed] == 1 - terminated
-            harm = terminated if trainer.host.harmful else np.nan
+            harm = terminated if study.suite.env.harmful else np.nan
             reported = [scores[name][seed] for name in REPORTED_SCORES]
             np.testing.assert_array_equal(reported, [harm, np.nan, np.nan])
-    trainer.close()
+    study.backend.close()
 
 
 def test_rewards_after_the_scored_episode_do_not_count(strange, monkeypatch):
     """An environment that finishes before the others starts a next episode, which is not scored."""
-    run = with_new_pool(strange).start()
+    learner = train(with_new_pool(strange), 0).learner
 
     def returns(stream, episode):
         monkeypatch.setenv("RICH", str(episode_seed(CONFIG.base + 2, stream, episode)))
-        _, scores = next(with_new_pool(strange).score(run, 0, lambda: False))
+        backend = with_new_pool(strange).backend
+        scores = next(backend.evaluate(learner, CONFIG.agent, strange.points, never_stop))
         return scores["return"].tolist()
 
     finite = returns(99, 0)
@@ -312,9 +317,8 @@ def test_no_random_key_is_used_twice():
     learner = Learner((), Blend().init(jax.random.key(0), HOST.spec, B))
     config = TrainConfig(KeyReportingAgent(), Blend(), B, steps)
     with jax.debug_key_reuse(True):
-        _, _, after, metrics, _, _ = update_seed(
-            config, HOST, learner, zero_stats(B), rollout.transition, key
-        )
+        inputs = learner, zero_stats(B), rollout.transition, key, (), TASK
+        _, _, after, metrics, _, _ = host_backend._update(*inputs, config=config, env=HOST)
     used_keys = [jax.random.fold_in(key, i) for i in range(2 * steps)]
     used_keys += [k for step_key in used_keys for k in jax.random.split(step_key, B)]
     bits = {np.asarray(jax.random.key_data(k)).tobytes() for k in used_keys}
@@ -349,19 +353,24 @@ def test_infinite_reward_stops_only_its_seed(strange, tmp_path, monkeypatch):
 
 
 def test_environments_of_one_seed_are_restored_from_its_state(cartpole, tmp_path):
-    run = cartpole.start()
-    for _ in range(2):
-        run, _, _ = cartpole.chunk(run, lambda: False)
+    state = train(cartpole, 2)
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(2, one_seed(run, 1, CONFIG.num_envs))
-    _, one_seed_state = checkpoints.restore(one_seed(cartpole.start(), 1, CONFIG.num_envs))
+    checkpoints.save(2, state.one_seed(1))
+    _, seed_state = checkpoints.restore(train(cartpole, 0).one_seed(1))
     streams = range(CONFIG.num_envs, 2 * CONFIG.num_envs)
-    make = cartpole.host.maker(cartpole.suite.world)
-    with HostPool(
-        make, CONFIG.num_envs, CONFIG.base, name="restored", workers=0, streams=streams
-    ) as pool:
-        obs = pool.restore({name: np.asarray(leaf) for name, leaf in one_seed_state.pool.items()})
-    assert (obs == np.asarray(run.host_obs.obs)[1]).all()
+    make = cartpole.suite.env.maker(cartpole.suite.world)
+    options = {"name": "restored", "workers": 0, "streams": streams}
+    with HostPool(make, CONFIG.num_envs, CONFIG.base, **options) as pool:
+        obs = pool.restore({name: np.asarray(leaf) for name, leaf in seed_state.pool.items()})
+    assert (obs == np.asarray(state.host_obs.obs)[1]).all()
+
+
+def test_an_earlier_state_continues_as_it_did_before(cartpole):
+    """A state that is not the last one is continued by replaying its episodes under way."""
+    early = train(cartpole, 1)
+    first, *_ = cartpole.backend.train(early, cartpole.phase, 1, never_stop)
+    again, *_ = cartpole.backend.train(early, cartpole.phase, 1, never_stop)
+    assert small_study.bits(first.learner) == small_study.bits(again.learner)
 
 
 @pytest.mark.parametrize("fault", ["raise", "exit", "hang"])
@@ -390,33 +399,35 @@ def test_transient_fault_changes_nothing(fault, strange, tmp_path, monkeypatch):
     monkeypatch.setenv("MARKER", str(marker))
     monkeypatch.setenv("FAULT", fault)
     small_study.run(with_new_pool(strange), tmp_path / "reference")
-    assert strange.pool.recoveries == 0
+    assert strange.backend._pool.recoveries == 0
     marker.unlink()
     small_study.run(strange, tmp_path / "once")
-    assert strange.pool.recoveries == 1
-    small_study.assert_same_study(strange, tmp_path / "reference", tmp_path / "once")
+    assert strange.backend._pool.recoveries == 1
+    small_study.assert_same_files(tmp_path / "reference", tmp_path / "once")
 
 
 def test_closing_the_backend_ends_its_workers():
-    trainer = make_backend("CartPole-v1", "force")
-    pids = [shard.pid for shard in trainer.pool._shards]
-    trainer.close()
+    study = make_study("CartPole-v1", "force")
+    train(study, 0)
+    pids = [shard.pid for shard in study.backend._pool._shards]
+    study.backend.close()
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
 
 
-def test_film_has_frames_and_signals(cartpole):
-    frames, signals = cartpole.film(cartpole.start())
+def test_a_shift_that_samples_worlds_is_refused(cartpole):
+    worlds = [World({"force": jnp.float32(force)}) for force in (1.0, 2.0)]
+    pool = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(with_channel, worlds))
+    phase = small_study.replace(cartpole.phase, worlds=world_pool(pool))
+    with pytest.raises(UserError, match="samples several worlds, but a host-stepped"):
+        cartpole.backend.init(phase)
+
+
+def test_film_has_frames_of_one_episode_under_a_shift(cartpole):
+    world = cartpole.suite.shifts[0](cartpole.suite.world, 1.0, jax.random.key(0))
+    learner = train(cartpole, 0).learner
+    batch, frames = cartpole.backend.film(learner, CONFIG.agent, world, 0)
     assert frames.dtype == np.uint8
-    assert set(signals) == {"fear"}
-    assert signals["fear"].shape == frames.shape[:1]
-    assert np.isfinite(signals["fear"]).all()
-
-
-def test_timeline_has_signals_of_heads_and_critic_under_a_shift(cartpole):
-    last = len(cartpole.suite.points()) - 1
-    episode = cartpole.timeline(cartpole.start(), last)
-    assert set(episode.signals) == {"fear", "critic"}
-    assert {len(values) for values in episode.signals.values()} == {len(episode.frames)}
-    assert episode.ended == "failure" and 0 <= episode.blunder < len(episode.frames) - 1
+    assert batch.reward.shape == (len(frames), CONFIG.num_envs)
+    assert bool(batch.terminated[-1, 0])

@@ -7,20 +7,17 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from runs.cli import interrupt
-from runs.cli.interrupt import Progress, run_interruptibly
+from runs.cli.interrupt import Progress, run_with_progress
 from runs.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-
-
-def send_signal_soon(number: signal.Signals) -> None:
-    """Send this process a signal after 0.2 s."""
-    threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
+MESSAGE = "stopped; go on with:\n  this command"
 
 
 def wait_for_stop(stopped) -> None:
@@ -30,91 +27,69 @@ def wait_for_stop(stopped) -> None:
         time.sleep(0.01)
 
 
-# --- stopping ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("result", [0, 2])
 def test_the_exit_code_of_work_that_ends_is_returned(result, capsys):
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    assert run_interruptibly(lambda stopped: result, lambda: "farewell") == result
+    assert run_with_progress(MESSAGE, lambda progress, stopped: result) == result
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     assert capsys.readouterr().err == ""
 
 
+def test_work_started_outside_the_main_thread_returns_its_exit_code():
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run_with_progress, MESSAGE, lambda progress, stopped: 2).result() == 2
+
+
 @pytest.mark.parametrize("error", [UserError("bad"), ValueError("a bug"), SystemExit(3)])
-def test_an_exception_of_work_is_raised_to_the_caller(error):
-    def work(stopped):
+@pytest.mark.parametrize("stop_before", [False, True])
+def test_an_exception_of_work_is_raised_even_while_stopping(error, stop_before, capsys):
+    def work(progress, stopped):
+        if stop_before:
+            os.kill(os.getpid(), signal.SIGINT)
+            wait_for_stop(stopped)
         raise error
 
     with pytest.raises(type(error)) as caught:
-        run_interruptibly(work, lambda: "farewell")
+        run_with_progress(MESSAGE, work)
     assert caught.value is error
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_requests_a_stop_and_prints_the_farewell(number, code, capsys):
+def test_a_signal_requests_a_stop_and_prints_how_to_resume(number, code, capsys):
     saved = []
 
-    def work(stopped):
+    def work(progress, stopped):
         wait_for_stop(stopped)
         saved.append("checkpoint")
         return 0
 
-    send_signal_soon(number)
-    assert run_interruptibly(work, lambda: "go on with: this") == code
+    threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
+    assert run_with_progress(MESSAGE, work) == code
     assert saved == ["checkpoint"]
-    assert capsys.readouterr().err == "\ngo on with: this\n"
-
-
-def test_an_error_while_stopping_is_not_hidden():
-    def work(stopped):
-        wait_for_stop(stopped)
-        raise UserError("the disk is full")
-
-    send_signal_soon(signal.SIGINT)
-    with pytest.raises(UserError, match="the disk is full"):
-        run_interruptibly(work, lambda: pytest.fail("nothing was kept"))
+    assert capsys.readouterr().err == f"\n{MESSAGE}\n"
 
 
 STUCK = """
-import os, time
+import os, sys, time
 from runs.cli import interrupt
 interrupt.PATIENCE = 0.5
-progress = interrupt.Progress(total=2)
 
-def work(stopped):
+def work(progress, stopped):
+    progress.total = 2
     progress.advance("work", 1)
     os.write(1, b"ready\\n")  # beside the bar
     time.sleep(60)
 
-def farewell():
-    progress.close()
-    return "go on with: this"
-
-interrupt.run_interruptibly(work, farewell)
+interrupt.run_with_progress(sys.argv[1], work)
 """
 
 
-def test_work_that_ignores_the_stop_is_abandoned(monkeypatch):
-    process = subprocess.Popen(
-        [sys.executable, "-c", STUCK],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
-    assert process.returncode == 130
-    assert err.endswith("\ngo on with: this\n")
-    assert "Traceback" not in err
-
-
-def test_the_cursor_is_visible_again_after_a_forced_exit():
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_work_that_ignores_the_stop_is_abandoned_and_the_terminal_restored(number, code):
     reading_end, terminal = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", STUCK],
+        [sys.executable, "-c", STUCK, MESSAGE],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=terminal,
@@ -122,8 +97,8 @@ def test_the_cursor_is_visible_again_after_a_forced_exit():
     )
     os.close(terminal)
     process.stdout.readline()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 143
+    process.send_signal(number)
+    assert process.wait(10) == code
     output = b""
     try:
         while chunk := os.read(reading_end, 4096):
@@ -131,13 +106,10 @@ def test_the_cursor_is_visible_again_after_a_forced_exit():
     except OSError:  # raised by the end of the terminal
         pass
     os.close(reading_end)
-    assert b"1/2" in output
+    assert b"1/2" in output and b"Traceback" not in output
     hidden, visible = output.rfind(b"\x1b[?25l"), output.rfind(b"\x1b[?25h")
     assert -1 < hidden < visible
-    assert output.rstrip().endswith(b"go on with: this")
-
-
-# --- progress ---------------------------------------------------------------------------------
+    assert output.decode().replace("\r", "").endswith(f"\n{MESSAGE}\n")
 
 
 class Clock:

@@ -4,30 +4,31 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from runs import packer
-from runs.errors import UserError
+from runs.engine.cache import cached_part
+from runs.engine.train import RunnerState, zero_stats
+from runs.errors import Interrupted, UserError
 from runs.packer import (
     PUBLISHED,
     SUMMARIES,
     TRAINED,
     Settings,
-    TrainingJob,
+    Training,
     check,
     main,
-    markdown,
-    run,
+    run_config,
+    sections,
+    train_and_test,
 )
 from runs.packer import suite as packer_suite
-from tests.runs.small_study import without_key_check
+from tests.runs.study_job import make_job
 
 ROOT = Path(__file__).parents[2]
-unchecked = pytest.fixture(autouse=True)(without_key_check)
 SEEDS = 4
 
 
@@ -56,30 +57,34 @@ def test_the_geometric_mean_is_taken_per_seed():
     assert packer.summary(results, "extrapolation").tolist() == [100.0, 0.0, 0.0, 0.0]
 
 
-def test_the_table_shows_published_and_our_scores_and_where_they_differ():
+def table_rows(text: str) -> list[list[str]]:
+    """Cells of the rows of all Markdown tables in a text."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+
+
+def test_the_table_shows_published_and_our_scores_and_stars_where_they_differ():
     cells = made_up_results(CELLS | {"DD": 1.0}, non_finite=1)
-    scores = {TrainingJob("CartPole", "PPO", trained): cells[trained] for trained in TRAINED}
-    text = markdown(scores, Settings(seeds=SEEDS), "python -m runs.packer")
-    rows = [line.split(" | ") for line in text.splitlines()]
+    scores = {Training("CartPole", "PPO", trained): cells[trained] for trained in TRAINED}
+    text = "\n".join(sections(scores, Settings(seeds=SEEDS)))
+    rows = table_rows(text)
     assert ["CartPole", "PPO", "default", "100.0", "100.0 [100.0, 100.0]", "+0.0"] in rows
     extrapolation = ["CartPole", "PPO", "extrapolation", "86.2", "20.0 [20.0, 20.0]", "-66.2 *"]
     assert extrapolation in rows
-    assert "Apart: CartPole PPO interpolation (-30.0), CartPole PPO extrapolation (-66.2)." in text
-    cells = "CartPole | PPO | 100.0 | 20.0 | 40.0 | 80.0 | 70.0 | 10.0 | 2.00 M and 2.00 M"
-    assert cells in text and "non-finite numbers: 2." in text
-    assert "`python -m runs.packer`" in text and "15,000 training episodes" in text
+    shares = ["100.0", "20.0", "40.0", "80.0", "70.0", "10.0"]
+    assert ["CartPole", "PPO", *shares, "2.00 M and 2.00 M"] in rows
+    assert "non-finite numbers: 2." in text and "15,000 training episodes" in text
 
 
-def test_the_table_states_that_no_published_number_is_outside_our_interval():
+def test_a_published_number_inside_our_interval_has_no_star():
     success = dict.fromkeys(CELLS, 1.0) | {"DR": 0.862, "DE": 0.862, "RE": 0.862}
     results = made_up_results(success)
-    scores = {TrainingJob("CartPole", "PPO", trained): results[trained] for trained in TRAINED}
+    scores = {Training("CartPole", "PPO", trained): results[trained] for trained in TRAINED}
     for trained in TRAINED:
         for cell in ("R", "E"):
             if trained + cell != "RR":
                 results[trained][cell] = [0.85, 0.87, 0.84, 0.88]
-    text = markdown(scores, Settings(seeds=SEEDS), "it")
-    assert "Everywhere our interval holds" in text and "*" not in text
+    assert "*" not in "".join(sections(scores, Settings(seeds=SEEDS)))
 
 
 @pytest.mark.parametrize("world", packer.WORLDS)
@@ -93,79 +98,82 @@ def test_every_world_has_published_scores_and_points_d_r_and_e(world):
 # --- one training -----------------------------------------------------------------------------
 
 
-class CountingTrainer:
-    """Trainer whose seed s ends s + 1 episodes a chunk and whose agent is its count of chunks.
+class CountingBackend:
+    """Backend whose seed s ends s + 1 episodes a chunk and whose agent is its count of chunks.
 
-    From the second chunk on, the agent of the second seed is NaN.
+    From the second chunk on, the agent of the second seed is NaN. The agent is its success rate.
     """
 
-    def __init__(self, suite, arm, run_config):
-        self.suite, self.rows, self.chunks = suite, run_config.rows, 0
+    def __init__(self, env, run_config):
+        self.rows, self.chunks = run_config.rows, 0
 
-    def start(self):
-        return SimpleNamespace(learner=SimpleNamespace(agent=jnp.zeros(self.rows)))
+    def init(self, phase):
+        return state_of(jnp.zeros(self.rows))
 
-    def chunk(self, env_state, stopped):
+    def train(self, state, phase, first, stopped):
         self.chunks += 1
-        agent, finite = env_state.learner.agent + 1, np.ones((self.rows, 2, 3), bool)
+        agent, finite = state.learner + 1, np.ones((self.rows, 2, 3), bool)
         if self.chunks > 1:
             agent, finite[1, 1, 2] = agent.at[1].set(jnp.nan), False
-        episodes = np.arange(1.0, self.rows + 1)
-        return SimpleNamespace(learner=SimpleNamespace(agent=agent)), {"episodes": episodes}, finite
+        return state_of(agent), {"episodes": np.arange(1.0, self.rows + 1)}, finite
+
+    def evaluate(self, learner, agent, points, stopped):
+        return [{"success": np.asarray(learner)}] * 3
 
 
-def run_counting_trainer(monkeypatch, stopped=lambda: False):
-    def agent_as_success(state, agent, env, worlds, key, episodes, axis):
-        return {"success": jnp.broadcast_to(state, (3,))}
+def state_of(agent):
+    """State of all seeds with this agent alone."""
+    return RunnerState(agent, jnp.zeros(len(agent)), zero_stats(len(agent)), jnp.zeros(len(agent)))
 
-    monkeypatch.setattr("runs.engine.jax_backend.JaxBackend", CountingTrainer)
-    monkeypatch.setattr("runs.engine.evaluate.evaluate", agent_as_success)
+
+def train_counting(monkeypatch, tmp_path, stop_at=float("inf")):
+    """Results of a training with `CountingBackend`, and its progress."""
+    monkeypatch.setattr("runs.engine.backend.make_backend", CountingBackend)
     settings = Settings(seeds=3, train=6, test=2, smoke=True)
-    progress = []
-    return run(settings, TrainingJob("CartPole", "PPO", "D"), progress.append, stopped), progress
+    job, training = make_job(settings, tmp_path, stop_at), Training("CartPole", "PPO", "D")
+    return train_and_test(job, run_config(settings, training), training, 6), job.progress
 
 
-def test_a_seed_is_tested_with_its_agent_of_when_it_had_enough_episodes(monkeypatch):
-    results, progress = run_counting_trainer(monkeypatch)
+def test_a_seed_is_tested_with_its_agent_of_when_it_had_enough_episodes(monkeypatch, tmp_path):
+    results, progress = train_counting(monkeypatch, tmp_path)
     assert results["D"] == results["R"] == results["E"] == [6.0, 1.0, 2.0]
     assert results["episodes"] == [6.0, 4.0, 6.0] and results["non_finite"] == 1
     assert results["steps"][0] == 3 * results["steps"][2]
-    assert progress == sorted(progress) and progress[-1] == 99 and len(progress) == 6
+    assert progress.done == 99 and progress.fresh == 6
 
 
-def test_training_can_be_stopped(monkeypatch):
-    assert run_counting_trainer(monkeypatch, stopped=lambda: True) == (None, [])
+def test_a_stopped_training_is_not_saved(monkeypatch, tmp_path):
+    with pytest.raises(Interrupted):
+        train_counting(monkeypatch, tmp_path, stop_at=20)
+    path = tmp_path / "part.json"
+    with pytest.raises(Interrupted):
+        cached_part(path, "", lambda: train_counting(monkeypatch, tmp_path, stop_at=20))
+    assert not path.exists()
 
 
 # --- the command ------------------------------------------------------------------------------
 
 
 def test_the_command_prints_the_table_and_reuses_saved_trainings(tmp_path, monkeypatch, capsys):
-    def fake_run(settings, job, report, stopped):
-        assert (settings.seeds, settings.smoke) == (3, True)
-        report(50)
+    def fake_training(job, config, training, episodes):
+        assert (config.seeds, episodes, config.optimise) == (3, 64, False)
+        job.progress.advance(str(training), job.progress.done + 50)
         return {"D": [1.0] * 3, "R": [0.5] * 3, "E": [0.0] * 3, "steps": [1e6] * 3, "non_finite": 0}
 
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
-    monkeypatch.setattr(packer, "run", fake_run)
+    monkeypatch.setattr(packer, "train_and_test", fake_training)
     argv = ["--smoke", "--only", "CartPole", "--out", str(tmp_path)]
     assert main(argv) == 0
-    out, err = capsys.readouterr()
-    assert "CartPole | A2C | interpolation | 100.0 | 50.0 [50.0, 50.0] | -50.0 *" in out
-    assert "CartPole | PPO | extrapolation | 86.2 | 0.0 [0.0, 0.0] | -86.2 *" in out
-    assert "3 seeds: too few" in err
-    files = {path.stem for path in tmp_path.glob("*/*.json")}
+    out = capsys.readouterr().out
+    rows = table_rows(out)
+    interval = "50.0 [50.0, 50.0]"
+    assert ["CartPole", "A2C", "interpolation", "100.0", interval, "-50.0 *"] in rows
+    assert ["CartPole", "PPO", "extrapolation", "86.2", "0.0 [0.0, 0.0]", "-86.2 *"] in rows
+    files = {path.stem for path in tmp_path.glob("*.json")}
     assert files == {f"CartPole-{agent}-{t}" for agent in ("A2C", "PPO") for t in "DR"}
-    monkeypatch.setattr(packer, "run", None)  # nothing is trained again
+    monkeypatch.setattr(packer, "train_and_test", pytest.fail)  # nothing is trained again
     assert main(argv) == 0
     assert capsys.readouterr().out == out
-
-
-def test_a_stopped_training_is_not_saved(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
-    monkeypatch.setattr(packer, "run", lambda *_: None)
-    assert main(["--smoke", "--only", "CartPole", "--out", str(tmp_path)]) == 0
-    assert list(tmp_path.glob("*/*.json")) == [] and capsys.readouterr().out == ""
 
 
 @pytest.mark.slow
@@ -175,23 +183,24 @@ def test_the_command_runs_as_a_user_runs_it(tmp_path):
         [*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
-    assert "MountainCar | A2C | default | 79.8 | " in done.stdout
-    assert "Pendulum | PPO | extrapolation | 0.0 | " in done.stdout
-    files = [json.loads(path.read_text()) for path in tmp_path.glob("*/*.json")]
+    rows = [row[:4] for row in table_rows(done.stdout)]
+    assert ["MountainCar", "A2C", "default", "79.8"] in rows
+    assert ["Pendulum", "PPO", "extrapolation", "0.0"] in rows
+    files = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
     assert len(files) == 8
     for results in files:
         assert min(results["episodes"]) >= 64 and results["non_finite"] == 0
         assert all(0 <= share <= 1 for name in "DRE" for share in results[name])
 
 
-def test_a_part_of_another_recipe_or_damaged_is_not_loaded(tmp_path):
-    path = tmp_path / "a.json"
-    assert packer.load_part(path, "one") is None
-    packer.save_part(path, {"D": [1.0], "settings": "one"})
-    assert packer.load_part(path, "one") == {"D": [1.0], "settings": "one"}
-    assert packer.load_part(path, "two") is None
+def test_a_part_of_other_settings_or_damaged_is_computed_again(tmp_path):
+    path = tmp_path / "folder/part.json"
+    results = {"D": [1.0], "settings": "one"}
+    assert cached_part(path, "one", lambda: {"D": [1.0]}) == (results, True)
+    assert cached_part(path, "one", lambda: {"D": [2.0]}) == (results, False)
+    assert cached_part(path, "two", lambda: {"D": [2.0]})[1]
     path.write_text("{")
-    assert packer.load_part(path, "one") is None
+    assert cached_part(path, "two", lambda: {"D": [3.0]})[0]["D"] == [3.0]
 
 
 def test_an_unusable_folder_is_one_line(tmp_path):

@@ -1,35 +1,43 @@
-"""Trainers are built and compiled in a thread while the one before is in use."""
+"""Training programs of the next phases are compiled in threads while the present one is trained."""
 
 import threading
 
 import pytest
 
-from runs.engine.precompile import precompiled
+from runs.engine.precompile import AHEAD, compile_ahead
 
 
-class FakeTrainer:
-    """Trainer that records whether it was made in the main thread and whether it was prepared."""
+class FakeBackend:
+    """Backend that records which phases were compiled in another thread."""
 
-    def __init__(self, arm: str):
-        if arm == "x":
+    def __init__(self):
+        self.prepared = []
+
+    def prepare(self, phase: str) -> None:
+        if phase == "x":
             raise ValueError("no x")
-        self.arm, self.prepared = arm, False
-        self.in_main_thread = threading.current_thread() is threading.main_thread()
-
-    def prepare(self):
-        self.prepared = True
-        return self
+        assert threading.current_thread() is not threading.main_thread()
+        self.prepared.append(phase)
 
 
-def test_early_trainers_are_prepared_in_a_thread_and_the_order_is_kept():
-    trainers = list(precompiled(FakeTrainer, "abcd", early=lambda arm: arm != "c"))
-    assert [trainer.arm for trainer in trainers] == list("abcd")
-    assert [trainer.prepared for trainer in trainers] == [False, True, False, True]
-    assert [trainer.in_main_thread for trainer in trainers] == [True, False, True, False]
+def test_all_phases_but_the_first_and_those_that_are_none_are_compiled():
+    backend = FakeBackend()
+    assert len(list(compile_ahead(backend, ["a", "b", None, "d"]))) == 4
+    assert sorted(backend.prepared) == ["b", "d"]
 
 
-def test_an_error_in_the_thread_is_raised_when_its_trainer_is_due():
-    trainers = precompiled(FakeTrainer, "axb", early=lambda arm: True)
-    assert next(trainers).arm == "a"
+def test_a_phase_is_compiled_before_its_turn_and_few_are_compiled_ahead():
+    backend = FakeBackend()
+    turns = compile_ahead(backend, list("abcdef"))
+    next(turns)
+    next(turns)
+    assert "b" in backend.prepared and not {"e", "f"} & set(backend.prepared)
+    assert len(backend.prepared) <= 1 + AHEAD
+    turns.close()
+
+
+def test_an_error_in_the_thread_is_raised_when_its_phase_is_due():
+    turns = compile_ahead(FakeBackend(), list("axb"))
+    next(turns)
     with pytest.raises(ValueError, match="no x"):
-        next(trainers)
+        next(turns)

@@ -1,31 +1,63 @@
-"""Presets of training sizes: by name of the environment, by package, and on the host."""
+"""Presets of training sizes: by name of the suite, by package, and on the host."""
+
+from dataclasses import replace
 
 import pytest
 
-from affect import Blend
+from envs import load_suite
 from runs.engine import presets
-from runs.engine.presets import preset
+from runs.engine.config import head_epochs, make_run_config
+from runs.engine.presets import find_suite, preset
+from runs.errors import UserError
+
+CARTPOLE = load_suite("CartPole")
 
 
 @pytest.mark.parametrize(
-    ("env", "jitted", "expected"),
+    ("name", "expected"),
     [
-        ("CartPole", True, presets.CLASSIC),
-        ("Drive", True, presets.DRIVE),
-        ("Timid", True, presets.DRIVE),
-        ("gymnax:CartPole-v1", True, presets.ADAPTED),
-        ("craftax:Craftax-Classic-Symbolic-v1", True, presets.CRAFTAX),
-        ("CartPole-v1", False, presets.HOSTED),
-        ("envs:affect/Drive-v0", False, presets.HOSTED),
+        ("CartPole", presets.CLASSIC),
+        ("Drive", presets.DRIVE),
+        ("Timid", presets.DRIVE),
+        ("gymnax:CartPole-v1", presets.ADAPTED),
+        ("craftax:Craftax-Classic-Symbolic-v1", presets.CRAFTAX),
+        ("MyWorld", presets.ADAPTED),
     ],
 )
-def test_the_preset_follows_from_the_environment(env, jitted, expected):
-    assert preset(env, jitted) == expected
+def test_the_preset_of_a_jitted_suite_follows_from_its_name(name, expected):
+    assert preset(replace(CARTPOLE, name=name)) == expected
+
+
+@pytest.mark.parametrize("id", ["CartPole-v1", "envs:affect/Drive-v0"])
+def test_environments_on_the_host_have_a_preset_of_their_own(id):
+    assert preset(load_suite(id)) == presets.HOSTED
+
+
+def test_agents_with_continuous_actions_get_no_entropy_bonus():
+    assert preset(load_suite("Pendulum")).agent.entropy == 0
+    assert preset(CARTPOLE).agent.entropy > 0
 
 
 @pytest.mark.parametrize("name", ["CLASSIC", "DRIVE", "ADAPTED", "HOSTED"])
-def test_heads_take_800_to_2000_gradient_steps(name):
+def test_heads_take_about_600_gradient_steps_or_two_a_batch(name):
     sizes = getattr(presets, name)
-    updates = sizes.steps // (sizes.num_envs * sizes.num_steps)
-    assert 800 <= updates * Blend().epochs * sizes.parts <= 2_000
-    assert sizes.num_envs % sizes.parts == 0
+    options = {"num_envs": sizes.num_envs, "num_steps": sizes.num_steps, "episodes": 16}
+    config = make_run_config(
+        sizes.agent, seeds=3, steps=sizes.steps, chunks=sizes.chunks, **options
+    )
+    steps = head_epochs(config) * config.chunks * config.updates
+    assert 500 <= steps <= 700 or head_epochs(config) == 2
+
+
+def test_smoke_suites_shorten_the_episodes_of_hosts_alone():
+    assert presets.smoke_suite(CARTPOLE) == CARTPOLE
+    host = presets.smoke_suite(load_suite("CartPole-v1"))
+    assert host.env.horizon == presets.SMOKE_HORIZON
+
+
+def test_unknown_environments_and_shifts_are_refused():
+    with pytest.raises(UserError, match="unknown environment 'CartPol'; did you mean CartPole"):
+        find_suite("CartPol")
+    with pytest.raises(UserError, match="unknown shift 'forze'; did you mean force"):
+        find_suite("CartPole", ("forze",))
+    assert [shift.name for shift in find_suite("CartPole", ("flip",)).shifts] == ["flip"]

@@ -1,4 +1,4 @@
-"""Readouts of signals: rows survive a round trip to disk; the table has seeds as units."""
+"""Readouts of signals: rows survive a round trip to disk; their summary has seeds as units."""
 
 import numpy as np
 import pytest
@@ -44,9 +44,9 @@ def test_rows_are_read_back_as_written(rows):
     assert np.isnan([row["expected"] for row in rows if row["signal"] == "critic"]).all()
 
 
-def test_without_readouts_there_is_no_table(tmp_path):
+def test_without_readouts_there_is_no_summary(tmp_path):
     assert readout_table.read_readouts(tmp_path) == []
-    assert readout_table.readout_table([]) is None
+    assert readout_table.summarise_readouts([]) is None
 
 
 def test_a_file_of_another_version_is_one_line(tmp_path):
@@ -56,7 +56,7 @@ def test_a_file_of_another_version_is_one_line(tmp_path):
 
 
 def test_a_table_has_heads_first_and_averages_points_before_seeds(rows):
-    table = readout_table.readout_table(rows)
+    table = readout_table.summarise_readouts(rows)
     assert [row[0] for row in table.rows] == ["fear", "critic"]
     cells = dict(zip(table.headings, table.rows[0], strict=True))
     shifted = made_up_readouts()["fear/auroc"][list(SEEDS), 1:].mean(1)
@@ -69,7 +69,7 @@ def test_a_table_has_heads_first_and_averages_points_before_seeds(rows):
 
 
 def test_the_note_compares_a_mean_probability_with_the_rate_of_harm(rows):
-    note = readout_table.readout_table(rows).note
+    note = readout_table.summarise_readouts(rows).note
     assert "mean fear 0.500 at home, where harm follows in 0.100" in note
     assert "mean critic" not in note
 
@@ -77,4 +77,6 @@ def test_the_note_compares_a_mean_probability_with_the_rate_of_harm(rows):
 def test_a_metric_that_is_nan_everywhere_has_no_column(rows):
     for row in rows:
         row["rarity"] = np.nan
-    assert not any("rarity" in heading for heading in readout_table.readout_table(rows).headings)
+    assert not any(
+        "rarity" in heading for heading in readout_table.summarise_readouts(rows).headings
+    )

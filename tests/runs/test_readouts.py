@@ -11,7 +11,6 @@ from scipy import stats
 
 from affect import (
     Blend,
-    BlendState,
     Constant,
     Curiosity,
     Fear,
@@ -25,31 +24,20 @@ from affect import (
     Untrained,
 )
 from agents.ppo import PPO
+from envs import load_suite
 from envs.shift import scale
 from envs.suite import Suite
 from envs.world import World
 from envs.worlds.classic.cartpole import CartPole
 from envs.worlds.theory.corridor import Corridor
-from runs.engine.evaluate import evaluate
-from runs.engine.train import FAST_COMPILE, Learner, TrainConfig, init_learner
-from runs.probes.probe import probe_learner
+from runs.engine.episodes import record_episodes
+from runs.engine.seeds import FAST_COMPILE
+from runs.engine.train import TrainConfig, init_learner
+from runs.probes.labels import outcome_labels
+from runs.probes.probe import arm_signals, probe_recordings
 from runs.probes.ranking import discrimination, midranks, rank_correlation
-from runs.probes.readouts import (
-    calibration,
-    every_nth_step,
-    outcome_labels,
-    readouts,
-    record_episodes,
-)
-from runs.probes.signals import (
-    critic_signals,
-    paid_signal,
-    predictions,
-    read_signal,
-    untrained_predictions,
-)
-from runs.probes.visit_counts import visit_cell, visit_counts
-from tests.runs import small_study
+from runs.probes.readouts import calibration, every_nth_step, visit_cell, visit_counts
+from runs.probes.signals import paid_signal, read_signal
 
 CASES, N = 30, 60
 jit_discrimination, jit_midranks, jit_rank_correlation = map(
@@ -188,19 +176,29 @@ SIGNALS = {
 }
 
 
-@partial(jax.jit, compiler_options=FAST_COMPILE)
-def readouts_of_constant_action(action, key):
-    """Readouts of an agent that always takes the same action."""
+@pytest.fixture(scope="module")
+def walks():
+    """Readouts [P] and alive steps [P, T, B] of agents that go always left, and always right."""
+
+    @partial(jax.jit, compiler_options=FAST_COMPILE)
+    def record(worlds):
+        def walk(action):
+            keys = jax.random.split(jax.random.key(0), 200)
+            act = lambda _, obs: jnp.full(obs.shape[:-1], action, jnp.int32)  # noqa: E731
+            return record_episodes(act, ENV, worlds, keys)[1:]
+
+        return jax.vmap(walk)(jnp.arange(2))
+
     worlds = SUITE.worlds(jax.random.key(1), 2)
+    recordings = [record(jax.tree.map(lambda leaf, i=i: leaf[i], worlds)) for i in range(2)]
+    signals = lambda _: (SIGNALS, ("nearness", "flat"))  # noqa: E731
+    metrics = probe_recordings(signals, (jnp.arange(2),), recordings, H, 0.9, optimise=False)
+    alive = np.stack([alive for _, alive in recordings], 1)
+    return [({name: leaf[i] for name, leaf in metrics.items()}, alive[i]) for i in range(2)]
 
-    def act(key, obs):
-        return jnp.full(obs.shape[:-1], action, jnp.int32)
 
-    return readouts(SIGNALS, act, ENV, worlds, key, 100, ("nearness", "flat"), H, 0.9)
-
-
-def test_readouts_of_a_walk_to_the_harmful_end():
-    metrics = readouts_of_constant_action(0, jax.random.key(0))
+def test_readouts_of_a_walk_to_the_harmful_end(walks):
+    metrics, alive = walks[0]
     assert {leaf.shape[0] for leaf in metrics.values()} == {2}
     np.testing.assert_allclose(metrics["nearness/auroc"], 1.0)
     np.testing.assert_allclose(metrics["nearness/precision"], 1.0)
@@ -209,48 +207,53 @@ def test_readouts_of_a_walk_to_the_harmful_end():
     np.testing.assert_allclose(metrics["flat/precision"], metrics["harmed"], rtol=1e-6)
     # the mean prediction equals the mean nearness, which is not the rate of harm
     np.testing.assert_allclose(metrics["nearness/expected"], metrics["nearness"], rtol=1e-6)
-    harmed = np.asarray(metrics["harmed"])
     np.testing.assert_allclose(metrics["flat/brier"], 0.25)
-    np.testing.assert_allclose(metrics["flat/reliability"][:, 5].T, [[1, 1], [0.5, 0.5], harmed])
+    reliability = metrics["flat/reliability"][:, 5].T
+    np.testing.assert_allclose(reliability, [[1, 1], [0.5, 0.5], metrics["harmed"]])
     # a march from cell c takes c steps and counts all but the last; c is uniform in 1 to 7
-    np.testing.assert_allclose(metrics["length"], 4.0, atol=0.5)
-    np.testing.assert_allclose(metrics["steps"], 200 * (metrics["length"] - 1), rtol=1e-6)
+    np.testing.assert_allclose(alive.sum(1).mean(1), 4.0, atol=0.5)
+    np.testing.assert_allclose(metrics["steps"], alive.sum((1, 2)) - 200)
     # the nearer to harm, the more often visited
     np.testing.assert_allclose(metrics["place/rarity"], 1.0, atol=0.1)
     assert np.isnan(metrics["place/return"]).all()  # nothing is ever paid
     assert np.isnan(metrics["flat/rarity"]).all()
 
 
-def test_readouts_of_a_walk_to_the_good_end():
-    metrics = readouts_of_constant_action(1, jax.random.key(0))
+def test_readouts_of_a_walk_to_the_good_end(walks):
+    metrics, _ = walks[1]
     np.testing.assert_allclose(metrics["place/return"], 1.0, atol=1e-6)
-    np.testing.assert_allclose(metrics["return"], [1, 2])
     np.testing.assert_allclose(metrics["place/rarity"], -1.0, atol=0.1)  # two may share a hash
     np.testing.assert_array_equal(metrics["harmed"], [0, 0])
     assert np.isnan(metrics["nearness/auroc"]).all()
     assert np.isnan(metrics["nearness/precision"]).all()
 
 
+def test_alarms_use_a_level_that_is_fixed_at_home(walks):
+    metrics, _ = walks[0]
+    for name in ("nearness", "flat"):  # no calm step may lie above the level
+        assert (metrics[f"{name}/alarms"] <= 1 / 200).all()
+    np.testing.assert_array_equal(metrics["flat/caught"], 0.0)
+    np.testing.assert_array_equal(metrics["nearness/caught"], 1.0)  # highest within H of harm
+    # from cell c a march first reports after a step, c - 1 steps from harm, 3 at most
+    leads = [min(cell - 1, H) for cell in range(2, CELLS - 1)]
+    np.testing.assert_allclose(metrics["nearness/lead"], np.mean(leads), atol=0.2)
+
+
 def test_visits_are_counted_by_cell():
     obs = jax.random.normal(jax.random.key(0), (50, 4, 3)) * 3 + 1
     counted = jax.random.bernoulli(jax.random.key(1), 0.7, (50, 4))
-    counts = visit_counts(obs, counted)
+    moments, visits = visit_counts(obs, counted)
     counted_obs = np.asarray(obs)[np.asarray(counted)]
-    np.testing.assert_allclose(counts.moments.mean, counted_obs.mean(0), rtol=1e-4)
-    np.testing.assert_allclose(counts.moments.variance, counted_obs.var(0), rtol=1e-4)
-    cells = np.asarray(visit_cell(counts.moments, obs))[np.asarray(counted)]
-    np.testing.assert_array_equal(counts.visits, np.bincount(cells, minlength=256))
-    assert (np.asarray(counts.visits) > 0).sum() > 30
-
-
-def test_a_probability_that_is_no_signal_is_refused():
-    with pytest.raises(ValueError, match="fear is no signal: probabilities are among place"):
-        readouts({"place": cell_index}, None, ENV, None, None, 1, ("fear",))
+    np.testing.assert_allclose(moments.mean, counted_obs.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(moments.variance, counted_obs.var(0), rtol=1e-4)
+    cells = np.asarray(visit_cell(moments, obs))[np.asarray(counted)]
+    np.testing.assert_array_equal(visits, np.bincount(cells, minlength=256))
+    assert (np.asarray(visits) > 0).sum() > 30
 
 
 # --- heads as they are ----------------------------------------------------------------------------
 
-AGENT = PPO(width=8)
+AGENT = PPO(width=8, gamma=0.99)
 HEADS = {
     "fear": Fear,
     "potential": Potential(Fear),
@@ -262,50 +265,35 @@ HEADS = {
     "mood": Mood,
     "constant": partial(Constant, value=0.25),
 }
-SETUP = TrainConfig(AGENT, Blend(**{name: (0.5, head) for name, head in HEADS.items()}), 2, 4)
-SMALL = replace(small_study.suite(), env=CartPole(horizon=60))
+BLEND = Blend(**{name: (0.5, head) for name, head in HEADS.items()})
+SMALL = CartPole(horizon=60)
 
 
 @partial(jax.jit, compiler_options=FAST_COMPILE)
-def readouts_of_untrained_learner(key):
-    """Signals, readouts and scores of an untrained learner, its episodes and its blend state."""
+def signals_of_untrained_learner(key):
+    """Signals of an untrained learner, the names of probabilities, its episodes and blend state."""
     k_learner, k_episodes, k_untrained = jax.random.split(key, 3)
-    k_readouts, k_scores = (jax.random.clone(k_episodes) for _ in range(2))
-    learner = init_learner(k_learner, SETUP, SMALL.env.spec)
-    worlds = SMALL.worlds(jax.random.key(1), 2)
-    first = jax.tree.map(lambda leaf: leaf[0], worlds)
-
-    def act(key, obs):
-        return AGENT.act(learner.agent, None, obs)
-
-    _, batch, alive = record_episodes(act, SMALL.env, first, jax.random.split(k_episodes, 6))
+    learner = init_learner(k_learner, TrainConfig(AGENT, BLEND, 2, 4), SMALL.spec)
+    worlds = load_suite("CartPole").worlds(jax.random.key(1), 2)
+    worlds = jax.tree.map(lambda leaf: leaf[0], worlds)
+    act = lambda _, obs: AGENT.act(learner.agent, None, obs)  # noqa: E731
+    _, batch, alive = record_episodes(act, SMALL, worlds, jax.random.split(k_episodes, 6))
     first_steps = jax.tree.map(lambda leaf: leaf[:4, :2], batch)
-    _, blend_state = SETUP.blend.feel(learner.blend_state, first_steps)
-    predictors = predictions(SETUP.blend, blend_state)
-    predictors |= untrained_predictions(SETUP.blend, blend_state, SMALL.env.spec, k_untrained)
-    predictors |= critic_signals(AGENT, learner.agent) | {
-        "felt": paid_signal(SETUP.blend, blend_state)
-    }
+    _, blend_state = BLEND.feel(learner.blend_state, first_steps)
+    learner = learner._replace(blend_state=blend_state)
+    spec = replace(SMALL.spec, discount=AGENT.gamma)
+    predictors, _ = arm_signals(learner, k_untrained, AGENT, BLEND, spec)
     signals = {name: predictor(batch) for name, predictor in predictors.items()}
-    two_heads = Blend(**{name: SETUP.blend.heads[name] for name in ("potential", "curiosity")})
-    two_states = BlendState(
-        *({name: d[name] for name in two_heads.names} for d in blend_state[:2]), jnp.ones(2)
-    )
-    config, reduced = replace(SETUP, blend=two_heads), Learner(learner.agent, two_states)
-    metrics = probe_learner(
-        reduced, jax.random.key(5), worlds, k_readouts, config=config, env=SMALL.env, episodes=3
-    )
-    scores = evaluate(learner.agent, AGENT, SMALL.env, worlds, k_scores, 3)
-    return signals, metrics, scores, batch, alive, blend_state
+    return signals, batch, alive, blend_state
 
 
 @pytest.fixture(scope="module")
 def learner():
-    return readouts_of_untrained_learner(jax.random.key(0))
+    return signals_of_untrained_learner(jax.random.key(0))
 
 
 def test_a_head_is_read_without_its_wrappers(learner):
-    signals, _, _, batch, _, blend_state = learner
+    signals, batch, _, blend_state = learner
     for name in ("fear", "potential", "sham", "lesion", "scrambled"):
         head = blend_state.heads[name].net
         while hasattr(head, "inner"):
@@ -319,7 +307,7 @@ def test_a_head_is_read_without_its_wrappers(learner):
 
 
 def test_normalisation_of_a_frozen_head_is_not_updated(learner):
-    signals, _, _, batch, _, blend_state = learner
+    signals, batch, _, blend_state = learner
     scheduled = jax.tree.map(lambda leaf: leaf[2:3], batch)
     head, carry = blend_state.heads["curiosity"].net, blend_state.carry["curiosity"]
     expected = jax.jit(read_signal)(head.inner, carry[1], scheduled)
@@ -330,7 +318,7 @@ def test_normalisation_of_a_frozen_head_is_not_updated(learner):
 
 
 def test_the_paid_signal_is_the_weighted_sum_with_wrappers(learner):
-    signals, _, _, batch, alive, blend_state = learner
+    signals, batch, alive, blend_state = learner
     potential = signals["potential"]
     blend = Blend(one=(0.5, Potential(Fear)))
     blend_state_of_one = blend_state._replace(
@@ -344,18 +332,15 @@ def test_the_paid_signal_is_the_weighted_sum_with_wrappers(learner):
     np.testing.assert_allclose(paid[1:][inner_steps], expected[inner_steps], rtol=1e-4, atol=1e-6)
 
 
-def test_readouts_use_the_episodes_that_are_scored(learner):
-    _, metrics, scores, batch, alive, _ = learner
-    np.testing.assert_allclose(metrics["return"], scores["return"], rtol=1e-6)
-    np.testing.assert_allclose(metrics["length"], scores["length"], rtol=1e-6)
-    for name in ("potential", "curiosity_untrained", "minus_critic", "felt"):
-        assert np.isfinite(metrics[f"{name}/auroc"]).all()
-    assert [name for name in metrics if name.endswith("brier")] == ["potential/brier"]
-    assert metrics["potential/reliability"].shape == (5, 10, 3)
-    np.testing.assert_allclose(metrics["potential/reliability"][..., 0].sum(-1), 1.0, rtol=1e-6)
-    after = ~np.asarray(alive)
-    assert after.any()
-    assert not any(np.asarray(leaf)[after].any() for leaf in jax.tree.leaves(batch))
+def test_only_fears_of_ten_steps_are_probabilities():
+    blend = Blend(
+        fear=(1.0, Potential(Fear)), long=(1.0, partial(Fear, horizon=20)), mood=(1, Mood)
+    )
+    spec = replace(SMALL.spec, discount=AGENT.gamma)
+    learner = init_learner(jax.random.key(0), TrainConfig(AGENT, blend, 2, 4), spec)
+    signals, probabilities = arm_signals(learner, jax.random.key(1), AGENT, blend, spec)
+    assert probabilities == ("fear",)
+    assert {"long_untrained", "minus_critic", "felt"} < set(signals)
 
 
 def test_every_nth_step_is_kept_with_an_offset_per_episode():
@@ -367,17 +352,3 @@ def test_every_nth_step_is_kept_with_an_offset_per_episode():
     np.testing.assert_array_equal(thinned, np.where(np.array(expected) <= steps, expected, 0))
     np.testing.assert_array_equal(thinned_stack, np.stack([thinned, -thinned]))
     np.testing.assert_array_equal(every_nth_step((time,), 1)[0], time)
-
-
-def test_alarms_use_a_level_that_is_fixed_in_distribution():
-    metrics = readouts_of_constant_action(0, jax.random.key(0))
-    for name, lead in (("nearness", 0), ("flat", 0)):  # no calm step may lie above the level
-        assert (np.asarray(metrics[f"{name}/alarms"]) <= 1 / 200).all()
-        assert (np.asarray(metrics[f"{name}/lead"]) >= lead).all()
-    np.testing.assert_array_equal(metrics["flat/caught"], 0.0)
-    assert (
-        np.asarray(metrics["nearness/caught"]) == 1.0
-    ).all()  # the signal is highest within H of harm
-    # from cell c a march first reports after a step, c - 1 steps from harm, 3 at most
-    leads = [min(cell - 1, H) for cell in range(2, CELLS - 1)]
-    np.testing.assert_allclose(metrics["nearness/lead"], np.mean(leads), atol=0.2)

@@ -1,286 +1,498 @@
-"""Reward-free study: control heads, arms, design, report, figures and the command."""
+"""Reward-free study: arms, design, a small study with its page, tables by hand, the command."""
 
 import json
+import re
+import shutil
+from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
-from affect import Fear, Hope, Innate, Potential, Spec, Transition, build
-from agents.nets import Critic
+from affect import Blend, Innate, Spec, Transition
 from agents.ppo import PPO
 from envs import load_suite
-from runs.adaptation import reward_free_design, tune
-from runs.adaptation import reward_free_figures as figures
-from runs.adaptation import reward_free_report as report
-from runs.adaptation.control_heads import (
-    LearnedReward,
-    ParentCritic,
-    SignalDifference,
-    WithLabelNoise,
-    WithoutAnchors,
-    flip_outcomes,
-    insert_critic,
-)
-from runs.adaptation.reward_arms import CONTROLS, TESTED, reward_blend, reward_free_arms, variants
-from runs.adaptation.reward_free_design import choose_shifts
-from runs.adaptation.reward_free_page import step_size_text
-from runs.errors import UserError
+from runs import reward_free_design, reward_free_run, reward_free_tune, signal_arms
+from runs import reward_free_page as page
+from runs.engine.presets import find_suite
+from runs.engine.training_loop import Trained
+from runs.errors import Interrupted, UserError
+from runs.prereg import audit, ledger
 from runs.reward_free import Settings, check, main
-from tests.runs.small_study import without_key_check_in_threads
+from runs.reward_free_design import CONTROLS, choose_shifts, make_design
+from runs.reward_free_run import RewardFreeRun
+from runs.signal_arms import (
+    HEADS,
+    TESTED,
+    SignalArm,
+    available_heads,
+    finite_seeds,
+    signal_blend,
+)
+from tests.runs import small_study
+from tests.runs.small_study import bits, without_key_check_in_threads
+from tests.runs.study_job import files, make_job, small_preset, with_arms
 
-unchecked = pytest.fixture(autouse=True)(without_key_check_in_threads)
-SPEC = Spec(obs_dim=3, num_actions=2)
-AGENT = PPO(width=8)
-HEADS = ("fear", "hope", "curiosity", "innate")
-
-
-def batch(steps=12, envs=4, every=4) -> Transition:
-    """Episodes of `every` steps; in even environments they end in reward 1, in others in harm."""
-    obs = jax.random.normal(jax.random.key(0), (steps + 1, envs, 3))
-    ends = jnp.broadcast_to((jnp.arange(steps) % every == every - 1)[:, None], (steps, envs))
-    good = jnp.broadcast_to((jnp.arange(envs) % 2 == 0)[None], (steps, envs))
-    reward = jnp.where(ends, jnp.where(good, 1.0, -1.0), 0.0)
-    first = jnp.roll(ends, 1, 0)
-    false = jnp.zeros((steps, envs), bool)
-    return Transition(obs[:-1], false.astype(int), obs[1:], reward, ends, false, first)
+unchecked = pytest.fixture(autouse=True, scope="module")(without_key_check_in_threads)
 
 
-def discounted(signal, every=4, gamma=0.9):
-    """Discounted sum of each episode, [episodes, B]."""
-    rows = signal.reshape(-1, every, signal.shape[-1])
-    return np.einsum("etb,t->eb", np.asarray(rows), gamma ** np.arange(every))
+# --- arms and design --------------------------------------------------------------------------
 
 
-def test_signal_difference_keeps_the_last_potential_and_potential_cancels_it():
-    observed = partial(Innate, fn=lambda batch: batch.next_obs[..., 0])
-    transitions = batch()
-    sums = {}
-    for name, kind in (("change", SignalDifference), ("potential", Potential)):
-        head = build(kind(observed, gamma=0.9), SPEC, jax.random.key(0))
-        sums[name] = discounted(head(head.initial_state(4), transitions)[0])
-    start, end = (
-        np.asarray(transitions.obs[::4, :, 0]),
-        np.asarray(transitions.next_obs[3::4, :, 0]),
-    )
-    np.testing.assert_allclose(sums["change"], 0.9**4 * end - start, atol=1e-5)
-    np.testing.assert_allclose(sums["potential"], -start, atol=1e-5)  # for any actions
-
-
-def test_without_anchors_has_no_loss_at_terminal_observations():
-    transitions = batch()
-    far_ends = transitions._replace(
-        next_obs=jnp.where(
-            transitions.terminated[..., None], 50.0 + 0 * transitions.next_obs, transitions.next_obs
-        )
-    )
-    for factory in (Fear, Hope):
-        plain = build(factory, SPEC, jax.random.key(1))
-        unanchored = build(WithoutAnchors(factory), SPEC, jax.random.key(1))
-        assert float(unanchored.loss((), transitions)[0]) == float(unanchored.loss((), far_ends)[0])
-        assert float(plain.loss((), transitions)[0]) != float(plain.loss((), far_ends)[0])
-        np.testing.assert_array_equal(unanchored((), transitions)[0], plain((), transitions)[0])
-
-
-def test_flip_outcomes_flips_the_share_and_larger_shares_include_smaller():
-    transitions = batch(steps=400, envs=8)
-    flipped_batches = {share: flip_outcomes(transitions, share) for share in (0.0, 0.2, 0.5, 1.0)}
-    ends, masks = np.asarray(transitions.terminated), {}
-    for share, flipped_batch in flipped_batches.items():
-        flipped = np.asarray(flipped_batch.reward != transitions.reward)
-        assert not flipped[~ends].any()
-        was_harm = ends & (np.asarray(transitions.reward) <= 0)
-        np.testing.assert_array_equal(
-            np.asarray(flipped_batch.info["harm"] > 0), was_harm ^ flipped
-        )
-        masks[share] = flipped
-        assert flipped[ends].mean() == pytest.approx(share, abs=0.05)
-    assert (masks[0.5] | ~masks[0.2]).all()
-    np.testing.assert_array_equal(
-        flip_outcomes(transitions, 0.2).reward, flipped_batches[0.2].reward
-    )
-    head = build(WithLabelNoise(Fear, share=1.0), SPEC, jax.random.key(1))
-    plain = build(Fear, SPEC, jax.random.key(1))
-    assert float(head.loss((), transitions)[0]) == float(plain.loss((), flipped_batches[1.0])[0])
-
-
-def test_classifier_emits_at_ends_alone_and_reward_model_at_every_step():
-    transitions, key = batch(), jax.random.key(2)
-    classifier = build(partial(LearnedReward, ends=True), SPEC, key)
-    reward_model = build(LearnedReward, SPEC, key)
-    at_ends, at_all = (np.asarray(head((), transitions)[0]) for head in (classifier, reward_model))
-    terminated = np.asarray(transitions.terminated)
-    assert not at_ends[~terminated].any() and (at_all != 0).all()
-    np.testing.assert_array_equal(at_ends[terminated], at_all[terminated])
-    other = transitions._replace(reward=jnp.where(transitions.terminated, transitions.reward, 0.5))
-    assert float(classifier.loss((), transitions)[0]) == float(classifier.loss((), other)[0])
-    assert float(reward_model.loss((), transitions)[0]) != float(reward_model.loss((), other)[0])
-
-
-def test_insert_critic_puts_the_agents_critic_into_the_blend():
-    blend = reward_blend(("fear", "hope"), load_suite("CartPole"), AGENT)
-    spec = Spec(obs_dim=3, num_actions=2, info=())
-    blend_state = blend.init(jax.random.key(0), spec, 4)
-    agent = AGENT.init(jax.random.key(7), spec)
-    after = insert_critic(blend_state, blend, agent.train_state.net.critic)
-    inner = after.heads["critic"].net.inner
-    assert isinstance(inner, ParentCritic) and isinstance(inner.critic, Critic)
-    transitions = batch()
-    value = AGENT.value(agent, transitions.next_obs)[..., 0]
-    np.testing.assert_allclose(inner((), transitions)[0], value, rtol=1e-6)
-    before = blend_state.heads["critic"].net.inner
-    assert not np.allclose(before((), transitions)[0], value)
-
-
-def test_every_arm_uses_heads_of_the_blend():
-    suite = load_suite("Drive")
-    blend = reward_blend(HEADS, suite, AGENT, varied=True)
-    arms = reward_free_arms(HEADS, blend, AGENT.gamma)
-    names = [arm.name for arm in arms]
-    assert set(CONTROLS) | {TESTED, "true", "unanchored", *HEADS} == set(names)
-    for arm in (*arms, *variants()):
-        assert set(arm.signal_weights) <= set(blend.names), arm.name
+def test_every_arm_is_a_reward_mix_of_heads_of_the_blend():
+    design = make_design(Settings(seeds=3))
+    arms = {arm.name: arm for arm in design.arms}
+    assert set(arms) == {*CONTROLS, TESTED, "true", "unanchored", *HEADS}
+    for arm in (*design.arms, *design.extra):
+        assert set(arm.weights) <= set(design.blend.names), arm.name
         assert (arm.task_weight > 0) == (arm.name == "true")
-    by_name = {arm.name: arm for arm in arms}
-    assert not by_name["frozen"].learns and by_name["zero_critic_kept"].critic_kept
-    assert by_name["sham"].sham and by_name["sham"].signal_weights == by_name[TESTED].signal_weights
-    assert by_name["constant_plus"].signal_weights["constant"] == pytest.approx(0.01)
+        assert arm.learns == (arm.name != "frozen")
+        assert arm.critic_kept == (arm.name == "zero_critic_kept")
+        assert arm.yoked == (arm.name == "sham")
+    assert arms["zero"].weights == arms["zero_critic_kept"].weights == {}
+    assert arms["sham"].weights == arms[TESTED].weights == {"hope": 1.0, "fear": 1.0}
+    assert arms["constant_plus"].weights == {"constant": pytest.approx(0.01)}
+    assert arms["constant_minus"].weights == {"constant": pytest.approx(-0.01)}
+    learning = [(*sorted(arm.weights.items()), arm.yoked, arm.critic_kept, arm.task_weight)
+                for arm in (*design.arms, *design.extra) if arm.learns]  # fmt: skip
+    assert len(set(learning)) == len(learning), "two arms are the same"
+    normalising = signal_blend(HEADS, load_suite("Drive"), PPO(normalise=True))
+    assert "critic" not in normalising.names and "fear_wrong_0.1" not in normalising.names
+
+
+def test_mix_of_an_arm_has_its_weights_and_no_others():
+    blend = signal_blend(("fear", "hope"), load_suite("CartPole"), PPO())
+    zero, sham = (
+        SignalArm("zero").mix(blend),
+        SignalArm("sham", {"fear": 2.0}, yoked=True).mix(blend),
+    )
+    assert not np.any(zero.signals) and zero.task == 0 and zero.yoked == 0
+    assert dict(zip(blend.names, sham.signals.tolist(), strict=True)) == dict.fromkeys(
+        blend.names, 0.0
+    ) | {"fear": 2.0}
+    assert sham.yoked == 1 and SignalArm("true", task_weight=1.0).mix(blend).task == 1
+    assert SignalArm("kept", critic_kept=True).renew == ("optimiser",)
+    assert SignalArm("new").renew == ("critic", "optimiser")
+
+
+def test_only_the_default_heads_leave_out_innate(tmp_path):
+    drive, cartpole = load_suite("Drive"), load_suite("CartPole")
+    assert available_heads(drive, HEADS) == HEADS == Settings.heads
+    assert available_heads(cartpole, HEADS) == HEADS[:-1]
     with pytest.raises(UserError, match="CartPole has no innate head"):
-        reward_blend(HEADS, load_suite("CartPole"), AGENT)
+        signal_blend(available_heads(cartpole, ("fear", "innate")), cartpole, PPO())
+    file = tmp_path / "mine.py"
+    file.write_text("from affect import Mood, Curiosity\n")
+    with pytest.raises(UserError, match="two heads have the same name"):
+        signal_blend(("mood", f"{file}:Mood"), drive, PPO())
 
 
-def test_choose_shifts_separates_public_and_sealed_families():
-    drive = load_suite("Drive")
-    dev, sealed = choose_shifts(drive, (), ())
-    family = {shift.name: shift.family for shift in drive.shifts}
+@pytest.mark.parametrize(
+    ("env", "dev", "sealed"),
+    [
+        ("Drive", ("cones", "delay"), ("aggressive", "ice", "fog")),
+        ("CartPole-v1", ("force",), ("noise", "flip")),
+        ("Acrobot-v1", ("noise",), ("flip",)),
+    ],
+)
+def test_default_shifts_are_public_and_sealed_families(env, dev, sealed):
+    suite = find_suite(env)
+    assert choose_shifts(suite, (), ()) == (dev, sealed)
+    family = {shift.name: shift.family for shift in suite.shifts}
     assert not {family[name] for name in dev} & {family[name] for name in sealed}
-    assert choose_shifts(load_suite("CartPole"), (), ())[1]
-    with pytest.raises(UserError, match="its family layout is sealed"):
-        choose_shifts(drive, ("cones",), ("mirror",))
-    with pytest.raises(UserError, match="unknown shift 'cone'; did you mean cones"):
-        choose_shifts(drive, ("cone",), ("ice",))
-    with pytest.raises(UserError, match="name both or neither"):
-        choose_shifts(drive, ("cones",), ())
+
+
+@pytest.mark.parametrize(
+    ("dev", "sealed", "message"),
+    [
+        (("cones",), ("mirror",), "its family layout is sealed"),
+        (("cone",), ("ice",), "unknown shift 'cone'; did you mean cones"),
+        (("cones",), (), "name both or neither"),
+    ],
+)
+def test_bad_shifts_are_refused(dev, sealed, message):
+    with pytest.raises(UserError, match=message):
+        choose_shifts(load_suite("Drive"), dev, sealed)
+
+
+@pytest.mark.parametrize(("count", "message"), [(1, "are of sensor alone"), (0, "there are none")])
+def test_suite_with_less_than_two_families_is_refused(count, message):
+    suite = find_suite("Acrobot-v1")
+    with pytest.raises(UserError, match=f"needs shifts of two families.*{message}: declare"):
+        choose_shifts(replace(suite, shifts=suite.shifts[:count]), (), ())
 
 
 def test_choices_on_dev_shifts_enter_the_plan(tmp_path, monkeypatch):
     assert reward_free_design.read_choices("Drive", tmp_path) == {}
-    before = reward_free_design.choices_digest("Drive", tmp_path)
     choices = {"rates": {"classifier": 3e-4, TESTED: 3e-4}, "rival": "classifier"}
-    tune.write_choices(tmp_path, "Drive", "a table", json.dumps(choices))
+    reward_free_design.choices_path("Drive", tmp_path).write_text(json.dumps(choices))
     assert reward_free_design.read_choices("Drive", tmp_path) == choices
-    assert reward_free_design.choices_digest("Drive", tmp_path) != before
     monkeypatch.setattr(reward_free_design, "read_choices", lambda env: choices)
-    design = reward_free_design.make_design(Settings(seeds=3))
+    design = make_design(Settings(seeds=3))
     assert design.plan.primary == (TESTED, "classifier")
     assert {control for _, control in design.plan.secondary} == set(CONTROLS) - {"classifier"}
     assert set(design.plan.sealed) == {"social", "dynamics", "sensor"}
     assert design.plan.splits.names("dev") == ("cones", "delay")
-    assert set(design.away) == {1e-3, 3e-4} and design.rates["wrong_0.1"] == 3e-4
+    assert design.rates["wrong_0.1"] == 3e-4 and design.rates["true"] == 1e-3
     assert design.plan.sizes["lr_zero"] == 1e-3 and design.plan.sizes["lr_classifier"] == 3e-4
-    assert "3e-04" in step_size_text(design).replace(
-        "0.0003", "3e-04"
-    ) and "of hope_fear" in step_size_text(design)
-    one_rate = reward_free_design.make_design(Settings(seeds=3, lr=5e-4))
-    assert set(one_rate.away) == {5e-4}
+    text = page.sizes_text(design, Settings(lr=0.1))
+    assert "step size 0.001, 0.0003 of classifier, 0.0003 of hope_fear);" in text
+    assert set(make_design(Settings(seeds=3, lr=5e-4)).rates.values()) == {5e-4}
+    with pytest.raises(UserError, match="unknown control 'hope'"):
+        make_design(Settings(seeds=3, rival="hope"))
 
 
-# --- report and figures ---------------------------------------------------------------------------
+def test_design_of_a_host_environment():
+    design = make_design(Settings(env="CartPole-v1", seeds=3, episodes=10))
+    home = design.home
+    assert (home.num_envs, home.num_steps, home.episodes) == (8, 128, 10)
+    assert design.severities == (0.5, 1.0) and design.away.steps < home.steps
+    assert {"innate", "critic"}.isdisjoint(arm.name for arm in design.arms)
+    smoke = make_design(Settings(env="MiniGrid-DistShift1-v0", seeds=3, smoke=True))
+    assert smoke.severities == (1.0,) and smoke.dev == ("DistShift2",)  # no half of a layout
+    assert smoke.suite.env.horizon == 32
 
 
-def part(away, home=0.9, harm=0.1) -> dict:
-    away = np.asarray(away, float)
+# --- a small study ----------------------------------------------------------------------------
 
-    def scores(x):
-        x = np.asarray(x, float)
-        return {"success": x, "return": x, "harm": harm + 0 * x}
-
-    curve = {"success": np.ones((len(away), 6)).tolist()}
-    curve["episodes"] = (2 * np.ones((len(away), 6))).tolist()
-    return {"away": scores(away), "home": scores(home + 0 * away), "curve": curve}
+SETTINGS = Settings(env="CartPole", heads=("fear",), smoke=True)
+ARMS = ("frozen", "zero", "zero_critic_kept", "sham", "critic", "reward_model", TESTED, "true")
+STUDY_HEADS = ("fear", "hope", "reward_model", "critic", "fear_wrong_0.5", "hope_wrong_0.5")
 
 
-def study(tested=0.6, rival=0.5) -> dict:
-    """Parts of ten seeds and two shifts; a level shared by the seeds cancels in pairs."""
-    noise, small = np.linspace(-0.1, 0.1, 10), 0.01 * (-1) ** np.arange(10)
-    level = {name: 0.4 for name in CONTROLS} | {"frozen": 0.4, "classifier": rival}
-    level |= {TESTED: tested, "true": 0.8}
-    parts = {}
-    for shift, harder in (("ice", 0.0), ("fog", 0.1)):
-        for i, (arm, score) in enumerate(level.items()):
-            parts[shift, 1.0, arm] = part(score - harder + noise + small * (i % 3))
-    return parts
+@pytest.fixture(scope="module")
+def small():
+    """CartPole of 20 steps: force is public, flip sealed; one share of flips, and one backend."""
+    backends = {}
+
+    def make_backend(env, config):
+        return backends.setdefault("one", make_new_backend(env, config))
+
+    make_new_backend = reward_free_run.make_backend
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reward_free_design, "find_suite", lambda env: small_study.suite())
+        patch.setattr(reward_free_design, "preset", small_preset)
+        patch.setattr(reward_free_run, "make_backend", make_backend)
+        for module in (signal_arms, reward_free_run):
+            patch.setattr(module, "FLIP_RATES", (0.5,))
+        patch.setattr(signal_arms, "WIDTHS", ())
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(small, tmp_path_factory):
+    """A finished study of some arms: its design, job, results and label noise."""
+    job = make_job(SETTINGS, tmp_path_factory.mktemp("study"))
+    design = with_arms(make_design(SETTINGS), ARMS, STUDY_HEADS)
+    secondary = tuple(pair for pair in design.plan.secondary if pair[1] in ARMS)
+    design = replace(design, plan=replace(design.plan, arms=ARMS, secondary=secondary))
+    with RewardFreeRun(design, job) as run:
+        results, noise = run.run()
+    return design, job, results, noise
+
+
+def test_results_have_every_arm_in_every_shift(finished):
+    design, job, results, noise = finished
+    assert job.progress.done == job.progress.total
+    names = {arm.name for arm in design.arms}
+    assert (design.dev, design.sealed) == (("force",), ("flip",))
+    cells = results.groupby(["shift", "severity"])["arm"].unique()
+    assert set(cells["flip", 1.0]) == names
+    assert set(cells["force", 1.0]) == names | {arm.name for arm in design.extra}
+    assert set(cells["force", 0.5]) == {"frozen", "zero", TESTED, "true"}
+    assert (results.groupby(["shift", "severity", "arm"])["seed"].nunique() == 3).all()
+    assert results["alive"].all() and np.isfinite(results["score_away"]).all()
+    assert sorted(set(noise["share"])) == [0.0, 0.5] and set(noise["seed"]) == {0, 1, 2}
+    away = results[(results["shift"] == "force") & (results["severity"] == 1.0)]
+    away = away.pivot(index="seed", columns="arm", values="score_away")
+    gain = noise[noise["share"] == 0.5].set_index("seed")["gain"]
+    np.testing.assert_array_equal(gain, away["wrong_0.5"] - away["frozen"])
+
+
+def test_frozen_agent_does_not_learn_and_the_others_do(finished):
+    _, _, results, _ = finished
+    curves = results.set_index("arm")["curve_0"]
+    assert curves["frozen"].isna().all() and curves.drop("frozen").notna().any()
+    at_home = results[results["shift"] == "force"].groupby(["arm", "seed"])["return_home"]
+    assert (at_home.nunique().xs("frozen") == 1).all()  # whatever the shift and its severity
+
+
+def test_nothing_sealed_is_drawn_before_all_arms_are_frozen(finished):
+    design, job, _, _ = finished
+    entries = ledger.read_entries(job.out / ledger.NAME)
+    assert [entry.split for entry in entries] == ["train", "train", "dev", "sealed", "sealed"]
+    assert [bool(entry.result) for entry in entries] == [False, False, True, False, True]
+    assert not entries[0].checkpoints
+    assert set(entries[1].checkpoints) == {arm.name for arm in design.arms}
+    assert audit.watermark(job.out) is None
+
+
+def test_interrupted_study_resumes_byte_for_byte_and_draws_nothing_sealed_before(
+    finished, tmp_path
+):
+    design, job, results, _ = finished
+    for stop_at, parts in ((3, 0), (15, 4)):  # at home, and on the dev shift
+        with pytest.raises(Interrupted):
+            RewardFreeRun(design, make_job(SETTINGS, tmp_path, stop_at)).run()
+        written = files(tmp_path)
+        assert sum(name.startswith("parts/") for name in written) == parts
+        assert not any("flip" in name or "csv" in name for name in written)
+        splits = {entry.split for entry in ledger.read_entries(tmp_path / ledger.NAME)}
+        assert splits == {"train"}
+    resumed, _ = RewardFreeRun(design, make_job(SETTINGS, tmp_path)).run()
+    pd.testing.assert_frame_equal(resumed, results)
+    assert files(tmp_path) == files(job.out)
+
+
+def test_finished_study_is_loaded(finished):
+    design, job, results, noise = finished
+    again = make_job(SETTINGS, job.out)
+    resumed, noise_again = RewardFreeRun(design, again).run()
+    pd.testing.assert_frame_equal(resumed, results)
+    pd.testing.assert_frame_equal(noise_again, noise)
+    assert again.progress.fresh == 0
+
+
+def test_folder_with_another_plan_is_refused(finished):
+    design, job, _, _ = finished
+    other = replace(design, plan=replace(design.plan, primary=(TESTED, "zero")))
+    with pytest.raises(UserError, match="differs from the plan .*primary.*choose another --out"):
+        RewardFreeRun(other, job).run()
+
+
+def test_parent_critic_is_the_critic_from_home(finished):
+    design, job, _, _ = finished
+    learner = RewardFreeRun(design, job).train_at_home().state
+    own = learner.blend_state.heads["critic"].net.inner.critic
+    critic = learner.agent.train_state.net.critic
+    assert bits(own.trunk) == bits(critic.trunk)
+    np.testing.assert_array_equal(
+        own.out.kernel, critic.out.kernel[..., : own.out.kernel.shape[-1]]
+    )
+
+
+def test_arms_are_trained_on_their_mix_with_frozen_heads_and_what_they_renew(finished, monkeypatch):
+    design, job, _, _ = finished
+    run, phases = RewardFreeRun(replace(design, rates=design.rates | {"zero": 0.5}), job), {}
+    learner = run.train_at_home().state
+
+    def record(backend, phase, start, stopped, on_chunk):
+        phases[arm.name] = phase
+        return Trained(SimpleNamespace(learner=learner), np.ones(design.away.rows, bool))
+
+    monkeypatch.setattr(reward_free_run, "run_phase", record)
+    split = run.make_split(jax.random.key(0), design.dev, (1.0,))
+    pool = jax.tree.map(lambda leaf: leaf[1], split.train_worlds)
+    for arm in design.arms:
+        run.train_arm(learner, arm, pool, split.points, split.k_train)
+    assert set(phases) == {arm.name for arm in design.arms} - {"frozen"}
+    assert {phase.heads for phase in phases.values()} == {"frozen"}
+    assert {name for name, phase in phases.items() if phase.mix.task == 1} == {"true"}
+    assert {name for name, phase in phases.items() if phase.mix.yoked == 1} == {"sham"}
+    silent = {name for name, phase in phases.items() if not np.any(phase.mix.signals)}
+    assert silent == {"zero", "zero_critic_kept", "true"}
+    kept = {name for name, phase in phases.items() if phase.renew == ("optimiser",)}
+    assert kept == {"zero_critic_kept"} and phases["zero"].renew == ("critic", "optimiser")
+    assert phases["zero"].agent.lr == 0.5 and phases["true"].agent.lr == design.home.agent.lr
+
+
+def test_page_of_a_study(finished, tmp_path):
+    design, job, results, noise = finished
+    result = page.reward_free_page(design, results, noise, job)
+    result.write(tmp_path)
+    stem = "reward_free-CartPole"
+    names = [f"{stem}.md", f"{stem}.png", f"{stem}-curves.png", f"{stem}-wrong.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert min((tmp_path / name).stat().st_size for name in names[1:]) > 5000
+    text = (tmp_path / names[0]).read_text()
+    assert text.startswith("# CartPole: training without task reward\n\nWithout task reward, hope")
+    for arm in (*design.arms, *(arm for arm in design.extra if "wrong" not in arm.name)):
+        assert f"\n| {arm.name} " in text
+    assert not re.search(r"\bnan\b", text) and "unverified" not in text
+    assert "non-finite numbers: 0. dev looks 1, sealed looks 1." in text
+    dead = results.assign(alive=results["seed"] != 1)
+    with pytest.raises(UserError, match="2 of 3 seeds have finite numbers in every arm"):
+        page.reward_free_page(design, dead, noise, job)
+
+
+def test_page_of_a_study_whose_scores_were_changed_says_so(finished, tmp_path):
+    design, job, results, noise = finished
+    out = shutil.copytree(job.out, tmp_path / "copy")
+    with (out / "sealed.csv").open("a") as file:
+        file.write("\n")
+    text = page.reward_free_page(design, results, noise, job._replace(out=out)).text
+    assert "**unverified: scores: sealed.csv was changed after it was entered" in text
+
+
+@pytest.mark.slow
+def test_tuning_runs_every_arm_at_each_step_size_from_one_training_at_home(small, tmp_path):
+    settings = replace(SETTINGS, tune=True)
+    job = make_job(settings, tmp_path)
+    first = reward_free_tune.tune(job)
+    assert job.progress.done == job.progress.total
+    assert first.name == "reward_free-chosen-CartPole" and "chosen on force" in first.text
+    folders = [tmp_path / "lr-0.001", tmp_path / "lr-0.0003"]
+    assert [len(files(folder)) for folder in folders] == [len(make_design(settings).arms)] * 2
+    assert [(folder / "checkpoints").exists() for folder in folders] == [True, False]
+    assert reward_free_design.read_choices("CartPole", tmp_path)["rival"] in CONTROLS
+    again = make_job(settings, tmp_path)
+    assert reward_free_tune.tune(again).text == first.text and again.progress.fresh == 0
+
+
+def test_aurocs_are_the_shares_of_pairs_in_the_right_order():
+    """Four episodes: harm at step 15, a good end at 18, and two cut off at 20."""
+    steps, ends = np.arange(20)[:, None], np.array([15, 18, 19, 19])
+    obs = jax.random.normal(jax.random.key(0), (20, 4, 2))
+    at_end, alive = steps == ends, jnp.asarray(steps <= ends)
+    terminated, truncated = at_end & (ends < 19), at_end & (ends == 19)
+    reward = np.where(terminated, np.where(ends == 15, -1.0, 1.0), 0.0)
+    batch = Transition(obs, obs, obs, *map(jnp.asarray, (reward, terminated, truncated)), alive)
+    blend = Blend(
+        fear=(1.0, partial(Innate, fn=lambda batch: batch.next_obs[..., 0])),
+        hope=(1.0, partial(Innate, fn=lambda batch: batch.next_obs[..., 1])),
+    )
+    blend_state = blend.init(jax.random.key(1), Spec(obs_dim=2, num_actions=2), 4)
+    aurocs = reward_free_run.head_aurocs(blend_state, batch, alive, blend=blend, suffixes=("",))
+    fear = np.asarray(obs[..., 0])
+    soon = [fear[t, 0] for t in range(5, 15)]  # within ten steps of the harm
+    later = [*fear[:5, 0], *fear[:18, 1], *fear[:10, 2], *fear[:10, 3]]  # and known not to be
+    pairs = np.greater.outer(soon, later)
+    assert float(aurocs["soon"]) == pytest.approx(pairs.mean(), abs=1e-6)
+    at_ends = obs[15, 0, 0] - obs[15, 0, 1] > obs[18, 1, 0] - obs[18, 1, 1]
+    assert float(aurocs["end"]) == float(at_ends)
+
+
+# --- tables by hand ---------------------------------------------------------------------------
+
+FROZEN = np.array([0.2, 0.4, 0.6])
+
+
+def made_results(scores: dict[str, np.ndarray], shifts=("ice", "fog")) -> pd.DataFrame:
+    """Results [S] of each arm; in the second shift all are .1 lower, in the first .1 higher."""
+    tables = []
+    for shift, offset in zip(shifts, (0.1, -0.1), strict=True):
+        for arm, score in scores.items():
+            away = {f"{name}_away": score + offset for name in ("score", "success")}
+            columns = away | {"seed": range(len(score)), "score_home": 0.9, "harm_away": 0.1}
+            table = pd.DataFrame(columns | {"alive": True})
+            tables.append(table.assign(shift=shift, severity=1.0, arm=arm))
+    return pd.concat(tables, ignore_index=True)
+
+
+def made_scores(tested: float, rival: float) -> dict[str, np.ndarray]:
+    """Scores [S] of the arms, as gains over the frozen agent; seeds differ by a common level."""
+    small = np.array([0.01, -0.02, 0.01])
+    gains = dict.fromkeys(CONTROLS, -0.1) | {"reward_model": rival, "frozen": 0.0, "true": 0.4}
+    scores = {arm: FROZEN + gain for arm, gain in gains.items()}
+    return scores | {TESTED: FROZEN + tested, "zero": FROZEN - 0.1 + small}
+
+
+def test_table_of_arms_by_hand():
+    summary = page.summarise(
+        made_results(made_scores(0.1, 0.3)), ("ice", "fog"), [*CONTROLS, TESTED, "true"]
+    )
+    rows = {row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]]
+            for row in page.arm_table(summary).splitlines()}  # fmt: skip
+    # sd .2 of 3 seeds: half width 4.303 x .2 / sqrt(3) = .497
+    assert rows["frozen"][:6] == ["0.400 [-0.097, 0.897]", "0.100", "0.500", "0.900", "-", "-"]
+    assert rows["frozen"][6:] == ["+0.100 [+0.100, +0.100]", "0.000"]
+    assert rows[TESTED][4:] == ["+0.100 [+0.100, +0.100]", "25% [25%, 25%]", "-", "-"]
+    assert rows["true"][4:] == ["+0.400 [+0.400, +0.400]", "100% [100%, 100%]",
+                                "-0.300 [-0.300, -0.300]", "-"]  # fmt: skip
+    assert rows["reward_model"][6] == "-0.200 [-0.200, -0.200]"
+    # differences .19, .22, .19: t = .2 / (.01732 / sqrt(3)) = 20, p = .0025, and Holm's factor 1
+    assert rows["zero"][6:] == ["+0.200 [+0.157, +0.243]", "0.002"]
+    by_shift = page.shift_table(made_results({"frozen": FROZEN}), ("ice", "fog"), ["frozen"])
+    assert "| 0.500 [0.003, 0.997] | 0.300 [-0.197, 0.797] |" in by_shift
 
 
 @pytest.mark.parametrize(
     ("tested", "rival", "words"),
     [
-        (0.6, 0.5, "hope - fear beats classifier"),
-        (0.6, 0.7, "hope - fear falls below classifier"),
-        (0.6, 0.6, "hope - fear is not told apart from classifier"),
+        (0.2, 0.1, "hope - fear beats reward_model"),
+        (0.2, 0.3, "hope - fear falls below reward_model"),
+        (0.2, 0.2, "hope - fear is not told apart from reward_model"),
     ],
 )
-def test_finding_and_summary_follow_the_scores(tested, rival, words):
-    names = [*CONTROLS, TESTED, "true"]
-    lines = report.summarise(study(tested, rival), ("ice", "fog"), names)
-    sentence = report.finding(lines, (TESTED, "classifier"), ("ice", "fog"))
-    assert words in sentence and "over ice, fog" in sentence and "50%" in sentence
-    assert ("not above classifier" in sentence) == (rival >= tested)
-    by_name = {line.arm: line for line in lines}
-    assert by_name[TESTED].gain.value == pytest.approx(0.2, abs=0.02)
-    assert by_name["true"].share.value == pytest.approx(1.0)
-    assert by_name["zero"].p_value < 0.01 and by_name["true"].p_value is None
-    assert by_name[TESTED].less is None and by_name["frozen"].gain is None
-    assert by_name["zero"].late == pytest.approx(1 - 0.35 - 0.1, abs=0.02)
-    assert report.arm_table(lines).count("\n") == len(names) + 1
+def test_finding_follows_the_scores(tested, rival, words):
+    results = made_results(made_scores(tested, rival))
+    summary = page.summarise(results, ("ice", "fog"), [*CONTROLS, TESTED, "true"])
+    sentence = page.finding(summary, "reward_model", ("ice", "fog"))
+    assert words in sentence and "over ice, fog" in sentence and "50% [50%, 50%]" in sentence
+    others = "above each of them" if rival < tested else "not above reward_model."
+    assert f"of 10 controls it is {others}" in sentence
+    assert sentence.endswith("Its score at home is 0.900, 0.900 before.")
 
 
-def test_share_of_ceiling_resamples_seeds_together():
+def test_share_of_the_ceiling_resamples_seeds_together():
     frozen = np.linspace(0.1, 0.9, 12)
-    share = report.share_of_ceiling(frozen + 0.1, frozen, frozen + 0.4)
-    assert share.value == pytest.approx(0.25) and share.high - share.low < 1e-6
+    share = page.share_of_ceiling(frozen + 0.1, frozen, frozen + 0.4)
+    assert share == pytest.approx((0.25, 0.25, 0.25))
+    assert np.isnan(page.share_of_ceiling(frozen + 0.1, frozen, frozen)).all()
 
 
-def test_auroc_at_zero_gain():
-    auroc = np.repeat(np.array([0.9, 0.7, 0.5])[:, None], 8, 1)
-    gain = np.repeat(np.array([0.2, 0.1, -0.1])[:, None], 8, 1)
-    assert report.auroc_at_zero_gain(auroc, gain).value == pytest.approx(0.6)
-    assert np.isnan(report.auroc_at_zero_gain(auroc, gain + 1).value)
-    levels = [
-        {"share": s, "home": a, "soon": a, "end": a, "gain": g}
-        for s, a, g in zip((0.0, 0.2, 0.5), auroc, gain, strict=True)
-    ]
-    assert "harmful at an AUROC of 0.60" in report.zero_gain_sentence(levels)
-    up = [level | {"gain": level["gain"] + 1} for level in levels]
-    assert "all gain" in report.zero_gain_sentence(up)
-    assert report.label_noise_table(levels).count("\n") == 4
+def test_label_noise_at_which_the_gain_turns_to_loss():
+    shares = {0.0: (0.9, 0.2), 0.2: (0.7, 0.1), 0.5: (0.5, -0.1)}  # AUROC, gain
+    noise = pd.DataFrame(
+        {"share": share, "seed": seed, "home": 0.95, "soon": auroc, "end": auroc, "gain": gain}
+        for share, (auroc, gain) in shares.items()
+        for seed in range(4)
+    )
+    crossing = page.auroc_at_zero_gain(
+        page.noise_levels(noise, "soon"), page.noise_levels(noise, "gain")
+    )
+    assert crossing == pytest.approx((0.6, 0.6, 0.6))
+    assert "at an AUROC of 0.60 [0.60, 0.60] for harm" in page.zero_gain_sentence(noise)
+    better = noise.assign(gain=noise["gain"] + 1)
+    assert "never turns from gain to loss" in page.zero_gain_sentence(better)
+    assert "all gain" in page.zero_gain_sentence(better)
+    table = page.label_noise_table(noise)
+    assert "| 0.5       | 0.950           | 0.500        | 0.500 " in table
+    assert table.endswith("| -0.100 [-0.100, -0.100] |")
 
 
-def test_scores_fall_back_to_the_return_without_success():
-    parts = study()
-    for arm_part in parts.values():
-        arm_part["away"] |= {"success": np.full(10, np.nan), "return": 7 + np.zeros(10)}
-    np.testing.assert_array_equal(report.seed_scores(parts, ["ice"], "zero"), 7 + np.zeros(10))
+def test_seed_with_a_non_finite_number_is_left_out_of_every_arm():
+    results = made_results({arm: np.arange(4.0) for arm in ("zero", TESTED)})
+    died = (results["seed"] == 2) & (results["arm"] == "zero") & (results["shift"] == "fog")
+    left = finite_seeds(results.assign(alive=~died))
+    assert set(left["seed"]) == {0, 1, 3} and len(left) == 12
+    with pytest.raises(UserError, match="1 of 4 seeds.*interval needs 3: run more --seeds"):
+        finite_seeds(results.assign(alive=results["seed"] == 0))
 
 
-def test_figures(tmp_path):
-    parts, names = study(), [*CONTROLS, TESTED, "true"]
-    figures.share_bars(parts, {"sealed": ["ice"], "dev": ["fog"]}, names, tmp_path / "bars.png")
-    figures.learning_curves(parts, ["ice", "fog"], ["zero", TESTED], 1000, tmp_path / "curves.png")
-    gain = np.linspace(-0.1, 0.1, 10)
-    levels = [
-        {"share": s, "soon": 0.9 - s + gain, "end": 0.9 - s + gain, "gain": 0.2 - s + gain}
-        for s in (0.0, 0.2, 0.5)
-    ]
-    figures.label_noise_curve(levels, gain, ["ice"], tmp_path / "wrong.png")
-    for name in ("bars", "curves", "wrong"):
-        assert (tmp_path / f"{name}.png").stat().st_size > 5000
-    np.testing.assert_allclose(figures.success_by_stretch(parts["ice", 1.0, "zero"]), 0.5)
+def test_each_arm_gets_its_better_step_size_and_the_best_control_is_the_rival(
+    tmp_path, monkeypatch
+):
+    settings = Settings(env="CartPole", heads=("fear",), seeds=3)
+    names = [arm.name for arm in make_design(settings).arms]
+    high = dict.fromkeys(names, 0.5) | {"classifier": 0.8, TESTED: 0.2, "true": 0.9}
+    low = dict.fromkeys(names, 0.4) | {TESTED: 0.6, "sham": 0.7}
+    results = {
+        rate: made_results(
+            {arm: level + FROZEN - 0.4 for arm, level in levels.items()}, ("length", "mass")
+        )
+        for rate, levels in ((1e-3, high), (3e-4, low))
+    }
+    monkeypatch.setattr(reward_free_tune, "train_at_step_sizes", lambda job: results)
+    monkeypatch.setattr(
+        reward_free_tune,
+        "make_design",
+        lambda settings: replace(make_design(settings), dev=("length", "mass")),
+    )
+    result = reward_free_tune.tune(make_job(settings, tmp_path))
+    choices = reward_free_design.read_choices("CartPole", tmp_path)
+    assert choices["rival"] == "classifier"
+    assert {arm for arm, rate in choices["rates"].items() if rate == 3e-4} == {TESTED, "sham"}
+    (row,) = (row for row in result.text.splitlines() if row.startswith(f"| {TESTED} "))
+    cells = [cell.strip() for cell in row.split("|")[2:-1]]
+    assert cells == ["0.200 [-0.297, 0.697]", "0.600 [0.103, 1.097]", "0.900", "0.900", "0.0003"]
 
 
-# --- the command ----------------------------------------------------------------------------------
+# --- the command ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -288,38 +500,16 @@ def test_figures(tmp_path):
     [
         (Settings(env="LunarLander-v9"), "did you mean LunarLander-v3"),
         (Settings(env="Drives"), "did you mean Drive"),
+        (Settings(env="nothing:Here-v0"), "nothing is missing"),
         (Settings(seeds=2), "at least 3 seeds"),
         (Settings(steps=-1), "--steps -1: must not be negative"),
         (Settings(weight=0.0), "a weight above 0"),
         (Settings(smoke=True, record=True), "leave --smoke out"),
     ],
 )
-def test_bad_settings_raise(settings, message):
+def test_bad_settings_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         check(settings)
-
-
-@pytest.mark.slow
-def test_study_runs_resumes_and_verifies(tmp_path, monkeypatch, capsys):
-    from runs.verify import main as verify
-
-    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
-    out = tmp_path / "study"
-    assert main(["--smoke", "--out", str(out)]) == 0
-    assert "Without task reward, hope - fear" in capsys.readouterr().out
-    assert verify([str(out)]) == 0
-    assert "FAILS" not in capsys.readouterr().out
-    text, scores = (out / "reward_free.md").read_text(), (out / "sealed.csv").read_bytes()
-    part_path = next((out / "parts").glob("ice-1-true.json"))
-    before = json.loads(part_path.read_text())
-    part_path.unlink()
-    assert main(["--smoke", "--out", str(out)]) == 0
-    assert (
-        json.loads(part_path.read_text()) == before
-    )  # the sealed worlds are drawn again and are the same
-    assert (out / "sealed.csv").read_bytes() == scores
-    assert (out / "reward_free.md").read_text() == text
-    assert "sealed looks 1" in text
 
 
 CUSTOM_HEAD = """
@@ -338,34 +528,19 @@ class Dread(Head):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("env", ["CartPole", "CartPole-v1"])
-def test_study_with_a_custom_head_in_jitted_and_host_worlds(env, tmp_path, monkeypatch, capsys):
+def test_command_in_a_host_world_with_a_custom_head(tmp_path, monkeypatch, capsys):
     from runs.verify import main as verify
 
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_head.py").write_text(CUSTOM_HEAD)
-    args = ["--smoke", "--env", env, "--heads", "my_head.py:Dread", "--out", "here"]
+    args = ["--smoke", "--env", "CartPole-v1", "--heads", "my_head.py:Dread", "--out", "here"]
     assert main(args) == 0
-    captured = capsys.readouterr()
-    assert "\ndread | " in captured.out and "Without task reward, hope - fear" in captured.out
-    assert ("steps a second just now" in captured.err) == (env == "CartPole-v1")
+    printed = capsys.readouterr().out
+    assert "\n| dread " in printed and "Without task reward, hope - fear" in printed
     assert verify(["here"]) == 0
     assert "FAILS" not in capsys.readouterr().out
-    part_path = next((tmp_path / "here" / "parts").glob("*-1-dread.json"))
-    before = part_path.read_text()
-    part_path.unlink()
-    assert main(args) == 0  # resumes in new worker processes
-    assert part_path.read_text() == before
-
-
-@pytest.mark.slow
-def test_study_with_default_heads_in_a_host_world(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
-    out = tmp_path / "here"
-    assert main(["--smoke", "--env", "CartPole-v1", "--out", str(out)]) == 0
-    printed = capsys.readouterr().out
-    assert "\ncuriosity | " in printed and "\ninnate | " not in printed
-    files = {file.name for file in out.glob("reward_free*")}
-    stem = "reward_free-CartPole-v1"
-    assert files == {f"{stem}.md", f"{stem}.png", f"{stem}-curves.png", f"{stem}-wrong.png"}
+    before = files(tmp_path / "here")
+    next((tmp_path / "here" / "parts").glob("noise-1-dread.json")).unlink()
+    assert main(args) == 0  # in new worker processes
+    assert files(tmp_path / "here") == before

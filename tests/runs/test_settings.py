@@ -1,16 +1,16 @@
 """Settings from flags and YAML: valid values are read exactly, others are refused in one line."""
 
+import importlib
 import os
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from runs.cli.settings import fingerprint, from_yaml, parse_settings, run_main, shell_command
-from runs.compare import Settings
 from runs.errors import UserError
 from runs.names import checked_choice, closest_name
 
@@ -47,31 +47,22 @@ def refusal(call, *args) -> str:
     return " ".join(str(caught.value).split())
 
 
-def yaml(tmp_path, text: str) -> Path:
+def yaml(tmp_path, text: str | bytes) -> Path:
     path = tmp_path / "settings.yaml"
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
 
 
-# --- YAML -------------------------------------------------------------------------------------
+def parse_knobs(*argv: str) -> Knobs:
+    return parse_settings(Knobs, list(argv), "A description.", prog="python -m some.thing")
 
 
-def test_values_of_every_type_are_read(tmp_path):
-    text = "lr: 3e-4\ncount: 5\nname: b\nheads: [hope, fear]\nsizes: [1, 2.5, 1e3]\n"
-    path = yaml(tmp_path, text + "out: some/where\nfast: true\n")
-    expected = Knobs(3e-4, 5, "b", ("hope", "fear"), (1.0, 2.5, 1000.0), Path("some/where"))
-    assert from_yaml(Knobs, path) == replace(expected, fast=True)
-    assert all(type(size) is float for size in from_yaml(Knobs, path).sizes)
-
-
-@pytest.mark.parametrize(
-    ("text", "lr"),
-    [("3e-4", 3e-4), ("1.5e3", 1500.0), ("-2E5", -2e5), ("1", 1.0), (".5", 0.5), ("3.e-4", 3e-4)],
-)
-def test_a_float_may_be_written_in_any_notation(text, lr, tmp_path):
-    value = from_yaml(Knobs, yaml(tmp_path, f"lr: {text}")).lr
-    assert value == lr
-    assert type(value) is float
+def test_values_of_every_type_are_read_floats_in_any_notation(tmp_path):
+    text = "lr: 3e-4\ncount: 5\nname: b\nheads: [hope, fear]\nout: some/where\nfast: true\n"
+    knobs = from_yaml(Knobs, yaml(tmp_path, text + "sizes: [1, 2.5, .5, 1.5e3, -2E5, 3.e-4]"))
+    sizes = (1.0, 2.5, 0.5, 1500.0, -2e5, 3e-4)
+    assert knobs == Knobs(3e-4, 5, "b", ("hope", "fear"), sizes, Path("some/where"), fast=True)
+    assert all(type(size) is float for size in knobs.sizes)
 
 
 @pytest.mark.parametrize(
@@ -84,67 +75,31 @@ def test_a_float_may_be_written_in_any_notation(text, lr, tmp_path):
         ("count: 2.5", "count must be int, not 2.5"),
         ("count: no", "count must be int, not False"),
         ("count: 1e3", "count must be int, not '1e3'"),
-        ("count: '3'", "count must be int, not '3'"),
         ("name: no", "name must be str, not False"),
         ("name: 3", "name must be str, not 3"),
         ("heads: fear", "heads must be a list, not 'fear'"),
         ("heads: [fear, no]", "heads must be str, not False"),
-        ("heads: {fear: 1}", "heads must be a list, not {'fear': 1}"),
         ("out: 3", "out must be Path, not 3"),
         ("fast: 1", "fast must be bool, not 1"),
-        ("fast: 'yes'", "fast must be bool, not 'yes'"),
         ("cuont: 3", "unknown key cuont; did you mean count?"),
-        ("Count: 3", "unknown key Count; did you mean count?"),
         ("3: 3", "unknown key 3; there are lr, count,"),
         ("config: other.yaml", "unknown key config"),
         ("- lr", "write one `key: value` a line"),
         ("", "write one `key: value` a line"),
-        ("lr", "write one `key: value` a line"),
         ("lr: [1", "is not YAML: "),
-        ("lr: 1\n seeds: 3", "mapping values are not allowed here, line 2, column 7"),
-        ("lr: 1\n\tcount: 2", "is not YAML: "),
+        ("lr: 1\n seeds: 3", "mapping values are not allowed here in"),
         ("a: 1\n--- \nb: 2", "is not YAML: "),
+        (b"name: \xff\xfe", "is not YAML: "),
+        (b"name: \x00", "is not YAML: "),
+        ("name: !mine 3", "could not determine a constructor for the tag '!mine'"),
+        ("name: !!python/name:os.system", "line 1, column 7; use plain values, no tags"),
     ],
 )
-def test_a_value_of_the_wrong_type_is_refused_by_its_key(text, complaint, tmp_path):
+def test_an_invalid_file_is_refused_by_its_name_key_or_position(text, complaint, tmp_path):
     path = yaml(tmp_path, text)
     line = refusal(from_yaml, Knobs, path)
     assert line.startswith(f"config {path}")
     assert complaint in line
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "name: !!python/object/apply:os.system ['touch {marker}']",
-        "!!python/object/apply:os.system ['touch {marker}']",
-        "name: !!python/name:os.system",
-        "name: !mine 3",
-    ],
-)
-def test_a_yaml_tag_is_refused_and_executes_nothing(text, tmp_path):
-    marker = tmp_path / "marker"
-    line = refusal(from_yaml, Knobs, yaml(tmp_path, text.format(marker=marker)))
-    assert "could not determine a constructor for the tag" in line
-    assert "use plain values, no tags" in line
-    assert not marker.exists()
-
-
-def test_a_file_that_cannot_be_read_is_refused(tmp_path):
-    assert refusal(from_yaml, Knobs, tmp_path / "none.yaml").endswith("none.yaml: no such file")
-    assert "Is a directory" in refusal(from_yaml, Knobs, tmp_path)
-    path = tmp_path / "settings.yaml"
-    path.write_bytes(b"name: \xff\xfe")
-    assert "is not YAML" in refusal(from_yaml, Knobs, path)
-    path.write_bytes(b"name: \x00")
-    assert "is not YAML" in refusal(from_yaml, Knobs, path)
-
-
-# --- flags ------------------------------------------------------------------------------------
-
-
-def parse_knobs(*argv: str) -> Knobs:
-    return parse_settings(Knobs, list(argv), "A description.", prog="python -m some.thing")
 
 
 def test_flags_override_the_file_and_the_file_overrides_defaults(tmp_path):
@@ -159,35 +114,24 @@ def test_flags_override_the_file_and_the_file_overrides_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
-        (["--cuont", "3"], "Unrecognized options: --cuont"),
-        (["--count", "2.5"], "--count: invalid literal for int() with base 10: '2.5'"),
-        (["--count", "no"], "--count: invalid literal"),
-        (["--lr", "3e5x"], "--lr: could not convert string to float: '3e5x'"),
-        (["--count"], "Missing value for argument '--count'"),
-        (["stray"], "Unrecognized options: stray"),
-        (["--fast", "maybe"], "Unrecognized options: maybe"),
-        (["--config"], "--config needs a value"),
-        (["--config", "--fast"], "--config needs a value"),
-        (["--config", "nowhere.yaml"], "config nowhere.yaml: no such file"),
+        ("--cuont 3", "Unrecognized options: --cuont, 3 Perhaps you meant: --count INT"),
+        ("--cuont 3", "For full helptext, run python -m some.thing --help"),
+        ("--count 2.5", "--count: invalid literal for int() with base 10: '2.5'"),
+        ("--lr 3e5x", "--lr: could not convert string to float: '3e5x'"),
+        ("--count", "Missing value for argument '--count'"),
+        ("stray", "Unrecognized options: stray"),
+        ("--fast maybe", "Unrecognized options: maybe"),
+        ("--config", "--config needs a value"),
+        ("--config --fast", "--config needs a value"),
+        ("--config nowhere.yaml", "config nowhere.yaml: no such file"),
+        ("--config /", "config /: is a directory"),
     ],
 )
 def test_invalid_flags_are_refused(argv, complaint):
-    line = refusal(lambda: parse_knobs(*argv))
+    line = refusal(parse_knobs, *argv.split())
     assert complaint in line
     assert not set(line) & set("╭│╰─\x1b")
     assert len(line) < 300
-
-
-def test_a_shell_command_is_quoted():
-    assert shell_command("python -m runs.compare", []) == "python -m runs.compare"
-    argv = ["--out", "a study", "--heads", "fear"]
-    assert shlex.split(shell_command("python -m it", argv)) == ["python", "-m", "it", *argv]
-
-
-def test_a_mistyped_flag_suggests_the_nearest_one():
-    line = refusal(lambda: parse_knobs("--cuont", "3"))
-    assert line.startswith("Unrecognized options: --cuont, 3 Perhaps you meant: --count INT")
-    assert line.endswith("For full helptext, run python -m some.thing --help")
 
 
 def test_help_shows_every_setting_and_exits(capsys):
@@ -199,37 +143,31 @@ def test_help_shows_every_setting_and_exits(capsys):
         assert word in text
 
 
-# --- names ------------------------------------------------------------------------------------
+def test_a_shell_command_is_quoted():
+    assert shell_command("python -m runs.compare", []) == "python -m runs.compare"
+    argv = ["--out", "a study", "--heads", "fear"]
+    assert shlex.split(shell_command("python -m it", argv)) == ["python", "-m", "it", *argv]
 
 
 def test_an_unknown_name_suggests_the_nearest_one():
     assert checked_choice("head", "fear", ("fear", "hope")) == "fear"
-    assert refusal(checked_choice, "head", "feer", ("fear", "hope")) == (
-        "unknown head 'feer'; did you mean fear?"
-    )
-    assert refusal(checked_choice, "head", "FEAR", ("fear", "hope")) == (
-        "unknown head 'FEAR'; did you mean fear?"
-    )
-    assert refusal(checked_choice, "head", "xyz", ("fear", "hope")).endswith(
-        "; there are fear, hope"
-    )
+    for name, hint in (
+        ("feer", "; did you mean fear?"),
+        ("FEAR", "; did you mean fear?"),
+        ("xyz", "; there are fear, hope"),
+    ):
+        line = refusal(checked_choice, "head", name, ("fear", "hope"))
+        assert line == f"unknown head {name!r}{hint}"
     assert closest_name("xyz", map(str, range(100))) == ""
 
 
 def test_a_fingerprint_changes_with_all_fields_but_those_left_out():
-    expected = fingerprint(Settings(), leave_out=("out", "config"))
-    assert expected == fingerprint(Settings(out=Path("x"), config=Path("y")), ("out", "config"))
-    for other in (
-        Settings(seeds=21),
-        Settings(heads=("hope", "fear")),
-        Settings(shifts=("noise",)),
-        Settings(smoke=True),
-    ):
+    expected = fingerprint(Knobs(), leave_out=("out", "config"))
+    assert expected == fingerprint(Knobs(out=Path("x"), config=Path("y")), ("out", "config"))
+    for other in (Knobs(count=21), Knobs(heads=("hope", "fear")), Knobs(fast=True)):
         assert fingerprint(other, ("out", "config")) != expected
+    assert fingerprint(Knobs(), ("out", "config"), also=("digest",)) != expected
     assert len(expected) == 8 and int(expected, 16) >= 0
-
-
-# --- leaving ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -260,15 +198,12 @@ def test_a_command_exits_with_a_code_and_at_most_one_line(result, code, stderr, 
 
 
 def test_a_missing_module_of_this_repository_shows_its_traceback():
-    def main(argv):
-        raise ModuleNotFoundError("No module named 'runs.nowhere'", name="runs.nowhere")
-
     with pytest.raises(ModuleNotFoundError):
-        run_main(main)
+        run_main(lambda argv: importlib.import_module("runs.nowhere"))
 
 
 def test_bad_settings_are_refused_in_one_line_without_importing_jax(tmp_path):
-    """The command runs in a process, up to where its settings are read."""
+    """The command runs in a process, up to where its settings are read; a tag executes nothing."""
     path = yaml(tmp_path, f"env: !!python/object/apply:os.system ['touch {tmp_path}/marker']")
     code = (
         "import runpy, sys; sys.argv[1:] = ['--config', sys.argv[1]]\n"
@@ -282,8 +217,7 @@ def test_bad_settings_are_refused_in_one_line_without_importing_jax(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 2
-    assert done.stdout == "False\n"
+    assert (done.returncode, done.stdout) == (2, "False\n")
     assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith(f"error: config {path}: could not determine a constructor")
+    assert done.stderr.startswith(f"error: config {path} is not YAML: could not determine a")
     assert not (tmp_path / "marker").exists()

@@ -14,7 +14,10 @@ from runs.analysis.stats import (
     difference,
     holm,
     mean,
+    nan_estimate,
+    nan_mean,
     optimism,
+    p_paired,
     p_value,
     paired,
     permutation,
@@ -114,6 +117,13 @@ def test_the_p_value_agrees_with_scipy_and_with_its_interval(seeds_x, seeds_y):
     assert p_value(np.ones(3), np.zeros(3)) == 0.0
 
 
+def test_the_paired_p_value_agrees_with_scipy():
+    x, y = rng.normal(0.5, 1.0, 10), rng.normal(0.0, 1.0, 10)
+    assert p_paired(x, y) == pytest.approx(stats.ttest_rel(x, y).pvalue)
+    assert p_paired(x, x) == 1.0
+    assert p_paired(np.ones(3), np.zeros(3)) == 0.0
+
+
 def test_the_permutation_test_agrees_with_welch_for_normal_scores():
     for shift in (0.0, 0.7, 1.5):
         x, y = rng.normal(shift, 1.0, 20), rng.normal(0.0, 1.0, 20)
@@ -123,6 +133,13 @@ def test_the_permutation_test_agrees_with_welch_for_normal_scores():
 def test_the_permutation_test_of_three_seeds_is_exact():
     """2 of the 20 ways to choose three of six differ by as much as these samples."""
     assert permutation(np.array([7.0, 8.0, 9.5]), np.array([1.0, 2.0, 3.5])) == pytest.approx(0.1)
+
+
+def test_entries_that_are_not_finite_are_left_out_where_asked():
+    x = np.array([[1.0, np.nan, 3.0, 5.0], [np.nan] * 4, [1.0, np.inf, 2.0, np.nan]])
+    np.testing.assert_array_equal(nan_mean(x), [3.0, np.nan, 1.5])
+    assert nan_estimate(x[0]) == mean(x[0, [0, 2, 3]])
+    assert np.isnan(nan_estimate(x[2])).all()  # two are too few
 
 
 def test_wilson_interval_of_no_failure_in_ten():

@@ -1,24 +1,21 @@
-"""Targets of shaping and mood (T1, T3, T4, T14, T15), and that each can fail."""
+"""Targets of shaping, control and mood (T1 to T4, T14, T15), and that each can fail."""
 
-import jax
 import numpy as np
 import pytest
 
 import affect.mood
-from runs.theory import mood, shaping
+from runs.theory import control, mood, shaping
+from tests.runs.small_study import without_key_check
 
-
-@pytest.fixture(autouse=True)
-def without_key_check():
-    with jax.debug_key_reuse(False):  # a scan over keys split under vmap counts as a reuse
-        yield
+unchecked = pytest.fixture(autouse=True)(without_key_check)
 
 
 @pytest.mark.parametrize(
-    ("study", "numbers"), [(shaping, {"T1", "T3", "T4", "T14"}), (mood, {"T15"})]
+    ("module", "numbers"),
+    [(shaping, {"T1", "T2", "T3", "T4"}), (control, {"T14"}), (mood, {"T15"})],
 )
-def test_every_target_passes(study, numbers):
-    rows = list(study.targets(smoke=True))
+def test_every_target_passes(module, numbers):
+    rows = list(module.targets(smoke=True))
     assert {row.number for row in rows} == numbers
     missed = [row for row in rows if not row.passed]
     assert not missed, missed
@@ -27,16 +24,21 @@ def test_every_target_passes(study, numbers):
 
 def test_a_grm_that_is_never_paid_back_is_detected(monkeypatch):
     """A wrapper that does not subtract the signal later fails T3."""
-    monkeypatch.setattr(affect, "GRM", lambda head, delay, gamma: head)
+    monkeypatch.setattr(shaping, "GRM", lambda head, delay, gamma: head)
     assert not shaping.grm_sums().passed
 
 
 def test_a_potential_with_another_discount_is_detected(monkeypatch):
     monkeypatch.setattr(shaping, "GAMMA", 0.9)
     potential = affect.Potential
-    monkeypatch.setattr(affect, "Potential", lambda head, gamma: potential(head, gamma=0.99))
+    monkeypatch.setattr(shaping, "Potential", lambda head, gamma: potential(head, gamma=0.99))
     assert not next(shaping.advantages()).passed
-    assert not shaping.drive().passed
+    assert not shaping.drive_reduction().passed
+
+
+def test_experience_of_q_learning_has_ends_of_both_kinds():
+    batch = shaping.random_walk(0)
+    assert batch.terminated.sum() > 500 and batch.truncated.sum() > 500
 
 
 def test_a_mood_without_bias_on_expectation_is_detected(monkeypatch):

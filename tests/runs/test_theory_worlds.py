@@ -1,29 +1,20 @@
-"""Targets of worlds: FoodShare (T7), DeepSea (T11), Corridor (T13)."""
+"""Targets of worlds: DeepSea (T11), Corridor (T13); FoodShare (T7) is in `test_targets`."""
 
-import jax
 import numpy as np
 import pytest
 
 from affect import Blend
 from envs.worlds.theory.corridor import always_left_value, hitting_value
 from runs.theory import corridor, deep_sea, food_share
+from tests.runs.small_study import without_key_check
+
+unchecked = pytest.fixture(autouse=True)(without_key_check)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def without_key_check():
-    with jax.debug_key_reuse(False):  # a scan over keys split under vmap counts as a reuse
-        yield
-
-
-def test_food_share_targets_pass():
-    rows = list(food_share.targets(smoke=True))
-    assert [row.number for row in rows] == ["T7"] * 4
-    assert all(row.passed for row in rows), rows
-
-
-def test_corridor_targets_pass():
-    rows = list(corridor.targets(smoke=True))
-    assert [row.number for row in rows] == ["T13"] * 2
+@pytest.mark.parametrize(("module", "number"), [(corridor, "T13"), (deep_sea, "T11")])
+def test_targets_pass(module, number):
+    rows = list(module.targets(smoke=True))
+    assert [row.number for row in rows] == [number] * 2
     assert all(row.passed for row in rows), rows
 
 
@@ -32,12 +23,6 @@ def test_a_fear_with_an_error_above_tolerance_fails_its_target(monkeypatch):
     for error, passed in ((0.0, True), (0.021, False)):
         monkeypatch.setattr(corridor, "learned_fear", lambda *args, error=error: exact + error)
         assert [row.passed for row in corridor.targets(smoke=True)] == [passed] * 2
-
-
-def test_deep_sea_targets_pass():
-    rows = list(deep_sea.targets(smoke=True))
-    assert [row.number for row in rows] == ["T11"] * 2
-    assert all(row.passed for row in rows), rows
 
 
 def test_a_shallow_sea_is_solved_at_random_and_the_counts_agree():

@@ -1,16 +1,23 @@
 """Type I error simulation: moments of its scores, and sound tests told from unsound ones."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
 from runs.errors import UserError
 from runs.type1_error import (
+    SEEDS,
     SHAPES,
+    SHARES,
+    SHIFTS,
+    ErrorRates,
     ScoreModel,
     bootstrap_over_cells,
+    covers_zero,
     draw,
+    figure,
     finding,
-    keeps_level,
     main,
     simulate_null,
 )
@@ -31,34 +38,32 @@ def test_a_failed_seed_fails_on_all_shifts():
 
 
 def test_correlated_cells_inflate_the_bootstrap_over_cells_but_not_welch():
-    rates = simulate_null(ScoreModel(0.6, 10, 12, "normal"), grids=800, seed=0)
+    rates = simulate_null(ScoreModel(0.6, 10, 12, "normal"), grids=400, seed=0)
     assert 0.03 < rates.welch < 0.07
     assert rates.cells > 0.3
     assert 0.93 < rates.covers < 0.97
 
 
-def test_the_bootstrap_over_cells_is_nearly_right_for_independent_cells():
-    rates = simulate_null(ScoreModel(0.0, 20, 12, "normal"), grids=800, seed=0)
-    assert rates.cells < 0.12
-
-
-def test_the_bootstrap_over_cells_is_a_percentile_interval():
+def test_the_bootstrap_over_cells_is_a_percentile_interval_right_for_independent_cells():
     rng = np.random.default_rng(0)
     scores, baseline = rng.normal(1.0, 1.0, (20, 12)), rng.normal(0.0, 1.0, (20, 12))
     estimate = bootstrap_over_cells(rng, scores, baseline)
     standard_error = np.sqrt(2 / 240)
     assert estimate.value == scores.mean() - baseline.mean()
     assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * standard_error, rel=0.2)
+    grids = rng.normal(size=(200, 2, 20, 12))
+    false_calls = [not covers_zero(bootstrap_over_cells(rng, *arms)) for arms in grids]
+    assert np.mean(false_calls) < 0.12
 
 
-def test_a_test_that_exceeds_its_level_is_reported():
-    good = simulate_null(ScoreModel(0.3, 5, 12, "normal"), grids=100, seed=0)._replace(
-        welch=0.05, covers=0.95, covers_mean=0.95
-    )
-    assert keeps_level(good)
-    bad = good._replace(welch=0.2)
-    assert not keeps_level(bad)
-    assert "1 of 2 kinds of scores keep their level" in finding([good, bad])
+def test_the_page_counts_the_tests_that_keep_their_level_and_draws_all(tmp_path):
+    kinds = [ScoreModel(*kind) for kind in product(SHARES, SEEDS, SHIFTS, SHAPES)]
+    good, *others = [ErrorRates(kind, 0.05, 0.05, 0.4, 0.95, 0.95) for kind in kinds]
+    bad = [good._replace(welch=0.2), good._replace(covers=0.9), good._replace(covers_mean=0.99)]
+    assert good.kept and not any(rate.kept for rate in bad)
+    assert "1 of 4 kinds of scores keep their level" in finding([good, *bad])
+    figure([good, *others], tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("flags", [["--grids", "10"], ["--smoke", "--record"]])
@@ -67,6 +72,8 @@ def test_bad_input_is_one_line(flags):
         main(flags)
 
 
-def test_a_smoke_run_prints_its_table(capsys):
-    assert main(["--smoke"]) == 0
-    assert "| NO" in (text := capsys.readouterr().out) or "| yes" in text
+def test_a_smoke_run_writes_its_table(tmp_path, capsys):
+    assert main(["--smoke", "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "type1_error.md").read_text()
+    assert text in capsys.readouterr().out
+    assert text.count("| normal ") == text.count("| 30 % failed ") == 1

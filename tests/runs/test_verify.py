@@ -4,12 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from runs.engine.checkpoint import _manifest_sha
 from runs.errors import UserError
-from runs.prereg import ledger, plan_file, seal
+from runs.prereg import ledger, seal
 from runs.prereg.audit import audit, looks_sentence, watermark
 from runs.verify import main
 from tests.runs.sealed_study import ARMS, score, sealed_plan, study, train
@@ -27,45 +29,40 @@ def out(finished_study, tmp_path) -> Path:
     return Path(shutil.copytree(finished_study, tmp_path / "study"))
 
 
-def test_an_untouched_study_is_verified(out, capsys):
-    assert main([str(out)]) == 0
-    text = capsys.readouterr().out
-    assert "FAILS" not in text
-    assert text.count("holds ") == 6
-    assert "dev looks 1, sealed looks 1" in text
-    assert text.endswith(f"\nverified: {out}\n")
-    assert watermark(out) is None
+def score_only(out: Path, plan=None, better: float = 0.0) -> Path:
+    """Register, train, freeze, and score the public shifts, without entering the scores."""
+    seal.register(out, plan or sealed_plan())
+    train(out, luck=10 * better)
+    seal.freeze_agents(out)
+    score(out, better=better)
+    return out
 
 
-def test_a_study_is_verified_by_its_relative_path_too(out, monkeypatch):
+def test_an_untouched_study_is_verified(out, capsys, monkeypatch):
     monkeypatch.chdir(out.parent)
-    assert watermark(Path(out.name)) is None
-    assert main([out.name]) == 0
+    for folder in (out, Path(out.name)):  # a relative path too
+        assert main([str(folder)]) == 0
+        text = capsys.readouterr().out
+        assert "FAILS" not in text
+        assert text.count("holds ") == 6
+        assert "dev looks 1, sealed looks 1" in text
+        assert text.endswith(f"\nverified: {folder}\n")
+        assert watermark(folder) is None
 
 
-def edit_ledger(out):
-    path = out / ledger.NAME
-    path.write_text(path.read_text().replace('"seeds": 3', '"seeds": 20', 1))
+def edited(name, change):
+    """Tampering that replaces the text of a file by `change(text)`."""
+    return lambda out: (out / name).write_text(change((out / name).read_text()))
 
 
-def delete_line(out):
-    path = out / ledger.NAME
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(lines[:2] + lines[3:]))
-
-
-def cut_tail(out):
-    path = out / ledger.NAME
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+def without_line(text: str, number: int) -> str:
+    lines = text.splitlines(keepends=True)
+    return "".join(lines[: number - 1] + lines[number:])
 
 
 def delete_ledger(out):
     (out / ledger.NAME).unlink()
     (out / "ledger.head").unlink()
-
-
-def swap_checkpoint(out):
-    train(out, ["fear"], luck=1.0)
 
 
 def swap_numbers_under_the_manifest(out):
@@ -77,41 +74,14 @@ def swap_numbers_under_the_manifest(out):
 
 def swap_numbers_and_their_hashes(out):
     """Files and manifest agree, but the leaves are not the frozen ones."""
-    from runs.engine.checkpoint import _manifest_sha
-
     swap_numbers_under_the_manifest(out)
     inside = seal.newest_checkpoint(out / "checkpoints" / "fear")
     manifest = json.loads((inside / "manifest.json").read_text())
-    files = sorted(path for path in inside.rglob("*") if path.name != "manifest.json")
-    manifest["files"] = {
-        str(path.relative_to(inside)): seal.file_hash(path) for path in files if path.is_file()
-    }
+    files = sorted(path for path in (inside / "arrays").rglob("*") if path.is_file())
+    manifest["files"] = {str(path.relative_to(inside)): seal.file_hash(path) for path in files}
     del manifest["sha256"]
     manifest["sha256"] = _manifest_sha(manifest)
     (inside / "manifest.json").write_text(json.dumps(manifest))
-
-
-def change_plan(out):
-    path = out / plan_file.PLAN_FILE
-    primary = 'primary = ["fear_constant", "constant_plus"]'
-    assert primary in path.read_text()
-    path.write_text(path.read_text().replace(primary, 'primary = ["fear", "none"]'))
-
-
-def break_plan(out):
-    (out / plan_file.PLAN_FILE).write_text("nonsense")
-
-
-def better_scores(out):
-    score(out, better=0.2)
-
-
-def better_sealed_scores(out):
-    score(out, "sealed.csv", better=0.2)
-
-
-def drop_sealed_scores(out):
-    (out / "sealed.csv").unlink()
 
 
 def drop_an_arm(out):
@@ -119,26 +89,38 @@ def drop_an_arm(out):
     seal.enter_scores(out)
 
 
-TAMPERINGS = [
-    (edit_ledger, "ledger: line 1 was edited"),
-    (delete_line, "ledger: deleted: line 3"),
-    (cut_tail, "ledger: cut from the end: line 5"),
-    (delete_ledger, "ledger: there is none"),
-    (swap_checkpoint, "checkpoints: checkpoint of fear was swapped after it was frozen"),
-    (swap_numbers_under_the_manifest, "checkpoints: checkpoint of fear is damaged"),
-    (swap_numbers_and_their_hashes, "checkpoints: checkpoint of fear is damaged: leaf"),
-    (change_plan, "plan: plan.toml was changed after it was entered"),
-    (break_plan, "plan.toml is not TOML"),
-    (better_scores, "scores: scores.csv was changed after it was entered"),
-    (better_sealed_scores, "scores: sealed.csv was changed after it was entered"),
-    (drop_sealed_scores, "scores: sealed.csv was deleted after it was entered"),
-    (drop_an_arm, "run as planned: scores.csv: seeds of fear_constant: 3 were declared, 0 scored"),
-]
+def change_primary(text: str) -> str:
+    assert 'primary = [\n    "fear_constant"' in text
+    return text.replace('primary = [\n    "fear_constant"', 'primary = [\n    "fear"')
 
 
-@pytest.mark.parametrize(("tamper", "named"), TAMPERINGS, ids=lambda x: getattr(x, "__name__", ""))
-def test_tampering_is_caught_and_named(tamper, named, out, capsys):
-    tamper(out)
+TAMPERINGS = {
+    "ledger: line 1 was edited": edited(
+        ledger.NAME, lambda text: text.replace('"seeds": 3', '"seeds": 20', 1)
+    ),
+    "ledger: deleted: line 3": edited(ledger.NAME, lambda text: without_line(text, 3)),
+    "ledger: cut from the end: line 5": edited(ledger.NAME, lambda text: without_line(text, 5)),
+    "ledger: there is none": delete_ledger,
+    "checkpoint of fear was swapped after it was frozen": lambda out: train(out, ["fear"], luck=1),
+    "checkpoints: checkpoint of fear is damaged": swap_numbers_under_the_manifest,
+    "checkpoints: checkpoint of fear is damaged: leaf": swap_numbers_and_their_hashes,
+    "plan: plan.toml was changed after it was entered": edited("plan.toml", change_primary),
+    "plan.toml is not TOML": edited("plan.toml", lambda text: "nonsense"),
+    "scores: scores.csv was changed after it was entered": lambda out: score(out, better=0.2),
+    "scores: sealed.csv was changed after it was entered": lambda out: score(
+        out, "sealed.csv", better=0.2
+    ),
+    "scores: sealed.csv was deleted after it was entered": lambda out: (
+        out / "sealed.csv"
+    ).unlink(),
+    "scores: sealed.csv cannot be read": edited("sealed.csv", lambda text: text + "a,b\n"),
+    "run as planned: scores.csv: seeds of fear_constant: 3 were declared, 0 scored": drop_an_arm,
+}
+
+
+@pytest.mark.parametrize("named", TAMPERINGS)
+def test_tampering_is_caught_and_named(named, out, capsys):
+    TAMPERINGS[named](out)
     mark = watermark(out)
     assert mark.startswith("unverified: ")
     assert named in mark
@@ -147,35 +129,20 @@ def test_tampering_is_caught_and_named(tamper, named, out, capsys):
     assert f"unverified: {out}" in capsys.readouterr().out
 
 
-def test_training_in_a_sealed_world_is_caught(tmp_path):
+def test_training_in_a_sealed_world_or_a_public_shift_is_caught(tmp_path):
     study(tmp_path / "sealed", sealed=["dynamics"])
     assert "training worlds: world random is sealed" in watermark(tmp_path / "sealed")
-
-
-def test_training_in_a_public_shift_is_caught(tmp_path):
-    from dataclasses import replace
-
     plan = sealed_plan()
-    seal.register(tmp_path, replace(plan, worlds=plan.worlds | {"flip": "actuator"}))
-    train(tmp_path)
-    seal.freeze_agents(tmp_path)
-    score(tmp_path)
-    seal.enter_scores(tmp_path)
-    assert "training worlds: world flip is dev" in watermark(tmp_path)
+    plan = replace(plan, worlds=plan.worlds | {"flip": "actuator"})
+    mark = watermark(score_only(tmp_path / "public", plan))
+    assert "training worlds: world flip is dev" in mark
+    assert "scores.csv was never entered" in mark
 
 
 def test_a_plan_written_after_training_is_caught(tmp_path):
     train(tmp_path, ["fear"])
-    study(tmp_path)
-    assert "written after training had begun: there were checkpoints of fear" in watermark(tmp_path)
-
-
-def test_scores_not_entered_in_the_ledger_are_caught(tmp_path):
     seal.register(tmp_path, sealed_plan())
-    train(tmp_path)
-    seal.freeze_agents(tmp_path)
-    score(tmp_path)
-    assert "scores.csv was never entered" in watermark(tmp_path)
+    assert "written after training had begun: there were checkpoints of fear" in watermark(tmp_path)
 
 
 def test_a_stopped_seed_is_not_taken_for_tampering(out):
@@ -192,13 +159,8 @@ def test_a_stopped_seed_is_not_taken_for_tampering(out):
 def test_looks_of_neighbouring_studies_count(out):
     shutil.copytree(out, out.parent / "same")
     assert looks_sentence(out) == "dev looks 1, sealed looks 1"
-    for i in range(3):
-        other = out.parent / f"tuned-{i}"
-        seal.register(other, sealed_plan())
-        train(other, luck=i + 1.0)
-        seal.freeze_agents(other)
-        score(other, better=i / 10)
-        seal.enter_scores(other)
+    for i in range(1, 4):
+        seal.enter_scores(score_only(out.parent / f"tuned-{i}", better=i / 10))
     assert looks_sentence(out).startswith(
         "dev looks 4, sealed looks 1; expected optimism of the best of 4"
     )
@@ -213,7 +175,7 @@ def test_scores_without_a_ledger_are_unverified_and_an_empty_folder_is_refused(t
     assert watermark(tmp_path / "empty").startswith("unverified: ")
 
 
-@pytest.mark.parametrize("argv", [[], ["nowhere"], ["."], ["--sealed"]])
+@pytest.mark.parametrize("argv", [[], ["nowhere"], ["--sealed"]])
 def test_bad_input_is_one_line_and_exit_code_2(argv, tmp_path):
     command = [sys.executable, "-m", "runs.verify", *argv]
     done = subprocess.run(

@@ -1,0 +1,63 @@
+"""Suites of a user's own environments: an object, a class, or a function that makes one."""
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import gymnasium
+
+from envs.host.shifts import channel_shifts
+from envs.host.suite import host_suite
+from envs.shift import Shift
+from envs.suite import Suite
+from envs.world import Env, World
+
+
+class CopyOf:
+    """Constructor that returns copies of an environment, whatever its arguments."""
+
+    def __init__(self, env: gymnasium.Env):
+        self.env = env
+
+    def __call__(self, **kwargs: Any) -> gymnasium.Env:
+        """Returns a deep copy of the environment."""
+        del kwargs  # such as the render mode, which an existing environment has already
+        return copy.deepcopy(self.env)
+
+
+def own_suite(env: Any, shifts: Iterable[Shift] | None = None) -> Suite:
+    """Makes the suite of an environment, named after its class.
+
+    Args:
+        env: an `envs.world.Env` or its class, which is jitted; a gymnasium environment, its class,
+            or a function that makes one, which is stepped on the host.
+        shifts: that agents are scored under; None for those of sensors and actuators.
+
+    Raises:
+        ValueError: for anything else, or for spaces that are not supported.
+    """
+    made = _make(env) if callable(env) else env
+    name = type(getattr(made, "unwrapped", made)).__name__
+    if isinstance(made, Env):
+        if shifts is None:
+            shifts = channel_shifts(made.spec.num_actions > 0)
+        return Suite(name, made, World(made.default_params), tuple(shifts))
+    if isinstance(made, gymnasium.Env):
+        return host_suite(name, env if callable(env) else CopyOf(env), shifts)
+    raise ValueError(
+        f"{env!r} is no environment: give a name, a gymnasium id, an environment, its class, or a "
+        "function that makes it"
+    )
+
+
+def _make(constructor: Callable[[], Any]) -> Any:
+    """Calls a class or function.
+
+    Raises:
+        ValueError: if it raises anything; the message names it and the cause.
+    """
+    try:
+        return constructor()
+    except Exception as error:  # a user's code may raise anything
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{constructor!r} makes no environment ({cause}); fix it") from error

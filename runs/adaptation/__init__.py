@@ -1,1 +1,0 @@
-"""Continued training of agents in shifted worlds, on task reward, head signals or no reward."""

@@ -1,0 +1,179 @@
+"""What our training is compared with: PPO of other libraries, and its bare matrix products.
+
+The libraries (extra `bench`) get the same task, networks and settings.
+"""
+
+from functools import partial
+from typing import Any
+
+from runs.bench.timing import Measure, Workload, timer
+
+OBS, ACTIONS, WIDTH = 4, 2, 64  # of CartPole and of the networks
+
+
+def rejax(load: Workload) -> Measure:
+    """Time Rejax's PPO, all seeds under `vmap`, without its evaluations."""
+    import jax
+    import jax.numpy as jnp
+    from rejax import get_algo
+
+    from agents.ppo import PPO
+
+    agent, steps = PPO(width=WIDTH), load.num_envs * load.num_steps * load.updates
+    algorithm = get_algo("ppo").create(
+        env="CartPole-v1",
+        total_timesteps=steps,
+        num_envs=load.num_envs,
+        num_steps=load.num_steps,
+        num_epochs=agent.epochs,
+        num_minibatches=agent.minibatches,
+        learning_rate=agent.lr,
+        gamma=agent.gamma,
+        gae_lambda=agent.lam,
+        clip_eps=agent.clip,
+        ent_coef=agent.entropy,
+        vf_coef=agent.critic,
+        max_grad_norm=agent.max_norm,
+        skip_initial_evaluation=True,
+        eval_freq=steps,
+        agent_kwargs={"activation": "tanh", "hidden_layer_sizes": (WIDTH, WIDTH)},
+    )
+    algorithm = algorithm.replace(eval_callback=lambda algorithm, state, rng: jnp.zeros(()))
+    keys = jax.random.split(jax.random.PRNGKey(0), load.seeds)
+    return timer(partial(jax.jit(jax.vmap(algorithm.train)), keys), load.steps)
+
+
+def stable_baselines3(load: Workload) -> Measure:
+    """Time Stable-Baselines3's PPO, with one thread or torch's default, whichever is faster."""
+    import torch
+    from stable_baselines3 import PPO
+
+    measure, seconds = _learn(PPO, load, torch.nn.Tanh), {}
+    for threads in (torch.get_num_threads(), 1):
+        torch.set_num_threads(threads)
+        seconds[threads] = measure()["seconds"]
+    torch.set_num_threads(min(seconds, key=seconds.get))
+    return measure
+
+
+def sbx(load: Workload) -> Measure:
+    """Time SBX's PPO: Stable-Baselines3 with its gradient steps in JAX."""
+    import flax.linen
+    from sbx import PPO
+
+    return _learn(PPO, load, flax.linen.tanh)
+
+
+def _learn(algorithm: Any, load: Workload, activation: Any) -> Measure:
+    """Time an algorithm with Stable-Baselines3's interface, all its CartPoles in this process."""
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    from agents.ppo import PPO
+
+    agent = PPO(width=WIDTH)
+    model = algorithm(
+        "MlpPolicy",
+        make_vec_env("CartPole-v1", n_envs=load.num_envs, seed=0, vec_env_cls=DummyVecEnv),
+        n_steps=load.num_steps,
+        batch_size=load.num_envs * load.num_steps // agent.minibatches,
+        n_epochs=agent.epochs,
+        learning_rate=agent.lr,
+        gamma=agent.gamma,
+        gae_lambda=agent.lam,
+        clip_range=agent.clip,
+        ent_coef=agent.entropy,
+        vf_coef=agent.critic,
+        max_grad_norm=agent.max_norm,
+        policy_kwargs={"net_arch": [WIDTH, WIDTH], "activation_fn": activation},
+        device="cpu",
+        seed=0,
+    )
+    return timer(partial(model.learn, load.steps, reset_num_timesteps=False), load.steps)
+
+
+# --- bare matrix products ---------------------------------------------------------------------
+
+
+def time_products(load: Workload) -> Measure:
+    """Time only the matrix products and activations of the kind `ours`, on the same devices."""
+    import jax
+    import numpy as np
+
+    from agents.ppo import PPO
+    from runs.engine.seeds import seed_keys, vmap_seeds
+
+    agent = PPO(width=WIDTH)
+    program = vmap_seeds(partial(product_updates, agent=agent, load=load), load.seeds)
+    keys = jax.block_until_ready(seed_keys(0, np.arange(load.seeds)))
+    return timer(partial(program, keys), load.steps)
+
+
+def product_updates(key: Any, agent: Any, load: Workload):
+    """All updates of one seed: the matrix products of PPO, no environment, loss or optimiser.
+
+    The networks are fitted to targets of the right shape by hand-written gradient descent, so that
+    every product depends on the one before it and the compiler can leave none out.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    layers = [(OBS, agent.width), (agent.width, agent.width)]
+    shapes = [[*layers, (agent.width, outputs)] for outputs in (ACTIONS, 1)]
+    keys = iter(jax.random.split(key, 7))
+    nets = [[jax.random.normal(next(keys), (m, n)) / jnp.sqrt(m) for m, n in net] for net in shapes]
+    obs = jax.random.normal(next(keys), (load.num_envs, OBS))
+
+    def update(carry, _):
+        (actor, critic), obs = carry
+        obs, transitions = jax.lax.scan(partial(_rollout, actor), obs, length=load.num_steps)
+        old, new = (side.reshape(-1, OBS) for side in transitions)
+        targets = _forward(actor, old)[-1], _forward(critic, old)[-1] + _forward(critic, new)[-1]
+        parts = [part.reshape(agent.minibatches, -1, part.shape[-1]) for part in (old, *targets)]
+        nets = jax.lax.scan(partial(_epoch, parts), (actor, critic), length=agent.epochs)[0]
+        return (nets, obs), None
+
+    return jax.lax.scan(update, (tuple(nets), obs), length=load.updates)[0]
+
+
+def _rollout(actor, obs, _):
+    next_obs = obs + 1e-6 * _forward(actor, obs)[-1][:, :1]
+    return next_obs, (obs, next_obs)
+
+
+def _epoch(parts, nets, _):
+    import jax
+
+    return jax.lax.scan(_minibatch, nets, parts)
+
+
+def _minibatch(nets, part):
+    obs, *targets = part
+    return tuple(_sgd_step(net, obs, y) for net, y in zip(nets, targets, strict=True)), None
+
+
+def _forward(net, obs):
+    """Inputs and the activations of all layers, in order."""
+    import jax.numpy as jnp
+
+    first, second, last = net
+    hidden_1 = jnp.tanh(obs @ first)
+    hidden_2 = jnp.tanh(hidden_1 @ second)
+    return obs, hidden_1, hidden_2, hidden_2 @ last
+
+
+def _sgd_step(net, obs, target):
+    """One step of gradient descent on the mean squared error."""
+    from agents.dense_vjp import kernel_gradient
+
+    first, second, last = net
+    obs, hidden_1, hidden_2, out = _forward(net, obs)
+    error = (out - target) / len(out)
+    second_error = (error @ last.T) * (1 - hidden_2 * hidden_2)
+    first_error = (second_error @ second.T) * (1 - hidden_1 * hidden_1)
+    grads = (
+        kernel_gradient(obs, first_error),
+        kernel_gradient(hidden_1, second_error),
+        kernel_gradient(hidden_2, error),
+    )
+    return [weights - 1e-3 * grad for weights, grad in zip(net, grads, strict=True)]

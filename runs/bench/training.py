@@ -1,0 +1,248 @@
+"""Measure our training and its parts, and an arm of a comparison as `runs.compare` runs it."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from runs.bench.timing import Measure, Workload, timer
+
+HEADS = ("fear", "hope", "curiosity")  # of the comparison that an arm is from
+
+
+def time_training(load: Workload) -> Measure:
+    """Time training in CartPole (500 steps) with the backend of `runs.compare`."""
+    backend, phase = _cartpole_training(load)
+    return timer(partial(backend.train, backend.init(phase), phase, 0, _never_stop), load.steps)
+
+
+def _cartpole_training(load: Workload):
+    """Backend and phase of training with some heads in CartPole (500 steps)."""
+    from affect import Blend
+    from agents.ppo import PPO
+    from runs.engine.arms import weighted_head
+    from runs.engine.config import RunConfig
+    from runs.engine.jax_backend import JaxBackend
+    from runs.engine.phases import Phase, one_world
+
+    suite = _cartpole(with_body="care" in load.heads)
+    blend = Blend(**{name: weighted_head(name, suite) for name in load.heads})
+    run_config = RunConfig(
+        PPO(width=64),
+        seeds=load.seeds,
+        rows=load.seeds,
+        chunks=1,
+        updates=load.updates,
+        num_envs=load.num_envs,
+        num_steps=load.num_steps,
+        episodes=1,
+    )
+    phase = Phase(one_world(suite.world), 1, load.updates, run_config.agent, blend)
+    return JaxBackend(suite.env, run_config), phase
+
+
+def _cartpole(with_body: bool):
+    """CartPole (500 steps); `with_body` adds a body and another agent's body to its info."""
+    import jax.numpy as jnp
+
+    from affect import Innate, Spec
+    from envs.suite import Suite
+    from envs.world import World
+    from envs.worlds.classic.cartpole import CartPole
+
+    class CartPoleWithBody(CartPole):
+        spec = Spec(obs_dim=4, num_actions=2, info=("harm", "body", "other"))
+
+        def transition_info(self, state, action, next_state, params):
+            info = super().transition_info(state, action, next_state, params)
+            return info | {"body": next_state[:2], "other": {"body": next_state[2:]}}
+
+    env = (CartPoleWithBody if with_body else CartPole)(horizon=500)
+    innate = partial(Innate, fn=lambda batch: -jnp.abs(batch.next_obs[..., 2]))
+    return Suite("CartPole-v1", env, World(env.get_default_params()), shifts=(), innate=innate)
+
+
+def _never_stop() -> bool:
+    return False
+
+
+# --- parts of training ------------------------------------------------------------------------
+
+
+def time_rollouts(load: Workload) -> Measure:
+    """Time rollouts and episode statistics of `time_training`, without updates."""
+    from runs.engine.train import update_stats
+
+    backend, phase = _cartpole_training(load)
+
+    def step(state):
+        key, env_states, batch = _rollout(backend, phase, state)
+        stats, _ = update_stats(state.episode_stats, batch, backend.env.success)
+        return state._replace(key=key, env_states=env_states, episode_stats=stats)
+
+    return _timed_loop(load, step, backend.init(phase))
+
+
+def time_updates(load: Workload) -> Measure:
+    """Time updates of the agent, advantages included, from one batch of `time_training`."""
+    import jax
+
+    from runs.engine.jax_backend import train_config
+    from runs.engine.seeds import vmap_seeds
+    from runs.engine.train import update
+
+    backend, phase = _cartpole_training(load)
+    config = train_config(phase, backend.run_config)
+
+    def collect(state):
+        key, _, batch = _rollout(backend, phase, state)
+        return state.learner, key, batch
+
+    def step(carry):
+        learner, key, batch = carry
+        key, k_update = jax.random.split(key)
+        return update(config, learner, k_update, batch)[0], key, batch
+
+    first = vmap_seeds(collect, load.seeds, optimise=False)(backend.init(phase))
+    return _timed_loop(load, step, first)
+
+
+def time_env_steps(load: Workload) -> Measure:
+    """Time environment steps with random actions."""
+    import jax
+
+    from envs import load_suite
+    from envs.world import reset_batch, rollout
+    from runs.engine.phases import one_world
+    from runs.engine.seeds import seed_keys, vmap_seeds
+
+    suite = load_suite(load.world)
+    env, worlds = suite.env, one_world(suite.world)
+
+    def act(key, obs):
+        return jax.random.randint(key, obs.shape[:1], 0, env.spec.num_actions)
+
+    def step(carry):
+        key, env_states = carry
+        key, k_rollout = jax.random.split(key)
+        return key, rollout(k_rollout, env, worlds, act, env_states, load.num_steps)[0]
+
+    reset = partial(reset_batch, env=env, worlds=worlds, num_envs=load.num_envs)
+    keys = seed_keys(0, range(load.seeds))
+    start = keys, vmap_seeds(reset, load.seeds, optimise=False)(keys)
+    return _timed_loop(load, step, start)
+
+
+def _timed_loop(load: Workload, step: Callable, start: Any) -> Measure:
+    """Time `load.updates` steps, each from the output of the one before; start: leaves [S, ...]."""
+    import jax
+
+    from runs.engine.seeds import ENVS_AT_ONCE, vmap_seeds
+
+    def all_updates(start):
+        return jax.lax.scan(lambda carry, _: (step(carry), None), start, length=load.updates)[0]
+
+    program = vmap_seeds(all_updates, load.seeds, together=max(ENVS_AT_ONCE // load.num_envs, 1))
+    return timer(partial(program, start), load.steps)
+
+
+def _rollout(backend, phase, state):
+    """One rollout of one seed -> (key, environment states, batch [T, B])."""
+    import jax
+
+    from envs.world import rollout
+
+    key, k_rollout = jax.random.split(state.key)
+    act = partial(phase.agent.act, state.learner.agent)
+    num_steps = backend.run_config.num_steps
+    return key, *rollout(k_rollout, backend.env, phase.worlds, act, state.env_states, num_steps)
+
+
+# --- an arm of a comparison -------------------------------------------------------------------
+
+
+def time_readouts(load: Workload) -> Measure:
+    """Time the scoring of a fully trained arm and the probing of its signals."""
+    return time_evaluation(load, readouts=True)
+
+
+def time_evaluation(load: Workload, readouts: bool = False) -> Measure:
+    """Time the scoring of a fully trained arm at all points of its suite.
+
+    Counts steps up to the horizon; `live_share` is the share of them before the end of their
+    episode.
+    """
+    import numpy as np
+
+    from runs.engine.training_loop import run_phase
+    from runs.probes.probe import probe_arm
+
+    backend, phase, points = _comparison_arm(load)
+    learner = run_phase(backend, phase, partial(backend.init, phase), _never_stop).state.learner
+    horizon, episodes = backend.env.horizon, backend.run_config.episodes
+    steps = load.seeds * len(points.points) * episodes * horizon
+
+    def measure():
+        start = time.perf_counter()
+        scores = list(backend.evaluate(learner, phase.agent, points, _never_stop))
+        if readouts:
+            probe_arm(backend, phase, learner, points, _never_stop)
+        seconds = time.perf_counter() - start
+        live_share = float(np.mean([score["length"] for score in scores])) / horizon
+        return {"steps": steps, "seconds": seconds, "live_share": live_share}
+
+    measure()
+    return measure
+
+
+def time_compilation(load: Workload) -> Measure:
+    """Time the compilation of a training chunk: its first call less its second."""
+    backend, phase, _ = _comparison_arm(load)
+    chunk = partial(backend.train, backend.init(phase), phase, 0, _never_stop)
+
+    def measure():
+        start = time.perf_counter()
+        call_again = timer(chunk, 0)
+        first_call = time.perf_counter() - start
+        return {"seconds": max(first_call - call_again()["seconds"], 1e-3)}
+
+    return measure
+
+
+def peak_memory(load: Workload) -> Measure:
+    """Measure the peak memory of this process after a whole training of one arm."""
+    from runs.engine.training_loop import run_phase
+
+    backend, phase, _ = _comparison_arm(load)
+
+    def measure():
+        run_phase(backend, phase, partial(backend.init, phase), _never_stop)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {"megabytes": peak / (2**20 if sys.platform == "darwin" else 2**10)}
+
+    return measure
+
+
+def _comparison_arm(load: Workload):
+    """Backend, phase and evaluation points of one arm of a comparison of HEADS."""
+    from envs import load_suite
+    from runs.engine.arms import comparison_arms
+    from runs.engine.evaluate import public_points
+    from runs.engine.presets import preset
+    from runs.experiment import Experiment
+
+    suite, name = load_suite(load.world), load.heads[0] if load.heads else "none"
+    arms = comparison_arms(HEADS, preset(suite).agent.gamma, suite)
+    experiment = Experiment(
+        suite,
+        [arm for arm in arms if arm.name == name],
+        seeds=load.seeds,
+        steps=load.num_envs * load.num_steps * load.updates or None,
+        num_envs=load.num_envs,
+        num_steps=load.num_steps,
+        episodes=load.episodes,
+    )
+    backend = experiment.make_backend()
+    return backend, experiment.phases[name], public_points(suite, backend.draws, base=0)

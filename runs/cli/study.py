@@ -1,0 +1,134 @@
+"""Run a study from its command line: settings, lock, progress, results in a folder, exit code."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from runs.cli.interrupt import Progress, run_with_progress
+from runs.cli.settings import fingerprint, parse_settings, shell_command
+from runs.errors import Interrupted, UserError
+from runs.lock import claim_folder, hold_lock
+from runs.names import safe_name
+
+RESULTS = Path("runs/results")  # of `--record`
+LOGS = Path("runs/logs")
+NEUTRAL = ("out", "config", "record")  # settings that change no result
+
+
+class Job(NamedTuple):
+    """What a study gets from its command line.
+
+    Attributes:
+        settings: of the study.
+        out: its folder, which this process has locked.
+        command: the command line, which resumes the study and is printed on its page.
+        progress: receives units of work and messages.
+        stopped: returns whether the user requested a stop.
+    """
+
+    settings: Any
+    out: Path
+    command: str
+    progress: Progress
+    stopped: Callable[[], bool]
+
+
+def run_study(
+    argv: list[str],
+    program: str,
+    doc: str | None,
+    settings_class: type,
+    check: Callable[[Any], None],
+    work: Callable[[Job], Any],
+) -> int:
+    """Parse the flags, check them, run a study in its folder, and write and print its page.
+
+    The page is written to the study's folder and, if `settings.record` is set, to RESULTS. A
+    stopped study is resumed by the same command.
+
+    Args:
+        argv: the flags.
+        program: such as `python -m runs.credit`.
+        doc: docstring of the study, for `--help`.
+        settings_class: a frozen dataclass with a default for every field.
+        check: raises a UserError for invalid settings, without importing jax.
+        work: job -> `runs.report.page.Page`, or None if it has written and printed its results.
+
+    Returns:
+        The exit code: that of the page, or 128 + the signal's number.
+
+    Raises:
+        UserError: for invalid settings, a folder in use or of other settings, a failing host
+            environment, a disk error.
+    """
+    settings = parse_settings(settings_class, argv, doc or "", prog=program)
+    check(settings)
+    command = shell_command(program, argv)
+    message = f"stopped; what was done is kept. Go on with:\n  {command}"
+    return run_with_progress(message, partial(_run_in_folder, settings, program, command, work))
+
+
+def _run_in_folder(
+    settings: Any,
+    program: str,
+    command: str,
+    work: Callable[[Job], Any],
+    progress: Progress,
+    stopped: Callable[[], bool],
+) -> int:
+    """Run `work` in the locked folder of the study, and write its page -> exit code."""
+    from envs.host.pool import HostFailure
+    from runs.engine.devices import prepare_devices
+
+    prepare_devices()
+    out = study_folder(settings, program)
+    try:
+        with claimed_folder(settings, program):
+            page = work(Job(settings, out, command, progress, stopped))
+            targets = [out] + ([RESULTS] if getattr(settings, "record", False) else [])
+            for target in targets if page is not None else ():
+                page.write(target)
+    except Interrupted:
+        return 0  # `run_with_progress` prints how to resume
+    except HostFailure as error:
+        raise UserError(f"{error}; then repeat the command to resume") from error
+    except OSError as error:
+        raise UserError(f"{error.filename or out}: {error.strerror or error}") from error
+    progress.close()
+    if page is None:
+        return 0
+    print(page.text)
+    print(f"page, figures   {targets[-1]}/{page.name}*")
+    return page.code
+
+
+@contextmanager
+def claimed_folder(settings: Any, program: str) -> Iterator[Path]:
+    """Lock the folder of a study, and check that it holds that study or nothing -> the folder.
+
+    Raises:
+        UserError: for a folder in use, or of a study with other settings.
+    """
+    out = study_folder(settings, program)
+    with hold_lock(out):
+        claim_folder(out, identity(settings))
+        yield out
+
+
+def study_folder(settings: Any, program: str) -> Path:
+    """Folder of a study: `settings.out`, or one named by all settings that change a result."""
+    if getattr(settings, "out", None) is not None:
+        return settings.out
+    env = getattr(settings, "env", None)
+    name = identity(settings) if env is None else f"{safe_name(env)}-{identity(settings)}"
+    return LOGS / program.rpartition(".")[2] / name
+
+
+def identity(settings: Any) -> str:
+    """Fingerprint of all settings that change a result and of the files of custom heads."""
+    from runs.engine.custom_head import file_digests
+
+    heads = getattr(settings, "heads", None) or filter(None, [getattr(settings, "head", "")])
+    return fingerprint(settings, NEUTRAL, also=file_digests(heads))

@@ -1,0 +1,124 @@
+"""Sizes of a study, shared by all its arms."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from affect import Spec
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Sizes of training and evaluation of one arm.
+
+    Attributes:
+        agent: static description of the agent, such as `PPO`.
+        seeds: S, training runs per arm.
+        rows: seeds computed: S rounded up to a multiple of the devices; the extra ones are ignored.
+        chunks: of training per arm.
+        updates: per chunk.
+        num_envs: B, environments per seed.
+        num_steps: T, steps of each environment per update.
+        episodes: evaluated at each point.
+        base: seed from which all keys are derived.
+        optimise: whether to compile with XLA optimisation (for long runs).
+    """
+
+    agent: Any
+    seeds: int
+    rows: int
+    chunks: int
+    updates: int
+    num_envs: int
+    num_steps: int
+    episodes: int
+    base: int = 0
+    optimise: bool = True
+
+    @property
+    def batch_steps(self) -> int:
+        """Environment steps per seed and update: B x T."""
+        return self.num_envs * self.num_steps
+
+    @property
+    def chunk_steps(self) -> int:
+        """Environment steps per seed and chunk: updates x B x T."""
+        return self.updates * self.batch_steps
+
+    @property
+    def steps(self) -> int:
+        """Environment steps per seed."""
+        return self.chunks * self.chunk_steps
+
+
+def make_run_config(
+    agent: Any,
+    *,
+    seeds: int,
+    steps: int,
+    num_envs: int,
+    num_steps: int,
+    episodes: int,
+    chunks: int = 60,
+    draws: int = 1,
+    base: int = 0,
+    optimise: bool = True,
+) -> RunConfig:
+    """Sizes from a number of steps: whole chunks of updates, rows that devices share evenly.
+
+    Args:
+        agent: the agent; a step size that is annealed over "all of training" (`anneal` is None)
+            gets the number of updates.
+        seeds: S.
+        steps: environment steps per seed, rounded down to whole chunks, at least one update.
+        num_envs: B.
+        num_steps: T.
+        episodes: evaluated at each point, rounded down to equally many in each of its worlds.
+        chunks: into which training is divided, at most.
+        draws: worlds at each point.
+        base: seed from which all keys are derived.
+        optimise: see `RunConfig`.
+    """
+    import jax
+
+    devices = len(jax.devices())
+    updates = max(steps // (num_envs * num_steps), 1)
+    chunk_updates = max(updates // chunks, 1)
+    chunk_count = updates // chunk_updates
+    return RunConfig(
+        agent=annealed(agent, chunk_count * chunk_updates),
+        seeds=seeds,
+        rows=-(-seeds // devices) * devices,
+        chunks=chunk_count,
+        updates=chunk_updates,
+        num_envs=num_envs,
+        num_steps=num_steps,
+        episodes=episodes - episodes % min(draws, episodes),
+        base=base,
+        optimise=optimise,
+    )
+
+
+def annealed(agent: Any, updates: int) -> Any:
+    """The agent with its step size annealed over `updates`, unless its `anneal` is a number."""
+    if getattr(agent, "anneal", 0) is None:
+        return replace(agent, anneal=updates)
+    return agent
+
+
+def head_spec(spec: Spec, agent: Any) -> Spec:
+    """The spec that heads are built for: with the discount of the critic of their signals."""
+    discount = getattr(agent, "signal_gamma", None)
+    return replace(spec, discount=getattr(agent, "gamma", None) if discount is None else discount)
+
+
+HEAD_STEPS = 600  # gradient steps that a head takes in a training, about
+FEWEST_EPOCHS, MOST_EPOCHS = 2, 12  # of a head on one batch
+
+
+def head_epochs(run_config: RunConfig) -> int:
+    """Gradient steps of each head on each batch, so that it takes about HEAD_STEPS in a training.
+
+    With fewer, heads of Drive still take a crash for an arrival at the end of the training.
+    """
+    epochs = round(HEAD_STEPS / (run_config.chunks * run_config.updates))
+    return min(max(epochs, FEWEST_EPOCHS), MOST_EPOCHS)

@@ -1,0 +1,85 @@
+"""Random keys of seeds, and compiled programs over seeds: `vmap`ped, and sharded over devices."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+FAST_COMPILE = {"xla_backend_optimization_level": 0}
+OPTIMISED_COMPILE = {"xla_backend_optimization_level": 1}
+"""Compiler options on a CPU, for programs that run once and for all others.
+
+Higher optimisation levels take a third longer to compile and give no faster programs (training
+Drive on two cores: 6.1 s and .38 s per chunk against 8.3 s and .41 s).
+"""
+
+SEED_AXIS = "seeds"  # name of the axis over which `vmap_seeds` maps
+ENVS_AT_ONCE = 128  # environments that a core steps at once, summed over seeds, to fit its cache
+
+
+def seed_keys(base: int, seeds: Any) -> jax.Array:
+    """Derive a key for each of `seeds` [S], independent of the other seeds."""
+    return jax.vmap(partial(jax.random.fold_in, jax.random.key(base)))(jnp.asarray(seeds))
+
+
+def vmap_seeds(
+    fn: Callable,
+    num_seeds: int,
+    shared: int = 0,
+    optimise: bool = True,
+    together: int | None = None,
+) -> Callable:
+    """Compile `fn` over a leading axis of seeds, sharded over devices and `vmap`ped on each.
+
+    Uses as many devices (virtual CPU devices or GPUs) as divide `num_seeds`.
+
+    Args:
+        fn: function of one seed.
+        num_seeds: S.
+        shared: number of last arguments that have no seed axis.
+        optimise: False compiles in a third of the time, for programs that run once.
+        together: most seeds that a CPU device computes at once, so that they fit its cache; groups
+            run in sequence. None, and any accelerator, computes all at once.
+    """
+    devices = jax.devices()
+    count = largest_divisor(num_seeds, len(devices))
+    seeds_per_device = num_seeds // count
+    mesh = jax.sharding.Mesh(np.array(devices[:count]), ("seed",))
+    sharded_axis, replicated = jax.sharding.PartitionSpec("seed"), jax.sharding.PartitionSpec()
+    group = seeds_per_device
+    if together is not None and devices[0].platform == "cpu":
+        group = largest_divisor(seeds_per_device, together)
+
+    def mapped(*args):
+        num_mapped = len(args) - shared
+        vmapped = jax.vmap(fn, in_axes=(0,) * num_mapped + (None,) * shared, axis_name=SEED_AXIS)
+        specs = (sharded_axis,) * num_mapped + (replicated,) * shared
+        grouped = partial(_in_groups, vmapped, num_mapped, group)
+        program = jax.shard_map(
+            grouped, mesh=mesh, in_specs=specs, out_specs=sharded_axis, check_vma=False
+        )
+        return program(*args)
+
+    options = (
+        (OPTIMISED_COMPILE if optimise else FAST_COMPILE) if devices[0].platform == "cpu" else None
+    )
+    return jax.jit(mapped, compiler_options=options)
+
+
+def _in_groups(fn: Callable, num_mapped: int, group: int, *args: Any) -> Any:
+    """Call `fn` sequentially on groups of `group` seeds of its first `num_mapped` arguments."""
+    mapped, shared = args[:num_mapped], args[num_mapped:]
+    size = jax.tree.leaves(mapped)[0].shape[0]
+    if size == group:
+        return fn(*args)
+    groups = jax.tree.map(lambda leaf: leaf.reshape(size // group, group, *leaf.shape[1:]), mapped)
+    results = jax.lax.map(lambda group_args: fn(*group_args, *shared), groups)
+    return jax.tree.map(lambda leaf: leaf.reshape(size, *leaf.shape[2:]), results)
+
+
+def largest_divisor(number: int, most: int) -> int:
+    """Largest divisor of `number` that is at most `most`."""
+    return max(n for n in range(1, max(most, 1) + 1) if number % n == 0)

@@ -1,0 +1,51 @@
+"""Page of a study: Markdown text and figures, written to a folder."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from runs.engine.devices import describe_machine
+
+
+class Page(NamedTuple):
+    """Result page of a study.
+
+    Attributes:
+        name: of its files, without suffix.
+        text: in Markdown.
+        figures: suffix of the file's name -> function that draws the figure to a path, such as
+            `{"": draw, "-curves": draw_curves}` for `name.png` and `name-curves.png`.
+        code: exit code of the study.
+    """
+
+    name: str
+    text: str
+    figures: Mapping[str, Callable[[Path], None]] = MappingProxyType({})
+    code: int = 0
+
+    def write(self, folder: Path) -> None:
+        """Write text and figures to a folder, which is made if it is missing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{self.name}.md").write_text(self.text)
+        for suffix, draw in self.figures.items():
+            draw(folder / f"{self.name}{suffix}.png")
+
+
+def page_text(title: str, sections: Sequence[str | None], command: str) -> str:
+    """Join a title, sections (None is left out), the command and the machine to Markdown text."""
+    parts = [f"# {title}", *filter(None, sections), f"`{command}`", machine_line()]
+    return "\n\n".join(parts) + "\n"
+
+
+def machine_line() -> str:
+    """Processor, devices and package versions, in one line."""
+    return "; ".join(f"{key} {value}" for key, value in describe_machine().items())
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown table of text cells; a `|` in a cell is escaped."""
+    from tabulate import tabulate
+
+    cells = [[str(cell).replace("|", r"\|") for cell in row] for row in rows]
+    return tabulate(cells, list(headings), tablefmt="github", disable_numparse=True)

@@ -1,0 +1,92 @@
+"""Figures of studies with matplotlib: panels of one style, lines with bands, and their files."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def new_figure(
+    rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.0, 4.0), **options: Any
+) -> tuple[Any, Any]:
+    """New figure and its axes [rows, columns], without pyplot: a notebook's settings stay.
+
+    Args:
+        rows: of panels.
+        columns: of panels.
+        size: of the figure in inches.
+        **options: `layout` of the figure, and options of `Figure.subplots`, such as `sharey=True`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout=options.pop("layout", "constrained"))
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def new_panels(
+    count: int, columns: int, size: tuple[float, float], extra: float = 0.6, **options: Any
+) -> tuple[Any, list[Any]]:
+    """New figure with `count` panels of `size` inches in rows of at most `columns` -> its panels.
+
+    `extra` inches are added to the height, for a legend; panels of the last row that are not
+    needed are hidden.
+    """
+    columns = min(columns, max(count, 1))
+    rows = -(-count // columns)
+    full_size = (size[0] * columns, size[1] * rows + extra)
+    figure, axes = new_figure(rows, columns, full_size, **{"sharey": True, **options})
+    for axis in list(axes.flat)[count:]:
+        axis.axis("off")
+    return figure, list(axes.flat)[:count]
+
+
+def draw_line(
+    axis: Any, x: Any, estimates: Any, label: str, color: Any, band: bool = True, **options: Any
+) -> None:
+    """Draw means over x [N] and, with `band`, their intervals; estimates [N] of (mean, low, high).
+
+    Further options are those of `Axes.plot`.
+    """
+    middle, low, high = zip(*estimates, strict=True)
+    axis.plot(x, middle, color=color, label=label, **options)
+    if band:
+        axis.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+
+
+def mean_and_bounds(scores: "np.ndarray") -> "np.ndarray":
+    """Means over seeds of scores [S, ...] and their 95 % t intervals -> (mean, low, high) [3, ...].
+
+    NaN is a missing seed. Bounds equal the mean where fewer than 3 seeds are left; without any
+    seed all are NaN.
+    """
+    import numpy as np
+    import pandas as pd
+    from scipy.stats import t
+
+    from runs.analysis.stats import FEWEST
+
+    scores = np.asarray(scores, np.float64)
+    table = pd.DataFrame(scores.reshape(len(scores), math.prod(scores.shape[1:])))
+    mean, seeds = table.mean(), table.count()
+    half_width = (t.ppf(0.975, seeds - 1) * table.sem()).where(seeds >= FEWEST, 0.0)
+    return np.stack([mean, mean - half_width, mean + half_width]).reshape(3, *scores.shape[1:])
+
+
+def add_legend(figure: Any, columns: int = 5, **options: Any) -> None:
+    """Draw one legend of all panels above them, each label once."""
+    entries: dict[str, Any] = {}
+    for axis in figure.axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    options = {"loc": "outside upper center", "frameon": False, "fontsize": 8, **options}
+    figure.legend(list(entries.values()), list(entries), ncol=columns, **options)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure as PNG."""
+    figure.savefig(path, dpi=110)

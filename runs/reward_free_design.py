@@ -1,0 +1,195 @@
+"""Design of the reward-free study: shifts, sizes, arms, step sizes and the registered plan."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from affect import Blend
+from envs.suite import Suite
+from runs.engine.config import RunConfig, head_epochs, make_run_config
+from runs.engine.jax_backend import DRAWS
+from runs.engine.presets import find_suite, preset, smoke_suite
+from runs.errors import UserError
+from runs.names import checked_choice, safe_name
+from runs.prereg.plan_file import Plan, make_plan
+from runs.signal_arms import (
+    FROZEN,
+    SIGNAL_CONTROLS,
+    TESTED,
+    SignalArm,
+    available_heads,
+    signal_arms,
+    signal_blend,
+    variants,
+)
+
+RIVAL = "reward_model"  # control of the primary contrast, unless `--tune` has chosen another
+CONTROLS = ("frozen", "zero", "zero_critic_kept", *SIGNAL_CONTROLS)
+"""Arms that hope - fear must beat, each and all: no signal, a constant, or an uninformed one."""
+RESULTS = Path("runs/results")
+SHIFTED_SHARE = 0.48  # steps in a shifted world, as a share of those at home
+DEFAULT_SHIFTS = {"Drive": (("cones", "delay"), ("aggressive", "ice", "fog"))}  # dev, sealed
+HOME_CHUNKS, CURVE_CHUNKS = 8, 5  # of the training at home, and in a shifted world
+MILDER = 0.5  # second severity of the dev shifts
+
+
+@dataclass(frozen=True)
+class Design:
+    """Everything that the study runs.
+
+    Attributes:
+        suite: with the dev and the sealed shifts, at severity 1.
+        dev, sealed: names of the shifts.
+        severities: of the dev shifts; 1 alone where the suite has no others.
+        home: sizes at home.
+        away: sizes in a shifted world; its agent has the usual step size.
+        rates: step size there, by arm.
+        blend: of all heads.
+        arms: of the registered comparison.
+        extra: variants of hope - fear, on the dev shifts alone.
+        weight: of all signals.
+        plan: the registered plan.
+    """
+
+    suite: Suite
+    dev: tuple[str, ...]
+    sealed: tuple[str, ...]
+    severities: tuple[float, ...]
+    home: RunConfig
+    away: RunConfig
+    rates: Mapping[str, float]
+    blend: Blend
+    arms: tuple[SignalArm, ...]
+    extra: tuple[SignalArm, ...]
+    weight: float
+    plan: Plan
+
+
+def make_design(settings: Any) -> Design:
+    """The design that these settings define.
+
+    Raises:
+        UserError: for an unknown environment, head, shift or rival, or a public shift of a sealed
+            family.
+    """
+    suite = find_suite(settings.env)
+    severities = (MILDER, 1.0) if min(suite.severities) < 1 else (1.0,)
+    dev, sealed = choose_shifts(suite, settings.dev, settings.sealed)
+    shifts = tuple(shift for shift in suite.shifts if shift.name in (*dev, *sealed))
+    suite = replace(suite, shifts=shifts, severities=(1.0,))
+    suite = smoke_suite(suite) if settings.smoke else suite
+    home, away = _sizes(settings, suite)
+    heads = available_heads(suite, settings.heads)
+    blend = signal_blend(heads, suite, home.agent, varied=True).with_epochs(head_epochs(home))
+    arms = _arms(heads, blend, home.agent.gamma, settings.weight)
+    controls = [arm.name for arm in arms if arm.name in CONTROLS]
+    choices = {} if settings.smoke else read_choices(suite.name)
+    rival = checked_choice("control", settings.rival or choices.get("rival", RIVAL), controls)
+    extra, usual = variants(settings.weight), choices.get("rates", {})
+    rates = {arm.name: settings.lr or usual.get(arm.name, home.agent.lr) for arm in arms}
+    rates |= {arm.name: rates[TESTED] for arm in extra}
+    plan = _plan(suite, away, arms, (TESTED, rival), sealed)
+    sizes = {"home_updates": home.chunks * home.updates, "weight": settings.weight}
+    sizes |= {f"lr_{arm.name}": rates[arm.name] for arm in arms if arm.learns}
+    secondary = tuple((TESTED, name) for name in controls if name != rival)
+    plan = replace(plan, secondary=secondary, sizes=plan.sizes | sizes)
+    return Design(
+        suite, dev, sealed, severities, home, away, rates, blend, arms, extra, settings.weight, plan
+    )
+
+
+def _sizes(settings: Any, suite: Suite) -> tuple[RunConfig, RunConfig]:
+    """Sizes at home and in a shifted world."""
+    sizes, seeds = preset(suite), settings.seeds
+    num_envs, num_steps = sizes.num_envs, sizes.num_steps
+    home_steps, episodes = settings.steps or sizes.steps, settings.episodes or sizes.episodes
+    away_steps = settings.further or round(SHIFTED_SHARE * home_steps)
+    if settings.smoke:
+        num_envs, num_steps, seeds, episodes = 4, 32, 3, 4
+        home_steps, away_steps = 8 * num_envs * num_steps, 2 * num_envs * num_steps
+    common = {
+        "seeds": seeds,
+        "num_envs": num_envs,
+        "num_steps": num_steps,
+        "episodes": episodes,
+        "draws": DRAWS if sizes.jitted else 1,
+        "base": settings.base,
+        "optimise": not settings.smoke,
+    }
+    home = make_run_config(sizes.agent, steps=home_steps, chunks=HOME_CHUNKS, **common)
+    return home, make_run_config(sizes.agent, steps=away_steps, chunks=CURVE_CHUNKS, **common)
+
+
+def _arms(heads: Sequence[str], blend: Blend, gamma: float, weight: float) -> tuple[SignalArm, ...]:
+    """All arms: `signal_arms`, no reward at all, and the task reward."""
+    return (
+        FROZEN,
+        SignalArm("zero"),
+        SignalArm("zero_critic_kept", critic_kept=True),
+        *signal_arms(heads, blend, gamma, weight),
+        SignalArm("true", task_weight=1.0),
+    )
+
+
+def _plan(
+    suite: Suite,
+    away: RunConfig,
+    arms: Sequence[SignalArm],
+    primary: tuple[str, str],
+    sealed: Sequence[str],
+) -> Plan:
+    """Plan of the study, with the families of the sealed shifts sealed."""
+    families = {shift.name: shift.family for shift in suite.shifts}
+    kept_back = dict.fromkeys(part for name in sealed for part in families[name].split("|"))
+    return make_plan(suite, away, [arm.name for arm in arms], primary=primary, sealed=kept_back)
+
+
+def choices_path(env: str, folder: Path = RESULTS) -> Path:
+    """Path of the JSON file of `read_choices`."""
+    suffix = "" if env == "Drive" else f"-{safe_name(env)}"
+    return folder / f"reward_free-chosen{suffix}.json"
+
+
+def read_choices(env: str, folder: Path = RESULTS) -> dict:
+    """Choices that `--tune --record` saved: `rates` by arm and `rival`; {} if there are none."""
+    try:
+        return json.loads(choices_path(env, folder).read_text())
+    except FileNotFoundError:
+        return {}
+
+
+def choose_shifts(
+    suite: Suite, dev: Sequence[str], sealed: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Public (dev) and sealed shifts: those named, the default ones, or one of each family.
+
+    Of a suite without defaults the first shift of each family is taken, and the first half of the
+    families is public: of CartPole-v1 force, then noise and flip sealed. Every host-stepped
+    environment has at least noise (sensor) and flip or slip (actuator).
+
+    Raises:
+        UserError: for an unknown shift, one that is both, or a public one of a sealed family.
+    """
+    families = {shift.name: shift.family for shift in suite.shifts}
+    first = {family: name for name, family in reversed(families.items()) if "|" not in family}
+    candidates = [first[family] for family in dict.fromkeys(families.values()) if family in first]
+    half = max(len(candidates) // 2, 1)
+    defaults = DEFAULT_SHIFTS.get(suite.name, (tuple(candidates[:half]), tuple(candidates[half:])))
+    if bool(dev) != bool(sealed):
+        raise UserError("--dev and --sealed go together: name both or neither")
+    dev, sealed = (tuple(dev), tuple(sealed)) if dev else defaults
+    for name in (*dev, *sealed):
+        checked_choice("shift", name, families)
+    sealed_families = {family for name in sealed for family in families[name].split("|")}
+    for name in dev:
+        if sealed_families & set(families[name].split("|")):
+            raise UserError(f"--dev {name}: its family {families[name]} is sealed; choose another")
+    if not sealed:
+        available = f"of {families[dev[0]]} alone" if dev else "none"
+        raise UserError(
+            f"{suite.name}: training without reward needs shifts of two families, one public and "
+            f"one sealed, and there are {available}: declare more, or choose another --env"
+        )
+    return dev, sealed

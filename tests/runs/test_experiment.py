@@ -1,0 +1,465 @@
+"""Experiments from Python: results, sealed order, resumption, own environments and agents."""
+
+import gc
+import os
+import signal
+from dataclasses import dataclass, replace
+from functools import partial
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from gymnasium import spaces
+from nbclient import NotebookClient
+from scipy import stats
+
+from affect import Blend, Constant, Fear, Hope, Lesion, Potential, Spec
+from agents import PPO
+from envs import load_suite
+from envs.shift import Shift, ramp
+from envs.world import Env
+from envs.worlds.classic.cartpole import CartPole
+from runs.analysis.scores import COLUMNS, read_scores, rows_as_csv
+from runs.cli import interrupt
+from runs.cli.interrupt import Progress
+from runs.engine import devices
+from runs.engine.arms import Arm
+from runs.engine.jax_backend import JaxBackend
+from runs.engine.train import TrainConfig, init_learner
+from runs.errors import UserError
+from runs.experiment import Experiment
+from runs.prereg import audit, ledger, plan_file, seal
+from runs.result import Result
+from tests.runs import small_study
+
+no_key_check = pytest.fixture(scope="module", autouse=True)(
+    small_study.without_key_check_in_threads
+)
+FEAR, HOPE = Potential(Fear), Potential(Hope)
+ARMS = (
+    Arm("none", Blend()),
+    Arm("fear", Blend(epochs=2, fear=(1.0, FEAR))),
+    Arm("unpaid", Blend(epochs=2, fear=(1.0, Lesion(FEAR)), hope=(0.0, HOPE)), control=True),
+)
+HALF = partial(Constant, value=0.5)
+AGENT = PPO(width=8, epochs=1, minibatches=2)
+SIZES = {"seeds": 3, "steps": 48, "num_envs": 2, "num_steps": 8, "episodes": 2, "optimise": False}
+SEALED = {"sealed": ("actuator",), "probe_signals": False}
+CARTPOLE = replace(small_study.suite(), severities=(1.0,))
+SEEDS, CHUNKS, POINTS = 3, 3, 2  # points: unshifted and the force; the other shift is sealed
+
+
+def make(arms=ARMS, suite=CARTPOLE, agent=AGENT, **options) -> Experiment:
+    return Experiment(suite, arms, agent, **(SIZES | options))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Result of a finished experiment with a sealed family, and what was frozen at the draw."""
+    out, frozen = tmp_path_factory.mktemp("finished") / "study", []
+
+    def draw_sealed(folder):
+        hashes = seal.frozen_checkpoints(folder)
+        assert hashes == seal.checkpoint_hashes(folder)
+        assert len(read_scores(folder / "scores.csv")) == len(ARMS) * SEEDS * POINTS
+        frozen.append((hashes, (folder / "sealed.csv").exists()))
+        return original(folder)
+
+    original = seal.draw_sealed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seal, "draw_sealed", draw_sealed)
+        result = make(out=out, **SEALED).run()
+    return SimpleNamespace(result=result, out=out, frozen=frozen)
+
+
+def refusal(call, *args, **options) -> str:
+    """Call that must raise a UserError of one line -> its message."""
+    with pytest.raises(UserError) as caught:
+        call(*args, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# --- results ----------------------------------------------------------------------------------
+
+
+def test_scores_have_a_row_per_arm_seed_and_point(finished):
+    scores = finished.result.scores
+    assert list(scores.columns) == list(COLUMNS)
+    assert scores["score"].dtype == float and scores["seed"].dtype == int
+    cells = scores[["arm", "shift", "severity", "seed"]].itertuples(index=False, name=None)
+    assert list(cells) == [
+        (arm.name, *point, seed)
+        for arm in ARMS
+        for point in (("none", 0.0), ("force", 1.0))
+        for seed in range(SEEDS)
+    ]
+    assert set(finished.result.sealed_scores["shift"]) == {"none", "flip"}
+
+
+def test_curves_have_a_row_per_arm_chunk_and_seed(finished):
+    curves = finished.result.curves
+    assert len(curves) == len(ARMS) * CHUNKS * SEEDS
+    assert set(curves["step"]) == {16, 32, 48}
+    assert {"return", "length", "success", "loss", "fear/error", "fear/signal"} <= {*curves.columns}
+    by_arm = curves.groupby("arm")["fear/signal"].count()
+    assert by_arm.to_dict() == {"none": 0, "fear": 9, "unpaid": 9}
+
+
+def test_contrasts_are_those_of_scipy(finished, tmp_path):
+    rows = read_scores(finished.out / "scores.csv")
+    scores = np.random.default_rng(0).random(len(rows))
+    made_up = [row | {"score": x} for row, x in zip(rows, scores, strict=True)]
+    (tmp_path / "scores.csv").write_text(rows_as_csv(made_up, header=True))
+    result = Result(finished.result.experiment, tmp_path)
+    away = result.scores.query("shift != 'none'").groupby(["arm", "seed"])["score"].mean()
+    x, y = away["fear"].to_numpy(), away["none"].to_numpy()
+    welch, paired = stats.ttest_ind(x, y, equal_var=False), stats.ttest_rel(x, y)
+    for is_paired, test in ((False, welch), (True, paired)):
+        row, interval = result.contrast("fear", "none", is_paired), test.confidence_interval()
+        assert row.estimate.value == pytest.approx(np.mean(x) - np.mean(y))
+        assert (row.estimate.low, row.estimate.high) == pytest.approx(tuple(interval))
+        assert row.p_value == pytest.approx(test.pvalue)
+
+
+def test_head_and_agent_are_those_of_the_checkpoint(finished):
+    result, folder = finished.result, finished.out / "checkpoints" / "fear"
+    store = small_study.Checkpoints(folder)
+    backend, phase = result.experiment.make_backend(), result.experiment.phases["fear"]
+    like = backend.init(phase), np.ones(backend.run_config.rows, bool)
+    _, (state, _) = store.restore(like)
+    obs = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    for seed in range(SEEDS):
+        learner = jax.tree.map(lambda leaf, seed=seed: leaf[seed], state.learner)
+        head, net = result.head("fear", "fear", seed), learner.blend_state.heads["fear"].net
+        assert type(head) is Fear
+        assert small_study.bits(head) == small_study.bits(net.inner)
+        agent, trained = result.experiment.run_config.agent, result.agent("fear", seed)
+        action, value = trained.act(obs), trained.value(obs)
+        assert type(action) is type(value) is np.ndarray and value.shape == (5,)
+        np.testing.assert_array_equal(action, agent.act(learner.agent, None, obs))
+        np.testing.assert_allclose(value, agent.value(learner.agent, obs)[:, 0], rtol=1e-5)
+        assert trained.act(obs[0]).shape == trained.value(obs[0]).shape == ()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda result: result.contrast("feer", "none"), "unknown arm 'feer'; did you mean fear?"),
+        (lambda result: result.agent("hope"), "unknown arm 'hope'; there are none, fear, unpaid"),
+        (lambda result: result.head("fear", "hope"), "unknown head 'hope'; there are fear"),
+        (lambda result: result.agent("fear", 3), "seed 3: the experiment has seeds 0 to 2"),
+    ],
+)
+def test_unknown_names_and_seeds_are_refused(finished, call, message):
+    assert refusal(call, finished.result).startswith(message)
+
+
+def test_report_and_board_are_written_and_films_of_arms_that_are_no_controls(finished):
+    assert finished.result.report() == finished.out / "report.html"
+    html = finished.result._repr_html_()
+    assert "<table" in html and html.startswith("<p>In CartPole, fear ")
+    assert finished.result.verdict.startswith("In CartPole, fear ")
+    films = finished.result.tensorboard().glob("compare/CartPole/*/*.rollout")
+    assert {path.parent.name for path in films} == {"none", "fear"}
+    assert {path.name for path in (finished.out / "timelines").iterdir()} == {
+        "home.npz",
+        "away.npz",
+    }
+
+
+# --- controls and the sealed order ------------------------------------------------------------
+
+
+def test_lesion_and_weight_0_equal_no_head_bit_for_bit(finished):
+    def rows(table: pd.DataFrame, arm: str) -> pd.DataFrame:
+        return table[table["arm"] == arm].drop(columns="arm").reset_index(drop=True)
+
+    curves = finished.result.curves[["arm", "step", "seed", "return", "length", "loss"]]
+    for table in (finished.result.scores, finished.result.sealed_scores, curves):
+        pd.testing.assert_frame_equal(rows(table, "unpaid"), rows(table, "none"), check_exact=True)
+    assert (rows(curves, "fear")["loss"] != rows(curves, "none")["loss"]).any()
+
+
+def test_sealed_worlds_are_drawn_once_after_all_agents_are_frozen(finished):
+    [(hashes, scored_before)] = finished.frozen
+    assert set(hashes) == {arm.name for arm in ARMS} and not scored_before
+    entries = ledger.read_entries(finished.out / ledger.NAME)
+    events = [(e.split, bool(e.checkpoints), e.result) for e in entries]
+    scores = [seal.file_hash(finished.out / name) for name in ("scores.csv", "sealed.csv")]
+    assert events == [
+        ("train", False, None),
+        ("train", True, None),
+        ("dev", True, scores[0]),
+        ("sealed", True, None),
+        ("sealed", True, scores[1]),
+    ]
+    assert audit.watermark(finished.out) is None
+    assert audit.looks_sentence(finished.out) == "dev looks 1, sealed looks 1"
+
+
+def test_running_again_computes_nothing_and_changes_no_file(finished, monkeypatch):
+    before = {path: path.read_bytes() for path in finished.out.glob("*.*") if path.is_file()}
+    for name in ("train", "evaluate", "film", "record"):
+        monkeypatch.setattr(JaxBackend, name, lambda *args: pytest.fail("computed again"))
+    result = make(out=finished.out, **SEALED).run()
+    pd.testing.assert_frame_equal(result.scores, finished.result.scores)
+    after = {path: path.read_bytes() for path in finished.out.glob("*.*") if path.is_file()}
+    assert {path for path in before if before[path] != after[path]} <= {
+        finished.out / "report.html"
+    }
+
+
+def test_a_plan_changed_after_training_is_reported_and_nothing_sealed_is_drawn(
+    finished, monkeypatch, capfd
+):
+    path = finished.out / plan_file.PLAN_FILE
+    before = path.read_text()
+    monkeypatch.setattr(seal, "draw_sealed", lambda out: pytest.fail("drawn"))
+    try:
+        path.write_text(before.replace("seeds = 3", "seeds = 4"))
+        make(out=finished.out, **SEALED).run()
+        assert "was changed after it was entered" in audit.watermark(finished.out)
+    finally:
+        path.write_text(before)
+    messages = capfd.readouterr().err
+    assert "not as declared: seeds" in messages
+    assert "unverified: " in messages and "not the plan that was entered before" in messages
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sealed": ("sensory",)}, "unknown sealed family 'sensory'; there are "),
+        ({"sealed": ("actuator", "dynamics")}, "sealed: no public shift is left to score"),
+        ({"seeds": 2}, "seeds = 2: an interval needs at least 3 seeds"),
+        ({"primary": ("hope", "none")}, "unknown arm 'hope'; there are none, fear, unpaid"),
+        (
+            {"arms": {"none": Blend(), "fear": Blend(fear=(-1.0, Fear))}},
+            "fear in CartPole: fear is",
+        ),
+    ],
+)
+def test_experiments_that_do_not_fit_are_refused_before_training(options, message, tmp_path):
+    assert refusal(make(out=tmp_path / "out", **options).run).startswith(message)
+    assert not list(tmp_path.glob("out/checkpoints"))
+
+
+def test_an_arm_that_trains_in_a_sealed_family_is_refused():
+    randomised = Arm("random", Blend(), randomised=True)
+    message = refusal(make((*ARMS, randomised), sealed=("dynamics",)).run)
+    assert "random is sealed" in message and "or leave its arm out" in message
+
+
+# --- folders ----------------------------------------------------------------------------------
+
+
+def test_an_interrupted_experiment_is_resumed_bit_for_bit(finished, tmp_path, monkeypatch):
+    def advance(progress, label, done, fresh=True):
+        if done == CHUNKS + POINTS + 4:  # in the training of the second arm
+            os.kill(os.getpid(), signal.SIGINT)
+
+    experiment = make(out=tmp_path, **SEALED)
+    with monkeypatch.context() as patch:
+        patch.setattr(interrupt, "PATIENCE", 600)  # a busy machine must not end this process
+        patch.setattr(Progress, "advance", advance)
+        with pytest.raises(KeyboardInterrupt):
+            experiment.run()
+    assert not (tmp_path / "sealed.csv").exists() and (tmp_path / "scores.csv").exists()
+    experiment.run()
+    small_study.assert_same_files(finished.out, tmp_path)
+    sealed = [(out / "sealed.csv").read_bytes() for out in (finished.out, tmp_path)]
+    assert sealed[0] == sealed[1]
+
+
+def test_another_experiment_in_the_same_folder_is_refused(finished):
+    message = refusal(make(out=finished.out).run)
+    assert message.startswith(f"{finished.out} holds a study with other settings; choose another")
+
+
+def test_identity_depends_on_all_that_changes_a_result(monkeypatch):
+    def identity(head=FEAR, weight=1.0, epochs=2, **options):
+        fear = Blend(epochs=epochs, fear=(weight, head))
+        return make({"none": Blend(), "fear": fear}, **options).identity
+
+    same = {identity(), identity(Potential(Fear))}
+    others = [
+        identity(weight=0.5),
+        identity(epochs=3),
+        identity(Fear),
+        identity(HOPE),
+        identity(Lesion(FEAR)),
+        identity(Potential(partial(Fear, horizon=20))),
+        identity(Potential(Fear, gamma=0.5)),
+        identity(partial(Constant, value=0.1)),
+        identity(partial(Constant, value=0.2)),
+        identity(seeds=4),
+        identity(base=1),
+        identity(agent=replace(AGENT, lr=1.0)),
+        identity(suite=replace(CARTPOLE, env=CartPole(horizon=30))),
+    ]
+    monkeypatch.setattr(jax, "devices", lambda: [None] * 3)
+    others.append(identity())
+    assert len(same) == 1 and len({*same, *others}) == 1 + len(others)
+
+
+# --- discounts --------------------------------------------------------------------------------
+
+
+def test_potentials_get_the_discount_of_the_agent_unless_they_have_their_own():
+    blend = Blend(fear=(1.0, FEAR), hope=(1.0, Potential(Hope, gamma=0.5)))
+    config = TrainConfig(replace(AGENT, gamma=0.9), blend, 2, 8)
+    heads = init_learner(jax.random.key(0), config, CARTPOLE.env.spec).blend_state.heads
+    assert (heads["fear"].net.gamma, heads["hope"].net.gamma) == (0.9, 0.5)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """An agent without discount and value: it prefers one action, and counts its updates."""
+
+    action: int = 1
+
+    def init(self, key, spec, num_signals):
+        return jnp.zeros(())
+
+    def act(self, state, key, obs):
+        return jnp.full(obs.shape[:-1], self.action, jnp.int32)
+
+    def update(self, state, key, batch, signals):
+        return state + 1, {"signal": signals.sum()}
+
+
+def test_a_potential_without_a_discount_is_refused():
+    message = refusal(make(agent=Fixed()).run)
+    assert message.startswith(
+        "fear in CartPole: Potential of Fear needs the discount of the critic"
+    )
+
+
+# --- own environments and agents --------------------------------------------------------------
+
+
+class Corridor(gymnasium.Env):
+    """Walk to the end of a corridor against the wind; its position is the observation."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, wind: float = 0.0):
+        self.wind = wind
+
+    def reset(self, *, seed=None, options=None):
+        self.position, self.time = 0.0, 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.position += 0.25 * (action - self.wind)
+        self.time += 1
+        obs = np.float32([np.clip(self.position, -1, 1)])
+        return obs, float(self.position >= 1), self.position >= 1, self.time >= 8, {}
+
+
+def test_own_class_and_agent_in_memory_leave_nothing_behind():
+    suite = load_suite(Corridor, [ramp("wind", "dynamics", "params.wind", to=0.9)])
+    suite = replace(suite, severities=(1.0,), env=replace(suite.env, workers=0))
+    arms = {"none": Blend(), "constant": Blend(constant=(1.0, HALF))}
+    result = make(arms, suite, Fixed(), steps=32).run()
+    assert result.scores["env"].unique() == ["Corridor"]
+    returns = result.scores.groupby(["shift"])["return"].mean()
+    assert returns.to_dict() == {"none": 1.0, "wind": 0.0}
+    signals = result.curves.groupby("arm")["signal"].mean()
+    assert signals.to_dict() == {"none": 0.0, "constant": 0.5 * 16}
+    agent = result.agent("none")
+    assert agent.act(np.zeros(1)) == 1 and agent.state == 2
+    with pytest.raises(TypeError, match="Fixed has no critic: it defines no value"):
+        agent.value(np.zeros(1))
+    out = result.out
+    assert result.report().is_relative_to(out)
+    del result, agent
+    gc.collect()
+    assert not out.exists()
+
+
+class Target(Env):
+    """Jitted: hit a target with a discrete action; the reward is a parameter."""
+
+    class Params(NamedTuple):
+        reward: jax.Array | float = 1.0
+
+    spec, obs_scale, horizon = Spec(obs_dim=1, num_actions=2), (1.0,), 4
+
+    def get_default_params(self, **kwargs):
+        return self.Params(**kwargs)
+
+    def initial(self, rng, params):
+        return jnp.zeros((1,))
+
+    def transition(self, state, action, rng, params):
+        return state + action
+
+    def observation(self, state, rng, params):
+        return state
+
+    def reward(self, state, action, next_state, rng, params):
+        return params.reward * action
+
+    def terminal(self, state, rng, params):
+        return jnp.zeros((), bool)
+
+    def success(self, total, length):
+        return total > 2
+
+
+def test_own_jitted_world_runs_on_the_devices_of_a_jax_used_before(monkeypatch, capfd):
+    def halve(world, severity, key):
+        return world._replace(params=Target.Params(world.params.reward * (1 - severity / 2)))
+
+    monkeypatch.setattr(devices, "cores", lambda: len(jax.devices()) + 3)
+    suite = replace(load_suite(Target, [Shift("half", "reward", halve)]), severities=(1.0,))
+    arms = {"none": Blend(), "constant": Blend(constant=(1.0, HALF))}
+    result = make(arms, suite, Fixed()).run()
+    assert result.scores.groupby("shift")["return"].mean().to_dict() == {"none": 4.0, "half": 2.0}
+    assert result.scores.groupby("shift")["score"].mean().to_dict() == {"none": 1.0, "half": 0.0}
+    messages = capfd.readouterr().err
+    assert "jax was used before: 3 cores are idle; import runs first" in messages
+    assert "arm none: not filmed" in messages  # Target draws nothing
+
+
+# --- notebooks --------------------------------------------------------------------------------
+
+CELL = """
+from dataclasses import replace
+
+from affect import Blend, Fear, Potential
+from agents import PPO
+from envs import load_suite
+from envs.worlds.classic.cartpole import CartPole
+from runs import Experiment
+
+suite = load_suite("CartPole")
+suite = replace(suite, env=CartPole(horizon=20), shifts=suite.shifts[:1], severities=(1.0,))
+arms = {"none": Blend(), "fear": Blend(epochs=2, fear=(1.0, Potential(Fear)))}
+agent = PPO(width=8, epochs=1, minibatches=2)
+sizes = {"steps": 48, "num_envs": 2, "num_steps": 8, "episodes": 2, "optimise": False}
+result = Experiment(suite, arms, agent, seeds=3, probe_signals=False, **sizes).run()
+result
+"""
+
+
+def test_a_notebook_cell_shows_the_verdict(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+    where = {"metadata": {"path": tmp_path}}
+    NotebookClient(notebook, timeout=900, kernel_name="python3", resources=where).execute()
+    outputs = notebook.cells[0].outputs
+    [shown] = [out.data["text/html"] for out in outputs if out.output_type == "execute_result"]
+    assert "<p>In CartPole, fear " in shown and "<table" in shown
+    assert not list(tmp_path.iterdir())
