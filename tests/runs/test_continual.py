@@ -14,6 +14,7 @@ from runs import continual_stream
 from runs.analysis.transfer_metrics import transfer_metrics
 from runs.continual import Settings, check, main
 from runs.continual_stream import StreamRun, make_design, task_weights
+from runs.engine.backend import make_backend
 from runs.engine.training_loop import Trained
 from runs.errors import Interrupted, UserError
 from runs.signal_arms import TESTED
@@ -115,26 +116,41 @@ SETTINGS = Settings(
 
 
 @pytest.fixture(scope="module")
-def small():
-    """Some arms in CartPole of 20 steps, two evaluations a stage, and one backend for all runs."""
-    backends, make_new_backend = {}, continual_stream.make_backend
-
-    def make_backend(env, config):
-        return backends.setdefault("one", make_new_backend(env, config))
-
+def design():
+    """Some arms in CartPole of 20 steps, two evaluations a stage."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(continual_stream, "find_suite", lambda env: small_study.suite())
         patch.setattr(continual_stream, "preset", small_preset)
-        patch.setattr(continual_stream, "make_backend", make_backend)
         design = with_arms(make_design(SETTINGS), ARMS, ("fear", "hope", "critic"))
-        yield replace(design, stage=replace(design.stage, chunks=2))
+    return replace(design, stage=replace(design.stage, chunks=2))
 
 
 @pytest.fixture(scope="module")
-def finished(small, tmp_path_factory):
+def backend(design):
+    """One backend for all runs."""
+    return make_backend(design.suite.env, design.home)
+
+
+@pytest.fixture
+def small(design, backend, monkeypatch):
+    """The design, whose runs use the one backend."""
+    monkeypatch.setattr(continual_stream, "make_backend", lambda env, config: backend)
+    return design
+
+
+@pytest.fixture(scope="module")
+def study(design, backend, tmp_path_factory):
     """A finished study: its job and results."""
     job = make_job(SETTINGS, tmp_path_factory.mktemp("continual"))
-    return job, StreamRun(small, job).run()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(continual_stream, "make_backend", lambda env, config: backend)
+        return job, StreamRun(design, job).run()
+
+
+@pytest.fixture
+def finished(study, small):
+    """The finished study, whose runs use the one backend."""
+    return study
 
 
 def test_every_arm_is_evaluated_in_every_world_at_every_time(small, finished):
@@ -336,10 +352,11 @@ def test_command_in_a_host_world_with_a_custom_head(tmp_path, monkeypatch, capsy
     file = tmp_path / "mine.py"
     file.write_text("from affect import Hope\n\n\nclass Dread(Hope):\n    '''A custom head.'''\n")
     monkeypatch.chdir(tmp_path)
-    args = ["--smoke", "--env", "CartPole-v1", "--heads", "fear", "mine.py:Dread", "--out", "out"]
+    args = ["--smoke", "--env", "CartPole-v1", "--heads", "fear", "mine.py:Dread"]
+    args += ["--pay", "rare", "--out", "out"]
     assert main(args) == 0
     before = files(Path("out"))
-    Path("out/parts/dread-never.json").unlink()
+    Path("out/parts/dread-rare.json").unlink()
     assert main(args) == 0  # in new worker processes
     assert files(Path("out")) == before
     text = Path("out/continual-CartPole-v1.md").read_text()

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -165,14 +166,19 @@ STUDY_HEADS = ("fear", "hope", "reward_model", "critic", "fear_wrong_0.5", "hope
 
 
 @pytest.fixture(scope="module")
-def small():
+def backends():
+    """The one backend of all runs, once it is made."""
+    return {}
+
+
+@contextmanager
+def small_world(backends):
     """CartPole of 20 steps: force is public, flip sealed; one share of flips, and one backend."""
-    backends = {}
+    make_new_backend = reward_free_run.make_backend
 
     def make_backend(env, config):
         return backends.setdefault("one", make_new_backend(env, config))
 
-    make_new_backend = reward_free_run.make_backend
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reward_free_design, "find_suite", lambda env: small_study.suite())
         patch.setattr(reward_free_design, "preset", small_preset)
@@ -183,16 +189,29 @@ def small():
         yield
 
 
+@pytest.fixture
+def small(backends):
+    """The small world, for one test."""
+    with small_world(backends):
+        yield
+
+
 @pytest.fixture(scope="module")
-def finished(small, tmp_path_factory):
+def study(backends, tmp_path_factory):
     """A finished study of some arms: its design, job, results and label noise."""
     job = make_job(SETTINGS, tmp_path_factory.mktemp("study"))
-    design = with_arms(make_design(SETTINGS), ARMS, STUDY_HEADS)
-    secondary = tuple(pair for pair in design.plan.secondary if pair[1] in ARMS)
-    design = replace(design, plan=replace(design.plan, arms=ARMS, secondary=secondary))
-    with RewardFreeRun(design, job) as run:
-        results, noise = run.run()
-    return design, job, results, noise
+    with small_world(backends):
+        design = with_arms(make_design(SETTINGS), ARMS, STUDY_HEADS)
+        secondary = tuple(pair for pair in design.plan.secondary if pair[1] in ARMS)
+        design = replace(design, plan=replace(design.plan, arms=ARMS, secondary=secondary))
+        with RewardFreeRun(design, job) as run:
+            return (design, job, *run.run())
+
+
+@pytest.fixture
+def finished(study, small):
+    """The finished study, in the small world."""
+    return study
 
 
 def test_results_have_every_arm_in_every_shift(finished):
