@@ -21,6 +21,7 @@ from runs.engine.checkpoint import Checkpoints
 from runs.engine.evaluate import EvalPoints
 from runs.engine.jax_backend import train_config
 from runs.engine.phases import Phase
+from runs.engine.seeds import Stream, stream_seed
 from runs.engine.train import Learner
 from runs.engine.training_loop import Chunk, Trained, restore_phase, run_phase
 from runs.errors import UserError
@@ -34,7 +35,6 @@ from runs.report.film import write_film
 from runs.report.tb_export import TrainingCurves
 
 METRICS = "metrics.jsonl"
-FILM_SEED = 3  # added to the base seed, for the episodes that are recorded
 
 
 class Reporter(NamedTuple):
@@ -137,7 +137,7 @@ class ArmRunner:
         marker = self.out / "films" / f"{safe_name(arm.name)}.done"
         if marker.exists():
             return
-        seed = self.run_config.base + FILM_SEED
+        seed = stream_seed(self.run_config.base, Stream.FILM)
         recording = self._record(arm, phase, learner, self.suite.world, seed)
         if recording is None:
             return
@@ -161,7 +161,7 @@ class ArmRunner:
             if path.exists() or index is None:
                 continue
             world = jax.tree.map(lambda leaf, i=index: leaf[i, 0], points.worlds)
-            seed = self.run_config.base + FILM_SEED
+            seed = stream_seed(self.run_config.base, Stream.FILM)
             recording = self._record(arm, phase, learner, world, seed)
             if recording is None:
                 return

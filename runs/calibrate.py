@@ -169,20 +169,19 @@ def calibrate(job: Job, suite: Any, run_config: Any, chunks: int) -> dict[str, d
     Raises:
         Interrupted: if the user requested a stop; what is trained is saved.
     """
-    import jax
     import numpy as np
 
     from affect import Blend
     from runs.engine.backend import make_backend
-    from runs.engine.evaluate import public_points, select_points, with_random_actions
+    from runs.engine.evaluate import draw_points, select_points, with_random_actions
     from runs.engine.phases import Phase, flat_worlds, world_pool
-    from runs.engine.seeds import seed_keys
+    from runs.engine.seeds import Stream, stream_key, stream_keys
 
     axis, base, agent = len(suite.severities), run_config.base, run_config.agent
     job.progress.total = run_config.chunks + len(suite.shifts) * chunks
-    worlds, blend = suite.worlds(jax.random.key(base + 4), WORLDS), Blend()
+    worlds, blend = suite.worlds(stream_key(base, Stream.TRAINING_WORLDS), WORLDS), Blend()
     special = replace(agent, anneal=chunks * run_config.updates)
-    own_episodes = seed_keys(base + 5, np.arange(run_config.rows))
+    own_episodes = stream_keys(run_config, Stream.RANDOM_POLICY)
     results, backend = {}, make_backend(suite.env, run_config)
 
     def success(learner: Any, points: Any) -> np.ndarray:
@@ -194,7 +193,7 @@ def calibrate(job: Job, suite: Any, run_config: Any, chunks: int) -> dict[str, d
     nominal, failed = train(job, backend, "nominal", phase)
     if failed:
         job.progress.say(f"{failed} nominal agents have non-finite numbers: distrust this run")
-    public = public_points(suite, backend.draws, base)
+    public = draw_points(suite, backend.draws, base)
     for i, shift in enumerate(suite.shifts):
         shifted = list(range(1 + i * axis, 1 + (i + 1) * axis))
         pool = world_pool(flat_worlds(worlds, [*shifted, *shifted[-1:] * (axis - 2)]))

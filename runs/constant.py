@@ -190,7 +190,7 @@ def cartpole(settings: Settings) -> Iterator[Scores]:
     from envs.worlds.classic.cartpole import CartPole
     from runs.engine.backend import make_backend
     from runs.engine.config import head_epochs, make_run_config
-    from runs.engine.evaluate import public_points
+    from runs.engine.evaluate import draw_points
     from runs.engine.phases import Phase, one_world
 
     heads = {
@@ -212,7 +212,7 @@ def cartpole(settings: Settings) -> Iterator[Scores]:
         optimise=not settings.smoke,
     )
     suite, backend = replace(load_suite("CartPole"), shifts=()), make_backend(CartPole(), config)
-    points = public_points(suite, backend.draws, config.base)
+    points = draw_points(suite, backend.draws, config.base)
     for name, kind, blend in arms(heads, levels):
         blend = blend.with_epochs(head_epochs(config))
         phase = Phase(one_world(suite.world), config.chunks, config.updates, config.agent, blend)

@@ -23,10 +23,11 @@ from runs.engine.backend import make_backend
 from runs.engine.cache import cached_part
 from runs.engine.checkpoint import Checkpoints
 from runs.engine.config import RunConfig, head_epochs, make_run_config
-from runs.engine.evaluate import EvalPoints, public_points
+from runs.engine.evaluate import EvalPoints, draw_points
 from runs.engine.jax_backend import DRAWS
 from runs.engine.phases import Phase, flat_worlds, world_pool
 from runs.engine.presets import find_suite, preset, smoke_suite
+from runs.engine.seeds import Stream, seed_keys, stream_key
 from runs.engine.train import Learner
 from runs.engine.training_loop import Trained, run_phase
 from runs.errors import Interrupted, UserError
@@ -36,7 +37,6 @@ from runs.signal_arms import (
     FROZEN,
     SignalArm,
     available_heads,
-    phase_keys,
     signal_arms,
     signal_blend,
     with_parent_critic,
@@ -165,9 +165,9 @@ class StreamRun(AbstractContextManager):
         self.progress, self.stopped = job.progress, job.stopped
         self.backend = make_backend(design.suite.env, design.home)
         base = design.home.base
-        worlds = design.suite.worlds(jax.random.key(base + 4), POOL)
+        worlds = design.suite.worlds(stream_key(base, Stream.TRAINING_WORLDS), POOL)
         self.pools: list[World] = [flat_worlds(worlds, [i]) for i in range(len(design.names))]
-        self.points: EvalPoints = public_points(design.suite, self.backend.draws, base)
+        self.points: EvalPoints = draw_points(design.suite, self.backend.draws, base)
         self.digest = leaves_digest((self.pools, self.points.worlds))
         self.units = len(design.stages) * design.stage.chunks  # of a stream, and of home training
 
@@ -244,7 +244,7 @@ class StreamRun(AbstractContextManager):
         reward that the agent does not get.
         """
         design, stage = self.design, self.design.stage
-        key = jax.random.key(design.home.base + 6)
+        key = stream_key(design.home.base, Stream.LATER_PHASES)
         mix = arm.mix(design.blend, task_weights(schedule, stage.num_envs))
         heads = "learn" if schedule == "always" else "frozen"
         rows, alive = [self.score(learner)], np.ones(stage.rows, bool)
@@ -252,12 +252,8 @@ class StreamRun(AbstractContextManager):
             renew = arm.renew if i == 0 else ()
             pool = world_pool(self.pools[world])
             phase = Phase(pool, 1, stage.updates, stage.agent, design.blend, mix, heads, renew)
-            start = partial(
-                self.backend.enter,
-                learner,
-                phase,
-                phase_keys(jax.random.fold_in(key, i), stage.rows),
-            )
+            keys = seed_keys(jax.random.fold_in(key, i), range(stage.rows))
+            start = partial(self.backend.enter, learner, phase, keys)
             for j in range(stage.chunks):
                 if arm.learns:
                     trained = run_phase(self.backend, phase, start, self.stopped)

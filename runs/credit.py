@@ -116,7 +116,7 @@ def probe_seeds(job: Job, experiment: Any) -> dict[str, Any]:
 
     from runs.arm_runner import ArmRunner, Reporter
     from runs.engine.cache import load_part, save_part
-    from runs.engine.seeds import seed_keys, vmap_seeds
+    from runs.engine.seeds import Stream, stream_key, stream_keys, vmap_seeds
 
     suite, run_config, (arm,) = experiment.suite, experiment.run_config, experiment.all_arms
     phase, progress, smoke = experiment.phases[arm.name], job.progress, job.settings.smoke
@@ -128,8 +128,9 @@ def probe_seeds(job: Job, experiment: Any) -> dict[str, Any]:
     probe = partial(_probe_seed, rollouts=2 if smoke else ROLLOUTS, **options)
     together, mark, groups = len(jax.devices()), identity(job.settings), []
     program = vmap_seeds(probe, together, 1, run_config.optimise)
-    worlds = suite.worlds(jax.random.key(run_config.base + 1), 2 if smoke else EPISODES)
-    keys = seed_keys(run_config.base + 7, np.arange(run_config.rows))
+    k_worlds = stream_key(run_config.base, Stream.EVALUATION_WORLDS)
+    worlds = suite.worlds(k_worlds, 2 if smoke else EPISODES)
+    keys = stream_keys(run_config, Stream.PROBE)
     for begin in range(0, run_config.rows, together):
         part = job.out / "probed" / f"{begin}.json"
         saved = load_part(part, mark)

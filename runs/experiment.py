@@ -25,7 +25,7 @@ from runs.engine.arms import Arm, check_arms
 from runs.engine.backend import Backend, make_backend
 from runs.engine.config import RunConfig, head_epochs, make_run_config
 from runs.engine.devices import unused_cores
-from runs.engine.evaluate import EvalPoints, public_points
+from runs.engine.evaluate import EvalPoints, draw_points
 from runs.engine.jax_backend import DRAWS
 from runs.engine.phases import Phase, one_world, random_worlds
 from runs.engine.precompile import compile_ahead
@@ -270,7 +270,7 @@ class Experiment:
     ) -> list[dict]:
         """Train every arm and score it at the public points -> score rows."""
         rows: list[dict] = []
-        points = public_points(self.split("dev"), backend.draws, self.base)
+        points = draw_points(self.split("dev"), backend.draws, self.base)
         untrained = [
             None if (out / "checkpoints" / safe_name(arm.name)).exists() else self.phases[arm.name]
             for arm in self.all_arms
@@ -313,9 +313,7 @@ class Experiment:
     ) -> None:
         """Draw the sealed worlds, score every frozen arm there, and enter the scores."""
         suite, digest = self.split("sealed"), seal.draw_sealed(out)
-        k_worlds, k_episodes = jax.random.split(seal.seal_key(digest))
-        worlds = suite.worlds(k_worlds, backend.draws)
-        points = EvalPoints(suite.points(), worlds, k_episodes, seal.host_seed(digest))
+        points = draw_points(suite, backend.draws, seal.seal_key(digest))
         before = self.run_config.chunks + len(self.split("dev").points())
         for i, arm in enumerate(self.all_arms):
             runner, phase = runner_of(i), self.phases[arm.name]

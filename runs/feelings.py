@@ -99,7 +99,7 @@ def record_episode(job: Job) -> tuple["np.ndarray", dict[str, "np.ndarray"]]:
 
     from runs.engine.episodes import episode_length, record_horizon, render_states
     from runs.engine.presets import find_suite
-    from runs.engine.seeds import FAST_COMPILE
+    from runs.engine.seeds import FAST_COMPILE, Stream, stream_key
 
     settings = job.settings
     suite = find_suite(settings.env, (settings.shift,) if settings.shift else ())
@@ -112,9 +112,10 @@ def record_episode(job: Job) -> tuple["np.ndarray", dict[str, "np.ndarray"]]:
 
     world = suite.world
     if settings.shift:
-        world = suite.shifts[0](world, settings.severity, jax.random.key(settings.seed))
+        key = stream_key(settings.seed, Stream.EVALUATION_WORLDS)
+        world = suite.shifts[0](world, settings.severity, key)
     program = jax.jit(play, compiler_options=FAST_COMPILE)
-    states, batch, signals = program(learner, world, jax.random.key(settings.seed + 1))
+    states, batch, signals = program(learner, world, stream_key(settings.seed, Stream.FILM))
     length, signals = episode_length(batch), np.asarray(signals)
     by_name = {name: signals[:, 0, k] for k, name in enumerate(phase.blend.names)}
     by_name[REWARD] = np.asarray(batch.reward)[:, 0]

@@ -190,11 +190,11 @@ def train_and_test(job: Job, config: Any, training: Training, episodes: int) -> 
         Interrupted: if the user requested a stop.
     """
     from runs.engine.backend import make_backend
-    from runs.engine.evaluate import public_points
+    from runs.engine.evaluate import draw_points
 
     worlds = suite(training.world)
     learner, results = train(job, config, worlds, training, episodes)
-    points = public_points(worlds, config.episodes, config.base)
+    points = draw_points(worlds, config.episodes, config.base)
     for suffix, env in success_measures(training.world, worlds.env).items():
         backend = make_backend(env, config)
         scores = backend.evaluate(learner, config.agent, points, job.stopped)

@@ -93,7 +93,7 @@ def reward_free_page(design: Design, results: pd.DataFrame, noise: pd.DataFrame,
     results = finite_seeds(results)
     noise = noise[noise["seed"].isin(results["seed"])]
     names = [arm.name for arm in design.arms]
-    other_variants = [arm.name for arm in design.extra if not arm.name.startswith("wrong")]
+    other_variants = [arm.name for arm in design.extra if not arm.name.startswith("flipped")]
     name = "reward_free" if design.suite.name == "Drive" else f"reward_free-{design.suite.name}"
     stem = safe_name(name)
     sealed = summarise(results, design.sealed, names)
@@ -110,7 +110,7 @@ def reward_free_page(design: Design, results: pd.DataFrame, noise: pd.DataFrame,
         a_a_sentence(seed_scores(results, design.sealed)[TESTED]),
         f"![Learning curves]({stem}-curves.png)",
         f"## Dev: {', '.join(design.dev)}\n\n{arm_table({name: dev[name] for name in names})}",
-        f"## Gain by label noise\n\n![Gain by AUROC]({stem}-wrong.png)",
+        f"## Gain by label noise\n\n![Gain by AUROC]({stem}-flipped.png)",
         label_noise_table(noise),
         LABEL_NOISE_NOTE,
         "## Width, weight and severity, dev shifts",
@@ -121,7 +121,7 @@ def reward_free_page(design: Design, results: pd.DataFrame, noise: pd.DataFrame,
     figures = {
         "": partial(draw_shares, results, {"sealed": design.sealed, "dev": design.dev}, names),
         "-curves": partial(draw_curves, results, design),
-        "-wrong": partial(draw_label_noise, results, noise, design.dev),
+        "-flipped": partial(draw_label_noise, results, noise, design.dev),
     }
     title = f"{design.suite.name}: training without task reward"
     return Page(stem, page_text(title, sections, job.command), figures)

@@ -23,10 +23,10 @@ from runs.cli.study import Job
 from runs.engine.backend import make_backend
 from runs.engine.cache import cached_part
 from runs.engine.checkpoint import Checkpoints
-from runs.engine.evaluate import EvalPoints, select_points
+from runs.engine.evaluate import EvalPoints, draw_points, select_points
 from runs.engine.jax_backend import DRAWS
 from runs.engine.phases import Phase, flat_worlds, world_pool
-from runs.engine.seeds import vmap_seeds
+from runs.engine.seeds import Stream, seed_keys, stream_key, vmap_seeds
 from runs.engine.train import Learner
 from runs.engine.training_loop import Trained, run_phase
 from runs.errors import Interrupted, UserError
@@ -42,7 +42,6 @@ from runs.signal_arms import (
     FLIP_RATES,
     TESTED,
     SignalArm,
-    phase_keys,
     with_parent_critic,
 )
 from runs.tree_io import leaves_digest
@@ -108,7 +107,7 @@ class RewardFreeRun(AbstractContextManager):
         learner, alive = self.train_at_home()
         self.save_arms()
         seal.freeze_agents(self.out)
-        dev = self.make_split(jax.random.key(home.base + 1), design.dev, design.severities)
+        dev = self.make_split(home.base, design.dev, design.severities)
         results = [self.train_arms(learner, dev, 1.0, (*design.arms, *design.extra))]
         for severity in design.severities[:-1]:
             bounds = [arm for arm in design.arms if arm.name in BOUNDS]
@@ -125,7 +124,7 @@ class RewardFreeRun(AbstractContextManager):
     def train_at_home(self) -> Trained:
         """Train at home, or restore -> the learners, with their critic in every `ParentCritic`."""
         design, home = self.design, self.design.home
-        worlds = design.suite.worlds(jax.random.key(home.base + 4), DRAWS)
+        worlds = design.suite.worlds(stream_key(home.base, Stream.TRAINING_WORLDS), DRAWS)
         pool, mix = world_pool(flat_worlds(worlds, [0])), AT_HOME.mix(design.blend)
         phase = Phase(pool, home.chunks, home.updates, home.agent, design.blend, mix)
 
@@ -158,16 +157,14 @@ class RewardFreeRun(AbstractContextManager):
                 Checkpoints(folder, keep=1).save(updates, (mix, options))
 
     def make_split(
-        self, key: jax.Array, shifts: Sequence[str], severities: tuple[float, ...]
+        self, source: int | jax.Array, shifts: Sequence[str], severities: tuple[float, ...]
     ) -> Split:
-        """Draw the worlds of home (first) and of some shifts from a key."""
+        """Draw the worlds of home (first) and of some shifts from a base seed or a key."""
         selected = tuple(shift for shift in self.design.suite.shifts if shift.name in shifts)
         suite = replace(self.design.suite, shifts=selected, severities=severities)
-        k_train_worlds, k_eval_worlds, k_train, k_eval = jax.random.split(key, 4)
-        draws, seed = self.backend.draws, int(jax.random.bits(k_eval)) >> 1
-        worlds = suite.worlds(k_eval_worlds, draws)
-        points = EvalPoints(suite.points(), worlds, k_eval, seed)
-        return Split(suite.worlds(k_train_worlds, DRAWS), points, k_train)
+        worlds = suite.worlds(stream_key(source, Stream.TRAINING_WORLDS), DRAWS)
+        points = draw_points(suite, self.backend.draws, source)
+        return Split(worlds, points, stream_key(source, Stream.LATER_PHASES))
 
     def train_arms(
         self, learner: Learner, split: Split, severity: float, arms: Sequence[SignalArm]
@@ -216,7 +213,7 @@ class RewardFreeRun(AbstractContextManager):
                 heads="frozen",
                 renew=arm.renew,
             )
-            keys, curve = phase_keys(k_train, away.rows), []
+            keys, curve = seed_keys(k_train, range(away.rows)), []
             trained = run_phase(
                 self.backend,
                 phase,
@@ -243,13 +240,13 @@ class RewardFreeRun(AbstractContextManager):
         """
         full = [i for i, p in enumerate(split.points.points) if p.severity in (0.0, 1.0)]
         points = select_points(split.points, full)
-        suffixes = ["", *(f"_wrong_{rate}" for rate in FLIP_RATES)]
+        suffixes = ["", *(f"_flipped_{rate}" for rate in FLIP_RATES)]
         digest = leaves_digest(points.worlds)
         aurocs = self.part("aurocs", digest, partial(self.aurocs, learner, points, suffixes))
         away = results[results["severity"] == 1.0].groupby(["arm", "seed"])["score_away"].mean()
         tables = []
         for rate, suffix in zip((0.0, *FLIP_RATES), suffixes, strict=True):
-            arm = f"wrong_{rate}" if rate else TESTED
+            arm = f"flipped_{rate}" if rate else TESTED
             soon, end = (np.array(aurocs[f"{name}{suffix}"], float) for name in ("soon", "end"))
             columns = {
                 "seed": range(len(soon)),

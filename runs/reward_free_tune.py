@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 
-import jax
 import numpy as np
 import pandas as pd
 
@@ -77,9 +76,7 @@ def train_at_step_sizes(job: Job) -> dict[float, pd.DataFrame]:
             home_updates = design.home.chunks * design.home.updates
             job.progress.total = home_updates + cells * run.cell_updates
             home, run.done = home or run.train_at_home(), done or home_updates
-            dev = run.make_split(
-                jax.random.key(design.home.base + 1), design.dev, design.severities
-            )
+            dev = run.make_split(design.home.base, design.dev, design.severities)
             results[rate] = run.train_arms(home.state, dev, 1.0, design.arms)
             done = run.done
     alive = np.all([table["alive"] for table in results.values()], axis=0)

@@ -62,7 +62,7 @@ def train_partner(among: tuple[str, ...], steps: int) -> tuple[dict[str, np.ndar
     from envs.worlds.share.partners import partner_population
     from runs.engine.backend import make_backend
     from runs.engine.config import make_run_config
-    from runs.engine.evaluate import public_points
+    from runs.engine.evaluate import draw_points
     from runs.engine.phases import Phase, one_world
     from runs.engine.training_loop import run_phase
 
@@ -75,7 +75,7 @@ def train_partner(among: tuple[str, ...], steps: int) -> tuple[dict[str, np.ndar
     backend = make_backend(suite.env, config)
     phase = Phase(one_world(suite.world), config.chunks, config.updates, config.agent, Blend())
     learner = run_phase(backend, phase, partial(backend.init, phase), _never_stop).state.learner
-    points = public_points(suite, backend.draws, config.base)
+    points = draw_points(suite, backend.draws, config.base)
     (scores,) = backend.evaluate(learner, config.agent, points, _never_stop)
     return policy_layers(learner.agent), float(scores["success"][0])
 

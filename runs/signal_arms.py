@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import jax
-import numpy as np
 import pandas as pd
 
 from affect import Blend, Constant, Factory, Fear, Hope, Innate, Potential, Untrained
@@ -113,10 +111,10 @@ def signal_blend(heads: Iterable[str], suite: Suite, agent: Any, varied: bool = 
         entries["critic"] = (1.0, SignalDifference(partial(ParentCritic, width=agent.width)))
     pairs = {
         "unanchored": (WithoutAnchors(Fear), WithoutAnchors(Hope)),
-        "scrambled": (Untrained(Fear), Untrained(Hope)),
+        "untrained": (Untrained(Fear), Untrained(Hope)),
     }
     for rate in FLIP_RATES if varied else ():
-        pairs[f"wrong_{rate}"] = WithLabelNoise(Fear, share=rate), WithLabelNoise(Hope, share=rate)
+        pairs[f"flipped_{rate}"] = tuple(WithLabelNoise(head, share=rate) for head in (Fear, Hope))
     for width in WIDTHS if varied else ():
         pairs[f"width_{width}"] = partial(Fear, width=width), partial(Hope, width=width)
     for suffix, (fear, hope) in pairs.items():
@@ -158,7 +156,7 @@ def signal_arms(
         SignalArm("constant_plus", {"constant": 1 - gamma}),
         SignalArm("constant_minus", {"constant": gamma - 1}),
         SignalArm("sham", hope_and_fear(weight=weight), yoked=True),
-        SignalArm("untrained", hope_and_fear("_scrambled", weight)),
+        SignalArm("untrained", hope_and_fear("_untrained", weight)),
         *critic,
         SignalArm("reward_model", {"reward_model": weight}),
         SignalArm("classifier", {"classifier": weight}),
@@ -177,16 +175,11 @@ SIGNAL_CONTROLS = (
 
 def variants(weight: float = 1.0) -> tuple[SignalArm, ...]:
     """Hope - fear with flipped labels, other widths and other weights; for dev shifts only."""
-    suffixes = [f"wrong_{rate}" for rate in FLIP_RATES] + [f"width_{width}" for width in WIDTHS]
+    suffixes = [f"flipped_{rate}" for rate in FLIP_RATES] + [f"width_{width}" for width in WIDTHS]
     return (
         *(SignalArm(name, hope_and_fear(f"_{name}", weight)) for name in suffixes),
         *(SignalArm(f"weight_{x:g}", hope_and_fear(weight=x * weight)) for x in WEIGHTS),
     )
-
-
-def phase_keys(key: jax.Array, rows: int) -> jax.Array:
-    """A key for each learner, [rows], from the key of a phase."""
-    return jax.vmap(partial(jax.random.fold_in, key))(np.arange(rows))
 
 
 def finite_seeds(results: pd.DataFrame) -> pd.DataFrame:

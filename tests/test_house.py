@@ -218,6 +218,21 @@ def plain_pytrees(root: Path) -> list[str]:
     ]
 
 
+def named_streams(root: Path) -> list[str]:
+    """Streams of random numbers in runs have names (`runs.engine.seeds.Stream`), no offsets."""
+    violations = []
+    for name, tree in sources(root, "runs"):
+        for node in ast.walk(tree):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if not called.endswith(("random.key", "random.fold_in")):
+                continue
+            value = node.args[-1]
+            is_number = called.endswith("fold_in") and isinstance(value, ast.Constant)
+            if is_number or isinstance(value, ast.BinOp):
+                violations.append(f"{name}:{node.lineno}: {ast.unparse(node)} is no named stream")
+    return violations
+
+
 def nesting(root: Path) -> list[str]:
     """Functions are nested at most two deep."""
     return [
@@ -256,6 +271,7 @@ RULES = (
     vague_names,
     gradient_calls,
     plain_pytrees,
+    named_streams,
     nesting,
     file_length,
     missing_init_files,
@@ -296,6 +312,8 @@ VIOLATIONS = [  # rule, file, source, a word of the complaint
     (gradient_calls, "envs/cartpole.py", "import jax.numpy\njax.vjp(f, 0.0)", "jax.vjp"),
     (plain_pytrees, "affect/learn.py", "from flax import nnx\nnnx.value_and_grad", "nnx.value"),
     (plain_pytrees, "agents/ppo.py", "import flax\nflax.nnx.Optimizer(m, t)", "nnx.Optimizer"),
+    (named_streams, "runs/compare.py", "jax.random.key(base + 1)", "base + 1"),
+    (named_streams, "runs/compare.py", "jax.random.fold_in(key, 7)", "key, 7"),
     (nesting, "agents/ppo.py", DEEP, "agents/ppo.py:4: c is 3"),
     (nesting, "agents/ppo.py", DEEP.replace("def c", "async def c"), "3 functions"),
     (file_length, "envs/cartpole.py", "x = 1\n" * 301, "301 lines"),

@@ -98,14 +98,13 @@ def _learn(algorithm: Any, load: Workload, activation: Any) -> Measure:
 def time_products(load: Workload) -> Measure:
     """Time only the matrix products and activations of the kind `ours`, on the same devices."""
     import jax
-    import numpy as np
 
     from agents.ppo import PPO
     from runs.engine.seeds import seed_keys, vmap_seeds
 
     agent = PPO(width=WIDTH)
     program = vmap_seeds(partial(product_updates, agent=agent, load=load), load.seeds)
-    keys = jax.block_until_ready(seed_keys(0, np.arange(load.seeds)))
+    keys = jax.block_until_ready(seed_keys(jax.random.key(0), range(load.seeds)))
     return timer(partial(program, keys), load.steps)
 
 

@@ -130,7 +130,7 @@ def time_env_steps(load: Workload) -> Measure:
         return key, rollout(k_rollout, env, worlds, act, env_states, load.num_steps)[0]
 
     reset = partial(reset_batch, env=env, worlds=worlds, num_envs=load.num_envs)
-    keys = seed_keys(0, range(load.seeds))
+    keys = seed_keys(jax.random.key(0), range(load.seeds))
     start = keys, vmap_seeds(reset, load.seeds, optimise=False)(keys)
     return _timed_loop(load, step, start)
 
@@ -229,7 +229,7 @@ def _comparison_arm(load: Workload):
     """Backend, phase and evaluation points of one arm of a comparison of HEADS."""
     from envs import load_suite
     from runs.engine.arms import comparison_arms
-    from runs.engine.evaluate import public_points
+    from runs.engine.evaluate import draw_points
     from runs.engine.presets import preset
     from runs.experiment import Experiment
 
@@ -245,4 +245,4 @@ def _comparison_arm(load: Workload):
         episodes=load.episodes,
     )
     backend = experiment.make_backend()
-    return backend, experiment.phases[name], public_points(suite, backend.draws, base=0)
+    return backend, experiment.phases[name], draw_points(suite, backend.draws, base=0)

@@ -10,6 +10,7 @@ import numpy as np
 
 from affect import Transition
 from envs.world import Env, EnvState, World, reset_batch, rollout
+from runs.engine.seeds import Stream, stream_key
 
 Act = Callable[[jax.Array, jax.Array], jax.Array]  # (key, obs [D]) -> action [...]
 
@@ -31,16 +32,20 @@ def record_episodes(
     """
     count, draws = keys.shape[0], worlds.channel.noise.shape[0]
     worlds = jax.tree.map(lambda leaf: jnp.repeat(leaf, count // draws, 0), worlds)
-    k_reset = jax.vmap(partial(jax.random.fold_in, data=env.horizon))(keys)
+    k_reset, k_step, k_action = (
+        jax.vmap(partial(stream_key, stream=stream))(keys)
+        for stream in (Stream.RESET, Stream.STEP, Stream.ACTION)
+    )
     env_states = jax.vmap(env.reset)(k_reset, worlds)
 
-    def step_once(key, time, env_state):
-        action = act(jax.random.fold_in(key, env.horizon + 1 + time), env_state.obs)
-        return env.step(jax.random.fold_in(key, time), env_state, action)
+    def step_once(k_step, k_action, time, env_state):
+        action = act(jax.random.fold_in(k_action, time), env_state.obs)
+        return env.step(jax.random.fold_in(k_step, time), env_state, action)
 
     def step(carry, time):
         env_states, alive = carry
-        next_states, transition = jax.vmap(step_once, (0, None, 0))(keys, time, env_states)
+        inputs = k_step, k_action, time, env_states
+        next_states, transition = jax.vmap(step_once, (0, 0, None, 0))(*inputs)
         return (next_states, alive & ~transition.terminated & ~transition.truncated), (
             env_states,
             transition,

@@ -14,7 +14,7 @@ import numpy as np
 
 from envs.suite import Point, Suite
 from envs.world import Env, EnvState, World
-from runs.engine.seeds import largest_divisor
+from runs.engine.seeds import Stream, largest_divisor, stream_key, stream_seed
 from runs.names import REPORTED_SCORES, SCORES
 
 SORTINGS = 16  # times that finished episodes are sorted behind running ones
@@ -37,10 +37,11 @@ class EvalPoints(NamedTuple):
     seed: int
 
 
-def public_points(suite: Suite, draws: int, base: int) -> EvalPoints:
-    """All points of a suite, with worlds and episodes drawn from a base seed."""
-    worlds = suite.worlds(jax.random.key(base + 1), draws)
-    return EvalPoints(suite.points(), worlds, jax.random.key(base + 2), base)
+def draw_points(suite: Suite, draws: int, source: int | jax.Array) -> EvalPoints:
+    """All points of a suite, with worlds and episodes drawn from a base seed or a key."""
+    worlds = suite.worlds(stream_key(source, Stream.EVALUATION_WORLDS), draws)
+    key, seed = (fn(source, Stream.EVALUATION) for fn in (stream_key, stream_seed))
+    return EvalPoints(suite.points(), worlds, key, seed)
 
 
 def select_points(points: EvalPoints, indices: Sequence[int]) -> EvalPoints:
@@ -106,10 +107,13 @@ def evaluate(
     """
     points, draws = worlds.channel.noise.shape[:2]
     keys = jax.random.split(key, draws * episodes)
-    state = _reset_all(env, without_reward_noise(worlds), keys, episodes)
+    k_reset, k_step = (
+        jax.vmap(partial(stream_key, stream=stream))(keys) for stream in (Stream.RESET, Stream.STEP)
+    )
+    state = _reset_all(env, without_reward_noise(worlds), k_reset, episodes)
     span = -(-env.horizon // SORTINGS)
     width = largest_divisor(state.index.size, WIDTH) if jax.default_backend() == "cpu" else None
-    step = partial(_step, agent_state, agent, env, keys)
+    step = partial(_step, agent_state, agent, env, k_step)
 
     def sort_and_advance(i: jax.Array, state: EvalState) -> EvalState:
         running = state.alive
@@ -137,15 +141,10 @@ def _reset_all(env: Env, worlds: World, keys: jax.Array, episodes: int) -> EvalS
     index = jnp.arange(points * draws * episodes)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), worlds)
     world = jax.tree.map(lambda leaf: leaf[index // episodes], flat)
-    env_state = jax.vmap(env.reset)(_episode_keys(keys, index, env.horizon), world)
+    env_state = jax.vmap(env.reset)(keys[index % keys.size], world)
     zero, false = jnp.zeros(index.shape), jnp.zeros(index.shape, bool)
     reported = {name: zero for name in REPORTED_SCORES if name in env.spec.info}
     return EvalState(index, env_state, ~false, zero, zero, false, false, reported)
-
-
-def _episode_keys(keys: jax.Array, index: jax.Array, time: jax.Array | int) -> jax.Array:
-    """Keys [N] of episodes at a time step; equal at every point."""
-    return jax.vmap(lambda i: jax.random.fold_in(keys[i % keys.size], time))(index)
 
 
 def _step(
@@ -153,9 +152,8 @@ def _step(
 ):
     """Step all episodes once and update the statistics of the running ones; body of a scan."""
     action, alive = agent.act(agent_state, None, state.env_state.obs), state.alive
-    env_state, transition = jax.vmap(env.step)(
-        _episode_keys(keys, state.index, time), state.env_state, action
-    )
+    k_step = jax.vmap(jax.random.fold_in, (0, None))(keys[state.index % keys.size], time)
+    env_state, transition = jax.vmap(env.step)(k_step, state.env_state, action)
     reported = {
         name: x + jnp.where(alive, transition.info[name], 0.0) for name, x in state.reported.items()
     }

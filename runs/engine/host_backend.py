@@ -32,7 +32,7 @@ from runs.engine.host_step import (
 )
 from runs.engine.jax_backend import train_config
 from runs.engine.phases import Phase, RewardMix, Sampler, carry_over
-from runs.engine.seeds import seed_keys, vmap_seeds
+from runs.engine.seeds import Stream, stream_key, stream_keys, stream_seed, vmap_seeds
 from runs.engine.train import (
     EpisodeStats,
     Learner,
@@ -193,13 +193,14 @@ class HostBackend:
             Interrupted: if a stop is requested.
         """
         self._restore(state)
+        recording_keys = jax.vmap(partial(stream_key, stream=Stream.RECORDING))
         channel, stepper = with_channel(state.world).channel, self._stepper(phase.agent)
-        host_obs, keys, batches = state.host_obs, _unused_keys(state.key), []
+        host_obs, keys, batches = state.host_obs, recording_keys(state.key), []
         for _ in range(number):
             inputs = self._pool, state.learner, host_obs, keys, channel
             host_obs, batch = stepper.rollout(*inputs, self.run_config.num_steps, stopped)
             batches.append(batch)
-            keys = _unused_keys(keys)
+            keys = recording_keys(keys)
         return jax.tree.map(lambda *leaves: np.stack(leaves, 1), *batches)
 
     def film(
@@ -243,9 +244,9 @@ class HostBackend:
     def _reset(self, phase: Phase, keys: jax.Array | None, start: Callable) -> HostRunnerState:
         """Reset the environments in a phase's world, and gather the state of training."""
         run_config, world = self.run_config, only_world(self.env, phase.worlds)
-        seed = run_config.base if keys is None else _host_seed(keys)
         if keys is None:
-            keys = seed_keys(run_config.base, np.arange(run_config.rows))
+            keys = stream_keys(run_config, Stream.TRAINING)
+        seed = stream_seed(keys[0], Stream.HOST_EPISODES)
         self._move(world, seed)
         obs = by_seed(self._pool.reset(), run_config.rows)
         host_obs = self._stepper(phase.agent).observe_reset(keys, obs, with_channel(world).channel)
@@ -323,16 +324,6 @@ def only_world(env: HostEnv, worlds: Sampler) -> World:
     return sampled[0]
 
 
-def _host_seed(keys: jax.Array) -> int:
-    """Seed of host episodes, in [0, 2^31), from the keys [S] of a phase."""
-    return int(jax.random.bits(jax.random.fold_in(keys[0], 2**31))) >> 1
-
-
-def _unused_keys(keys: jax.Array) -> jax.Array:
-    """Derive keys [S] that training steps do not use."""
-    return jax.vmap(lambda key: jax.random.fold_in(key, 2**30))(keys)
-
-
 def _init(
     key: jax.Array, *, config: TrainConfig, env: HostEnv
 ) -> tuple[Learner, EpisodeStats, jax.Array]:
@@ -359,8 +350,7 @@ def _update(
     env: HostEnv,
 ):
     """Update one seed on a batch [T, B] -> (learner, stats, key, metrics, episode sums, finite)."""
-    # The batch's steps folded in the numbers below 2 T; splitting a key is folding in 0, 1, ...
-    k_update, key = jax.random.split(jax.random.fold_in(key, 2 * batch.reward.shape[0]))
+    k_update, key = jax.random.split(stream_key(key, Stream.UPDATE))
     learner, metrics = update(config, learner, k_update, batch, mix, teacher)
     episode_stats, sums = update_stats(episode_stats, batch, env.success)
     return learner, episode_stats, key, metrics, sums, finite_checks(learner, batch, metrics)

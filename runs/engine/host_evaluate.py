@@ -52,8 +52,8 @@ class HostEvaluator:
         Raises:
             Interrupted: if `stopped()` is true.
         """
-        keys = jnp.broadcast_to(jax.random.key(seed + 3), (self.rows,))  # equal for all seeds
-        pool = self._open(world, seed + 2)
+        keys = jnp.broadcast_to(jax.random.key(seed), (self.rows,))  # equal for all seeds
+        pool = self._open(world, seed)
         alive = np.ones((self.rows, self.episodes_per_seed), bool)
         host_obs = self.stepper.observe_reset(keys, by_seed(pool.reset(), self.rows), world.channel)
         for t in range(self.host.horizon):

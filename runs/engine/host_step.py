@@ -14,7 +14,7 @@ from envs import channel as channel_model
 from envs.channel import Channel
 from envs.host.pool import HostPool, HostStep
 from envs.host.suite import HostEnv
-from runs.engine.seeds import vmap_seeds
+from runs.engine.seeds import Stream, stream_key, vmap_seeds
 from runs.engine.train import Learner
 from runs.errors import Interrupted
 
@@ -120,7 +120,7 @@ def observe_reset(
     host: HostEnv, key: jax.Array, obs: jax.Array, channel: Channel
 ) -> HostObservation:
     """Pass the first observations [B, D] of one seed through the channel."""
-    keys = jax.random.split(jax.random.fold_in(key, 2 * host.horizon), obs.shape[0])
+    keys = jax.random.split(stream_key(key, Stream.RESET), obs.shape[0])
     reset_one = partial(
         channel_model.reset_obs, channel=channel, spec=host.spec, scale=jnp.array(host.obs_scale)
     )
@@ -139,7 +139,7 @@ def choose_actions(
     greedy: bool,
 ) -> tuple[jax.Array, jax.Array, HostObservation]:
     """Choose one seed's actions [B] -> (chosen, executed after the channel, host_obs)."""
-    k_act, k_slip = jax.random.split(jax.random.fold_in(key, 2 * time))
+    k_act, k_slip = jax.random.split(jax.random.fold_in(stream_key(key, Stream.ACTION), time))
     action = agent.act(learner.agent, None if greedy else k_act, host_obs.obs)
 
     def apply_one(key, queue, first, action):
@@ -182,7 +182,8 @@ def observe_step(
         )
         return jax.tree.map(lambda new, old: jnp.where(ended, new, old), *candidates), transition
 
-    keys = jax.random.split(jax.random.fold_in(key, 2 * time + 1), host_obs.first.shape[0])
+    key = jax.random.fold_in(stream_key(key, Stream.STEP), time)
+    keys = jax.random.split(key, host_obs.first.shape[0])
     return jax.vmap(observe_one)(keys, host_obs, action, host_step)
 
 

@@ -13,7 +13,14 @@ from runs.engine.config import RunConfig
 from runs.engine.episodes import episode_length, record_episodes, record_horizon, render_states
 from runs.engine.evaluate import EvalPoints, evaluate, without_reward_noise
 from runs.engine.phases import Phase, carry_over
-from runs.engine.seeds import ENVS_AT_ONCE, FAST_COMPILE, SEED_AXIS, seed_keys, vmap_seeds
+from runs.engine.seeds import (
+    ENVS_AT_ONCE,
+    FAST_COMPILE,
+    SEED_AXIS,
+    Stream,
+    stream_keys,
+    vmap_seeds,
+)
 from runs.engine.train import Learner, RunnerState, TrainConfig, init_runner, train
 
 DRAWS = 16  # worlds per point, at most; equal ones if the shift is not random
@@ -118,8 +125,7 @@ class JaxBackend:
 
     def _keys(self, keys: jax.Array | None) -> jax.Array:
         """Keys [S], by default from the base seed."""
-        rows = np.arange(self.run_config.rows)
-        return seed_keys(self.run_config.base, rows) if keys is None else keys
+        return stream_keys(self.run_config, Stream.TRAINING) if keys is None else keys
 
     def _training(self, phase: Phase) -> Callable:
         """Compiled `_train` of a phase."""

@@ -1,12 +1,15 @@
-"""Random keys of seeds, and compiled programs over seeds: `vmap`ped, and sharded over devices."""
+"""Named random streams, keys of seeds, and compiled programs that are `vmap`ped over seeds."""
 
 from collections.abc import Callable
+from enum import IntEnum, unique
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from runs.engine.config import RunConfig
 
 FAST_COMPILE = {"xla_backend_optimization_level": 0}
 OPTIMISED_COMPILE = {"xla_backend_optimization_level": 1}
@@ -20,9 +23,50 @@ SEED_AXIS = "seeds"  # name of the axis over which `vmap_seeds` maps
 ENVS_AT_ONCE = 128  # environments that a core steps at once, summed over seeds, to fit its cache
 
 
-def seed_keys(base: int, seeds: Any) -> jax.Array:
+@unique
+class Stream(IntEnum):
+    """What random numbers are drawn for. Each stream has keys of its own, whatever others draw.
+
+    The first group is derived from the base seed of a study, the second from the key of a batch or
+    an episode. Numbers are part of the results: a new stream takes the next one.
+    """
+
+    TRAINING = 0  # initial learners, environments and policies, of each seed
+    TRAINING_WORLDS = 1  # in which a study trains, where it draws them beforehand
+    EVALUATION_WORLDS = 2
+    EVALUATION = 3  # episodes that are scored or recorded
+    RANDOM_POLICY = 4  # episodes of random actions, of each seed
+    LATER_PHASES = 5  # of each phase, world and seed
+    FILM = 6  # an episode with frames
+    PROBE = 7  # untrained heads, rollouts and heads of a probe, of each seed
+
+    RESET = 8  # of an episode
+    STEP = 9  # of an environment, by time
+    ACTION = 10  # of a policy, by time
+    UPDATE = 11  # of a learner
+    RECORDING = 12  # of a trained policy, which leaves the keys of training unused
+    HOST_EPISODES = 13  # the integer seed of host-stepped environments
+
+
+def stream_key(source: int | jax.Array, stream: Stream) -> jax.Array:
+    """Key of a stream of a base seed, or of a key."""
+    key = source if isinstance(source, jax.Array) else jax.random.key(source)
+    return jax.random.fold_in(key, stream)
+
+
+def stream_seed(source: int | jax.Array, stream: Stream) -> int:
+    """Integer seed, in [0, 2^31), of a stream of a base seed or key; for host environments."""
+    return int(jax.random.bits(stream_key(source, stream))) >> 1
+
+
+def stream_keys(run_config: RunConfig, stream: Stream) -> jax.Array:
+    """Key of a stream for each seed of a study, [rows]."""
+    return seed_keys(stream_key(run_config.base, stream), range(run_config.rows))
+
+
+def seed_keys(key: jax.Array, seeds: Any) -> jax.Array:
     """Derive a key for each of `seeds` [S], independent of the other seeds."""
-    return jax.vmap(partial(jax.random.fold_in, jax.random.key(base)))(jnp.asarray(seeds))
+    return jax.vmap(partial(jax.random.fold_in, key))(jnp.asarray(seeds))
 
 
 def vmap_seeds(

@@ -95,13 +95,8 @@ def seal_digest(plan: str, frozen: Iterable[str]) -> str:
     return hashlib.sha256("".join([DOMAIN, plan, *sorted(frozen)]).encode()).hexdigest()
 
 
-def host_seed(digest: str) -> int:
-    """Seed in [0, 2^31) for the worlds of a host-stepped environment, from the digest."""
-    return int(digest[:8], 16) >> 1
-
-
 def seal_key(digest: str) -> "jax.Array":
-    """Random key for jitted worlds, from all 256 bits of the digest, folded in 32 at a time."""
+    """Random key of worlds and episodes, from all bits of the digest, folded in 32 at a time."""
     import jax
 
     key = jax.random.key(0)

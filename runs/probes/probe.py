@@ -12,7 +12,7 @@ from runs.engine.backend import Backend
 from runs.engine.config import head_spec
 from runs.engine.evaluate import EvalPoints
 from runs.engine.phases import Phase
-from runs.engine.seeds import seed_keys, vmap_seeds
+from runs.engine.seeds import Stream, stream_keys, vmap_seeds
 from runs.engine.train import Learner
 from runs.probes.readouts import HomeStatistics, home_statistics, point_readouts
 from runs.probes.signals import (
@@ -96,7 +96,7 @@ def probe_arm(
     spec = head_spec(backend.env.spec, agent)
     return probe_recordings(
         partial(arm_signals, agent=agent, blend=phase.blend, spec=spec),
-        (learner, seed_keys(run_config.base + 7, np.arange(run_config.rows))),
+        (learner, stream_keys(run_config, Stream.PROBE)),
         backend.record(learner, agent, points, stopped, episodes),
         HORIZON,
         agent.gamma,

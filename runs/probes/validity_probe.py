@@ -14,9 +14,9 @@ from envs.host.suite import HostEnv
 from envs.suite import Suite
 from runs.engine.backend import Backend
 from runs.engine.config import RunConfig, head_spec
-from runs.engine.evaluate import public_points
+from runs.engine.evaluate import draw_points
 from runs.engine.phases import Phase
-from runs.engine.seeds import seed_keys, vmap_seeds
+from runs.engine.seeds import Stream, stream_keys, vmap_seeds
 from runs.engine.train import Learner
 from runs.errors import Interrupted
 from runs.probes import baselines, offline
@@ -92,12 +92,12 @@ class ValidityProbe:
         """
         run_config, agent, learner = self.run_config, phase.agent, state.learner
         options = {"optimise": run_config.optimise, "together": 1}
-        keys, inputs = seed_keys(run_config.base + 6, np.arange(run_config.rows)), ()
+        keys, inputs = stream_keys(run_config, Stream.PROBE), ()
         if isinstance(self.suite.env, HostEnv):
             inputs = (backend.record_batches(state, phase, self.batches, stopped),)
         train = self.train_heads if inputs else self.record_and_train
         heads = vmap_seeds(train, run_config.rows, **options)(learner, keys, *inputs)
-        points = public_points(self.suite, backend.draws, run_config.base)
+        points = draw_points(self.suite, backend.draws, run_config.base)
         recordings = backend.record(learner, agent, points, stopped, run_config.episodes)
         readouts = probe_recordings(
             self.signals,

@@ -86,7 +86,7 @@ def fitness(
         raise ValueError(f"{steps} steps are no multiple of {CHUNK}: take one")
     shape = len(rows), len(LAYOUTS), len(seeds)
     numbers = np.arange(len(LAYOUTS))[:, None] * 1_000_003 + np.asarray(seeds)
-    keys = seed_keys(base, np.broadcast_to(numbers, shape).ravel())
+    keys = seed_keys(jax.random.key(base), np.broadcast_to(numbers, shape).ravel())
     layouts = np.broadcast_to(np.arange(len(LAYOUTS))[:, None], shape).ravel()
     pays = np.repeat(np.stack(list(rows.values())), numbers.size, axis=0)
     lifetimes = _program(layouts.size, steps)(keys, layouts, pays)

@@ -25,7 +25,7 @@ def run_seeds(fn: Callable, seeds: int, *shared: Any, base: int = 0, **static: A
         **static: hashable; another value is another program to compile.
     """
     program = _program(fn, seeds, len(shared), tuple(static.items()))
-    return jax.tree.map(np.asarray, program(seed_keys(base, np.arange(seeds)), *shared))
+    return jax.tree.map(np.asarray, program(seed_keys(jax.random.key(base), range(seeds)), *shared))
 
 
 @lru_cache(maxsize=8)

@@ -41,13 +41,13 @@ def random_actions(num_actions: int) -> Callable:
 
 def train_and_score(suite: Suite, agent: Any = None, **sizes: int) -> dict[tuple, dict]:
     """Train PPO without heads -> (shift, severity) -> score by name, [S]; nothing must be NaN."""
-    from runs.engine.evaluate import public_points
+    from runs.engine.evaluate import draw_points
     from runs.engine.training_loop import run_phase
     from runs.experiment import Experiment
 
     experiment = Experiment(suite, {"none": Blend()}, agent, **sizes)
     backend, phase = experiment.make_backend(), experiment.phases["none"]
-    points, never = public_points(suite, backend.draws, base=0), lambda: False
+    points, never = draw_points(suite, backend.draws, base=0), lambda: False
     trained = run_phase(backend, phase, lambda: backend.init(phase), never)
     assert trained.alive.all()
     scores = backend.evaluate(trained.state.learner, phase.agent, points, never)

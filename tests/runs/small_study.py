@@ -18,7 +18,7 @@ from runs.engine.arms import Arm, comparison_arms
 from runs.engine.backend import Backend, make_backend
 from runs.engine.checkpoint import Checkpoints
 from runs.engine.config import RunConfig
-from runs.engine.evaluate import EvalPoints, public_points
+from runs.engine.evaluate import EvalPoints, draw_points
 from runs.engine.phases import Phase, one_world
 
 HEADS = ("fear", "hope", "curiosity")
@@ -102,7 +102,7 @@ def make_study(
     sizes = run_config.chunks, run_config.updates, run_config.agent
     phase = Phase(one_world(in_suite.world), *sizes, arm.blend)
     backend = make_backend(in_suite.env, run_config)
-    points = public_points(in_suite, backend.draws, run_config.base)
+    points = draw_points(in_suite, backend.draws, run_config.base)
     return Study(in_suite, arm, backend, phase, points)
 
 

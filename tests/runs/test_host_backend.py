@@ -20,6 +20,7 @@ from runs.engine import host_backend
 from runs.engine.checkpoint import Checkpoints
 from runs.engine.host_step import choose_actions, observe_reset, observe_step
 from runs.engine.phases import TASK, world_pool
+from runs.engine.seeds import Stream, stream_key, stream_keys, stream_seed
 from runs.engine.train import Learner, TrainConfig, zero_stats
 from runs.errors import Interrupted, UserError
 from runs.names import REPORTED_SCORES
@@ -28,6 +29,7 @@ from tests.runs import small_study
 no_key_check = pytest.fixture(scope="module", autouse=True)(small_study.without_key_check)
 AGENT = small_study.replace(small_study.CONFIG.agent, normalise=True)
 CONFIG = small_study.replace(small_study.CONFIG, agent=AGENT, updates=1)
+EVALUATION_SEED = stream_seed(CONFIG.base, Stream.EVALUATION)
 STRANGE = "tests.envs.unusual_envs:Strange/Faulty-v0"
 
 
@@ -141,7 +143,7 @@ def play_episode(
     """Run one episode in a plain gymnasium loop -> (return, length, terminated)."""
     env = study.suite.env.maker(world)()
     act = jax.jit(partial(CONFIG.agent.act, agent, None))
-    obs, _ = env.reset(seed=episode_seed(CONFIG.base + 2, episode, 0))
+    obs, _ = env.reset(seed=episode_seed(EVALUATION_SEED, episode, 0))
     total, length, terminated, truncated = 0.0, 0, False, False
     while not (terminated or truncated):
         obs, reward, terminated, truncated, _ = env.step(np.asarray(act(obs)))
@@ -181,7 +183,7 @@ def test_rewards_after_the_scored_episode_do_not_count(strange, monkeypatch):
     learner = train(with_new_pool(strange), 0).learner
 
     def returns(stream, episode):
-        monkeypatch.setenv("RICH", str(episode_seed(CONFIG.base + 2, stream, episode)))
+        monkeypatch.setenv("RICH", str(episode_seed(EVALUATION_SEED, stream, episode)))
         backend = with_new_pool(strange).backend
         scores = next(backend.evaluate(learner, CONFIG.agent, strange.points, never_stop))
         return scores["return"].tolist()
@@ -319,7 +321,11 @@ def test_no_random_key_is_used_twice():
     with jax.debug_key_reuse(True):
         inputs = learner, zero_stats(B), rollout.transition, key, (), TASK
         _, _, after, metrics, _, _ = host_backend._update(*inputs, config=config, env=HOST)
-    used_keys = [jax.random.fold_in(key, i) for i in range(2 * steps)]
+    used_keys = [
+        jax.random.fold_in(stream_key(key, stream), time)
+        for stream in (Stream.ACTION, Stream.STEP)
+        for time in range(steps)
+    ]
     used_keys += [k for step_key in used_keys for k in jax.random.split(step_key, B)]
     bits = {np.asarray(jax.random.key_data(k)).tobytes() for k in used_keys}
     other_bits = {
@@ -337,7 +343,8 @@ def test_no_random_key_is_used_twice():
 def test_infinite_reward_stops_only_its_seed(strange, tmp_path, monkeypatch):
     finite_rows, _ = small_study.run(with_new_pool(strange), tmp_path / "finite")
     # The second environment of the second seed gives an infinite reward in its first episode.
-    monkeypatch.setenv("RICH", str(episode_seed(CONFIG.base, 1 * CONFIG.num_envs + 1, 0)))
+    training = stream_seed(stream_keys(CONFIG, Stream.TRAINING)[0], Stream.HOST_EPISODES)
+    monkeypatch.setenv("RICH", str(episode_seed(training, 1 * CONFIG.num_envs + 1, 0)))
     rows, watch = small_study.run(with_new_pool(strange), tmp_path / "infinite")
     [message] = watch.messages
     assert message.startswith(f"{STRANGE}, arm none, seed 1: the environment produced a value")
@@ -360,7 +367,7 @@ def test_environments_of_one_seed_are_restored_from_its_state(cartpole, tmp_path
     streams = range(CONFIG.num_envs, 2 * CONFIG.num_envs)
     make = cartpole.suite.env.maker(cartpole.suite.world)
     options = {"name": "restored", "workers": 0, "streams": streams}
-    with HostPool(make, CONFIG.num_envs, CONFIG.base, **options) as pool:
+    with HostPool(make, CONFIG.num_envs, int(state.seed), **options) as pool:
         obs = pool.restore({name: np.asarray(leaf) for name, leaf in seed_state.pool.items()})
     assert (obs == np.asarray(state.host_obs.obs)[1]).all()
 

@@ -62,7 +62,7 @@ def test_every_arm_is_a_reward_mix_of_heads_of_the_blend():
                 for arm in (*design.arms, *design.extra) if arm.learns]  # fmt: skip
     assert len(set(learning)) == len(learning), "two arms are the same"
     normalising = signal_blend(HEADS, load_suite("Drive"), PPO(normalise=True))
-    assert "critic" not in normalising.names and "fear_wrong_0.1" not in normalising.names
+    assert "critic" not in normalising.names and "fear_flipped_0.1" not in normalising.names
 
 
 def test_mix_of_an_arm_has_its_weights_and_no_others():
@@ -138,7 +138,7 @@ def test_choices_on_dev_shifts_enter_the_plan(tmp_path, monkeypatch):
     assert {control for _, control in design.plan.secondary} == set(CONTROLS) - {"classifier"}
     assert set(design.plan.sealed) == {"social", "dynamics", "sensor"}
     assert design.plan.splits.names("dev") == ("cones", "delay")
-    assert design.rates["wrong_0.1"] == 3e-4 and design.rates["true"] == 1e-3
+    assert design.rates["flipped_0.1"] == 3e-4 and design.rates["true"] == 1e-3
     assert design.plan.sizes["lr_zero"] == 1e-3 and design.plan.sizes["lr_classifier"] == 3e-4
     text = page.sizes_text(design, Settings(lr=0.1))
     assert "step size 0.001, 0.0003 of classifier, 0.0003 of hope_fear);" in text
@@ -162,7 +162,7 @@ def test_design_of_a_host_environment():
 
 SETTINGS = Settings(env="CartPole", heads=("fear",), smoke=True)
 ARMS = ("frozen", "zero", "zero_critic_kept", "sham", "critic", "reward_model", TESTED, "true")
-STUDY_HEADS = ("fear", "hope", "reward_model", "critic", "fear_wrong_0.5", "hope_wrong_0.5")
+STUDY_HEADS = ("fear", "hope", "reward_model", "critic", "fear_flipped_0.5", "hope_flipped_0.5")
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +229,7 @@ def test_results_have_every_arm_in_every_shift(finished):
     away = results[(results["shift"] == "force") & (results["severity"] == 1.0)]
     away = away.pivot(index="seed", columns="arm", values="score_away")
     gain = noise[noise["share"] == 0.5].set_index("seed")["gain"]
-    np.testing.assert_array_equal(gain, away["wrong_0.5"] - away["frozen"])
+    np.testing.assert_array_equal(gain, away["flipped_0.5"] - away["frozen"])
 
 
 def test_frozen_agent_does_not_learn_and_the_others_do(finished):
@@ -324,12 +324,12 @@ def test_page_of_a_study(finished, tmp_path):
     result = page.reward_free_page(design, results, noise, job)
     result.write(tmp_path)
     stem = "reward_free-CartPole"
-    names = [f"{stem}.md", f"{stem}.png", f"{stem}-curves.png", f"{stem}-wrong.png"]
+    names = [f"{stem}.md", f"{stem}.png", f"{stem}-curves.png", f"{stem}-flipped.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
     assert min((tmp_path / name).stat().st_size for name in names[1:]) > 5000
     text = (tmp_path / names[0]).read_text()
     assert text.startswith("# CartPole: training without task reward\n\nWithout task reward, hope")
-    for arm in (*design.arms, *(arm for arm in design.extra if "wrong" not in arm.name)):
+    for arm in (*design.arms, *(arm for arm in design.extra if "flipped" not in arm.name)):
         assert f"\n| {arm.name} " in text
     assert not re.search(r"\bnan\b", text) and "unverified" not in text
     assert "non-finite numbers: 0. dev looks 1, sealed looks 1." in text

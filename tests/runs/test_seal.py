@@ -208,7 +208,6 @@ def test_the_key_depends_on_plan_and_checkpoints_but_not_their_order():
     keys = [jax.random.key_data(seal.seal_key(each)) for each in digests]
     assert jnp.array_equal(keys[0], keys[1])
     assert not any(jnp.array_equal(keys[0], key) for key in keys[2:])
-    assert seal.host_seed(digest) == 0xCEB3AA28 // 2
 
 
 def test_saving_the_same_checkpoints_again_keeps_the_draw(out):

@@ -13,7 +13,7 @@ from agents.ppo import PPO
 from envs.host.suite import host_suite
 from envs.suite import Point
 from runs.engine.config import make_run_config
-from runs.engine.evaluate import public_points
+from runs.engine.evaluate import draw_points
 from runs.engine.host_backend import HostBackend
 from runs.engine.phases import Phase, one_world
 from runs.errors import UserError
@@ -171,7 +171,7 @@ def cartpole():
 
 def test_recorded_host_episodes_are_those_that_are_scored(cartpole):
     backend, suite, phase, state = cartpole
-    inputs = state.learner, phase.agent, public_points(suite, 1, 0), lambda: False
+    inputs = state.learner, phase.agent, draw_points(suite, 1, 0), lambda: False
     recorded = backend.record(*inputs, backend.run_config.episodes)
     for scores, (batch, alive) in zip(backend.evaluate(*inputs), recorded, strict=True):
         np.testing.assert_allclose(alive.sum(1).mean(1), scores["length"])
