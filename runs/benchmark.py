@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib import metadata, util
-from pathlib import Path
 
 from runs.bench import report_cost, rivals, training
 from runs.bench.table import (
@@ -31,7 +30,7 @@ from runs.bench.timing import (
     alternate,
     in_new_processes,
 )
-from runs.cli.settings import check_recordable, run_main
+from runs.cli.settings import StudySettings, check_recordable, run_main
 from runs.cli.study import RESULTS, Job, run_study
 from runs.errors import Interrupted, UserError
 from runs.names import checked_choice
@@ -50,7 +49,7 @@ QUIET = 0.5  # load average up to which a machine counts as quiet
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """Settings of the benchmark.
 
     Attributes:
@@ -58,18 +57,10 @@ class Settings:
             (parts of a training step), heads, evaluation, worlds (Drive), compilation, memory,
             readouts (probing the signals beside scoring), report (and sealing).
         repeats: measurements of each side of a row.
-        out: folder of the page and of every measurement.
-        config: a YAML file of these settings; flags override it.
-        smoke: a run of seconds that only tests the code; its numbers mean nothing.
-        record: also write the page and every measurement to runs/results/, named by the parts.
     """
 
     parts: tuple[str, ...] = PARTS
     repeats: int = 5
-    out: Path | None = None
-    config: Path | None = None
-    smoke: bool = False
-    record: bool = False
 
 
 def main(argv: list[str]) -> int:

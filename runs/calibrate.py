@@ -14,7 +14,13 @@ from typing import Any
 
 from runs.analysis import calibration
 from runs.analysis.calibration import Level, calibration_path
-from runs.cli.settings import check_not_negative, check_recordable, check_seeds, run_main
+from runs.cli.settings import (
+    StudySettings,
+    check_not_negative,
+    check_recordable,
+    check_seeds,
+    run_main,
+)
 from runs.cli.study import RESULTS, Job, run_study
 from runs.names import checked_choice, safe_name
 from runs.report.page import Page, markdown_table, page_text
@@ -43,7 +49,7 @@ NOTE = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """Settings of the calibration.
 
     Attributes:
@@ -53,10 +59,6 @@ class Settings:
         further: additional environment steps of a specialist; 0 for 45 % of the nominal steps.
         shifts: names of the shifts to calibrate; all by default.
         episodes: scored at each point; 0 for those of runs.compare.
-        out: folder of the study; by default runs/logs/calibrate/ENV-FINGERPRINT.
-        config: a YAML file of these settings; flags override it.
-        smoke: a run of seconds to test the code; its numbers mean nothing.
-        record: also write table, scores and figure to runs/results/.
     """
 
     env: str = "Drive"
@@ -65,10 +67,6 @@ class Settings:
     further: int = 0
     shifts: tuple[str, ...] = ()
     episodes: int = 0
-    out: Path | None = None
-    config: Path | None = None
-    smoke: bool = False
-    record: bool = False
 
 
 def main(argv: list[str]) -> int:

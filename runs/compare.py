@@ -6,10 +6,15 @@ The same command resumes an interrupted run.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runs.cli.settings import check_not_negative, check_recordable, check_seeds, run_main
+from runs.cli.settings import (
+    StudySettings,
+    check_not_negative,
+    check_recordable,
+    check_seeds,
+    run_main,
+)
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.names import checked_choice
@@ -21,7 +26,7 @@ COMMAND = "python -m runs.compare"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """Settings of the comparison.
 
     Attributes:
@@ -36,13 +41,9 @@ class Settings:
         sealed: families of shifts that are scored only after every agent is frozen; their random
             key is the hash of the plan and of all agents.
         episodes: scored at each point; 0 for the environment's preset.
-        out: folder of the study; by default runs/logs/compare/ENV-FINGERPRINT.
-        config: a YAML file of these settings; flags override it.
         quick: a first look: the arms of the first head, its untrained control, a constant and none,
             3 seeds, half of the steps, 64 episodes per point, two severities; signals are not
             probed.
-        smoke: a run of seconds with one head to test the code; its numbers mean nothing.
-        record: also write the table and the figure to runs/results/.
     """
 
     env: str = "Drive"
@@ -53,11 +54,7 @@ class Settings:
     without: tuple[str, ...] = ()
     sealed: tuple[str, ...] = ()
     episodes: int = 0
-    out: Path | None = None
-    config: Path | None = None
     quick: bool = False
-    smoke: bool = False
-    record: bool = False
 
 
 def main(argv: list[str]) -> int:

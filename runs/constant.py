@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runs.cli.settings import check_recordable, check_seeds, run_main
+from runs.cli.settings import StudySettings, check_recordable, check_seeds, run_main
 from runs.cli.study import Job, run_study
 from runs.errors import Interrupted, UserError
 from runs.names import checked_choice
@@ -35,7 +35,7 @@ HEADINGS = ("world", "arm", "runs", "score", "gain over none [95 %]", "beyond th
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """Settings of the study.
 
     Attributes:
@@ -44,10 +44,6 @@ class Settings:
         steps: environment steps per seed in CartPole.
         episodes: per seed in DeepSea.
         size: side length of the DeepSea grid.
-        out: folder of the study; by default runs/logs/constant/FINGERPRINT.
-        config: a YAML file of these settings; flags override it.
-        smoke: a run of seconds to test the code; its numbers mean nothing.
-        record: also write table and figure to runs/results/.
     """
 
     worlds: tuple[str, ...] = tuple(UNITS)
@@ -55,10 +51,6 @@ class Settings:
     steps: int = 100_000
     episodes: int = 8_000
     size: int = 14
-    out: Path | None = None
-    config: Path | None = None
-    smoke: bool = False
-    record: bool = False
 
 
 Scores = tuple[str, str, Any]

@@ -11,10 +11,15 @@ the same command.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runs.cli.settings import check_not_negative, check_recordable, check_seeds, run_main
+from runs.cli.settings import (
+    StudySettings,
+    check_not_negative,
+    check_recordable,
+    check_seeds,
+    run_main,
+)
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.names import checked_choice
@@ -26,7 +31,7 @@ COMMAND = "python -m runs.continual"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """Settings of the study.
 
     Attributes:
@@ -40,10 +45,6 @@ class Settings:
             cones, or in other suites the first three shifts and the first again.
         pay: schedules of the task reward: always, rare, never.
         episodes: in each world, each evaluation; 0 for half of the usual number.
-        out: folder of the study.
-        config: a YAML file of these settings; flags go before it.
-        smoke: a test run of a minute through all code, whose results mean nothing.
-        record: also write table and figure to runs/results/.
     """
 
     env: str = "Drive"
@@ -53,10 +54,6 @@ class Settings:
     stream: tuple[str, ...] = ()
     pay: tuple[str, ...] = ("always", "rare", "never")
     episodes: int = 0
-    out: Path | None = None
-    config: Path | None = None
-    smoke: bool = False
-    record: bool = False
 
 
 def main(argv: list[str]) -> int:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runs.cli.settings import check_recordable, run_main
+from runs.cli.settings import StudySettings, check_recordable, run_main
 from runs.cli.study import Job, identity, run_study
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
@@ -31,7 +31,7 @@ EPISODES, ROLLOUTS = 8, 16  # episodes at each point; pairs of branches at each 
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """Command-line settings of the study.
 
     Attributes:
@@ -41,10 +41,6 @@ class Settings:
         seeds: training runs, at least 3.
         steps: environment steps a seed; 0 for as many as runs.compare takes.
         shifts: names of shifts to evaluate; by default four of Drive's, elsewhere all.
-        out: folder of the study; by default runs/logs/credit/ENV-FINGERPRINT.
-        config: a YAML file of these settings; flags override it.
-        smoke: a test run of seconds through all of the code, without meaningful results.
-        record: also write table and figure to runs/results/.
     """
 
     env: str = "Drive"
@@ -52,10 +48,6 @@ class Settings:
     seeds: int = 10
     steps: int = 0
     shifts: tuple[str, ...] = ()
-    out: Path | None = None
-    config: Path | None = None
-    smoke: bool = False
-    record: bool = False
 
 
 def main(argv: list[str]) -> int:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runs.cli.settings import check_recordable, run_main
+from runs.cli.settings import StudySettings, check_recordable, run_main
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.names import checked_choice, safe_name
@@ -26,7 +26,7 @@ REWARD = "(task reward)"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """Settings of the figure.
 
     Attributes:
@@ -35,10 +35,6 @@ class Settings:
         severity: of that shift, in [0, 1].
         steps: environment steps of training.
         seed: of all random numbers.
-        out: folder of the study; by default runs/logs/feelings/ENV-FINGERPRINT.
-        config: a YAML file of these settings; flags override it.
-        smoke: a run of seconds to test the code; its figure means nothing.
-        record: also write the figure to runs/results/.
     """
 
     env: str = "FoodShare"
@@ -46,10 +42,6 @@ class Settings:
     severity: float = 1.0
     steps: int = 3_000
     seed: int = 0
-    out: Path | None = None
-    config: Path | None = None
-    smoke: bool = False
-    record: bool = False
 
 
 def main(argv: list[str]) -> int:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runs.cli.settings import check_recordable, run_main
+from runs.cli.settings import StudySettings, check_recordable, run_main
 from runs.cli.study import Job, claimed_folder, run_study
 from runs.compare import COMMAND as COMPARE
 from runs.compare import Settings as Comparison
@@ -36,24 +36,16 @@ OUTCOMES = {"arrives": "#4c9f70", "never arrives": "#b9bec7", "crashes": "#c8553
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """Settings of the study.
 
     Attributes:
         heads: names of the heads to study; their controls are added.
         seeds: training runs per arm, at least 3.
-        out: folder of the page; both comparisons have folders of their own.
-        config: a YAML file of these settings; flags override it.
-        smoke: a run of about a minute to test the code; its numbers mean nothing.
-        record: also write to runs/results/.
     """
 
     heads: tuple[str, ...] = ("fear", "hope", "curiosity")
     seeds: int = 20
-    out: Path | None = None
-    config: Path | None = None
-    smoke: bool = False
-    record: bool = False
 
 
 def main(argv: list[str]) -> int:

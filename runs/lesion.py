@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from runs.analysis import stats
-from runs.cli.settings import check_recordable, check_seeds, run_main
+from runs.cli.settings import StudySettings, check_recordable, check_seeds, run_main
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.report.page import Page, markdown_table, page_text
@@ -46,24 +46,16 @@ AGAINST = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """Settings of the study.
 
     Attributes:
         people: simulated players of Gamble per arm and card order, at least 100.
         seeds: agents of Ponder per arm, at least 3.
-        out: folder for the table and the figure; by default runs/logs/lesion/FINGERPRINT.
-        config: a YAML file of these settings; flags override it.
-        smoke: a run of seconds to test the code; its numbers mean nothing.
-        record: also write the table and the figure to runs/results/.
     """
 
     people: int = 2000
     seeds: int = 20
-    out: Path | None = None
-    config: Path | None = None
-    smoke: bool = False
-    record: bool = False
 
 
 class LesionSizes(NamedTuple):

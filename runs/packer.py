@@ -9,10 +9,9 @@ and our results are shown side by side. The same command resumes an interrupted 
 
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from runs.cli.settings import check_recordable, check_seeds, run_main
+from runs.cli.settings import StudySettings, check_recordable, check_seeds, run_main
 from runs.cli.study import Job, run_study
 from runs.errors import Interrupted, UserError
 from runs.names import checked_choice
@@ -53,7 +52,7 @@ WHY = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """Settings of the study.
 
     Attributes:
@@ -61,20 +60,12 @@ class Settings:
         seeds: training runs of each agent in D and in R, at least 3, better 10 or more.
         train: episodes of each training run.
         test: episodes of each test, each in its own random world.
-        out: folder of the study; by default runs/logs/packer/FINGERPRINT.
-        config: a YAML file of these settings; flags override it.
-        smoke: a run of seconds to test the code; its numbers mean nothing.
-        record: also write the table to runs/results/packer.md.
     """
 
     only: tuple[str, ...] = ()
     seeds: int = 10
     train: int = 15_000
     test: int = 1_000
-    out: Path | None = None
-    config: Path | None = None
-    smoke: bool = False
-    record: bool = False
 
 
 class Training(NamedTuple):

@@ -18,10 +18,15 @@ interrupted run is resumed by the same command.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runs.cli.settings import check_not_negative, check_recordable, check_seeds, run_main
+from runs.cli.settings import (
+    StudySettings,
+    check_not_negative,
+    check_recordable,
+    check_seeds,
+    run_main,
+)
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 
@@ -32,7 +37,7 @@ COMMAND = "python -m runs.reward_free"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """Settings of the study.
 
     Attributes:
@@ -52,12 +57,8 @@ class Settings:
             dev shifts.
         episodes: evaluated at each point; 0 for the usual number.
         base: seed of all seeds.
-        out: folder of the study.
-        config: a YAML file of these settings; flags go before it.
         tune: choose step sizes and rival on the dev shifts, with other seeds; with --record the
             study uses them from then on.
-        smoke: a test run of a minute through all code, whose results mean nothing.
-        record: also write tables and figures to runs/results/.
     """
 
     env: str = "Drive"
@@ -72,11 +73,7 @@ class Settings:
     rival: str = ""
     episodes: int = 0
     base: int = 0
-    out: Path | None = None
-    config: Path | None = None
     tune: bool = False
-    smoke: bool = False
-    record: bool = False
 
 
 def main(argv: list[str]) -> int:

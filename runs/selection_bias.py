@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from runs.analysis import stats
-from runs.cli.settings import check_recordable, run_main
+from runs.cli.settings import StudySettings, check_recordable, run_main
 from runs.cli.study import Job, run_study
 from runs.errors import Interrupted, UserError
 from runs.prereg.ledger import Looks, looks_text
@@ -32,20 +32,14 @@ COLOURS = ("#b2182b", "#ef8a62", "#67a9cf", "#2166ac")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """Settings of the simulation.
 
     Attributes:
         researchers: number of simulated researchers for each kind of scores.
-        out: folder for table and figure; by default runs/logs/selection_bias/FINGERPRINT.
-        smoke: a run of seconds to test the code; its numbers mean nothing.
-        record: also write the table and the figure to runs/results/.
     """
 
     researchers: int = 2_000
-    out: Path | None = None
-    smoke: bool = False
-    record: bool = False
 
 
 class ScoreModel(NamedTuple):

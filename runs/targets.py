@@ -8,9 +8,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 
-from runs.cli.settings import check_recordable, run_main
+from runs.cli.settings import StudySettings, check_recordable, run_main
 from runs.cli.study import Job, run_study
 from runs.errors import Interrupted
 from runs.names import checked_choice
@@ -34,20 +33,14 @@ HEADINGS = ("target", "what", "expected", "ours", "pass", "seconds")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """Settings of the table of targets.
 
     Attributes:
         only: numbers of the targets to check, such as T5; all by default.
-        out: folder for the table; by default runs/logs/targets/FINGERPRINT.
-        smoke: a run of about a minute with fewer seeds; rows that need more are left out.
-        record: also write the table to runs/results/targets.md.
     """
 
     only: tuple[str, ...] = ()
-    out: Path | None = None
-    smoke: bool = False
-    record: bool = False
 
 
 def main(argv: list[str]) -> int:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from runs.analysis import stats
-from runs.cli.settings import check_recordable, run_main
+from runs.cli.settings import StudySettings, check_recordable, run_main
 from runs.cli.study import Job, run_study
 from runs.errors import Interrupted, UserError
 from runs.report.page import Page, markdown_table, page_text
@@ -43,20 +43,14 @@ HEADINGS = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """Settings of the simulation.
 
     Attributes:
         grids: simulated pairs of arms for each kind of scores.
-        out: folder for table and figure; by default runs/logs/type1_error/FINGERPRINT.
-        smoke: a run of seconds to test the code; its numbers mean nothing.
-        record: also write the table and the figure to runs/results/.
     """
 
     grids: int = 4_000
-    out: Path | None = None
-    smoke: bool = False
-    record: bool = False
 
 
 class ScoreModel(NamedTuple):

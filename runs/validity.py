@@ -17,10 +17,9 @@ interrupted, the same command resumes.
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from runs.cli.settings import check_recordable, run_main
+from runs.cli.settings import StudySettings, check_recordable, run_main
 from runs.cli.study import RESULTS, Job, run_study
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
@@ -35,7 +34,7 @@ ARM = "beside"  # name of the one arm: no head pays the agent
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """Command-line settings of the study.
 
     Attributes:
@@ -47,10 +46,6 @@ class Settings:
         steps: environment steps a seed; 0 for as many as runs.compare takes.
         shifts: names of the shifts to evaluate; by default all of them.
         episodes: at each point; 0 for 128, or as many as runs.compare takes of a host.
-        out: folder of the study; by default runs/logs/validity/ENV-FINGERPRINT.
-        config: a YAML file of these settings; flags override it.
-        smoke: a test run of seconds through all of the code, without meaningful results.
-        record: also write table, scores and figures to runs/results/.
     """
 
     env: str = "Drive"
@@ -60,10 +55,6 @@ class Settings:
     steps: int = 0
     shifts: tuple[str, ...] = ()
     episodes: int = 0
-    out: Path | None = None
-    config: Path | None = None
-    smoke: bool = False
-    record: bool = False
 
 
 def main(argv: list[str]) -> int:

@@ -25,6 +25,23 @@ T = TypeVar("T")
 SCIENTIFIC = r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"  # YAML 1.1 reads 3e-4 and 1.5e3 as text
 
 
+@dataclasses.dataclass(frozen=True)
+class StudySettings:
+    """Settings that every study has.
+
+    Attributes:
+        out: folder of the study; by default runs/logs/STUDY/, named by all settings.
+        config: a YAML file of these settings; flags override it.
+        smoke: a run of at most a minute to test the code; its numbers mean nothing.
+        record: also write page, tables and figures to runs/results/.
+    """
+
+    out: Path | None = None
+    config: Path | None = None
+    smoke: bool = False
+    record: bool = False
+
+
 def parse_settings(
     settings: type[T], argv: list[str], description: str, prog: str | None = None
 ) -> T:
