@@ -1,5 +1,7 @@
 """Blend: named, weighted heads; computes their signals and trains them by `affect.learn`."""
 
+import math
+import numbers
 import zlib
 from collections.abc import Iterator
 from functools import partial
@@ -9,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from affect.head import Factory, build
+from affect.checks import Shapes, check_batch, finite_batch
+from affect.head import Factory, build, check_factory
 from affect.learn import TrainState, gradient_step
-from affect.transition import Spec, Transition
+from affect.transition import Spec, Transition, is_a
 
 HEAD_OPTIMISER = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(1e-2))
 EPOCHS = 2  # where nobody gives another number
@@ -24,11 +27,13 @@ class BlendState(NamedTuple):
         heads: name -> the head and the state of its optimiser.
         carry: name -> the state that the head carries across steps.
         weights: [K], each multiplies a signal.
+        shapes: what the heads were built for; no leaves.
     """
 
     heads: dict[str, TrainState]
     carry: dict[str, Any]
     weights: jax.Array
+    shapes: Shapes
 
 
 class Blend:
@@ -49,7 +54,8 @@ class Blend:
         **heads: name=(weight, factory).
 
     Raises:
-        ValueError: for a head that is not a (weight, factory) pair.
+        ValueError: for a head that is not a (weight, factory) pair, a weight that is no finite
+            number, or settings of another type.
     """
 
     def __init__(
@@ -58,9 +64,15 @@ class Blend:
         epochs: int | None = None,
         **heads: tuple[float, Factory],
     ):
+        if not isinstance(tx, optax.GradientTransformation):
+            raise ValueError(
+                f"tx is an optax optimiser, not {tx!r}: heads are named, as in fear=(0.5, Fear), "
+                "and have other names than tx and epochs"
+            )
+        if epochs is not None and not (is_a(epochs, numbers.Integral) and epochs >= 0):
+            raise ValueError(f"epochs is a number of gradient steps, at least 0, not {epochs!r}")
         for name, term in heads.items():
-            if not (isinstance(term, tuple) and len(term) == 2 and callable(term[1])):
-                raise ValueError(f"{name} must be (weight, head), as in {name}=(0.5, Fear)")
+            check_term(name, term)
         self.tx, self.epochs, self.heads = tx, epochs, heads
 
     def with_epochs(self, epochs: int) -> "Blend":
@@ -76,9 +88,11 @@ class Blend:
         """Builds the heads and their initial states for `num_envs` = B environments.
 
         Raises:
-            ValueError: a head of known sign has a negative weight.
+            ValueError: a head of known sign has a negative weight, or there is no environment.
             MissingInfo: a head reads an `info` key that the world does not report.
         """
+        if num_envs < 1:
+            raise ValueError(f"a blend needs at least 1 environment, not num_envs={num_envs}")
         nets = {name: build(head, spec, _head_key(key, name)) for name, _, head in self._terms()}
         for name, weight, _ in self._terms():
             if nets[name].sign and weight < 0:
@@ -89,9 +103,8 @@ class Blend:
                 )
         carry = {name: net.initial_state(num_envs) for name, net in nets.items()}
         weights = jnp.array([weight for _, weight, _ in self._terms()], jnp.float32)
-        return BlendState(
-            {n: TrainState.create(net, self.tx) for n, net in nets.items()}, carry, weights
-        )
+        heads = {name: TrainState.create(net, self.tx) for name, net in nets.items()}
+        return BlendState(heads, carry, weights, Shapes(spec, num_envs))
 
     def feel(
         self, blend_state: BlendState, batch: Transition, active: jax.Array | None = None
@@ -100,10 +113,61 @@ class Blend:
 
         Args:
             blend_state: of the heads.
-            batch: experience [T, B].
+            batch: experience [T, B]. What is not finite in it counts as 0
+                (`affect.checks.finite_batch`).
             active: [K]; a head whose entry is 0 is not computed: its signal is 0 and the state it
                 carries stays as it is. None computes all.
+
+        Raises:
+            ValueError: a batch of other shapes or dtypes than those of `init`.
         """
+        return self._feel(blend_state, self._checked(blend_state, batch)[0], active)
+
+    def learn(self, blend_state: BlendState, batch: Transition) -> tuple[BlendState, dict]:
+        """Trains each head on a batch -> (blend state, metrics).
+
+        `blend_state` must be the one from *before* `feel` was called on the batch.
+
+        Raises:
+            ValueError: a batch of other shapes or dtypes than those of `init`.
+        """
+        batch, metrics = self._checked(blend_state, batch)
+        blend_state, head_metrics = self._learn(blend_state, batch)
+        return blend_state, metrics | head_metrics
+
+    def update(
+        self, blend_state: BlendState, batch: Transition
+    ) -> tuple[jax.Array, BlendState, dict]:
+        """Computes signals, then trains the heads -> (signals [T, B, K], blend state, metrics).
+
+        The signals come from the heads as they were before training on this batch. Metrics are, by
+        head, the mean `signal` and those of its loss, and `heads/skipped`, the share of steps with
+        a number that is not finite or beyond `affect.checks.LIMIT`.
+
+        Raises:
+            ValueError: a batch of other shapes or dtypes than those of `init`.
+        """
+        batch, metrics = self._checked(blend_state, batch)
+        signals, after_batch = self._feel(blend_state, batch)
+        after_training, head_metrics = self._learn(blend_state, batch)
+        for k, name in enumerate(self.names):
+            metrics[f"{name}/signal"] = signals[..., k].mean()
+        after = after_training._replace(carry=after_batch.carry)
+        return signals, after, metrics | head_metrics
+
+    def _checked(
+        self, blend_state: BlendState, batch: Transition
+    ) -> tuple[Transition, dict[str, jax.Array]]:
+        """Checks a batch and removes what is not finite -> (batch, metrics); not if empty."""
+        if not self.heads:
+            return batch, {}
+        batch, skipped = finite_batch(check_batch(batch, blend_state.shapes))
+        return batch, {"heads/skipped": skipped}
+
+    def _feel(
+        self, blend_state: BlendState, batch: Transition, active: jax.Array | None = None
+    ) -> tuple[jax.Array, BlendState]:
+        """Computes the weighted signals of a checked batch -> (signals [T, B, K], blend state)."""
         signals, carry = [], {}
         for k, name in enumerate(self.names):
             compute = partial(blend_state.heads[name].net, blend_state.carry[name], batch)
@@ -119,11 +183,8 @@ class Blend:
         weights = jnp.broadcast_to(blend_state.weights, stacked.shape)
         return stacked * weights, blend_state._replace(carry=carry)
 
-    def learn(self, blend_state: BlendState, batch: Transition) -> tuple[BlendState, dict]:
-        """Trains each head on a batch -> (blend state, metrics).
-
-        `blend_state` must be the one from *before* `feel` was called on the batch.
-        """
+    def _learn(self, blend_state: BlendState, batch: Transition) -> tuple[BlendState, dict]:
+        """Trains each head on a checked batch -> (blend state, metrics)."""
         heads: dict[str, TrainState] = {}
         metrics: dict[str, jax.Array] = {}
         for name in self.names:
@@ -132,19 +193,6 @@ class Blend:
             )
             metrics |= {f"{name}/{key}": value for key, value in head_metrics.items()}
         return blend_state._replace(heads=heads), metrics
-
-    def update(
-        self, blend_state: BlendState, batch: Transition
-    ) -> tuple[jax.Array, BlendState, dict]:
-        """Computes signals, then trains the heads -> (signals [T, B, K], blend state, metrics).
-
-        The signals come from the heads as they were before training on this batch.
-        """
-        signals, after_batch = self.feel(blend_state, batch)
-        after_training, metrics = self.learn(blend_state, batch)
-        for k, name in enumerate(self.names):
-            metrics[f"{name}/signal"] = signals[..., k].mean()
-        return signals, after_training._replace(carry=after_batch.carry), metrics
 
     def _train_head(
         self, train_state: TrainState, carry: Any, batch: Transition
@@ -160,6 +208,20 @@ class Blend:
 
     def _terms(self) -> Iterator[tuple[str, float, Factory]]:
         return ((name, weight, head) for name, (weight, head) in self.heads.items())
+
+
+def check_term(name: str, term: Any) -> None:
+    """Checks that a head of a blend is given as (weight, factory).
+
+    Raises:
+        ValueError: naming the head and what is wrong with it.
+    """
+    if not (isinstance(term, tuple) and len(term) == 2 and callable(term[1])):
+        raise ValueError(f"{name} must be (weight, head), as in {name}=(0.5, Fear)")
+    weight, factory = term
+    if not isinstance(weight, numbers.Real) or not math.isfinite(weight):
+        raise ValueError(f"{name} has a weight of {weight!r}: a weight is a finite number")
+    check_factory(factory, f"{name}=({weight}, ...)")
 
 
 def _head_key(key: jax.Array, name: str) -> jax.Array:

@@ -1,5 +1,7 @@
 """Constant: the control head whose signal is the same number at every step."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -22,6 +24,8 @@ class Constant(Head):
 
     def __init__(self, spec: Spec, value: float, *, rngs: nnx.Rngs):
         del spec, rngs
+        if not math.isfinite(value):
+            raise ValueError(f"a constant signal is a finite number, not {value}")
         self.value = nnx.Param(jnp.asarray(value, jnp.float32))
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:

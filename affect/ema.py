@@ -1,5 +1,7 @@
 """Exponential moving average of a stream, per environment, reset where an episode begins."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -10,7 +12,7 @@ def ema_rate(tau: float) -> float:
     Raises:
         ValueError: tau is below 1 step.
     """
-    if not tau >= 1:
+    if not 1 <= tau < math.inf:
         raise ValueError(f"a tau is at least 1 step, not {tau}")
     return 1 / tau
 

@@ -91,6 +91,19 @@ def per_env(head: Head) -> State:
 Factory = Callable[..., Head]  # (spec: Spec, *, rngs: nnx.Rngs) -> Head
 
 
+def check_factory(factory: Any, where: str) -> None:
+    """Checks that a factory of heads is no built head and no other thing.
+
+    Raises:
+        ValueError: naming where it was given.
+    """
+    if isinstance(factory, Head):
+        name = type(factory).__name__
+        raise ValueError(f"{where} got a head that is already built: pass the class {name} itself")
+    if not callable(factory):
+        raise ValueError(f"{where} needs a head such as Fear or Potential(Hope), not {factory!r}")
+
+
 def build(factory: Factory, spec: Spec, key: jax.Array) -> Head:
     """Builds a head for the shapes `spec`, initialised with `key`."""
     return factory(spec, rngs=nnx.Rngs(key))

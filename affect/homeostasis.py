@@ -1,5 +1,7 @@
 """Homeostasis: minus the distance of the body from its setpoint."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -31,7 +33,7 @@ class Homeostasis(Head):
         del rngs
         self.require(spec, "body")
         self.setpoint = nnx.Param(jnp.asarray(setpoint, jnp.float32))
-        if self.setpoint.ndim > 1:
+        if self.setpoint.ndim > 1 or not all(map(math.isfinite, jax.tree.leaves(setpoint))):
             raise ValueError(f"a setpoint is a number or a list of numbers, not {setpoint}")
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:

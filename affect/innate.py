@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from affect.head import Head, State
-from affect.transition import Spec, Transition
+from affect.transition import Spec, Transition, is_a
 
 
 class Innate(Head):
@@ -24,7 +24,7 @@ class Innate(Head):
 
     Raises:
         MissingInfo: the world does not report one of them.
-        ValueError: fn returns another shape.
+        ValueError: fn is no function, reads is no tuple, or fn returns another shape.
     """
 
     def __init__(
@@ -36,6 +36,10 @@ class Innate(Head):
         rngs: nnx.Rngs,
     ):
         del rngs
+        if is_a(reads, str):
+            raise ValueError(f"reads is a tuple of keys of info: write reads=({reads!r},)")
+        if not callable(fn):
+            raise ValueError(f"fn is a function of a batch, not {fn!r}")
         for key in reads:
             self.require(spec, key)
         self.fn = fn

@@ -5,6 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+OUTLIER = 10.0  # deviations from the mean, beyond which a value is clipped before it is added
+FEW = 100  # values from which on they are clipped
+
 
 class Moments(NamedTuple):
     """Number [], mean [*shape] and summed squared deviation [*shape] of the values so far."""
@@ -28,19 +31,27 @@ def empty_moments(shape: tuple[int, ...] = ()) -> Moments:
 def running_moments(moments: Moments, x: jax.Array) -> tuple[Moments, Moments]:
     """Adds x [T, B, *shape] -> (moments after each step [T, ...], moments after the last).
 
-    The parallel update of Chan, Golub & LeVeque (1983, eq. 2.1), summed along time, so that no
-    scan is needed and the moments at step t hold all environments up to and including t.
+    The parallel update of Chan, Golub & LeVeque (1983, eq. 2.1), step by step over T: the moments
+    at step t hold all environments up to and including t. Values more than OUTLIER deviations from
+    the mean so far count as that far away, so that a single one does not blind the statistics; a
+    lasting change of scale is followed, since each such value widens the bounds.
     """
-    # Before the first value any centre is valid; one near the data keeps float32's precision.
-    centre = jnp.where(moments.number > 0, moments.mean, x[0].mean(0))
-    deviation = x - jnp.broadcast_to(centre, x.shape)
-    number = moments.number + x.shape[1] * jnp.arange(1.0, x.shape[0] + 1)
-    counts = jnp.expand_dims(number, range(1, x.ndim - 1))
-    total = jnp.cumsum(deviation.sum(1), 0)
-    squares = jnp.cumsum(jnp.square(deviation).sum(1), 0)
-    m2 = jnp.maximum(moments.m2[None] + squares - jnp.square(total) / counts, 0.0)
-    history = Moments(number, centre[None] + total / counts, m2)
-    return history, jax.tree.map(lambda leaf: leaf[-1], history)
+
+    def step(moments: Moments, x: jax.Array) -> tuple[Moments, Moments]:
+        bounds = OUTLIER * jnp.sqrt(moments.variance) + 1e-3 * (1 + jnp.abs(moments.mean))
+        bounds = jnp.where(moments.number < FEW, jnp.inf, bounds)
+        deviation = jnp.clip(x - moments.mean[None], -bounds[None], bounds[None])
+        added = x.shape[0]
+        number = moments.number + added
+        shift = deviation.mean(0)
+        mean = moments.mean + shift * (added / number)
+        within = jnp.square(deviation - shift[None]).sum(0)
+        between = jnp.square(shift) * (moments.number * added / number)
+        moments = Moments(number, mean, moments.m2 + within + between)
+        return moments, moments
+
+    moments, history = jax.lax.scan(step, moments, x)
+    return history, moments
 
 
 def whiten(moments: Moments, x: jax.Array, clip: float) -> jax.Array:

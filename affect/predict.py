@@ -5,13 +5,15 @@ observation. Here an end is an absorbing state of fixed value `anchor`: the pred
 bootstraps from the anchor, and the prediction at the terminal observation is fitted to it.
 """
 
+import math
+import numbers
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from affect.transition import Spec, Transition
+from affect.transition import Spec, Transition, is_a
 
 TRACE = 0.9  # lambda of the TD(lambda) targets
 END_WEIGHT = 5.0  # of the error at the ends, relative to the TD error
@@ -37,9 +39,9 @@ class Predictor(nnx.Module):
     """A small network from an observation [..., D] to a prediction [...] in (`low`, 1)."""
 
     def __init__(self, spec: Spec, horizon: float, width: int, low: float, *, rngs: nnx.Rngs):
-        if horizon < 1:
+        if not 1 <= horizon < math.inf:
             raise ValueError(f"a horizon is at least 1 step, not {horizon}")
-        if width < 1:
+        if not is_a(width, numbers.Integral) or width < 1:
             raise ValueError(f"a head has at least 1 hidden unit, not {width}")
         self.gamma = 1 - 1 / horizon
         self.low = low

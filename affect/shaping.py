@@ -31,7 +31,7 @@ class Potential(StatefulWrapper):
         gamma: the discount of the critic that learns from the signal; None for `spec.discount`.
 
     Raises:
-        ValueError: neither gives a discount.
+        ValueError: neither gives a discount, or it is not in (0, 1].
     """
 
     def __init__(self, spec: Spec, head: Factory, gamma: float | None = None, *, rngs: nnx.Rngs):
@@ -75,7 +75,7 @@ def critic_discount(shaping: Wrapper, spec: Spec, gamma: float | None) -> float:
     """`gamma`, or where it is None the spec's discount.
 
     Raises:
-        ValueError: both are None.
+        ValueError: both are None, or it is not in (0, 1].
     """
     discount = spec.discount if gamma is None else gamma
     if discount is None:
@@ -83,6 +83,10 @@ def critic_discount(shaping: Wrapper, spec: Spec, gamma: float | None) -> float:
         raise ValueError(
             f"{name} of {inner} needs the discount of the critic that learns from it: give it one, "
             f"as in {name}(Hope, gamma=0.99), or a Spec with a discount"
+        )
+    if not 0 < discount <= 1:
+        raise ValueError(
+            f"{type(shaping).__name__} needs a discount in (0, 1], not gamma={discount}"
         )
     return discount
 
@@ -121,8 +125,6 @@ class GRM(StatefulWrapper):
         gamma = critic_discount(self, spec, gamma)
         if delay != int(delay) or delay < 1:
             raise ValueError(f"a delay is a whole number of steps, at least 1, not {delay}")
-        if not 0 < gamma <= 1:
-            raise ValueError(f"GRM needs a discount in (0, 1], not gamma={gamma}")
         if -delay * math.log(gamma) > 80:
             raise ValueError(f"gamma^-delay = {gamma}^-{delay} overflows: shorten the delay")
         self.delay, self.gamma, self.sign = int(delay), gamma, 0

@@ -1,9 +1,15 @@
 """Transition, a batch of transitions [T, B], and Spec, what heads and agents are built for."""
 
+import numbers
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+
+
+def is_a(value: Any, kind: type) -> bool:
+    """Whether a value is of a kind, whatever its annotation promises."""
+    return isinstance(value, kind)
 
 
 class Transition(NamedTuple):
@@ -49,7 +55,8 @@ class Spec:
         discount: of that critic, None where it is not known (`Potential` and `GRM` need it).
 
     Raises:
-        ValueError: unless exactly one of `num_actions` and `action_dim` is positive.
+        ValueError: unless exactly one of `num_actions` and `action_dim` is positive; for other
+            values that are no shapes, names or discount.
     """
 
     obs_dim: int
@@ -59,6 +66,15 @@ class Spec:
     discount: float | None = None
 
     def __post_init__(self) -> None:
+        for name, least in (("obs_dim", 1), ("num_actions", 0), ("action_dim", 0)):
+            value = getattr(self, name)
+            if not is_a(value, numbers.Integral) or value < least:
+                raise ValueError(f"{name} is a whole number of at least {least}, not {value!r}")
+        if is_a(self.info, str) or not all(isinstance(key, str) for key in self.info):
+            raise ValueError(f"info is a tuple of names, as in info=('harm',), not {self.info!r}")
+        if self.discount is not None and not 0 < self.discount <= 1:
+            raise ValueError(f"discount is in (0, 1] or None, not {self.discount!r}")
+        object.__setattr__(self, "info", tuple(self.info))
         if (self.num_actions > 0) == (self.action_dim > 0):
             raise ValueError(
                 f"a Spec has discrete or continuous actions, not num_actions={self.num_actions} "

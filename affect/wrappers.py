@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from affect.head import Factory, Head, State
+from affect.head import Factory, Head, State, check_factory
 from affect.moments import empty_moments, running_moments
 from affect.transition import Spec, Transition
 
@@ -55,6 +55,7 @@ def wrapper(module: type[Wrapper]) -> Callable[..., Factory]:
 
     @functools.wraps(module, updated=())
     def wrap(head: Factory, **options: Any) -> Factory:
+        check_factory(head, module.__name__)
         return functools.partial(module, head=head, **options)
 
     return wrap

@@ -22,7 +22,8 @@ class PVL:
 
     Utility of a net payoff x, in units of 100 play dollars: x^shape if x >= 0, else
     -aversion |x|^shape. The chosen deck's value moves by `rate` of its error. Choice is softmax
-    with sensitivity 3^consistency - 1. The defaults are the published healthy median.
+    with sensitivity 3^consistency - 1. The defaults are the median of our own fits to the
+    published choices of healthy people (Steingroever et al., 2015).
 
     Attributes:
         rate: A, in [0, 1], of learning.

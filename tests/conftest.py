@@ -17,6 +17,14 @@ if not jax.config.jax_compilation_cache_dir:
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+LONGEST = ("test_examples.py", "test_compare.py", "test_experiment.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first, so that no worker of `-n 2` is alone with one at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs() -> Iterator[None]:
     """Compiled programs are dropped with their module: of all tests they fill gigabytes."""

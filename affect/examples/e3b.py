@@ -14,7 +14,8 @@ class E3B(Head):
 
     C = RIDGE I + the sum of f f^T over earlier steps of the episode; its inverse is carried and
     updated by Sherman & Morrison (1950): C^-1 -= u u^T / (1 + b), u = C^-1 f. Theirs learns f by
-    an inverse model (see `icm`); here f is a frozen random layer, as in their ablation.
+    an inverse model (see `icm`); here f is a frozen random layer, as in their ablation. The
+    inverse is float32: after some 1e5 steps in one episode the bonus no longer falls.
 
     Args:
         spec: shapes of the world.
