@@ -6,7 +6,7 @@ The import registers every world with gymnasium, so that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -89,31 +89,44 @@ def is_jitted(name: str) -> bool:
     return name in SUITES or (bool(colon) and prefix in ADAPTERS)
 
 
-def load_suite(env: Any, shifts: Iterable[Any] | None = None) -> Suite:
+def load_suite(
+    env: Any,
+    shifts: Iterable[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    reproducible: bool = True,
+) -> Suite:
     """Makes the suite of an environment: its training world and its shifts.
 
     Args:
         env: one of SUITES, such as "CartPole"; a third-party jitted environment, such as
-            "gymnax:CartPole-v1"; a gymnasium id, such as "LunarLander-v3"; an environment, its
-            class or a function that makes it, of gymnasium or an `envs.world.Env`.
+            "gymnax:CartPole-v1"; a gymnasium id, such as "LunarLander-v3", or
+            "module:LunarLander-v3" for one that this module registers; a class or function in a
+            file, "path/to/file.py:Class"; an environment, its class or a
+            function that makes it, of gymnasium or an `envs.world.Env`.
         shifts: that agents are scored under (`envs.shift`); None for those that come with it, and
             of your own environment for those of sensors and actuators.
+        kwargs: arguments with which the environment is made.
+        reproducible: False for a gymnasium environment that cannot be seeded; its runs are then
+            resumed with new episodes, and not bit for bit.
 
     Raises:
         ValueError: for an unknown name (the message lists similar names), a package that is not
-            installed, or spaces that are not supported.
+            installed, spaces that are not supported, or an environment that breaks its contract.
     """
     from dataclasses import replace
 
-    if not isinstance(env, str):
-        return import_entry("envs.own:own_suite")(env, shifts)
+    if not isinstance(env, str) or ".py:" in env:
+        return import_entry("envs.own:own_suite")(env, shifts, kwargs, reproducible)
+    if is_jitted(env) and kwargs:
+        raise ValueError(f"{env} is made without kwargs; give a class of your own with defaults")
     if env in SUITES:
         suite = import_entry(SUITES[env])()
     elif is_jitted(env):
         prefix, _, id = env.partition(":")
         suite = import_entry(ADAPTERS[prefix])(id)
     else:
-        return import_entry("envs.host.suite:host_suite")(env, None, shifts)
+        host_suite = import_entry("envs.host.suite:host_suite")
+        return host_suite(env, None, shifts, kwargs, reproducible)
     return suite if shifts is None else replace(suite, shifts=tuple(shifts))
 
 

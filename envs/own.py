@@ -1,13 +1,15 @@
-"""Suites of a user's own environments: an object, a class, or a function that makes one."""
+"""Suites of a user's own environments: an object, a class, a function or a file that makes one."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import gymnasium
 
 from envs.host.shifts import channel_shifts
 from envs.host.suite import host_suite
+from envs.host.user_code import cause_of, from_file, remedy_of
 from envs.shift import Shift
 from envs.suite import Suite
 from envs.world import Env, World
@@ -25,25 +27,38 @@ class CopyOf:
         return copy.deepcopy(self.env)
 
 
-def own_suite(env: Any, shifts: Iterable[Shift] | None = None) -> Suite:
+def own_suite(
+    env: Any,
+    shifts: Iterable[Shift] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    reproducible: bool = True,
+) -> Suite:
     """Makes the suite of an environment, named after its class.
 
     Args:
         env: an `envs.world.Env` or its class, which is jitted; a gymnasium environment, its class,
-            or a function that makes one, which is stepped on the host.
+            or a function that makes one, which is stepped on the host; or where such a class or
+            function is, "path/to/file.py:Class".
         shifts: that agents are scored under; None for those of sensors and actuators.
+        kwargs: arguments of the class or function.
+        reproducible: as in `host_suite`.
 
     Raises:
         ValueError: for anything else, or for spaces that are not supported.
     """
-    made = _make(env) if callable(env) else env
+    env = from_file(env) if isinstance(env, str) else env
+    if kwargs and not callable(env):
+        raise ValueError(f"{env!r} exists already and takes no kwargs; give its class instead")
+    constructor = partial(env, **kwargs) if kwargs else env
+    made = _make(constructor) if callable(env) else env
     name = type(getattr(made, "unwrapped", made)).__name__
     if isinstance(made, Env):
         if shifts is None:
             shifts = channel_shifts(made.spec.num_actions > 0)
         return Suite(name, made, World(made.default_params), tuple(shifts))
     if isinstance(made, gymnasium.Env):
-        return host_suite(name, env if callable(env) else CopyOf(env), shifts)
+        constructor = constructor if callable(env) else CopyOf(env)
+        return host_suite(name, constructor, shifts, reproducible=reproducible)
     raise ValueError(
         f"{env!r} is no environment: give a name, a gymnasium id, an environment, its class, or a "
         "function that makes it"
@@ -59,5 +74,5 @@ def _make(constructor: Callable[[], Any]) -> Any:
     try:
         return constructor()
     except Exception as error:  # a user's code may raise anything
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{constructor!r} makes no environment ({cause}); fix it") from error
+        message = f"{constructor!r} makes no environment ({cause_of(error)}); {remedy_of(error)}"
+        raise ValueError(message) from error

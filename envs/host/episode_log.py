@@ -19,6 +19,11 @@ class EpisodeLog(NamedTuple):
     obs: np.ndarray | None  # [B, ...], current observations; None before the first reset
 
 
+def first_log(seed: int, streams: np.ndarray) -> EpisodeLog:
+    """Log of the first episodes of B environments, before their first reset."""
+    return make_log(seed, streams, *np.zeros((2, len(streams)), np.int32), None)
+
+
 def make_log(
     seed: int,
     streams: np.ndarray,

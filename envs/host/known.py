@@ -1,13 +1,13 @@
 """Table of gymnasium environments whose physics can be set: add one here; imports no jax.
 
 The float keyword parameters of a constructor are its declared setters: the physics that a shift may
-change. An id that is not listed in KNOWN is made by `gymnasium.make` and has no setters.
+change. An id that is not listed in KNOWN, or that a user's module registers anew, is made by
+`gymnasium.make` and has no setters.
 """
 
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 import logging
 import math
@@ -18,14 +18,17 @@ from typing import NamedTuple
 import gymnasium
 
 from envs import SUITES, is_jitted
+from envs.host.user_code import check_file, import_module
 
 LOG = logging.getLogger(__name__)
 DRIVERS = ("IDMVehicle", "AggressiveVehicle")
 SIZES = ("S9N1", "S9N2", "S9N3", "S11N5")  # MiniGrid crossings: S = cells on a side, N = rivers
 PACKAGES = {
+    "BabyAI": "minigrid",
     "MiniGrid": "minigrid",
     "highway": "highway_env",
 }  # id prefix -> package that registers it
+BUILT_IN = {"envs", "gymnasium", *PACKAGES.values()}  # packages whose ids are made as listed here
 
 
 class EnvFacts(NamedTuple):
@@ -50,6 +53,11 @@ class EnvFacts(NamedTuple):
         """Name -> default value of every declared setter."""
         parameters = inspect.signature(self.make).parameters.values()
         return {p.name: p.default for p in parameters if isinstance(p.default, float)}
+
+    @property
+    def drops_text(self) -> bool:
+        """Whether the text of its observations, the mission of MiniGrid, is dropped."""
+        return getattr(self.make, "func", None) is minigrid
 
 
 def cartpole(
@@ -169,12 +177,9 @@ def env_facts(id: str) -> EnvFacts:
             package is missing.
     """
     module, _, name = id.rpartition(":")
-    module = module or next(
-        (PACKAGES[prefix] for prefix in PACKAGES if name.startswith(prefix)), ""
-    )
-    if module:
-        _import(module)
-    if name in KNOWN:
+    _import_package(module, name)
+    built_in = name in gymnasium.registry and is_built_in(name)
+    if built_in and name in KNOWN:
         return KNOWN[name]
     if name not in gymnasium.registry:
         names = {entry.lower(): entry for entry in (*gymnasium.registry, *SUITES)}
@@ -182,24 +187,42 @@ def env_facts(id: str) -> EnvFacts:
         known = f"there are {', '.join(SUITES)}, and the ids of gymnasium.registry"
         hint = f"did you mean {names[close[0]]}?" if close else known
         raise ValueError(f"unknown environment {id!r}; {hint}")
-    if name.startswith("MiniGrid"):
+    if built_in and _registering_package(name) == "minigrid":
         return EnvFacts(partial(minigrid, id), goal=0.01)
-    return EnvFacts(partial(gymnasium.make, id))
+    return EnvFacts(partial(gymnasium.make, id, disable_env_checker=True))
+
+
+def is_built_in(id: str) -> bool:
+    """Whether an id is registered by a package of BUILT_IN, and not by a user's module."""
+    return _registering_package(id.rpartition(":")[2]) in BUILT_IN
 
 
 def check_env(env: str) -> None:
-    """Check that an environment id exists, without importing jax.
+    """Checks that an environment id or file exists, without importing jax.
 
     Raises:
-        ValueError: naming the nearest ids, or the package that is missing.
+        ValueError: naming the nearest ids, or the package or file that is missing.
     """
-    if not is_jitted(env):
+    if ".py:" in env:
+        check_file(env)
+    elif not is_jitted(env):
         env_facts(env)
 
 
-def _import(module: str) -> None:
-    """Imports a module that registers environments; ValueError if it is missing."""
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(f"{module} is missing: pip install -e '.[hosts]' ({error})") from None
+def _registering_package(name: str) -> str:
+    """Top-level package of the constructor that is registered under a name; "" if there is none."""
+    entry = getattr(gymnasium.registry.get(name), "entry_point", None)
+    module = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
+    return module.partition(":")[0].partition(".")[0]
+
+
+def _import_package(module: str, name: str) -> None:
+    """Imports the module that registers a name: the given one, or that of a prefix of PACKAGES."""
+    prefix = next((prefix for prefix in PACKAGES if name.startswith(prefix)), "")
+    package = PACKAGES.get(prefix, "")
+    if not module and _registering_package(name) in ("", package):
+        module = package
+    if module in PACKAGES.values():
+        import_module(module, "pip install -e '.[hosts]'")
+    elif module:
+        import_module(module)

@@ -11,20 +11,31 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces, wrappers
 
-from envs.host.known import EnvFacts, env_facts
+from envs.host.actions import standard_actions
+from envs.host.checks import Checked
+from envs.host.known import EnvFacts, env_facts, is_built_in
+from envs.host.pool import LONGEST
+from envs.host.user_code import cause_of, remedy_of
 
 LARGEST = 10_000  # most numbers in one observation
 LIMIT = 1_000  # steps of an episode, for environments that declare no limit
 
 
 def make_env(
-    id: str, constructor: Callable[..., gymnasium.Env] | None = None, **kwargs
+    id: str,
+    constructor: Callable[..., gymnasium.Env] | None = None,
+    *,
+    check_values: bool = False,
+    reproducible: bool = True,
+    **kwargs,
 ) -> gymnasium.Env:
     """Makes an environment with observations [D] float32 and actions 0..n-1 or [A] in [-1, 1].
 
     Args:
         id: a gymnasium id, or the name in messages of what `constructor` makes.
         constructor: makes the environment; None for `gymnasium.make(id)`.
+        check_values: whether to check values too, as `envs.host.probe` does.
+        reproducible: whether a seed and actions determine an episode.
         **kwargs: declared setters (`envs.host.known`) and arguments of `gymnasium.make`.
 
     Raises:
@@ -36,14 +47,31 @@ def make_env(
         _render_offscreen()
     try:
         env = facts.make(**kwargs)
-    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        raise ValueError(f"{id} needs a package: pip install -e '.[hosts]' ({error})") from None
     except Exception as error:  # third-party code may raise anything
-        cause = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{id} cannot be made ({cause}); fix the environment") from error
-    env = _rescale_actions(_flatten_observations(env, id), id)
+        missing = isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError)
+        if missing and constructor is None and is_built_in(id):
+            raise ValueError(f"{id} needs a package: pip install -e '.[hosts]' ({error})") from None
+        message = f"{id} cannot be made ({cause_of(error)}); {remedy_of(error)}"
+        raise ValueError(message) from error
+    env = Checked(_with_spaces(env, id), check_values, reproducible)
+    env = standard_actions(_flatten_observations(env, id), id)
     limit = env.spec.max_episode_steps if env.spec else None
-    return env if limit else wrappers.TimeLimit(env, LIMIT)
+    return (
+        env if limit and limit <= LONGEST else wrappers.TimeLimit(env, LONGEST if limit else LIMIT)
+    )
+
+
+def _with_spaces(env: gymnasium.Env, id: str) -> gymnasium.Env:
+    """Returns `env`; ValueError if it is none of gymnasium's, or lacks a space."""
+    if not isinstance(env, gymnasium.Env):
+        raise ValueError(
+            f"{id}: {type(env).__name__} is no gymnasium.Env; derive it from that class"
+        )
+    for name in ("observation_space", "action_space"):
+        space = getattr(env, name, None)
+        if not isinstance(space, spaces.Space):
+            raise ValueError(f"{id}: {name} is {space!r}; set it to one of gymnasium.spaces")
+    return env
 
 
 def _render_offscreen() -> None:
@@ -63,10 +91,17 @@ def _flatten_observations(env: gymnasium.Env, id: str) -> gymnasium.Env:
         )
     size = spaces.flatdim(space)
     if size > LARGEST:
+        remedy = "shrink it by gymnasium.wrappers.GrayscaleObservation and ResizeObservation"
+        if not (isinstance(space, spaces.Box) and len(space.shape) > 1):
+            remedy = (
+                "map it to fewer by gymnasium.wrappers.TransformObservation, such as a class of "
+                "Discrete, of which each is one number, to its coordinates"
+            )
         raise ValueError(
-            f"{id}: an observation has {size} numbers, more than {LARGEST}; shrink it by "
-            "gymnasium.wrappers.GrayscaleObservation and ResizeObservation"
+            f"{id}: an observation of {space} has {size} numbers, more than {LARGEST}; {remedy}"
         )
+    if size < 1:
+        raise ValueError(f"{id}: observation space {space} is empty; observe at least one number")
     if not (isinstance(space, spaces.Box) and len(space.shape) == 1):
         env = wrappers.FlattenObservation(env)
     low, high = env.observation_space.low, env.observation_space.high
@@ -84,17 +119,3 @@ def _is_numeric(space: spaces.Space) -> bool:
     if isinstance(space, spaces.Tuple):
         return all(map(_is_numeric, space))
     return space.is_np_flattenable and not isinstance(space, spaces.Text)
-
-
-def _rescale_actions(env: gymnasium.Env, id: str) -> gymnasium.Env:
-    """Wraps `env` so that box actions are clipped to [-1, 1] and rescaled to its own bounds."""
-    space = env.action_space
-    if isinstance(space, spaces.Discrete) and space.start == 0:
-        return env
-    if isinstance(space, spaces.Box) and len(space.shape) == 1 and space.is_bounded():
-        low, high = -np.ones_like(space.low), np.ones_like(space.high)
-        return wrappers.ClipAction(wrappers.RescaleAction(env, low, high))
-    raise ValueError(
-        f"{id}: action space {space} is neither Discrete from 0 nor a bounded vector; map it by "
-        "gymnasium.wrappers.TransformAction"
-    )

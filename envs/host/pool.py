@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from envs.host.episode_log import EpisodeLog, advance_log, make_log
-from envs.host.worker import GRACE, Fault, LocalShard, WorkerShard, pickled_make
+from envs.host.episode_log import EpisodeLog, advance_log, first_log, make_log
+from envs.host.fault import Fault, LastingFault
+from envs.host.worker import GRACE, LocalShard, WorkerShard, pickled_make
 
 ATTEMPTS = 3  # consecutive failures of a worker on one step before HostFailure is raised
-LONGEST = 100_000  # steps; the action buffer is not preallocated for longer episodes
+LONGEST = 100_000  # steps of an episode; no action buffer is preallocated for so long a one
 LOG = logging.getLogger(__name__)
 
 
@@ -39,7 +40,7 @@ class HostStep(NamedTuple):
 
 
 class HostFailure(RuntimeError):
-    """Error: an environment failed `ATTEMPTS` times in a row on the same step.
+    """Error: an environment failed `ATTEMPTS` times in a row on a step, or broke its contract.
 
     Attributes:
         indices, seeds: environments that may be at fault, nearly always one; their episode seeds.
@@ -126,18 +127,17 @@ class HostPool(AbstractContextManager):
         with self._close_on_error():
             packed, keys = self._pack_make(make), self._info_keys
             self._make_calls = [("make", packed, s.stop - s.start, keys) for s in self._rows]
-            self._log = make_log(
-                self._seed, self._streams, *np.zeros((2, self.num_envs), np.int32), None
-            )
+            self._log = first_log(self._seed, self._streams)
             properties = self._call_all(self._make_calls)[0]
-        self.single_observation_space, self.single_action_space, self._limit = properties
+        self.single_observation_space, self.single_action_space, *rest = properties
+        self._limit, self._reproducible = rest
 
     def reset(self) -> np.ndarray:
         """Starts the first episode of every environment; returns obs [B, ...]."""
         space = self.single_action_space
-        capacity = self._limit if self._limit and self._limit <= LONGEST else 1024
+        capacity = self._limit if self._limit and self._limit < LONGEST else 1024
         self._actions = np.zeros((self.num_envs, capacity, *space.shape), space.dtype)
-        self._log = self._first_log()
+        self._log = first_log(self._seed, self._streams)
         return self._replay()
 
     def step(self, actions: np.ndarray) -> HostStep:
@@ -199,12 +199,9 @@ class HostPool(AbstractContextManager):
         if (log.seeds != arrays["seed"]).any():
             raise ValueError(f"{self.name}: the snapshot is of a pool with another seed")
         self._actions, self._log = arrays["actions"].astype(space.dtype), log
+        if not self._reproducible:
+            LOG.warning("%s is not reproducible: its episodes under way start anew", self.name)
         return self._replay()
-
-    def _first_log(self) -> EpisodeLog:
-        """Log of the first episode of every environment, before its first step."""
-        zeros = np.zeros((2, self.num_envs), np.int32)
-        return make_log(self._seed, self._streams, *zeros, None)
 
     def _started_log(self) -> EpisodeLog:
         """The log; RuntimeError before the first `reset` or `restore`."""
@@ -255,10 +252,11 @@ class HostPool(AbstractContextManager):
             except Fault as fault:
                 shard.stop()
                 faults += 1
-                cause, remedy = fault.args
+                (cause, remedy), lasting = fault.args, isinstance(fault, LastingFault)
                 indices, seeds, place = self._locate_fault(k)
-                if faults == ATTEMPTS:
-                    message = f"{self.name}: {place} {cause}, {ATTEMPTS} times in a row: {remedy}"
+                if lasting or faults == ATTEMPTS:
+                    times = "" if lasting else f", {ATTEMPTS} times in a row"
+                    message = f"{self.name}: {place} {cause}{times}: {remedy}"
                     raise HostFailure(message, indices, seeds, cause) from fault
                 self.recoveries += 1
                 LOG.warning("%s: %s %s; restarting its worker", self.name, place, cause)

@@ -1,10 +1,12 @@
 """Suites of gymnasium environments: a world, its shifts of physics and of the channel."""
 
+import logging
 import math
 import pickle
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import gymnasium
 import jax
@@ -13,11 +15,15 @@ from gymnasium import spaces
 
 from affect import Spec
 from envs.host import make
-from envs.host.known import EnvFacts, env_facts
+from envs.host.fault import Fault
+from envs.host.known import EnvFacts, env_facts, is_built_in
+from envs.host.probe import probe
 from envs.host.shifts import PHYSICS, channel_shifts
 from envs.shift import Shift
 from envs.suite import Suite
 from envs.world import World
+
+LOG = logging.getLogger(__name__)
 
 
 class NoEffect(ValueError):
@@ -37,6 +43,8 @@ class HostEnv:
         goal: the return from which an episode is a success; None if success is not defined.
         constructor: makes the environment; None for `gymnasium.make(id)`.
         workers: processes that step it; None for one per core, 0 for the caller's own.
+        kwargs: further arguments of the constructor.
+        reproducible: whether a seed and actions determine an episode.
     """
 
     id: str
@@ -47,6 +55,8 @@ class HostEnv:
     goal: float | None
     constructor: Callable[..., gymnasium.Env] | None = None
     workers: int | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    reproducible: bool = True
 
     def maker(self, world: World, **kwargs) -> Callable[[], gymnasium.Env]:
         """Picklable function that makes the environment with the params of `world`.
@@ -57,7 +67,8 @@ class HostEnv:
         if world.scheduled is not None:
             raise ValueError(f"{self.id}: a host environment has no schedule; drop `Schedule(...)`")
         params = {name: float(value) for name, value in world.params.items()}
-        return partial(make.make_env, self.id, self.constructor, **params, **kwargs)
+        arguments = {"reproducible": self.reproducible, **self.kwargs, **params, **kwargs}
+        return partial(make.make_env, self.id, self.constructor, **arguments)
 
     def success(self, total: np.ndarray, length: np.ndarray) -> np.ndarray:
         """Whether the return `total` [...] reaches the goal; NaN where success is not defined."""
@@ -68,8 +79,10 @@ def host_suite(
     id: str,
     constructor: Callable[..., gymnasium.Env] | None = None,
     shifts: Iterable[Shift] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    reproducible: bool = True,
 ) -> Suite:
-    """Makes the suite of a gymnasium environment.
+    """Makes the suite of a gymnasium environment, after a probe of it (`envs.host.probe`).
 
     Args:
         id: a gymnasium id, or the name of what `constructor` makes.
@@ -77,14 +90,19 @@ def host_suite(
             shifts may change, as `params.NAME`. None for `gymnasium.make(id)`.
         shifts: that agents are scored under; None for the known shifts of physics of the id, then
             those of the channel.
+        kwargs: further arguments of the constructor, or of `gymnasium.make`.
+        reproducible: False for an environment that cannot be seeded: what it returns is not
+            compared, and where a run is resumed, its episodes under way start anew.
 
     Raises:
-        ValueError: for an unknown id, a space that does not fit (see `envs.host.make.make_env`), or
-            one that changes under a shift.
+        ValueError: for an unknown id, a space that does not fit (see `envs.host.make.make_env`) or
+            that changes under a shift, or an environment that breaks its contract.
         NoEffect: for a shift of physics that has no effect.
     """
+    constructor = registered_here(id) if constructor is None else constructor
     facts = env_facts(id) if constructor is None else EnvFacts(constructor)
-    env = make.make_env(id, constructor)
+    kwargs = dict(kwargs or {})
+    env = make.make_env(id, constructor, **kwargs)
     space, action = env.observation_space, env.action_space
     discrete = isinstance(action, spaces.Discrete)
     spec = Spec(
@@ -98,17 +116,38 @@ def host_suite(
     limit = (env.spec.max_episode_steps if env.spec else None) or make.LIMIT
     env.close()
     sizes = spec, limit, _obs_scale(space), facts.harmful, goal
-    host = HostEnv(id, *sizes, constructor, None if is_importable(constructor) else 0)
-    world = World(dict(facts.setters))
+    workers = None if is_importable(constructor) else 0
+    host = HostEnv(id, *sizes, constructor, workers, kwargs, reproducible)
+    params = {name: float(kwargs.get(name, value)) for name, value in facts.setters.items()}
+    world = World(params)
+    probe(host.maker(world, check_values=True), id, workers, reproducible)
+    if limit == make.LONGEST:
+        LOG.warning("%s: episodes are truncated after %d steps", id, limit)
+    if facts.drops_text:
+        LOG.warning("%s: the text `mission` of its observations is dropped", id)
     if shifts is None:
-        shifts = PHYSICS.get(id.rpartition(":")[2], ()) + channel_shifts(discrete)
+        known = PHYSICS.get(id.rpartition(":")[2], ()) if params else ()
+        shifts = known + channel_shifts(discrete)
     shifts = tuple(shifts)
     severities = tuple((level + 1) / facts.levels for level in range(facts.levels))
     for shift in shifts:
         if changes_physics(shift, world):
             check_spaces(host, world, shift, severities)
-            check_effect(host, world, shift)
+            try:
+                check_effect(host, world, shift)
+            except Fault as fault:
+                raise ValueError(f"{id}: under shift {shift.name} it {fault}") from fault
     return Suite(id, host, world, shifts, severities=severities)
+
+
+def registered_here(id: str) -> Callable[..., gymnasium.Env] | None:
+    """Constructor of an id that was registered in this process by other than a known package.
+
+    None for other ids, and for those with their module, which worker processes import.
+    """
+    if id not in gymnasium.registry or is_built_in(id):
+        return None
+    return partial(gymnasium.make, gymnasium.spec(id), disable_env_checker=True)
 
 
 def changes_physics(shift: Shift, world: World) -> bool:
@@ -181,6 +220,6 @@ def _spaces(host: HostEnv, world: World) -> tuple[spaces.Space, spaces.Space]:
 
 
 def _obs_scale(space: spaces.Box) -> tuple[float, ...]:
-    """Scale [D] of each observation: half the declared range if that is below 1,000, else 1."""
+    """Scale [D] of each observation: half the declared range if it is in (0, 1000), else 1."""
     half = (space.high.astype(np.float64) - space.low) / 2
-    return tuple(np.where(half < 1e3, half, 1.0).tolist())
+    return tuple(np.where((half > 0) & (half < 1e3), half, 1.0).tolist())

@@ -15,129 +15,23 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
 import gymnasium
-import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from envs.host.fault import Fault
+from envs.host.shard import EnvShard
 
 STARTUP = 60.0  # seconds for a worker to import modules and to make its environments
 GRACE = 2.0  # seconds for a worker to close its environments after the caller closes or dies
 
-RAISED_REMEDY = "fix the environment, or catch this exception in a wrapper"
 DIED_REMEDY = "the environment crashes its process, or memory ran out (then use fewer environments)"
 HUNG_REMEDY = "fix the environment, or increase `timeout` if it is only slow"
 PICKLE_REMEDY = "define it in a module, or use functools.partial(gymnasium.make, id), or workers=0"
-REPLAY_REMEDY = "it keeps state across resets, draws from a generator of its own, or was changed"
-
-
-class Fault(Exception):
-    """Error: one failure of one shard, as (cause, remedy)."""
-
-
-def _bits(array: np.ndarray, dtype=None) -> bytes:
-    """Bytes of an array, cast to `dtype` first if one is given."""
-    return array.astype(dtype or array.dtype).tobytes()
-
-
-class _TrackedEnv(gymnasium.Wrapper):
-    """One environment; before each call it writes [index, episode seed, calls] to `progress`."""
-
-    def __init__(self, make, index: int, info_keys: Sequence[str], progress: memoryview):
-        self._index, self._seed, self._info_keys, self._progress = index, -1, info_keys, progress
-        self._mark()
-        super().__init__(make())
-
-    def _mark(self) -> None:
-        """Writes index and episode seed to the shared memory and counts the call."""
-        progress = self._progress
-        progress[0], progress[1], progress[2] = self._index, self._seed, progress[2] + 1
-
-    def reset(self, *, seed=None, options=None):
-        self._seed = seed
-        self._mark()
-        return self.env.reset(seed=seed)[0], {}
-
-    def step(self, action):
-        self._mark()
-        obs, reward, terminated, truncated, info = self.env.step(action)
-        missing = [key for key in self._info_keys if key not in info]
-        if missing:
-            raise KeyError(f"info has no {missing[0]!r}, only {sorted(info)}")
-        scalars = {key: float(info[key]) for key in self._info_keys}
-        return obs, reward, terminated, truncated, scalars
-
-
-class EnvShard:
-    """Part of a pool's environments in one process, in gymnasium's `SyncVectorEnv`."""
-
-    def __init__(self, progress: memoryview):
-        self._progress = progress
-        self.envs = None
-
-    def call(self, method: str, *args) -> Any:
-        """Calls `make`, `replay` or `step`; turns any exception into `Fault`."""
-        try:
-            result = getattr(self, method)(*args)
-        except Fault:
-            raise
-        except (Exception, SystemExit) as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            location = f"{os.path.basename(frame.filename)}:{frame.lineno}"
-            text = " ".join(str(error).split())
-            raise Fault(
-                f"raised {type(error).__name__}: {text} ({location})", RAISED_REMEDY
-            ) from error
-        self._progress[0] = -1
-        return result
-
-    def make(self, make: Callable | bytes, num_envs: int, info_keys: Sequence[str]):
-        """Makes the environments; returns observation space, action space, limit or None."""
-        if self.envs is not None:
-            self.envs.close()
-        make = pickle.loads(make) if isinstance(make, bytes) else make
-        self._info_keys = info_keys
-        self.envs = SyncVectorEnv(
-            [lambda i=i: _TrackedEnv(make, i, info_keys, self._progress) for i in range(num_envs)],
-            copy=False,
-            autoreset_mode=AutoresetMode.DISABLED,
-        )
-        first_env = self.envs.envs[0].env
-        limit = getattr(first_env.spec, "max_episode_steps", None)
-        limit = limit or getattr(first_env.unwrapped, "max_steps", None)
-        return self.envs.single_observation_space, self.envs.single_action_space, limit
-
-    def replay(self, seeds, length, actions, expected) -> np.ndarray:
-        """Replays episodes: seeds [b], length [b], actions [b, L, ...] -> obs [b, ...].
-
-        Raises:
-            Fault: if the observations differ from `expected`, compared in its dtype.
-        """
-        obs = self.envs.reset(seed=seeds.tolist())[0].copy()
-        for i, env in enumerate(self.envs.envs):
-            for action in actions[i, : length[i]]:
-                obs[i] = env.step(action)[0]
-            if expected is not None and _bits(obs[i], expected.dtype) != _bits(expected[i]):
-                raise Fault("replayed its seed and actions to other observations", REPLAY_REMEDY)
-        return obs
-
-    def step(self, actions, seeds):
-        """Steps all environments; resets those that end with `seeds` [b].
-
-        Returns:
-            next_obs [b, ...], first obs of the new episodes, reward, terminated, truncated, info.
-        """
-        obs, reward, terminated, truncated, info = self.envs.step(actions)
-        next_obs, ended = obs.copy(), terminated | truncated
-        if ended.any():
-            obs, _ = self.envs.reset(seed=seeds.tolist(), options={"reset_mask": ended})
-        info = {key: info[key].astype(np.float32) for key in self._info_keys}
-        return next_obs, obs[ended], reward.astype(np.float32), terminated, truncated, info
 
 
 class LocalShard:

@@ -122,13 +122,12 @@ def test_mujoco_without_a_display_renders_or_raises(library):
         (STRANGE + "Image-v0", ["21168 numbers, more than 10000", "ResizeObservation"]),
         (STRANGE + "Multi-v0", ["action space MultiDiscrete", "TransformAction"]),
         (STRANGE + "Unbounded-v0", ["action space Box(-inf, inf", "TransformAction"]),
-        (STRANGE + "FromOne-v0", ["action space Discrete(2, start=1)", "TransformAction"]),
         ("CartPol-v1", ["unknown environment 'CartPol-v1'", "did you mean CartPole-v1?"]),
         ("cartpole", ["did you mean CartPole?"]),
         ("LunarLander-v2", ["did you mean LunarLander-v3?"]),
         ("MiniGrid-DistShft1-v0", ["did you mean MiniGrid-DistShift1-v0?"]),
         ("Nothing/like-it", ["and the ids of gymnasium.registry"]),
-        ("no_such_module:Any-v0", ["no_such_module is missing", "pip install"]),
+        ("no_such_module:Any-v0", ["no_such_module is missing", "PYTHONPATH"]),
         ("Ant-v2", ["Ant-v2 needs a package", "gymnasium-robotics"]),
     ],
 )
@@ -143,8 +142,9 @@ def test_environment_that_raises_when_made_is_named(monkeypatch):
     monkeypatch.setenv("FAULT", "make")
     with pytest.raises(ValueError) as caught:
         make_env(STRANGE + "Faulty-v0")
-    message = f"{STRANGE}Faulty-v0 cannot be made (OSError: no such map); fix the environment"
-    assert " ".join(str(caught.value).split()) == message
+    message = f"{STRANGE}Faulty-v0 cannot be made (OSError: no such map, faulty_envs.py:"
+    assert str(caught.value).startswith(message)
+    assert str(caught.value).endswith("; fix the environment")
 
 
 @pytest.mark.parametrize(

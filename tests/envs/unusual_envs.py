@@ -20,7 +20,6 @@ SPACES = {
     "Image": (spaces.Box(0, 255, (84, 84, 3), np.uint8), TWO_ACTIONS),
     "Multi": (OBS, spaces.MultiDiscrete([2, 3])),
     "Unbounded": (OBS, spaces.Box(-np.inf, np.inf, (1,), np.float32)),
-    "FromOne": (OBS, spaces.Discrete(2, start=1)),
     "Dict": (spaces.Dict(seen=OBS, held=spaces.Discrete(4)), TWO_ACTIONS),
     "Wide": (OBS, spaces.Box(np.array([0.0, -2.0]), np.array([10.0, 2.0]), dtype=np.float64)),
 }

@@ -1,0 +1,65 @@
+"""Maps actions 0..n-1, or [A] in [-1, 1], to the action space of an environment; no jax."""
+
+from functools import partial
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces, wrappers
+
+UNBOUNDED = 1e9  # a bound of at least this size counts as none: 0.3 would become a third of it
+FARTHEST = 0.999  # of a component with one bound: an action up to here, 1,999 units off the bound
+
+
+def standard_actions(env: gymnasium.Env, id: str) -> gymnasium.Env:
+    """Wraps `env` so that its actions are 0..n-1, or [A] clipped to [-1, 1].
+
+    `Discrete` actions are counted from 0. Those of a box are flattened. A component with two bounds
+    is rescaled to them, to equal shares of every integer if it is of integers; one with one bound
+    is mapped to the half-line by bound + (1 + a) / (1 - a), or bound - (1 - a) / (1 + a).
+
+    Raises:
+        ValueError: for a component without bounds, and for other spaces.
+    """
+    space = env.action_space
+    if isinstance(space, spaces.Discrete):
+        if space.start == 0:
+            return env
+        counted = partial(np.add, int(space.start))
+        return wrappers.TransformAction(env, counted, spaces.Discrete(int(space.n)))
+    if not isinstance(space, spaces.Box):
+        raise ValueError(
+            f"{id}: action space {space} is neither Discrete nor a Box; map it by "
+            "gymnasium.wrappers.TransformAction"
+        )
+    low, high = (bound.astype(np.float64).ravel() for bound in (space.low, space.high))
+    below, above = low > -UNBOUNDED, high < UNBOUNDED
+    free = np.flatnonzero(~below & ~above)
+    if free.size:
+        raise ValueError(
+            f"{id}: action space {space} has no bounds in component {free[0]} (from {UNBOUNDED:g} "
+            "on a bound counts as none); give it some by gymnasium.wrappers.TransformAction"
+        )
+    plain = space.dtype.kind == "f" and len(space.shape) == 1 and (below & above).all()
+    if plain and (low < high).all():
+        ends = -np.ones_like(space.low), np.ones_like(space.high)
+        return wrappers.ClipAction(wrappers.RescaleAction(env, *ends))
+    to_action = partial(box_action, space=space, low=low, high=high)
+    vector = spaces.Box(-1.0, 1.0, low.shape, np.float32)
+    return wrappers.TransformAction(env, to_action, vector)
+
+
+def box_action(
+    action: np.ndarray, *, space: spaces.Box, low: np.ndarray, high: np.ndarray
+) -> np.ndarray:
+    """Element of `space` for an action [A] in [-1, 1]; low, high [A] are the bounds, in float64."""
+    action = np.clip(action.astype(np.float64), -1.0, 1.0)
+    upper, lower = low <= -UNBOUNDED, high >= UNBOUNDED  # the side without a bound
+    integers = space.dtype.kind in "biu"
+    share = (action + 1) / 2
+    with np.errstate(over="ignore", invalid="ignore"):
+        value = low + share * (high - low + integers)
+    up, down = (np.minimum(side, FARTHEST) for side in (action, -action))
+    value = np.where(lower, low + (1 + up) / (1 - up), value)
+    value = np.where(upper, high - (1 + down) / (1 - down), value)
+    value = np.clip(np.floor(value) if integers else value, low, high)
+    return value.astype(space.dtype).reshape(space.shape)

@@ -1,0 +1,223 @@
+"""Strange environments give the right values, or are refused in one line that helps."""
+
+import sys
+import textwrap
+from functools import partial
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from envs import load_suite
+from envs.host import probe as probing
+from envs.host.known import check_env, env_facts
+from envs.host.make import make_env
+from envs.host.pool import LONGEST, HostFailure, HostPool
+from envs.host.probe import probe
+from envs.host.suite import host_suite
+from envs.shift import ramp
+from tests.envs import strange
+
+KINDS = {*strange.REFUSED, *strange.ACCEPTED}
+
+
+def probed(kind: type, **options) -> None:
+    """Probes a kind in this process."""
+    make = partial(make_env, kind.__name__, kind, check_values=True, **options)
+    make().close()
+    probe(make, kind.__name__, workers=0, **options)
+
+
+def one_line(message: str) -> str:
+    assert "\n" not in message
+    return message
+
+
+# --- kinds ------------------------------------------------------------------------------------
+
+
+def test_there_are_many_kinds():
+    assert len(KINDS) + len(strange.ACTIONS) >= 50
+
+
+@pytest.mark.parametrize("kind", strange.REFUSED, ids=lambda kind: kind.__name__)
+def test_strange_kind_is_refused_in_one_line(kind):
+    with pytest.raises(ValueError, match=strange.REFUSED[kind]) as caught:
+        probed(kind)
+    assert one_line(str(caught.value)).startswith(kind.__name__)
+
+
+@pytest.mark.parametrize("kind", strange.ACCEPTED, ids=lambda kind: kind.__name__)
+def test_odd_but_valid_kind_is_accepted(kind):
+    probed(kind)
+
+
+@pytest.mark.parametrize(("space", "rows"), strange.ACTIONS, ids=str)
+def test_action_is_mapped_to_its_space(space, rows):
+    env = make_env("Acting", strange.acting("Acting", space))
+    env.reset(seed=0)
+    for action, expected in rows:
+        env.step(np.asarray(action, np.float32 if isinstance(space, spaces.Box) else np.int64))
+        given = env.unwrapped.action
+        assert space.contains(given), given
+        np.testing.assert_allclose(given, expected, rtol=1e-6)
+
+
+def test_faults_of_types_are_caught_in_training_and_values_are_left_to_the_trainer():
+    for kind in (strange.returning("Late", terminated=None), strange.returning("Text", reward="1")):
+        with HostPool(partial(make_env, "Late", kind), 2, 0, name="Late", workers=0) as pool:
+            pool.reset()
+            with pytest.raises(HostFailure, match=r"environment 0 \(episode seed \d+, step 2\)"):
+                for _ in range(9):
+                    pool.step(np.zeros(2, int))
+            assert pool.recoveries == 0
+    infinite = strange.returning("Infinite", reward=np.inf)
+    with HostPool(partial(make_env, "Infinite", infinite), 2, 0, name="", workers=0) as pool:
+        pool.reset()
+        assert np.isinf([pool.step(np.zeros(2, int)).reward for _ in range(3)][-1]).all()
+
+
+# --- the probe --------------------------------------------------------------------------------
+
+
+def test_probe_runs_in_a_worker_process_when_a_suite_is_made():
+    kind = strange.Clock
+    with pytest.raises(ValueError, match="gave another reward"):
+        load_suite(kind)
+    suite = load_suite(kind, [], reproducible=False)
+    assert suite.env.workers is None and not suite.env.reproducible
+
+
+def test_slow_environments_are_probed_for_a_limited_time(monkeypatch):
+    monkeypatch.setattr(probing, "SECONDS", 0.0)
+    probed(strange.Endless)
+
+
+def test_what_is_not_reproducible_is_resumed_with_a_word(caplog):
+    make = partial(make_env, "Clock", strange.Clock, reproducible=False)
+    with HostPool(make, 2, 0, name="Clock", workers=0) as pool:
+        pool.reset()
+        for _ in range(4):
+            pool.step(np.zeros(2, int))
+        snapshot = pool.snapshot()
+    assert not caplog.text
+    with HostPool(make, 2, 0, name="Clock", workers=0) as pool:
+        assert (pool.restore(snapshot) == 0).all()  # the first observation of an episode
+        pool.step(np.zeros(2, int))
+    assert "Clock is not reproducible: its episodes under way start anew" in caplog.text
+
+
+# --- sizes ------------------------------------------------------------------------------------
+
+
+def test_values_of_mixed_observations():
+    env = make_env("Mixed", strange.Mixed)
+    obs, _ = env.reset(seed=0)
+    assert obs.dtype == np.float32 and obs.tolist() == [0, 7, 0, 1, 0, 0, 0, 0, 0, 1]
+    assert env.step(0)[0].tolist() == [0, 7, 1, 0, 1, 0, 0, 0, 0, 1]
+
+
+def test_unit_of_a_constant_component_is_one():
+    assert host_suite("Constant", strange.Constant, ()).env.obs_scale == (2.0, 1.0)
+
+
+def test_endless_episodes_are_cut(caplog):
+    gymnasium.register("Strange/Endless9-v0", strange.Endless, max_episode_steps=10**9)
+    assert host_suite("Strange/Endless9-v0", None, ()).env.horizon == LONGEST
+    assert "Strange/Endless9-v0: episodes are truncated after 100000 steps" in caplog.text
+
+
+def make_windy(wind: float = 0.0) -> gymnasium.Env:
+    return (strange.returning("Windy", reward=None) if wind else strange.Small)()
+
+
+def test_fault_under_a_shift_is_named():
+    windy = ramp("wind", "dynamics", "params.wind", to=1.0)
+    with pytest.raises(ValueError, match="Windy: under shift wind it returned reward None"):
+        host_suite("Windy", make_windy, [windy])
+
+
+# --- ids, files and arguments -----------------------------------------------------------------
+
+OWN = """
+import gymnasium
+from tests.envs.strange import Small
+class Own(Small):
+    def __init__(self, size=1, wind: float = 0.5):
+        self.size, self.wind = size, wind
+    def pay(self):
+        return self.size + self.wind
+gymnasium.register("Pendulum-v1", Own, max_episode_steps=9)
+gymnasium.register("MiniGridLike-v0", Own, max_episode_steps=9)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Folder of a user's module that registers the ids of others; the ids are restored."""
+    (tmp_path / "own_strange.py").write_text(textwrap.dedent(OWN))
+    (tmp_path / "broken_strange.py").write_text("import os\nfrom os import no_such_name\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(gymnasium.registry, "Pendulum-v1", gymnasium.registry["Pendulum-v1"])
+    yield tmp_path
+    sys.modules.pop("own_strange", None)
+    gymnasium.registry.pop("MiniGridLike-v0", None)
+
+
+def first_reward(suite) -> float:
+    env = suite.env.maker(suite.world)()
+    env.reset(seed=0)
+    return env.step(0)[1]
+
+
+def test_ids_that_a_users_module_registers_are_the_users(own):
+    for id in ("own_strange:Pendulum-v1", "own_strange:MiniGridLike-v0", "Pendulum-v1"):
+        suite = load_suite(id, kwargs={"size": 3})
+        assert suite.env.spec.num_actions == 2 and suite.env.horizon == 9
+        assert first_reward(suite) == 3.5
+        assert [shift.name for shift in suite.shifts] == ["noise", "dropout", "flip", "delay"]
+
+
+def test_class_in_a_file_with_arguments(own):
+    entry = f"{own / 'own_strange.py'}:Own"
+    check_env(entry)
+    suite = load_suite(entry, [], kwargs={"size": 2, "wind": 0.25})
+    assert (suite.name, suite.env.workers, suite.world.params) == ("Own", None, {"wind": 0.25})
+    assert first_reward(suite) == 2.25
+
+
+@pytest.mark.parametrize(
+    ("env", "kwargs", "message"),
+    [
+        ("{own}/none.py:Own", None, "no such file .*none.py; write it as path/to/file.py:Class"),
+        ("{own}/own_strange.py:Else", None, r"has no class 'Else'; it has Small, Own"),
+        ("{own}/broken_strange.py:Own", None, r"broken_strange.py:2\); install what it imports"),
+        ("broken_strange:Own-v0", None, r"cannot import name .*broken_strange.py:2\); install"),
+        ("no_such_strange:Own-v0", None, "no_such_strange is missing: pip install it, or add its"),
+        ("{own}/own_strange.py:Own", {"sise": 1}, r"'sise'.*; correct kwargs \(--env-kwargs\)"),
+        ("CartPole", {"size": 1}, "CartPole is made without kwargs"),
+        ("CartPole-v1", {"size": 1}, r"'size'.*; correct kwargs \(--env-kwargs\)"),
+        (strange.Small(), {"size": 1}, "exists already and takes no kwargs"),
+        (strange.NeedsSize, None, "give kwargs={'size': '...'}"),
+    ],
+)
+def test_wrong_ids_files_and_arguments_are_refused(env, kwargs, message, own):
+    env = env.format(own=own) if isinstance(env, str) else env
+    with pytest.raises(ValueError, match=message) as caught:
+        load_suite(env, kwargs=kwargs)
+    assert "hosts" not in one_line(str(caught.value))
+
+
+def test_arguments_of_known_ids_are_set_and_can_still_be_shifted():
+    suite = load_suite("CartPole-v1", kwargs={"force": 5, "max_episode_steps": 60})
+    assert (suite.world.params["force"], suite.env.horizon) == (5.0, 60)
+    assert suite.shifts[0].name == "force"
+
+
+def test_babyai_drops_its_mission_with_a_word(caplog):
+    pytest.importorskip("minigrid")
+    suite = load_suite("minigrid:BabyAI-GoToRedBall-v0", [])
+    assert suite.env.spec.obs_dim == 147 and suite.env.goal == 0.01
+    assert "the text `mission` of its observations is dropped" in caplog.text
+    assert not env_facts("CartPole-v1").drops_text
