@@ -11,17 +11,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib import metadata, util
 
-from runs.bench import report_cost, rivals, training
-from runs.bench.table import (
-    HEADINGS,
-    LEGEND,
-    ratios,
-    remarks,
-    spread,
-    table_row,
-    write_pairs,
-)
+from runs.bench.table import HEADINGS, LEGEND, pairs_csv, ratios, remarks, spread, table_row
 from runs.bench.timing import (
+    PEERS,
     Result,
     TimedPair,
     Worker,
@@ -31,7 +23,7 @@ from runs.bench.timing import (
     in_new_processes,
 )
 from runs.cli.settings import StudySettings, check_recordable, run_main
-from runs.cli.study import RESULTS, Job, run_study
+from runs.cli.study import Job, run_study
 from runs.errors import Interrupted, UserError
 from runs.names import checked_choice
 from runs.report.page import Page, markdown_table, page_text
@@ -42,7 +34,6 @@ PARTS = (
     *("readouts", "report"),
 )
 INSTALL = "not installed: pip install -e '.[bench]' -c constraints.txt"
-PACKAGES = {"rejax": "rejax", "sbx": "sbx-rl", "stable_baselines3": "stable-baselines3"}
 THREE_HEADS = ("fear", "hope", "curiosity")
 ALL_HEADS = (*THREE_HEADS, "mood", "satiation", "homeostasis", "care", "innate")
 QUIET = 0.5  # load average up to which a machine counts as quiet
@@ -84,7 +75,7 @@ def check(settings: Settings) -> None:
 
 
 def study(job: Job) -> Page:
-    """Measure all rows; finished ones are written as they come."""
+    """Measure all rows."""
     settings, load = job.settings, os.getloadavg()[0]
     if load > QUIET:
         job.progress.say(f"the machine is busy (load {load:.1f}): figures will be too low and wide")
@@ -92,15 +83,10 @@ def study(job: Job) -> Page:
         job.progress.say("a smoke run: its figures mean nothing")
     whole = set(settings.parts) == set(PARTS)
     name = "benchmark" if whole else f"benchmark-{'-'.join(settings.parts)}"
-    results = []
     with Worker() if settings.smoke else nullcontext() as shared:
         new_worker = Worker if shared is None else lambda *cache: nullcontext(shared)
-        for result in measure(settings, new_worker, job):
-            results.append(result)
-            write_pairs(results, job.out / f"{name}.csv")
-    if settings.record:
-        write_pairs(results, RESULTS / f"{name}.csv")
-    peers = [f"{name} {metadata.version(name)}" for key, name in PACKAGES.items() if installed(key)]
+        results = list(measure(settings, new_worker, job))
+    peers = [f"{name} {metadata.version(name)}" for key, name in PEERS.items() if installed(key)]
     sections = (
         markdown_table(HEADINGS, [table_row(result) for result in results]),
         LEGEND,
@@ -108,7 +94,8 @@ def study(job: Job) -> Page:
         "; ".join([*peers, f"load at the start {load:.2f}"]),
     )
     failed = any(result.reason not in ("", INSTALL) for result in results)
-    return Page(name, page_text("Benchmark", sections, job.command), code=int(failed))
+    text = page_text("Benchmark", sections, job.command)
+    return Page(name, text, code=int(failed), csv=pairs_csv(results))
 
 
 def measure(settings: Settings, new_worker: Callable, job: Job) -> Iterator[Result]:
@@ -145,27 +132,26 @@ def timed_pairs(settings: Settings) -> list[TimedPair]:
     return [replace(row, ours=smoke_load(row.ours), other=smoke_load(row.other)) for row in rows]
 
 
-WIDE = Workload(training.time_training, seeds=4, updates=16)
-NARROW = Workload(training.time_training, seeds=20, num_envs=4, updates=40)  # as `runs.compare`
+WIDE = Workload("training.time_training", seeds=4, updates=16)
+NARROW = Workload("training.time_training", seeds=20, num_envs=4, updates=40)  # as `runs.compare`
 
 
 def _training_rows() -> list[TimedPair]:
     """Training against other libraries, bare products and its own parts."""
     wide8 = replace(WIDE, seeds=8, updates=8)
-    products = replace(WIDE, prepare=rivals.time_products)
-    rollouts = replace(WIDE, prepare=training.time_rollouts)
-    updates = replace(WIDE, prepare=training.time_updates)
-    drive = Workload(training.time_env_steps, seeds=2, num_envs=512, updates=8, world="Drive")
+    products = replace(WIDE, prepare="rivals.time_products")
+    rollouts = replace(WIDE, prepare="training.time_rollouts")
+    updates = replace(WIDE, prepare="training.time_updates")
+    drive = Workload("training.time_env_steps", seeds=2, num_envs=512, updates=8, world="Drive")
     cartpole, faster = replace(drive, world="CartPole"), "ratio >= 30"
 
     def rejax(ours: Workload) -> Workload:
-        return replace(ours, prepare=rivals.rejax, package="rejax")
+        return replace(ours, prepare="rivals.rejax")
 
-    def one_seed(ours: Workload, prepare: Callable) -> Workload:
-        sizes = {"seeds": 1, "updates": 128 // ours.num_envs}
-        return replace(ours, prepare=prepare, package=prepare.__name__, **sizes)
+    def one_seed(ours: Workload, prepare: str) -> Workload:
+        return replace(ours, prepare=prepare, seeds=1, updates=128 // ours.num_envs)
 
-    sbx, sb3 = rivals.sbx, rivals.stable_baselines3
+    sbx, sb3 = "rivals.sbx", "rivals.stable_baselines3"
     return [
         TimedPair("training", "8 seeds, 64 envs / rejax", wide8, rejax(wide8), "ratio >= 1.7"),
         TimedPair("training", "4 seeds, 64 envs / rejax", WIDE, rejax(WIDE), "ratio >= 1.7"),
@@ -193,14 +179,14 @@ def _head_rows() -> list[TimedPair]:
 
 def _comparison_rows() -> list[TimedPair]:
     """Evaluation, probing, report, compilation and memory of a comparison."""
-    scoring = Workload(training.time_evaluation, seeds=20, num_envs=4)
+    scoring = Workload("training.time_evaluation", seeds=20, num_envs=4)
     drive = replace(scoring, num_envs=32, world="Drive")
     lesion = replace(drive, heads=("lesion",))
-    readouts = replace(lesion, prepare=training.time_readouts)
-    report = Workload(report_cost.time_report, seeds=20)
-    sealing = replace(report, prepare=report_cost.time_sealing)
-    chunk = Workload(training.time_compilation, seeds=20, num_envs=4, heads=("fear",))
-    short = replace(chunk, prepare=training.peak_memory, seeds=2, updates=100)
+    readouts = replace(lesion, prepare="training.time_readouts")
+    report = Workload("report_cost.time_report", seeds=20)
+    sealing = replace(report, prepare="report_cost.time_sealing")
+    chunk = Workload("training.time_compilation", seeds=20, num_envs=4, heads=("fear",))
+    short = replace(chunk, prepare="training.peak_memory", seeds=2, updates=100)
     long, memory = replace(short, updates=1000), "peak memory, 10 x as long / 1 x"
     cached = "compilation, cached / cold"
     return [
@@ -216,7 +202,7 @@ def _comparison_rows() -> list[TimedPair]:
 
 def smoke_load(load: Workload) -> Workload:
     """Shrink a workload for a smoke run: few steps, and few programs to compile."""
-    heads = load.heads[:1] if load.prepare is training.time_training else ()
+    heads = load.heads[:1] if load.prepare == "training.time_training" else ()
     updates, seeds = max(load.updates // 100, 1), min(load.seeds, 2)
     sizes = {"num_envs": 4, "num_steps": 8, "updates": updates, "episodes": 4, "shifts": 1}
     return replace(load, seeds=seeds, heads=heads, **sizes)

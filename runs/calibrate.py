@@ -12,8 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runs.analysis import calibration
+import numpy as np
+
+from runs.analysis import calibration, stats
 from runs.analysis.calibration import Level, calibration_path
+from runs.analysis.stats import Estimate
 from runs.cli.settings import (
     StudySettings,
     check_not_negative,
@@ -152,7 +155,8 @@ def calibrate(job: Job, suite: Any, run_config: Any, chunks: int) -> dict[str, d
     A specialist has a new optimiser, whose step size starts at the nominal agent's and is annealed
     to 0 again; half of its training worlds have the last severity. It and the nominal agent are
     scored on the same episodes. The random policy is the nominal agent with every action replaced
-    by a random one, on other episodes per seed.
+    by a random one, on other episodes per seed. Checkpoints are kept by a digest of the worlds and
+    of the agents that a training starts from, so that only what has changed is trained again.
 
     Args:
         job: of the study.
@@ -167,36 +171,41 @@ def calibrate(job: Job, suite: Any, run_config: Any, chunks: int) -> dict[str, d
     Raises:
         Interrupted: if the user requested a stop; what is trained is saved.
     """
-    import numpy as np
-
     from affect import Blend
-    from runs.engine.backend import make_backend
     from runs.engine.evaluate import draw_points, select_points, with_random_actions
     from runs.engine.phases import Phase, flat_worlds, world_pool
     from runs.engine.seeds import Stream, stream_key, stream_keys
+    from runs.study_run import StudyRun
+    from runs.tree_io import leaves_digest
 
     axis, base, agent = len(suite.severities), run_config.base, run_config.agent
-    job.progress.total = run_config.chunks + len(suite.shifts) * chunks
-    worlds, blend = suite.worlds(stream_key(base, Stream.TRAINING_WORLDS), WORLDS), Blend()
-    special = replace(agent, anneal=chunks * run_config.updates)
-    own_episodes = stream_keys(run_config, Stream.RANDOM_POLICY)
-    results, backend = {}, make_backend(suite.env, run_config)
+    seeds, updates, blend = run_config.seeds, run_config.updates, Blend()
+    job.progress.total = updates * (run_config.chunks + len(suite.shifts) * chunks)
+    worlds = suite.worlds(stream_key(base, Stream.TRAINING_WORLDS), WORLDS)
+    special = replace(agent, anneal=chunks * updates)
+    own_episodes, results = stream_keys(run_config, Stream.RANDOM_POLICY), {}
+    run = StudyRun(job, suite.env, run_config)
+
+    def train(name: str, phase: Any, learner: Any = None) -> tuple[Any, int]:
+        start = None if learner is None else partial(run.backend.enter, learner, phase)
+        folder = job.out / f"{safe_name(name)}-{leaves_digest((phase.worlds, learner))}"
+        state, alive = run.train(name, phase, start, folder)
+        return state.learner, int((~alive[:seeds]).sum())
 
     def success(learner: Any, points: Any) -> np.ndarray:
-        scores = backend.evaluate(learner, agent, points, job.stopped)
-        return np.stack([score["success"] for score in scores], 1)[: run_config.seeds]
+        scores = run.backend.evaluate(learner, agent, points, job.stopped)
+        return np.stack([score["success"] for score in scores], 1)[:seeds]
 
     home = world_pool(flat_worlds(worlds, [0]))
-    phase = Phase(home, run_config.chunks, run_config.updates, agent, blend)
-    nominal, failed = train(job, backend, "nominal", phase)
+    nominal, failed = train("nominal", Phase(home, run_config.chunks, updates, agent, blend))
     if failed:
         job.progress.say(f"{failed} nominal agents have non-finite numbers: distrust this run")
-    public = draw_points(suite, backend.draws, base)
+    public = draw_points(suite, run.backend.draws, base)
     for i, shift in enumerate(suite.shifts):
         shifted = list(range(1 + i * axis, 1 + (i + 1) * axis))
         pool = world_pool(flat_worlds(worlds, [*shifted, *shifted[-1:] * (axis - 2)]))
-        phase = Phase(pool, chunks, run_config.updates, special, blend, renew=("optimiser",))
-        specialist, failed = train(job, backend, shift.name, phase, nominal)
+        phase = Phase(pool, chunks, updates, special, blend, renew=("optimiser",))
+        specialist, failed = train(shift.name, phase, nominal)
         points = select_points(public, [0, *shifted])
         at_random = with_random_actions(points.worlds)
         results[shift.name] = {
@@ -208,40 +217,11 @@ def calibrate(job: Job, suite: Any, run_config: Any, chunks: int) -> dict[str, d
     return results
 
 
-def train(job: Job, backend: Any, name: str, phase: Any, learner: Any = None) -> tuple[Any, int]:
-    """Train a phase -> (learner, number of seeds that diverged to non-finite numbers).
-
-    Its checkpoints are kept by a digest of its worlds and of `learner`, the agents that enter it,
-    so that only what has changed since an earlier run is trained again.
-    """
-    from runs.engine.checkpoint import Checkpoints
-    from runs.engine.training_loop import run_phase
-    from runs.tree_io import leaves_digest
-
-    start = backend.init if learner is None else partial(backend.enter, learner)
-    folder = job.out / f"{safe_name(name)}-{leaves_digest((phase.worlds, learner))}"
-    before = job.progress.done
-    trained = run_phase(
-        backend,
-        phase,
-        partial(start, phase),
-        job.stopped,
-        Checkpoints(folder),
-        on_resume=lambda done: job.progress.advance(name, before + done, False),
-        on_chunk=lambda chunk: job.progress.advance(name, before + chunk.index + 1),
-    )
-    alive = trained.alive[: backend.run_config.seeds]
-    return trained.state.learner, int((~alive).sum())
-
-
 # --- results ----------------------------------------------------------------------------------
 
 
 def level_rows(suite: Any, results: dict[str, dict]) -> list[Level]:
     """Levels (mean scores with intervals): unshifted, then for each shift x severity incl. 0."""
-    import numpy as np
-
-    from runs.analysis import stats
 
     def level(name: str, family: str, severity: float, column: int, policies=POLICIES) -> Level:
         scores = [np.array(results[name][policy])[:, column] for policy in policies]
@@ -257,10 +237,8 @@ def level_rows(suite: Any, results: dict[str, dict]) -> list[Level]:
     ]
 
 
-def policy_estimate(level: Level, policy: str) -> Any:
+def policy_estimate(level: Level, policy: str) -> Estimate:
     """Mean success of one of POLICIES at a level, with its interval."""
-    from runs.analysis.stats import Estimate
-
     return Estimate(*(getattr(level, policy + end) for end in ("", "_low", "_high")))
 
 
@@ -279,18 +257,11 @@ def shift_table(levels: list[Level]) -> str:
     """Table with one row per shift, and its flags as the verdict."""
     rows = []
     for name, (home, *away) in calibration.levels_by_shift(levels).items():
-        at_the_end = [policy_estimate(away[-1], policy) for policy in POLICIES]
-        rows.append(
-            [
-                name,
-                away[-1].family,
-                " ".join(f"{level.nominal:.2f}" for level in away),
-                " ".join(f"{level.specialist:.2f}" for level in away),
-                *(f"{estimate:.2f}" for estimate in at_the_end),
-                f"{home.specialist:.2f}",
-                ", ".join(calibration.calibration_flags([home, *away])) or "fine",
-            ]
-        )
+        row = [name, away[-1].family, " ".join(f"{level.nominal:.2f}" for level in away)]
+        row += [" ".join(f"{level.specialist:.2f}" for level in away)]
+        row += [f"{policy_estimate(away[-1], policy):.2f}" for policy in POLICIES]
+        flags = calibration.calibration_flags([home, *away])
+        rows.append([*row, f"{home.specialist:.2f}", ", ".join(flags) or "fine"])
     severities = ", ".join(f"{level.severity:g}" for level in away)
     headings = ["shift", "family", f"nominal at {severities}", f"specialist at {severities}"]
     headings += [f"{policy} at the end" for policy in POLICIES]

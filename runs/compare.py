@@ -129,6 +129,7 @@ def make_experiment(settings: Settings) -> "Experiment":
         episodes=episodes,
         sealed=settings.sealed,
         without=without,
+        recordings=True,
         probe_signals=not settings.quick,
         optimise=not settings.smoke,
     )

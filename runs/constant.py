@@ -14,6 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from runs.analysis import stats
+from runs.analysis.stats import Estimate
 from runs.cli.settings import StudySettings, check_recordable, check_seeds, run_main
 from runs.cli.study import Job, run_study
 from runs.errors import Interrupted, UserError
@@ -75,9 +79,9 @@ class ConstantRow(NamedTuple):
     arm: str
     kind: str
     runs: int
-    mean: Any
-    gain: Any
-    beyond: Any
+    mean: Estimate
+    gain: Estimate | None
+    beyond: Estimate | None
 
 
 def main(argv: list[str]) -> int:
@@ -141,7 +145,7 @@ def score_world(job: Job, settings: Settings, world: str) -> dict[str, list[Scor
     """
     scorers = {"HungryThirsty": hungry_thirsty, "DeepSea": deep_sea, "CartPole": cartpole}
     arms = []
-    for name, kind, scores in scorers[world](settings):
+    for name, kind, scores in scorers[world](job, settings):
         if job.stopped():
             raise Interrupted
         job.progress.say(f"{world}  {name}: {scores.mean():.3g}")
@@ -149,7 +153,7 @@ def score_world(job: Job, settings: Settings, world: str) -> dict[str, list[Scor
     return {"arms": arms}
 
 
-def hungry_thirsty(settings: Settings) -> Iterator[Scores]:
+def hungry_thirsty(job: Job, settings: Settings) -> Iterator[Scores]:
     """Yield lifetime fitness [12 S] for fitness, intrinsic rewards, and fitness plus constants."""
     from runs.theory import hungry_thirsty as theory
 
@@ -163,7 +167,7 @@ def hungry_thirsty(settings: Settings) -> Iterator[Scores]:
         yield name, "none" if name == "none" else kind, fitness.ravel()
 
 
-def deep_sea(settings: Settings) -> Iterator[Scores]:
+def deep_sea(job: Job, settings: Settings) -> Iterator[Scores]:
     """Yield the share of episodes [S] after which a greedy Q-learner finds the treasure."""
     from runs.theory.deep_sea import CURIOSITY, run_dives
 
@@ -172,10 +176,8 @@ def deep_sea(settings: Settings) -> Iterator[Scores]:
         yield name, kind, results.known.mean(1)
 
 
-def cartpole(settings: Settings) -> Iterator[Scores]:
+def cartpole(job: Job, settings: Settings) -> Iterator[Scores]:
     """Yield the mean return [S] of PPO over its learning curve, at most 500."""
-    import numpy as np
-
     from affect import Curiosity, Fear, Hope, Normalised
     from agents.ppo import PPO
     from envs import load_suite
@@ -193,16 +195,9 @@ def cartpole(settings: Settings) -> Iterator[Scores]:
     levels = LEVELS
     if settings.smoke:  # few programs to compile
         heads, levels = {"curiosity": heads["curiosity"]}, ()
-    config = make_run_config(
-        PPO(gamma=GAMMA),
-        seeds=settings.seeds,
-        steps=settings.steps,
-        num_envs=4,
-        num_steps=128,
-        episodes=4 if settings.smoke else 64,
-        chunks=2 if settings.smoke else 10,
-        optimise=not settings.smoke,
-    )
+    sizes = {"seeds": settings.seeds, "steps": settings.steps, "num_envs": 4, "num_steps": 128}
+    sizes |= {"episodes": 4, "chunks": 2} if settings.smoke else {"episodes": 64, "chunks": 10}
+    config = make_run_config(PPO(gamma=GAMMA), **sizes, optimise=not settings.smoke)
     suite, backend = replace(load_suite("CartPole"), shifts=()), make_backend(CartPole(), config)
     points = draw_points(suite, backend.draws, config.base)
     for name, kind, blend in arms(heads, levels):
@@ -210,10 +205,10 @@ def cartpole(settings: Settings) -> Iterator[Scores]:
         phase = Phase(one_world(suite.world), config.chunks, config.updates, config.agent, blend)
         state, curve = backend.init(phase), []
         for i in range(config.chunks):
-            state, _, finite = backend.train(state, phase, i * config.updates, _never_stop)
+            state, _, finite = backend.train(state, phase, i * config.updates, job.stopped)
             if not np.asarray(finite)[: config.seeds].all():
                 raise UserError(f"CartPole, arm {name}: training gave non-finite numbers")
-            (scores,) = backend.evaluate(state.learner, config.agent, points, _never_stop)
+            (scores,) = backend.evaluate(state.learner, config.agent, points, job.stopped)
             curve.append(scores["return"][: config.seeds])
         yield name, kind, np.mean(curve, 0)
 
@@ -233,19 +228,11 @@ def arms(
         yield f"constant {level:+}", "constant", Blend(constant=(1.0, constant))
 
 
-def _never_stop() -> bool:
-    return False
-
-
 # --- results --------------------------------------------------------------------------------------
 
 
 def summarise(world: str, arms: list[Scores]) -> list[ConstantRow]:
     """Rows of a world: means, paired differences, and differences to the best constant."""
-    import numpy as np
-
-    from runs.analysis import stats
-
     scores = {name: np.asarray(runs, float) for name, _, runs in arms}
     best = max((scores[name] for name, kind, _ in arms if kind == "constant"), key=np.mean)
     rows = []
@@ -288,12 +275,11 @@ def table_row(row: ConstantRow) -> list[str]:
 
 def draw_scores(rows: list[ConstantRow], path: Path) -> None:
     """Draw mean and interval of every arm, a panel per world."""
-    worlds: dict[str, list[ConstantRow]] = {}
-    for row in reversed(rows):
-        worlds.setdefault(row.world, []).append(row)
+    names = list(dict.fromkeys(row.world for row in rows))
+    worlds = {name: [row for row in reversed(rows) if row.world == name] for name in names}
     height = 0.3 * max(map(len, worlds.values())) + 1.4
     figure, axes = new_figure(1, len(worlds), (4.6 * len(worlds), height))
-    for axis, (world, shown) in zip(axes[0], reversed(worlds.items()), strict=True):
+    for axis, (world, shown) in zip(axes[0], worlds.items(), strict=True):
         for y, row in enumerate(shown):
             middle, low, high = row.mean
             axis.plot([low, high], [y, y], color=COLOURS[row.kind], linewidth=2)

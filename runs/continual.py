@@ -11,7 +11,6 @@ the same command.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from runs.cli.settings import (
     StudySettings,
@@ -23,9 +22,8 @@ from runs.cli.settings import (
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.names import checked_choice
-
-if TYPE_CHECKING:
-    from runs.report.page import Page
+from runs.report.page import Page
+from runs.reward_free import check_known_env
 
 COMMAND = "python -m runs.continual"
 
@@ -68,12 +66,7 @@ def check(settings: Settings) -> None:
         UserError: for an unknown environment; schedules or heads that are unknown, missing or
             repeated; a number out of range; or `record` of a partial run.
     """
-    from envs.host.known import check_env
-
-    try:
-        check_env(settings.env)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    check_known_env(settings.env)
     for flag in ("pay", "heads"):
         values = getattr(settings, flag)
         if not values or len(set(values)) < len(values):
@@ -85,7 +78,7 @@ def check(settings: Settings) -> None:
     check_recordable(settings)
 
 
-def study(job: Job) -> "Page":
+def study(job: Job) -> Page:
     """Run every arm under every schedule of the task reward -> page."""
     from runs.continual_page import continual_page
     from runs.continual_stream import StreamRun, make_design

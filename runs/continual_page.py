@@ -1,23 +1,22 @@
 """Page of the continual study: declared contrasts, a table of arms for each schedule, a figure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from runs.analysis import stats
-from runs.analysis.contrasts import Contrast, contrasts
-from runs.analysis.stats import Estimate
+from runs.analysis.contrasts import contrasts
 from runs.analysis.transfer_metrics import TransferMetrics, last_return, transfer_metrics
 from runs.cli.study import Job
 from runs.continual_stream import HOME, Design
-from runs.names import safe_name
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_line, mean_and_bounds, new_figure, save_figure
-from runs.signal_arms import SIGNAL_CONTROLS, TESTED, finite_seeds
+from runs.report.plots import add_legend, draw_line, new_figure, save_figure
+from runs.signal_arms import SIGNAL_CONTROLS, TESTED
+from runs.study_run import finite_seeds, page_name
 
 CONTROLS = ("frozen", "plain", "old_critic", *SIGNAL_CONTROLS)
 """Arms that hope - fear must beat, the best of them after the second visit."""
@@ -59,23 +58,6 @@ LEGEND = (
 Scores = Mapping[str, Mapping[str, np.ndarray]]  # schedule -> arm -> [S, times, W]
 
 
-class ScheduleContrast(NamedTuple):
-    """Hope - fear less the best control, under one schedule of the task reward.
-
-    Attributes:
-        schedule: of the task reward.
-        second: contrast after the second visit with the best of CONTROLS there, which is chosen on
-            these seeds; paired by seed, Holm-adjusted over the schedules.
-        first_control: the best of CONTROLS at the end of the first visit; exploratory.
-        first_gain: of hope - fear over that one, at the end of the first visit.
-    """
-
-    schedule: str
-    second: Contrast
-    first_control: str
-    first_gain: Estimate
-
-
 def continual_page(design: Design, results: pd.DataFrame, job: Job) -> Page:
     """Page of the study from the results of `StreamRun.run`.
 
@@ -105,9 +87,9 @@ def continual_page(design: Design, results: pd.DataFrame, job: Job) -> Page:
         f"{design.suite.name}: {design.home.seeds} seeds, {design.home.steps:,} steps at home, "
         f"{design.stage.steps:,} in each stage, {design.home.episodes} episodes an evaluation.",
     ]
-    name = "continual" if design.suite.name == "Drive" else f"continual-{design.suite.name}"
     text = page_text("Continual learning in changing worlds", sections, job.command)
-    return Page(safe_name(name), text, {"": partial(draw_stream, design, scores, metric)})
+    draw = partial(draw_stream, design, scores, metric)
+    return Page(page_name("continual", design.suite.name), text, {"": draw})
 
 
 # --- scores -----------------------------------------------------------------------------------
@@ -125,40 +107,47 @@ def score_arrays(results: pd.DataFrame, metric: str, design: Design) -> Scores:
     }
 
 
-def schedule_contrasts(
-    metrics: Mapping[str, Mapping[str, TransferMetrics]],
-) -> list[ScheduleContrast]:
-    """The declared contrasts, one for each schedule, from schedule -> arm -> its metrics."""
-    second, pairs, first = {}, [], []
+def schedule_contrasts(metrics: Mapping[str, Mapping[str, TransferMetrics]]) -> pd.DataFrame:
+    """The declared contrasts: hope - fear less the best control, a row a schedule.
+
+    Columns: `schedule` of the task reward; `control`, the best of CONTROLS after the second visit,
+    chosen on these seeds; `second`, the difference there, paired by seed; `p_holm`, adjusted over
+    the schedules; `first_control` and `first`, the same at the end of the first visit, exploratory.
+
+    Args:
+        metrics: by schedule and arm.
+    """
+    second, rows = {}, []
     for schedule, arms in metrics.items():
         second |= {(schedule, arm): metric.second for arm, metric in arms.items()}
-        control = best_control({arm: metric.second for arm, metric in arms.items()})
-        pairs.append(((schedule, TESTED), (schedule, control)))
-        control = best_control({arm: metric.first for arm, metric in arms.items()})
-        gain = stats.paired(arms[TESTED].first, arms[control].first)
-        first.append((control, gain))
-    rows = zip(metrics, contrasts(second, pairs, paired=True), first, strict=True)
-    return [ScheduleContrast(schedule, contrast, *gain) for schedule, contrast, gain in rows]
+        control, first_control = best_control(arms, "second"), best_control(arms, "first")
+        first = stats.paired(arms[TESTED].first, arms[first_control].first)
+        rows.append((schedule, control, first_control, first))
+    pairs = [((schedule, TESTED), (schedule, control)) for schedule, control, *_ in rows]
+    table = pd.DataFrame(rows, columns=["schedule", "control", "first_control", "first"])
+    adjusted = contrasts(second, pairs, paired=True)
+    return table.assign(second=[c.estimate for c in adjusted], p_holm=[c.p_holm for c in adjusted])
 
 
-def best_control(scores: Mapping[str, np.ndarray]) -> str:
-    """The control with the highest mean of its scores [S]."""
-    return max((arm for arm in CONTROLS if arm in scores), key=lambda arm: scores[arm].mean())
+def best_control(arms: Mapping[str, TransferMetrics], visit: str) -> str:
+    """The control with the highest mean score after a visit, "first" or "second"."""
+    controls = [arm for arm in CONTROLS if arm in arms]
+    return max(controls, key=lambda arm: getattr(arms[arm], visit).mean())
 
 
 # --- text -------------------------------------------------------------------------------------
 
 
-def finding(rows: Sequence[ScheduleContrast], world: str, seeds: int) -> str:
+def finding(rows: pd.DataFrame, world: str, seeds: int) -> str:
     """One sentence with the contrast of each schedule and its verdict."""
     clauses = []
-    for row in rows:
-        verb, control = "is not told apart from", row.second.reference[1]
-        if row.second.p_holm < 0.05:
-            verb = "gains over" if row.second.estimate.value > 0 else "loses to"
+    for row in rows.itertuples():
+        verb = "is not told apart from"
+        if row.p_holm < 0.05:
+            verb = "gains over" if row.second.value > 0 else "loses to"
         clauses.append(
-            f"{SCHEDULE_TEXTS[row.schedule]} it {verb} {control} ({row.second.estimate}; first "
-            f"visit: {row.first_gain} over {row.first_control})"
+            f"{SCHEDULE_TEXTS[row.schedule]} it {verb} {row.control} ({row.second}; first visit: "
+            f"{row.first} over {row.first_control})"
         )
     return (
         f"After the second visit to {world}, hope - fear against the best of {len(CONTROLS)} "
@@ -166,28 +155,19 @@ def finding(rows: Sequence[ScheduleContrast], world: str, seeds: int) -> str:
     )
 
 
-def contrast_table(rows: Sequence[ScheduleContrast]) -> str:
+def contrast_table(rows: pd.DataFrame) -> str:
     """Table with a row a schedule."""
+    cells = [
+        (r.schedule, f"{r.second}", r.control, f"{r.p_holm:.3f}", f"{r.first}", r.first_control)
+        for r in rows.itertuples()
+    ]
     headings = ("task reward", "hope - fear less the best control", "control", "p (Holm)")
     headings += ("at the first visit, exploratory", "the best control then")
-    cells = [
-        [
-            row.schedule,
-            f"{row.second.estimate}",
-            row.second.reference[1],
-            f"{row.second.p_holm:.3f}",
-            f"{row.first_gain}",
-            row.first_control,
-        ]
-        for row in rows
-    ]
     return markdown_table(headings, cells)
 
 
 def arm_table(
-    arms: Mapping[str, np.ndarray],
-    metrics: Mapping[str, TransferMetrics],
-    outcomes: pd.DataFrame,
+    arms: Mapping[str, np.ndarray], metrics: Mapping[str, TransferMetrics], outcomes: pd.DataFrame
 ) -> str:
     """Table with a row an arm.
 
@@ -236,7 +216,7 @@ def draw_stream(design: Design, scores: Scores, metric: str, path: Path) -> None
         for w, axis in enumerate(row):
             shade_stages(axis, design, w)
             for arm in sorted(arms, key=lambda arm: order.index(arm) if arm in order else 0):
-                estimates = mean_and_bounds(arms[arm][:, :, w]).T
+                estimates = stats.mean_and_bounds(arms[arm][:, :, w]).T
                 x = design.stage.chunk_steps * np.arange(len(estimates))
                 colour, label = COLOURS.get(arm, OTHERS), arm if arm in COLOURS else "other arms"
                 band, width = arm in (TESTED, "plain"), 2.2 if arm == TESTED else 1.1

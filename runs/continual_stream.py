@@ -5,7 +5,6 @@ of the stream, one world each, without a reset of policy, critic or optimiser be
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,31 +15,18 @@ import pandas as pd
 
 from affect import Blend
 from envs.suite import Suite
-from envs.world import World
 from runs.analysis.transfer_metrics import last_return
 from runs.cli.study import Job
-from runs.engine.backend import make_backend
-from runs.engine.cache import cached_part
-from runs.engine.checkpoint import Checkpoints
-from runs.engine.config import RunConfig, head_epochs, make_run_config
-from runs.engine.evaluate import EvalPoints, draw_points
-from runs.engine.jax_backend import DRAWS
+from runs.engine.config import RunConfig, head_epochs
+from runs.engine.evaluate import draw_points
 from runs.engine.phases import Phase, flat_worlds, world_pool
 from runs.engine.presets import find_suite, preset, smoke_suite
 from runs.engine.seeds import Stream, seed_keys, stream_key
 from runs.engine.train import Learner
-from runs.engine.training_loop import Trained, run_phase
-from runs.errors import Interrupted, UserError
-from runs.names import checked_choice, safe_name
-from runs.signal_arms import (
-    AT_HOME,
-    FROZEN,
-    SignalArm,
-    available_heads,
-    signal_arms,
-    signal_blend,
-    with_parent_critic,
-)
+from runs.errors import UserError
+from runs.names import checked_choice
+from runs.signal_arms import FROZEN, SignalArm, available_heads, signal_arms, signal_blend
+from runs.study_run import StudyRun, run_configs
 from runs.tree_io import leaves_digest
 
 HOME = "home"
@@ -96,26 +82,13 @@ def make_design(settings: Any) -> Design:
     shifts = tuple(next(s for s in suite.shifts if s.name == name) for name in names)
     suite = replace(suite, shifts=shifts, severities=(1.0,))
     suite = smoke_suite(suite) if settings.smoke else suite
-    sizes, seeds = preset(suite), settings.seeds
-    num_envs, num_steps = sizes.num_envs, sizes.num_steps
-    home_steps = sizes.steps
-    steps = settings.steps or round(STAGE_SHARE * sizes.steps)
+    sizes = preset(suite)
+    steps = sizes.steps, settings.steps or round(STAGE_SHARE * sizes.steps)
+    chunks = HOME_CHUNKS, 1 if settings.smoke or not sizes.jitted else EVALS
     episodes = settings.episodes or sizes.episodes // 2
-    evals = 1 if settings.smoke or not sizes.jitted else EVALS
-    if settings.smoke:
-        seeds, num_envs, num_steps, episodes = 3, 4, 32, 4
-        home_steps, steps = 2 * num_envs * num_steps, num_envs * num_steps
-    common = {
-        "seeds": seeds,
-        "num_envs": num_envs,
-        "num_steps": num_steps,
-        "episodes": episodes,
-        "draws": DRAWS if sizes.jitted else 1,
-        "optimise": not settings.smoke,
-    }
-    home = make_run_config(sizes.agent, steps=home_steps, chunks=HOME_CHUNKS, **common)
-    constant_rate = replace(sizes.agent, anneal=0)
-    stage = make_run_config(constant_rate, steps=steps, chunks=evals, **common)
+    smoke = (2, 1) if settings.smoke else ()
+    home, stage = run_configs(suite, settings.seeds, steps, chunks, episodes, smoke_updates=smoke)
+    stage = replace(stage, agent=replace(stage.agent, anneal=0))
     heads = available_heads(suite, settings.heads)
     blend = signal_blend(heads, suite, home.agent).with_epochs(head_epochs(home))
     kept = SignalArm("old_critic", critic_kept=True)
@@ -152,27 +125,21 @@ def task_weights(schedule: str, num_envs: int) -> np.ndarray:
     return (np.arange(num_envs)[None] < count).astype(np.float32)
 
 
-class StreamRun(AbstractContextManager):
-    """The study in its folder; a context manager that ends worker processes.
+class StreamRun(StudyRun):
+    """The study in its folder.
 
-    Args:
+    Attributes:
         design: of the study.
-        job: its folder, progress and stop flag.
+        pools: worlds [N] of home and of each shift, from which an episode draws one.
+        points: at which all arms are evaluated, home first.
     """
 
     def __init__(self, design: Design, job: Job):
-        self.design, self.out = design, job.out
-        self.progress, self.stopped = job.progress, job.stopped
-        self.backend = make_backend(design.suite.env, design.home)
-        base = design.home.base
+        super().__init__(job, design.suite.env, design.home)
+        self.design, base = design, design.home.base
         worlds = design.suite.worlds(stream_key(base, Stream.TRAINING_WORLDS), POOL)
-        self.pools: list[World] = [flat_worlds(worlds, [i]) for i in range(len(design.names))]
-        self.points: EvalPoints = draw_points(design.suite, self.backend.draws, base)
-        self.digest = leaves_digest((self.pools, self.points.worlds))
-        self.units = len(design.stages) * design.stage.chunks  # of a stream, and of home training
-
-    def __exit__(self, *error: Any) -> None:
-        self.backend.close()
+        self.pools = [flat_worlds(worlds, [i]) for i in range(len(design.names))]
+        self.points = draw_points(design.suite, self.backend.draws, base)
 
     def run(self) -> pd.DataFrame:
         """Run every arm under every schedule, or load its saved result.
@@ -185,97 +152,60 @@ class StreamRun(AbstractContextManager):
         Raises:
             Interrupted: if a stop is requested; finished streams are kept.
         """
-        design = self.design
+        design, home, stage = self.design, self.home, self.design.stage
         streams = [(arm, schedule) for schedule in design.schedules for arm in design.arms]
+        updates = len(design.stages) * stage.chunks * stage.updates
         runs = 1 + sum(arm.learns for arm, _ in streams)
-        self.progress.total = self.units * (1 + runs)
+        self.progress.total = home.chunks * home.updates + runs * updates
         self.progress.say(
-            f"{design.suite.name}: {design.home.seeds} seeds, {runs} runs through "
-            f"{', '.join(design.names[w] for w in design.stages)}, {design.stage.steps:,} steps "
-            f"each -> {self.out}"
+            f"{design.suite.name}: {home.seeds} seeds, {runs} runs through "
+            f"{', '.join(design.names[w] for w in design.stages)}, {stage.steps:,} steps each "
+            f"-> {self.out}"
         )
-        (learner, alive), done = self.train_at_home(), self.units
+        learner, alive = self.train_at_home(self.pools[0], design.blend, self.out / "at_home")
+        digest = leaves_digest((self.pools, self.points.worlds))
         tables, saved = [], {}
         for arm, schedule in streams:
             name = f"{arm.name}-{schedule}" if arm.learns else arm.name
             if name not in saved:
-                saved[name] = self.part(
-                    name, partial(self.run_stream, learner, arm, schedule, done)
-                )
-                done += self.units
-                self.progress.advance(name, done, False)
+                compute = partial(self.run_stream, learner, arm, schedule)
+                saved[name] = self.part(name, digest, updates, compute)
             tables.append(pd.DataFrame(saved[name]).assign(schedule=schedule, arm=arm.name))
         table = pd.concat(tables, ignore_index=True)
         return table.assign(alive=table["alive"] & alive[table["seed"]])
 
-    def train_at_home(self) -> Trained:
-        """Train at home, or restore -> the learners, with their critic in every `ParentCritic`."""
-        design, home = self.design, self.design.home
-        mix, pool = AT_HOME.mix(design.blend), world_pool(self.pools[0])
-        phase = Phase(pool, home.chunks, home.updates, home.agent, design.blend, mix)
-
-        def advance(chunks: int, fresh: bool = True) -> None:
-            self.progress.advance("at home", self.units * chunks // home.chunks, fresh)
-
-        trained = run_phase(
-            self.backend,
-            phase,
-            partial(self.backend.init, phase),
-            self.stopped,
-            Checkpoints(self.out / "at_home", keep=1, warn=self.progress.say),
-            partial(advance, fresh=False),
-            lambda chunk: advance(chunk.index + 1),
-        )
-        return trained._replace(state=with_parent_critic(trained.state.learner, design.blend))
-
-    def part(self, name: str, compute: Any) -> dict:
-        """Columns of a finished stream from its file, computed if there is none."""
-        if self.stopped():
-            raise Interrupted
-        path = self.out / "parts" / f"{safe_name(name)}.json"
-        return cached_part(path, self.digest, lambda: {"columns": compute()})[0]["columns"]
-
-    def run_stream(
-        self, learner: Learner, arm: SignalArm, schedule: str, done: int
-    ) -> dict[str, list]:
+    def run_stream(self, learner: Learner, arm: SignalArm, schedule: str) -> dict[str, list]:
         """Train and evaluate one arm along the stream -> columns (`run`).
 
         Heads keep learning only with the schedule `always`: otherwise they would learn from a task
         reward that the agent does not get.
         """
         design, stage = self.design, self.design.stage
-        key = stream_key(design.home.base, Stream.LATER_PHASES)
+        key = stream_key(self.home.base, Stream.LATER_PHASES)
         mix = arm.mix(design.blend, task_weights(schedule, stage.num_envs))
         heads = "learn" if schedule == "always" else "frozen"
         rows, alive = [self.score(learner)], np.ones(stage.rows, bool)
-        for i, world in enumerate(design.stages):
-            renew = arm.renew if i == 0 else ()
-            pool = world_pool(self.pools[world])
+        for i, world in enumerate(design.stages if arm.learns else ()):
+            renew, pool = arm.renew if i == 0 else (), world_pool(self.pools[world])
             phase = Phase(pool, 1, stage.updates, stage.agent, design.blend, mix, heads, renew)
             keys = seed_keys(jax.random.fold_in(key, i), range(stage.rows))
             start = partial(self.backend.enter, learner, phase, keys)
-            for j in range(stage.chunks):
-                if arm.learns:
-                    trained = run_phase(self.backend, phase, start, self.stopped)
-                    learner, alive = trained.state.learner, alive & trained.alive
-                    start = partial(_same, trained.state)
-                rows.append(self.score(learner) if arm.learns else rows[0])
-                self.progress.advance(arm.name, done + i * stage.chunks + j + 1)
-        return self.columns(rows, alive)
+            for _ in range(stage.chunks):
+                state, finite = self.train(f"{arm.name}, {schedule}", phase, start)
+                learner, alive, start = state.learner, alive & finite, partial(_same, state)
+                rows.append(self.score(learner))
+        if not arm.learns:
+            rows *= 1 + len(design.stages) * stage.chunks
+        scores = {name: np.stack([row[name] for row in rows], 1) for name in SCORES}
+        seed, time, place = (axis.ravel() for axis in np.indices(scores["success"].shape))
+        columns = {"seed": seed, "time": time, "world": np.array(design.names)[place]}
+        columns |= {"alive": alive[seed]} | {name: x.ravel() for name, x in scores.items()}
+        return {name: column.tolist() for name, column in columns.items()}
 
     def score(self, learner: Learner) -> dict[str, np.ndarray]:
         """Scores [S, W] in every world, the same episodes each time."""
-        agent, seeds = self.design.home.agent, self.design.home.seeds
-        scored = list(self.backend.evaluate(learner, agent, self.points, self.stopped))
-        return {name: np.stack([s[name][:seeds] for s in scored], 1) for name in SCORES}
-
-    def columns(self, rows: Sequence[dict[str, np.ndarray]], alive: np.ndarray) -> dict[str, list]:
-        """Evaluations in the order of time as columns, a row per seed, time and world."""
-        scores = {name: np.stack([row[name] for row in rows], 1) for name in SCORES}
-        seed, time, world = (axis.ravel() for axis in np.indices(scores["success"].shape))
-        columns = {"seed": seed, "time": time, "world": np.array(self.design.names)[world]}
-        columns |= {"alive": alive[seed]} | {name: x.ravel() for name, x in scores.items()}
-        return {name: column.tolist() for name, column in columns.items()}
+        scored = list(self.backend.evaluate(learner, self.home.agent, self.points, self.stopped))
+        return {name: np.stack([s[name][: self.home.seeds] for s in scored], 1) for name in SCORES}
 
 
 def _same(state: Any) -> Any:

@@ -15,6 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from runs.analysis.stats import nan_estimate, nan_mean
 from runs.cli.settings import StudySettings, check_recordable, run_main
 from runs.cli.study import Job, identity, run_study
 from runs.compare import Settings as Comparison
@@ -97,18 +100,18 @@ def study(job: Job) -> Page:
     return Page(name, text, {"": partial(figure, suite.name, metrics)})
 
 
-def probe_seeds(job: Job, experiment: Any) -> dict[str, Any]:
+def probe_seeds(job: Job, experiment: Any) -> dict[str, np.ndarray]:
     """Train, then probe every seed, resumable after every few -> metrics, each [S, P].
 
     Raises:
         Interrupted: if the user requested a stop; finished parts are kept.
     """
     import jax
-    import numpy as np
 
     from runs.arm_runner import ArmRunner, Reporter
-    from runs.engine.cache import load_part, save_part
+    from runs.engine.cache import cached_part
     from runs.engine.seeds import Stream, stream_key, stream_keys, vmap_seeds
+    from runs.probes.advantage import learner_credit
 
     suite, run_config, (arm,) = experiment.suite, experiment.run_config, experiment.all_arms
     phase, progress, smoke = experiment.phases[arm.name], job.progress, job.settings.smoke
@@ -116,51 +119,29 @@ def probe_seeds(job: Job, experiment: Any) -> dict[str, Any]:
     with closing(experiment.make_backend()) as backend:
         reporter = Reporter(progress.say, progress.advance, job.stopped)
         trained = ArmRunner(job.out, suite, backend, reporter).train(arm, phase)
-    options = {"agent": phase.agent, "blend": phase.blend, "env": suite.env}
-    probe = partial(_probe_seed, rollouts=2 if smoke else ROLLOUTS, **options)
     together, mark, groups = len(jax.devices()), identity(job.settings), []
+    options = {"agent": phase.agent, "blend": phase.blend, "env": suite.env}
+    probe = partial(learner_credit, rollouts=2 if smoke else ROLLOUTS, **options)
     program = vmap_seeds(probe, together, 1, run_config.optimise)
     k_worlds = stream_key(run_config.base, Stream.EVALUATION_WORLDS)
     worlds = suite.worlds(k_worlds, 2 if smoke else EPISODES)
-    keys = stream_keys(run_config, Stream.PROBE)
+    learners_and_keys = trained.state.learner, stream_keys(run_config, Stream.PROBE)
+
+    def probe_group(begin: int) -> dict[str, list]:
+        if job.stopped():
+            raise Interrupted
+        group = slice(begin, begin + together)
+        metrics = program(*jax.tree.map(lambda leaf: leaf[group], learners_and_keys), worlds)
+        return {"metrics": {name: np.asarray(x).tolist() for name, x in metrics.items()}}
+
     for begin in range(0, run_config.rows, together):
-        part = job.out / "probed" / f"{begin}.json"
-        saved = load_part(part, mark)
-        fresh = saved is None
-        if fresh:
-            if job.stopped():
-                raise Interrupted
-            group = slice(begin, begin + together)
-            inputs = jax.tree.map(lambda x, g=group: x[g], (trained.state.learner, keys))
-            metrics = {name: np.asarray(x).tolist() for name, x in program(*inputs, worlds).items()}
-            saved = {"settings": mark, "metrics": metrics}
-            part.parent.mkdir(parents=True, exist_ok=True)
-            save_part(part, saved)
-        groups.append(saved["metrics"])
+        path = job.out / "probed" / f"{begin}.json"
+        part, fresh = cached_part(path, mark, partial(probe_group, begin))
+        groups.append(part["metrics"])
         progress.advance("probing", run_config.chunks + begin + together, fresh)
     finite_seeds = np.flatnonzero(trained.alive[: run_config.seeds])
     joined = {name: np.concatenate([group[name] for group in groups]) for name in groups[0]}
     return {name: np.asarray(value, float)[finite_seeds] for name, value in joined.items()}
-
-
-def _probe_seed(learner, key, worlds, *, agent, blend, env, rollouts):
-    """Credit-assignment metrics of one seed, each [P]."""
-    from runs.engine.config import head_spec
-    from runs.probes.advantage import credit_assignment
-    from runs.probes.signals import wrapped_signals
-
-    def act(key, obs):
-        return agent.act(learner.agent, key, obs)
-
-    def td_error(batch):
-        value = agent.value(learner.agent, batch.obs)[..., 0]
-        next_value = agent.value(learner.agent, batch.next_obs)[..., 0]
-        return batch.reward + agent.gamma * next_value * ~batch.terminated - value
-
-    spec = head_spec(env.spec, agent)
-    signals = wrapped_signals(blend, learner.blend_state, spec, key)
-    signals |= {"critic": td_error, "reward": lambda batch: batch.reward}
-    return credit_assignment(signals, act, env, worlds, key, 1, rollouts, gamma=agent.gamma)
 
 
 # --- report ---------------------------------------------------------------------------------------
@@ -173,10 +154,6 @@ def signal_names(metrics: Mapping[str, Any]) -> list[str]:
 
 def finding(env: str, metrics: Mapping[str, Any]) -> str:
     """Sentence with each head's rank correlation less that of the critic, with t intervals."""
-    import numpy as np
-
-    from runs.analysis.stats import nan_estimate, nan_mean
-
     results = []
     for name in signal_names(metrics):
         if name in ("critic", "reward") or name.endswith("_untrained"):
@@ -196,9 +173,6 @@ def finding(env: str, metrics: Mapping[str, Any]) -> str:
 
 def credit_table(shifts: list[str], metrics: Mapping[str, Any]) -> str:
     """Table with a row per signal: rank correlations at home and under shift, and delays."""
-    import numpy as np
-
-    from runs.analysis.stats import nan_estimate, nan_mean
 
     def with_interval(seeds) -> str:
         estimate = nan_estimate(seeds)
@@ -235,10 +209,6 @@ def note(metrics: Mapping[str, Any]) -> str:
 
 def figure(env: str, metrics: Mapping[str, Any], path: Path) -> None:
     """Save a figure of rank correlation by signal, one dot per seed, at home and over shifts."""
-    import numpy as np
-
-    from runs.analysis.stats import nan_mean
-
     names = signal_names(metrics)
     sheet, axes = new_figure(size=(7, 0.42 * len(names) + 1.2))
     axis, home, shifted = axes[0, 0], slice(0, 1), slice(1, None)

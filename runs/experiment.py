@@ -39,6 +39,8 @@ from runs.prereg.plan_file import Plan, make_plan
 from runs.prereg.splits import HOME, RANDOM, refuse_training_on
 from runs.result import Result
 
+LONG = 2_000_000  # steps of all seeds, above which optimised programs save more than they cost
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -60,8 +62,11 @@ class Experiment:
         primary: the declared contrast (arm, reference); None for that of `make_plan`.
         without: arms that were left out on request, which the report names.
         base: seed of all seeds.
-        probe_signals: also measure what the signals of one arm predict.
-        optimise: whether programs run long enough to be compiled with full optimisation.
+        recordings: also film the arms with heads, and record an episode of one of them step by
+            step, for the report; None for only if `out` is given.
+        probe_signals: with the recordings, also measure what the signals of one arm predict.
+        optimise: whether to compile with optimisation, which takes longer and runs faster; None
+            for whether training and scoring an arm take more than LONG steps.
     """
 
     suite: Suite
@@ -77,8 +82,9 @@ class Experiment:
     primary: tuple[str, str] | None = None
     without: tuple[str, ...] = ()
     base: int = 0
+    recordings: bool | None = None
     probe_signals: bool = True
-    optimise: bool = True
+    optimise: bool | None = None
 
     def run(self) -> Result:
         """Train and score all arms, with a progress bar; an interrupted experiment is resumed.
@@ -173,17 +179,19 @@ class Experiment:
         def chosen(value: Any, default: Any) -> Any:
             return default if value is None else value
 
+        steps, episodes = chosen(self.steps, sizes.steps), chosen(self.episodes, sizes.episodes)
+        most_scored = len(self.suite.points()) * episodes * self.suite.env.horizon
         return make_run_config(
             chosen(self.agent, sizes.agent),
             seeds=self.seeds,
-            steps=chosen(self.steps, sizes.steps),
+            steps=steps,
             num_envs=chosen(self.num_envs, sizes.num_envs),
             num_steps=chosen(self.num_steps, sizes.num_steps),
-            episodes=chosen(self.episodes, sizes.episodes),
+            episodes=episodes,
             chunks=sizes.chunks,
             draws=DRAWS if sizes.jitted else 1,
             base=self.base,
-            optimise=self.optimise,
+            optimise=chosen(self.optimise, self.seeds * (steps + most_scored) > LONG),
         )
 
     @cached_property
@@ -296,6 +304,8 @@ class Experiment:
         rows: list[dict],
     ) -> None:
         """Film an arm with heads, and record and probe the signals of one of them."""
+        if not (self.out if self.recordings is None else self.recordings):
+            return
         if not arm.control:
             runner.film(arm, phase, trained.state.learner)
         if arm.name == self._recorded_arm():

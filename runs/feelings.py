@@ -7,7 +7,9 @@ reports, then draws one episode: frames above, the signal of each head below.
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from runs.cli.settings import StudySettings, check_recordable, run_main
 from runs.cli.study import Job, run_study
@@ -15,9 +17,6 @@ from runs.errors import UserError
 from runs.names import checked_choice, safe_name
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import new_figure, save_figure
-
-if TYPE_CHECKING:
-    import numpy as np
 
 COMMAND = "python -m runs.feelings"
 NUM_ENVS = 8
@@ -79,7 +78,7 @@ def study(job: Job) -> Page:
     return Page(name, text, {"": partial(draw_episode, frames, signals, title)})
 
 
-def record_episode(job: Job) -> tuple["np.ndarray", dict[str, "np.ndarray"]]:
+def record_episode(job: Job) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Train, then record one episode -> frames [T, H, W, 3], signals by head and the reward [T].
 
     Raises:
@@ -87,7 +86,6 @@ def record_episode(job: Job) -> tuple["np.ndarray", dict[str, "np.ndarray"]]:
         Interrupted: if the user requested a stop.
     """
     import jax
-    import numpy as np
 
     from runs.engine.episodes import episode_length, record_horizon, render_states
     from runs.engine.presets import find_suite
@@ -188,11 +186,9 @@ def available_factories(suite: Any) -> dict[str, Any]:
 
 
 def draw_episode(
-    frames: "np.ndarray", signals: dict[str, "np.ndarray"], title: str, path: Path
+    frames: np.ndarray, signals: dict[str, np.ndarray], title: str, path: Path
 ) -> None:
     """Draw frames of the episode, and below them each signal against the same steps."""
-    import numpy as np
-
     steps = np.linspace(0, len(frames) - 1, min(PICTURES, len(frames))).round().astype(int)
     size, count = (10, 1.9 + 0.75 * len(signals)), len(signals)
     figure, axes = new_figure(1 + count, 1, size, height_ratios=[2.3] + [1] * count)

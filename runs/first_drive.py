@@ -14,17 +14,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from runs.analysis import stats
+from runs.analysis.contrasts import compared_heads, contrast_sentence, head_contrasts
+from runs.analysis.scores import seed_means
 from runs.cli.settings import StudySettings, check_recordable, run_main
 from runs.cli.study import Job, claimed_folder, run_study
 from runs.compare import COMMAND as COMPARE
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import make_experiment
+from runs.report.page import Page, markdown_table, page_text
+from runs.report.plots import add_legend, draw_line, new_figure, save_figure
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from runs.report.page import Page
     from runs.result import Result
 
 COMMAND = "python -m runs.first_drive"
@@ -32,6 +38,7 @@ WORLDS = ("Drive", "Timid")
 STEPS_AN_HOUR = 5 * 3600
 LEARNED = 0.5  # share of a chunk's episodes that arrive
 CONTROLS = ("_sham", "_untrained", "_constant", "lesion")  # not drawn as curves
+COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")
 OUTCOMES = {"arrives": "#4c9f70", "never arrives": "#b9bec7", "crashes": "#c8553d"}
 
 
@@ -61,10 +68,11 @@ def check(settings: Settings) -> None:
 
 def comparison(settings: Settings, world: str) -> Comparison:
     """Settings of the comparison in one of the worlds."""
-    return Comparison(world, settings.heads, settings.seeds, smoke=settings.smoke)
+    parts = {name: getattr(settings, name) for name in ("heads", "seeds", "smoke")}
+    return Comparison(env=world, **parts)
 
 
-def study(job: Job) -> "Page":
+def study(job: Job) -> Page:
     """Run the comparison in both worlds and contrast the heads -> page."""
     from runs.result import Result
 
@@ -90,16 +98,9 @@ def outcomes(scores: "DataFrame") -> "DataFrame":
     return scores.assign(**columns)
 
 
-def hours_until(curve: "DataFrame", level: float = LEARNED) -> float:
-    """Hours until arrivals reach a level, median over seeds; infinite if half never do.
-
-    Args:
-        curve: success [hours, seeds].
-        level: share of episodes that arrive.
-    """
-    import numpy as np
-
-    reached = (curve >= level).to_numpy()
+def hours_until(curve: "DataFrame") -> float:
+    """Hours until arrivals [hours, seeds] reach LEARNED, median; infinite if half never do."""
+    reached = (curve >= LEARNED).to_numpy()
     first = np.where(reached.any(0), curve.index.to_numpy()[reached.argmax(0)], np.inf)
     return float(np.sort(first)[(len(first) - 1) // 2])
 
@@ -112,12 +113,8 @@ def arrival_curves(curves: "DataFrame") -> dict[str, "DataFrame"]:
     return {arm: rows.pivot(**columns) for arm, rows in by_arm}
 
 
-def page(results: Mapping[str, "Result"], command: str) -> "Page":
+def page(results: Mapping[str, "Result"], command: str) -> Page:
     """Contrasts of the heads, a table and figures for each world."""
-    from runs.analysis.contrasts import compared_heads, contrast_sentence, head_contrasts
-    from runs.analysis.scores import seed_means
-    from runs.report.page import Page, markdown_table, page_text
-
     success = {world: seed_means(result.rows("dev")) for world, result in results.items()}
     contrasts = head_contrasts(success, compared_heads(success[WORLDS[0]]))
     headings = ("world", "head", "constant + head less constant", "p (Holm)")
@@ -147,10 +144,6 @@ LEGEND = (
 
 def world_section(world: str, result: "Result") -> str:
     """Table of all arms in one world, with the sizes of the study."""
-    from runs.analysis import stats
-    from runs.analysis.scores import seed_means
-    from runs.report.page import markdown_table
-
     rows, curves = result.rows("dev"), arrival_curves(result.curves)
     away, crashes = seed_means(rows), seed_means(rows, score="harm")
     home, cells = seed_means(rows, home=True), []
@@ -178,23 +171,18 @@ def world_section(world: str, result: "Result") -> str:
 
 def draw_curves(results: Mapping[str, "Result"], path: Path) -> None:
     """Draw learning curves by hours driven, and every arm's success under shift, per world."""
-    from runs.analysis import stats
-    from runs.analysis.scores import seed_means
-    from runs.report.plots import draw_line, mean_and_bounds, new_figure, save_figure
-
     figure, axes = new_figure(2, len(results), (5.6 * len(results), 9.5), height_ratios=(1, 1.5))
-    colours = dict(enumerate(COLOURS))
     for (world, result), (upper, lower) in zip(results.items(), axes.T, strict=True):
         curves, away = arrival_curves(result.curves), seed_means(result.rows("dev"))
         shown = [arm for arm in curves if not arm.endswith(CONTROLS)]
         for i, arm in enumerate(shown):
-            estimates = mean_and_bounds(curves[arm].to_numpy().T).T
-            draw_line(upper, curves[arm].index, estimates, arm, colours[i % len(colours)])
+            estimates = stats.mean_and_bounds(curves[arm].to_numpy().T).T
+            draw_line(upper, curves[arm].index, estimates, arm, COLOURS[i % len(COLOURS)])
         upper.set(title=world, xlabel="hours driven", ylabel="share that arrives", ylim=(0, 1))
         upper.legend(frameon=False, fontsize=8)
         for y, (arm, scores) in enumerate(reversed(away.items())):
             mean = stats.mean(scores)
-            colour = colours[shown.index(arm) % len(colours)] if arm in shown else "#8a8f98"
+            colour = COLOURS[shown.index(arm) % len(COLOURS)] if arm in shown else "#8a8f98"
             lower.plot([mean.low, mean.high], [y, y], color=colour, linewidth=2)
             lower.plot(mean.value, y, "o", color=colour, markersize=5)
         lower.axvline(away["none"].mean(), color="#c9ccd1", linewidth=1, zorder=0)
@@ -203,12 +191,9 @@ def draw_curves(results: Mapping[str, "Result"], path: Path) -> None:
     save_figure(figure, path)
 
 
-COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")
-
-
 def draw_outcomes(world: str, scores: "DataFrame", path: Path) -> None:
     """Draw shares of arrivals, crashes and late episodes by severity, arms x shifts."""
-    from runs.report.plots import add_legend, new_figure, save_figure
+    import pandas as pd
 
     names = list(OUTCOMES)
     means = outcomes(scores).groupby(["arm", "shift", "severity"], sort=False)[names].mean()
@@ -218,7 +203,7 @@ def draw_outcomes(world: str, scores: "DataFrame", path: Path) -> None:
     figure, axes = new_figure(len(arms), len(shifts), size, sharex=True, sharey=True)
     for arm, row in zip(arms, axes, strict=True):
         for shift, axis in zip(shifts, row, strict=True):
-            curve = _with_home(means.loc[arm], shift)
+            curve = pd.concat([means.loc[arm].loc[place] for place in ("none", shift)])
             colours = list(OUTCOMES.values())
             axis.stackplot(curve.index, curve.to_numpy().T, colors=colours, labels=names)
             axis.set(xticks=[], yticks=[], xlim=(0, curve.index.max()), ylim=(0, 1))
@@ -229,13 +214,6 @@ def draw_outcomes(world: str, scores: "DataFrame", path: Path) -> None:
     add_legend(figure, 3, loc="outside lower center")
     figure.suptitle(f"{world}: outcome by severity, 0 to 1 from left to right", fontsize=10)
     save_figure(figure, path)
-
-
-def _with_home(means: Any, shift: str) -> "DataFrame":
-    """Outcomes of an arm by severity of a shift, unshifted first."""
-    import pandas as pd
-
-    return pd.concat([means.loc["none"], means.loc[shift]])
 
 
 if __name__ == "__main__":

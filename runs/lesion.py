@@ -1,9 +1,9 @@
 """Lesion study: how do gambling and deliberation change when a signal is removed?
 
 Registered before the run; T9's simulations of the learner without heads were known. Gamble: the
-agent is PVL-Delta at the published healthy median (rate .214, shape .49, aversion .62), with the
-heads mood and curiosity at weight .1; its noise is the consistency in GRID whose intact curve is
-nearest to that of 504 healthy people, and is then fixed. The lesion: losses have no weight
+agent is PVL-Delta at the median of our fits to healthy people (rate .214, shape .49, aversion .62),
+with the heads mood and curiosity at weight .1; its noise is the consistency in GRID whose intact
+curve is nearest to that of 504 healthy people, and is then fixed. The lesion: losses have no weight
 (aversion 0), all else is the same. Shams: mood, or curiosity, is lesioned instead. Predicted: a
 slope over the five blocks above 0 intact, not above 0 lesioned, above 0 with each sham; and, with
 each deck's early losses on top (Fellows & Farah, 2005), a smaller deficit. Built in: losses weigh
@@ -29,8 +29,19 @@ from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import draw_line, new_figure, save_figure
+from runs.theory.gambling_scores import (
+    HEALTHY,
+    STUDIES,
+    OrderScores,
+    group_curve,
+    healthy_band,
+    human_scores,
+    slope,
+    total_deficits,
+)
 
 COMMAND = "python -m runs.lesion"
+GRID = (0.7, 0.9, 1.07, 1.3, 1.6)  # of the gamblers' consistency
 CUT_OFF = 10  # clinical cut-off for the total over 100 cards
 LESION, AFTERTHOUGHT = "losses not felt", "afterthought: no reversal"  # arms of Gamble
 ORDERS = {"usual": "usual order", "shuffled": "early losses on top"}
@@ -75,12 +86,12 @@ class LesionResults(NamedTuple):
 
     Attributes:
         consistency: of the gamblers, fitted to healthy people.
-        gamble: name of an arm -> its `runs.theory.gamblers.OrderScores`.
+        gamble: name of an arm -> its scores.
         ponder: name of an arm -> its `runs.theory.ponder.DecisionTimes`.
     """
 
     consistency: float
-    gamble: dict[str, Any]
+    gamble: dict[str, OrderScores]
     ponder: dict[str, Any]
 
 
@@ -113,7 +124,7 @@ def simulate(sizes: LesionSizes) -> LesionResults:
     """Fit the noise of the gamblers, then simulate every arm of Gamble and of Ponder."""
     from runs.theory import gamblers, ponder
 
-    consistency = gamblers.fit_consistency(sizes.people)
+    consistency = gamblers.fit_consistency(sizes.people, GRID)
     scores = gamblers.lesion_scores(sizes.people, consistency)
     decisions = ponder.decide(sizes.seeds, sizes.updates, sizes.choices)
     times = {arm: ponder.decision_times(choices) for arm, choices in decisions.items()}
@@ -125,8 +136,6 @@ def simulate(sizes: LesionSizes) -> LesionResults:
 
 def markdown(results: LesionResults, sizes: LesionSizes, command: str) -> str:
     """Text of the page: finding, tables, design and contrary evidence."""
-    from runs.theory.gamblers import GRID, STUDIES, healthy_band
-
     blocks, (least, most) = results.gamble["intact"].usual.mean(0), healthy_band()
     sections = [
         finding(results),
@@ -153,8 +162,6 @@ def markdown(results: LesionResults, sizes: LesionSizes, command: str) -> str:
 
 def gamble_table(gamble: dict[str, Any]) -> str:
     """Table of the groups of people and of the arms of Gamble."""
-    from runs.theory.gamblers import group_curve, human_scores, slope
-
     rows = []
     for group, people in human_scores().iterrows():
         blocks = group_curve(group)
@@ -191,8 +198,6 @@ def ponder_table(ponder: dict[str, Any]) -> str:
 
 def finding(results: LesionResults) -> str:
     """One sentence per world: effects of the lesion and of the shams, with intervals."""
-    from runs.theory.gamblers import slope
-
     slopes = {name: stats.mean(slope(scores.usual)) for name, scores in results.gamble.items()}
     shams = [estimate for name, estimate in slopes.items() if name.startswith("sham")]
     rising = all(estimate.low > 0 for estimate in (slopes["intact"], *shams))
@@ -216,8 +221,6 @@ def finding(results: LesionResults) -> str:
 
 def deficit_text(results: LesionResults, name: str) -> str:
     """Direction and cards by which an arm's deficit shrinks with early losses on top."""
-    from runs.theory.gamblers import total_deficits
-
     deficits = total_deficits(results.gamble["intact"], results.gamble[name])
     change = stats.mean(deficits.usual - deficits.shuffled)
     verb = "shrinks" if change.low > 0 else "grows" if change.high < 0 else "stays"
@@ -259,8 +262,6 @@ def figure(results: LesionResults, path: Path) -> None:
 
 def draw_people(axis: Any) -> float:
     """Draw the curves of people -> the share of healthy ones whose total is below the cut-off."""
-    from runs.theory.gamblers import HEALTHY, group_curve, healthy_band, human_scores
-
     blocks, people = range(1, 6), human_scores()
     label = "healthy studies, range of totals, spread evenly"
     axis.fill_between(blocks, *healthy_band(), color="#e9e9e9", label=label)

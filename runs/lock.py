@@ -20,12 +20,6 @@ def hold_lock(directory: Path) -> Iterator[None]:
     holder's process id and is left behind (a left-over file without a holder locks nothing).
     The directory is made when it is missing.
 
-    Args:
-        directory: the output directory.
-
-    Yields:
-        Nothing.
-
     Raises:
         UserError: another holder has it (directory, process id and remedy are named), or the lock
             file cannot be written or locked.

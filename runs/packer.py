@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from runs.analysis import stats
 from runs.cli.settings import StudySettings, check_recordable, check_seeds, run_main
 from runs.cli.study import Job, run_study
 from runs.errors import Interrupted, UserError
@@ -19,11 +22,7 @@ from runs.report.page import Page, markdown_table, page_text
 
 COMMAND = "python -m runs.packer"
 TRAINED, TESTED = ("D", "R"), ("D", "R", "E")
-SUMMARIES = {
-    "default": ("DD",),
-    "interpolation": ("RR",),
-    "extrapolation": ("DR", "DE", "RE"),
-}
+SUMMARIES = {"default": ("DD",), "interpolation": ("RR",), "extrapolation": ("DR", "DE", "RE")}
 """Summary -> cells whose geometric mean it is, each (trained in, tested in)."""
 
 PUBLISHED = {
@@ -174,39 +173,23 @@ def train_and_test(job: Job, config: Any, training: Training, episodes: int) -> 
     before that chunk.
 
     Returns:
-        D, R, E: success rate of each seed; D', R', E' in Acrobot: by the measure of the published
-        code; steps, episodes: of training per seed; non_finite: number of seeds stopped early.
+        D, R, E: success rate of each seed; D', R', E' in Acrobot: within 90 steps, as in the
+        published code; steps, episodes: of training per seed; non_finite: number of seeds stopped
+        early.
 
     Raises:
         Interrupted: if the user requested a stop.
     """
+    from affect import Blend
+    from envs.worlds.classic.acrobot import Acrobot
     from runs.engine.backend import make_backend
     from runs.engine.evaluate import draw_points
-
-    worlds = suite(training.world)
-    learner, results = train(job, config, worlds, training, episodes)
-    points = draw_points(worlds, config.episodes, config.base)
-    for suffix, env in success_measures(training.world, worlds.env).items():
-        backend = make_backend(env, config)
-        scores = backend.evaluate(learner, config.agent, points, job.stopped)
-        for name, score in zip(TESTED, scores, strict=True):
-            results[name + suffix] = score["success"][: config.seeds].tolist()
-    return results
-
-
-def train(
-    job: Job, config: Any, worlds: Any, training: Training, episodes: int
-) -> tuple[Any, dict[str, Any]]:
-    """Train all seeds -> (learner, steps, episodes and non_finite of `train_and_test`)."""
-    import numpy as np
-
-    from affect import Blend
-    from runs.engine.backend import make_backend
     from runs.engine.phases import Phase, one_world, random_worlds
 
-    backend, seeds, before = make_backend(worlds.env, config), config.seeds, job.progress.done
+    worlds, seeds, before = suite(training.world), config.seeds, job.progress.done
     sampler = random_worlds(worlds) if training.trained == "R" else one_world(worlds.world)
     phase = Phase(sampler, config.chunks, config.updates, config.agent, Blend())
+    backend = make_backend(worlds.env, config)
     state, alive = backend.init(phase), np.ones(config.rows, bool)
     ended, chunks = np.zeros(config.rows), np.zeros(config.rows)
     while (active := alive & (ended < episodes))[:seeds].any():
@@ -219,37 +202,32 @@ def train(
         chunks += active
         share = np.where(alive, ended / episodes, 1)[:seeds].min()
         job.progress.advance(str(training), before + min(int(99 * share), 99))
-    return state.learner, {
+    results = {
         "steps": (config.chunk_steps * chunks)[:seeds].tolist(),
         "episodes": ended[:seeds].tolist(),
         "non_finite": int((~alive[:seeds]).sum()),
     }
-
-
-def success_measures(world: str, env: Any) -> dict[str, Any]:
-    """Suffix of each measure of success -> the environment that uses it."""
-    from envs.worlds.classic.acrobot import Acrobot
-
-    return {"": env} | ({"'": Acrobot(within=90)} if world == "Acrobot" else {})
+    points = draw_points(worlds, config.episodes, config.base)
+    envs = {"": worlds.env} | ({"'": Acrobot(within=90)} if training.world == "Acrobot" else {})
+    for suffix, env in envs.items():
+        backend = make_backend(env, config)
+        scores = backend.evaluate(state.learner, config.agent, points, job.stopped)
+        for name, score in zip(TESTED, scores, strict=True):
+            results[name + suffix] = score["success"][:seeds].tolist()
+    return results
 
 
 # --- results ----------------------------------------------------------------------------------
 
 
-def summary(results: dict[str, dict], name: str, suffix: str = "") -> Any:
+def summary(results: dict[str, dict], name: str, suffix: str = "") -> np.ndarray:
     """One of SUMMARIES per seed [S], in per cent; results: trained in -> scores."""
-    import numpy as np
-
     parts = [results[cell[0]][cell[1] + suffix] for cell in SUMMARIES[name]]
     return 100 * np.prod(parts, axis=0) ** (1 / len(parts))
 
 
 def sections(scores: dict[Training, dict], settings: Settings) -> list[str]:
     """Sections of the page: published and our results, their differences, and all cells."""
-    import numpy as np
-
-    from runs.analysis import stats
-
     summaries, cells, non_finite = [], [], 0
     for world, agent in dict.fromkeys((training.world, training.agent) for training in scores):
         results = {trained: scores[Training(world, agent, trained)] for trained in TRAINED}

@@ -137,6 +137,7 @@ class Result:
             declared = plan_file.read_plan(self.out / plan_file.PLAN_FILE)
         except UserError:
             declared = None
+        compares = declared is not None and declared.primary  # a single arm has no contrast
         return Study(
             env=plan.env,
             arms=plan.arms,
@@ -144,7 +145,7 @@ class Result:
             steps=run_config.steps,
             episodes=run_config.episodes,
             command=command,
-            contrasts=(declared.primary, *declared.secondary) if _is_contrast(declared) else (),
+            contrasts=(declared.primary, *declared.secondary) if compares else (),
             declared_seeds=declared.seeds if declared else 0,
             plan_hash=declared.hash if declared else "",
             without=plan.without,
@@ -214,8 +215,3 @@ class TrainedAgent:
         if self._value is None:
             self._value = jax.jit(partial(self.static.value, self.state))
         return np.asarray(self._value(np.asarray(obs, np.float32))[..., 0])
-
-
-def _is_contrast(plan: plan_file.Plan | None) -> bool:
-    """Whether a plan declares a contrast: that of a single arm does not."""
-    return plan is not None and bool(plan.primary)

@@ -18,7 +18,6 @@ interrupted run is resumed by the same command.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from runs.cli.settings import (
     StudySettings,
@@ -29,9 +28,7 @@ from runs.cli.settings import (
 )
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
-
-if TYPE_CHECKING:
-    from runs.report.page import Page
+from runs.report.page import Page
 
 COMMAND = "python -m runs.reward_free"
 
@@ -87,12 +84,7 @@ def check(settings: Settings) -> None:
     Raises:
         UserError: for an unknown environment, a number out of range, or `record` of a partial run.
     """
-    from envs.host.known import check_env
-
-    try:
-        check_env(settings.env)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    check_known_env(settings.env)
     check_seeds(settings)
     check_not_negative(settings, "steps", "further", "episodes", "lr")
     if settings.weight <= 0:
@@ -100,7 +92,17 @@ def check(settings: Settings) -> None:
     check_recordable(settings)
 
 
-def study(job: Job) -> "Page":
+def check_known_env(env: str) -> None:
+    """Check, without jax, that an environment is known; raises UserError."""
+    from envs.host.known import check_env
+
+    try:
+        check_env(env)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def study(job: Job) -> Page:
     """Run the whole study, or choose step sizes and rival -> page."""
     from runs.reward_free_design import make_design
     from runs.reward_free_page import reward_free_page

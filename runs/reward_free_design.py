@@ -8,11 +8,11 @@ from typing import Any
 
 from affect import Blend
 from envs.suite import Suite
-from runs.engine.config import RunConfig, head_epochs, make_run_config
-from runs.engine.jax_backend import DRAWS
+from runs.cli.study import RESULTS
+from runs.engine.config import RunConfig, head_epochs
 from runs.engine.presets import find_suite, preset, smoke_suite
 from runs.errors import UserError
-from runs.names import checked_choice, safe_name
+from runs.names import checked_choice
 from runs.prereg.plan_file import Plan, make_plan
 from runs.signal_arms import (
     FROZEN,
@@ -24,11 +24,11 @@ from runs.signal_arms import (
     signal_blend,
     variants,
 )
+from runs.study_run import page_name, run_configs
 
 RIVAL = "reward_model"  # control of the primary contrast, unless `--tune` has chosen another
 CONTROLS = ("frozen", "zero", "zero_critic_kept", *SIGNAL_CONTROLS)
 """Arms that hope - fear must beat, each and all: no signal, a constant, or an uninformed one."""
-RESULTS = Path("runs/results")
 SHIFTED_SHARE = 0.48  # steps in a shifted world, as a share of those at home
 DEFAULT_SHIFTS = {"Drive": (("cones", "delay"), ("aggressive", "ice", "fog"))}  # dev, sealed
 HOME_CHUNKS, CURVE_CHUNKS = 8, 5  # of the training at home, and in a shifted world
@@ -49,7 +49,6 @@ class Design:
         blend: of all heads.
         arms: of the registered comparison.
         extra: variants of hope - fear, on the dev shifts alone.
-        weight: of all signals.
         plan: the registered plan.
     """
 
@@ -63,7 +62,6 @@ class Design:
     blend: Blend
     arms: tuple[SignalArm, ...]
     extra: tuple[SignalArm, ...]
-    weight: float
     plan: Plan
 
 
@@ -77,79 +75,39 @@ def make_design(settings: Any) -> Design:
     suite = find_suite(settings.env)
     severities = (MILDER, 1.0) if min(suite.severities) < 1 else (1.0,)
     dev, sealed = choose_shifts(suite, settings.dev, settings.sealed)
+    families = {shift.name: shift.family for shift in suite.shifts}
     shifts = tuple(shift for shift in suite.shifts if shift.name in (*dev, *sealed))
     suite = replace(suite, shifts=shifts, severities=(1.0,))
     suite = smoke_suite(suite) if settings.smoke else suite
-    home, away = _sizes(settings, suite)
+    sizes, seeds, weight = preset(suite), settings.seeds, settings.weight
+    home_steps, episodes = settings.steps or sizes.steps, settings.episodes or sizes.episodes
+    steps = home_steps, settings.further or round(SHIFTED_SHARE * home_steps)
+    chunks, smoke_updates = (HOME_CHUNKS, CURVE_CHUNKS), (8, 2) if settings.smoke else ()
+    home, away = run_configs(suite, seeds, steps, chunks, episodes, settings.base, smoke_updates)
     heads = available_heads(suite, settings.heads)
     blend = signal_blend(heads, suite, home.agent, varied=True).with_epochs(head_epochs(home))
-    arms = _arms(heads, blend, home.agent.gamma, settings.weight)
+    zero = SignalArm("zero"), SignalArm("zero_critic_kept", critic_kept=True)
+    signals = signal_arms(heads, blend, home.agent.gamma, weight)
+    arms = (FROZEN, *zero, *signals, SignalArm("true", task_weight=1.0))
     controls = [arm.name for arm in arms if arm.name in CONTROLS]
     choices = {} if settings.smoke else read_choices(suite.name)
     rival = checked_choice("control", settings.rival or choices.get("rival", RIVAL), controls)
-    extra, usual = variants(settings.weight), choices.get("rates", {})
+    extra, usual = variants(weight), choices.get("rates", {})
     rates = {arm.name: settings.lr or usual.get(arm.name, home.agent.lr) for arm in arms}
     rates |= {arm.name: rates[TESTED] for arm in extra}
-    plan = _plan(suite, away, arms, (TESTED, rival), sealed)
-    sizes = {"home_updates": home.chunks * home.updates, "weight": settings.weight}
-    sizes |= {f"lr_{arm.name}": rates[arm.name] for arm in arms if arm.learns}
-    secondary = tuple((TESTED, name) for name in controls if name != rival)
-    plan = replace(plan, secondary=secondary, sizes=plan.sizes | sizes)
-    return Design(
-        suite, dev, sealed, severities, home, away, rates, blend, arms, extra, settings.weight, plan
-    )
-
-
-def _sizes(settings: Any, suite: Suite) -> tuple[RunConfig, RunConfig]:
-    """Sizes at home and in a shifted world."""
-    sizes, seeds = preset(suite), settings.seeds
-    num_envs, num_steps = sizes.num_envs, sizes.num_steps
-    home_steps, episodes = settings.steps or sizes.steps, settings.episodes or sizes.episodes
-    away_steps = settings.further or round(SHIFTED_SHARE * home_steps)
-    if settings.smoke:
-        num_envs, num_steps, seeds, episodes = 4, 32, 3, 4
-        home_steps, away_steps = 8 * num_envs * num_steps, 2 * num_envs * num_steps
-    common = {
-        "seeds": seeds,
-        "num_envs": num_envs,
-        "num_steps": num_steps,
-        "episodes": episodes,
-        "draws": DRAWS if sizes.jitted else 1,
-        "base": settings.base,
-        "optimise": not settings.smoke,
-    }
-    home = make_run_config(sizes.agent, steps=home_steps, chunks=HOME_CHUNKS, **common)
-    return home, make_run_config(sizes.agent, steps=away_steps, chunks=CURVE_CHUNKS, **common)
-
-
-def _arms(heads: Sequence[str], blend: Blend, gamma: float, weight: float) -> tuple[SignalArm, ...]:
-    """All arms: `signal_arms`, no reward at all, and the task reward."""
-    return (
-        FROZEN,
-        SignalArm("zero"),
-        SignalArm("zero_critic_kept", critic_kept=True),
-        *signal_arms(heads, blend, gamma, weight),
-        SignalArm("true", task_weight=1.0),
-    )
-
-
-def _plan(
-    suite: Suite,
-    away: RunConfig,
-    arms: Sequence[SignalArm],
-    primary: tuple[str, str],
-    sealed: Sequence[str],
-) -> Plan:
-    """Plan of the study, with the families of the sealed shifts sealed."""
-    families = {shift.name: shift.family for shift in suite.shifts}
     kept_back = dict.fromkeys(part for name in sealed for part in families[name].split("|"))
-    return make_plan(suite, away, [arm.name for arm in arms], primary=primary, sealed=kept_back)
+    names, primary = [arm.name for arm in arms], (TESTED, rival)
+    plan = make_plan(suite, away, names, primary=primary, sealed=kept_back)
+    own_sizes = {"home_updates": home.chunks * home.updates, "weight": weight}
+    own_sizes |= {f"lr_{arm.name}": rates[arm.name] for arm in arms if arm.learns}
+    secondary = tuple((TESTED, name) for name in controls if name != rival)
+    plan = replace(plan, secondary=secondary, sizes=plan.sizes | own_sizes)
+    return Design(suite, dev, sealed, severities, home, away, rates, blend, arms, extra, plan)
 
 
 def choices_path(env: str, folder: Path = RESULTS) -> Path:
     """Path of the JSON file of `read_choices`."""
-    suffix = "" if env == "Drive" else f"-{safe_name(env)}"
-    return folder / f"reward_free-chosen{suffix}.json"
+    return folder / f"{page_name('reward_free-chosen', env)}.json"
 
 
 def read_choices(env: str, folder: Path = RESULTS) -> dict:

@@ -3,28 +3,27 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from runs.analysis import stats
-from runs.analysis.contrasts import Contrast, contrasts
+from runs.analysis.contrasts import contrasts
 from runs.analysis.stats import Estimate
 from runs.cli.study import Job
-from runs.names import safe_name
 from runs.prereg import audit
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import (
     add_legend,
     draw_line,
-    mean_and_bounds,
     new_figure,
     new_panels,
     save_figure,
 )
 from runs.reward_free_design import CONTROLS, Design, read_choices
-from runs.signal_arms import TESTED, finite_seeds
+from runs.signal_arms import TESTED
+from runs.study_run import finite_seeds, page_name
 
 CURVE_ARMS = ("zero", "sham", "critic", "reward_model", TESTED, "true")  # with a learning curve
 COLOURS = {
@@ -55,36 +54,8 @@ LABEL_NOISE_NOTE = (
 )
 
 
-class ArmSummary(NamedTuple):
-    """Scores and contrasts of one arm, averaged over shifts; estimates are over seeds.
-
-    Attributes:
-        away: score in the shifted worlds.
-        crash: share of episodes there with harm; NaN where the environment reports none.
-        neither: share without success or harm.
-        home: mean score in the home world, after training away.
-        gain: `away` less that of the frozen agent, paired.
-        share: of the ceiling's gain, with a bootstrap interval over seeds.
-        less: hope - fear less this arm, paired; Holm-adjusted over CONTROLS, NaN for other arms.
-    """
-
-    away: Estimate
-    crash: float
-    neither: float
-    home: float
-    gain: Estimate
-    share: Estimate
-    less: Contrast
-
-
 def reward_free_page(design: Design, results: pd.DataFrame, noise: pd.DataFrame, job: Job) -> Page:
-    """Page of the study.
-
-    Args:
-        design: of the study.
-        results: of `RewardFreeRun.run`, a row per shift, severity, arm and seed.
-        noise: of `RewardFreeRun.run`, a row per share of flipped labels and seed.
-        job: its folder holds plan, ledger and score files.
+    """Page of the study from the two tables of `RewardFreeRun.run`.
 
     Raises:
         UserError: if fewer than 3 seeds are finite in every arm.
@@ -93,12 +64,10 @@ def reward_free_page(design: Design, results: pd.DataFrame, noise: pd.DataFrame,
     results = finite_seeds(results)
     noise = noise[noise["seed"].isin(results["seed"])]
     names = [arm.name for arm in design.arms]
-    other_variants = [arm.name for arm in design.extra if not arm.name.startswith("flipped")]
-    name = "reward_free" if design.suite.name == "Drive" else f"reward_free-{design.suite.name}"
-    stem = safe_name(name)
+    extra = [arm.name for arm in design.extra if not arm.name.startswith("flipped")]
+    stem, watermark = page_name("reward_free", design.suite.name), audit.watermark(job.out)
     sealed = summarise(results, design.sealed, names)
-    dev = summarise(results, design.dev, [*names, *other_variants])
-    watermark = audit.watermark(job.out)
+    dev = summarise(results, design.dev, [*names, *extra])
     sections = [
         finding(sealed, design.plan.primary[1], design.sealed),
         zero_gain_sentence(noise),
@@ -109,12 +78,12 @@ def reward_free_page(design: Design, results: pd.DataFrame, noise: pd.DataFrame,
         f"{sizes_text(design, job.settings)} {NOTE}",
         a_a_sentence(seed_scores(results, design.sealed)[TESTED]),
         f"![Learning curves]({stem}-curves.png)",
-        f"## Dev: {', '.join(design.dev)}\n\n{arm_table({name: dev[name] for name in names})}",
+        f"## Dev: {', '.join(design.dev)}\n\n{arm_table(dev.loc[names])}",
         f"## Gain by label noise\n\n![Gain by AUROC]({stem}-flipped.png)",
         label_noise_table(noise),
         LABEL_NOISE_NOTE,
         "## Width, weight and severity, dev shifts",
-        arm_table({name: dev[name] for name in (TESTED, *other_variants)}),
+        arm_table(dev.loc[[TESTED, *extra]]),
         severity_table(results, design.dev, design.severities),
         f"Runs with non-finite numbers: {non_finite}. {audit.looks_sentence(job.out)}.",
     ]
@@ -142,29 +111,35 @@ def seed_scores(
     return {arm: scores.to_numpy() for arm, scores in means.groupby(level="arm")}
 
 
-def summarise(
-    results: pd.DataFrame, shifts: Sequence[str], arms: Sequence[str]
-) -> dict[str, ArmSummary]:
-    """Summaries of the arms over these shifts at severity 1, in the order of the arms."""
+def summarise(results: pd.DataFrame, shifts: Sequence[str], arms: Sequence[str]) -> pd.DataFrame:
+    """Scores and contrasts of the arms at severity 1, averaged over shifts, a row an arm.
+
+    Columns: `away`, score in the shifts; `crash`, share of episodes there with harm, NaN where the
+    environment reports none; `neither`, share without success or harm; `home`, score at home after
+    training away; `gain`, `away` less that of the frozen agent, paired; `share` of the ceiling's
+    gain, with a bootstrap over seeds; `less`, the contrast of hope - fear less this arm, paired and
+    Holm-adjusted over CONTROLS. Estimates are over seeds.
+    """
     columns = ("score_away", "harm_away", "success_away", "score_home")
     away, harm, success, home = (seed_scores(results, shifts, column) for column in columns)
-    controls = [arm for arm in CONTROLS if arm in arms]
+    controls = [arm for arm in arms if arm in CONTROLS]
     less = contrasts(away, [(TESTED, arm) for arm in controls], paired=True)
     others = contrasts(away, [(TESTED, arm) for arm in arms if arm not in controls], paired=True)
     less += [contrast._replace(p_holm=np.nan) for contrast in others]
     by_arm = {contrast.reference: contrast for contrast in less}
-    return {
-        arm: ArmSummary(
-            away=stats.mean(away[arm]),
-            crash=float(harm[arm].mean()),
-            neither=float(1 - success[arm].mean() - harm[arm].mean()),
-            home=float(home[arm].mean()),
-            gain=stats.paired(away[arm], away["frozen"]),
-            share=share_of_ceiling(away[arm], away["frozen"], away["true"]),
-            less=by_arm[arm],
-        )
+    rows = {
+        arm: {
+            "away": stats.mean(away[arm]),
+            "crash": harm[arm].mean(),
+            "neither": 1 - success[arm].mean() - harm[arm].mean(),
+            "home": home[arm].mean(),
+            "gain": stats.paired(away[arm], away["frozen"]),
+            "share": share_of_ceiling(away[arm], away["frozen"], away["true"]),
+            "less": by_arm[arm],
+        }
         for arm in arms
     }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def share_of_ceiling(x: np.ndarray, frozen: np.ndarray, ceiling: np.ndarray) -> Estimate:
@@ -218,20 +193,20 @@ def noise_levels(noise: pd.DataFrame, column: str) -> np.ndarray:
 # --- text -------------------------------------------------------------------------------------
 
 
-def finding(arms: Mapping[str, ArmSummary], rival: str, shifts: Sequence[str]) -> str:
-    """One sentence with the registered contrast and its verdict."""
-    contrast, tested = arms[rival].less.estimate, arms[TESTED]
+def finding(arms: pd.DataFrame, rival: str, shifts: Sequence[str]) -> str:
+    """One sentence with the registered contrast and its verdict, from `summarise`."""
+    contrast, tested = arms.at[rival, "less"].estimate, arms.loc[TESTED]
     verdict = "beats" if contrast.low > 0 else "is not told apart from"
     verdict = "falls below" if contrast.high < 0 else verdict
-    controls = [arm for arm in CONTROLS if arm in arms]
-    others = [arm for arm in controls if not arms[arm].less.estimate.low > 0]
+    controls = [arm for arm in CONTROLS if arm in arms.index]
+    others = [arm for arm in controls if not arms.at[arm, "less"].estimate.low > 0]
     not_beaten = f"it is not above {', '.join(others)}" if others else "it is above each of them"
     return (
         f"Without task reward, hope - fear {verdict} {rival}, the best control of the dev shifts: "
-        f"{contrast} over {', '.join(shifts)}. Against the frozen agent it is {tested.gain}, "
-        f"{_percent(tested.share)} of what the true reward gains ({arms['true'].gain}); of "
-        f"{len(controls)} controls {not_beaten}. Its score at home is {tested.home:.3f}, "
-        f"{arms['frozen'].home:.3f} before."
+        f"{contrast} over {', '.join(shifts)}. Against the frozen agent it is {tested['gain']}, "
+        f"{_percent(tested['share'])} of what the true reward gains ({arms.at['true', 'gain']}); "
+        f"of {len(controls)} controls {not_beaten}. Its score at home is {tested['home']:.3f}, "
+        f"{arms.at['frozen', 'home']:.3f} before."
     )
 
 
@@ -263,7 +238,7 @@ def sizes_text(design: Design, settings: Any) -> str:
     return (
         f"{design.home.seeds} seeds: {design.home.steps:,} steps at home, then "
         f"{design.away.steps:,} in a shift at severity 1 with the task reward off, heads frozen, "
-        f"critic and optimiser new (signals at weight {design.weight:g}, step size "
+        f"critic and optimiser new (signals at weight {settings.weight:g}, step size "
         f"{', '.join([f'{usual:g}', *others])}{how if tuned else ''}); {design.home.episodes} "
         f"episodes a point. The primary contrast is {' less '.join(design.plan.primary)}."
     )
@@ -277,15 +252,16 @@ def a_a_sentence(scores: np.ndarray) -> str | None:
     return f"A-A control, even seeds of hope - fear less odd ones: {difference}."
 
 
-def arm_table(arms: Mapping[str, ArmSummary]) -> str:
-    """Table with a row an arm."""
+def arm_table(arms: pd.DataFrame) -> str:
+    """Table with a row an arm, from `summarise`."""
     headings = ("arm", "away", "crash", "neither", "home", "less frozen")
     headings += ("share of the ceiling's gain", "hope - fear less this", "p (Holm)")
     rows = []
-    for name, arm in arms.items():
-        row = [name, f"{arm.away:.3f}", *map(_number, (arm.crash, arm.neither, arm.home))]
-        row += ["-", "-"] if name == "frozen" else [f"{arm.gain}", _percent(arm.share)]
-        row += ["-" if name == TESTED else f"{arm.less.estimate}", _number(arm.less.p_holm)]
+    for name, arm in arms.iterrows():
+        row = [name, f"{arm['away']:.3f}", *map(_number, arm[["crash", "neither", "home"]])]
+        row += ["-", "-"] if name == "frozen" else [f"{arm['gain']}", _percent(arm["share"])]
+        less = arm["less"]
+        row += ["-" if name == TESTED else f"{less.estimate}", _number(less.p_holm)]
         rows.append(row)
     return markdown_table(headings, rows)
 
@@ -369,7 +345,7 @@ def draw_curves(results: pd.DataFrame, design: Design, path: Path) -> None:
         at_shift = results[(results["shift"] == shift) & (results["severity"] == 1.0)]
         for arm in (arm for arm in CURVE_ARMS if (at_shift["arm"] == arm).any()):
             curves = at_shift.loc[at_shift["arm"] == arm, columns].to_numpy(float)
-            style, bounds = "--" if arm == "zero" else "-", mean_and_bounds(curves).T
+            style, bounds = "--" if arm == "zero" else "-", stats.mean_and_bounds(curves).T
             draw_line(axis, steps, bounds, arm, COLOURS[arm], ls=style, lw=1.6)
         frozen = seed_scores(results, [shift], "success_away")["frozen"].mean()
         axis.axhline(frozen, color="#555555", lw=0.8, ls=":", label="frozen, greedy")

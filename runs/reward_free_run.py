@@ -7,7 +7,6 @@ depends on all of it. A part is one arm in one shift, all seeds, in a file of it
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,16 +19,14 @@ from affect import Blend, BlendState, Transition
 from affect.predict import harm
 from runs.analysis.scores import rows_as_csv
 from runs.cli.study import Job
-from runs.engine.backend import make_backend
-from runs.engine.cache import cached_part
 from runs.engine.checkpoint import Checkpoints
 from runs.engine.evaluate import EvalPoints, draw_points, select_points
 from runs.engine.jax_backend import DRAWS
 from runs.engine.phases import Phase, flat_worlds, world_pool
 from runs.engine.seeds import Stream, seed_keys, stream_key, vmap_seeds
 from runs.engine.train import Learner
-from runs.engine.training_loop import Trained, run_phase
-from runs.errors import Interrupted, UserError
+from runs.engine.training_loop import Trained
+from runs.errors import UserError
 from runs.lock import replace_file
 from runs.names import SCORES, safe_name
 from runs.prereg import seal
@@ -37,13 +34,8 @@ from runs.probes.labels import outcome_labels
 from runs.probes.ranking import discrimination
 from runs.probes.signals import predictions
 from runs.reward_free_design import Design
-from runs.signal_arms import (
-    AT_HOME,
-    FLIP_RATES,
-    TESTED,
-    SignalArm,
-    with_parent_critic,
-)
+from runs.signal_arms import TESTED, SignalArm
+from runs.study_run import StudyRun
 from runs.tree_io import leaves_digest
 
 HORIZON = 10  # steps within which harm counts as soon, as for `affect.Fear`
@@ -58,27 +50,23 @@ class Split(NamedTuple):
     k_train: jax.Array
 
 
-class RewardFreeRun(AbstractContextManager):
-    """The study in its folder; a context manager that ends worker processes.
+class RewardFreeRun(StudyRun):
+    """The study in its folder.
 
-    Args:
+    Attributes:
         design: of the study.
-        job: its folder, progress and stop flag.
+        rates: step size in the shifted worlds, by arm; those of the design.
     """
 
     def __init__(self, design: Design, job: Job):
-        self.design, self.out = design, job.out
-        self.progress, self.stopped = job.progress, job.stopped
-        self.backend, self.done = make_backend(design.suite.env, design.home), 0
+        super().__init__(job, design.suite.env, design.home)
+        self.design, self.rates = design, design.rates
         milder = (len(design.severities) - 1) * len(BOUNDS)
         cells = len(design.arms) * (len(design.dev) + len(design.sealed))
         cells += (len(design.extra) + milder) * len(design.dev)
         self.cell_updates = design.away.chunks * design.away.updates
-        home_updates = design.home.chunks * design.home.updates
-        self.progress.total = home_updates + (cells + 1) * self.cell_updates
-
-    def __exit__(self, *error: Any) -> None:
-        self.backend.close()
+        self.home_updates = design.home.chunks * design.home.updates
+        self.progress.total = self.home_updates + (cells + 1) * self.cell_updates
 
     def run(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Run the whole study -> (results, label noise).
@@ -104,7 +92,7 @@ class RewardFreeRun(AbstractContextManager):
                 f"{self.out}: the study differs from the plan that is registered there "
                 f"({'; '.join(changes)}): choose another --out"
             )
-        learner, alive = self.train_at_home()
+        learner, alive = self.train_parents()
         self.save_arms()
         seal.freeze_agents(self.out)
         dev = self.make_split(home.base, design.dev, design.severities)
@@ -112,7 +100,7 @@ class RewardFreeRun(AbstractContextManager):
         for severity in design.severities[:-1]:
             bounds = [arm for arm in design.arms if arm.name in BOUNDS]
             results.append(self.train_arms(learner, dev, severity, bounds))
-        noise = self.label_noise(learner, dev, pd.concat(results))
+        noise = self.label_noise(learner, dev, results[0])
         self.write_scores(results[0], "dev")
         key = seal.seal_key(seal.draw_sealed(self.out))
         sealed = self.make_split(key, design.sealed, (1.0,))
@@ -121,40 +109,20 @@ class RewardFreeRun(AbstractContextManager):
         table = pd.concat(results, ignore_index=True)
         return table.assign(alive=table["alive"] & alive[table["seed"]]), noise
 
-    def train_at_home(self) -> Trained:
-        """Train at home, or restore -> the learners, with their critic in every `ParentCritic`."""
-        design, home = self.design, self.design.home
-        worlds = design.suite.worlds(stream_key(home.base, Stream.TRAINING_WORLDS), DRAWS)
-        pool, mix = world_pool(flat_worlds(worlds, [0])), AT_HOME.mix(design.blend)
-        phase = Phase(pool, home.chunks, home.updates, home.agent, design.blend, mix)
-
-        def advance(chunks: int, fresh: bool = True) -> None:
-            self.done = chunks * home.updates
-            self.progress.advance("at home", self.done, fresh)
-
-        trained = run_phase(
-            self.backend,
-            phase,
-            partial(self.backend.init, phase),
-            self.stopped,
-            Checkpoints(self.out / "checkpoints" / "frozen", keep=1, warn=self.progress.say),
-            partial(advance, fresh=False),
-            lambda chunk: advance(chunk.index + 1),
-        )
-        if failed := int((~trained.alive[: home.seeds]).sum()):
-            self.progress.say(f"{failed} seeds got non-finite numbers at home and are stopped")
-        return trained._replace(state=with_parent_critic(trained.state.learner, design.blend))
+    def train_parents(self) -> Trained:
+        """Train at home, or restore (`StudyRun.train_at_home`)."""
+        key = stream_key(self.home.base, Stream.TRAINING_WORLDS)
+        pool = flat_worlds(self.design.suite.worlds(key, DRAWS), [0])
+        return self.train_at_home(pool, self.design.blend, self.out / "checkpoints" / "frozen")
 
     def save_arms(self) -> None:
         """Save the reward mix and the options of each arm as its checkpoint."""
-        design = self.design
-        updates = design.home.chunks * design.home.updates
-        for arm in design.arms:
+        for arm in self.design.arms:
             folder = self.out / "checkpoints" / safe_name(arm.name)
             if arm.learns and not folder.exists():
-                mix = tuple(np.asarray(x, np.float32) for x in arm.mix(design.blend)[:3])
-                options = np.array([arm.critic_kept, design.rates[arm.name]], np.float32)
-                Checkpoints(folder, keep=1).save(updates, (mix, options))
+                mix = tuple(np.asarray(x, np.float32) for x in arm.mix(self.design.blend)[:3])
+                options = np.array([arm.critic_kept, self.rates[arm.name]], np.float32)
+                Checkpoints(folder, keep=1).save(self.home_updates, (mix, options))
 
     def make_split(
         self, source: int | jax.Array, shifts: Sequence[str], severities: tuple[float, ...]
@@ -178,57 +146,34 @@ class RewardFreeRun(AbstractContextManager):
             pool = flat_worlds(split.train_worlds, [i])
             digest = leaves_digest((pool, points.worlds, jax.random.key_data(split.k_train)))
             for arm in arms:
-                name = f"{safe_name(point.shift)}-{severity:g}-{safe_name(arm.name)}"
+                name = f"{point.shift}-{severity:g}-{arm.name}"
                 train = partial(self.train_arm, learner, arm, pool, points, split.k_train)
-                part = self.part(name, f"{digest}-{self.design.rates[arm.name]:g}", train)
-                table = pd.DataFrame(part)
+                key = f"{digest}-{self.rates[arm.name]:g}"
+                table = pd.DataFrame(self.part(name, key, self.cell_updates, train))
                 tables.append(table.assign(arm=arm.name, **point._asdict()))
         return pd.concat(tables, ignore_index=True)
-
-    def part(self, name: str, digest: str, compute: Any) -> dict:
-        """A saved part of the study, computed if there is none of this digest."""
-        if self.stopped():
-            raise Interrupted
-        path = self.out / "parts" / f"{name}.json"
-        part, fresh = cached_part(path, digest, lambda: {"columns": compute()})
-        self.done += self.cell_updates
-        self.progress.advance(name, self.done, fresh)
-        return part["columns"]
 
     def train_arm(
         self, learner: Learner, arm: SignalArm, pool: Any, points: EvalPoints, k_train: jax.Array
     ) -> dict[str, list]:
         """Train one arm in one shift -> columns with an entry per seed (`run`)."""
-        away, seeds = self.design.away, self.design.home.seeds
-        agent = replace(away.agent, lr=self.design.rates[arm.name])
+        away, blend, seeds = self.design.away, self.design.blend, self.home.seeds
+        agent = replace(away.agent, lr=self.rates[arm.name])
         columns: dict[str, Any] = {"seed": range(seeds), "alive": np.ones(seeds, bool)}
         if arm.learns:
-            phase = Phase(
-                worlds=world_pool(pool),
-                chunks=away.chunks,
-                updates=away.updates,
-                agent=agent,
-                blend=self.design.blend,
-                mix=arm.mix(self.design.blend),
-                heads="frozen",
-                renew=arm.renew,
-            )
+            sizes, mix = (away.chunks, away.updates, agent, blend), arm.mix(blend)
+            phase = Phase(world_pool(pool), *sizes, mix, "frozen", arm.renew)
             keys, curve = seed_keys(k_train, range(away.rows)), []
-            trained = run_phase(
-                self.backend,
-                phase,
-                partial(self.backend.enter, learner, phase, keys),
-                self.stopped,
-                on_chunk=lambda chunk: curve.append(chunk.metrics["success"]),
-            )
-            learner, columns["alive"] = trained.state.learner, trained.alive[:seeds]
-            columns |= {f"curve_{i}": success[:seeds] for i, success in enumerate(curve)}
+            start = partial(self.backend.enter, learner, phase, keys)
+            keep = lambda chunk: curve.append(chunk.metrics["success"][:seeds])  # noqa: E731
+            state, alive = self.train(arm.name, phase, start, on_chunk=keep)
+            learner, columns["alive"] = state.learner, alive[:seeds]
+            columns |= {f"curve_{i}": success for i, success in enumerate(curve)}
         scores = self.backend.evaluate(learner, agent, points, self.stopped)
         for place, values in zip(("home", "away"), scores, strict=True):
             columns |= {f"{name}_{place}": values[name][:seeds] for name in SCORES}
-            success = values["success"][:seeds]
-            score = values["return"][:seeds] if np.isnan(success).all() else success
-            columns[f"score_{place}"] = score
+            success, returns = (columns[f"{name}_{place}"] for name in ("success", "return"))
+            columns[f"score_{place}"] = returns if np.isnan(success).all() else success
         return {name: np.asarray(column).tolist() for name, column in columns.items()}
 
     def label_noise(self, learner: Learner, split: Split, results: pd.DataFrame) -> pd.DataFrame:
@@ -240,29 +185,25 @@ class RewardFreeRun(AbstractContextManager):
         """
         full = [i for i, p in enumerate(split.points.points) if p.severity in (0.0, 1.0)]
         points = select_points(split.points, full)
-        suffixes = ["", *(f"_flipped_{rate}" for rate in FLIP_RATES)]
-        digest = leaves_digest(points.worlds)
-        aurocs = self.part("aurocs", digest, partial(self.aurocs, learner, points, suffixes))
-        away = results[results["severity"] == 1.0].groupby(["arm", "seed"])["score_away"].mean()
+        flipped = [arm.name for arm in self.design.extra if arm.name.startswith("flipped_")]
+        suffixes = ["", *(f"_{name}" for name in flipped)]
+        compute = partial(self.aurocs, learner, points, suffixes)
+        aurocs = self.part("aurocs", leaves_digest(points.worlds), self.cell_updates, compute)
+        away = results.groupby(["arm", "seed"])["score_away"].mean()
         tables = []
-        for rate, suffix in zip((0.0, *FLIP_RATES), suffixes, strict=True):
-            arm = f"flipped_{rate}" if rate else TESTED
+        for arm, suffix in zip((TESTED, *flipped), suffixes, strict=True):
             soon, end = (np.array(aurocs[f"{name}{suffix}"], float) for name in ("soon", "end"))
-            columns = {
-                "seed": range(len(soon)),
-                "home": soon[:, 0],
-                "soon": soon[:, 1:].mean(1),
-                "end": end[:, 1:].mean(1),
-                "gain": (away.loc[arm] - away.loc["frozen"]).to_numpy(),
-            }
-            tables.append(pd.DataFrame(columns).assign(share=rate))
+            columns = {"home": soon[:, 0], "soon": soon[:, 1:].mean(1), "end": end[:, 1:].mean(1)}
+            columns["gain"] = (away[arm] - away["frozen"]).to_numpy()
+            share = float(suffix.removeprefix("_flipped_") or 0)
+            tables.append(pd.DataFrame(columns).assign(share=share, seed=range(len(soon))))
         return pd.concat(tables, ignore_index=True)
 
     def aurocs(
         self, learner: Learner, points: EvalPoints, suffixes: Sequence[str]
     ) -> dict[str, list]:
         """AUROCs [S, P] of the pairs of fear and hope heads with these suffixes, by name."""
-        home, blend = self.design.home, self.design.blend
+        home, blend = self.home, self.design.blend
         measure = vmap_seeds(partial(head_aurocs, blend=blend, suffixes=tuple(suffixes)), home.rows)
         recordings = self.backend.record(learner, home.agent, points, self.stopped, home.episodes)
         values = [measure(learner.blend_state, *recording) for recording in recordings]
@@ -280,24 +221,16 @@ class RewardFreeRun(AbstractContextManager):
 
     def score_rows(self, results: pd.DataFrame) -> list[dict]:
         """Rows of the score file; scores at home are means over the shifts trained in."""
-        names = [arm.name for arm in self.design.arms]
-        rows = []
-        for arm in names:
-            table = results[results["arm"] == arm]
-            home = table.groupby("seed").mean(numeric_only=True)
-            for seed in home.index:
-                point = {"shift": "none", "family": "none", "severity": 0.0}
-                rows.append(self._row(arm, seed, point, home.loc[seed], "home"))
-                for _, part in table[table["seed"] == seed].iterrows():
-                    point = {name: part[name] for name in ("shift", "family", "severity")}
-                    rows.append(self._row(arm, seed, point, part, "away"))
-        return rows
-
-    def _row(self, arm: str, seed: int, point: dict, part: Any, place: str) -> dict:
-        """One row of the score file."""
-        values = {name: float(part[f"{name}_{place}"]) for name in ("score", *SCORES)}
-        row = {"env": self.design.suite.name, "arm": arm, "seed": int(seed)}
-        return row | point | {"episodes": self.design.home.episodes} | values
+        names, point = ("score", *SCORES), ["shift", "family", "severity"]
+        away = results.rename(columns={f"{name}_away": name for name in names})
+        home = results.groupby(["arm", "seed"])[[f"{name}_home" for name in names]].mean()
+        home = home.set_axis(names, axis=1).reset_index()
+        home = home.assign(shift="none", family="none", severity=0.0)
+        rows = pd.concat([home, away[["arm", "seed", *point, *names]]])
+        common = {"env": self.design.suite.name, "episodes": self.home.episodes}
+        arms = [rows[rows["arm"] == arm.name] for arm in self.design.arms]
+        table = pd.concat([arm.sort_values("seed", kind="stable") for arm in arms])
+        return table.assign(**common).to_dict("records")
 
 
 def head_aurocs(

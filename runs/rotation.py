@@ -9,12 +9,15 @@ arms, seeds and worlds.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from tyro.conf import Positional
 
+from runs.analysis import stats
+from runs.analysis.scores import check_complete, read_scores, seed_means
 from runs.cli.settings import parse_settings, run_main, shell_command
 from runs.errors import UserError
+from runs.report.page import markdown_table
 
 COMMAND = "python -m runs.rotation"
 SAME = ("suite", "arms", "seeds", "steps", "episodes")  # fields of the plans that must be equal
@@ -40,21 +43,18 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def sealed_scores(folders: Sequence[Path]) -> dict[str, Any]:
+def sealed_scores(folders: Sequence[Path]) -> dict[str, np.ndarray]:
     """Sealed score of every seed of every arm, mean over rotations -> {arm: [S]}.
 
     Raises:
         UserError: for a study that does not verify, or that does not match the others.
     """
-    import numpy as np
-
-    from runs.analysis.scores import check_complete, read_scores, seed_means
     from runs.prereg import audit, seal
     from runs.prereg.plan_file import PLAN_FILE, read_plan
     from runs.prereg.splits import families
 
     first = read_plan(folders[0] / PLAN_FILE)
-    means: dict[str, dict[str, Any]] = {}  # sealed family -> arm -> [S]
+    means: dict[str, dict[str, np.ndarray]] = {}  # sealed family -> arm -> [S]
     for folder in folders:
         plan = read_plan(folder / PLAN_FILE)
         if message := audit.watermark(folder):
@@ -85,11 +85,8 @@ def sealed_scores(folders: Sequence[Path]) -> dict[str, Any]:
     return {arm: np.mean([scores[arm] for scores in means.values()], 0) for arm in first.arms}
 
 
-def markdown(scores: Mapping[str, Any], command: str) -> str:
+def markdown(scores: Mapping[str, np.ndarray], command: str) -> str:
     """Table with one row per arm, and the command, as Markdown."""
-    from runs.analysis import stats
-    from runs.report.page import markdown_table
-
     rows = []
     for arm, seed_scores in scores.items():
         gain = "-"

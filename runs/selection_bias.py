@@ -18,10 +18,11 @@ import numpy as np
 from runs.analysis import stats
 from runs.cli.settings import StudySettings, check_recordable, run_main
 from runs.cli.study import Job, run_study
-from runs.errors import Interrupted, UserError
+from runs.errors import UserError
 from runs.prereg.ledger import Looks, looks_text
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import new_figure, save_figure
+from runs.type1_error import simulate_kinds
 
 COMMAND = "python -m runs.selection_bias"
 VARIANTS, SEEDS, SHIFTS = 20, 20, 12
@@ -56,21 +57,15 @@ class TuningOutcome(NamedTuple):
     Attributes:
         kind: of scores.
         gain: [4, V] mean gain of the best of 1 ... V variants, in standard errors.
-        called: [4] share of researchers whose best of V tests better than control (Welch, p < .05).
-        deflated: the same share in public after subtracting the expected optimism of the best of V.
+        rates: [5] share of researchers whose best of V tests better than control (Welch, p < .05),
+            by MEASURES, and in public after subtracting the expected optimism of the best of V.
         first: [4] estimates of the first researcher.
     """
 
     kind: ScoreModel
     gain: np.ndarray
-    called: np.ndarray
-    deflated: float
+    rates: np.ndarray
     first: tuple[stats.Estimate, ...]
-
-    @property
-    def rates(self) -> list[float]:
-        """Shares of researchers that call the best variant better, by MEASURES and LESS."""
-        return [*self.called, self.deflated]
 
 
 HEADLINE = ScoreModel(0.3, 0.2)  # of the finding and the figure
@@ -97,12 +92,7 @@ def study(job: Job) -> Page:
     count, kinds = job.settings.researchers, KINDS
     if job.settings.smoke:
         count, kinds = 100, (HEADLINE,)
-    job.progress.total, outcomes = len(kinds), []
-    for i, kind in enumerate(kinds):
-        if job.stopped():
-            raise Interrupted
-        outcomes.append(simulate_tuning(kind, count, seed=i))
-        job.progress.advance("kinds of scores", i + 1)
+    outcomes = simulate_kinds(job, kinds, partial(simulate_tuning, researchers=count))
     headline = next(outcome for outcome in outcomes if outcome.kind == HEADLINE)
     text = markdown(outcomes, headline, count, job.command)
     return Page("selection_bias", text, {"": partial(figure, headline)})
@@ -131,7 +121,7 @@ def simulate_tuning(kind: ScoreModel, researchers: int, seed: int) -> TuningOutc
     critical = np.array([_critical(x, y) for x, y in pairs[0]])
     deflated = (gains[0][rows, chosen] - stats.optimism(VARIANTS) > critical).mean()
     first = tuple(stats.difference(*measure[0]) for measure in pairs)
-    return TuningOutcome(kind, gain, np.array(called), float(deflated), first)
+    return TuningOutcome(kind, gain, np.array([*called, deflated]), first)
 
 
 def draw_public_and_sealed(
@@ -157,8 +147,12 @@ def draw_public_and_sealed(
 
 def _in_errors(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Difference of per-seed means [..., S] in standard errors, as Welch's test takes it."""
-    error = np.sqrt((x.var(-1, ddof=1) + y.var(-1, ddof=1)) / x.shape[-1])
-    return (x.mean(-1) - y.mean(-1)) / error
+    return (x.mean(-1) - y.mean(-1)) / _error(x, y)
+
+
+def _error(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Standard error of a difference of per-seed means [..., S]."""
+    return np.sqrt((x.var(-1, ddof=1) + y.var(-1, ddof=1)) / x.shape[-1])
 
 
 def _is_called_better(x: np.ndarray, y: np.ndarray) -> bool:
@@ -169,8 +163,7 @@ def _is_called_better(x: np.ndarray, y: np.ndarray) -> bool:
 def _critical(x: np.ndarray, y: np.ndarray) -> float:
     """Half the width of Welch's interval, in standard errors."""
     estimate = stats.difference(x, y)
-    error = np.sqrt((x.var(ddof=1) + y.var(ddof=1)) / len(x))
-    return (estimate.high - estimate.value) / error
+    return (estimate.high - estimate.value) / _error(x, y)
 
 
 # --- report -----------------------------------------------------------------------------------
@@ -188,7 +181,7 @@ def markdown(
         rates.append([*kind, *(f"{rate:.1%}" for rate in outcome.rates)])
     error = 100 * 1.96 * np.sqrt(0.025 * 0.975 / researchers)
     first = zip(MEASURES, headline.first, strict=True)
-    report = [*(f"{name}: {estimate:+.3f}" for name, estimate in first)]
+    report = [f"{name}: {estimate:+.3f}" for name, estimate in first]
     report.append(looks_text(Looks(dev=VARIANTS, sealed=1)))
     sections = [
         finding(headline),
@@ -213,9 +206,9 @@ def finding(outcome: TuningOutcome) -> str:
     tuned, again, same, new = outcome.gain[:, -1]
     return (
         f"The best of {VARIANTS} variants that do nothing gains {tuned:.2f} standard errors in "
-        f"public and is called better by {outcome.called[0]:.0%} of researchers. With new training "
+        f"public and is called better by {outcome.rates[0]:.0%} of researchers. With new training "
         f"runs in the same public worlds {again:+.2f} is left, with the same runs in sealed worlds "
-        f"{same:+.2f}, with new runs in sealed worlds {new:+.2f} ({outcome.called[3]:.1%} called "
+        f"{same:+.2f}, with new runs in sealed worlds {new:+.2f} ({outcome.rates[3]:.1%} called "
         f"better). (Seeds {outcome.kind.seeds:.0%} of the variance, worlds "
         f"{outcome.kind.worlds:.0%}.) "
         "Sealed worlds take away the luck of the worlds, and that only: the luck of the runs goes "
@@ -238,7 +231,7 @@ def figure(outcome: TuningOutcome, path: Path) -> None:
     left.set_xticks([1, 5, 10, 15, 20])
     left.set_ylim(top=1.5 * max(outcome.gain[0, -1], luck[-1]))  # room for the legend
     left.legend(frameon=False, fontsize=8, loc="upper left")
-    rates = 100 * np.array(outcome.rates)
+    rates = 100 * outcome.rates
     bars = right.barh((*MEASURES, LESS), rates, color=(*COLOURS, "#999999"))
     right.bar_label(bars, fmt="%.1f %%", padding=3, fontsize=8)
     right.axvline(2.5, color="#555555", linestyle=":", linewidth=1)

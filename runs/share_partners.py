@@ -74,14 +74,11 @@ def train_partner(among: tuple[str, ...], steps: int) -> tuple[dict[str, np.ndar
     config = make_run_config(agent, seeds=1, steps=steps, episodes=256, **sizes)
     backend = make_backend(suite.env, config)
     phase = Phase(one_world(suite.world), config.chunks, config.updates, config.agent, Blend())
-    learner = run_phase(backend, phase, partial(backend.init, phase), _never_stop).state.learner
+    trained = run_phase(backend, phase, partial(backend.init, phase), lambda: False)
+    learner = trained.state.learner
     points = draw_points(suite, backend.draws, config.base)
-    (scores,) = backend.evaluate(learner, config.agent, points, _never_stop)
+    (scores,) = backend.evaluate(learner, config.agent, points, lambda: False)
     return policy_layers(learner.agent), float(scores["success"][0])
-
-
-def _never_stop() -> bool:
-    return False
 
 
 def policy_layers(agent: Any) -> dict[str, np.ndarray]:

@@ -9,12 +9,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import pandas as pd
-
 from affect import Blend, Constant, Factory, Fear, Hope, Innate, Potential, Untrained
 from envs.suite import Suite
 from envs.worlds.drive.sensors import looming
-from runs.analysis.stats import FEWEST
 from runs.engine import custom_head
 from runs.engine.arms import weighted_head
 from runs.engine.control_heads import (
@@ -180,18 +177,3 @@ def variants(weight: float = 1.0) -> tuple[SignalArm, ...]:
         *(SignalArm(name, hope_and_fear(f"_{name}", weight)) for name in suffixes),
         *(SignalArm(f"weight_{x:g}", hope_and_fear(weight=x * weight)) for x in WEIGHTS),
     )
-
-
-def finite_seeds(results: pd.DataFrame) -> pd.DataFrame:
-    """Results, a row per arm, seed and more, of the seeds that are `alive` in every arm.
-
-    Raises:
-        UserError: if fewer than 3 are.
-    """
-    alive = results.groupby("seed")["alive"].all()
-    if alive.sum() < FEWEST:
-        raise UserError(
-            f"{alive.sum()} of {len(alive)} seeds have finite numbers in every arm, and an "
-            f"interval needs {FEWEST}: run more --seeds"
-        )
-    return results[results["seed"].map(alive)]

@@ -14,7 +14,7 @@ from runs.cli.study import Job, run_study
 from runs.errors import Interrupted
 from runs.names import checked_choice
 from runs.report.page import Page, markdown_table, page_text
-from runs.theory.target import Target
+from runs.theory import Target
 
 COMMAND = "python -m runs.targets"
 PACKAGE = "runs.theory"

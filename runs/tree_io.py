@@ -3,13 +3,12 @@
 import hashlib
 from typing import Any
 
+import jax
 import numpy as np
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
     """Map path -> leaf, such as `.agent.layers[0].kernel.value`, in the order of the tree."""
-    import jax
-
     paths = jax.tree_util.tree_leaves_with_path(tree)
     leaves = {jax.tree_util.keystr(path): leaf for path, leaf in paths}
     if len(leaves) < len(paths):
@@ -19,8 +18,6 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 def _is_key(leaf: Any) -> bool:
     """Whether a leaf is a typed jax PRNG key."""
-    import jax
-
     return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
@@ -29,8 +26,6 @@ def encode_leaf(name: str, leaf: Any) -> tuple[dict[str, Any], np.ndarray]:
 
     The dtype of a typed key is `key<implementation>`, that of a Python number its type's name.
     """
-    import jax
-
     array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
     is_python = type(leaf) in (bool, int, float, complex)
     is_numeric = array.dtype == bool or jax.dtypes.issubdtype(array.dtype, np.number)
@@ -43,8 +38,6 @@ def encode_leaf(name: str, leaf: Any) -> tuple[dict[str, Any], np.ndarray]:
 
 def decode_leaf(array: np.ndarray, like: Any) -> Any:
     """Convert a stored array to the leaf type of `like`, on the devices of `like`."""
-    import jax
-
     if isinstance(like, np.ndarray):
         return array
     if isinstance(like, np.generic):
@@ -59,7 +52,5 @@ def decode_leaf(array: np.ndarray, like: Any) -> Any:
 
 def leaves_digest(tree: Any) -> str:
     """First 10 hex digits of the SHA-256 of all leaves of a pytree of arrays."""
-    import jax
-
     leaves = (np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree))
     return hashlib.sha256(b"".join(leaves)).hexdigest()[:10]

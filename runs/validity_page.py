@@ -146,13 +146,14 @@ def finding(result: ValidityResult, family: Sequence[Contrast]) -> str:
         f"(Holm p {p_text})."
     ]
     labels = {pattern.format(head=result.head): label for pattern, label in FAMILY.items()}
-    kinds: dict[str, list[str]] = {"Better than": [], "Worse than": [], "Not significant:": []}
-    for other in others:
-        if other.estimate is not None:
-            kind = "Better than" if other.estimate.value > 0 else "Worse than"
-            kind = kind if other.p_holm < 0.05 else "Not significant:"
-            kinds[kind].append(f"{labels[other.reference]} {other.estimate:+.3f}")
-    sentences += [f"{kind} {'; '.join(items)}." for kind, items in kinds.items() if items]
+    tested = [other for other in others if other.estimate is not None]
+    for kind, holds in (
+        ("Better than", lambda row: row.p_holm < 0.05 and row.estimate.value > 0),
+        ("Worse than", lambda row: row.p_holm < 0.05 and row.estimate.value <= 0),
+        ("Not significant:", lambda row: row.p_holm >= 0.05),
+    ):
+        items = [f"{labels[row.reference]} {row.estimate:+.3f}" for row in filter(holds, tested)]
+        sentences += [f"{kind} {'; '.join(items)}."] if items else []
     return " ".join(sentences)
 
 
@@ -195,20 +196,17 @@ def sections(
 def _ranking_table(result: ValidityResult, family: Sequence[Contrast]) -> str:
     """Table with one row per signal, sorted by AUROC under shift."""
     p_values = {contrast.reference: f"{contrast.p_holm:.3g}" for contrast in family}
-    head = result.over_shifts(result.head)
-
-    def auroc(name: str) -> float:
-        return -np.nan_to_num(nan_estimate(result.over_shifts(name)).value)
-
+    over_shifts = {name: result.over_shifts(name) for name in result.signals}
+    means = {name: nan_estimate(auroc).value for name, auroc in over_shifts.items()}
     rows = []
-    for name in sorted(result.signals, key=auroc):
+    for name in sorted(result.signals, key=lambda name: -np.nan_to_num(means[name])):
         by_shift = {s: nan_estimate(result.under_shift(s, name)).value for s in result.shifts}
         worst = min(by_shift, key=lambda shift: np.nan_to_num(by_shift[shift], nan=np.inf))
-        gain = f"{nan_estimate(head - result.over_shifts(name)):+.3f}"
+        gain = f"{nan_estimate(over_shifts[result.head] - over_shifts[name]):+.3f}"
         cells = [
             f"**{name}**" if name == result.head else name,
-            f"{nan_estimate(result.at_home(name)).value:.3f}",
-            f"{nan_estimate(result.over_shifts(name)):.3f}",
+            _mean(result.at_home(name)),
+            f"{nan_estimate(over_shifts[name]):.3f}",
             f"{by_shift[worst]:.3f} {worst}",
             *(_home_and_shifted(result, name, metric) for metric in METRICS[1:]),
             "-" if name == result.head else gain,
@@ -223,23 +221,21 @@ def _ranking_table(result: ValidityResult, family: Sequence[Contrast]) -> str:
 def _shift_table(result: ValidityResult) -> str:
     """Table of the AUROC of each signal under each shift, mean over severities."""
     signals = [name for name in result.signals if not name.endswith(("_offline", "_16", "_64_64"))]
-    rows = [["none", *(f"{nan_estimate(result.at_home(name)).value:.3f}" for name in signals)]]
+    rows = [["none", *(_mean(result.at_home(name)) for name in signals)]]
     for shift in result.shifts:
-        means = (nan_estimate(result.under_shift(shift, name)).value for name in signals)
-        rows.append([shift, *(f"{mean:.3f}" for mean in means)])
+        rows.append([shift, *(_mean(result.under_shift(shift, name)) for name in signals)])
     return markdown_table(["shift", *signals], rows)
 
 
 def _calibration_table(result: ValidityResult) -> str:
     """Table of predicted and observed harm and Brier score per probability."""
-    observed = nan_estimate(result.values("", "nearness")[:, 0]).value
-    observed_shifted = nan_estimate(result.over_shifts("", "nearness")).value
+    observed = [_mean(x("", "nearness")) for x in (result.at_home, result.over_shifts)]
     rows = []
     for name in result.probabilities:
-        home = nan_estimate(result.at_home(name, "expected"))
-        shifted = nan_estimate(result.over_shifts(name, "expected"))
-        cells = [f"{x:.3f}" for x in (home, observed, shifted, observed_shifted)]
-        rows.append([name, *cells, _home_and_shifted(result, name, "brier")])
+        expected = (result.at_home(name, "expected"), result.over_shifts(name, "expected"))
+        home, shifted = (f"{nan_estimate(x):.3f}" for x in expected)
+        brier = _home_and_shifted(result, name, "brier")
+        rows.append([name, home, observed[0], shifted, observed[1], brier])
     headings = ["head", "predicted at home", "observed", "predicted, shifted", "observed"]
     return markdown_table([*headings, "Brier home, shifted"], rows)
 
@@ -247,22 +243,20 @@ def _calibration_table(result: ValidityResult) -> str:
 def _memory_table(result: ValidityResult) -> str:
     """Table of memorised random labels and AUROC, per head size."""
     rows = []
-    for name, (accuracy, auroc) in zip(SIZES, _memory(result), strict=True):
+    for i, name in enumerate(SIZES):
+        accuracy, auroc = result.readouts["memory"][:, i].T
         pairs = [_home_and_shifted(result, x, "auroc") for x in (name, f"{name}_offline")]
-        rows.append([name, f"{accuracy:.3f}", f"{auroc.value:.3f}", *pairs])
+        rows.append([name, f"{nan_estimate(accuracy):.3f}", _mean(auroc), *pairs])
     headings = ["size", "labels memorised", "their AUROC"]
     return markdown_table([*headings, "online home, shifted", "offline home, shifted"], rows)
 
 
-def _memory(result: ValidityResult) -> list[tuple[Any, Any]]:
-    """Share of random labels memorised and their AUROC, estimates for each size."""
-    memory = np.asarray(result.readouts["memory"], float)
-    return [tuple(map(nan_estimate, memory[:, i].T)) for i in range(len(SIZES))]
+def _mean(seeds: np.ndarray) -> str:
+    return f"{nan_estimate(seeds).value:.3f}"
 
 
 def _home_and_shifted(result: ValidityResult, name: str, metric: str) -> str:
-    means = (nan_estimate(x(name, metric)).value for x in (result.at_home, result.over_shifts))
-    return ", ".join(f"{mean:.3f}" for mean in means)
+    return f"{_mean(result.at_home(name, metric))}, {_mean(result.over_shifts(name, metric))}"
 
 
 def csv_text(result: ValidityResult) -> str:
@@ -272,9 +266,9 @@ def csv_text(result: ValidityResult) -> str:
         extra = ("expected", "brier") if name in result.probabilities else ()
         for metric in METRICS + extra:
             for point, values in zip(result.points, result.values(name, metric).T, strict=True):
-                estimate = (f"{x:.4g}" for x in nan_estimate(values))
-                interval = dict(zip(("mean", "low", "high"), estimate, strict=True))
-                rows.append({"signal": name, **point._asdict(), "question": metric, **interval})
+                mean, low, high = (f"{x:.4g}" for x in nan_estimate(values))
+                row = {"signal": name, **point._asdict(), "question": metric}
+                rows.append(row | {"mean": mean, "low": low, "high": high})
     return rows_as_csv(rows, header=True, columns=list(rows[0]))
 
 
@@ -343,7 +337,8 @@ def pooled_reliability(curves: np.ndarray, steps: np.ndarray) -> tuple[np.ndarra
 def memory_figure(result: ValidityResult, path: Path) -> None:
     """Save a figure of each size's memorisation against its AUROC, at home and under shift."""
     figure, axes = new_figure(size=(7.6, 4.6))
-    axis, memorised = axes[0, 0], [accuracy.value for accuracy, _ in _memory(result)]
+    axis, memory = axes[0, 0], result.readouts["memory"]
+    memorised = [nan_estimate(memory[:, i, 0]).value for i in range(len(SIZES))]
     for suffix, style in (("", "o-"), ("_offline", "s--")):
         for place, colour in (("at home", "#8a94a1"), ("under shift", "#c8553d")):
             metric = result.at_home if place == "at home" else result.over_shifts

@@ -5,6 +5,7 @@ policy, 1 the best known score in the shift.
 """
 
 import csv
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -48,9 +49,6 @@ class Level(NamedTuple):
         return max(self.nominal, self.specialist)
 
 
-TEXT_COLUMNS = ("env", "shift", "family")
-
-
 def calibration_path(env: str, folder: Path = RESULTS) -> Path:
     """Path of the file in which the calibration of a suite is recorded."""
     return folder / f"calibrate-{safe_name(env)}.csv"
@@ -73,10 +71,9 @@ def read_calibration(file: Path) -> list[Level]:
         UserError: the file is not a calibration.
     """
     rows = csv.DictReader(file.read_text().splitlines())
-    convert = {name: str if name in TEXT_COLUMNS else float for name in Level._fields}
-    convert["seeds"] = int
+    types = Level.__annotations__
     try:
-        return [Level(*(convert[name](row[name]) for name in Level._fields)) for row in rows]
+        return [Level(**{name: types[name](row[name]) for name in types}) for row in rows]
     except (KeyError, TypeError, ValueError):
         remedy = "delete it, then python -m runs.calibrate --record"
         raise UserError(f"{file} is not a calibration: {remedy}") from None
@@ -149,11 +146,7 @@ def calibration_flags(levels: Sequence[Level]) -> list[str]:
         flags.append("cannot be solved")
     if any(level.ceiling - level.random < ROOM for level in shifted):
         flags.append("chance will do")
-    if any(
-        later.nominal_low > level.nominal_high
-        for i, level in enumerate(levels)
-        for later in levels[i + 1 :]
-    ):
+    if any(b.nominal_low > a.nominal_high for a, b in itertools.combinations(levels, 2)):
         flags.append("not harder with severity")
     return flags
 
@@ -164,7 +157,6 @@ def levels_by_shift(levels: Iterable[Level]) -> dict[str, list[Level]]:
     for level in levels:
         if level.shift != "none":
             by_shift.setdefault(level.shift, []).append(level)
-    return {
-        name: sorted(levels_of_shift, key=lambda level: level.severity)
-        for name, levels_of_shift in by_shift.items()
-    }
+    for levels_of_shift in by_shift.values():
+        levels_of_shift.sort(key=lambda level: level.severity)
+    return by_shift

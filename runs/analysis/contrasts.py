@@ -88,11 +88,8 @@ def compared_heads(arms: Iterable[str]) -> list[str]:
     """Names of the heads whose controls are all among the arms."""
     arms = list(arms)
     suffixes = ("", "_constant", "_sham", "_untrained")
-    names = [arm.removesuffix("_constant") for arm in arms if arm.endswith("_constant")]
-    has_constant = "constant_plus" in arms
-    return [
-        name for name in names if has_constant and all(name + suffix in arms for suffix in suffixes)
-    ]
+    heads = [arm.removesuffix("_constant") for arm in arms if arm.endswith("_constant")]
+    return [h for h in heads if {"constant_plus", *(h + x for x in suffixes)} <= set(arms)]
 
 
 def head_contrasts(
@@ -125,23 +122,16 @@ def contrast_sentence(contrasts: Sequence[HeadContrasts]) -> str:
     """Sentence per environment: which heads add significantly to a constant, or take from it."""
     sentences = []
     for env in dict.fromkeys(contrast.env for contrast in contrasts):
-        in_env = [contrast for contrast in contrasts if contrast.env == env]
-        significant = [contrast for contrast in in_env if contrast.p_value < 0.05]
-        effects = ", ".join(
-            f"{contrast.head} {'adds' if contrast.on_constant.value > 0 else 'costs'} "
-            f"{contrast.on_constant:+.3f}"
-            for contrast in significant
-        )
-        others = ", ".join(
-            f"{contrast.head} {contrast.on_constant:+.3f}"
-            for contrast in in_env
-            if contrast not in significant
-        )
-        finding = (
-            f"on top of a constant, {effects}"
-            if significant
-            else "no head adds significantly to a constant"
-        )
-        remainder = f" (not significant: {others})" if others else ""
+        effects, others = [], []
+        for contrast in (contrast for contrast in contrasts if contrast.env == env):
+            verb = "adds" if contrast.on_constant.value > 0 else "costs"
+            if contrast.p_value < 0.05:
+                effects.append(f"{contrast.head} {verb} {contrast.on_constant:+.3f}")
+            else:
+                others.append(f"{contrast.head} {contrast.on_constant:+.3f}")
+        finding = "no head adds significantly to a constant"
+        if effects:
+            finding = f"on top of a constant, {', '.join(effects)}"
+        remainder = f" (not significant: {', '.join(others)})" if others else ""
         sentences.append(f"{env}: {finding}{remainder}.")
     return " ".join(sentences)

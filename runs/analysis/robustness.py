@@ -8,6 +8,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+
+from runs.analysis.scores import finite_rows
+
+BASELINES = ("none", "random")  # arms whose scores are fitted for effective robustness
 
 
 class Point(NamedTuple):
@@ -32,7 +37,7 @@ class ArmScores(NamedTuple):
     points: tuple[Point, ...]
 
 
-def arm_scores(rows: Sequence[dict], arm: str, score: str = "score") -> ArmScores:
+def arm_scores(rows: Sequence[dict], arm: str) -> ArmScores:
     """Scores of an arm from score rows, with seeds and points in the order of the rows.
 
     Raises:
@@ -42,7 +47,7 @@ def arm_scores(rows: Sequence[dict], arm: str, score: str = "score") -> ArmScore
     for row in rows:
         if row["arm"] == arm:
             point = Point(row["shift"], row["family"], row["severity"])
-            by_seed.setdefault(row["seed"], {})[point] = row[score]
+            by_seed.setdefault(row["seed"], {})[point] = row["score"]
     points = tuple(dict.fromkeys(point for seed in by_seed.values() for point in seed))
     for seed, scores in by_seed.items():
         missing = [point for point in points if point not in scores]
@@ -55,6 +60,16 @@ def arm_scores(rows: Sequence[dict], arm: str, score: str = "score") -> ArmScore
         table[:, shifted],
         tuple(point for point in points if point.shift != "none"),
     )
+
+
+def scores_by_arm(
+    rows: Sequence[dict], arms: Sequence[str], seeds: int = 1
+) -> dict[str, ArmScores]:
+    """Scores of the arms that have shifted points and at least so many finite seeds."""
+    rows = finite_rows(rows)
+    counts = pd.DataFrame(rows, columns=["arm", "seed"]).groupby("arm")["seed"].nunique()
+    scores = {arm: arm_scores(rows, arm) for arm in arms if counts.get(arm, 0) >= seeds}
+    return {arm: x for arm, x in scores.items() if x.points}
 
 
 # --- main measures --------------------------------------------------------------------------------
@@ -71,10 +86,9 @@ def worst_family(x: ArmScores) -> tuple[str, np.ndarray]:
     A composition is a family of its own. The family is chosen on the scores that are reported, so
     the number is biased a little low where families are close.
     """
-    families = dict.fromkeys(point.family for point in x.points)
     by_family = {
         family: x.away[:, [point.family == family for point in x.points]].mean(1)
-        for family in families
+        for family in dict.fromkeys(point.family for point in x.points)
     }
     worst = min(by_family, key=lambda family: by_family[family].mean())
     return worst, by_family[worst]

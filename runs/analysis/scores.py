@@ -82,6 +82,11 @@ def finite_rows(rows: Sequence[dict]) -> list[dict]:
     return [row for row in rows if (row["arm"], row["seed"]) not in invalid]
 
 
+def score_name(rows: Sequence[dict]) -> str:
+    """Name of the score: "success" if the environment defines it, else "return"."""
+    return "success" if np.isfinite([row["success"] for row in rows]).all() else "return"
+
+
 def seed_means(
     rows: Sequence[dict],
     arms: Iterable[str] | None = None,

@@ -5,6 +5,7 @@ cells (seed x shift) that treats them as independent finds a difference between 
 methods about every other time (49 % at a nominal 5 % in a pilot).
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -84,6 +85,22 @@ def nan_estimate(x: np.ndarray) -> Estimate:
     """`mean` of the finite seeds of x [S]; NaN with fewer than 3 of them."""
     x = x[np.isfinite(x)]
     return mean(x) if len(x) >= FEWEST else Estimate(np.nan, np.nan, np.nan)
+
+
+def mean_and_bounds(scores: np.ndarray) -> np.ndarray:
+    """Means over seeds of scores [S, ...] and their 95 % t intervals -> (mean, low, high) [3, ...].
+
+    NaN is a missing seed. Bounds equal the mean where fewer than 3 seeds are left; without any
+    seed all are NaN.
+    """
+    import pandas as pd
+    from scipy import stats
+
+    scores = np.asarray(scores, np.float64)
+    table = pd.DataFrame(scores.reshape(len(scores), math.prod(scores.shape[1:])))
+    mean, seeds = table.mean(), table.count()
+    half_width = (stats.t.ppf(0.975, seeds - 1) * table.sem()).where(seeds >= FEWEST, 0.0)
+    return np.stack([mean, mean - half_width, mean + half_width]).reshape(3, *scores.shape[1:])
 
 
 def wilson(count: int, trials: int) -> Estimate:
@@ -167,18 +184,18 @@ def seed_share(cells: np.ndarray) -> float:
     return float(max((between - within) / total, 0.0)) if total > 0 else 0.0
 
 
-def detectable(spread: float, seeds: int, power: float = 0.8) -> float:
-    """Difference that `seeds` per arm detect with this power at 5 %; `spread`: sd over seeds."""
+def detectable(spread: float, seeds: int) -> float:
+    """Difference that `seeds` per arm detect with 80 % power at 5 %; `spread`: sd over seeds."""
     from statsmodels.stats.power import TTestIndPower
 
-    return float(spread * TTestIndPower().solve_power(nobs1=seeds, alpha=0.05, power=power))
+    return float(spread * TTestIndPower().solve_power(nobs1=seeds, alpha=0.05, power=0.8))
 
 
-def seeds_needed(effect: float, spread: float, power: float = 0.8) -> int:
-    """Seeds per arm that detect a difference `effect` at 5 %; `spread`: sd over seeds."""
+def seeds_needed(effect: float, spread: float) -> int:
+    """Seeds per arm that detect `effect` with 80 % power at 5 %; `spread`: sd over seeds."""
     from statsmodels.stats.power import TTestIndPower
 
-    seeds = TTestIndPower().solve_power(effect_size=effect / spread, alpha=0.05, power=power)
+    seeds = TTestIndPower().solve_power(effect_size=effect / spread, alpha=0.05, power=0.8)
     return int(np.ceil(seeds))
 
 

@@ -4,9 +4,19 @@ import atexit
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+
+from affect import Blend
+from envs import load_suite
+from runs.analysis.scores import rows_as_csv
 from runs.bench.timing import Measure, Workload, timer
+from runs.engine.checkpoint import Checkpoints
+from runs.experiment import Experiment
+from runs.lock import replace_file
+from runs.names import SCORES
+from runs.prereg import audit, seal
+from runs.result import Result
 
 ARMS = ("none", "random", "constant_plus", "constant_minus", "fear", "fear_sham", "fear_constant")
 LEAVES, NUMBERS = 74, 650  # of a checkpoint in Drive, and float32 numbers per leaf and seed
@@ -23,30 +33,19 @@ def time_sealing(load: Workload) -> Measure:
     """Time plan, freeze, ledger entry and audit of the arms, in a folder without a ledger."""
     result = _made_up_result(load)
 
-    def seal() -> None:
+    def seal_again() -> None:
         for name in ("ledger.jsonl", "ledger.head", "plan.toml"):
             (result.out / name).unlink(missing_ok=True)
         _seal_study(result)
 
-    return timer(seal, len(result.rows("dev")))
+    return timer(seal_again, len(result.rows("dev")))
 
 
-def _made_up_result(load: Workload) -> Any:
+def _made_up_result(load: Workload) -> Result:
     """Result of an experiment in Drive whose scores and checkpoints are random numbers.
 
     Its temporary folder is removed at the end of this process.
     """
-    import numpy as np
-
-    from affect import Blend
-    from envs import load_suite
-    from runs.analysis.scores import rows_as_csv
-    from runs.engine.checkpoint import Checkpoints
-    from runs.experiment import Experiment
-    from runs.lock import replace_file
-    from runs.names import SCORES
-    from runs.result import Result
-
     temporary = tempfile.TemporaryDirectory()
     atexit.register(temporary.cleanup)
     folder, suite, seeds = Path(temporary.name), load_suite("Drive"), max(load.seeds, 3)
@@ -65,10 +64,8 @@ def _made_up_result(load: Workload) -> Any:
     return Result(experiment, folder)
 
 
-def _seal_study(result: Any) -> None:
+def _seal_study(result: Result) -> None:
     """Register the plan while there are no checkpoints; freeze, enter and audit them."""
-    from runs.prereg import audit, seal
-
     folder = result.out
     checkpoints = (folder / "checkpoints").rename(folder / "aside")
     seal.register(folder, result.experiment.plan)

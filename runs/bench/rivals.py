@@ -6,37 +6,43 @@ The libraries (extra `bench`) get the same task, networks and settings.
 from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
+from agents.dense_vjp import kernel_gradient
+from agents.ppo import PPO
 from runs.bench.timing import Measure, Workload, timer
+from runs.engine.seeds import seed_keys, vmap_seeds
 
 OBS, ACTIONS, WIDTH = 4, 2, 64  # of CartPole and of the networks
+AGENT = PPO(width=WIDTH)
+SETTINGS = {  # by names that the libraries share
+    "learning_rate": AGENT.lr,
+    "gamma": AGENT.gamma,
+    "gae_lambda": AGENT.lam,
+    "ent_coef": AGENT.entropy,
+    "vf_coef": AGENT.critic,
+    "max_grad_norm": AGENT.max_norm,
+}
 
 
 def rejax(load: Workload) -> Measure:
     """Time Rejax's PPO, all seeds under `vmap`, without its evaluations."""
-    import jax
-    import jax.numpy as jnp
     from rejax import get_algo
 
-    from agents.ppo import PPO
-
-    agent, steps = PPO(width=WIDTH), load.num_envs * load.num_steps * load.updates
+    steps = load.num_envs * load.num_steps * load.updates
     algorithm = get_algo("ppo").create(
         env="CartPole-v1",
         total_timesteps=steps,
         num_envs=load.num_envs,
         num_steps=load.num_steps,
-        num_epochs=agent.epochs,
-        num_minibatches=agent.minibatches,
-        learning_rate=agent.lr,
-        gamma=agent.gamma,
-        gae_lambda=agent.lam,
-        clip_eps=agent.clip,
-        ent_coef=agent.entropy,
-        vf_coef=agent.critic,
-        max_grad_norm=agent.max_norm,
+        num_epochs=AGENT.epochs,
+        num_minibatches=AGENT.minibatches,
+        clip_eps=AGENT.clip,
         skip_initial_evaluation=True,
         eval_freq=steps,
         agent_kwargs={"activation": "tanh", "hidden_layer_sizes": (WIDTH, WIDTH)},
+        **SETTINGS,
     )
     algorithm = algorithm.replace(eval_callback=lambda algorithm, state, rng: jnp.zeros(()))
     keys = jax.random.split(jax.random.PRNGKey(0), load.seeds)
@@ -46,9 +52,9 @@ def rejax(load: Workload) -> Measure:
 def stable_baselines3(load: Workload) -> Measure:
     """Time Stable-Baselines3's PPO, with one thread or torch's default, whichever is faster."""
     import torch
-    from stable_baselines3 import PPO
+    from stable_baselines3 import PPO as SB3
 
-    measure, seconds = _learn(PPO, load, torch.nn.Tanh), {}
+    measure, seconds = _learn(SB3, load, torch.nn.Tanh), {}
     for threads in (torch.get_num_threads(), 1):
         torch.set_num_threads(threads)
         seconds[threads] = measure()["seconds"]
@@ -59,9 +65,9 @@ def stable_baselines3(load: Workload) -> Measure:
 def sbx(load: Workload) -> Measure:
     """Time SBX's PPO: Stable-Baselines3 with its gradient steps in JAX."""
     import flax.linen
-    from sbx import PPO
+    from sbx import PPO as SBX
 
-    return _learn(PPO, load, flax.linen.tanh)
+    return _learn(SBX, load, flax.linen.tanh)
 
 
 def _learn(algorithm: Any, load: Workload, activation: Any) -> Measure:
@@ -69,25 +75,17 @@ def _learn(algorithm: Any, load: Workload, activation: Any) -> Measure:
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import DummyVecEnv
 
-    from agents.ppo import PPO
-
-    agent = PPO(width=WIDTH)
     model = algorithm(
         "MlpPolicy",
         make_vec_env("CartPole-v1", n_envs=load.num_envs, seed=0, vec_env_cls=DummyVecEnv),
         n_steps=load.num_steps,
-        batch_size=load.num_envs * load.num_steps // agent.minibatches,
-        n_epochs=agent.epochs,
-        learning_rate=agent.lr,
-        gamma=agent.gamma,
-        gae_lambda=agent.lam,
-        clip_range=agent.clip,
-        ent_coef=agent.entropy,
-        vf_coef=agent.critic,
-        max_grad_norm=agent.max_norm,
+        batch_size=load.num_envs * load.num_steps // AGENT.minibatches,
+        n_epochs=AGENT.epochs,
+        clip_range=AGENT.clip,
         policy_kwargs={"net_arch": [WIDTH, WIDTH], "activation_fn": activation},
         device="cpu",
         seed=0,
+        **SETTINGS,
     )
     return timer(partial(model.learn, load.steps, reset_num_timesteps=False), load.steps)
 
@@ -97,13 +95,7 @@ def _learn(algorithm: Any, load: Workload, activation: Any) -> Measure:
 
 def time_products(load: Workload) -> Measure:
     """Time only the matrix products and activations of the kind `ours`, on the same devices."""
-    import jax
-
-    from agents.ppo import PPO
-    from runs.engine.seeds import seed_keys, vmap_seeds
-
-    agent = PPO(width=WIDTH)
-    program = vmap_seeds(partial(product_updates, agent=agent, load=load), load.seeds)
+    program = vmap_seeds(partial(product_updates, agent=AGENT, load=load), load.seeds)
     keys = jax.block_until_ready(seed_keys(jax.random.key(0), range(load.seeds)))
     return timer(partial(program, keys), load.steps)
 
@@ -114,9 +106,6 @@ def product_updates(key: Any, agent: Any, load: Workload):
     The networks are fitted to targets of the right shape by hand-written gradient descent, so that
     every product depends on the one before it and the compiler can leave none out.
     """
-    import jax
-    import jax.numpy as jnp
-
     layers = [(OBS, agent.width), (agent.width, agent.width)]
     shapes = [[*layers, (agent.width, outputs)] for outputs in (ACTIONS, 1)]
     keys = iter(jax.random.split(key, 7))
@@ -141,8 +130,6 @@ def _rollout(actor, obs, _):
 
 
 def _epoch(parts, nets, _):
-    import jax
-
     return jax.lax.scan(_minibatch, nets, parts)
 
 
@@ -153,8 +140,6 @@ def _minibatch(nets, part):
 
 def _forward(net, obs):
     """Inputs and the activations of all layers, in order."""
-    import jax.numpy as jnp
-
     first, second, last = net
     hidden_1 = jnp.tanh(obs @ first)
     hidden_2 = jnp.tanh(hidden_1 @ second)
@@ -163,8 +148,6 @@ def _forward(net, obs):
 
 def _sgd_step(net, obs, target):
     """One step of gradient descent on the mean squared error."""
-    from agents.dense_vjp import kernel_gradient
-
     first, second, last = net
     obs, hidden_1, hidden_2, out = _forward(net, obs)
     error = (out - target) / len(out)

@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from runs.bench.timing import Result
 
@@ -75,8 +74,8 @@ def remarks(results: list[Result]) -> list[str]:
     return lines
 
 
-def write_pairs(results: list[Result], path: Path) -> None:
-    """Write every measured pair to a CSV file."""
+def pairs_csv(results: list[Result]) -> str:
+    """Every measured pair as CSV text."""
     import pandas as pd
 
     columns = ("part", "row", "unit", "repeat", "ours", "other", "ratio")
@@ -85,5 +84,4 @@ def write_pairs(results: list[Result], path: Path) -> None:
         for result in results
         for i, (ours, other) in enumerate(values(result))
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(table, columns=columns).to_csv(path, index=False)
+    return pd.DataFrame(table, columns=columns).to_csv(index=False)

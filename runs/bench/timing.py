@@ -1,5 +1,6 @@
 """Paired timing: worker processes that measure two workloads in turn."""
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -11,6 +12,8 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 LIMIT = 300.0  # seconds for one request to a process
+PEERS = {"rejax": "rejax", "sbx": "sbx-rl", "stable_baselines3": "stable-baselines3"}
+"""Other libraries that can do the work, by module: their packages."""
 
 Measure = Callable[[], dict[str, float]]  # measures once -> values by name
 
@@ -20,7 +23,8 @@ class Workload:
     """Work that is measured, on one side of a row.
 
     Attributes:
-        prepare: of `runs.bench.training`, `rivals` or `report_cost`; workload -> its `Measure`.
+        prepare: function workload -> its `Measure`, as `module.name` in `runs.bench`; its module
+            is imported in the worker process alone.
         seeds: training runs in parallel.
         updates: of the agent in one measurement; for an arm of a comparison in the whole training,
             0 for the number that `runs.compare` uses.
@@ -31,10 +35,9 @@ class Workload:
         episodes: per point of an evaluation.
         shifts: of a made-up study.
         world: name of the suite, for an arm of a comparison and for random actions.
-        package: other library that does the work; empty for ours.
     """
 
-    prepare: Callable[["Workload"], Measure]
+    prepare: str
     seeds: int
     updates: int = 0
     num_envs: int = 64
@@ -43,12 +46,17 @@ class Workload:
     episodes: int = 256
     shifts: int = 10
     world: str = "CartPole"
-    package: str = ""
 
     @property
     def steps(self) -> int:
         """Environment steps of all seeds in one measurement."""
         return self.seeds * self.num_envs * self.num_steps * self.updates
+
+    @property
+    def package(self) -> str:
+        """Module of the other library that does the work; empty for ours."""
+        name = self.prepare.rpartition(".")[2]
+        return name if name in PEERS else ""
 
 
 def timer(work: Callable[[], Any], steps: int) -> Measure:
@@ -90,17 +98,11 @@ class TimedPair:
 
 
 class Result(NamedTuple):
-    """Measurements of one row.
-
-    Attributes:
-        row: that was measured.
-        pairs: (ours, other) of each repeat, as measured.
-        reason: why the row was left out, else the empty string.
-    """
+    """Measurements of one row."""
 
     row: TimedPair
-    pairs: tuple[tuple[dict, dict], ...]
-    reason: str = ""
+    pairs: tuple[tuple[dict, dict], ...]  # (ours, other) of each repeat, as measured
+    reason: str = ""  # why the row was left out; empty if it was measured
 
 
 class WorkerFailed(Exception):
@@ -168,7 +170,9 @@ def serve(connection: Connection, cache: str | None) -> None:
             if verb == "prepare" and load not in prepared:
                 if not load.package:
                     prepare_devices()
-                prepared[load] = load.prepare(load)
+                module, _, name = load.prepare.partition(".")
+                prepare = getattr(importlib.import_module(f"runs.bench.{module}"), name)
+                prepared[load] = prepare(load)
             connection.send({} if verb == "prepare" else prepared[load]())
         except Exception as error:
             connection.send(" ".join(f"{type(error).__name__}: {error}".split()))

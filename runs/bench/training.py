@@ -7,7 +7,28 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from affect import Blend, Innate, Spec
+from agents.ppo import PPO
+from envs import load_suite
+from envs.suite import Suite
+from envs.world import World, reset_batch, rollout
+from envs.worlds.classic.cartpole import CartPole
 from runs.bench.timing import Measure, Workload, timer
+from runs.engine.arms import comparison_arms, weighted_head
+from runs.engine.config import RunConfig
+from runs.engine.evaluate import draw_points
+from runs.engine.jax_backend import JaxBackend, train_config
+from runs.engine.phases import Phase, one_world
+from runs.engine.presets import preset
+from runs.engine.seeds import ENVS_AT_ONCE, seed_keys, vmap_seeds
+from runs.engine.train import update, update_stats
+from runs.engine.training_loop import run_phase
+from runs.experiment import Experiment
+from runs.probes.probe import probe_arm
 
 HEADS = ("fear", "hope", "curiosity")  # of the comparison that an arm is from
 
@@ -20,13 +41,6 @@ def time_training(load: Workload) -> Measure:
 
 def _cartpole_training(load: Workload):
     """Backend and phase of training with some heads in CartPole (500 steps)."""
-    from affect import Blend
-    from agents.ppo import PPO
-    from runs.engine.arms import weighted_head
-    from runs.engine.config import RunConfig
-    from runs.engine.jax_backend import JaxBackend
-    from runs.engine.phases import Phase, one_world
-
     suite = _cartpole(with_body="care" in load.heads)
     blend = Blend(**{name: weighted_head(name, suite) for name in load.heads})
     run_config = RunConfig(
@@ -43,23 +57,19 @@ def _cartpole_training(load: Workload):
     return JaxBackend(suite.env, run_config), phase
 
 
+class _CartPoleWithBody(CartPole):
+    """CartPole with a body and another agent's body in its info."""
+
+    spec = Spec(obs_dim=4, num_actions=2, info=("harm", "body", "other"))
+
+    def transition_info(self, state, action, next_state, params):
+        info = super().transition_info(state, action, next_state, params)
+        return info | {"body": next_state[:2], "other": {"body": next_state[2:]}}
+
+
 def _cartpole(with_body: bool):
-    """CartPole (500 steps); `with_body` adds a body and another agent's body to its info."""
-    import jax.numpy as jnp
-
-    from affect import Innate, Spec
-    from envs.suite import Suite
-    from envs.world import World
-    from envs.worlds.classic.cartpole import CartPole
-
-    class CartPoleWithBody(CartPole):
-        spec = Spec(obs_dim=4, num_actions=2, info=("harm", "body", "other"))
-
-        def transition_info(self, state, action, next_state, params):
-            info = super().transition_info(state, action, next_state, params)
-            return info | {"body": next_state[:2], "other": {"body": next_state[2:]}}
-
-    env = (CartPoleWithBody if with_body else CartPole)(horizon=500)
+    """CartPole (500 steps), with or without bodies in its info."""
+    env = (_CartPoleWithBody if with_body else CartPole)(horizon=500)
     innate = partial(Innate, fn=lambda batch: -jnp.abs(batch.next_obs[..., 2]))
     return Suite("CartPole-v1", env, World(env.get_default_params()), shifts=(), innate=innate)
 
@@ -73,8 +83,6 @@ def _never_stop() -> bool:
 
 def time_rollouts(load: Workload) -> Measure:
     """Time rollouts and episode statistics of `time_training`, without updates."""
-    from runs.engine.train import update_stats
-
     backend, phase = _cartpole_training(load)
 
     def step(state):
@@ -87,12 +95,6 @@ def time_rollouts(load: Workload) -> Measure:
 
 def time_updates(load: Workload) -> Measure:
     """Time updates of the agent, advantages included, from one batch of `time_training`."""
-    import jax
-
-    from runs.engine.jax_backend import train_config
-    from runs.engine.seeds import vmap_seeds
-    from runs.engine.train import update
-
     backend, phase = _cartpole_training(load)
     config = train_config(phase, backend.run_config)
 
@@ -111,13 +113,6 @@ def time_updates(load: Workload) -> Measure:
 
 def time_env_steps(load: Workload) -> Measure:
     """Time environment steps with random actions."""
-    import jax
-
-    from envs import load_suite
-    from envs.world import reset_batch, rollout
-    from runs.engine.phases import one_world
-    from runs.engine.seeds import seed_keys, vmap_seeds
-
     suite = load_suite(load.world)
     env, worlds = suite.env, one_world(suite.world)
 
@@ -137,9 +132,6 @@ def time_env_steps(load: Workload) -> Measure:
 
 def _timed_loop(load: Workload, step: Callable, start: Any) -> Measure:
     """Time `load.updates` steps, each from the output of the one before; start: leaves [S, ...]."""
-    import jax
-
-    from runs.engine.seeds import ENVS_AT_ONCE, vmap_seeds
 
     def all_updates(start):
         return jax.lax.scan(lambda carry, _: (step(carry), None), start, length=load.updates)[0]
@@ -150,10 +142,6 @@ def _timed_loop(load: Workload, step: Callable, start: Any) -> Measure:
 
 def _rollout(backend, phase, state):
     """One rollout of one seed -> (key, environment states, batch [T, B])."""
-    import jax
-
-    from envs.world import rollout
-
     key, k_rollout = jax.random.split(state.key)
     act = partial(phase.agent.act, state.learner.agent)
     num_steps = backend.run_config.num_steps
@@ -174,11 +162,6 @@ def time_evaluation(load: Workload, readouts: bool = False) -> Measure:
     Counts steps up to the horizon; `live_share` is the share of them before the end of their
     episode.
     """
-    import numpy as np
-
-    from runs.engine.training_loop import run_phase
-    from runs.probes.probe import probe_arm
-
     backend, phase, points = _comparison_arm(load)
     learner = run_phase(backend, phase, partial(backend.init, phase), _never_stop).state.learner
     horizon, episodes = backend.env.horizon, backend.run_config.episodes
@@ -213,8 +196,6 @@ def time_compilation(load: Workload) -> Measure:
 
 def peak_memory(load: Workload) -> Measure:
     """Measure the peak memory of this process after a whole training of one arm."""
-    from runs.engine.training_loop import run_phase
-
     backend, phase, _ = _comparison_arm(load)
 
     def measure():
@@ -227,12 +208,6 @@ def peak_memory(load: Workload) -> Measure:
 
 def _comparison_arm(load: Workload):
     """Backend, phase and evaluation points of one arm of a comparison of HEADS."""
-    from envs import load_suite
-    from runs.engine.arms import comparison_arms
-    from runs.engine.evaluate import draw_points
-    from runs.engine.presets import preset
-    from runs.experiment import Experiment
-
     suite, name = load_suite(load.world), load.heads[0] if load.heads else "none"
     arms = comparison_arms(HEADS, preset(suite).agent.gamma, suite)
     experiment = Experiment(

@@ -17,35 +17,21 @@ SENTENCE = re.compile(r"(?<=[.?!]) (?=[A-Z(])")
 
 
 class RecordedResult(NamedTuple):
-    """Last recorded result of a study.
+    """Last recorded result of a study."""
 
-    Attributes:
-        when: date of the last commit to its table, YYYY-MM-DD; of the file if not in git.
-        finding: the first sentence that states a result; empty if there is only a table.
-        path: of the table or figure, relative to the root.
-    """
-
-    when: str
-    finding: str
-    path: str
+    when: str  # date of the last commit to its table, YYYY-MM-DD; of the file if not in git
+    finding: str  # the first sentence that states a result; empty if there is only a table
+    path: str  # of the table or figure, relative to the root
 
 
 class Study(NamedTuple):
-    """A runnable module of runs/: a study, or a tool.
-
-    Attributes:
-        name: of the module.
-        summary: the first line of its docstring.
-        recorded: whether it can record a table in runs/results/; the others are tools.
-        minutes: run time on two cores; None if the README has no number.
-        last: its last recorded result; None if there is none.
-    """
+    """A runnable module of runs/: a study, or a tool."""
 
     name: str
-    summary: str
-    recorded: bool
-    minutes: float | None
-    last: RecordedResult | None
+    summary: str  # the first line of its docstring
+    recorded: bool  # whether it can record a table in runs/results/; the others are tools
+    minutes: float | None  # run time on two cores; None if the README has no number
+    last: RecordedResult | None  # None if there is none
 
 
 def list_studies(root: Path) -> list[Study]:
@@ -55,8 +41,8 @@ def list_studies(root: Path) -> list[Study]:
     for path in sorted((root / "runs").glob("[!_]*.py")):
         tree = ast.parse(path.read_text(), str(path))
         if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
-            fields = [node.target for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)]
-            recorded = any(isinstance(x, ast.Name) and x.id == "record" for x in fields)
+            names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+            recorded = "StudySettings" in names
             name, summary = path.stem, (ast.get_docstring(tree) or "").split("\n")[0]
             last = last_result(root, name, dates)
             studies.append(Study(name, summary, recorded, minutes.get(name), last))
@@ -87,13 +73,7 @@ def commit_dates(root: Path) -> dict[str, str]:
 
 
 def last_result(root: Path, name: str, dates: dict[str, str]) -> RecordedResult | None:
-    """Find the newest result of a study, preferring tables to figures; None if it has none.
-
-    Args:
-        root: of the checkout.
-        name: of the study; its results are NAME.* and NAME-*.
-        dates: `commit_dates` of the checkout.
-    """
+    """Newest result NAME.* or NAME-* of a study, preferring tables to figures; None without one."""
     paths = sorted((root / "runs" / "results").glob(f"{name}[.-]*"))
     results = {}
     for path in [path for path in paths if path.suffix == ".md"] or paths:

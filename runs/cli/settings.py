@@ -149,9 +149,10 @@ def run_main(main: Callable[[list[str]], int | None]) -> None:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
     except ModuleNotFoundError as error:
-        if str(error.name).partition(".")[0] in ("affect", "agents", "envs", "runs"):
+        package = str(error.name).partition(".")[0]
+        if package in ("affect", "agents", "envs", "runs"):
             raise
-        print(f"error: {error.name} is missing: pip install -e '.[lab]'", file=sys.stderr)
+        print(f"error: {package} is missing: pip install -e '.[lab]'", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:  # before the work started
         code = 130

@@ -16,17 +16,11 @@ PARTS = ("identity", "checkpoints", "scores.csv", ledger.NAME, PLAN_FILE)  # of 
 
 
 class AuditFinding(NamedTuple):
-    """Result of one check of an audit.
+    """Result of one check of an audit."""
 
-    Attributes:
-        check: name of the check.
-        problems: one line each; empty if the check holds.
-        detail: what was checked, for printing.
-    """
-
-    check: str
-    problems: Sequence[str]
-    detail: str = ""
+    check: str  # its name
+    problems: Sequence[str]  # one line each; empty if the check holds
+    detail: str = ""  # what was checked, for printing
 
 
 def audit(out: Path) -> list[AuditFinding]:
@@ -71,8 +65,9 @@ def looks_sentence(out: Path) -> str:
     """Sentence with the looks at this study's suite, in this study and those beside it."""
     folder = Path(out).absolute()
     entries = ledger.read_entries(folder / ledger.NAME)
-    ledgers = sorted(folder.parent.glob(f"*/{ledger.NAME}")) if entries else []
-    return ledger.looks_text(ledger.count_looks(ledgers, entries[0].suite if entries else None))
+    ledgers = folder.parent.glob(f"*/{ledger.NAME}")
+    looks = ledger.count_looks(ledgers, entries[0].suite) if entries else ledger.Looks(0, 0)
+    return ledger.looks_text(looks)
 
 
 def _plan_problems(plan: Plan, entries: list[ledger.Entry]) -> Iterator[str]:

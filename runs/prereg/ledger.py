@@ -148,24 +148,19 @@ def problems(path: Path) -> list[str]:
     return [*signs, end]
 
 
-def count_looks(paths: Iterable[Path], suite: str | None = None) -> Looks:
-    """Count the different evaluation results in some ledgers.
+def count_looks(paths: Iterable[Path], suite: str) -> Looks:
+    """Count the different evaluation results of a suite, given by its hash, in some ledgers.
 
     The same plan and checkpoints with the same result are one look, however often it was entered.
     A sealed draw is a look as soon as it is made, scored or not.
-
-    Args:
-        paths: of ledgers.
-        suite: hash of the suite whose looks count; None counts all.
     """
     dev, sealed = set(), set()
     for entry in (entry for path in paths for entry in read_entries(path)):
-        fields = entry.suite, entry.plan, *sorted(entry.checkpoints.items())
-        if suite in (None, entry.suite):
-            if entry.split == "dev" and entry.result is not None:
-                dev.add((*fields, entry.result))
-            elif entry.split == "sealed":
-                sealed.add(fields)
+        fields = entry.plan, *sorted(entry.checkpoints.items())
+        if entry.suite == suite and entry.split == "dev" and entry.result is not None:
+            dev.add((*fields, entry.result))
+        elif entry.suite == suite and entry.split == "sealed":
+            sealed.add(fields)
     return Looks(len(dev), len(sealed))
 
 

@@ -130,10 +130,9 @@ def make_plan(
     contrasts = [
         (arm, CONSTANT_ARM) for arm in arms if arm.endswith("_constant") and CONSTANT_ARM in arms
     ]
-    if not contrasts and "none" not in arms:
-        contrasts = [(arms[1], arms[0])] if len(arms) > 1 else []
-    if not contrasts and "none" in arms:
-        contrasts = [(arm, "none") for arm in arms if arm != "none"][:1]
+    if not contrasts:
+        reference = "none" if "none" in arms else next(iter(arms), None)
+        contrasts = [(arm, reference) for arm in arms if arm != reference][:1]
     first = tuple(primary) if primary is not None else contrasts[0] if contrasts else ()
     worlds = {HOME: HOME}
     if RANDOM in arms and suite.randomised is not None:
@@ -201,9 +200,9 @@ def read_plan(path: Path) -> Plan:
             "that wrote it, or run the study again"
         )
     names = [field.name for field in fields(Plan)]
-    for key in [key for key in data if key not in names]:
+    for key in sorted(data.keys() - set(names)):
         raise UserError(f"{path}: unknown field {key}{closest_name(key, names)}")
-    for key in [key for key in names if key not in data]:
+    for key in sorted(set(names) - data.keys()):
         raise UserError(f"{path} lacks the field {key}: declare it")
     try:
         return Plan(**{key: _tuples(value) for key, value in data.items()})

@@ -5,29 +5,41 @@ with the action that was taken and K times with an action that the policy draws.
 of their returns estimates the advantage Q(s, a) - V(s).
 """
 
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from affect import Blend
 from envs.world import Env, EnvState, World
+from runs.engine.config import head_spec
 from runs.engine.episodes import Act, record_episodes
 from runs.engine.evaluate import without_reward_noise
+from runs.engine.train import Learner
 from runs.probes.ranking import rank_correlation
 from runs.probes.readouts import masked_mean
-from runs.probes.signals import Prediction
+from runs.probes.signals import Prediction, wrapped_signals
 
 
-class AdvantageEstimate(NamedTuple):
-    """Advantage of the action taken at each step, estimated from branched rollouts, each [T, B].
+def learner_credit(
+    learner: Learner, key: jax.Array, worlds: World, *, agent: Any, blend: Blend, env: Env, rollouts
+) -> dict[str, jax.Array]:
+    """`credit_assignment` of one seed's heads, trained and untrained, its TD error and the reward.
 
-    Attributes:
-        advantage: estimate of Q(s, a) - V(s) under the policy.
-        error: its standard error.
+    One episode is recorded in each world; the discount is that of the agent.
     """
 
-    advantage: jax.Array
-    error: jax.Array
+    def act(key, obs):
+        return agent.act(learner.agent, key, obs)
+
+    def td_error(batch):
+        value = agent.value(learner.agent, batch.obs)[..., 0]
+        next_value = agent.value(learner.agent, batch.next_obs)[..., 0]
+        return batch.reward + agent.gamma * next_value * ~batch.terminated - value
+
+    signals = wrapped_signals(blend, learner.blend_state, head_spec(env.spec, agent), key)
+    signals |= {"critic": td_error, "reward": lambda batch: batch.reward}
+    return credit_assignment(signals, act, env, worlds, key, 1, rollouts, gamma=agent.gamma)
 
 
 def credit_assignment(
@@ -69,20 +81,20 @@ def credit_assignment(
 
     def measure_point(worlds):
         env_states, batch, alive = record_episodes(act, env, worlds, keys)
-        estimate = branched_advantages(
+        advantage, error = branched_advantages(
             k_branch, env, act, env_states, batch.action, alive, rollouts, gamma
         )
-        blunders = alive & (estimate.advantage + 2 * estimate.error < blunder)
-        mean = masked_mean(estimate.advantage, alive)
+        blunders = alive & (advantage + 2 * error < blunder)
+        mean = masked_mean(advantage, alive)
         metrics = {
             "steps": alive.sum().astype(jnp.float32),
             "blunders": blunders.sum().astype(jnp.float32),
-            "spread": jnp.sqrt(masked_mean(jnp.square(estimate.advantage - mean), alive)),
-            "error": jnp.sqrt(masked_mean(jnp.square(estimate.error), alive)),
+            "spread": jnp.sqrt(masked_mean(jnp.square(advantage - mean), alive)),
+            "error": jnp.sqrt(masked_mean(jnp.square(error), alive)),
             "chance": masked_mean(0.5 * (_lookahead(alive, window).sum(0) - 1), blunders),
         }
         values = jnp.stack([predict(batch) for predict in signals.values()])
-        ranks = jax.vmap(rank_correlation, (0, None, None))(values, estimate.advantage, alive)
+        ranks = jax.vmap(rank_correlation, (0, None, None))(values, advantage, alive)
         delays = jax.vmap(
             lambda signal: masked_mean(delay_to_minimum(signal, alive, window), blunders)
         )(values)
@@ -101,11 +113,11 @@ def branched_advantages(
     alive: jax.Array,
     rollouts: int,
     gamma: float,
-) -> AdvantageEstimate:
-    """Estimate the advantage of each action taken, [T, B], from K = `rollouts` pairs of branches.
+) -> tuple[jax.Array, jax.Array]:
+    """Estimate the advantage Q(s, a) - V(s) of each action taken -> (it, its standard error).
 
-    Both branches of a pair use the same random keys (common random numbers) and run until the
-    episode ends or reaches its horizon.
+    From K = `rollouts` pairs of branches; both branches of a pair use the same random keys (common
+    random numbers) and run until the episode ends or reaches its horizon.
 
     Args:
         key: of the branches.
@@ -119,12 +131,10 @@ def branched_advantages(
     """
 
     def estimate_step(step):
-        index, env_state, action, alive = step
-        returns = _returns(
-            jax.random.fold_in(key, index), env, act, env_state, action, alive, rollouts, gamma
-        )
+        index, *now = step
+        returns = _returns(jax.random.fold_in(key, index), env, act, *now, rollouts, gamma)
         gains = returns[:, 0] - returns[:, 1]
-        return AdvantageEstimate(gains.mean(0), gains.std(0, ddof=1) / jnp.sqrt(rollouts))
+        return gains.mean(0), gains.std(0, ddof=1) / jnp.sqrt(rollouts)
 
     return jax.lax.map(estimate_step, (jnp.arange(alive.shape[0]), env_states, actions, alive))
 
@@ -165,12 +175,8 @@ def _returns(
         total = total + jnp.where(alive, gamma**time * transition.reward, 0.0)
         return time + 1, env_states, alive & ~transition.terminated & ~transition.truncated, total
 
-    start = (
-        0,
-        jax.tree.map(broadcast, env_state),
-        broadcast(alive),
-        jnp.zeros((rollouts, 2, count)),
-    )
+    env_states = jax.tree.map(broadcast, env_state)
+    start = (0, env_states, broadcast(alive), jnp.zeros((rollouts, 2, count)))
     return jax.lax.while_loop(lambda state: state[2].any(), step_all, start)[3]
 
 

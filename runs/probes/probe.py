@@ -14,7 +14,7 @@ from runs.engine.evaluate import EvalPoints
 from runs.engine.phases import Phase
 from runs.engine.seeds import Stream, stream_keys, vmap_seeds
 from runs.engine.train import Learner
-from runs.probes.readouts import HomeStatistics, home_statistics, point_readouts
+from runs.probes.readouts import HomeStatistics, blank_statistics, point_readouts
 from runs.probes.signals import (
     Prediction,
     critic_signals,
@@ -40,8 +40,7 @@ def probe_recordings(
     horizon: int,
     gamma: float,
     ranked: bool = True,
-    optimise: bool = True,
-    together: int | None = None,
+    **options: Any,
 ) -> dict[str, np.ndarray]:
     """Compute the readouts of all seeds at all recorded points, each [S, P, ...].
 
@@ -52,23 +51,23 @@ def probe_recordings(
         horizon: steps within which harm is predicted.
         gamma: discount of the return.
         ranked: see `runs.probes.readouts.point_readouts`.
-        optimise: see `runs.engine.seeds.vmap_seeds`.
-        together: see `runs.engine.seeds.vmap_seeds`.
+        **options: `optimise` and `together` of `runs.engine.seeds.vmap_seeds`.
     """
 
-    def at_home(inputs: tuple, batch: Transition, alive: jax.Array) -> HomeStatistics:
-        return home_statistics(signals_of(*inputs)[0], batch, alive, horizon)
+    def blank_home(inputs: tuple, batch: Transition) -> HomeStatistics:
+        return blank_statistics(signals_of(*inputs)[0], batch)
 
-    def at_point(inputs: tuple, batch: Transition, alive: jax.Array, home: HomeStatistics):
+    def at_point(inputs, batch, alive, home, is_home):
         signals, probabilities = signals_of(*inputs)
-        return point_readouts(signals, batch, alive, home, probabilities, horizon, gamma, ranked)
+        measure = partial(point_readouts, horizon=horizon, gamma=gamma, ranked=ranked)
+        return measure(signals, batch, alive, home, is_home, probabilities)
 
-    seeds = jax.tree.leaves(inputs)[0].shape[0]
-    compiled = partial(vmap_seeds, num_seeds=seeds, optimise=optimise, together=together)
-    at_home, at_point, home, points = compiled(at_home), compiled(at_point), None, []
+    compiled = partial(vmap_seeds, num_seeds=jax.tree.leaves(inputs)[0].shape[0], **options)
+    program, home, points = compiled(at_point, shared=1), None, []
     for batch, alive in recordings:
-        home = at_home(inputs, batch, alive) if home is None else home
-        points.append(jax.tree.map(np.asarray, at_point(inputs, batch, alive, home)))
+        home = compiled(blank_home)(inputs, batch) if home is None else home
+        home, readouts = program(inputs, batch, alive, home, not points)
+        points.append(jax.tree.map(np.asarray, readouts))
     return {name: np.stack([point[name] for point in points], 1) for name in points[0]}
 
 

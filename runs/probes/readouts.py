@@ -47,14 +47,17 @@ class HomeStatistics(NamedTuple):
     thresholds: jax.Array
 
 
-def home_statistics(
-    signals: dict[str, Prediction], batch: Transition, alive: jax.Array, horizon: int
-) -> HomeStatistics:
-    """Statistics of one seed's episodes [T, B] at home; arguments as for `point_readouts`."""
-    labels = outcome_labels(batch, alive, horizon, 1.0)
-    values = jnp.stack([predict(batch) for predict in signals.values()])
+def home_statistics(values: jax.Array, batch: Transition, labels: OutcomeLabels) -> HomeStatistics:
+    """Statistics of one seed's episodes [T, B] at home, for signals with values [K, T, B]."""
     thresholds = jax.vmap(alarm_threshold, (0, None))(values, labels.known & ~labels.harmed)
     return HomeStatistics(*visit_counts(batch.next_obs, labels.counted), thresholds)
+
+
+def blank_statistics(signals: dict[str, Prediction], batch: Transition) -> HomeStatistics:
+    """Home statistics of the same shapes, all 0, for the first call of `point_readouts`."""
+    obs = batch.next_obs.shape[-1:]
+    moments = Moments(jnp.zeros(()), jnp.zeros(obs), jnp.zeros(obs))
+    return HomeStatistics(moments, jnp.zeros(2**BITS), jnp.zeros(len(signals)))
 
 
 def point_readouts(
@@ -62,11 +65,12 @@ def point_readouts(
     batch: Transition,
     alive: jax.Array,
     home: HomeStatistics,
+    is_home: jax.Array | bool = False,
     probabilities: tuple[str, ...] = (),
     horizon: int = 10,
     gamma: float = 0.99,
     ranked: bool = True,
-) -> dict[str, jax.Array]:
+) -> tuple[HomeStatistics, dict[str, jax.Array]]:
     """Compute what each signal of one seed predicts at one point.
 
     Args:
@@ -74,6 +78,8 @@ def point_readouts(
         batch: [T, B] whole episodes, 0 after their end.
         alive: [T, B] bool.
         home: of the same signals.
+        is_home: [] bool, whether to take the statistics of this batch in the place of `home`, so
+            that one program serves home and all other points.
         probabilities: signals that are probabilities of harm within `horizon`, whose calibration is
             measured as well.
         horizon: h in steps.
@@ -81,16 +87,18 @@ def point_readouts(
         ranked: also compute `return` and `rarity`, each of which costs as much as danger does.
 
     Returns:
-        Each [], NaN where undefined. For all signals together: `steps` that count, `harmed` (their
-        share with harm within h), `nearness` (its mean). For each signal: NAME/`auroc`,
-        `precision`, `lead`, `caught`, `alarms` (`runs.probes.alarms.alarm_metrics`), and if
-        `ranked` `return` and `rarity`. For each probability: NAME/`expected` (its mean, to compare
-        with `harmed`), `brier` and `reliability` [BINS, 3].
+        The statistics of home, and readouts, each [], NaN where undefined. For all signals
+        together: `steps` that count, `harmed` (their share with harm within h), `nearness` (its
+        mean). For each signal: NAME/`auroc`, `precision`, `lead`, `caught`, `alarms`
+        (`runs.probes.alarms.alarm_metrics`), and if `ranked` `return` and `rarity`. For each
+        probability: NAME/`expected` (its mean, to compare with `harmed`), `brier` and
+        `reliability` [BINS, 3].
     """
     labels = outcome_labels(batch, alive, horizon, gamma)
     due, calm = labels.known & labels.harmed, labels.known & ~labels.harmed
     values = {name: predict(batch) for name, predict in signals.items()}
     stacked = jnp.stack(list(values.values()))
+    home = jax.lax.cond(is_home, lambda: home_statistics(stacked, batch, labels), lambda: home)
 
     def measure(signal, threshold):
         danger = discrimination(signal, labels.harmed, labels.known)
@@ -110,7 +118,7 @@ def point_readouts(
     for name in probabilities:
         calibrated = calibration(values[name], labels.harmed, labels.known)
         metrics |= {f"{name}/{part}": value for part, value in calibrated.items()}
-    return metrics
+    return home, metrics
 
 
 def visit_counts(obs: jax.Array, counted: jax.Array) -> tuple[Moments, jax.Array]:

@@ -12,25 +12,15 @@ BASELINES = ("none", "random", "constant_plus", "constant_minus", "lesion")
 
 
 class Kind(NamedTuple):
-    """Kind of arm, which its name's suffix marks, and how it is drawn.
+    """Kind of arm, which its name's suffix marks, and how matplotlib draws it."""
 
-    Attributes:
-        suffix: end of the name of a control of a head.
-        label: in the legend.
-        dashes: line style of matplotlib.
-        width: of a line, in points.
-        band: opacity of the band of intervals.
-        marker: of matplotlib.
-        hollow: whether the marker is not filled.
-    """
-
-    suffix: str
-    label: str
+    suffix: str  # end of the name of a control of a head
+    label: str  # in the legend
     dashes: str | tuple
-    width: float
-    band: float
+    width: float  # of a line, in points
+    band: float  # opacity of the band of intervals
     marker: str
-    hollow: bool = False
+    hollow: bool = False  # whether the marker is not filled
 
 
 KINDS = (
@@ -43,19 +33,12 @@ BASELINE = Kind("", "baseline", "-", 1.2, 0.07, "s")
 
 
 class ArmStyle(NamedTuple):
-    """Colour and kind of one arm in the figures.
+    """Colour and kind of one arm in the figures."""
 
-    Attributes:
-        head: name of the arm that it is a control of; its own name if it is none.
-        colour: on a light page, such as "#c2410c"; controls have that of their head.
-        kind: dashes and marker.
-        classes: by which the legend's boxes hide it: "arm", one of its head, one of its kind.
-    """
-
-    head: str
-    colour: str
-    kind: Kind
-    classes: str
+    head: str  # name of the arm that it is a control of; its own name if it is none
+    colour: str  # on a light page, such as "#c2410c"; controls have that of their head
+    kind: Kind  # dashes and marker
+    classes: str  # by which the legend's boxes hide it: "arm", one of its head, one of its kind
 
 
 def arm_styles(arms: Sequence[str]) -> dict[str, ArmStyle]:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from runs.analysis.scores import check_complete, finite_rows
+from runs.analysis.robustness import scores_by_arm
+from runs.analysis.scores import check_complete, finite_rows, score_name
 from runs.errors import UserError
 from runs.names import safe_name
 from runs.probes.readout_table import read_readouts
@@ -43,8 +44,8 @@ def report_comparison(
         raise UserError(f"every seed was stopped; the states before are in {out / 'stopped'}")
     export_comparison(out, study.env, rows, {"seeds": study.seeds, "steps": study.steps})
     readouts = read_readouts(out)
-    printed, score = tables.all_tables(rows, study, readouts), tables.score_name(rows)
-    curves = figures.severity_curves(tables.scores_by_arm(rows, study.arms))
+    printed, score = tables.all_tables(rows, study, readouts), score_name(rows)
+    curves = figures.severity_curves(scores_by_arm(rows, study.arms))
     draw = partial(figures.severity_figure, curves, arm_styles(study.arms), score)
     text = tables_as_markdown(printed, study, score)
     page = Page("table", text, {"": draw} if curves else {})
@@ -111,9 +112,5 @@ def tables_as_markdown(printed: Sequence[Table], study: Study, score: str) -> st
     for table in printed:
         text = markdown_table(list(table.cells), table.cells.to_numpy())
         sections += [f"## {table.title}", text, table.note]
-    sections = [
-        *sections[1:3],
-        sizes,
-        *sections[3:],
-    ]  # the title of the page says that of the first
-    return page_text(f"{study.env}: {score} by arm", sections, study.command)
+    sections.insert(3, sizes)  # the title of the page says that of the first table
+    return page_text(f"{study.env}: {score} by arm", sections[1:], study.command)

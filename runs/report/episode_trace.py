@@ -16,28 +16,18 @@ from runs.report.film import WIDTH
 
 
 class EpisodeTrace(NamedTuple):
-    """Frames and signals of one episode of one agent.
+    """Frames and signals of one episode of one agent."""
 
-    Attributes:
-        frames: uint8 [T, H, W, 3].
-        signals: signal of each head and of the critic, {name: float [T]}.
-        blunder: index of the lowest TD error of the critic before the last step; None after a
-            success and in an episode of one step.
-        ended: how the episode ended, in a word or two.
-    """
-
-    frames: np.ndarray
-    signals: dict[str, np.ndarray]
-    blunder: int | None
-    ended: str
+    frames: np.ndarray  # uint8 [T, H, W, 3]
+    signals: dict[str, np.ndarray]  # of each head and of the critic, {name: float [T]}
+    blunder: int | None  # index of the `largest_drop` of the critic's value
+    ended: str  # how the episode ended, in a word or two
 
 
 def largest_drop(td_errors: np.ndarray, success: bool) -> int | None:
-    """Index of the lowest TD error before the last step, which is the outcome; None on success.
+    """Index of the critic's lowest TD error [T] before the last step; None after a success.
 
-    Args:
-        td_errors: float [T], temporal-difference errors of the critic.
-        success: whether the episode was a success.
+    The last step is the outcome; None also in an episode of one step.
     """
     return None if success or len(td_errors) < 2 else int(np.argmin(td_errors[:-1]))
 
@@ -50,12 +40,9 @@ def describe_ending(success: float, terminated: bool) -> str:
 
 
 def save_trace(path: Path, episode: EpisodeTrace, title: str) -> None:
-    """Writes an episode to a file atomically, its frames shrunk to about `WIDTH` pixels.
+    """Writes an episode to a .npz file atomically, its frames shrunk to about `WIDTH` pixels.
 
-    Args:
-        path: of the file; it ends in .npz.
-        episode: the trace to save.
-        title: heading in the report, such as the arm and where it acted.
+    The title is a heading in the report, such as the arm and where it acted.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     shrink = max(1, round(episode.frames.shape[2] / WIDTH))

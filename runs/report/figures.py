@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from runs.analysis import robustness
 from runs.analysis.robustness import ArmScores
-from runs.analysis.stats import Estimate
+from runs.analysis.stats import Estimate, mean_and_bounds
 from runs.report import plots
 from runs.report.arm_style import COLOURS, KINDS, ArmStyle
 from runs.report.svg import INK, QUIET, STYLE, clipped, short, svg_text
@@ -41,7 +41,7 @@ def severity_curves(arm_scores: Mapping[str, ArmScores]) -> dict[str, dict[str, 
     """Shift -> arm -> mean score over seeds by severity; severity 0 is in distribution."""
     curves: dict[str, dict[str, Curve]] = {}
     for arm, (home, away, points) in arm_scores.items():
-        bounds = plots.mean_and_bounds(np.column_stack([home, away]))
+        bounds = mean_and_bounds(np.column_stack([home, away]))
         severities = np.array([0.0, *(point.severity for point in points)])
         for shift in dict.fromkeys(point.shift for point in points):
             columns = [i for i, point in enumerate(points, 1) if point.shift == shift]
@@ -160,7 +160,7 @@ def seed_strips(
     strips = []
     for title, measure in measures.items():
         seeds = {arm: measure(scores) for arm, scores in arm_scores.items()}
-        bounds = {arm: plots.mean_and_bounds(values) for arm, values in seeds.items()}
+        bounds = {arm: mean_and_bounds(values) for arm, values in seeds.items()}
         x_range = extent([*seeds.values(), *bounds.values()])
         (figure, axis), tips = _new_rows(title, list(seeds), x_range), {}
         for row, (arm, values) in enumerate(seeds.items()):
@@ -184,7 +184,7 @@ def home_shift_scatter(
     figure, axis = _new_picture(WIDE, 322, (44, 408), (12, 290))
     x_range = extent([scores.home for scores in arm_scores.values()], score == "success")
     y_range = extent(away.values(), score == "success")
-    baselines = [arm_scores[arm] for arm in ("none", "random") if arm in arm_scores]
+    baselines = [arm_scores[arm] for arm in robustness.BASELINES if arm in arm_scores]
     if baselines:
         home = np.linspace(*x_range, 2)
         zero = ArmScores(home, np.zeros((2, 1)), ())
@@ -270,7 +270,7 @@ def _validity_panel(table: pd.DataFrame, measure: str) -> Markup:
         options = {"color": ACCENT, "gid": f"signal{row}"}
         inside, tip = home.get(name, np.nan), ""
         if name in by_shift:
-            mean, low, high = plots.mean_and_bounds(seeds[name].to_numpy())
+            mean, low, high = mean_and_bounds(seeds[name].to_numpy())
             worst, lowest = by_shift[name].idxmin(), by_shift[name].min()
             tip = f" ±{short(high - mean)} over shifts, worst {short(lowest)} under {worst}"
             axis.plot([inside, mean], [row, row], linewidth=1.2, alpha=0.5, **options)

@@ -9,8 +9,8 @@ from runs.names import safe_name
 from runs.report.tb_export import delete_files
 from runs.report.tb_writer import RUN_FILES, EventWriter
 
-FRAMES, WIDTH, STRIP = 150, 300, 54
-"""Maximum number of frames, their approximate width and the height of a signal, in pixels."""
+FRAMES, FPS = 150, 25.0  # at most; of an episode, which thinning does not slow down or speed up
+WIDTH, STRIP = 300, 54  # pixels: approximate width of a frame, height of a signal
 
 
 def write_film(
@@ -19,7 +19,6 @@ def write_film(
     arm: str,
     frames: np.ndarray,
     signals: Mapping[str, np.ndarray],
-    fps: float = 25.0,
 ) -> None:
     """Writes one episode as an animation above the curve of every signal.
 
@@ -29,10 +28,9 @@ def write_film(
     Args:
         out: directory of the study.
         env: name of the environment.
-        arm: the arm whose agent acts.
+        arm: whose agent acts.
         frames: uint8 [T, H, W, 3].
         signals: signal of each head, `{name: float [T]}`; may be empty.
-        fps: frames per second before thinning, which does not change the speed of the episode.
 
     Raises:
         ValueError: there is no frame, or a signal is not as long as the episode.
@@ -53,7 +51,7 @@ def write_film(
         curves[np.arange(len(film)), :, cursor] = (200, 30, 30)
         film = np.concatenate([film, curves], axis=1)
     with EventWriter(folder, ".rollout") as events:
-        events.gif("rollout", film, step=0, fps=fps / stride)
+        events.gif("rollout", film, step=0, fps=FPS / stride)
 
 
 def _strip(name: str, signal: np.ndarray, length: int, width: int) -> np.ndarray:

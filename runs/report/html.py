@@ -13,11 +13,11 @@ from markupsafe import Markup, escape
 from matplotlib.ticker import MaxNLocator
 
 from runs.analysis import stats
-from runs.analysis.robustness import ArmScores
-from runs.analysis.scores import finite_rows, seed_means
+from runs.analysis.robustness import ArmScores, scores_by_arm
+from runs.analysis.scores import finite_rows, score_name, seed_means
 from runs.engine.devices import describe_machine
 from runs.lock import replace_file
-from runs.report import figures, tables
+from runs.report import figures
 from runs.report.arm_style import KINDS, STYLE_SHEET, ArmStyle, arm_styles
 from runs.report.episode_trace import EpisodeTrace
 from runs.report.svg import INK, short
@@ -58,7 +58,7 @@ def render_page(
         episodes: (title, trace) of each recorded episode.
     """
     rows = finite_rows(rows)
-    arm_scores = tables.scores_by_arm(rows, study.arms)
+    arm_scores = scores_by_arm(rows, study.arms)
     contrasts = declared_contrasts(rows, study)
     estimates = {f"{c.arm} less {c.reference}": c.estimate for c in contrasts if c.estimate}
     baseline = seed_means(rows, ["none"])["none"]
@@ -75,7 +75,7 @@ def render_page(
         style_sheet=Markup(STYLE_SHEET),
         verdict=_minus(verdict_sentence(rows, study)),
         forest=figures.forest_plot(estimates, forest_title) if estimates else None,
-        **(_score_figures(arm_scores, tables.score_name(rows)) if arm_scores else {}),
+        **(_score_figures(arm_scores, score_name(rows)) if arm_scores else {}),
         validity=figures.validity_figures(readouts),
         episodes=list(_timelines(episodes, arm_styles(study.arms))),
         tables=printed,

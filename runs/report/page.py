@@ -17,30 +17,29 @@ class Page(NamedTuple):
         figures: suffix of the file's name -> function that draws the figure to a path, such as
             `{"": draw, "-curves": draw_curves}` for `name.png` and `name-curves.png`.
         code: exit code of the study.
+        csv: content of `name.csv`, which is written unless it is empty.
     """
 
     name: str
     text: str
     figures: Mapping[str, Callable[[Path], None]] = MappingProxyType({})
     code: int = 0
+    csv: str = ""
 
     def write(self, folder: Path) -> None:
-        """Write text and figures to a folder, which is made if it is missing."""
+        """Write all files to a folder, which is made if it is missing."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{self.name}.md").write_text(self.text)
+        if self.csv:
+            (folder / f"{self.name}.csv").write_text(self.csv)
         for suffix, draw in self.figures.items():
             draw(folder / f"{self.name}{suffix}.png")
 
 
 def page_text(title: str, sections: Sequence[str | None], command: str) -> str:
     """Join a title, sections (None is left out), the command and the machine to Markdown text."""
-    parts = [f"# {title}", *filter(None, sections), f"`{command}`", machine_line()]
-    return "\n\n".join(parts) + "\n"
-
-
-def machine_line() -> str:
-    """Processor, devices and package versions, in one line."""
-    return "; ".join(f"{key} {value}" for key, value in describe_machine().items())
+    machine = "; ".join(f"{key} {value}" for key, value in describe_machine().items())
+    return "\n\n".join([f"# {title}", *filter(None, sections), f"`{command}`", machine]) + "\n"
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,11 +1,7 @@
 """Figures of studies with matplotlib: panels of one style, lines with bands, and their files."""
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import numpy as np
+from typing import Any
 
 
 def new_figure(
@@ -56,25 +52,6 @@ def draw_line(
     axis.plot(x, middle, color=color, label=label, **options)
     if band:
         axis.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
-
-
-def mean_and_bounds(scores: "np.ndarray") -> "np.ndarray":
-    """Means over seeds of scores [S, ...] and their 95 % t intervals -> (mean, low, high) [3, ...].
-
-    NaN is a missing seed. Bounds equal the mean where fewer than 3 seeds are left; without any
-    seed all are NaN.
-    """
-    import numpy as np
-    import pandas as pd
-    from scipy.stats import t
-
-    from runs.analysis.stats import FEWEST
-
-    scores = np.asarray(scores, np.float64)
-    table = pd.DataFrame(scores.reshape(len(scores), math.prod(scores.shape[1:])))
-    mean, seeds = table.mean(), table.count()
-    half_width = (t.ppf(0.975, seeds - 1) * table.sem()).where(seeds >= FEWEST, 0.0)
-    return np.stack([mean, mean - half_width, mean + half_width]).reshape(3, *scores.shape[1:])
 
 
 def add_legend(figure: Any, columns: int = 5, **options: Any) -> None:

@@ -12,8 +12,8 @@ import pandas as pd
 from runs.analysis import robustness, stats
 from runs.analysis.calibration import normalised_rows
 from runs.analysis.contrasts import Contrast, compared_heads, contrast_sentence, head_contrasts
-from runs.analysis.robustness import ArmScores
-from runs.analysis.scores import finite_rows, seed_means
+from runs.analysis.robustness import scores_by_arm
+from runs.analysis.scores import finite_rows, score_name, seed_means
 from runs.analysis.stats import Estimate
 from runs.probes.readout_table import summarise_readouts
 from runs.report.verdict import Study, declared_contrasts
@@ -28,7 +28,6 @@ SCALE_NOTE = "Normalised: 0 is a random policy and 1 a specialist of the shift (
 SEALED_NOTE = (
     "Held-out families of shifts, in worlds drawn by the hash of the plan and of all agents."
 )
-BASELINES = ("none", "random")  # whose scores are fitted for effective robustness
 ROBUST_NOTE = (
     "`CVaR-25`: mean over the worst quarter of a run's points. `area`: under the severity curve. "
     "`effective robustness`: above what the in-distribution score predicts from none and random. "
@@ -60,19 +59,12 @@ CONTROLS = "Controls and power"  # section of the HTML page
 
 
 class Table(NamedTuple):
-    """Table for the terminal, Markdown and HTML.
-
-    Attributes:
-        title: what the table shows.
-        cells: texts; the first column is the name of the row.
-        note: how to read it.
-        section: of the HTML page.
-    """
+    """Table for the terminal, Markdown and HTML."""
 
     title: str
-    cells: pd.DataFrame
-    note: str = ""
-    section: str = "Tables"
+    cells: pd.DataFrame  # texts; the first column is the name of the row
+    note: str = ""  # how to read it
+    section: str = "Tables"  # of the HTML page
 
 
 def all_tables(rows: Sequence[dict], study: Study, readouts: Sequence[dict] = ()) -> list[Table]:
@@ -99,21 +91,6 @@ def all_tables(rows: Sequence[dict], study: Study, readouts: Sequence[dict] = ()
     return [table for table in tables if table is not None]
 
 
-def score_name(rows: Sequence[dict]) -> str:
-    """Name of the score: "success" if the environment defines it, else "return"."""
-    return "success" if np.isfinite([row["success"] for row in rows]).all() else "return"
-
-
-def scores_by_arm(
-    rows: Sequence[dict], arms: Sequence[str], seeds: int = 1
-) -> dict[str, ArmScores]:
-    """Scores of the arms that have shifted points and at least so many finite seeds."""
-    rows = finite_rows(rows)
-    counts = pd.DataFrame(rows, columns=["arm", "seed"]).groupby("arm")["seed"].nunique()
-    scores = {arm: robustness.arm_scores(rows, arm) for arm in arms if counts.get(arm, 0) >= seeds}
-    return {arm: arm_scores for arm, arm_scores in scores.items() if arm_scores.points}
-
-
 # --- scores ---------------------------------------------------------------------------------------
 
 
@@ -122,11 +99,12 @@ def comparison_table(rows: Sequence[dict], arms: Sequence[str], env: str) -> Tab
 
     A seed with a score that is not finite is left out entirely; intervals need 3 seeds.
     """
+    rows = finite_rows(rows)
     home, away = seed_means(rows, arms, home=True), seed_means(rows, arms)
-    table = pd.DataFrame(finite_rows(rows), columns=["arm", "shift", "score"])
+    table = pd.DataFrame(rows, columns=["arm", "shift", "score"])
     shifts = table[table["shift"] != "none"].groupby(["arm", "shift"])["score"].mean()
-    scaled_rows = normalised_rows(finite_rows(rows), env)
-    text = _with_bounds if scaled_rows is None else with_half_width
+    scaled_rows = normalised_rows(rows, env)
+    text = Estimate.__format__ if scaled_rows is None else _with_half_width
     baseline, cells = away.get("none", ()), []
     for arm, seeds in away.items():
         row = [arm, str(len(home[arm])), *["-"] * 4]
@@ -142,7 +120,7 @@ def comparison_table(rows: Sequence[dict], arms: Sequence[str], env: str) -> Tab
         cells.append(row)
     table, note = pd.DataFrame(cells, columns=HEADINGS), WORST_NOTE
     if scaled_rows is not None:
-        table[NORMALISED] = [seeds_text(x, ".3f") for x in seed_means(scaled_rows, arms).values()]
+        table[NORMALISED] = [_seeds_text(x, ".3f") for x in seed_means(scaled_rows, arms).values()]
         note += f" {SCALE_NOTE}"
     return Table(f"score: {score_name(rows)}; arms run: {len(arms)}", table, note)
 
@@ -161,15 +139,12 @@ def sealed_table(rows: Sequence[dict], arms: Sequence[str]) -> Table | None:
     means = {arm: np.mean([scores[name][arm] for name in families], 0) for arm in arms}
     cells = []
     for arm, seeds in means.items():
-        row = {
-            "arm": arm,
-            "mean over families": seeds_text(seeds, ".3f"),
-            "difference to none": "-",
-        }
+        gain = "-"
         if arm != "none" and "none" in means:
-            difference = stats.difference(seeds, means["none"])
-            row["difference to none"] = with_half_width(difference, "+.3f")
-        cells.append(row | {name: seeds_text(scores[name][arm]) for name in families})
+            gain = _with_half_width(stats.difference(seeds, means["none"]), "+.3f")
+        row = {"arm": arm, "mean over families": _seeds_text(seeds, ".3f")}
+        row["difference to none"] = gain
+        cells.append(row | {name: _seeds_text(scores[name][arm]) for name in families})
     return Table("sealed worlds", pd.DataFrame(cells), SEALED_NOTE)
 
 
@@ -177,8 +152,6 @@ def worth_table(rows: Sequence[dict], arms: Sequence[str], env: str) -> Table | 
     """Table of contrasts between heads and their controls; None if no head has all controls."""
     arms = list(scores_by_arm(rows, arms, stats.FEWEST))
     contrasts = head_contrasts({env: seed_means(rows, arms)}, compared_heads(arms))
-    if not contrasts:
-        return None
     cells = [
         {
             "head": contrast.head,
@@ -193,15 +166,13 @@ def worth_table(rows: Sequence[dict], arms: Sequence[str], env: str) -> Table | 
         f"{contrast_sentence(contrasts)} The first column is the primary contrast of "
         "every head, Welch on per-seed means; p-values are Holm-adjusted over the heads."
     )
-    return Table("contrasts of heads with their controls", pd.DataFrame(cells), note)
+    return _table("contrasts of heads with their controls", cells, note)
 
 
 def robustness_table(rows: Sequence[dict], arms: Sequence[str]) -> Table | None:
     """Table of further robustness measures by arm; None if no arm has enough seeds."""
     arm_scores = scores_by_arm(rows, arms, stats.FEWEST)
-    if not arm_scores:
-        return None
-    baselines = [arm_scores[arm] for arm in BASELINES if arm in arm_scores]
+    baselines = [arm_scores[arm] for arm in robustness.BASELINES if arm in arm_scores]
     cells = []
     for arm, scores in arm_scores.items():
         (family, worst), iqm = robustness.worst_family(scores), robustness.iqm(scores)
@@ -210,15 +181,15 @@ def robustness_table(rows: Sequence[dict], arms: Sequence[str]) -> Table | None:
         cells.append(
             {
                 "arm": arm,
-                "worst family": f"{seeds_text(worst)} {family}",
-                "CVaR-25": seeds_text(robustness.cvar(scores)),
-                "area": seeds_text(robustness.area_under_severity(scores)),
-                "effective robustness": seeds_text(beyond, "+.3f"),
+                "worst family": f"{_seeds_text(worst)} {family}",
+                "CVaR-25": _seeds_text(robustness.cvar(scores)),
+                "area": _seeds_text(robustness.area_under_severity(scores)),
+                "effective robustness": _seeds_text(beyond, "+.3f"),
                 "IQM": f"{iqm:{_digits(iqm)}}",
                 "collapsed": f"{failed} (up to {stats.wilson(failed, len(worst)).high:.0%})",
             }
         )
-    return Table("robustness", pd.DataFrame(cells), ROBUST_NOTE)
+    return _table("robustness", cells, ROBUST_NOTE)
 
 
 # --- what is not the score ------------------------------------------------------------------------
@@ -285,7 +256,7 @@ def contrast_table(contrasts: Sequence[Contrast]) -> Table | None:
             }
         )
     note = "Of the mean over shifts, Welch on per-seed means; p-values are Holm-adjusted."
-    return Table("declared contrasts", pd.DataFrame(cells), note, CONTROLS) if cells else None
+    return _table("declared contrasts", cells, note, CONTROLS)
 
 
 def control_table(
@@ -315,7 +286,7 @@ def control_table(
             }
         )
     title = "A-A control, ICC (seeds' share of the variance) and power"
-    return Table(title, pd.DataFrame(cells), POWER_NOTE, CONTROLS) if cells else None
+    return _table(title, cells, POWER_NOTE, CONTROLS)
 
 
 def _seeds_needed(effect: float, spread: float) -> str:
@@ -327,27 +298,28 @@ def _seeds_needed(effect: float, spread: float) -> str:
     return str(max(stats.seeds_needed(min(effect, 3 * spread), spread), stats.FEWEST))
 
 
-# --- texts of cells -------------------------------------------------------------------------------
+# --- parts of tables ------------------------------------------------------------------------------
 
 
-def seeds_text(seeds: np.ndarray, digits: str = "") -> str:
+def _table(title: str, cells: list[dict], note: str, section: str = "Tables") -> Table | None:
+    """Table of rows (heading -> text); None without rows."""
+    return Table(title, pd.DataFrame(cells), note, section) if cells else None
+
+
+def _seeds_text(seeds: np.ndarray, digits: str = "") -> str:
     """Mean of per-seed scores ± half its interval; the mean alone of fewer than 3, "-" of none."""
     if not len(seeds):
         return "-"
     digits = digits or _digits(seeds.mean())
     if len(seeds) < stats.FEWEST:
         return f"{seeds.mean():{digits}}"
-    return with_half_width(stats.mean(seeds), digits)
+    return _with_half_width(stats.mean(seeds), digits)
 
 
-def with_half_width(estimate: Estimate, digits: str) -> str:
+def _with_half_width(estimate: Estimate, digits: str) -> str:
     """Estimate with half its interval as text; t and Welch intervals are symmetric."""
     half = estimate.high - estimate.value
     return f"{estimate.value:{digits}} ±{half:{digits.removeprefix('+')}}"
-
-
-def _with_bounds(estimate: Estimate, digits: str) -> str:
-    return f"{estimate:{digits}}"
 
 
 def _digits(value: float) -> str:
@@ -360,7 +332,7 @@ def _by_place(
     """Columns of the table: means over seeds of columns (name -> key of the rows) in each place."""
     return {
         f"{name}, {place}": [
-            seeds_text(seeds, digits)
+            _seeds_text(seeds, digits)
             for seeds in seed_means(rows, arms, column, place == "home").values()
         ]
         for place in PLACES

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from runs.analysis.stats import mean_and_bounds
 from runs.names import safe_name
 from runs.report.page import markdown_table
-from runs.report.plots import mean_and_bounds
 from runs.report.tb_writer import RUN_FILES, EventWriter
 
 POINTS = 500

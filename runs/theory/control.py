@@ -19,8 +19,8 @@ from envs.worlds.classic.cartpole import CartPole
 from runs.engine.checkpoint import Checkpoints
 from runs.engine.seeds import vmap_seeds
 from runs.engine.train import RunnerState
+from runs.theory import Target
 from runs.theory.simulation import Training, fixed_rollout, head_output
-from runs.theory.target import Target
 from runs.tree_io import encode_leaf
 
 SEEDS, UPDATES = 2, 4

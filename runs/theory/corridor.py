@@ -18,8 +18,8 @@ import optax
 from affect import Blend, Fear
 from envs.world import reset_batch, rollout
 from envs.worlds.theory.corridor import Corridor, always_left_value, hitting_value
+from runs.theory import Target
 from runs.theory.simulation import fixed_world
-from runs.theory.target import Target
 
 CELLS, HORIZON, TOLERANCE = 9, 10, 0.02
 NUM_ENVS, NUM_STEPS = 64, 32

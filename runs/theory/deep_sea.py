@@ -23,8 +23,8 @@ import optax
 from affect import Blend, Curiosity, Normalised
 from agents.qlearning import QLearning, one_hot_row
 from envs.worlds.theory.deep_sea import DeepSea
+from runs.theory import Target
 from runs.theory.simulation import Training, run_seeds
-from runs.theory.target import Target
 
 GAMMA = 0.99
 CURIOSITY = (0.1, Normalised(Curiosity))  # as in `runs.compare`

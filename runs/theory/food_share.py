@@ -13,8 +13,8 @@ import numpy as np
 from envs.worlds.theory.food_share import EAT, FoodShare
 from envs.worlds.theory.food_share_optimum import least_sufficient_care, optimal_policy
 from runs.analysis import stats
+from runs.theory import Target
 from runs.theory.simulation import fixed_rollout
-from runs.theory.target import Target
 
 EPISODES = 4096
 

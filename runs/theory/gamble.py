@@ -16,19 +16,16 @@ from agents.pvl import PVL
 from agents.qlearning import QLearning
 from envs.worlds.theory.gamble import DECKS, UNIT, decks
 from runs.analysis import stats
+from runs.theory import Target
 from runs.theory.gamblers import (
     INTACT,
     NO_LOSSES,
     NO_REVERSAL,
     USUAL,
-    group_curve,
-    human_scores,
     simulate,
     simulate_orders,
-    slope,
-    total_deficits,
 )
-from runs.theory.target import Target
+from runs.theory.gambling_scores import group_curve, human_scores, slope, total_deficits
 
 PEOPLE = 5_000  # simulated
 GREEDY = QLearning(states=1, cell=lambda obs: jnp.zeros(obs.shape[:-1], jnp.int32), gamma=0.0)

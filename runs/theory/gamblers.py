@@ -1,32 +1,24 @@
-"""Simulated and real people in the Iowa Gambling Task, intact and with lesions.
-
-A score is the net (C + D) - (A + B) of a block of 20 cards.
-"""
+"""Simulated people in the Iowa Gambling Task, intact and with lesions."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 
 from affect import Blend, Curiosity, Mood, Normalised
 from agents.pvl import PVL
 from envs.world import World
 from envs.worlds.theory.gamble import DECKS, SHUFFLED, TRIALS, Gamble, Params
+from runs.theory.gambling_scores import OrderScores, group_curve
 from runs.theory.simulation import run_seeds
 
-PEOPLE = Path(__file__).parents[1] / "data" / "igt_human_blocks.csv"
-HEALTHY = "healthy_pool_100_trials"
-STUDIES = (0.2, 26.6)  # lowest and highest mean total of healthy people over studies
 ENV, BLOCK = Gamble(), 20
 USUAL, EARLY_LOSSES = Params(moved=0.0), Params(moved=float(SHUFFLED))
 INTACT = PVL()  # the published healthy median
 NO_LOSSES, NO_REVERSAL = replace(INTACT, aversion=0.0), replace(INTACT, reversal=0.25)
-GRID = (0.7, 0.9, 1.07, 1.3, 1.6)  # of the consistency, in the lesion study
 WEIGHT = 0.1  # of mood and of curiosity, not tuned
 NO_HEADS = Blend()
 HEADS = Blend(mood=(WEIGHT, Mood), curiosity=(WEIGHT, Normalised(Curiosity)))
@@ -86,39 +78,7 @@ def blocks(choices: np.ndarray) -> np.ndarray:
     return good.reshape(*good.shape[:-1], -1, BLOCK).sum(-1)
 
 
-def slope(blocks: np.ndarray) -> np.ndarray:
-    """Least-squares slope of the score over the blocks [..., 5], in cards a block."""
-    return blocks @ np.arange(-2.0, 3.0) / 10.0
-
-
-# --- people -----------------------------------------------------------------------------------
-
-
-def human_scores() -> pd.DataFrame:
-    """Scores of people by group: n, block1 to block5, their errors, the total, and shares."""
-    return pd.read_csv(PEOPLE, index_col="group")
-
-
-def group_curve(group: str = HEALTHY) -> np.ndarray:
-    """The five block scores of a group of people, [5]."""
-    return human_scores().loc[group, [f"block{k}" for k in range(1, 6)]].to_numpy(float)
-
-
-def healthy_band() -> tuple[np.ndarray, np.ndarray]:
-    """Curve of healthy people [5], moved to the lowest and to the highest total of a study."""
-    healthy = group_curve()
-    least, most = (healthy + (total - healthy.sum()) / len(healthy) for total in STUDIES)
-    return least, most
-
-
 # --- the lesion study -------------------------------------------------------------------------
-
-
-class OrderScores(NamedTuple):
-    """Scores [people, 5] of an arm, for the usual order of the cards and with early losses."""
-
-    usual: np.ndarray
-    shuffled: np.ndarray
 
 
 def lesion_arms(consistency: float) -> dict[str, tuple[PVL, tuple[float, float]]]:
@@ -138,15 +98,15 @@ def lesion_arms(consistency: float) -> dict[str, tuple[PVL, tuple[float, float]]
     }
 
 
-def fit_consistency(people: int) -> float:
-    """Consistency in GRID whose intact curve is nearest to that of healthy people."""
+def fit_consistency(people: int, grid: Sequence[float]) -> float:
+    """Consistency in a grid whose intact curve is nearest to that of healthy people."""
 
     def distance(consistency: float) -> float:
         agent, weights = lesion_arms(consistency)["intact"]
         scores = simulate(agent, USUAL, people, base=1, weights=weights)
         return float(np.square(scores.mean(0) - group_curve()).sum())
 
-    return min(GRID, key=distance)
+    return min(grid, key=distance)
 
 
 def lesion_scores(people: int, consistency: float) -> dict[str, OrderScores]:
@@ -163,8 +123,3 @@ def simulate_orders(agent: Any, people: int, weights: Sequence[float] | None = N
         simulate(agent, order, people, weights=weights) for order in (USUAL, EARLY_LOSSES)
     )
     return OrderScores(usual, shuffled)
-
-
-def total_deficits(intact: OrderScores, lesioned: OrderScores) -> OrderScores:
-    """Cards by which each lesioned person's total is lower, [people] for both orders."""
-    return OrderScores(*((x - y).sum(1) for x, y in zip(intact, lesioned, strict=True)))

@@ -18,7 +18,7 @@ import numpy as np
 from agents.qlearning import QLearning, epsilon_greedy, mixed_radix_row, td_update
 from envs.worlds.theory.hungry_thirsty import LAYOUTS, SIDE, HungryThirsty, Params, State
 from runs.engine.seeds import seed_keys, vmap_seeds
-from runs.theory.target import Target
+from runs.theory import Target
 
 STEPS, SEEDS, CHUNK = 75_000, 4, 500
 NEEDS = np.array([(0, 0), (0, 1), (1, 0), (1, 1)])  # (hungry, thirsty), as in the learner's rows

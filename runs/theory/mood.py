@@ -17,8 +17,8 @@ import numpy as np
 
 import affect.mood
 from affect import Mood, Satiation, Transition
+from runs.theory import Target
 from runs.theory.simulation import HeadOutput, head_output
-from runs.theory.target import Target
 
 TAUS = (3.0, 10.0, 30.0)
 DRIFTS = (0.001, 0.003, -0.01, 0.03, 0.1)

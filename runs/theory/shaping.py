@@ -16,8 +16,8 @@ import numpy as np
 from affect import GRM, Fear, Homeostasis, Innate, Mood, Potential, Spec, Transition
 from agents.gae import gae
 from agents.qlearning import QLearning, QState, one_hot_row
+from runs.theory import Target
 from runs.theory.simulation import head_output
-from runs.theory.target import Target
 
 GAMMA, LAM = 0.99, 0.95
 STATES, ACTIONS, UPDATES = 12, 3, 20_000  # of T2

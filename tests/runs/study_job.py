@@ -1,15 +1,22 @@
 """A job without a terminal, which stops a study after a number of units of work; a small design."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from affect import Blend
 from agents.ppo import PPO
 from envs.suite import Suite
+from runs import signal_arms, study_run
 from runs.cli.study import Job
+from runs.engine.backend import make_backend
 from runs.engine.presets import Preset, preset
+from tests.runs import small_study
 
 
 class FakeProgress:
@@ -39,9 +46,28 @@ def files(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in paths}
 
 
+one_backend = functools.cache(make_backend)  # of all studies of a module, compiled once
+
+
 def small_preset(suite: Suite) -> Preset:
     """Preset of a suite with a small agent."""
     return preset(suite)._replace(agent=PPO(width=8, epochs=1, minibatches=2))
+
+
+@contextmanager
+def small_world(module: Any, **constants: Any) -> Iterator[None]:
+    """Let the study that is designed in `module` run in CartPole of 20 steps, on one backend.
+
+    `constants` replace those of `runs.signal_arms`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "find_suite", lambda env: small_study.suite())
+        patch.setattr(study_run, "make_backend", one_backend)
+        for place in (module, study_run):
+            patch.setattr(place, "preset", small_preset)
+        for name, value in constants.items():
+            patch.setattr(signal_arms, name, value)
+        yield
 
 
 def with_arms(design: Any, names: Sequence[str], heads: Sequence[str]) -> Any:

@@ -10,13 +10,16 @@ from importlib import util
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import pytest
 
+from agents.ppo import PPO
 from runs import benchmark
-from runs.bench import rivals, timing, training
+from runs.bench import timing
 from runs.bench.rivals import product_updates
-from runs.bench.table import meets_goal, ratios, remarks, table_row, write_pairs
+from runs.bench.table import meets_goal, pairs_csv, ratios, remarks, table_row
 from runs.bench.timing import (
+    PEERS,
     Result,
     TimedPair,
     Worker,
@@ -28,8 +31,8 @@ from runs.bench.timing import (
 from runs.benchmark import INSTALL, Settings, check, installed, main, smoke_load, timed_pairs
 from runs.errors import UserError
 
-LOAD = Workload(training.time_training, 4, 1)
-OTHER = Workload(rivals.rejax, 4, 1, package="rejax")
+LOAD = Workload("training.time_training", 4, 1)
+OTHER = Workload("rivals.rejax", 4, 1)
 
 
 def timed_result(*seconds: tuple[float, float], goal="", unit=" s") -> Result:
@@ -94,7 +97,7 @@ def test_both_sides_of_a_training_row_do_the_same_work():
         ours, other = row.ours, row.other
         if row.part in ("training", "heads", "ceiling"):
             assert (ours.num_envs, ours.num_steps) == (other.num_envs, other.num_steps)
-        if other.prepare in (rivals.rejax, rivals.time_products) or row.part == "heads":
+        if other.prepare in ("rivals.rejax", "rivals.time_products") or row.part == "heads":
             assert (ours.seeds, ours.updates) == (other.seeds, other.updates)
 
 
@@ -160,8 +163,8 @@ def test_uncounted_pair_fills_the_cache():
 
 def test_worker_reports_errors_and_its_death_is_reported():
     with Worker() as worker:
-        with pytest.raises(WorkerFailed, match="TypeError: must be real number"):
-            worker.request("prepare", Workload(math.sqrt, 1, package="math"))
+        with pytest.raises(WorkerFailed, match="AttributeError: .* no attribute 'nothing'"):
+            worker.request("prepare", Workload("table.nothing", 1))
         with pytest.raises(WorkerFailed, match="KeyError"):  # alive, but this was not prepared
             worker.request("measure", LOAD)
         worker.process.kill()
@@ -208,15 +211,13 @@ def test_goal_is_compared_with_the_median(goal, pairs, verdict):
     assert meets_goal(timed_result(*pairs, goal=goal)) is verdict
 
 
-def test_every_pair_is_written_and_rows_left_out_are_named(tmp_path):
+def test_every_pair_is_written_and_rows_left_out_are_named():
     missing = Result(replace(timed_result().row, title="c / d"), (), INSTALL)
     results = [timed_result((2.0, 1.0), (3.0, 1.0), goal="ratio >= 1.7"), missing]
     assert table_row(results[0])[3:] == ["2.50 [2.00, 3.00]", "ratio >= 1.7", "yes"]
     assert table_row(missing) == ["c / d", "-", "-", "left out", "-", "-"]
     assert remarks(results) == [f"left out: c / d: {INSTALL}"]
-    write_pairs(results, tmp_path / "results" / "benchmark.csv")
-    with (tmp_path / "results" / "benchmark.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(pairs_csv(results).splitlines()))
     assert [(row["repeat"], row["ratio"]) for row in rows] == [("0", "2.0"), ("1", "3.0")]
 
 
@@ -232,10 +233,6 @@ def test_every_pair_is_written_and_rows_left_out_are_named(tmp_path):
 )
 def test_bare_products_are_those_of_ppo(agent, sizes):
     """2 m k n operations for a product [m, k] x [k, n], counted by hand for one update."""
-    import jax
-
-    from agents.ppo import PPO
-
     agent, load = PPO(**agent), replace(LOAD, updates=7, **sizes)
     first, inner, actor_last, critic_last = (
         4 * agent.width,
@@ -274,11 +271,11 @@ def flops(jaxpr) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prepare", [rivals.rejax, rivals.sbx, rivals.stable_baselines3])
-def test_peer_trains(prepare):
-    if not installed(prepare.__name__):
-        pytest.skip(f"{prepare.__name__} is {INSTALL}")
-    load = Workload(prepare, 1, 2, num_envs=4, num_steps=8, package=prepare.__name__)
+@pytest.mark.parametrize("peer", PEERS)
+def test_peer_trains(peer):
+    if not installed(peer):
+        pytest.skip(f"{peer} is {INSTALL}")
+    load = Workload(f"rivals.{peer}", 1, 2, num_envs=4, num_steps=8)
     with Worker() as worker:
         worker.request("prepare", load)
         sample = worker.request("measure", load)

@@ -103,6 +103,14 @@ class BoardProcess:
         return self.process.returncode, stderr, time.monotonic() - begin
 
 
+def assert_clean_stop(process: BoardProcess, number: int) -> None:
+    """Assert that a signal ends the process within 5 s, with exit code 0 and no traceback."""
+    code, stderr, seconds = process.stop(number)
+    assert code == 0
+    assert "Traceback" not in stderr
+    assert seconds < 5
+
+
 # --- served pages -------------------------------------------------------------------------------
 
 
@@ -112,7 +120,7 @@ def served(tmp_path_factory):
     process = BoardProcess(study(tmp_path_factory.mktemp("logs") / "mine", 3, 2, 3, film=True))
     process.seconds_until(9)
     yield process
-    process.stop()
+    assert_clean_stop(process, signal.SIGINT)
 
 
 def test_board_lists_every_arm_and_every_seed(served):
@@ -192,12 +200,9 @@ def test_every_link_selects_the_runs_and_tags_it_names(served):
             assert query["regexInput"] == "^compare/"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_board_stops_cleanly_on_a_signal(tmp_path, number):
-    code, stderr, seconds = BoardProcess(study(tmp_path / "mine", 1, 1, 1)).stop(number)
-    assert code == 0
-    assert "Traceback" not in stderr
-    assert seconds < 5
+def test_board_stops_cleanly_on_sigterm(tmp_path):
+    """The fixture tests SIGINT."""
+    assert_clean_stop(BoardProcess(study(tmp_path / "mine", 1, 1, 1)), signal.SIGTERM)
 
 
 @pytest.mark.slow
@@ -244,7 +249,7 @@ def test_find_study_by_name_or_path(logs, name, folder):
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [("a", "a is runs/logs/compare/a and runs/logs/first/a: name one"), ("B", "did you mean b")]
-    + [("no_board", "no study no_board with anything to show")],
+    + [("no_board", "no study no_board with anything to show"), ("/nowhere", "no study /nowhere")],
 )
 def test_find_study_refuses_ambiguous_and_unknown_names(logs, name, complaint):
     with pytest.raises(UserError, match=complaint):
@@ -264,24 +269,26 @@ def test_study_without_scores_has_links_to_its_training(tmp_path):
 
 
 HIDE = (
-    "import runpy, sys; sys.modules[{!r}] = None; runpy.run_module('runs.board', {{}}, '__main__')"
+    "import runpy, sys; sys.modules['tensorboard'] = None; "
+    "runpy.run_module('runs.board', {}, '__main__')"
 )
 
 
-def test_bad_input_prints_one_line_and_exits_with_2(tmp_path):
+def test_a_port_that_is_invalid_or_taken_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     (tmp_path / "tb").mkdir()
     with socket.socket() as occupied:
         occupied.bind(("127.0.0.1", 0))
         occupied.listen()
-        port = str(occupied.getsockname()[1])
-        for args, hidden, words in (
-            ((str(tmp_path / "nowhere"),), "", "no study"),
-            ((str(tmp_path), "--port", "70000"), "", "must be 0"),
-            ((str(tmp_path), "--port", port), "", "--port 0 takes any that is free"),
-            ((str(tmp_path),), "tensorboard", "is missing: pip install"),
-        ):
-            command = [sys.executable, "-c", HIDE.format(hidden), *args]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-            assert done.returncode == 2, done.stderr
-            [line] = filter(None, done.stderr.splitlines())
-            assert line.startswith("error: ") and words in line
+        taken = str(occupied.getsockname()[1])
+        for port, words in (("70000", "must be 0"), (taken, "--port 0 takes any that is free")):
+            with pytest.raises(UserError, match=words):
+                board.main([str(tmp_path), "--port", port])
+
+
+def test_a_missing_package_is_named_in_one_line_with_exit_code_2(tmp_path):
+    (tmp_path / "tb").mkdir()
+    command = [sys.executable, "-c", HIDE, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == "error: tensorboard is missing: pip install -e '.[lab]'\n"

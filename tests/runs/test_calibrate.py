@@ -14,6 +14,7 @@ import pytest
 from envs import load_suite
 from envs.schedule import unscheduled
 from runs import calibrate as study
+from runs import study_run
 from runs.analysis import calibration
 from runs.analysis.calibration import (
     Level,
@@ -28,7 +29,7 @@ from runs.engine import jax_backend
 from runs.engine.evaluate import draw_points, with_random_actions
 from runs.errors import Interrupted, UserError
 from tests.runs import small_study
-from tests.runs.study_job import make_job
+from tests.runs.study_job import make_job, one_backend
 
 ROOT = Path(__file__).parents[2]
 no_key_check = pytest.fixture(autouse=True)(small_study.without_key_check_in_threads)
@@ -144,10 +145,15 @@ def test_levels_are_grouped_by_shift_and_sorted_by_severity():
 # --- training and scoring -----------------------------------------------------------------------
 
 
-def calibrate_into(folder, suite=None, stop_at=float("inf")):
-    """Calibrate into a folder -> (results by shift, recorded progress)."""
+SUITE = small_study.suite()
+
+
+def calibrate_into(folder, suite=SUITE, stop_at=float("inf")):
+    """Calibrate into a folder, on one backend -> (results by shift, recorded progress)."""
     job = make_job(Settings(), folder, stop_at)
-    return calibrate(job, suite or small_study.suite(), CONFIG, CHUNKS), job.progress
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study_run, "make_backend", one_backend)
+        return calibrate(job, suite, CONFIG, CHUNKS), job.progress
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +189,8 @@ def test_every_policy_is_scored_at_home_and_at_every_severity(calibrated):
             assert scores[policy].shape == (CONFIG.seeds, 3)
             assert ((scores[policy] >= 0) & (scores[policy] <= 1)).all()
     np.testing.assert_array_equal(*[scores["nominal"][:, 0] for scores in results.values()])
-    assert progress.done == progress.total == progress.fresh == CONFIG.chunks + 2 * CHUNKS
+    assert progress.fresh == CONFIG.chunks + 2 * CHUNKS
+    assert progress.done == progress.total == CONFIG.updates * progress.fresh
 
 
 def test_all_shifts_share_their_compiled_programs(calibrated):
@@ -200,9 +207,9 @@ def test_finished_calibration_trains_nothing_again(calibrated):
 def test_only_a_changed_shift_is_trained_again(calibrated, tmp_path):
     folder, results, *_ = calibrated
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    force, flip = small_study.suite().shifts
+    force, flip = SUITE.shifts
     other = next(s for s in load_suite("CartPole").shifts if s.name == "gravity")
-    changed = replace(small_study.suite(), shifts=(replace(other, name="force"), flip))
+    changed = replace(SUITE, shifts=(replace(other, name="force"), flip))
     again, progress = calibrate_into(tmp_path, changed)
     assert_same_results({"flip": again["flip"]}, {"flip": results["flip"]})
     assert progress.fresh == CHUNKS
@@ -213,7 +220,7 @@ def test_only_a_changed_shift_is_trained_again(calibrated, tmp_path):
 def test_stopped_and_resumed_calibration_gives_the_same_results(calibrated, tmp_path):
     chunk = CONFIG.chunks + CHUNKS + 1  # in the midst of the second specialist
     with pytest.raises(Interrupted):
-        calibrate_into(tmp_path, stop_at=chunk)
+        calibrate_into(tmp_path, stop_at=CONFIG.updates * chunk)
     results, progress = calibrate_into(tmp_path)
     assert_same_results(results, calibrated[1])
     assert progress.fresh == CONFIG.chunks + 2 * CHUNKS - chunk

@@ -17,8 +17,7 @@ STUDY = '''"""Does it work?
 
 More of it.
 """
-class Settings:
-    record: bool = False
+class Settings(StudySettings): ...
 def main(argv): ...
 '''
 TOOL = '"""Mends it."""\ndef main(argv): ...\n'

@@ -14,13 +14,11 @@ from runs import continual_stream
 from runs.analysis.transfer_metrics import transfer_metrics
 from runs.continual import Settings, check, main
 from runs.continual_stream import StreamRun, make_design, task_weights
-from runs.engine.backend import make_backend
 from runs.engine.training_loop import Trained
 from runs.errors import Interrupted, UserError
 from runs.signal_arms import TESTED
-from tests.runs import small_study
 from tests.runs.small_study import without_key_check_in_threads
-from tests.runs.study_job import files, make_job, small_preset, with_arms
+from tests.runs.study_job import files, make_job, small_world, with_arms
 
 unchecked = pytest.fixture(autouse=True, scope="module")(without_key_check_in_threads)
 
@@ -109,48 +107,33 @@ ARMS = ("frozen", "plain", "old_critic", "sham", "critic", TESTED)
 SETTINGS = Settings(
     env="CartPole",
     heads=("fear",),
-    pay=("always", "rare"),
+    pay=("rare", "never"),
     stream=("force", "flip", "force"),
     smoke=True,
 )
 
 
 @pytest.fixture(scope="module")
-def design():
-    """Some arms in CartPole of 20 steps, two evaluations a stage."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(continual_stream, "find_suite", lambda env: small_study.suite())
-        patch.setattr(continual_stream, "preset", small_preset)
+def study(tmp_path_factory):
+    """A finished study of some arms, two evaluations a stage: its design, job and results."""
+    job = make_job(SETTINGS, tmp_path_factory.mktemp("continual"))
+    with small_world(continual_stream):
         design = with_arms(make_design(SETTINGS), ARMS, ("fear", "hope", "critic"))
-    return replace(design, stage=replace(design.stage, chunks=2))
-
-
-@pytest.fixture(scope="module")
-def backend(design):
-    """One backend for all runs."""
-    return make_backend(design.suite.env, design.home)
+        design = replace(design, stage=replace(design.stage, chunks=2))
+        return design, job, StreamRun(design, job).run()
 
 
 @pytest.fixture
-def small(design, backend, monkeypatch):
-    """The design, whose runs use the one backend."""
-    monkeypatch.setattr(continual_stream, "make_backend", lambda env, config: backend)
-    return design
-
-
-@pytest.fixture(scope="module")
-def study(design, backend, tmp_path_factory):
-    """A finished study: its job and results."""
-    job = make_job(SETTINGS, tmp_path_factory.mktemp("continual"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(continual_stream, "make_backend", lambda env, config: backend)
-        return job, StreamRun(design, job).run()
+def small(study):
+    """The design, in the small world."""
+    with small_world(continual_stream):
+        yield study[0]
 
 
 @pytest.fixture
 def finished(study, small):
-    """The finished study, whose runs use the one backend."""
-    return study
+    """Job and results of the finished study, in the small world."""
+    return study[1:]
 
 
 def test_every_arm_is_evaluated_in_every_world_at_every_time(small, finished):
@@ -179,7 +162,7 @@ def test_frozen_agent_does_not_learn_and_all_arms_start_alike(finished):
 
 def test_interrupted_study_resumes_byte_for_byte(small, finished, tmp_path):
     job, results = finished
-    for stop_at, parts in ((2, 0), (6 * 3 + 2, 2)):  # at home, and inside the second stream
+    for stop_at, parts in ((2, 0), (6 + 2 + 6 + 2, 2)):  # at home, and inside the second stream
         with pytest.raises(Interrupted):
             StreamRun(small, make_job(SETTINGS, tmp_path, stop_at)).run()
         assert len(files(tmp_path)) == parts
@@ -217,15 +200,15 @@ def test_learner_is_renewed_once_and_goes_on_along_the_stream(
     )
     monkeypatch.setattr(run.backend, "enter", lambda learner, phase, keys: f"entered {learner}")
 
-    def record(backend, phase, start, stopped):
+    def record(name, phase, start):
         phases.append(phase)
         states.append(start())
         state = SimpleNamespace(learner=len(phases))
         return Trained(state, np.arange(small.stage.rows) != len(phases))
 
-    monkeypatch.setattr(continual_stream, "run_phase", record)
+    monkeypatch.setattr(run, "train", record)
     (arm,) = (arm for arm in small.arms if arm.name == name)
-    columns = run.run_stream("home", arm, schedule, 0)
+    columns = run.run_stream("home", arm, schedule)
     assert [phase.renew for phase in phases] == [renew] * 2 + [()] * 4
     assert {phase.heads for phase in phases} == {heads} and not small.stage.agent.anneal
     assert all(phase.mix.task.tolist() == [task] for phase in phases)
@@ -253,7 +236,7 @@ def test_page_of_a_study(small, finished, tmp_path):
     assert text.startswith(
         "# Continual learning in changing worlds\n\nAfter the second visit to force"
     )
-    assert "## Task reward: always" in text and "## Task reward: rare" in text
+    assert "## Task reward: rare" in text and "## Task reward: never" in text
     for arm in small.arms:
         assert text.count(f"\n| {arm.name} ") == 2
     assert "Stream: force, flip, force" in text and "non-finite numbers: 0." in text
@@ -288,8 +271,8 @@ def made_metrics(**levels: float) -> dict:
 
 def test_finding_is_the_paired_contrast_with_the_best_control_of_each_schedule():
     rows = page.schedule_contrasts(made_metrics(**LEVELS))
-    assert [row.second.reference for row in rows] == [(name, "plain") for name in LEVELS]
-    gains = [row.second.estimate for row in rows]
+    assert list(rows["control"]) == ["plain"] * 3
+    gains = list(rows["second"])
     np.testing.assert_allclose([gain.value for gain in gains], [0.2, -0.2, 0.0], atol=1e-9)
     assert all(gain.high - gain.low < 1e-6 for gain in gains), "the level of a seed cancels"
     sentence = page.finding(rows, "ice", 5)
@@ -297,21 +280,16 @@ def test_finding_is_the_paired_contrast_with_the_best_control_of_each_schedule()
     assert "one environment of eight it loses to plain (-0.200" in sentence
     assert "with it off it is not told apart from plain (+0.000" in sentence
     assert sentence.count("over frozen)") == 3 and sentence.endswith("5 seeds, paired.")
-    table = page.contrast_table(rows).splitlines()
-    assert table[3].split("|")[1:5] == [
-        " rare          ",
-        f" {gains[1]}             ",
-        " plain     ",
-        " 0.000      ",
-    ]
+    row = [cell.strip() for cell in page.contrast_table(rows).splitlines()[3].split("|")]
+    assert row[1:5] == ["rare", f"{gains[1]}", "plain", "0.000"]
 
 
 def test_single_heads_are_no_controls():
     better = made_scores(0.6, reward_model=0.7, old_critic=0.5, fear=0.9)
     metrics = {arm: transfer_metrics(x, (1, 2, 1)) for arm, x in better.items()}
-    (row,) = page.schedule_contrasts({"never": metrics})
-    assert row.second.reference == ("never", "reward_model")
-    assert row.second.estimate.value == pytest.approx(-0.1)
+    row = page.schedule_contrasts({"never": metrics}).loc[0]
+    assert row["control"] == "reward_model"
+    assert row["second"].value == pytest.approx(-0.1)
 
 
 def test_p_values_are_adjusted_over_the_schedules():
@@ -319,10 +297,10 @@ def test_p_values_are_adjusted_over_the_schedules():
     noise = np.array([0.1, -0.1, 0.3, -0.2, 0.1])
     for arms in metrics.values():
         arms[TESTED] = arms[TESTED]._replace(second=arms[TESTED].second + noise)
-    (single,) = page.schedule_contrasts({"rare": metrics["rare"]})
-    rows = page.schedule_contrasts(metrics)
-    assert 0.05 < single.second.p_holm < 0.3
-    assert [row.second.p_holm for row in rows] == pytest.approx([3 * single.second.p_holm] * 3)
+    single = page.schedule_contrasts({"rare": metrics["rare"]})["p_holm"].item()
+    assert 0.05 < single < 0.3
+    adjusted = page.schedule_contrasts(metrics)["p_holm"]
+    assert list(adjusted) == pytest.approx([3 * single] * 3)
 
 
 def test_table_of_arms_by_hand():

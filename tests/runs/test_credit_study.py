@@ -54,7 +54,7 @@ def test_missing_values_are_shown_as_dashes():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (credit.Settings("CartPole-v1"), "branching needs a jitted environment"),
+        (credit.Settings(env="CartPole-v1"), "branching needs a jitted environment"),
         (credit.Settings(smoke=True, record=True), "leave --smoke out"),
         (credit.Settings(seeds=2), "--seeds 2: an interval needs at least 3 seeds"),
     ],

@@ -424,7 +424,7 @@ def test_own_jitted_world_runs_on_the_devices_of_a_jax_used_before(monkeypatch, 
     monkeypatch.setattr(devices, "cores", lambda: len(jax.devices()) + 3)
     suite = replace(load_suite(Target, [Shift("half", "reward", halve)]), severities=(1.0,))
     arms = {"none": Blend(), "constant": Blend(constant=(1.0, HALF))}
-    result = make(arms, suite, Fixed()).run()
+    result = make(arms, suite, Fixed(), recordings=True).run()
     assert result.scores.groupby("shift")["return"].mean().to_dict() == {"none": 4.0, "half": 2.0}
     assert result.scores.groupby("shift")["score"].mean().to_dict() == {"none": 1.0, "half": 0.0}
     messages = capfd.readouterr().err

@@ -17,7 +17,7 @@ from runs.analysis import robustness, stats
 from runs.analysis.robustness import ArmScores
 from runs.analysis.scores import seed_means
 from runs.prereg.ledger import Entry
-from runs.report import figures, html, plots
+from runs.report import figures, html
 from runs.report.arm_style import BASELINE, COLOURS, KINDS, STYLE_SHEET, arm_styles
 from runs.report.episode_trace import EpisodeTrace
 from runs.report.html import png_data_url, render_page, steps_to_show, write_page
@@ -29,15 +29,11 @@ from tests.runs import page_browser
 EVIL = "<script>alert(1)</script>"
 ARMS = ("none", "random", "constant_plus", EVIL, f"{EVIL}_sham", f"{EVIL}_constant", "lesion")
 SHIFTS = {
-    **{"ice": "dynamics", "fog": "sensor", "noise": "sensor", "dropout": "sensor"},
-    **{"cones": "layout", "mirror": "layout", "cross": "social", "delay": "actuator"},
-    **{"flip": "actuator", "fog|cones": "sensor|layout", EVIL: "time", "\"&'</svg>": "reward"},
-    "late $x_i$": "time|dynamics",
+    **{"ice": "dynamics", "fog": "sensor", "fog|cones": "sensor|layout", EVIL: "time"},
+    **{"\"&'</svg>": "reward", "late $x_i$": "time|dynamics"},
 }
 POINTS = [Point("none", "none", 0.0)] + [
-    Point(shift, family, severity)
-    for shift, family in SHIFTS.items()
-    for severity in (0.25, 0.5, 1.0)
+    Point(shift, family, severity) for shift, family in SHIFTS.items() for severity in (0.5, 1.0)
 ]
 WIDTHS = (1280, 420)
 LOOKS_TEXT = "dev looks 3, sealed looks 1; expected optimism of the best of 3: 1.0 standard errors"
@@ -261,12 +257,12 @@ def test_a_panel_draws_the_mean_and_its_interval():
 
 def test_bounds_are_t_intervals_of_three_seeds_or_more():
     x = np.random.default_rng(0).normal(size=(7, 3))
-    bounds = plots.mean_and_bounds(x)
+    bounds = stats.mean_and_bounds(x)
     expected = np.array([stats.mean(x[:, i]) for i in range(3)])
     assert np.transpose(bounds) == pytest.approx(expected)
-    assert plots.mean_and_bounds(x[:2]).tolist() == [x[:2].mean(0).tolist()] * 3
+    assert stats.mean_and_bounds(x[:2]).tolist() == [x[:2].mean(0).tolist()] * 3
     x[1:5, 0], x[:, 1] = np.nan, np.nan  # missing seeds
-    missing = plots.mean_and_bounds(x)
+    missing = stats.mean_and_bounds(x)
     assert missing[:, 0] == pytest.approx(stats.mean(x[[0, 5, 6], 0]))
     assert np.isnan(missing[:, 1]).all()
 

@@ -7,7 +7,7 @@ from runs import lesion
 from runs.errors import UserError
 from runs.lesion import LesionResults, Settings, check, finding, main
 from runs.theory import gamblers, ponder
-from runs.theory.gamblers import OrderScores
+from runs.theory.gambling_scores import OrderScores
 from runs.theory.ponder import Choices, decision_times
 from tests.runs.small_study import without_key_check_in_threads
 

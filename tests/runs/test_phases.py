@@ -65,7 +65,8 @@ def received(mix: RewardMix) -> dict[str, np.ndarray]:
     """What an agent is trained on: reward 1 and signals 2 t + b and 1, at t < 2 and b < 3."""
     number = jnp.arange(6.0).reshape(2, 3)
     false = jnp.zeros((2, 3), bool)
-    batch = Transition(number[..., None], false, number[..., None], false + 1.0, *[false] * 3, {})
+    obs, action = number[..., None], jnp.zeros((2, 3), int)
+    batch = Transition(obs, action, obs, false + 1.0, *[false] * 3, {})
     blend = Blend(
         number=(1.0, partial(Innate, fn=lambda batch: batch.obs[..., 0])),
         one=(1.0, partial(Constant, value=1.0)),

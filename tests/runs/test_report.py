@@ -23,7 +23,6 @@ from runs.report.tables import (
     failure_table,
     proxy_table,
     robustness_table,
-    scores_by_arm,
     worth_table,
 )
 from runs.report.verdict import Study
@@ -124,6 +123,7 @@ def test_the_report_names_every_file_that_it_writes(tmp_path, capsys):
     for cell in ("0.550 [0.345, 0.755]", "+0.300 [+0.077, +0.523]", "0.500 b"):
         assert cell in out
     assert "calm does better than none" in out and "stopped seeds   0 of 8" in out
+    assert "unverified" not in out and "left out" not in out
     for name in ("report.html", "table.md", "table.png", "scores.csv", "checkpoints"):
         assert str(tmp_path / name) in out
     assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
@@ -137,24 +137,17 @@ def test_the_report_names_every_file_that_it_writes(tmp_path, capsys):
     assert re.search(r"python 3\.\d+.*jax 0\.", text)
 
 
-def test_stopped_seeds_are_counted(tmp_path, capsys):
-    few = {"none": BASE["none"], "calm": BASE["calm"][:3]}
-    out = report_text(tmp_path, capsys, scores(few), arms=("none", "calm", "lost"))
-    assert "stopped seeds   5 of 12" in out
-    cells = [line.split("│")[1:-1] for line in out.splitlines() if line.startswith("│")]
-    seeds = {row[0].strip(): row[1].strip() for row in cells}
-    assert seeds == {"none": "4", "calm": "3", "lost": "0"}
-
-
-def test_only_seeds_with_finite_scores_are_drawn(tmp_path, capsys, monkeypatch):
-    rows, exported = scores(), []
+def test_stopped_seeds_are_counted_and_left_out_of_every_file(tmp_path, capsys, monkeypatch):
+    rows, exported = scores({"none": BASE["none"], "calm": BASE["calm"][:3]}), []
     rows[3]["score"] = np.nan
     monkeypatch.setattr(module, "export_comparison", lambda *args: exported.extend(args[2]))
-    assert "stopped seeds   1 of 8" in report_text(tmp_path, capsys, rows)
-    assert {(row["arm"], row["seed"]) for row in exported} == {
-        *(("none", seed) for seed in (1, 2, 3)),
-        *(("calm", seed) for seed in range(4)),
-    }
+    out = report_text(tmp_path, capsys, rows, arms=("none", "calm", "lost"))
+    assert "stopped seeds   6 of 12" in out
+    cells = [line.split("│")[1:-1] for line in out.splitlines() if line.startswith("│")]
+    seeds = {row[0].strip(): row[1].strip() for row in cells}
+    assert seeds == {"none": "3", "calm": "3", "lost": "0"}
+    finite = {("none", seed) for seed in (1, 2, 3)} | {("calm", seed) for seed in (0, 1, 2)}
+    assert {(row["arm"], row["seed"]) for row in exported} == finite
 
 
 def test_what_is_stated_of_a_study_is_printed_and_written(tmp_path, capsys):
@@ -164,9 +157,6 @@ def test_what_is_stated_of_a_study_is_printed_and_written(tmp_path, capsys):
     assert "left out        fear_sham, on request" in out
     assert "unverified" in (tmp_path / "report.html").read_text()
     assert "LEFT OUT ON REQUEST: fear_sham." in (tmp_path / "table.md").read_text()
-    out = report_text(tmp_path, capsys, scores(), sealed_rows=scores())
-    assert "unverified" not in out and "left out" not in out
-    assert "## sealed worlds" in (tmp_path / "table.md").read_text()
 
 
 def test_bad_rows_are_user_errors(tmp_path):
@@ -176,14 +166,15 @@ def test_bad_rows_are_user_errors(tmp_path):
         report_comparison(tmp_path, scores()[:-1], STUDY)
 
 
-def test_the_return_is_the_score_if_success_is_not_reported(tmp_path, capsys):
-    out = report_text(tmp_path, capsys, scores(success=lambda row: np.nan))
-    assert "score: return; arms run: 2" in out
+def test_the_return_is_the_score_if_success_is_not_reported():
+    table = comparison_table(scores(success=lambda row: np.nan), list(BASE), "Fake")
+    assert table.title == "score: return; arms run: 2"
 
 
 def test_large_scores_have_one_decimal(capsys):
     rows = scores({arm: [1000 * x for x in values] for arm, values in BASE.items()})
-    tables = all_tables(rows, STUDY)
+    tables = all_tables(rows, STUDY._replace(sealed_rows=rows))
+    assert tables[1].title == "sealed worlds"
     print_tables(tables)
     assert "+300.0 [+76.6, +523.4]" in capsys.readouterr().out
     assert "550.0 [344.6, 755.4]" in tables_as_markdown(tables, STUDY, "return")
@@ -191,6 +182,7 @@ def test_large_scores_have_one_decimal(capsys):
 
 def test_recorded_results_are_named_after_the_environment(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module.html, "write_page", lambda *content: None)
     report_comparison(tmp_path / "out", scores(), STUDY, record=True)
     names = sorted(path.name for path in (tmp_path / "runs" / "results").iterdir())
     assert names == ["compare-Fake_1.md", "compare-Fake_1.png"]
@@ -338,7 +330,7 @@ def test_power_and_the_a_a_control_equal_those_of_stats():
 def test_the_figure_has_a_panel_for_each_shift(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(figures.plots, "save_figure", lambda figure, _: drawn.append(figure))
-    arm_scores = scores_by_arm(scores(), list(BASE))
+    arm_scores = robustness.scores_by_arm(scores(), list(BASE))
     curves = figures.severity_curves(arm_scores)
     figures.severity_figure(curves, arm_styles(list(BASE)), "success", tmp_path / "figure.png")
     axes = [axis for axis in drawn[0].axes if axis.axison]

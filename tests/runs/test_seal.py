@@ -220,9 +220,10 @@ def test_a_finished_study_may_be_run_again_and_adds_no_entry(out):
     lines = (out / ledger.NAME).read_text()
     sealed_study.study(out)
     assert (out / ledger.NAME).read_text() == lines
-    splits = [entry.split for entry in ledger.read_entries(out / ledger.NAME)]
+    entries = ledger.read_entries(out / ledger.NAME)
+    splits = [entry.split for entry in entries]
     assert splits == ["train", "train", "dev", "sealed", "sealed"]
-    assert ledger.count_looks([out / ledger.NAME]) == (1, 1)
+    assert ledger.count_looks([out / ledger.NAME], entries[0].suite) == (1, 1)
 
 
 def test_nothing_is_drawn_before_all_checkpoints_are_frozen(tmp_path):

@@ -35,9 +35,9 @@ def test_with_a_control_per_variant_the_gain_is_the_reported_optimism():
     outcome = simulate_tuning(ScoreModel(0.3, 0.0, own_control=True), 400, seed=0)
     assert outcome.gain[0, -1] == pytest.approx(stats.optimism(VARIANTS), abs=0.1)
     assert outcome.gain[0, 0] == pytest.approx(0.0, abs=0.15)
-    assert outcome.called[0] > 0.3
-    assert outcome.deflated < 0.03
-    assert outcome.called[3] < 0.05  # sealed worlds and new runs keep the level
+    assert outcome.rates[0] > 0.3
+    assert outcome.rates[4] < 0.03
+    assert outcome.rates[3] < 0.05  # sealed worlds and new runs keep the level
 
 
 def test_the_bias_of_what_is_not_drawn_anew_remains():

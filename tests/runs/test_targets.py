@@ -9,7 +9,7 @@ import pytest
 from runs import targets
 from runs.errors import UserError
 from runs.targets import MODULES, Settings, check, main, module_targets
-from runs.theory.target import Target
+from runs.theory import Target
 from tests.runs.small_study import without_key_check_in_threads
 
 unchecked = pytest.fixture(autouse=True)(without_key_check_in_threads)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from runs.theory import gamble, gamblers
+from runs.theory import gamble, gamblers, gambling_scores
 from tests.runs.small_study import without_key_check
 
 PEOPLE = 1_000  # as many as in a smoke run: one program
@@ -43,7 +43,7 @@ def test_the_slope_is_that_of_least_squares():
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(6, 5))
     fitted = [np.polyfit(np.arange(5), row, 1)[0] for row in scores]
-    np.testing.assert_allclose(gamblers.slope(scores), fitted)
+    np.testing.assert_allclose(gambling_scores.slope(scores), fitted)
 
 
 def test_people_are_paired_and_differ():
@@ -55,13 +55,13 @@ def test_people_are_paired_and_differ():
 
 
 def test_the_file_of_people_holds_the_published_curve():
-    healthy = gamblers.human_scores().loc[gamblers.HEALTHY]
-    np.testing.assert_allclose(gamblers.group_curve(), [-2.97, 0.49, 2.41, 3.55, 4.14])
+    healthy = gambling_scores.human_scores().loc[gambling_scores.HEALTHY]
+    np.testing.assert_allclose(gambling_scores.group_curve(), [-2.97, 0.49, 2.41, 3.55, 4.14])
     assert healthy["n"] == 504 and healthy["share_total_at_least_10"] == 0.44
-    assert (gamblers.PEOPLE.parent / "README.md").exists()
+    assert (gambling_scores.PEOPLE.parent / "README.md").exists()
 
 
 def test_the_band_is_the_pooled_curve_shifted_to_the_totals_of_studies():
-    least, most = gamblers.healthy_band()
+    least, most = gambling_scores.healthy_band()
     assert least.sum() == pytest.approx(0.2) and most.sum() == pytest.approx(26.6)
     np.testing.assert_allclose(np.diff(least), np.diff(most))

@@ -1,0 +1,157 @@
+"""What studies with later phases share: sizes, training with progress, saved parts, page names.
+
+Learners are trained at home and go on from there in other worlds (`runs.reward_free`,
+`runs.continual`, `runs.calibrate`).
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from affect import Blend
+from envs.suite import Suite
+from envs.world import World
+from runs.analysis.stats import FEWEST
+from runs.cli.study import Job
+from runs.engine.backend import make_backend
+from runs.engine.cache import cached_part
+from runs.engine.checkpoint import Checkpoints
+from runs.engine.config import RunConfig, make_run_config
+from runs.engine.jax_backend import DRAWS
+from runs.engine.phases import Phase, world_pool
+from runs.engine.presets import preset
+from runs.engine.training_loop import Chunk, Trained, run_phase
+from runs.errors import Interrupted, UserError
+from runs.names import safe_name
+from runs.signal_arms import AT_HOME, with_parent_critic
+
+SMOKE_SIZES = {"seeds": 3, "num_envs": 4, "num_steps": 32, "episodes": 4}
+
+
+def run_configs(
+    suite: Suite,
+    seeds: int,
+    steps: Sequence[int],
+    chunks: Sequence[int],
+    episodes: int,
+    base: int = 0,
+    smoke_updates: Sequence[int] = (),
+) -> list[RunConfig]:
+    """Sizes of trainings at home and in other worlds, with the preset's agent and environments.
+
+    Each training has its `steps` a seed, in at most so many `chunks`; in a smoke run, which has
+    SMOKE_SIZES, its `smoke_updates`.
+    """
+    sizes = preset(suite)
+    common = {"seeds": seeds, "num_envs": sizes.num_envs, "num_steps": sizes.num_steps}
+    common["episodes"] = episodes
+    if smoke_updates:
+        common = SMOKE_SIZES
+        steps = [common["num_envs"] * common["num_steps"] * updates for updates in smoke_updates]
+    common = common | {"base": base, "draws": DRAWS if sizes.jitted else 1}
+    return [
+        make_run_config(sizes.agent, steps=n, chunks=count, optimise=not smoke_updates, **common)
+        for n, count in zip(steps, chunks, strict=True)
+    ]
+
+
+class StudyRun(AbstractContextManager):
+    """Trains phases of a study in its folder; a context manager that ends worker processes.
+
+    Progress is counted in updates.
+
+    Args:
+        job: its folder, progress and stop flag.
+        env: the environment.
+        home: sizes of the training at home, and of all evaluations.
+    """
+
+    def __init__(self, job: Job, env: Any, home: RunConfig):
+        self.out, self.progress, self.stopped = job.out, job.progress, job.stopped
+        self.backend, self.home, self.done = make_backend(env, home), home, 0
+
+    def __exit__(self, *error: Any) -> None:
+        self.backend.close()
+
+    def train(
+        self,
+        name: str,
+        phase: Phase,
+        start: Callable[[], Any] | None = None,
+        folder: Path | None = None,
+        on_chunk: Callable[[Chunk], Any] = lambda chunk: None,
+    ) -> Trained:
+        """Train a phase, showing `name`, from untrained learners or the state of `start`.
+
+        It is resumed from the checkpoints of `folder`, if one is given. Raises Interrupted if a
+        stop is requested.
+        """
+        before = self.done
+
+        def advance(chunks: int, fresh: bool) -> None:
+            self.done = before + chunks * phase.updates
+            self.progress.advance(name, self.done, fresh)
+
+        def after_chunk(chunk: Chunk) -> None:
+            on_chunk(chunk)
+            advance(chunk.index + 1, True)
+
+        return run_phase(
+            self.backend,
+            phase,
+            start or partial(self.backend.init, phase),
+            self.stopped,
+            folder and Checkpoints(folder, keep=1, warn=self.progress.say),
+            lambda chunks: advance(chunks, False),
+            after_chunk,
+        )
+
+    def train_at_home(self, pool: World, blend: Blend, folder: Path) -> Trained:
+        """Train on the task reward in worlds [N], or restore -> (learners, alive).
+
+        Their critic is in every `ParentCritic` of the blend.
+        """
+        sizes = self.home.chunks, self.home.updates, self.home.agent
+        phase = Phase(world_pool(pool), *sizes, blend, AT_HOME.mix(blend))
+        state, alive = self.train("at home", phase, folder=folder)
+        if failed := int((~alive[: self.home.seeds]).sum()):
+            self.progress.say(f"{failed} seeds got non-finite numbers at home and are stopped")
+        return Trained(with_parent_critic(state.learner, blend), alive)
+
+    def part(self, name: str, digest: str, updates: int, compute: Callable[[], dict]) -> dict:
+        """Columns of a part of the study, from its file or computed in so many `updates`.
+
+        A saved part of another `digest`, that of all that it depends on, is replaced. Raises
+        Interrupted if a stop is requested.
+        """
+        if self.stopped():
+            raise Interrupted
+        before, path = self.done, self.out / "parts" / f"{safe_name(name)}.json"
+        part, fresh = cached_part(path, digest, lambda: {"columns": compute()})
+        self.done = before + updates
+        self.progress.advance(name, self.done, fresh)
+        return part["columns"]
+
+
+def finite_seeds(results: pd.DataFrame) -> pd.DataFrame:
+    """Results, a row per arm, seed and more, of the seeds that are `alive` in every arm.
+
+    Raises:
+        UserError: if fewer than 3 are.
+    """
+    alive = results.groupby("seed")["alive"].all()
+    if alive.sum() < FEWEST:
+        raise UserError(
+            f"{alive.sum()} of {len(alive)} seeds have finite numbers in every arm, and an "
+            f"interval needs {FEWEST}: run more --seeds"
+        )
+    return results[results["seed"].map(alive)]
+
+
+def page_name(study: str, suite: str) -> str:
+    """Name of the page of a study: with that of the suite, unless it is Drive."""
+    return study if suite == "Drive" else safe_name(f"{study}-{suite}")
