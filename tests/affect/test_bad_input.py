@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from affect import (
     GRM,
+    WRAPPERS,
     Blend,
     Care,
     Constant,
@@ -26,7 +27,7 @@ from affect import (
     Spec,
     build,
 )
-from tests.affect.cases import CASES, HOMEOSTASIS, KEY, SPEC, B, T, experience
+from tests.affect.cases import HOMEOSTASIS, KEY, SPEC, B, T, experience
 
 BLEND = Blend(
     hope=(1.0, Potential(Hope)),
@@ -198,9 +199,9 @@ def test_one_large_number_does_not_blind_curiosity():
     assert (jnp.sqrt(grown.carry["it"].variance) > 50).all()  # a lasting change is followed
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_every_head_learns_in_a_blend_of_several_environments_and_chunks(name):
-    blend = Blend(it=(1.0, CASES[name]))
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_every_wrapper_learns_in_a_blend_of_several_environments_and_chunks(wrap):
+    blend = Blend(epochs=1, it=(1.0, wrap(Hope)))
     state = blend.init(KEY, SPEC, B)
     for seed in range(2):
         signals, state, _ = blend.update(state, experience(seed=seed))

@@ -335,13 +335,6 @@ def test_command_runs_in_a_subprocess(tmp_path):
     assert len(levels) == 1 + 2 * 3 and {level.seeds for level in levels} == {3}
 
 
-def test_unusable_folder_is_a_user_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="file"):
-        main(["--smoke", "--env", "CartPole", "--out", str(tmp_path / "file")])
-
-
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
