@@ -171,15 +171,14 @@ def calibrate(job: Job, suite: Any, run_config: Any, chunks: int) -> dict[str, d
     Raises:
         Interrupted: if the user requested a stop; what is trained is saved.
     """
-    from affect import Blend
     from runs.engine.evaluate import draw_points, select_points, with_random_actions
     from runs.engine.phases import Phase, flat_worlds, world_pool
     from runs.engine.seeds import Stream, stream_key, stream_keys
-    from runs.study_run import StudyRun
+    from runs.study_run import NO_HEADS, StudyRun
     from runs.tree_io import leaves_digest
 
     axis, base, agent = len(suite.severities), run_config.base, run_config.agent
-    seeds, updates, blend = run_config.seeds, run_config.updates, Blend()
+    seeds, updates = run_config.seeds, run_config.updates
     job.progress.total = updates * (run_config.chunks + len(suite.shifts) * chunks)
     worlds = suite.worlds(stream_key(base, Stream.TRAINING_WORLDS), WORLDS)
     special = replace(agent, anneal=chunks * updates)
@@ -197,14 +196,14 @@ def calibrate(job: Job, suite: Any, run_config: Any, chunks: int) -> dict[str, d
         return np.stack([score["success"] for score in scores], 1)[:seeds]
 
     home = world_pool(flat_worlds(worlds, [0]))
-    nominal, failed = train("nominal", Phase(home, run_config.chunks, updates, agent, blend))
+    nominal, failed = train("nominal", Phase(home, run_config.chunks, updates, agent, NO_HEADS))
     if failed:
         job.progress.say(f"{failed} nominal agents have non-finite numbers: distrust this run")
     public = draw_points(suite, run.backend.draws, base)
     for i, shift in enumerate(suite.shifts):
         shifted = list(range(1 + i * axis, 1 + (i + 1) * axis))
         pool = world_pool(flat_worlds(worlds, [*shifted, *shifted[-1:] * (axis - 2)]))
-        phase = Phase(pool, chunks, updates, special, blend, renew=("optimiser",))
+        phase = Phase(pool, chunks, updates, special, NO_HEADS, renew=("optimiser",))
         specialist, failed = train(shift.name, phase, nominal)
         points = select_points(public, [0, *shifted])
         at_random = with_random_actions(points.worlds)

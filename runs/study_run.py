@@ -29,6 +29,7 @@ from runs.errors import Interrupted, UserError
 from runs.names import safe_name
 from runs.signal_arms import AT_HOME, with_parent_critic
 
+NO_HEADS = Blend()  # one object: agents that are trained with it share their compiled programs
 SMOKE_SIZES = {"seeds": 3, "num_envs": 4, "num_steps": 32, "episodes": 4}
 
 
