@@ -101,8 +101,8 @@ def load_suite(
         env: one of SUITES, such as "CartPole"; a third-party jitted environment, such as
             "gymnax:CartPole-v1"; a gymnasium id, such as "LunarLander-v3", or
             "module:LunarLander-v3" for one that this module registers; a class or function in a
-            file, "path/to/file.py:Class"; an environment, its class or a
-            function that makes it, of gymnasium or an `envs.world.Env`.
+            file, "path/to/file.py:Class"; an environment, its class or a function that makes it,
+            of gymnasium or an `envs.world.Env`.
         shifts: that agents are scored under (`envs.shift`); None for those that come with it, and
             of your own environment for those of sensors and actuators.
         kwargs: arguments with which the environment is made.

@@ -15,7 +15,7 @@ from envs.host.fault import Fault, LastingFault
 RAISED_REMEDY = "fix the environment, or catch this exception in a wrapper"
 REPLAY_REMEDY = (
     "draw from self.np_random, which super().reset(seed=seed) seeds, and set all state in reset; "
-    "or accept it with reproducible=False (--not-reproducible)"
+    "or accept it in a script, with load_suite(..., reproducible=False)"
 )
 
 

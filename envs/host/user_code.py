@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import inspect
-import json
 import re
 import sys
 import traceback
@@ -119,7 +118,7 @@ def remedy_of(error: Exception) -> str:
     if isinstance(error, TypeError) and missing:
         names = re.findall(r"'(\w+)'", missing[1])
         kwargs = {name: "..." for name in names}
-        return f"give kwargs={kwargs} (--env-kwargs '{json.dumps(kwargs)}')"
+        return f"give load_suite(..., kwargs={kwargs})"
     if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
-        return "correct kwargs (--env-kwargs)"
+        return "correct kwargs"
     return "install what it imports" if isinstance(error, ImportError) else "fix the environment"

@@ -85,8 +85,8 @@ def loop_scores(key, world, state):
 def test_scores_are_those_of_a_plain_loop():
     worlds = SUITE.worlds(jax.random.key(1), DRAWS)
     state = jnp.float32(0.2)
-    scores = jit_evaluate(state, worlds, 0)
-    keys = jax.random.split(jax.random.key(0), DRAWS * EPISODES).reshape(DRAWS, EPISODES)
+    scores = jit_evaluate(state, worlds, 4)
+    keys = jax.random.split(jax.random.key(4), DRAWS * EPISODES).reshape(DRAWS, EPISODES)
     assert set(scores) == set(SCORES)
     lengths = set()
     for p, _ in enumerate(SUITE.points()):
@@ -98,7 +98,7 @@ def test_scores_are_those_of_a_plain_loop():
         lengths |= {episode[1] for episode in episodes}
         means = np.mean(np.array(episodes, float), axis=0)
         np.testing.assert_allclose([scores[name][p] for name in SCORES], means, rtol=1e-6)
-    assert len(lengths) > 3 and max(lengths) == ENV.horizon  # some end early, some do not
+    assert len(lengths) > 5 and max(lengths) == ENV.horizon  # some end early, some do not
 
 
 def test_every_point_and_agent_is_scored_on_the_same_episodes():
