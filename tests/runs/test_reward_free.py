@@ -176,7 +176,7 @@ def small():
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """A finished study of some arms: its design, job, results and label noise."""
-    job = make_job(SETTINGS, tmp_path_factory.mktemp("study"))
+    job = make_job(SETTINGS, tmp_path_factory.mktemp("study") / "own")
     with small_world(reward_free_design, **FEWER):
         design = with_arms(make_design(SETTINGS), ARMS, STUDY_HEADS)
         secondary = tuple(pair for pair in design.plan.secondary if pair[1] in ARMS)
