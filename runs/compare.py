@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runs.cli.settings import (
-    StudySettings,
+    EnvSettings,
+    check_env,
     check_not_negative,
     check_recordable,
     check_seeds,
@@ -26,12 +27,10 @@ COMMAND = "python -m runs.compare"
 
 
 @dataclass(frozen=True)
-class Settings(StudySettings):
+class Settings(EnvSettings):
     """Settings of the comparison.
 
     Attributes:
-        env: an environment of this project, such as CartPole, another jitted one, such as
-            gymnax:CartPole-v1, or any gymnasium id, such as LunarLander-v3.
         heads: names of the heads to compare, or `my_head.py:Dread` for a custom one; their controls
             are added.
         seeds: training runs per arm, at least 3.
@@ -46,7 +45,6 @@ class Settings(StudySettings):
             probed.
     """
 
-    env: str = "Drive"
     heads: tuple[str, ...] = ("fear", "hope", "curiosity")
     seeds: int = 20
     steps: int = 0
@@ -68,6 +66,7 @@ def check(settings: Settings) -> None:
     Raises:
         UserError: for a number out of range, no head, a head named twice, or recording a smoke run.
     """
+    check_env(settings)
     check_seeds(settings)
     check_not_negative(settings, "steps", "episodes")
     check_recordable(settings)
@@ -99,7 +98,7 @@ def make_experiment(settings: Settings) -> "Experiment":
     from runs.engine.presets import find_suite, preset
     from runs.experiment import Experiment
 
-    suite = find_suite(settings.env, settings.shifts)
+    suite = find_suite(settings.env, settings.shifts, **settings.env_options())
     for name in settings.heads:
         if not is_custom(name):
             checked_choice("head", name, HEADS)

@@ -13,7 +13,8 @@ the same command.
 from dataclasses import dataclass
 
 from runs.cli.settings import (
-    StudySettings,
+    EnvSettings,
+    check_env,
     check_not_negative,
     check_recordable,
     check_seeds,
@@ -23,18 +24,15 @@ from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.names import checked_choice
 from runs.report.page import Page
-from runs.reward_free import check_known_env
 
 COMMAND = "python -m runs.continual"
 
 
 @dataclass(frozen=True)
-class Settings(StudySettings):
+class Settings(EnvSettings):
     """Settings of the study.
 
     Attributes:
-        env: a built-in suite, such as Drive, another jitted one, such as gymnax:CartPole-v1, or
-            any gymnasium id, such as CartPole-v1, which is evaluated once a stage.
         heads: with an arm each, beside hope - fear; `my_head.py:Dread` is one of your own. The
             default `innate` is left out where the suite has no innate signal.
         seeds: runs an arm, at least 3.
@@ -45,7 +43,6 @@ class Settings(StudySettings):
         episodes: in each world, each evaluation; 0 for half of the usual number.
     """
 
-    env: str = "Drive"
     heads: tuple[str, ...] = ("fear", "hope", "curiosity", "innate")
     seeds: int = 20
     steps: int = 0
@@ -66,7 +63,7 @@ def check(settings: Settings) -> None:
         UserError: for an unknown environment; schedules or heads that are unknown, missing or
             repeated; a number out of range; or `record` of a partial run.
     """
-    check_known_env(settings.env)
+    check_env(settings)
     for flag in ("pay", "heads"):
         values = getattr(settings, flag)
         if not values or len(set(values)) < len(values):

@@ -76,7 +76,7 @@ def make_design(settings: Any) -> Design:
         UserError: for an unknown environment, head or shift, a stream in which no world comes
             back, or a suite of one shift.
     """
-    suite = find_suite(settings.env)
+    suite = find_suite(settings.env, **settings.env_options())
     stream = _stream(suite, settings.stream)
     names = tuple(dict.fromkeys(stream))
     shifts = tuple(next(s for s in suite.shifts if s.name == name) for name in names)

@@ -230,7 +230,7 @@ class Experiment:
     def identity(self) -> str:
         """Digest of all that changes a result, the number of devices included."""
         heads = {arm.name: _describe_blend(arm.blend) for arm in self.all_arms}
-        world = [type(self.suite.env).__qualname__, self.suite.env.horizon]
+        world = _describe(self.suite.env)
         content = [self.plan.hash, heads, world, self.run_config.rows, len(jax.devices())]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
@@ -344,13 +344,21 @@ class Experiment:
 
 def _describe_blend(blend: Blend) -> list:
     """Epochs of a blend, and names, weights and factories of its heads, as JSON."""
-    heads = [[name, weight, _describe_factory(h)] for name, (weight, h) in blend.heads.items()]
-    return [blend.epochs, heads]
+    return [blend.epochs, [[name, w, _describe(head)] for name, (w, head) in blend.heads.items()]]
 
 
-def _describe_factory(factory: Any) -> Any:
-    """Name and settings of a head's factory, without addresses in memory."""
-    if isinstance(factory, partial):
-        settings = {key: _describe_factory(value) for key, value in factory.keywords.items()}
-        return [_describe_factory(factory.func), sorted(settings.items())]
-    return getattr(factory, "__qualname__", None) or str(factory)
+def _describe(value: Any, depth: int = 4) -> Any:
+    """Name and settings of a factory or environment as JSON, without addresses in memory."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if hasattr(value, "tolist"):  # an array
+        return value.tolist()
+    if isinstance(value, partial):
+        return [_describe(value.func, depth), _describe(value.keywords, depth)]
+    if isinstance(value, Mapping):
+        return [[str(key), _describe(value[key], depth)] for key in sorted(value, key=str)]
+    if isinstance(value, tuple | list):
+        return [_describe(item, depth) for item in value]
+    if hasattr(value, "__qualname__") or not depth:
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    return [type(value).__qualname__, _describe(getattr(value, "__dict__", {}), depth - 1)]

@@ -20,7 +20,8 @@ interrupted run is resumed by the same command.
 from dataclasses import dataclass
 
 from runs.cli.settings import (
-    StudySettings,
+    EnvSettings,
+    check_env,
     check_not_negative,
     check_recordable,
     check_seeds,
@@ -34,12 +35,10 @@ COMMAND = "python -m runs.reward_free"
 
 
 @dataclass(frozen=True)
-class Settings(StudySettings):
+class Settings(EnvSettings):
     """Settings of the study.
 
     Attributes:
-        env: a built-in suite, such as Drive, another jitted one, such as gymnax:CartPole-v1, or
-            any gymnasium id, such as CartPole-v1.
         heads: with an arm each, beside hope - fear; `my_head.py:Dread` is one of your own. The
             default `innate` is left out where the suite has no innate signal.
         seeds: learners, at least 3.
@@ -58,7 +57,6 @@ class Settings(StudySettings):
             study uses them from then on.
     """
 
-    env: str = "Drive"
     heads: tuple[str, ...] = ("fear", "hope", "curiosity", "innate")
     seeds: int = 20
     steps: int = 0
@@ -84,22 +82,12 @@ def check(settings: Settings) -> None:
     Raises:
         UserError: for an unknown environment, a number out of range, or `record` of a partial run.
     """
-    check_known_env(settings.env)
+    check_env(settings)
     check_seeds(settings)
     check_not_negative(settings, "steps", "further", "episodes", "lr")
     if settings.weight <= 0:
         raise UserError(f"--weight {settings.weight}: signals need a weight above 0")
     check_recordable(settings)
-
-
-def check_known_env(env: str) -> None:
-    """Check, without jax, that an environment is known; raises UserError."""
-    from envs.host.known import check_env
-
-    try:
-        check_env(env)
-    except ValueError as error:
-        raise UserError(str(error)) from None
 
 
 def study(job: Job) -> Page:

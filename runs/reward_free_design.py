@@ -72,7 +72,7 @@ def make_design(settings: Any) -> Design:
         UserError: for an unknown environment, head, shift or rival, or a public shift of a sealed
             family.
     """
-    suite = find_suite(settings.env)
+    suite = find_suite(settings.env, **settings.env_options())
     severities = (MILDER, 1.0) if min(suite.severities) < 1 else (1.0,)
     dev, sealed = choose_shifts(suite, settings.dev, settings.sealed)
     families = {shift.name: shift.family for shift in suite.shifts}

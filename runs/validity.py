@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from runs.cli.settings import StudySettings, check_recordable, run_main
+from runs.cli.settings import EnvSettings, check_recordable, run_main
 from runs.cli.study import RESULTS, Job, run_study
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
@@ -34,12 +34,10 @@ ARM = "beside"  # name of the one arm: no head pays the agent
 
 
 @dataclass(frozen=True)
-class Settings(StudySettings):
+class Settings(EnvSettings):
     """Command-line settings of the study.
 
     Attributes:
-        env: a jitted world of this package, such as Drive, one of another, such as
-            gymnax:CartPole-v1, or any gymnasium id, such as MiniGrid-DistShift1-v0.
         head: the head to probe, or your own, my_head.py:Dread.
         horizon: steps within which harm is predicted.
         seeds: training runs, at least 3.
@@ -48,7 +46,6 @@ class Settings(StudySettings):
         episodes: at each point; 0 for 128, or as many as runs.compare takes of a host.
     """
 
-    env: str = "Drive"
     head: str = "fear"
     horizon: int = 10
     seeds: int = 20
@@ -76,7 +73,17 @@ def check(settings: Settings) -> None:
 
 def comparison(settings: Settings) -> Comparison:
     """Settings of the comparison (`runs.compare`) with the same worlds, sizes and agent."""
-    names = ("env", "seeds", "steps", "shifts", "episodes", "smoke", "out")
+    names = (
+        "env",
+        "env_kwargs",
+        "not_reproducible",
+        "seeds",
+        "steps",
+        "shifts",
+        "episodes",
+        "smoke",
+        "out",
+    )
     shared = {name: getattr(settings, name) for name in names}
     return Comparison(heads=(settings.head,), **shared)
 

@@ -12,10 +12,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from envs.host.fault import Fault, LastingFault
 
+NUMBER_REMEDY = "find its division by zero, logarithm or overflow, or clip it by gymnasium.wrappers"
 RAISED_REMEDY = "fix the environment, or catch this exception in a wrapper"
 REPLAY_REMEDY = (
     "draw from self.np_random, which super().reset(seed=seed) seeds, and set all state in reset; "
-    "or accept it in a script, with load_suite(..., reproducible=False)"
+    "or accept it by load_suite(..., reproducible=False) or --not-reproducible"
 )
 
 
@@ -29,21 +30,21 @@ class _TrackedEnv(gymnasium.Wrapper):
 
     def __init__(self, make, index: int, info_keys: Sequence[str], progress: memoryview):
         self._index, self._seed, self._info_keys, self._progress = index, -1, info_keys, progress
-        self._mark()
+        self.mark()
         super().__init__(make())
 
-    def _mark(self) -> None:
+    def mark(self) -> None:
         """Writes index and episode seed to the shared memory and counts the call."""
         progress = self._progress
         progress[0], progress[1], progress[2] = self._index, self._seed, progress[2] + 1
 
     def reset(self, *, seed=None, options=None):
         self._seed = seed
-        self._mark()
+        self.mark()
         return self.env.reset(seed=seed)[0], {}
 
     def step(self, action):
-        self._mark()
+        self.mark()
         obs, reward, terminated, truncated, info = self.env.step(action)
         missing = [key for key in self._info_keys if key not in info]
         if missing:
@@ -113,6 +114,7 @@ class EnvShard:
                 raise LastingFault(
                     "replayed its seed and actions to other observations", REPLAY_REMEDY
                 )
+        self._check_finite(obs)
         return obs
 
     def step(self, actions, seeds):
@@ -122,8 +124,24 @@ class EnvShard:
             next_obs [b, ...], first obs of the new episodes, reward, terminated, truncated, info.
         """
         obs, reward, terminated, truncated, info = self.envs.step(actions)
+        with np.errstate(over="ignore"):  # what overflows is refused below
+            reward = reward.astype(np.float32)
+        self._check_finite(obs, reward)
         next_obs, ended = obs.copy(), terminated | truncated
         if ended.any():
             obs, _ = self.envs.reset(seed=seeds.tolist(), options={"reset_mask": ended})
+            self._check_finite(obs)
         info = {key: info[key].astype(np.float32) for key in self._info_keys}
-        return next_obs, obs[ended], reward.astype(np.float32), terminated, truncated, info
+        return next_obs, obs[ended], reward, terminated, truncated, info
+
+    def _check_finite(self, obs: np.ndarray, reward: np.ndarray | None = None) -> None:
+        """Raises `LastingFault` for the first environment whose obs or reward is not finite."""
+        for name, array in (("observation", obs), ("reward", reward)):
+            if array is None or np.isfinite(array).all():
+                continue
+            first = np.argwhere(~np.isfinite(array))[0]
+            self.envs.envs[first[0]].mark()
+            raise LastingFault(
+                f"returned {name} {array[tuple(first)]}, expected a finite number of float32",
+                NUMBER_REMEDY,
+            )

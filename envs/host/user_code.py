@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import inspect
+import json
 import re
 import sys
 import traceback
@@ -117,8 +118,8 @@ def remedy_of(error: Exception) -> str:
     missing = re.search(r"missing \d+ required [\w-]+ arguments?: (.*)", str(error))
     if isinstance(error, TypeError) and missing:
         names = re.findall(r"'(\w+)'", missing[1])
-        kwargs = {name: "..." for name in names}
-        return f"give load_suite(..., kwargs={kwargs})"
+        kwargs = json.dumps({name: "..." for name in names})
+        return f"give load_suite(..., kwargs={kwargs}) or --env-kwargs '{kwargs}'"
     if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
         return "correct kwargs"
     return "install what it imports" if isinstance(error, ImportError) else "fix the environment"

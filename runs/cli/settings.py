@@ -22,6 +22,7 @@ from runs.errors import UserError
 from runs.names import closest_name
 
 T = TypeVar("T")
+KWARGS_FORM = """write a JSON object in quotes, such as --env-kwargs '{"size": 8}'"""
 SCIENTIFIC = r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"  # YAML 1.1 reads 3e-4 and 1.5e3 as text
 
 
@@ -40,6 +41,34 @@ class StudySettings:
     config: Path | None = None
     smoke: bool = False
     record: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvSettings(StudySettings):
+    """Settings of studies that take any environment.
+
+    Attributes:
+        env: an environment of this project, such as CartPole; another jitted one, such as
+            gymnax:CartPole-v1; any gymnasium id, such as LunarLander-v3; or a class or function of
+            yours, path/to/file.py:Name.
+        env_kwargs: arguments with which the environment is made, as JSON: {"size": 8}.
+        not_reproducible: accept a gymnasium environment that a seed and actions do not determine;
+            a stopped study then goes on with new episodes, and not bit for bit.
+    """
+
+    env: str = "Drive"
+    env_kwargs: str = ""
+    not_reproducible: bool = False
+
+    def env_options(self) -> dict[str, Any]:
+        """Options of `envs.load_suite`, read from the flags; raises UserError if not JSON."""
+        try:
+            kwargs = json.loads(self.env_kwargs or "{}")
+        except json.JSONDecodeError as error:
+            raise UserError(f"--env-kwargs {self.env_kwargs}: {error}; {KWARGS_FORM}") from None
+        if not isinstance(kwargs, dict):
+            raise UserError(f"--env-kwargs {self.env_kwargs}: {KWARGS_FORM}")
+        return {"kwargs": kwargs, "reproducible": not self.not_reproducible}
 
 
 def parse_settings(
@@ -81,6 +110,17 @@ def check_seeds(settings: Any) -> None:
     """Check that there are at least 3 seeds, as confidence intervals need; raises UserError."""
     if settings.seeds < 3:
         raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
+
+
+def check_env(settings: EnvSettings) -> None:
+    """Check, without jax, that the environment is known; raises UserError."""
+    from envs.host import known
+
+    settings.env_options()
+    try:
+        known.check_env(settings.env)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def check_not_negative(settings: Any, *names: str) -> None:

@@ -127,8 +127,12 @@ def study_folder(settings: Any, program: str) -> Path:
 
 
 def identity(settings: Any) -> str:
-    """Fingerprint of all settings that change a result and of the files of custom heads."""
+    """Fingerprint of all settings that change a result and of the user's files that they name."""
     from runs.engine.custom_head import file_digests
 
-    heads = getattr(settings, "heads", None) or filter(None, [getattr(settings, "head", "")])
-    return fingerprint(settings, NEUTRAL, also=file_digests(heads))
+    named = (
+        *getattr(settings, "heads", ()),
+        getattr(settings, "head", ""),
+        getattr(settings, "env", ""),
+    )
+    return fingerprint(settings, NEUTRAL, also=file_digests(named))

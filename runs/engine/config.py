@@ -1,9 +1,11 @@
 """Sizes of a study, shared by all its arms."""
 
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 from affect import Spec
+from runs.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,16 @@ def make_run_config(
         draws: worlds at each point.
         base: seed from which all keys are derived.
         optimise: see `RunConfig`.
+
+    Raises:
+        UserError: for a size below 1.
     """
     import jax
 
+    sizes = {"seeds": seeds, "steps": steps, "num_envs": num_envs, "num_steps": num_steps}
+    for name, size in (sizes | {"episodes": episodes}).items():
+        if not isinstance(size, Integral) or size < 1:
+            raise UserError(f"{name}={size}: expected a whole number of at least 1")
     devices = len(jax.devices())
     updates = max(steps // (num_envs * num_steps), 1)
     chunk_updates = max(updates // chunks, 1)

@@ -55,5 +55,5 @@ def file_digest(name: str) -> str:
 
 
 def file_digests(names: Iterable[str]) -> tuple[str, ...]:
-    """Digests of the files of those heads given as `FILE.py:NAME`."""
-    return tuple(file_digest(name) for name in names if is_custom(name))
+    """Digests of the files of those names given as `FILE.py:NAME`."""
+    return tuple(file_digest(name) for name in names if ".py:" in name)

@@ -16,6 +16,8 @@ from runs.engine.host_step import by_seed, compiled_stepper
 from runs.errors import Interrupted
 from runs.names import SCORES
 
+LONG = 1024  # steps
+
 
 class HostEvaluator:
     """Evaluate S agents in parallel by the mode of their policies, all on the same episodes.
@@ -85,8 +87,9 @@ class HostEvaluator:
     def episodes(
         self, learner: Any, world: World, seed: int, stopped: Callable[[], bool]
     ) -> tuple[Transition, np.ndarray]:
-        """Record one episode each -> (transitions [S, T, B], alive [S, T, B] bool), T the horizon.
+        """Record one episode each -> (transitions [S, T, B], alive [S, T, B] bool).
 
+        T is the horizon, or of a horizon beyond LONG the next power of two to the longest episode.
         Transitions are 0 after an episode's end; rewards are the task's, without channel noise.
         """
         steps, masks = [], []
@@ -94,7 +97,8 @@ class HostEvaluator:
             transition = jax.tree.map(np.asarray, transition._replace(reward=host_step.reward))
             steps.append(_mask_finished(alive, transition))
             masks.append(alive)
-        padding = self.host.horizon - len(steps)
+        length = min(self.host.horizon, max(LONG, 1 << (len(steps) - 1).bit_length()))
+        padding = length - len(steps)
         batch = jax.tree.map(lambda *leaves: _pad_steps(np.stack(leaves, 1), padding), *steps)
         return batch, _pad_steps(np.stack(masks, 1), padding)
 

@@ -1,7 +1,7 @@
 """Suites by id, and their default agent and training sizes; set once, never tuned."""
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agents.ppo import PPO
 from envs import SUITES, load_suite
@@ -54,14 +54,19 @@ OWN = {"Drive": DRIVE, "Timid": DRIVE, "craftax": CRAFTAX}
 """Presets by name of the suite, or by the package before the colon of an id."""
 
 
-def find_suite(env: str, shifts: tuple[str, ...] = ()) -> Suite:
+def find_suite(env: str, shifts: tuple[str, ...] = (), **options: Any) -> Suite:
     """The suite of an id, with only these shifts if any are named.
+
+    Args:
+        env: such as CartPole.
+        shifts: names of those to keep; () for all.
+        **options: of `envs.load_suite`.
 
     Raises:
         UserError: for an unknown id or shift, or a space that is not supported.
     """
     try:
-        suite = load_suite(env)
+        suite = load_suite(env, **options)
     except ValueError as error:
         raise UserError(str(error)) from None
     names = [checked_choice("shift", name, [s.name for s in suite.shifts]) for name in shifts]

@@ -215,7 +215,7 @@ REFUSED = {
     ResetWithoutSeed: "TypeError in reset: .*'seed': write reset",
     InfoNone: "from step, expected 5 values, the last a dict",
     Raises: r"step 0\) raised KeyError: 1 \(strange.py:\d+\), 3 times in a row: fix the env",
-    NeedsSize: r"missing 1 required.*; give load_suite\(..., kwargs=\{'size': '...'\}\)",
+    NeedsSize: r'missing 1 required.*; give load_suite\(..., kwargs=\{"size": "..."\}\) or --env-k',
     Whines: r"No module named 'no_such_engine', strange.py:\d+\); install what it imports",
     Spaceless: "observation_space is None; set it to one of gymnasium.spaces",
     NoEnv: "NoEnv is no gymnasium.Env; derive it",

@@ -64,18 +64,25 @@ def test_action_is_mapped_to_its_space(space, rows):
         np.testing.assert_allclose(given, expected, rtol=1e-6)
 
 
-def test_faults_of_types_are_caught_in_training_and_values_are_left_to_the_trainer():
-    for kind in (strange.returning("Late", terminated=None), strange.returning("Text", reward="1")):
-        with HostPool(partial(make_env, "Late", kind), 2, 0, name="Late", workers=0) as pool:
-            pool.reset()
-            with pytest.raises(HostFailure, match=r"environment 0 \(episode seed \d+, step 2\)"):
-                for _ in range(9):
-                    pool.step(np.zeros(2, int))
-            assert pool.recoveries == 0
-    infinite = strange.returning("Infinite", reward=np.inf)
-    with HostPool(partial(make_env, "Infinite", infinite), 2, 0, name="", workers=0) as pool:
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({"terminated": None}, "returned terminated None, expected True or False"),
+        ({"reward": "1"}, "returned reward '1', expected one number"),
+        ({"reward": np.inf}, "returned reward inf, expected a finite number"),
+        ({"reward": 1e40}, "returned reward inf, expected a finite number"),
+        ({"obs": np.array([0, np.nan], np.float32)}, "returned observation nan, expected a finite"),
+    ],
+)
+def test_faults_are_caught_in_training_where_they_enter(fault, message):
+    make = partial(make_env, "Late", strange.returning("Late", **fault))
+    with HostPool(make, 2, 0, name="Late", workers=0) as pool:
         pool.reset()
-        assert np.isinf([pool.step(np.zeros(2, int)).reward for _ in range(3)][-1]).all()
+        place = r"environment 0 \(episode seed \d+, step 2\) "
+        with pytest.raises(HostFailure, match=place + message):
+            for _ in range(9):
+                pool.step(np.zeros(2, int))
+        assert pool.recoveries == 0
 
 
 # --- the probe --------------------------------------------------------------------------------
@@ -199,7 +206,7 @@ def test_class_in_a_file_with_arguments(own):
         ("CartPole", {"size": 1}, "CartPole is made without kwargs"),
         ("CartPole-v1", {"size": 1}, r"'size'.*; correct kwargs"),
         (strange.Small(), {"size": 1}, "exists already and takes no kwargs"),
-        (strange.NeedsSize, None, r"kwargs={'size': '...'}\)"),
+        (strange.NeedsSize, None, r"kwargs={\"size\": \"...\"}\) or --env-kwargs "),
     ],
 )
 def test_wrong_ids_files_and_arguments_are_refused(env, kwargs, message, own):

@@ -2,7 +2,8 @@
 
 Use: `--env tests.envs.unusual_envs:Strange/Text-v0`. Environment variables configure
 `Strange/Faulty-v0`, also in worker processes: FAULT is its fault, MARKER a file that the first
-fault creates and that prevents further ones, RICH the seed of an episode with an infinite reward.
+fault creates and that prevents further ones, RICH the seed of an
+episode and what its third step pays.
 """
 
 import os
@@ -48,12 +49,13 @@ class FaultyFromEnviron(Faulty):
         super().__init__(os.environ.get("FAULT", ""), marker=os.environ.get("MARKER", ""))
 
     def reset(self, *, seed=None, options=None):
-        self.pays_inf = str(seed) == os.environ.get("RICH")
+        rich, _, self.pays = os.environ.get("RICH", "").partition(" ")
+        self.rich = rich == str(seed)
         return super().reset(seed=seed, options=options)
 
     def step(self, action):
         obs, reward, *rest = super().step(action)
-        return obs, np.inf if self.pays_inf and self.steps == 3 else reward, *rest
+        return obs, float(self.pays) if self.rich and self.steps == 3 else reward, *rest
 
 
 for _name, (_obs_space, _action_space) in SPACES.items():

@@ -68,6 +68,17 @@ def test_editing_the_head_file_changes_the_identity_of_the_study(head_file):
     assert identity(Settings()) == identity(replace(settings, heads=Settings().heads))
 
 
+def test_editing_the_environments_file_changes_the_identity_of_the_study(tmp_path):
+    file = tmp_path / "world.py"
+    file.write_text("class World: ...")
+    settings = Settings(env=f"{file}:World")
+    before = identity(settings)
+    assert identity(replace(settings, env_kwargs='{"size": 1}')) != before
+    assert identity(replace(settings, not_reproducible=True)) != before
+    file.write_text("class World: size = 3")
+    assert identity(settings) != before
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

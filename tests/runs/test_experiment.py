@@ -51,6 +51,7 @@ HALF = partial(Constant, value=0.5)
 AGENT = PPO(width=8, epochs=1, minibatches=2)
 SIZES = {"seeds": 3, "steps": 48, "num_envs": 2, "num_steps": 8, "episodes": 2, "optimise": False}
 SEALED = {"sealed": ("actuator",), "probe_signals": False}
+SLIP = [ramp("slip", "actuator", "channel.action_noise", to=0.5)]
 CARTPOLE = replace(small_study.suite(), severities=(1.0,))
 SEEDS, CHUNKS, POINTS = 3, 3, 2  # points: unshifted and the force; the other shift is sealed
 
@@ -304,6 +305,9 @@ def test_identity_depends_on_all_that_changes_a_result(monkeypatch):
         identity(base=1),
         identity(agent=replace(AGENT, lr=1.0)),
         identity(suite=replace(CARTPOLE, env=CartPole(horizon=30))),
+        identity(suite=load_suite(Target, SLIP)),
+        *(identity(suite=load_suite(Corridor(length), SLIP)) for length in (8, 9)),
+        *(identity(suite=load_suite(Corridor, SLIP, {"length": length})) for length in (8, 9)),
     ]
     monkeypatch.setattr(jax, "devices", lambda: [None] * 3)
     others.append(identity())
@@ -352,8 +356,8 @@ class Corridor(gymnasium.Env):
     observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
     action_space = spaces.Discrete(2)
 
-    def __init__(self, wind: float = 0.0):
-        self.wind = wind
+    def __init__(self, length: int = 8, wind: float = 0.0):
+        self.length, self.wind = length, wind
 
     def reset(self, *, seed=None, options=None):
         self.position, self.time = 0.0, 0
@@ -363,7 +367,7 @@ class Corridor(gymnasium.Env):
         self.position += 0.25 * (action - self.wind)
         self.time += 1
         obs = np.float32([np.clip(self.position, -1, 1)])
-        return obs, float(self.position >= 1), self.position >= 1, self.time >= 8, {}
+        return obs, float(self.position >= 1), self.position >= 1, self.time >= self.length, {}
 
 
 def test_own_class_and_agent_in_memory_leave_nothing_behind():

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from runs.cli.settings import fingerprint, from_yaml, parse_settings, run_main, shell_command
+from runs.cli.settings import (
+    EnvSettings,
+    fingerprint,
+    from_yaml,
+    parse_settings,
+    run_main,
+    shell_command,
+)
 from runs.errors import UserError
 from runs.names import checked_choice, closest_name
 
@@ -168,6 +175,16 @@ def test_a_fingerprint_changes_with_all_fields_but_those_left_out():
         assert fingerprint(other, ("out", "config")) != expected
     assert fingerprint(Knobs(), ("out", "config"), also=("digest",)) != expected
     assert len(expected) == 8 and int(expected, 16) >= 0
+
+
+def test_arguments_of_the_environment_are_json():
+    settings = EnvSettings(env_kwargs='{"size": 8, "kind": null}', not_reproducible=True)
+    options = {"kwargs": {"size": 8, "kind": None}, "reproducible": False}
+    assert settings.env_options() == options
+    assert EnvSettings().env_options() == {"kwargs": {}, "reproducible": True}
+    for text in ("{size: 8}", "[8]", "8"):
+        with pytest.raises(UserError, match="^--env-kwargs .*write a JSON object in quotes"):
+            EnvSettings(env_kwargs=text).env_options()
 
 
 @pytest.mark.parametrize(
