@@ -83,7 +83,14 @@ def test_wheel_requires_only_jax_flax_and_optax(wheel):
     needs = [need for need in metadata.get_all("Requires-Dist") if "extra ==" not in need]
     assert sorted(need.split(">")[0] for need in needs) == ["flax", "jax", "optax"]
     assert metadata["Name"] == "affect-heads"
-    assert set(metadata.get_all("Provides-Extra")) == {"lab", "hosts", "jaxenvs", "bench", "dev"}
+    assert set(metadata.get_all("Provides-Extra")) == {
+        "lab",
+        "hosts",
+        "envpool",
+        "jaxenvs",
+        "bench",
+        "dev",
+    }
 
 
 def test_sdist_contains_the_whole_project(tmp_path):

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import gymnasium
 
 from envs import SUITES, is_jitted
+from envs.host import envpool_env
 from envs.host.user_code import check_file, import_module
 
 LOG = logging.getLogger(__name__)
@@ -170,13 +171,17 @@ KNOWN = {
 
 
 def env_facts(id: str) -> EnvFacts:
-    """Facts of the environment `id`, written "Name-v0" or "module:Name-v0".
+    """Facts of the environment `id`, written "Name-v0", "module:Name-v0" or "envpool:Name-v0".
 
     Raises:
         ValueError: if gymnasium has no such id (the message gives the nearest one), or if its
             package is missing.
     """
     module, _, name = id.rpartition(":")
+    if f"{module}:" == envpool_env.PREFIX:
+        envpool_env.check_task(name)
+        facts = KNOWN.get(name, EnvFacts(gymnasium.make))
+        return facts._replace(make=partial(envpool_env.EnvPoolEnv, name), levels=2)
     _import_package(module, name)
     built_in = name in gymnasium.registry and is_built_in(name)
     if built_in and name in KNOWN:
