@@ -54,8 +54,16 @@ def running_moments(moments: Moments, x: jax.Array) -> tuple[Moments, Moments]:
     return history, moments
 
 
-def whiten(moments: Moments, x: jax.Array, clip: float) -> jax.Array:
-    """Centres and scales x [..., *shape] by the moments; clips it at +-`clip` deviations."""
+def whiten(moments: Moments, x: jax.Array, clip: float, constant: float = 0.0) -> jax.Array:
+    """Centres and scales x [..., *shape] by the moments; clips it at +-`clip` deviations.
+
+    What deviates by less than `constant` (1 + |mean|) so far is not scaled, so that a small change
+    of what was constant stays small.
+    """
     mean = jnp.broadcast_to(moments.mean, x.shape)
-    scale = jnp.broadcast_to(jnp.sqrt(moments.variance + 1e-8), x.shape)
+    variance = moments.variance + 1e-8
+    if constant:
+        bound = jnp.square(constant * (1 + jnp.abs(moments.mean)))
+        variance = jnp.where((moments.variance < bound) & (moments.number > 0), 1.0, variance)
+    scale = jnp.broadcast_to(jnp.sqrt(variance), x.shape)
     return jnp.clip((x - mean) / scale, -clip, clip)

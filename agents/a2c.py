@@ -36,7 +36,7 @@ class A2C(ActorCriticAgent):
     ) -> tuple[AgentState, dict[str, jax.Array]]:
         """Trains on a batch [T, B] with signals [T, B, K] -> (state, metrics)."""
         del key  # nothing is random
-        samples = self.samples(state, batch, signals, guide)
+        state, samples = self.samples(state, batch, signals, guide)
         train_state, metrics = gradient_step(state.train_state, self.tx(), self._loss, samples)
         return self.update_moments(state, batch)._replace(train_state=train_state), metrics
 

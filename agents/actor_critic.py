@@ -13,12 +13,18 @@ from affect.moments import Moments, empty_moments, running_moments, whiten
 from agents.gae import gae
 from agents.nets import ActorCritic, padded_channels
 
+NEARLY = 1e-4  # deviation, relative to 1 + |mean|, below which an observation counts as constant
+
 
 class AgentState(NamedTuple):
-    """Networks with optimiser state, and running moments of observations (None if unused)."""
+    """Networks with optimiser state; running moments of observations [D] and returns [C], or None.
+
+    C is the number of the critic's channels.
+    """
 
     train_state: TrainState
     moments: Moments | None
+    returns: Moments | None = None
 
 
 class Guide(NamedTuple):
@@ -41,7 +47,7 @@ class Samples(NamedTuple):
         action: [N, ...] taken at `obs`.
         log_prob: [N] of `action` under the policy that took it.
         advantage: [N], summed over the channels.
-        target: [N, C] of the critic.
+        target: [N, C] of the critic, in units of its scale.
         guide: policy of a teacher; None without one.
     """
 
@@ -69,6 +75,8 @@ class ActorCriticAgent:
         critic: weight of the critic's loss.
         max_norm: global norm at which a gradient is clipped.
         normalise: whiten observations by their running moments.
+        scale_values: let the critic predict values in units of the root mean square of the returns
+            so far, a unit a channel. Then a factor on all rewards changes nothing but rounding.
     """
 
     width: int = 64
@@ -81,12 +89,15 @@ class ActorCriticAgent:
     critic: float = 0.5
     max_norm: float = 0.5
     normalise: bool = False
+    scale_values: bool = False
 
     def init(self, key: jax.Array, spec: Spec, num_signals: int = 0) -> AgentState:
         """Untrained agent for a world of shapes `spec` and K = `num_signals` signals."""
         net = ActorCritic(spec, self.width, num_signals, rngs=nnx.Rngs(key))
         moments = empty_moments((spec.obs_dim,)) if self.normalise else None
-        return AgentState(TrainState.create(net, self.tx()), moments)
+        channels = padded_channels(1 + num_signals)
+        returns = empty_moments((channels,)) if self.scale_values else None
+        return AgentState(TrainState.create(net, self.tx()), moments, returns)
 
     def act(self, state: AgentState, key: jax.Array | None, obs: jax.Array) -> jax.Array:
         """Samples actions [...] at obs [..., D]; the mode if `key` is None."""
@@ -94,7 +105,8 @@ class ActorCriticAgent:
 
     def value(self, state: AgentState, obs: jax.Array) -> jax.Array:
         """Values [..., padded_channels(1 + K)] at obs [..., D], the task's first."""
-        return state.train_state.net.critic(self._whiten(state, obs))
+        value = state.train_state.net.critic(self._whiten(state, obs))
+        return value * _scale(state, value.shape)
 
     def tx(self) -> optax.GradientTransformation:
         """Optimiser of the networks; defined by the subclass."""
@@ -112,8 +124,11 @@ class ActorCriticAgent:
 
     def samples(
         self, state: AgentState, batch: Transition, signals: jax.Array, guide: Guide | None = None
-    ) -> Samples:
-        """Computes advantages and targets of a batch [T, B] with signals [T, B, K], flattened."""
+    ) -> tuple[AgentState, Samples]:
+        """Computes advantages and targets of a batch [T, B] with signals [T, B, K], flattened.
+
+        The state that is returned with them has the moments of returns with this batch.
+        """
         obs, next_obs = self._whiten(state, batch.obs), self._whiten(state, batch.next_obs)
         net = state.train_state.net
         channels = jnp.concatenate([batch.reward[..., None], signals], -1)
@@ -121,13 +136,18 @@ class ActorCriticAgent:
         reward = jnp.pad(channels, ((0, 0), (0, 0), (0, unused)))
         gamma = self.gamma if self.signal_gamma is None else self.signal_gamma
         gammas = jnp.array([self.gamma] + [gamma] * (reward.shape[-1] - 1))
-        value, next_value = net.critic(obs), net.critic(next_obs)
         ends = batch.terminated, batch.truncated
+        if self.scale_values:
+            zero = jnp.zeros_like(reward)
+            returns = gae(reward, zero, zero, *ends, gammas, 1.0)
+            state = state._replace(returns=running_moments(state.returns, returns)[1])
+        scale = _scale(state, reward.shape)
+        value, next_value = net.critic(obs) * scale, net.critic(next_obs) * scale
         advantage = gae(reward, value, next_value, *ends, gammas, self.lam)
         log_prob, _ = net.actor.log_prob(obs, batch.action)
-        target = advantage + value
+        target = (advantage + value) / scale
         samples = Samples(obs, batch.action, log_prob, advantage.sum(-1), target, guide)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), samples)
+        return state, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), samples)
 
     def total_loss(
         self, net: ActorCritic, samples: Samples, policy: jax.Array, entropy: jax.Array
@@ -143,4 +163,12 @@ class ActorCriticAgent:
         return loss, {"loss": loss} | metrics
 
     def _whiten(self, state: AgentState, obs: jax.Array) -> jax.Array:
-        return whiten(state.moments, obs, 10.0) if self.normalise else obs
+        return whiten(state.moments, obs, 10.0, NEARLY) if self.normalise else obs
+
+
+def _scale(state: AgentState, shape: tuple[int, ...]) -> jax.Array | float:
+    """Unit of each channel of the critic, as [..., C]; 1 where all returns were 0, or if unused."""
+    if state.returns is None:
+        return 1.0
+    square = jnp.square(state.returns.mean) + state.returns.variance
+    return jnp.broadcast_to(jnp.where(square > 0, jnp.sqrt(square), 1.0), shape)

@@ -38,7 +38,7 @@ class PPO(ActorCriticAgent):
         Raises:
             ValueError: if the T B samples do not divide into minibatches.
         """
-        samples = self.samples(state, batch, signals, guide)
+        state, samples = self.samples(state, batch, signals, guide)
         state = self.update_moments(state, batch)
         size = samples.advantage.shape[0]
         if size % self.minibatches:

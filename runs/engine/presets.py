@@ -39,13 +39,16 @@ CLASSIC = Preset(PPO(), 4, 128, 500_000, 256)
 DRIVE = Preset(PPO(lr=1e-3), 32, 128, 217_000, 256)
 """Drive: settings of the pilot, in which 16 of 16 seeds learned the task."""
 
-ADAPTED = Preset(PPO(lr=1e-3, normalise=True), 32, 128, 500_000, 256)
-"""Other jitted worlds; observations are normalised, since their units differ."""
+ANY_UNITS = PPO(lr=1e-3, normalise=True, scale_values=True)
+"""For worlds of others: neither the units of observations nor those of rewards matter to it."""
 
-CRAFTAX = Preset(PPO(lr=1e-3, normalise=True), 32, 128, 200_000, 16)
+ADAPTED = Preset(ANY_UNITS, 32, 128, 500_000, 256)
+"""Other jitted worlds."""
+
+CRAFTAX = Preset(ANY_UNITS, 32, 128, 200_000, 16)
 """Craftax: 16 episodes, since at its speed 256 at each of 29 points would take hours."""
 
-HOSTED = Preset(PPO(lr=1e-3, normalise=True), 8, 128, 100_000, 8, chunks=10**9, jitted=False)
+HOSTED = Preset(ANY_UNITS, 8, 128, 100_000, 8, chunks=10**9, jitted=False)
 """Host-stepped worlds: few steps and episodes, since they are slow; a chunk is one update."""
 
 SMOKE_HORIZON = 32  # steps of a host episode that a smoke run evaluates

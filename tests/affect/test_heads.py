@@ -174,3 +174,15 @@ def test_constant_returns_its_value_and_is_never_trained():
 def test_a_spec_has_either_discrete_or_continuous_actions(kinds):
     with pytest.raises(ValueError, match="discrete or continuous .* set exactly one of them"):
         Spec(obs_dim=3, **kinds)
+
+
+def test_curiosity_of_the_same_steps_has_the_same_scale_in_1_and_in_8_environments():
+    side_by_side = experience(steps=64, envs=8)
+    in_turn = jax.tree.map(lambda leaf: leaf.reshape(512, 1, *leaf.shape[2:]), side_by_side)
+    blend, means = Blend(curiosity=(1.0, Curiosity)), []
+    for batch in (side_by_side, in_turn):
+        state = blend.init(KEY, SPEC, batch.reward.shape[1])
+        for _ in range(2):  # the first pass is that in which the moments are found
+            signal, state = blend.feel(state, batch)
+        means.append(float(signal.mean()))
+    assert means[0] == pytest.approx(means[1], rel=0.02)

@@ -49,3 +49,12 @@ def test_whitening_centres_scales_and_clips():
     assert np.abs(white).max() == 2.0
     expected = (x.reshape(-1, 2) - x.mean((0, 1))) / x.std((0, 1))
     np.testing.assert_allclose(white, np.clip(expected, -2, 2), atol=1e-3)
+
+
+def test_whitening_leaves_a_small_change_of_what_was_constant_small():
+    _, moments = update(empty_moments((2,)), jnp.full((100, 4, 2), 1.0 + 1e-6))
+    changed = jnp.full((2,), 1.0 + 1e-3)
+    assert np.abs(whiten(moments, changed, 10.0)).min() > 9
+    assert np.abs(whiten(moments, changed, 10.0, constant=1e-4)).max() < 2e-3
+    wide = moments._replace(m2=moments.m2 + moments.number)
+    np.testing.assert_array_equal(whiten(wide, changed, 10.0), whiten(wide, changed, 10.0, 1e-4))

@@ -32,7 +32,7 @@ def inputs(batch):
 def test_targets_are_bootstrapped_returns(inputs, batch):
     """With a trace of 1, the target is the return of the batch, bootstrapped at its end."""
     state, net, no_signals = inputs
-    samples = jax.jit(AGENT.samples)(state, batch, no_signals)
+    _, samples = jax.jit(AGENT.samples)(state, batch, no_signals)
     steps, envs = batch.reward.shape
     target = np.asarray(samples.target).reshape(steps, envs, CHANNELS)[..., 0]
     next_value = np.asarray(net.critic(batch.next_obs))[..., 0]

@@ -29,6 +29,7 @@ PROBES = {
     "a choice": Probe(chosen=1.0),
     "a match": Probe(matched=1.0, shown=1.0),
     "endless": Probe(length=jnp.inf, each=1.0),
+    "rich": Probe(matched=1e6, shown=1.0),
     "far": Probe(matched=1.0, shown=1.0, offset=1000.0),
 }
 
@@ -88,6 +89,25 @@ def test_normalise_whitens_observations(agent, results):
     assert [whitened[cue, 0.0][1] for cue in CUES] == [0, 1]
     assert min(value(whitened, cue) for cue in CUES) > 0.8
     assert plain[-1.0, 0.0][1] == plain[1.0, 0.0][1]
+
+
+def test_scale_values_learns_rewards_of_any_size(agent, results):
+    scaled = train_on_probes(replace(agent, scale_values=True), {"rich": PROBES["rich"]})["rich"]
+    assert [scaled[cue, 0.0][1] for cue in CUES] == [0, 1]
+    assert min(value(scaled, cue) for cue in CUES) > 0.8e6
+    assert value(results["rich"], 1.0) < 1e3
+
+
+def test_scale_values_makes_a_factor_on_all_rewards_immaterial(batch):
+    agent = replace(AGENTS["PPO"], width=8, scale_values=True)
+    state, update = agent.init(jax.random.key(0), SPEC, 1), jax.jit(agent.update)
+    signals = jnp.cos(jnp.arange(batch.reward.size)).reshape(*batch.reward.shape, 1)
+    after, _ = update(state, jax.random.key(1), batch, signals)
+    larger = batch._replace(reward=2.0**20 * batch.reward)
+    same, _ = update(state, jax.random.key(1), larger, 2.0**20 * signals)
+    assert same_bits(after.train_state.net, same.train_state.net)
+    values = [agent.value(x, batch.obs) for x in (after, same)]
+    np.testing.assert_array_equal(2.0**20 * np.asarray(values[0]), np.asarray(values[1]))
 
 
 def test_a_signal_has_its_own_channel_and_discount(agent):

@@ -24,14 +24,16 @@ ROOT = Path(__file__).resolve().parents[2]
 SHIFTS = ("ice", "fog|cones", "grip+.5")
 
 
-def study(out: Path, arms: int, seeds: int, lines: int, film: bool = False) -> Path:
+def study(
+    out: Path, arms: int, seeds: int, lines: int, film: bool = False, metric: str = "return"
+) -> Path:
     """Write a study of random numbers with the files of a comparison; `lines` chunks per arm."""
     out.mkdir(parents=True)
     names, rng = [f"arm{i}" for i in range(arms)], np.random.default_rng(0)
     with (out / "metrics.jsonl").open("w") as file:
         for arm in names:
             for step in range(1, lines + 1):
-                metrics = {"return": rng.normal(size=seeds).tolist()}
+                metrics = {metric: rng.normal(size=seeds).tolist()}
                 line = {"arm": arm, "step": step, "seconds": 0.1, "metrics": metrics}
                 file.write(json.dumps(line) + "\n")
     curves = TrainingCurves(out, "Drive")
@@ -219,6 +221,28 @@ def test_four_hundred_runs_load_in_seconds(tmp_path):
     assert seconds < 10
     assert len(tags) == 420
     assert POINTS // 2 < len(points) <= POINTS
+
+
+@pytest.mark.slow
+def test_three_studies_of_unequal_tags_in_one_folder_load_in_seconds(tmp_path):
+    """3 studies x 8 arms x 20 seeds, the logging directory being the folder above them."""
+    metrics = ("return", "return", "loss")
+    for i, metric in enumerate(metrics):
+        study(tmp_path / f"study{i}", 8, 20, POINTS, metric=metric)
+    url, started = board.serve(tmp_path, 0).rstrip("/"), time.monotonic()
+
+    def get_json(path):
+        with urllib.request.urlopen(f"{url}/data/{path}", timeout=10) as response:
+            return json.loads(response.read())
+
+    while len(get_json("runs")) < 3 * 8 * 21 and time.monotonic() < started + 60:
+        time.sleep(0.1)
+    print(f"{len(get_json('runs'))} runs listed after {time.monotonic() - started:.1f} s")
+    assert time.monotonic() < started + 20
+    tags = get_json("plugin/scalars/tags")
+    for i, metric in enumerate(metrics):
+        found = tags[f"study{i}/tb/runs/Drive/arm3/s7"]
+        assert [tag for tag in found if tag.startswith("train/")] == [f"train/{metric}"]
 
 
 # --- choice of the study and errors -------------------------------------------------------------
