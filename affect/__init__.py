@@ -4,36 +4,49 @@ from affect.blend import Blend, BlendState
 from affect.care import Care
 from affect.constant import Constant
 from affect.curiosity import Curiosity
+from affect.distil import Distillation, distil
+from affect.factory import Factory
 from affect.fear import Fear
-from affect.head import Factory, Head, MissingInfo, build
+from affect.genome import Distilled
+from affect.head import Head, HeadFactory, MissingInfo, build
 from affect.homeostasis import Homeostasis
 from affect.hope import Hope
+from affect.inheritance import load, read_card
+from affect.inherited import Inherited
 from affect.innate import Innate
 from affect.learn import TrainState, gradient_step
 from affect.mood import Mood
 from affect.satiation import Satiation
-from affect.shaping import GRM, Potential
+from affect.shaping import GRM, ConstantPotential, Potential
+from affect.store import Card
 from affect.transition import Spec, Transition
+from affect.value import Value
 from affect.wrappers import ConstantOf, Lesion, Normalised, Sham, Untrained
 
 __version__ = "0.1.0"
 
-HEADS = (Hope, Fear, Curiosity, Mood, Satiation)  # those without required arguments
+HEADS = (Hope, Fear, Value, Curiosity, Mood, Satiation)  # those without required arguments
 WRAPPERS = (Potential, GRM, Normalised, Care, Lesion, ConstantOf, Sham, Untrained)
 
 __all__ = [
     "GRM",
     "Blend",
+    "Card",
     "Care",
     "Constant",
     "ConstantOf",
+    "ConstantPotential",
     "Curiosity",
+    "Distillation",
+    "Distilled",
     "Factory",
     "Fear",
     "BlendState",
     "Head",
+    "HeadFactory",
     "Homeostasis",
     "Hope",
+    "Inherited",
     "Innate",
     "Lesion",
     "MissingInfo",
@@ -46,8 +59,12 @@ __all__ = [
     "Spec",
     "TrainState",
     "Transition",
+    "Value",
     "build",
+    "distil",
     "gradient_step",
+    "load",
+    "read_card",
 ]
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from affect.checks import Shapes, check_batch, finite_batch
-from affect.head import Factory, build, check_factory
+from affect.head import HeadFactory, build, check_factory
 from affect.learn import TrainState, gradient_step
 from affect.transition import Spec, Transition, is_a
 
@@ -62,7 +62,7 @@ class Blend:
         self,
         tx: optax.GradientTransformation = HEAD_OPTIMISER,
         epochs: int | None = None,
-        **heads: tuple[float, Factory],
+        **heads: tuple[float, HeadFactory],
     ):
         if not isinstance(tx, optax.GradientTransformation):
             raise ValueError(
@@ -206,7 +206,7 @@ class Blend:
         train_state, metrics = jax.lax.scan(step, train_state, length=epochs)
         return train_state, jax.tree.map(lambda metric: metric[-1], metrics)
 
-    def _terms(self) -> Iterator[tuple[str, float, Factory]]:
+    def _terms(self) -> Iterator[tuple[str, float, HeadFactory]]:
         return ((name, weight, head) for name, (weight, head) in self.heads.items())
 
 

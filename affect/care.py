@@ -1,13 +1,14 @@
 """Care: a head trained on the agent's own transitions, applied to another agent's for a signal."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from flax import nnx
 
-from affect.head import Factory, State
+from affect.head import HeadFactory, State
 from affect.transition import Spec, Transition
-from affect.wrappers import StatefulWrapper, wrapper
+from affect.wrappers import StatefulWrapper
 
 Swap = Callable[[Transition], Transition]
 
@@ -24,7 +25,6 @@ def other_perspective(batch: Transition) -> Transition:
     return batch._replace(info=batch.info | info_keys)._replace(**fields)
 
 
-@wrapper
 class Care(StatefulWrapper):
     """The inner head, trained on the agent's own experience, evaluated on the other agent's.
 
@@ -42,8 +42,15 @@ class Care(StatefulWrapper):
         ValueError: the swap changes a shape or dtype, or loses a field.
     """
 
+    @classmethod
+    def checked(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Checks that swap is a function."""
+        if not callable(settings["swap"]):
+            raise ValueError(f"swap is a function of a batch, not {settings['swap']!r}")
+        return super().checked(settings)
+
     def __init__(
-        self, spec: Spec, head: Factory, swap: Swap = other_perspective, *, rngs: nnx.Rngs
+        self, spec: Spec, head: HeadFactory, swap: Swap = other_perspective, *, rngs: nnx.Rngs
     ):
         super().__init__(spec, head, rngs=rngs)
         if swap is other_perspective:

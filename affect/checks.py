@@ -1,18 +1,41 @@
-"""Checks of a batch against its spec, and removal of values that are not finite.
+"""Checks of numbers and of a batch against its spec, and removal of values that are not finite.
 
 Shapes and dtypes are known when a program is traced, so the checks cost nothing once compiled.
 """
 
+import math
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.serialization import register_serialization_state
 
-from affect.transition import Spec, Transition
+from affect.transition import Spec, Transition, is_a
 
 KINDS = {jnp.number: "number", jnp.floating: "floating", jnp.integer: "integer", jnp.bool_: "bool"}
 LIMIT = 1e6  # largest magnitude of a number that heads take in
+
+
+def check_finite(what: str, value: float) -> None:
+    """Checks that a setting is a finite number.
+
+    Raises:
+        ValueError: `what` it is, and the value.
+    """
+    if not is_a(value, numbers.Real) or not math.isfinite(value):
+        raise ValueError(f"{what} of {value}: it is a finite number")
+
+
+def check_gamma(name: str, gamma: float | None) -> None:
+    """Checks a discount; None stands for that of the spec.
+
+    Raises:
+        ValueError: it is not in (0, 1].
+    """
+    if gamma is not None and not (is_a(gamma, numbers.Real) and 0 < gamma <= 1):
+        raise ValueError(f"{name} needs a discount in (0, 1], not gamma={gamma}")
 
 
 @jax.tree_util.register_static
@@ -22,6 +45,9 @@ class Shapes:
 
     spec: Spec
     num_envs: int
+
+
+register_serialization_state(Shapes, lambda shapes: {}, lambda shapes, state: shapes)
 
 
 def check_batch(batch: Transition, shapes: Shapes) -> Transition:

@@ -1,13 +1,15 @@
 """Constant: the control head whose signal is the same number at every step."""
 
 import math
+import numbers
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from affect.head import Head, State
-from affect.transition import Spec, Transition
+from affect.transition import Spec, Transition, is_a
 
 
 class Constant(Head):
@@ -22,10 +24,19 @@ class Constant(Head):
         rngs: unused.
     """
 
+    held = ("value",)
+    depends = ()
+
+    @classmethod
+    def checked(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Checks that the value is a finite number."""
+        value = settings["value"]
+        if not is_a(value, numbers.Real) or not math.isfinite(value):
+            raise ValueError(f"a constant signal is a finite number, not {value}")
+        return settings
+
     def __init__(self, spec: Spec, value: float, *, rngs: nnx.Rngs):
         del spec, rngs
-        if not math.isfinite(value):
-            raise ValueError(f"a constant signal is a finite number, not {value}")
         self.value = nnx.Param(jnp.asarray(value, jnp.float32))
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:

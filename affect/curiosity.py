@@ -1,11 +1,14 @@
 """Curiosity: novelty of an observation by random network distillation."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from affect.head import Head
 from affect.moments import Moments, empty_moments, running_moments, whiten
+from affect.predict import check_width
 from affect.transition import Spec, Transition
 
 
@@ -24,10 +27,18 @@ class Curiosity(Head):
 
     sign = 1
 
+    depends = ("obs",)
+
+    @classmethod
+    def checked(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Checks width."""
+        check_width(settings.get("width", 1))
+        return settings
+
     def __init__(self, spec: Spec, width: int = 16, *, rngs: nnx.Rngs):
         self.obs_dim = spec.obs_dim
-        self.random = _features(spec.obs_dim, width, rngs)
-        self.predictor = _features(spec.obs_dim, width, rngs)
+        self.random = Features(spec.obs_dim, width, rngs=rngs)
+        self.predictor = Features(spec.obs_dim, width, rngs=rngs)
 
     def initial_state(self, num_envs: int) -> Moments:
         """Moments of no observations."""
@@ -51,6 +62,13 @@ class Curiosity(Head):
         return jnp.square(self.predictor(whitened) - target).mean(-1)
 
 
-def _features(obs_dim: int, width: int, rngs: nnx.Rngs) -> nnx.Sequential:
-    hidden = nnx.Linear(obs_dim, width, rngs=rngs)
-    return nnx.Sequential(hidden, jnp.tanh, nnx.Linear(width, width, rngs=rngs))
+class Features(nnx.Module):
+    """A small network from an observation [..., D] to features [..., width]."""
+
+    def __init__(self, obs_dim: int, width: int, *, rngs: nnx.Rngs):
+        self.hidden = nnx.Linear(obs_dim, width, rngs=rngs)
+        self.out = nnx.Linear(width, width, rngs=rngs)
+
+    def __call__(self, obs: jax.Array) -> jax.Array:
+        """Features [..., width] of obs [..., D]."""
+        return self.out(jnp.tanh(self.hidden(obs)))

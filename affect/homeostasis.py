@@ -1,9 +1,10 @@
 """Homeostasis: minus the distance of the body from its setpoint."""
 
-import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from affect.head import Head, State
@@ -28,13 +29,25 @@ class Homeostasis(Head):
     """
 
     sign = -1
+    held = ("setpoint",)
+    depends = ("info",)
+
+    @classmethod
+    def checked(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Checks that the setpoint is a finite number or a list of them."""
+        setpoint = settings["setpoint"]
+        try:
+            numbers = np.asarray(setpoint, np.float32)
+        except (TypeError, ValueError):
+            numbers = np.array(np.nan)
+        if numbers.ndim > 1 or not np.isfinite(numbers).all():
+            raise ValueError(f"a setpoint is a number or a list of numbers, not {setpoint}")
+        return settings
 
     def __init__(self, spec: Spec, setpoint: float | tuple[float, ...], *, rngs: nnx.Rngs):
         del rngs
         self.require(spec, "body")
         self.setpoint = nnx.Param(jnp.asarray(setpoint, jnp.float32))
-        if self.setpoint.ndim > 1 or not all(map(math.isfinite, jax.tree.leaves(setpoint))):
-            raise ValueError(f"a setpoint is a number or a list of numbers, not {setpoint}")
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
         """Minus the drive [T, B] after each step, at most 0."""

@@ -1,11 +1,13 @@
 """Hope: expected future reward."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from affect.head import Head, State
-from affect.predict import GVFTargets, Predictor, harm
+from affect.predict import GVFTargets, Predictor, check_sizes, harm
 from affect.transition import Spec, Transition
 
 
@@ -24,6 +26,14 @@ class Hope(Head):
         width: hidden units.
         rngs: for the initial weights.
     """
+
+    depends = ("obs",)
+
+    @classmethod
+    def checked(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Checks horizon and width."""
+        check_sizes(settings.get("horizon", 1), settings.get("width", 1))
+        return settings
 
     def __init__(self, spec: Spec, horizon: float = 50, width: int = 16, *, rngs: nnx.Rngs):
         self.predictor = Predictor(spec, horizon, width, low=-1.0, rngs=rngs)

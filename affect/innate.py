@@ -1,6 +1,7 @@
 """Innate: a signal computed by a fixed function, without parameters."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,16 @@ class Innate(Head):
         ValueError: fn is no function, reads is no tuple, or fn returns another shape.
     """
 
+    @classmethod
+    def checked(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Checks that fn is a function and reads a tuple of names."""
+        fn, reads = settings["fn"], settings["reads"]
+        if is_a(reads, str):
+            raise ValueError(f"reads is a tuple of keys of info: write reads=({reads!r},)")
+        if not callable(fn):
+            raise ValueError(f"fn is a function of a batch, not {fn!r}")
+        return settings
+
     def __init__(
         self,
         spec: Spec,
@@ -36,10 +47,6 @@ class Innate(Head):
         rngs: nnx.Rngs,
     ):
         del rngs
-        if is_a(reads, str):
-            raise ValueError(f"reads is a tuple of keys of info: write reads=({reads!r},)")
-        if not callable(fn):
-            raise ValueError(f"fn is a function of a batch, not {fn!r}")
         for key in reads:
             self.require(spec, key)
         self.fn = fn

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 OUTLIER = 10.0  # deviations from the mean, beyond which a value is clipped before it is added
+NEARLY_CONSTANT = 1e-4  # deviation relative to 1 + |mean|, below which agents do not scale
 FEW = 100  # values from which on they are clipped
 
 

@@ -1,6 +1,6 @@
 """Mood: a moving average of reward prediction errors."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,11 +54,19 @@ class Mood(Head):
         ValueError: tau is 1 or less.
     """
 
+    depends = ()
+
+    @classmethod
+    def checked(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Checks that tau is above 1."""
+        ema_rate(settings.get("tau", 2))
+        if settings.get("tau") == 1:
+            raise ValueError("a mood with a tau of 1 step oscillates for ever: set tau above 1")
+        return settings
+
     def __init__(self, spec: Spec, tau: float = 20, *, rngs: nnx.Rngs):
         del spec, rngs
         self.rate = ema_rate(tau)
-        if tau == 1:
-            raise ValueError("a mood with a tau of 1 step oscillates for ever: set tau above 1")
 
     def initial_state(self, num_envs: int) -> MoodState:
         """Zero expected reward and zero mood, [B] each."""

@@ -35,14 +35,32 @@ class GVFTargets(NamedTuple):
     cut: jax.Array
 
 
+def check_sizes(horizon: float, width: int) -> None:
+    """Checks a horizon in steps and a number of hidden units.
+
+    Raises:
+        ValueError: a horizon below 1 step or without end, or no hidden unit.
+    """
+    if not is_a(horizon, numbers.Real) or not 1 <= horizon < math.inf:
+        raise ValueError(f"a horizon is at least 1 step, not {horizon}")
+    check_width(width)
+
+
+def check_width(width: int) -> None:
+    """Checks a number of hidden units.
+
+    Raises:
+        ValueError: it is no whole number, or below 1.
+    """
+    if not is_a(width, numbers.Integral) or width < 1:
+        raise ValueError(f"a head has at least 1 hidden unit, not {width}")
+
+
 class Predictor(nnx.Module):
     """A small network from an observation [..., D] to a prediction [...] in (`low`, 1)."""
 
     def __init__(self, spec: Spec, horizon: float, width: int, low: float, *, rngs: nnx.Rngs):
-        if not 1 <= horizon < math.inf:
-            raise ValueError(f"a horizon is at least 1 step, not {horizon}")
-        if not is_a(width, numbers.Integral) or width < 1:
-            raise ValueError(f"a head has at least 1 hidden unit, not {width}")
+        check_sizes(horizon, width)
         self.gamma = 1 - 1 / horizon
         self.low = low
         self.hidden = nnx.Linear(spec.obs_dim, width, rngs=rngs)

@@ -1,5 +1,7 @@
 """Satiation: minus a moving average of reward."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -24,6 +26,14 @@ class Satiation(Head):
     Raises:
         ValueError: tau is below 1.
     """
+
+    depends = ()
+
+    @classmethod
+    def checked(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Checks that tau is at least 1."""
+        ema_rate(settings.get("tau", 2))
+        return settings
 
     def __init__(self, spec: Spec, tau: float = 20, *, rngs: nnx.Rngs):
         del spec, rngs

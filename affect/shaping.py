@@ -5,39 +5,101 @@ it is None that of the spec, `Spec.discount`, which a training loop fills in fro
 """
 
 import math
+import numbers
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from affect.head import Factory, State
-from affect.transition import Spec, Transition
-from affect.wrappers import StatefulWrapper, Wrapper, wrapper
+from affect.checks import check_finite, check_gamma
+from affect.constant import Constant
+from affect.factory import Factory
+from affect.head import HeadFactory, State
+from affect.inherited import Inherited
+from affect.transition import Spec, Transition, is_a
+from affect.wrappers import StatefulWrapper, Wrapper
 
 
-@wrapper
 class Potential(StatefulWrapper):
-    """Potential-based shaping with the head as phi: gamma (1 - terminated) phi(s') - phi(s).
+    """Potential-based shaping: gamma (1 - terminated) phi(s') - phi(s), phi = scale f + shift.
 
-    It leaves the optimal policy unchanged (Ng, Harada & Russell, 1999) if `gamma` is the critic's,
-    phi is 0 beyond a terminal step (so the last step gives -phi(obs)) and phi is *not* zeroed
-    where an episode is truncated. phi(obs) is the value computed one step earlier, before the
-    head was trained further (Devlin & Kudenko, 2012). Where an episode begins, the head is
-    evaluated at `obs` with reward and info of 0 (`before_first_step`), so that the first
-    potential does not depend on the first action.
+    f is the head's signal. Shaping leaves the optimal policy unchanged (Ng, Harada & Russell, 1999)
+    if `gamma` is the critic's, phi is 0 beyond a terminal step (so the last step gives -phi(obs))
+    and phi is *not* zeroed where an episode is truncated. phi(obs) is the value computed one step
+    earlier, before the head was trained further (Devlin & Kudenko, 2012). Where an episode begins,
+    the head is evaluated at `obs` with reward and info of 0 (`before_first_step`), so that the
+    first potential does not depend on the first action.
 
     Args:
         head: the inner head, a factory.
+        scale: of f, beside a blend weight of 1; a parameter that is never trained.
+        shift: added to scale f, in units of the reward; as `scale`.
         gamma: the discount of the critic that learns from the signal; None for `spec.discount`.
 
     Raises:
-        ValueError: neither gives a discount, or it is not in (0, 1].
+        ValueError: neither gives a discount, it is not in (0, 1], or scale or shift is no finite
+            number.
     """
 
-    def __init__(self, spec: Spec, head: Factory, gamma: float | None = None, *, rngs: nnx.Rngs):
+    held: tuple[str, ...] = ("head", "scale", "shift")
+
+    @classmethod
+    def checked(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Checks scale, shift, and gamma unless it is left to the spec."""
+        check_gamma(cls.__name__, settings["gamma"])
+        for name in ("scale", "shift"):
+            check_finite(f"{cls.__name__} has a {name}", settings[name])
+        return super().checked(settings)
+
+    def __init__(
+        self,
+        spec: Spec,
+        head: HeadFactory,
+        scale: float = 1.0,
+        shift: float = 0.0,
+        gamma: float | None = None,
+        *,
+        rngs: nnx.Rngs,
+    ):
         super().__init__(spec, head, rngs=rngs)
         self.gamma = critic_discount(self, spec, gamma)
+        plain = (scale, shift) == (1, 0)  # then no operation is added
+        self.scale = 1.0 if plain else nnx.Param(jnp.asarray(scale, jnp.float32))
+        self.shift = 0.0 if plain else nnx.Param(jnp.asarray(shift, jnp.float32))
         self.sign = 0
+
+    @classmethod
+    def from_card(cls, source: Any, gamma: float | None = None, **options: Any) -> Factory:
+        """A potential of a stored head with the scale and the shift that its card recommends.
+
+        Args:
+            source: a file, or what else `Inherited` takes, or its factory.
+            gamma: as for `Potential`.
+            **options: of `Inherited`.
+
+        Raises:
+            ValueError: the card recommends none, or the cards of several heads differ in them.
+        """
+        if not is_a(source, Factory):
+            source = Factory(Inherited, {"source": source, **options})
+        members = source.settings["source"]
+        cards = [one.card for one in (members if is_a(members, tuple) else (members,))]
+        numbers = {(card.scale, card.shift) for card in cards}
+        if len(numbers) > 1 or None in (pair := numbers.pop()):
+            raise ValueError(
+                f"the card of {cards[0].head} recommends no scale and shift, or several cards "
+                "differ: give them, as in Potential(Inherited(path), scale=1.0, shift=0.0)"
+            )
+        settings = {"head": source, "scale": pair[0], "shift": pair[1]}
+        return Factory(cls, settings if gamma is None else settings | {"gamma": gamma})
+
+    def phi(self, signal: jax.Array) -> jax.Array:
+        """The potential scale f + shift of a signal f, both [T, B]."""
+        if isinstance(self.scale, float) or isinstance(self.shift, float):
+            return signal
+        scale, shift = jax.lax.stop_gradient((self.scale[...], self.shift[...]))
+        return scale * signal + shift
 
     def own_state(self, num_envs: int) -> jax.Array:
         """Potential [B] of the previous step, 0 at first."""
@@ -58,11 +120,48 @@ class Potential(StatefulWrapper):
 
     def _shaping_term(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
         last_phi, inner = state
-        phi_at_obs, _ = self.inner(inner, before_first_step(batch))
-        next_phi, inner = self.inner(inner, batch)
+        at_obs, _ = self.inner(inner, before_first_step(batch))
+        ahead, inner = self.inner(inner, batch)
+        phi_at_obs, next_phi = self.phi(at_obs), self.phi(ahead)
         phi = jnp.where(batch.first, phi_at_obs, jnp.concatenate([last_phi[None], next_phi[:-1]]))
         discounted = jnp.where(batch.terminated, 0.0, self.gamma * next_phi)
         return discounted - phi, (next_phi[-1], inner)
+
+
+class ConstantPotential(Potential):
+    """Control without knowledge: shaping by a constant potential, gamma (1 - terminated) k - k.
+
+    A step that terminates the episode gives -k, any other -(1 - gamma) k, so that the discounted
+    sum to a terminal step is -k whatever the actions, and no policy is preferred. Yet learning
+    changes: a table that learns with a potential is one whose initial values are higher by it
+    (Wiewiora, 2003), here by k everywhere; with networks such a shift decides how fast a task is
+    learned (Mueller & Kudenko, 2025). So a potential is worth what it adds to the best constant
+    one.
+
+    Args:
+        k: the potential, in units of the reward; a parameter that is never trained.
+        gamma: the discount of the critic that learns from the signal; None for `spec.discount`.
+
+    Raises:
+        ValueError: k is no finite number, there is no discount, or it is not in (0, 1].
+    """
+
+    held = ("k",)
+
+    @classmethod
+    def checked(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Checks k, and gamma unless it is left to the spec."""
+        check_gamma(cls.__name__, settings["gamma"])
+        check_finite(f"{cls.__name__} has a k", settings["k"])
+        return settings
+
+    def __init__(self, spec: Spec, k: float, gamma: float | None = None, *, rngs: nnx.Rngs):
+        super().__init__(spec, Factory(Constant, {"value": k}), gamma=gamma, rngs=rngs)
+
+    @property
+    def k(self) -> Any:
+        """The potential, a parameter []."""
+        return vars(self.inner)["value"]
 
 
 def before_first_step(batch: Transition) -> Transition:
@@ -84,14 +183,10 @@ def critic_discount(shaping: Wrapper, spec: Spec, gamma: float | None) -> float:
             f"{name} of {inner} needs the discount of the critic that learns from it: give it one, "
             f"as in {name}(Hope, gamma=0.99), or a Spec with a discount"
         )
-    if not 0 < discount <= 1:
-        raise ValueError(
-            f"{type(shaping).__name__} needs a discount in (0, 1], not gamma={discount}"
-        )
+    check_gamma(type(shaping).__name__, discount)
     return discount
 
 
-@wrapper
 class GRM(StatefulWrapper):
     """Signal F minus itself `delay` = D steps ago: F_t - gamma^-D F_{t-D} (Forbes et al., 2024).
 
@@ -112,10 +207,19 @@ class GRM(StatefulWrapper):
             hold.
     """
 
+    @classmethod
+    def checked(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Checks the delay, and gamma unless it is left to the spec."""
+        delay = settings["delay"]
+        if not is_a(delay, numbers.Real) or delay < 1 or delay % 1:
+            raise ValueError(f"a delay is a whole number of steps, at least 1, not {delay}")
+        check_gamma(cls.__name__, settings["gamma"])
+        return super().checked(settings)
+
     def __init__(
         self,
         spec: Spec,
-        head: Factory,
+        head: HeadFactory,
         delay: int = 1,
         gamma: float | None = None,
         *,
@@ -123,8 +227,6 @@ class GRM(StatefulWrapper):
     ):
         super().__init__(spec, head, rngs=rngs)
         gamma = critic_discount(self, spec, gamma)
-        if delay != int(delay) or delay < 1:
-            raise ValueError(f"a delay is a whole number of steps, at least 1, not {delay}")
         if -delay * math.log(gamma) > 80:
             raise ValueError(f"gamma^-delay = {gamma}^-{delay} overflows: shorten the delay")
         self.delay, self.gamma, self.sign = int(delay), gamma, 0

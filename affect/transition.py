@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 
-def is_a(value: Any, kind: type) -> bool:
+def is_a(value: Any, kind: Any) -> bool:
     """Whether a value is of a kind, whatever its annotation promises."""
     return isinstance(value, kind)
 

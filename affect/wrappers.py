@@ -4,15 +4,15 @@
 A wrapper trains its inner head on that head's own loss (`Untrained` does not); the signal differs.
 """
 
-import functools
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from affect.head import Factory, Head, State, check_factory
+from affect.factory import Factory, shown
+from affect.head import Head, HeadFactory, State, check_factory
 from affect.moments import empty_moments, running_moments
 from affect.transition import Spec, Transition
 
@@ -20,9 +20,33 @@ from affect.transition import Spec, Transition
 class Wrapper(Head):
     """A head around a head, by default with the inner head's state, loss and sign."""
 
-    def __init__(self, spec: Spec, head: Factory, *, rngs: nnx.Rngs):
+    held: tuple[str, ...] = ("head",)
+
+    @classmethod
+    def checked(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Checks that `head` is a factory."""
+        check_factory(settings["head"], cls.__name__)
+        return settings
+
+    def __init__(self, spec: Spec, head: HeadFactory, *, rngs: nnx.Rngs):
         self.inner = head(spec, rngs=rngs)
         self.sign = self.inner.sign
+
+    @property
+    def head(self) -> Factory:
+        """The factory of the inner head."""
+        return self.inner.factory()
+
+    def alone(self) -> Head:
+        """The innermost head."""
+        return self.inner.alone()
+
+    def save(self, path: str | Path, **card: Any) -> None:
+        """Saves the innermost head alone; its card names the wrappers (see `Head.save`)."""
+        settings = {k: v for k, v in self.factory().settings.items() if k != "head"}
+        name = f"{type(self).__name__}({', '.join(f'{k}={shown(v)}' for k, v in settings.items())})"
+        card["wrappers"] = (*card.get("wrappers", ()), name)
+        self.inner.save(path, **card)
 
     def initial_state(self, num_envs: int) -> State:
         """Inner head's initial state."""
@@ -50,18 +74,6 @@ class StatefulWrapper(Wrapper):
         return self.inner.loss(state[1], batch)
 
 
-def wrapper(module: type[Wrapper]) -> Callable[..., Factory]:
-    """Decorator that makes a wrapper map factories: `Potential(Hope, gamma=.999)` is a factory."""
-
-    @functools.wraps(module, updated=())
-    def wrap(head: Factory, **options: Any) -> Factory:
-        check_factory(head, module.__name__)
-        return functools.partial(module, head=head, **options)
-
-    return wrap
-
-
-@wrapper
 class Normalised(StatefulWrapper):
     """The inner signal over its running standard deviation, not centred, clipped at +-5.
 
@@ -78,7 +90,6 @@ class Normalised(StatefulWrapper):
         return jnp.clip(signal / scale, -5.0, 5.0), (own, inner)
 
 
-@wrapper
 class Lesion(Wrapper):
     """Control: the inner head is computed and trained, but the signal is 0."""
 
@@ -88,7 +99,6 @@ class Lesion(Wrapper):
         return jnp.zeros_like(signal), state
 
 
-@wrapper
 class ConstantOf(StatefulWrapper):
     """Control: the running mean of the inner signal, its level without its information."""
 
@@ -100,7 +110,6 @@ class ConstantOf(StatefulWrapper):
         return jnp.broadcast_to(history.mean[:, None], signal.shape), (own, inner)
 
 
-@wrapper
 class Sham(StatefulWrapper):
     """Control: the neighbouring environment's signal, the same distribution without correlation.
 
@@ -110,7 +119,7 @@ class Sham(StatefulWrapper):
             an environment's own episode and would drift, so the sham of a potential is centred.
     """
 
-    def __init__(self, spec: Spec, head: Factory, centred: bool = False, *, rngs: nnx.Rngs):
+    def __init__(self, spec: Spec, head: HeadFactory, centred: bool = False, *, rngs: nnx.Rngs):
         super().__init__(spec, head, rngs=rngs)
         self.centred = centred
         self.sign = 0 if centred else self.inner.sign
@@ -130,7 +139,6 @@ class Sham(StatefulWrapper):
         return jnp.roll(signal, -1, axis=1) - offset, (own, inner)
 
 
-@wrapper
 class Untrained(Wrapper):
     """Control: the inner head with its random initial weights, never trained."""
 

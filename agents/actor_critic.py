@@ -9,11 +9,9 @@ import optax
 from flax import nnx
 
 from affect import Spec, TrainState, Transition
-from affect.moments import Moments, empty_moments, running_moments, whiten
+from affect.moments import NEARLY_CONSTANT, Moments, empty_moments, running_moments, whiten
 from agents.gae import gae
 from agents.nets import ActorCritic, padded_channels
-
-NEARLY = 1e-4  # deviation, relative to 1 + |mean|, below which an observation counts as constant
 
 
 class AgentState(NamedTuple):
@@ -106,7 +104,7 @@ class ActorCriticAgent:
     def value(self, state: AgentState, obs: jax.Array) -> jax.Array:
         """Values [..., padded_channels(1 + K)] at obs [..., D], the task's first."""
         value = state.train_state.net.critic(self._whiten(state, obs))
-        return value * _scale(state, value.shape)
+        return value * value_scale(state, value.shape)
 
     def tx(self) -> optax.GradientTransformation:
         """Optimiser of the networks; defined by the subclass."""
@@ -141,7 +139,7 @@ class ActorCriticAgent:
             zero = jnp.zeros_like(reward)
             returns = gae(reward, zero, zero, *ends, gammas, 1.0)
             state = state._replace(returns=running_moments(state.returns, returns)[1])
-        scale = _scale(state, reward.shape)
+        scale = value_scale(state, reward.shape)
         value, next_value = net.critic(obs) * scale, net.critic(next_obs) * scale
         advantage = gae(reward, value, next_value, *ends, gammas, self.lam)
         log_prob, _ = net.actor.log_prob(obs, batch.action)
@@ -163,10 +161,10 @@ class ActorCriticAgent:
         return loss, {"loss": loss} | metrics
 
     def _whiten(self, state: AgentState, obs: jax.Array) -> jax.Array:
-        return whiten(state.moments, obs, 10.0, NEARLY) if self.normalise else obs
+        return whiten(state.moments, obs, 10.0, NEARLY_CONSTANT) if self.normalise else obs
 
 
-def _scale(state: AgentState, shape: tuple[int, ...]) -> jax.Array | float:
+def value_scale(state: AgentState, shape: tuple[int, ...]) -> jax.Array | float:
     """Unit of each channel of the critic, as [..., C]; 1 where all returns were 0, or if unused."""
     if state.returns is None:
         return 1.0

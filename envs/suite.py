@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from affect import Factory
+from affect import HeadFactory
 from envs.schedule import unscheduled
 from envs.shift import Shift, with_channel
 from envs.world import World
@@ -44,7 +44,7 @@ class Suite:
     randomised: Shift | None = None
     severities: tuple[float, ...] = SEVERITIES
     setpoint: float | tuple[float, ...] = 0.0
-    innate: Factory | None = None
+    innate: HeadFactory | None = None
 
     def __post_init__(self):
         names = [shift.name for shift in self.shifts]

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from affect import Blend
+from affect import Blend, Factory
 from envs.host.pool import HostFailure
 from envs.suite import Suite
 from runs.arm_runner import ArmRunner, Reporter
@@ -353,6 +353,10 @@ def _describe(value: Any, depth: int = 4) -> Any:
         return value
     if hasattr(value, "tolist"):  # an array
         return value.tolist()
+    if hasattr(value, "digest"):  # of an inherited head
+        return value.digest
+    if isinstance(value, Factory):
+        return [_describe(value.cls, depth), _describe(value.settings, depth)]
     if isinstance(value, partial):
         return [_describe(value.func, depth), _describe(value.keywords, depth)]
     if isinstance(value, Mapping):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from affect import Blend, Constant, Factory, Fear, Hope, Innate, Potential, Untrained
+from affect import Blend, Constant, Fear, HeadFactory, Hope, Innate, Potential, Untrained
 from envs.suite import Suite
 from envs.worlds.drive.sensors import looming
 from runs.engine import custom_head
@@ -120,13 +120,13 @@ def signal_blend(heads: Iterable[str], suite: Suite, agent: Any, varied: bool = 
     return Blend(**entries)
 
 
-def _reward_head(name: str, suite: Suite) -> tuple[float, Factory]:
+def _reward_head(name: str, suite: Suite) -> tuple[float, HeadFactory]:
     """(weight, factory) of a command-line head: a potential as its difference, others as is."""
     if name == "innate" and suite.innate is None and suite.name in LOOMING:
         return 1.0, SignalDifference(partial(Innate, fn=lambda batch: -looming(batch.next_obs)))
     weight, factory = weighted_head(name, suite)
-    if getattr(factory, "func", None) is Potential.__wrapped__:
-        return weight, SignalDifference(**factory.keywords)
+    if getattr(factory, "cls", None) is Potential:
+        return weight, SignalDifference(**factory.settings)
     return weight, factory
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OLDEST = ("jax==0.8.1", "flax==0.12.6", "optax==0.2.6")
-TESTING = ("pytest", "pytest-xdist", "hypothesis")
+OLDEST = ("jax==0.8.1", "flax==0.12.6", "optax==0.2.6", "safetensors==0.5.0")
+TESTING = ("pytest", "pytest-xdist", "hypothesis", "cloudpickle")
 UPDATE = """
 import jax, jax.numpy as jnp
 from affect import Blend, Curiosity, Fear, Mood, Potential, Spec, Transition

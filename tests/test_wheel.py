@@ -76,12 +76,18 @@ def test_wheel_contains_only_the_library(wheel):
     assert any(name.endswith("/licenses/LICENSE") for name in shipped)
 
 
-def test_wheel_requires_only_jax_flax_and_optax(wheel):
+def test_wheel_requires_five_packages(wheel):
     archive = zipfile.ZipFile(wheel)
     (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
     metadata = email.message_from_string(archive.read(name).decode())
     needs = [need for need in metadata.get_all("Requires-Dist") if "extra ==" not in need]
-    assert sorted(need.split(">")[0] for need in needs) == ["flax", "jax", "optax"]
+    assert sorted(need.split(">")[0] for need in needs) == [
+        "flax",
+        "jax",
+        "numpy",
+        "optax",
+        "safetensors",
+    ]
     assert metadata["Name"] == "affect-heads"
     assert set(metadata.get_all("Provides-Extra")) == {
         "lab",

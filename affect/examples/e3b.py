@@ -24,6 +24,7 @@ class E3B(Head):
     """
 
     sign = 1
+    depends = ("obs",)
 
     def __init__(self, spec: Spec, width: int = 16, *, rngs: nnx.Rngs):
         self.width = width

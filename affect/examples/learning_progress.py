@@ -4,13 +4,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from affect import Factory, Spec, Transition
+from affect import HeadFactory, Spec, Transition
 from affect.ema import ema_rate
 from affect.head import State
-from affect.wrappers import StatefulWrapper, wrapper
+from affect.wrappers import StatefulWrapper
 
 
-@wrapper
 class LearningProgress(StatefulWrapper):
     """Slow minus fast average of an error over the visits to a region (Oudeyer et al., 2007).
 
@@ -29,7 +28,7 @@ class LearningProgress(StatefulWrapper):
     """
 
     def __init__(
-        self, spec: Spec, head: Factory, tau: float = 1000, planes: int = 4, *, rngs: nnx.Rngs
+        self, spec: Spec, head: HeadFactory, tau: float = 1000, planes: int = 4, *, rngs: nnx.Rngs
     ):
         super().__init__(spec, head, rngs=rngs)
         if not tau >= 10:

@@ -24,6 +24,7 @@ class Regret(Head):
     """
 
     sign = -1
+    depends = ("info",)
 
     def __init__(self, spec: Spec, *, rngs: nnx.Rngs):
         del rngs

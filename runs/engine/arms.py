@@ -10,8 +10,8 @@ from affect import (
     Care,
     Constant,
     Curiosity,
-    Factory,
     Fear,
+    HeadFactory,
     Homeostasis,
     Hope,
     Lesion,
@@ -51,7 +51,7 @@ class Arm:
     control: bool = False
 
 
-def weighted_head(name: str, suite: Suite) -> tuple[float, Factory]:
+def weighted_head(name: str, suite: Suite) -> tuple[float, HeadFactory]:
     """Weight and factory of a head as used in comparisons; weights were set once, never tuned.
 
     Heads in POTENTIALS are wrapped as potential-based shaping rewards.

@@ -10,16 +10,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from affect import Blend, BlendState, Factory, Head, Potential, Spec, Transition
+from affect import Blend, BlendState, Head, HeadFactory, Potential, Spec, Transition
 from affect.head import State
 from affect.predict import Predictor, harm
 from affect.shaping import before_first_step
-from affect.wrappers import Wrapper, wrapper
+from affect.wrappers import Wrapper
 from agents.nets import Critic
 
 
-@wrapper
-class SignalDifference(Potential.__wrapped__):
+class SignalDifference(Potential):
     """gamma phi(next_obs) - phi(obs), the last step included (Ng, Harada & Russell, 1999).
 
     Only for heads that carry no state from step to step, as evaluating `obs` must not change them.
@@ -30,11 +29,11 @@ class SignalDifference(Potential.__wrapped__):
         last, inner = state
         at_obs, _ = self.inner(inner, before_first_step(batch))
         ahead, inner = self.inner(inner, batch)
+        at_obs, ahead = self.phi(at_obs), self.phi(ahead)
         potential = jnp.where(batch.first, at_obs, jnp.concatenate([last[None], ahead[:-1]]))
         return self.gamma * ahead - potential, (ahead[-1], inner)
 
 
-@wrapper
 class WithoutAnchors(Wrapper):
     """A head of `affect.predict` without the terminal loss: it learns by TD alone.
 
@@ -52,7 +51,6 @@ class WithoutAnchors(Wrapper):
         return metrics["error"], metrics
 
 
-@wrapper
 class WithLabelNoise(Wrapper):
     """A head trained with flipped outcomes (harm, reward) at a share of all terminal steps.
 
@@ -64,7 +62,7 @@ class WithLabelNoise(Wrapper):
         share: of the ends, in [0, 1].
     """
 
-    def __init__(self, spec: Spec, head: Factory, share: float, *, rngs: nnx.Rngs):
+    def __init__(self, spec: Spec, head: HeadFactory, share: float, *, rngs: nnx.Rngs):
         super().__init__(spec, head, rngs=rngs)
         self.share = share
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable
 from pathlib import Path
 
-from affect import Factory
+from affect import HeadFactory
 from runs.errors import UserError
 
 
@@ -20,7 +20,7 @@ def short_name(name: str) -> str:
     return name.rpartition(":")[2].lower()
 
 
-def load_head(name: str) -> Factory:
+def load_head(name: str) -> HeadFactory:
     """Import the head factory `NAME` from `FILE.py`, given as `FILE.py:NAME`.
 
     Raises:

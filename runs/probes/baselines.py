@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from affect import Blend, Factory, Fear, Head, Hope, Lesion, Spec, Transition, build
+from affect import Blend, Fear, Head, HeadFactory, Hope, Lesion, Spec, Transition, build
 from affect.head import State
 from affect.predict import GVFTargets, Predictor, lambda_returns
 from agents.nets import Trunk, dense
@@ -114,7 +114,7 @@ class ValueHead(Head):
         return error, {"error": error}
 
 
-def baseline_blend(name: str, head: Factory, horizon: int) -> Blend:
+def baseline_blend(name: str, head: HeadFactory, horizon: int) -> Blend:
     """Blend of a head and its baselines, none of which pays the agent (each is in a `Lesion`).
 
     Args:

@@ -11,7 +11,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from affect import Blend, BlendState, Care, Factory, Head, Lesion, Spec, Transition, build
+from affect import (
+    Blend,
+    BlendState,
+    Care,
+    Head,
+    HeadFactory,
+    Inherited,
+    Lesion,
+    Spec,
+    Transition,
+    build,
+)
 from affect.head import per_env
 from affect.wrappers import StatefulWrapper, Wrapper
 
@@ -54,7 +65,7 @@ def critic_signals(agent: Any, state: Any) -> dict[str, Prediction]:
     return {"critic": value, "minus_critic": lambda batch: -value(batch)}
 
 
-def fixed_head(factory: Factory, spec: Spec) -> Prediction:
+def fixed_head(factory: HeadFactory, spec: Spec) -> Prediction:
     """Signal of a head without parameters to train, such as a suite's innate one."""
     head = build(factory, spec, jax.random.key(0))
     return partial(read_signal, head, head.initial_state(2))
@@ -86,14 +97,14 @@ def wrapped_signals(
     for name in blend.names:
         heads = {name: blend_state.heads[name].net, f"{name}_untrained": initial[name].net}
         for label, head in heads.items():
-            wrapped = head.inner if isinstance(head, Lesion.__wrapped__) else head
+            wrapped = head.inner if isinstance(head, Lesion) else head
             signals[label] = partial(read_signal, wrapped, blend_state.carry[name])
     return signals
 
 
 def unwrapped(head: Head, carry: Any) -> tuple[Head, Any]:
-    """Strip all wrappers but `Care` from a head -> (inner head, its part of the carry)."""
-    while isinstance(head, Wrapper) and not isinstance(head, Care.__wrapped__):
+    """Strip the wrappers of a head, up to a `Care` or `Inherited` -> (inner head, its carry)."""
+    while isinstance(head, Wrapper) and not isinstance(head, Care | Inherited):
         carry = carry[1] if isinstance(head, StatefulWrapper) else carry
         head = head.inner
     return head, carry

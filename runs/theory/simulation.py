@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from affect import Blend, Factory, Spec, Transition, build
+from affect import Blend, HeadFactory, Spec, Transition, build
 from envs.world import Env, World, reset_batch, rollout
 from runs.engine.seeds import seed_keys, vmap_seeds
 from runs.engine.train import RunnerState, TrainConfig, init_runner, train
@@ -101,7 +101,7 @@ class HeadOutput(NamedTuple):
     carried: Any
 
 
-def head_output(factory: Factory, batch: Transition) -> HeadOutput:
+def head_output(factory: HeadFactory, batch: Transition) -> HeadOutput:
     """Build a head and compute its signal on a batch [T, B], from its initial state."""
     spec = Spec(obs_dim=batch.obs.shape[-1], num_actions=2, info=tuple(batch.info))
     head = build(factory, spec, jax.random.key(0))

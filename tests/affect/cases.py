@@ -11,7 +11,9 @@ from affect import (
     GRM,
     Care,
     Constant,
+    ConstantPotential,
     Curiosity,
+    Distilled,
     Fear,
     Homeostasis,
     Hope,
@@ -65,6 +67,9 @@ CASES = (  # name -> factory: every head, bare and as a potential; every wrapper
         "Care(Potential(Mood))": Care(Potential(Mood)),
         "Care(Care(Curiosity))": Care(Care(Curiosity)),
         "LearningProgress(Curiosity)": LearningProgress(Curiosity),
+        "Potential(Fear, scaled)": Potential(Fear, scale=2.0, shift=-1.0),
+        "ConstantPotential(Constant)": ConstantPotential(-1.0),
+        "Distilled": Distilled(layers=(2,), bits=4),
     }
 )
 
@@ -115,7 +120,7 @@ def apply_head(head: affect.Head, state: affect.head.State, batch: Transition):
     return head(state, batch)
 
 
-def run_head(factory: affect.Factory, batch: Transition, size: int | None = None):
+def run_head(factory: affect.HeadFactory, batch: Transition, size: int | None = None):
     """Builds a head and evaluates it on a batch -> (head, signal [T, B], state).
 
     Args:

@@ -8,7 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from affect import GRM, Fear, Homeostasis, Hope, Innate, Mood, Potential, Satiation, build
+from affect import (
+    GRM,
+    Blend,
+    ConstantPotential,
+    Fear,
+    Homeostasis,
+    Hope,
+    Innate,
+    Mood,
+    Potential,
+    Satiation,
+    build,
+)
 from tests.affect.cases import (
     KEY,
     SPEC,
@@ -127,6 +139,94 @@ def test_the_potential_before_a_step_is_the_last_value_or_at_first_that_of_no_ex
     last_phi = np.where(batch.first, first_phi, np.roll(phi, 1, axis=0))
     next_phi = np.where(batch.terminated, 0.0, phi)
     np.testing.assert_allclose(signal, GAMMA * next_phi - last_phi, atol=1e-6)
+
+
+def test_scale_and_shift_make_phi_and_1_and_0_change_no_bit(batch):
+    head, signal, _ = run_head(Potential(Hope, scale=2.0, shift=-1.0, gamma=GAMMA), batch)
+    phi, at_obs = phi_of(head, batch)
+    beyond = np.where(batch.terminated, 0.0, 2 * phi - 1)
+    np.testing.assert_allclose(signal, GAMMA * beyond - (2 * at_obs - 1), atol=1e-6)
+    plain = run_head(Potential(Hope, gamma=GAMMA), batch)
+    assert same_bits(plain, run_head(Potential(Hope, scale=1.0, shift=0, gamma=GAMMA), batch))
+    scaled = partial(Innate, fn=lambda batch: 3 * batch.reward)
+    np.testing.assert_allclose(
+        run_head(Potential(REWARD, scale=3.0), batch, size=5)[1],
+        run_head(Potential(scaled), batch)[1],
+        atol=1e-6,
+    )
+
+
+def test_scale_and_shift_are_never_trained_and_share_programs(batch):
+    blends = [Blend(it=(1.0, Potential(Hope, scale=s, shift=-1.0))) for s in (0.0, 2.0)]
+    states = [blend.init(KEY, SPEC, B) for blend in blends]
+    assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])
+    after, _ = blends[1].learn(states[1], batch)
+    net = after.heads["it"].net
+    assert (float(net.scale[...]), float(net.shift[...])) == (2.0, -1.0)
+    assert net.factory() == Potential(Hope(50, 16), scale=2.0, shift=-1.0, gamma=None)
+
+
+def advantages(reward, value, next_value, batch, trace=0.95):
+    """Generalised advantages [T, B] (Schulman et al., 2016), in float64."""
+    error = reward + GAMMA * np.where(batch.terminated, 0.0, next_value) - value
+    advantage, total = np.zeros_like(error), np.zeros(error.shape[1])
+    for t in reversed(range(len(error))):
+        ended = np.asarray(batch.terminated | batch.truncated)[t]
+        total = error[t] + GAMMA * trace * np.where(ended, 0.0, total)
+        advantage[t] = total
+    return advantage
+
+
+@pytest.mark.parametrize("k", [-2.0, -1.0, -0.5, 0.5])
+def test_a_constant_potential_is_a_shift_of_the_critics_values(k):
+    """Target T1: with the potential and values lower by k, every advantage is as without both."""
+    batch, rng = episodes_batch(seed=2), np.random.default_rng(0)
+    head, signal, _ = run_head(ConstantPotential(k, gamma=GAMMA), batch)
+    assert float(head.k[...]) == k and head.factory() == ConstantPotential(k, gamma=GAMMA)
+    reward = np.asarray(batch.reward, np.float64)
+    value, next_value = rng.normal(size=(2, *reward.shape))
+    plain = advantages(reward, value, next_value, batch)
+    shaped = advantages(reward + np.asarray(signal), value - k, next_value - k, batch)
+    np.testing.assert_allclose(shaped, plain, atol=1e-6)
+    kept_at_end = np.where(batch.terminated, GAMMA * k, 0.0)  # phi not 0 beyond a terminal step
+    wrong = advantages(reward + signal + kept_at_end, value - k, next_value - k, batch)
+    assert np.abs(wrong - plain).max() > 0.1
+    dropped = np.where(batch.truncated, -GAMMA * k, 0.0)  # phi zeroed at a truncation
+    wrong = advantages(reward + signal + dropped, value - k, next_value - k, batch)
+    assert np.abs(wrong - plain).max() > 0.1
+
+
+def test_a_constant_potential_sums_to_minus_k_up_to_a_terminal_step():
+    batch = episodes_batch(seed=3)
+    _, signal, _ = run_head(ConstantPotential(-1.5, gamma=GAMMA), batch)
+    for b, steps, terminated in episodes(batch):
+        length = steps.stop - steps.start
+        total = (GAMMA ** np.arange(length) * np.asarray(signal)[steps, b]).sum()
+        expected = 1.5 if terminated else -1.5 * GAMMA**length + 1.5
+        np.testing.assert_allclose(total, expected, atol=1e-5)
+    inner = np.asarray(~(batch.terminated | batch.truncated))
+    np.testing.assert_allclose(np.asarray(signal)[inner], (1 - GAMMA) * 1.5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Potential(Hope, scale=np.nan), "Potential has a scale of nan: it is a finite"),
+        (lambda: Potential(Hope, shift=np.inf), "Potential has a shift of inf: it is a finite"),
+        (lambda: Potential(Hope, scale="2"), "Potential has a scale of 2: it is a finite number"),
+        (lambda: ConstantPotential(np.nan), "ConstantPotential has a k of nan: it is a finite"),
+        (lambda: ConstantPotential(1.0, gamma=2), r"a discount in \(0, 1\], not gamma=2"),
+        (lambda: ConstantPotential(), "missing a required argument: 'k'"),
+        (
+            lambda: build(ConstantPotential(1.0), replace(SPEC, discount=None), KEY),
+            "ConstantPotential of Constant needs the discount of the critic",
+        ),
+    ],
+)
+def test_a_wrong_scale_shift_or_k_is_refused(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
 
 
 # --- GRM --------------------------------------------------------------------------------------

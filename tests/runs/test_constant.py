@@ -89,7 +89,7 @@ def test_arms_are_each_head_its_mean_and_the_constants():
     assert names[-4:] == ["constant -0.1", "constant -0.01", "constant +0.01", "constant +0.1"]
     assert arm_list[0][2].names == ()
     (weight, mean) = arm_list[2][2].heads["curiosity"]
-    assert weight == CURIOSITY[0] and mean.func is ConstantOf(CURIOSITY[1]).func
+    assert weight == CURIOSITY[0] and mean == ConstantOf(CURIOSITY[1])
     assert arm_list[-1][2].heads["constant"][1].func is Constant
     assert [name for name, _, _ in arms({}, levels=(0.5,))] == ["none", "constant +0.5"]
 

@@ -1,0 +1,112 @@
+"""Distillation: each form fits what it can express, in the bytes that it counts, exactly."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from affect import Curiosity, Distilled, Hope, Inherited, Value, build, distil, load
+from affect.genome import pack, unpack
+from tests.affect.cases import KEY, SPEC, experience, run_head, same_bits
+
+D, STEPS = 6, 600
+
+
+@pytest.fixture(scope="module")
+def obs():
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=(3000, D)) * [1, 1, 1, 0.01, 5, 1] + [0, 0, 0, 1, 0, 0]).astype("f")
+
+
+def linear(obs):
+    return 3 * obs[:, 0] - 200 * obs[:, 3] + 7
+
+
+def bent(obs):
+    return jnp.tanh(obs[:, 0] + obs[:, 1]) + 0.5 * jnp.tanh(0.4 * obs[:, 4])
+
+
+FORMS = [
+    ({"form": "linear"}, linear, 0.999, 4 * (D + 1)),
+    ({"form": "linear", "bits": 8}, linear, 0.95, 2 + D + 1),
+    ({"form": "features", "features": 2}, linear, 0.999, 4 * 3 + 2),
+    ({"form": "units", "units": 2, "bits": 6}, bent, 0.95, 4 + 17 * 6 // 8 + 1),
+    ({"form": "units", "units": 8}, bent, 0.97, 4 * (8 * (D + 1) + 9)),
+    ({"form": "layers", "units": (8, 4), "bits": 8}, bent, 0.95, 6 + 56 + 36 + 5),
+    ({"form": "pruned", "units": 8, "weights": 32, "bits": 8}, bent, 0.9, 4 + 32 * 15 // 8),
+]
+
+
+@pytest.mark.parametrize(("options", "f", "r2", "size"), FORMS, ids=[str(o) for o, *_ in FORMS])
+def test_a_form_fits_in_the_bytes_that_it_counts_and_comes_back_exactly(
+    options, f, r2, size, obs, tmp_path
+):
+    head, explained, num_bytes = distil(f, on=obs, steps=STEPS, **{"bits": None, **options})
+    assert explained > r2
+    assert num_bytes == len(pack(head)) == size
+    again = unpack(pack(head), build(head.factory(), head.origin.spec, KEY))
+    assert same_bits(again, head)
+    head.save(tmp_path / "small.safetensors")
+    assert same_bits(load(tmp_path / "small.safetensors").net, head.net)
+    predicted = np.asarray(jax.jit(head.net)(obs[::5]))
+    errors = np.square(predicted - np.asarray(f(obs[::5])))
+    assert explained == pytest.approx(1 - errors.mean() / np.var(np.asarray(f(obs[::5]))), abs=1e-3)
+
+
+def test_weights_are_whole_multiples_of_a_scale(obs):
+    head = distil(bent, bits=3, on=obs, steps=STEPS).head
+    for layer, scale in zip([*head.net.hidden, head.net.out], head.scales[...], strict=True):
+        weights = np.concatenate([layer.kernel[...].ravel(), layer.bias[...]])
+        codes = weights / np.asarray(scale)
+        assert set(codes.tolist()) <= {-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0}
+
+
+def test_few_features_are_those_that_matter_and_pruned_weights_are_0(obs):
+    kernel = distil(linear, "features", None, on=obs, features=2, steps=STEPS).head.net.out.kernel
+    assert np.flatnonzero(kernel[...]).tolist() == [0, 3]
+    head = distil(bent, "pruned", None, on=obs, units=8, weights=12, steps=STEPS).head
+    assert sum(int((leaf != 0).sum()) for leaf in jax.tree.leaves(head.net)) <= 12
+
+
+def test_a_head_is_distilled_on_transitions_and_inherited(obs):
+    batch = experience(seed=1, steps=500)
+    hope = build(Hope, SPEC, KEY)
+    small, r2, _ = distil(hope, units=4, bits=8, on=batch, steps=STEPS)
+    assert r2 > 0.9 and isinstance(small, Distilled)
+    signal, target = (np.asarray(run_head(Inherited(x), batch)[1]) for x in (small, hope))
+    assert np.corrcoef(signal.ravel(), target.ravel())[0, 1] > 0.95
+    alone = distil(hope, units=4, bits=8, on=batch.next_obs, steps=STEPS)
+    assert same_bits(alone.head, small)  # hope depends on next_obs alone
+    value = build(Value, SPEC, KEY)
+    assert distil(value, "linear", None, on=batch, steps=STEPS).r2 > 0.3  # ends are left out
+
+
+BATCH = experience(steps=30)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda o: distil(bent, on=o, units=0), "units are whole numbers, at least 1, not 0"),
+        (lambda o: distil(bent, on=o, bits=1.5), "bits are a whole number from 2 to 16, or None"),
+        (lambda o: distil(bent, on=o, bits=1), "from 2 to 16, or None, not 1"),
+        (lambda o: distil(bent, "cubic", on=o), "form is one of features, linear, units, layers"),
+        (lambda o: distil(bent, on=o, units=(2, 2)), 'several layers: that is form="layers"'),
+        (lambda o: distil(bent, "features", on=o, features=9), "an observation has 6 numbers"),
+        (lambda o: distil(bent, "features", on=o, features=0), "features is a whole number"),
+        (lambda o: distil(bent, "pruned", on=o, weights=99), "a network of 2 units has 17"),
+        (lambda o: distil(bent, on=o, steps=0), "steps are a whole number, at least 1, not 0"),
+        (lambda o: distil(bent, on=o[0]), "observations [..., D], not (6,)"),
+        (lambda o: distil(bent, on=o[:3]), "3 observations are too few"),
+        (lambda o: distil(lambda x: x, on=o), "f gave (3000, 6) for 3000 observations"),
+        (lambda o: distil(lambda x: 0 * x[:, 0], on=o), "f is the same for all observations"),
+        (lambda o: distil(lambda x: jnp.log(x[:, 0]), on=o), "is not finite somewhere"),
+        (lambda o: distil(build(Curiosity, SPEC, KEY), on=BATCH), "Curiosity carries a state"),
+        (lambda o: Distilled(bits=99), "bits are a whole number from 2 to 16"),
+        (lambda o: Distilled(kept=0), "kept is a number of weights, at least 1, not 0"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_line(call, message, obs):
+    with pytest.raises(ValueError) as caught:
+        call(obs)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
