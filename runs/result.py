@@ -14,6 +14,7 @@ from affect import Head
 from runs.analysis.contrasts import Contrast, contrasts
 from runs.analysis.scores import check_complete, read_scores, seed_means
 from runs.arm_runner import METRICS, ArmRunner, Reporter
+from runs.engine.critic_head import critic_head
 from runs.engine.phases import Phase
 from runs.engine.train import Learner
 from runs.errors import UserError
@@ -119,7 +120,21 @@ class Result:
         """
         blend_state = self._learner(arm, seed).blend_state
         checked_choice("head", name, blend_state.heads)
-        return unwrapped(blend_state.heads[name].net, blend_state.carry[name])[0]
+        head, _ = unwrapped(blend_state.heads[name].net, blend_state.carry[name])
+        return self._with_facts(head, seed)
+
+    def value(self, arm: str, seed: int = 0) -> Head:
+        """The critic of the agent of one seed as a head, `affect.Value`: the value of the task.
+
+        Args:
+            arm: of the experiment.
+            seed: of the training run.
+
+        Raises:
+            UserError: for an unknown arm or seed, or an agent without a critic network.
+        """
+        agent, state = self.experiment.run_config.agent, self._learner(arm, seed).agent
+        return self._with_facts(critic_head(agent, state, self.experiment.suite.env.spec), seed)
 
     def agent(self, arm: str, seed: int = 0) -> "TrainedAgent":
         """The trained agent of one seed, which acts and values observations as NumPy arrays.
@@ -155,6 +170,11 @@ class Result:
             ledger=ledger.read_entries(self.out / ledger.NAME),
             sealed_rows=self.rows("sealed"),
         )
+
+    def _with_facts(self, head: Head, seed: int) -> Head:
+        """The head with what the card of its file states about its training."""
+        steps = self.experiment.run_config.steps
+        return head.with_facts(world=self.experiment.suite.name, steps=steps, seeds=(seed,))
 
     def _repr_html_(self) -> str:
         """The verdict and the table of scores, for a notebook."""

@@ -19,8 +19,20 @@ from gymnasium import spaces
 from nbclient import NotebookClient
 from scipy import stats
 
-from affect import Blend, Constant, Fear, Hope, Lesion, Potential, Spec
-from agents import PPO
+from affect import (
+    Blend,
+    Constant,
+    Fear,
+    Hope,
+    Inherited,
+    Lesion,
+    Potential,
+    Spec,
+    load,
+    read_card,
+)
+from affect.moments import running_moments
+from agents import A2C, PPO
 from envs import load_suite
 from envs.shift import Shift, ramp
 from envs.world import Env
@@ -30,6 +42,7 @@ from runs.cli import interrupt
 from runs.cli.interrupt import Progress
 from runs.engine import devices
 from runs.engine.arms import Arm
+from runs.engine.critic_head import critic_head
 from runs.engine.jax_backend import JaxBackend
 from runs.engine.train import TrainConfig, init_learner
 from runs.errors import UserError
@@ -148,6 +161,52 @@ def test_head_and_agent_are_those_of_the_checkpoint(finished):
         np.testing.assert_array_equal(action, agent.act(learner.agent, None, obs))
         np.testing.assert_allclose(value, agent.value(learner.agent, obs)[:, 0], rtol=1e-5)
         assert trained.act(obs[0]).shape == trained.value(obs[0]).shape == ()
+
+
+def test_a_trained_head_and_a_critic_become_files_that_say_where_they_come_from(finished, tmp_path):
+    result, obs = finished.result, np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    for seed in range(SEEDS):
+        value = result.value("none", seed)
+        np.testing.assert_allclose(
+            value.value(obs), result.agent("none", seed).value(obs), rtol=1e-5
+        )
+    assert value.gamma == AGENT.gamma
+    files = [tmp_path / "value.safetensors", tmp_path / "fear.safetensors"]
+    value.save(files[0])
+    result.head("fear", "fear", 1).save(files[1], licence="MIT")
+    cards = [read_card(file) for file in files]
+    assert [card.head for card in cards] == ["affect.Value", "affect.Fear"]
+    assert [card.seeds for card in cards] == [(2,), (1,)] and cards[1].licence == "MIT"
+    assert {(card.world, card.steps) for card in cards} == {("CartPole", 48)}
+    np.testing.assert_array_equal(load(files[0]).value(obs), value.value(obs))
+    paid = Experiment(
+        CARTPOLE, {"value": Blend(value=(1.0, Potential(Inherited(files[0]))))}, AGENT
+    )
+    same = Experiment(CARTPOLE, {"value": Blend(value=(1.0, Potential(Inherited(value))))}, AGENT)
+    other = Experiment(
+        CARTPOLE, {"value": Blend(value=(1.0, Potential(Inherited(files[1]))))}, AGENT
+    )
+    assert paid.identity == same.identity != other.identity
+
+
+@pytest.mark.parametrize("agent", [replace(AGENT, normalise=True, scale_values=True), A2C(width=8)])
+def test_the_critic_as_a_head_values_as_the_agent(agent):
+    """Whitened observations, returns in their own units: as `agent.value`."""
+    spec, rng = CARTPOLE.env.spec, np.random.default_rng(0)
+    state = agent.init(jax.random.key(0), spec, 2)
+    if agent.normalise:
+        obs = jnp.asarray(rng.normal(1, [1, 2, 3, 0], size=(50, 4, 4)), jnp.float32)
+        batch = SimpleNamespace(obs=obs)
+        state = agent.update_moments(state, batch)
+        returns = running_moments(state.returns, 7 * jnp.ones((3, 2, state.returns.mean.size)))[1]
+        state = state._replace(returns=returns)
+    obs = rng.normal(size=(6, 4)).astype(np.float32)
+    head = critic_head(agent, state, spec)
+    np.testing.assert_allclose(head.value(obs), agent.value(state, obs)[:, 0], rtol=1e-4, atol=1e-6)
+
+
+def test_the_critic_of_an_agent_without_one_is_refused():
+    assert "has no critic network: distil" in refusal(critic_head, object(), None, None)
 
 
 @pytest.mark.parametrize(

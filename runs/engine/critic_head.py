@@ -1,0 +1,42 @@
+"""The critic of a trained agent as a head, `affect.Value`."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from affect import Spec, Value, build
+from agents.actor_critic import ActorCriticAgent, value_scale
+from runs.errors import UserError
+
+
+def critic_head(agent: Any, state: Any, spec: Spec) -> Value:
+    """The task's channel of a critic, in units of the reward, whitening as the agent does.
+
+    Args:
+        agent: static description, an `agents.actor_critic.ActorCriticAgent`.
+        state: of one seed.
+        spec: of the world.
+
+    Raises:
+        UserError: for an agent with another critic, or with none.
+    """
+    if not isinstance(agent, ActorCriticAgent):
+        raise UserError(
+            f"{type(agent).__name__} has no critic network: distil a function that values "
+            "observations instead, as in affect.distil(f, on=observations)"
+        )
+    layers, whitened = (agent.width, agent.width), agent.normalise
+    factory = Value(layers=layers, gamma=agent.gamma, whitened=whitened)
+    head, critic = build(factory, spec, jax.random.key(0)), state.train_state.net.critic
+    trunk = critic.trunk.first, critic.trunk.second
+    for layer, trained in zip(head.net.hidden, trunk, strict=True):
+        layer.kernel, layer.bias = nnx.Param(trained.kernel[...]), nnx.Param(trained.bias[...])
+    scale = jnp.broadcast_to(value_scale(state, critic.out.bias.shape), critic.out.bias.shape)[0]
+    head.net.out.kernel = nnx.Param(critic.out.kernel[...][:, :1] * scale)
+    head.net.out.bias = nnx.Param(critic.out.bias[...][:1] * scale)
+    if whitened:
+        head.mean = nnx.Param(state.moments.mean)
+        head.variance = nnx.Param(state.moments.variance)
+    return head
