@@ -2,6 +2,8 @@
 
 import html
 import json
+from contextlib import closing
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,12 @@ import jax
 import numpy as np
 import pandas as pd
 
-from affect import Head
+from affect import Head, Transition
 from runs.analysis.contrasts import Contrast, contrasts
 from runs.analysis.scores import check_complete, read_scores, seed_means
 from runs.arm_runner import METRICS, ArmRunner, Reporter
 from runs.engine.critic_head import critic_head
+from runs.engine.evaluate import draw_points
 from runs.engine.phases import Phase
 from runs.engine.train import Learner
 from runs.errors import UserError
@@ -144,6 +147,19 @@ class Result:
         """
         agent = self.experiment.run_config.agent
         return TrainedAgent(agent, self._learner(arm, seed).agent)
+
+    def recording(self, arm: str, episodes: int) -> tuple[Transition, np.ndarray]:
+        """Whole episodes of the trained agents at home -> (transitions, alive), each [S, T, B].
+
+        Raises:
+            UserError: for an unknown arm.
+        """
+        self._learner(arm, 0)
+        home = replace(self.experiment.suite, shifts=())
+        with closing(self.experiment.make_backend()) as backend:
+            points = draw_points(home, backend.draws, self.experiment.base)
+            agent, learner = self.experiment.run_config.agent, self._learners[arm]
+            return next(backend.record(learner, agent, points, lambda: False, episodes))
 
     def study(self, command: str = "") -> Study:
         """What reports state about this experiment beside its scores."""

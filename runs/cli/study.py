@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 from runs.cli.interrupt import Progress, run_with_progress
 from runs.cli.settings import fingerprint, parse_settings, shell_command
 from runs.errors import Interrupted, UserError
-from runs.lock import claim_folder, hold_lock
+from runs.lock import claim_folder, hold_lock, replace_file
 from runs.names import safe_name
 
 RESULTS = Path("runs/results")  # of `--record`
 LOGS = Path("runs/logs")
+COMMAND_FILE = "command"  # in the folder of a study: the command line that made it
 NEUTRAL = ("out", "config", "record")  # settings that change no result
 
 
@@ -86,6 +87,7 @@ def _run_in_folder(
     out = study_folder(settings, program)
     try:
         with claimed_folder(settings, program):
+            replace_file(out / COMMAND_FILE, command + "\n")
             page = work(Job(settings, out, command, progress, stopped))
             targets = [out] + ([RESULTS] if getattr(settings, "record", False) else [])
             for target in targets if page is not None else ():
