@@ -39,7 +39,8 @@ class Inherited(Wrapper):
 
     Raises:
         ValueError: a file that is missing, damaged, of another kind, format or class, a head for
-            other observations or actions, no head at all, or heads that differ in structure.
+            other observations or actions, no head at all, heads that differ in structure, or one
+            that is to learn and has no loss.
     """
 
     held = ("source",)
@@ -57,6 +58,8 @@ class Inherited(Wrapper):
                 "Inherited got heads of different classes, settings or observations: give heads of "
                 "one kind, or put each into the blend by itself"
             )
+        if settings["learn"] and members[0].cls.loss is Head.loss:
+            raise ValueError(f"{members[0].cls.__name__} has no loss to learn by: leave learn out")
         source = members if several else members[0]
         return settings | {"source": source, "obs": _indices(settings["obs"])}
 

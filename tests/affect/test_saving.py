@@ -1,9 +1,11 @@
 """Heads in files: bits come back, cards say what they are, wrong files are refused in a line."""
 
+import hashlib
 import json
 import pickle
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -152,6 +154,20 @@ def test_a_head_that_reads_no_actions_fits_other_actions_and_one_that_does_is_re
     build(ICM, SPEC, KEY).save(path)
     with pytest.raises(ValueError, match="ICM reads actions, of .*'num_actions': 2.* gets"):
         build(Inherited(path, head=ICM), other, KEY)
+
+
+def test_a_file_of_the_oldest_versions_gives_the_same_bits_and_signals():
+    """Written under jax 0.8.1, flax 0.12.6, safetensors 0.5.0: `Hope(horizon=20, width=4)`."""
+    path = Path(__file__).with_name("oldest.safetensors")
+    assert read_card(path).settings == {"horizon": 20, "width": 4}
+    obs, no = jnp.linspace(-2, 2, 12).reshape(4, 1, 3), jnp.zeros((4, 1), bool)
+    zero = jnp.zeros((4, 1))
+    batch = affect.Transition(obs, zero.astype(int), obs, zero, no, no, no)
+    expected = [-0.59745121, -0.44351083, 0.30895507, 0.45179272]
+    head = load(path)
+    np.testing.assert_allclose(apply_head(head, (), batch)[0][:, 0], expected, atol=1e-6)
+    weights = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(head))
+    assert hashlib.sha256(weights).hexdigest()[:12] == "07d9b7159e66"
 
 
 # --- inherited --------------------------------------------------------------------------------
@@ -380,6 +396,10 @@ def test_no_flipped_bit_goes_unnoticed(where, path):
         (lambda head, path: Inherited([]), "Inherited got no head: give at least one file"),
         (lambda head, path: Inherited(Hope), "the path of a file, a trained head, or a list"),
         (lambda head, path: Inherited([head, build(Fear, SPEC, KEY)]), "heads of different class"),
+        (
+            lambda head, path: Inherited(build(Constant(1.0), SPEC, KEY), learn=True),
+            "Constant has no loss to learn by: leave learn out",
+        ),
         (lambda head, path: Inherited(path), "No such file or directory: give the path"),
         (lambda head, path: Potential(head), "got a head that is already built"),
     ],
