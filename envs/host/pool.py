@@ -149,11 +149,9 @@ class HostPool(AbstractContextManager):
         with self._close_on_error():
             calls = [("step", actions[rows], log.next_seeds[rows]) for rows in self._rows]
             *arrays, infos = zip(*self._call_all(calls), strict=True)
-            next_obs, first_obs, reward, terminated, truncated = map(np.concatenate, arrays)
+            next_obs, obs, reward, terminated, truncated = map(np.concatenate, arrays)
             info = {key: np.concatenate([part[key] for part in infos]) for key in infos[0]}
             ended = terminated | truncated
-            obs = next_obs.copy()
-            obs[ended] = first_obs
             self._log = advance_log(log, self._seed, self._streams, ended, obs)
         return HostStep(obs.copy(), next_obs, reward, terminated, truncated, info)
 

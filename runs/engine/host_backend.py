@@ -26,7 +26,6 @@ from runs.engine.host_step import (
     HostStepper,
     by_seed,
     choose_actions,
-    compiled_stepper,
     observe_reset,
     observe_step,
 )
@@ -294,7 +293,7 @@ class HostBackend:
         """Compiled action and observation code of an agent."""
         key = agent_key(agent)
         if key not in self._steppers:
-            self._steppers[key] = compiled_stepper(agent, self.env, self.run_config.rows)
+            self._steppers[key] = HostStepper(agent, self.env, self.run_config.rows)
         return self._steppers[key]
 
     def _evaluator(self, agent: Any, episodes: int) -> HostEvaluator:
