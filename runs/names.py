@@ -1,4 +1,4 @@
-"""Names: of scores; checked against the known ones, with a hint; made safe for paths."""
+"""Names of scores (SCORES), and checks of names given by users: the closest choice, safe paths."""
 
 import difflib
 import re

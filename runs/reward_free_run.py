@@ -1,4 +1,4 @@
-"""Run of the reward-free study: its order of steps, and the files that hold its results.
+"""Steps of `runs.reward_free` in order, on `StudyRun`, and the files that hold its results.
 
     plan registered -> home training -> all arms frozen -> dev shifts, a look -> sealed shifts drawn
 

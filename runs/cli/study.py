@@ -1,4 +1,4 @@
-"""Run a study from its command line: settings, lock, progress, results in a folder, exit code."""
+"""Command line of any study: from flags to locked folder, progress, written page and exit code."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

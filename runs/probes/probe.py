@@ -1,4 +1,4 @@
-"""Probe all seeds: readouts of their signals in recorded episodes, one point after another."""
+"""Readouts of all signals of an arm: recorded and measured at each evaluation point, all seeds."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
