@@ -24,8 +24,8 @@ from runs.cli.settings import (
     check_seeds,
     run_main,
 )
-from runs.cli.study import RESULTS, Job, run_study
-from runs.names import checked_choice, safe_name
+from runs.cli.study import Job, run_study
+from runs.names import RESULTS, checked_choice, safe_name
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import add_legend, draw_line, new_panels, save_figure
 

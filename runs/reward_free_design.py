@@ -8,11 +8,10 @@ from typing import Any
 
 from affect import Blend
 from envs.suite import Suite
-from runs.cli.study import RESULTS
 from runs.engine.config import RunConfig, head_epochs
 from runs.engine.presets import find_suite, preset, smoke_suite
 from runs.errors import UserError
-from runs.names import checked_choice
+from runs.names import RESULTS, checked_choice
 from runs.prereg.plan_file import Plan, make_plan
 from runs.signal_arms import (
     FROZEN,
