@@ -35,7 +35,7 @@ MILDER = 0.5  # second severity of the dev shifts
 
 
 @dataclass(frozen=True)
-class Design:
+class RewardFreeDesign:
     """Everything that the study runs.
 
     Attributes:
@@ -64,7 +64,7 @@ class Design:
     plan: Plan
 
 
-def make_design(settings: Any) -> Design:
+def make_design(settings: Any) -> RewardFreeDesign:
     """The design that these settings define.
 
     Raises:
@@ -101,7 +101,9 @@ def make_design(settings: Any) -> Design:
     own_sizes |= {f"lr_{arm.name}": rates[arm.name] for arm in arms if arm.learns}
     secondary = tuple((TESTED, name) for name in controls if name != rival)
     plan = replace(plan, secondary=secondary, sizes=plan.sizes | own_sizes)
-    return Design(suite, dev, sealed, severities, home, away, rates, blend, arms, extra, plan)
+    return RewardFreeDesign(
+        suite, dev, sealed, severities, home, away, rates, blend, arms, extra, plan
+    )
 
 
 def choices_path(env: str, folder: Path = RESULTS) -> Path:

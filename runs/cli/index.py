@@ -24,7 +24,7 @@ class RecordedResult(NamedTuple):
     path: str  # of the table or figure, relative to the root
 
 
-class Study(NamedTuple):
+class ListedStudy(NamedTuple):
     """A runnable module of runs/: a study, or a tool."""
 
     name: str
@@ -34,7 +34,7 @@ class Study(NamedTuple):
     last: RecordedResult | None  # None if there is none
 
 
-def list_studies(root: Path) -> list[Study]:
+def list_studies(root: Path) -> list[ListedStudy]:
     """List every module directly under `root`/runs with a `main`: studies first, then tools."""
     minutes, dates = read_minutes(root), commit_dates(root)
     studies = []
@@ -45,7 +45,7 @@ def list_studies(root: Path) -> list[Study]:
             recorded = "StudySettings" in names
             name, summary = path.stem, (ast.get_docstring(tree) or "").split("\n")[0]
             last = last_result(root, name, dates)
-            studies.append(Study(name, summary, recorded, minutes.get(name), last))
+            studies.append(ListedStudy(name, summary, recorded, minutes.get(name), last))
     return sorted(studies, key=lambda study: not study.recorded)
 
 
