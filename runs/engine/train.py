@@ -95,7 +95,9 @@ def update(
 ) -> tuple[Learner, dict[str, jax.Array]]:
     """Update heads, then the agent with their signals, on a batch -> (learner, metrics).
 
-    The only function that turns experience into a changed learner.
+    Every training on either backend goes through it. Outside are heads that learn without an agent
+    (`runs.probes.offline`, `runs.theory.corridor`) and people who learn from single trials
+    (`runs.theory.gamblers`).
 
     Args:
         config: of the arm.

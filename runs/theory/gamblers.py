@@ -17,7 +17,7 @@ from runs.theory.simulation import run_seeds
 
 ENV, BLOCK = Gamble(), 20
 USUAL, EARLY_LOSSES = Params(moved=0.0), Params(moved=float(SHUFFLED))
-INTACT = PVL()  # the published healthy median
+INTACT = PVL()  # the median of our own fits to healthy people (`agents.pvl.PVL`)
 NO_LOSSES, NO_REVERSAL = replace(INTACT, aversion=0.0), replace(INTACT, reversal=0.25)
 WEIGHT = 0.1  # of mood and of curiosity, not tuned
 NO_HEADS = Blend()
