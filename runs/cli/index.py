@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 ROW = re.compile(r"^\| `runs\.(\w+)` \| .+ \| ([\d.]+) \|$", re.MULTILINE)
 INTERVAL = re.compile(r"\[[-+\d.,]+, [-+\d.,]+\]")
+RECORDED = ("StudySettings", "EnvSettings")  # bases of the settings of what records results
 SENTENCE = re.compile(r"(?<=[.?!]) (?=[A-Z(])")
 
 
@@ -42,7 +43,7 @@ def list_studies(root: Path) -> list[ListedStudy]:
         tree = ast.parse(path.read_text(), str(path))
         if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
             names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-            recorded = "StudySettings" in names
+            recorded = not names.isdisjoint(RECORDED)
             name, summary = path.stem, (ast.get_docstring(tree) or "").split("\n")[0]
             last = last_result(root, name, dates)
             studies.append(ListedStudy(name, summary, recorded, minutes.get(name), last))

@@ -349,16 +349,17 @@ def test_teacher_alone_moves_the_policy_to_its_own(setting):
     net.actor.out = jax.tree.map(jnp.zeros_like, net.actor.out)
     net.actor.out.bias = nnx.Param(3 * jnp.eye(2))  # seed 0 is taught action 0, seed 1 action 1
     teacher = Teacher(AGENT, own._replace(train_state=own.train_state._replace(net=net)))
-    agent = replace(AGENT, lr=0.03, epochs=4)
+    agent = replace(AGENT, lr=0.03)
     mix = RewardMix(0.0, jnp.zeros(2), 0.0, teacher=1.0)
-    phase = replace(make_phase(worlds, 0, mix, teacher=teacher), agent=agent, updates=10)
+    phase = replace(make_phase(worlds, 0, mix, teacher=teacher), agent=agent, updates=40)
     state = backend.enter(trained.learner, phase)
+    obs = jax.random.normal(jax.random.key(0), (2, 64, 4)) / 10
     before, after = (
-        jax.vmap(agent.policy)(x.learner.agent, jnp.zeros((2, 4)))[0]
+        np.diag(jax.nn.softmax(jax.vmap(agent.policy)(x.learner.agent, obs)[0]).mean(1))
         for x in (state, backend.train(state, phase, 0, never_stopped)[0])
     )
-    assert np.diag(jax.nn.softmax(before)).max() < 0.7
-    assert np.diag(jax.nn.softmax(after)).min() > 0.85  # the teacher's is .95
+    assert before.max() < 0.6
+    assert after.min() > 0.8  # the teacher's is .95
 
 
 def test_mixes_share_one_program_and_train_different_agents(setting, caplog):
