@@ -25,7 +25,7 @@ MAY_IMPORT = {  # among these packages; each may also import itself
     "runs": {"affect", "envs", "agents"},
 }
 LEVELS = {
-    **dict.fromkeys(("errors", "lock", "names", "tree_io"), 0),
+    **dict.fromkeys(("describe", "errors", "lock", "names", "tree_io"), 0),
     "engine": 1,
     "analysis": 2,
     "probes": 3,

@@ -91,8 +91,9 @@ class EnvShard:
             autoreset_mode=AutoresetMode.DISABLED,
         )
         first_env = self.envs.envs[0].env
-        limit = getattr(first_env.spec, "max_episode_steps", None)
-        limit = limit or getattr(first_env.unwrapped, "max_steps", None)
+        limit = None
+        if first_env.has_wrapper_attr("_max_episode_steps"):  # of gymnasium's TimeLimit
+            limit = first_env.get_wrapper_attr("_max_episode_steps")
         checked = first_env.has_wrapper_attr("reproducible")
         self._reproducible = not checked or first_env.get_wrapper_attr("reproducible")
         spaces = self.envs.single_observation_space, self.envs.single_action_space
@@ -124,22 +125,24 @@ class EnvShard:
             next_obs [b, ...], first obs of the new episodes, reward, terminated, truncated, info.
         """
         obs, reward, terminated, truncated, info = self.envs.step(actions)
-        with np.errstate(over="ignore"):  # what overflows is refused below
-            reward = reward.astype(np.float32)
         self._check_finite(obs, reward)
         next_obs, ended = obs.copy(), terminated | truncated
         if ended.any():
             obs, _ = self.envs.reset(seed=seeds.tolist(), options={"reset_mask": ended})
             self._check_finite(obs)
         info = {key: info[key].astype(np.float32) for key in self._info_keys}
-        return next_obs, obs[ended], reward, terminated, truncated, info
+        return next_obs, obs[ended], reward.astype(np.float32), terminated, truncated, info
 
     def _check_finite(self, obs: np.ndarray, reward: np.ndarray | None = None) -> None:
         """Raises `LastingFault` for the first environment whose obs or reward is not finite."""
         for name, array in (("observation", obs), ("reward", reward)):
-            if array is None or np.isfinite(array).all():
+            if array is None:
                 continue
-            first = np.argwhere(~np.isfinite(array))[0]
+            with np.errstate(over="ignore"):
+                finite = np.isfinite(array.astype(np.float32))
+            if finite.all():
+                continue
+            first = np.argwhere(~finite)[0]
             self.envs.envs[first[0]].mark()
             raise LastingFault(
                 f"returned {name} {array[tuple(first)]}, expected a finite number of float32",

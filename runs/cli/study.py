@@ -77,7 +77,7 @@ def _run_in_folder(
     stopped: Callable[[], bool],
 ) -> int:
     """Run `work` in the locked folder of the study, and write its page -> exit code."""
-    from envs.host.pool import HostFailure
+    from envs.host.fault import HostFailure
     from runs.engine.devices import prepare_devices
 
     prepare_devices()

@@ -26,11 +26,13 @@ class Backend(Protocol):
         env: the environment, `envs.world.Env` or `envs.host.suite.HostEnv`.
         run_config: sizes.
         draws: worlds that are drawn at each evaluation point.
+        free: endings of the names of leaves of a state whose shape may change in training.
     """
 
     env: Any
     run_config: RunConfig
     draws: int
+    free: tuple[str, ...]
 
     def init(self, phase: Phase, keys: jax.Array | None = None) -> Any:
         """Untrained learners, in environments reset in the phase's worlds -> state.

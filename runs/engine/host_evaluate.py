@@ -12,7 +12,7 @@ from envs.host.pool import HostPool, HostStep
 from envs.host.suite import HostEnv
 from envs.world import World
 from runs.engine.evaluate import reported_scores
-from runs.engine.host_step import by_seed, compiled_stepper
+from runs.engine.host_step import HostStepper, by_seed
 from runs.errors import Interrupted
 from runs.names import SCORES
 
@@ -25,15 +25,15 @@ class HostEvaluator:
     The worker processes start with the first evaluation and are reused for every later world.
 
     Args:
-        agent: static description shared by all, such as `PPO`.
+        stepper: compiled functions of the agents.
         host: the environment.
         rows: S.
         episodes: B, of each agent in each world.
     """
 
-    def __init__(self, agent: Any, host: HostEnv, rows: int, episodes: int):
+    def __init__(self, stepper: HostStepper, host: HostEnv, rows: int, episodes: int):
         self.host, self.rows, self.episodes_per_seed = host, rows, episodes
-        self.stepper = compiled_stepper(agent, host, rows)
+        self.stepper = stepper
         self._pool: HostPool | None = None
 
     def steps(

@@ -1,6 +1,5 @@
-"""Step host-stepped environments: compiled action and observation code around `HostPool.step`."""
+"""Rollout in host-stepped environments: compiled policy and channel around `HostPool.step`."""
 
-import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -105,9 +104,8 @@ def by_seed(tree: Any, rows: int) -> Any:
     return jax.tree.map(lambda leaf: leaf.reshape(rows, -1, *leaf.shape[1:]), tree)
 
 
-@functools.cache
 def compiled_stepper(agent: Any, host: HostEnv, rows: int) -> HostStepper:
-    """Compile the `HostStepper` of S = `rows` seeds; cached, so that all arms share it."""
+    """Compile the `HostStepper` of S = `rows` seeds."""
     return HostStepper(
         vmap_seeds(partial(observe_reset, host), rows, shared=1),
         vmap_seeds(partial(choose_actions, agent, host, greedy=False), rows, shared=2),

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import pytest
 
-from envs.host.pool import HostFailure
+from envs.host.fault import HostFailure
 from envs.host.suite import HostEnv
 from runs.analysis.scores import read_scores
 from runs.arm_runner import ArmRunner

@@ -8,7 +8,11 @@ from affect import Blend
 from envs import load_suite
 from envs.shift import ramp
 from runs import Experiment
+from tests.runs import small_study
 
+no_key_check = pytest.fixture(scope="module", autouse=True)(
+    small_study.without_key_check_in_threads
+)
 JUMP = ramp("jump", "sensor", "params.jump", to=1e-3)
 
 
