@@ -14,8 +14,8 @@ from importlib import metadata, util
 from runs.bench.table import HEADINGS, LEGEND, pairs_csv, ratios, remarks, spread, table_row
 from runs.bench.timing import (
     PEERS,
-    Result,
     TimedPair,
+    TimedResult,
     Worker,
     WorkerFailed,
     Workload,
@@ -99,7 +99,7 @@ def study(job: Job) -> Page:
     return Page(name, text, code=int(failed), csv=pairs_csv(results))
 
 
-def measure(settings: Settings, new_worker: Callable, job: Job) -> Iterator[Result]:
+def measure(settings: Settings, new_worker: Callable, job: Job) -> Iterator[TimedResult]:
     """Measure the rows, one after another; `new_worker(cache)` is a context with a worker."""
     rows, repeats = timed_pairs(settings), 1 if settings.smoke else settings.repeats
     job.progress.total = len(rows)
@@ -109,12 +109,12 @@ def measure(settings: Settings, new_worker: Callable, job: Job) -> Iterator[Resu
         try:
             if not installed(row.other.package):
                 raise WorkerFailed(INSTALL)
-            result = Result(row, tuple(measure_pairs(row, repeats, new_worker)))
+            result = TimedResult(row, tuple(measure_pairs(row, repeats, new_worker)))
             job.progress.say(f"{row.title}: {spread(ratios(result))}")
         except WorkerFailed as failure:
             if job.stopped():
                 raise Interrupted from failure
-            result = Result(row, (), str(failure))
+            result = TimedResult(row, (), str(failure))
             job.progress.say(f"{row.title}: left out, {failure}")
         yield result
 

@@ -97,7 +97,7 @@ class TimedPair:
     fresh: str = ""
 
 
-class Result(NamedTuple):
+class TimedResult(NamedTuple):
     """Measurements of one row."""
 
     row: TimedPair

@@ -1,4 +1,4 @@
-"""Run a study from its command line: settings, lock, progress, results in a folder, exit code."""
+"""Command line of any study: from flags to locked folder, progress, written page and exit code."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,10 +10,8 @@ from runs.cli.interrupt import Progress, run_with_progress
 from runs.cli.settings import fingerprint, parse_settings, shell_command
 from runs.errors import Interrupted, UserError
 from runs.lock import claim_folder, hold_lock
-from runs.names import safe_name
+from runs.names import LOGS, RESULTS, safe_name
 
-RESULTS = Path("runs/results")  # of `--record`
-LOGS = Path("runs/logs")
 NEUTRAL = ("out", "config", "record")  # settings that change no result
 
 

@@ -75,9 +75,11 @@ class Backend(Protocol):
         stopped: Callable[[], bool],
         episodes: int,
     ) -> Iterator[tuple[Transition, Any]]:
-        """Whole episodes at each point -> (transitions, alive bool), each [S, T, B], T the horizon.
+        """Whole episodes at each point -> (transitions, alive bool), each [S, T, B].
 
-        Transitions are 0 after an episode's end; rewards are the task's, without channel noise.
+        T is the horizon; on the host, of a horizon beyond 1,024, it may be shorter, but not shorter
+        than the longest episode. Transitions are 0 after an episode's end; rewards are the task's,
+        without channel noise.
         """
 
     def film(
