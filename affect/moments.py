@@ -58,13 +58,14 @@ def running_moments(moments: Moments, x: jax.Array) -> tuple[Moments, Moments]:
 def whiten(moments: Moments, x: jax.Array, clip: float, constant: float = 0.0) -> jax.Array:
     """Centres and scales x [..., *shape] by the moments; clips it at +-`clip` deviations.
 
-    What deviates by less than `constant` (1 + |mean|) so far is not scaled, so that a small change
-    of what was constant stays small.
+    What deviates by less than `constant` (1 + |mean|) so far is not enlarged, so that a small
+    change of what was constant stays small.
     """
     mean = jnp.broadcast_to(moments.mean, x.shape)
     variance = moments.variance + 1e-8
     if constant:
         bound = jnp.square(constant * (1 + jnp.abs(moments.mean)))
-        variance = jnp.where((moments.variance < bound) & (moments.number > 0), 1.0, variance)
+        nearly_constant = (moments.variance < bound) & (moments.number > 0)
+        variance = jnp.where(nearly_constant, jnp.maximum(variance, 1.0), variance)
     scale = jnp.broadcast_to(jnp.sqrt(variance), x.shape)
     return jnp.clip((x - mean) / scale, -clip, clip)

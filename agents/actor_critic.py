@@ -14,15 +14,19 @@ from agents.gae import gae
 from agents.nets import ActorCritic, padded_channels
 
 
-class AgentState(NamedTuple):
-    """Networks with optimiser state; running moments of observations [D] and returns [C], or None.
+class ReturnSize(NamedTuple):
+    """Number [] of returns so far, and the mean of their squares in each channel [C]."""
 
-    C is the number of the critic's channels.
-    """
+    number: jax.Array
+    square: jax.Array
+
+
+class AgentState(NamedTuple):
+    """Networks and optimiser; moments of observations and size of returns, None if unused."""
 
     train_state: TrainState
     moments: Moments | None
-    returns: Moments | None = None
+    return_size: ReturnSize | None = None
 
 
 class Guide(NamedTuple):
@@ -74,7 +78,8 @@ class ActorCriticAgent:
         max_norm: global norm at which a gradient is clipped.
         normalise: whiten observations by their running moments.
         scale_values: let the critic predict values in units of the root mean square of the returns
-            so far, a unit a channel. Then a factor on all rewards changes nothing but rounding.
+            so far, a unit a channel. Then a factor on all rewards changes nothing but rounding in
+            PPO, which normalises advantages.
     """
 
     width: int = 64
@@ -94,8 +99,8 @@ class ActorCriticAgent:
         net = ActorCritic(spec, self.width, num_signals, rngs=nnx.Rngs(key))
         moments = empty_moments((spec.obs_dim,)) if self.normalise else None
         channels = padded_channels(1 + num_signals)
-        returns = empty_moments((channels,)) if self.scale_values else None
-        return AgentState(TrainState.create(net, self.tx()), moments, returns)
+        size = ReturnSize(jnp.zeros(()), jnp.zeros(channels)) if self.scale_values else None
+        return AgentState(TrainState.create(net, self.tx()), moments, size)
 
     def act(self, state: AgentState, key: jax.Array | None, obs: jax.Array) -> jax.Array:
         """Samples actions [...] at obs [..., D]; the mode if `key` is None."""
@@ -104,7 +109,7 @@ class ActorCriticAgent:
     def value(self, state: AgentState, obs: jax.Array) -> jax.Array:
         """Values [..., padded_channels(1 + K)] at obs [..., D], the task's first."""
         value = state.train_state.net.critic(self._whiten(state, obs))
-        return value * value_scale(state, value.shape)
+        return value * value_unit(state, value.shape)
 
     def tx(self) -> optax.GradientTransformation:
         """Optimiser of the networks; defined by the subclass."""
@@ -125,7 +130,7 @@ class ActorCriticAgent:
     ) -> tuple[AgentState, Samples]:
         """Computes advantages and targets of a batch [T, B] with signals [T, B, K], flattened.
 
-        The state that is returned with them has the moments of returns with this batch.
+        The size of returns in the state that is returned with them includes this batch.
         """
         obs, next_obs = self._whiten(state, batch.obs), self._whiten(state, batch.next_obs)
         net = state.train_state.net
@@ -138,12 +143,12 @@ class ActorCriticAgent:
         if self.scale_values:
             zero = jnp.zeros_like(reward)
             returns = gae(reward, zero, zero, *ends, gammas, 1.0)
-            state = state._replace(returns=running_moments(state.returns, returns)[1])
-        scale = value_scale(state, reward.shape)
-        value, next_value = net.critic(obs) * scale, net.critic(next_obs) * scale
+            state = state._replace(return_size=_add_returns(state.return_size, returns))
+        unit = value_unit(state, reward.shape)
+        value, next_value = net.critic(obs) * unit, net.critic(next_obs) * unit
         advantage = gae(reward, value, next_value, *ends, gammas, self.lam)
         log_prob, _ = net.actor.log_prob(obs, batch.action)
-        target = (advantage + value) / scale
+        target = (advantage + value) / unit
         samples = Samples(obs, batch.action, log_prob, advantage.sum(-1), target, guide)
         return state, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), samples)
 
@@ -164,9 +169,17 @@ class ActorCriticAgent:
         return whiten(state.moments, obs, 10.0, NEARLY_CONSTANT) if self.normalise else obs
 
 
-def value_scale(state: AgentState, shape: tuple[int, ...]) -> jax.Array | float:
+def _add_returns(size: ReturnSize, returns: jax.Array) -> ReturnSize:
+    """Size of the returns so far with those of a batch, [T, B, C]."""
+    added = returns.shape[0] * returns.shape[1]
+    number = size.number + added
+    square = size.square + (jnp.square(returns).mean((0, 1)) - size.square) * (added / number)
+    return ReturnSize(number, square)
+
+
+def value_unit(state: AgentState, shape: tuple[int, ...]) -> jax.Array | float:
     """Unit of each channel of the critic, as [..., C]; 1 where all returns were 0, or if unused."""
-    if state.returns is None:
+    if state.return_size is None:
         return 1.0
-    square = jnp.square(state.returns.mean) + state.returns.variance
+    square = state.return_size.square
     return jnp.broadcast_to(jnp.where(square > 0, jnp.sqrt(square), 1.0), shape)

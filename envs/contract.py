@@ -14,7 +14,7 @@ import numpy as np
 
 from envs.schedule import unscheduled
 from envs.shift import Shift, with_channel
-from envs.world import Env, World
+from envs.world import Env, World, mask_finished
 
 ROLLOUT_PARTS = ("first", "obs", "states", "reward", "ends")
 MAY_TOUCH = {
@@ -143,16 +143,11 @@ def _random_rollout(env: Env, worlds: World, key: jax.Array) -> dict[str, Any]:
         return (
             env_states,
             active & ~transition.terminated & ~transition.truncated,
-        ), _mask_finished(active, row)
+        ), mask_finished(active, row)
 
     initial = (start, jnp.ones(DRAWS, bool))
     _, rollout = jax.lax.scan(step, initial, jax.random.split(k_steps, STEPS))
     return rollout | {"first": start.obs}
-
-
-@jax.vmap
-def _mask_finished(active: jax.Array, rows: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.where(active, leaf, jnp.zeros_like(leaf)), rows)
 
 
 def _random_actions(key: jax.Array, env: Env) -> jax.Array:

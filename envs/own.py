@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium
 
+from envs.host.known import EnvFacts
 from envs.host.shifts import channel_shifts
 from envs.host.suite import host_suite
 from envs.host.user_code import cause_of, from_file, remedy_of
@@ -49,7 +50,7 @@ def own_suite(
     env = from_file(env) if isinstance(env, str) else env
     if kwargs and not callable(env):
         raise ValueError(f"{env!r} exists already and takes no kwargs; give its class instead")
-    constructor = partial(env, **kwargs) if kwargs else env
+    constructor = partial(env, **_with_floats(env, kwargs)) if kwargs else env
     made = _make(constructor) if callable(env) else env
     name = type(getattr(made, "unwrapped", made)).__name__
     if isinstance(made, Env):
@@ -63,6 +64,12 @@ def own_suite(
         f"{env!r} is no environment: give a name, a gymnasium id, an environment, its class, or a "
         "function that makes it"
     )
+
+
+def _with_floats(constructor: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments with floats in place of integers where the default is a float, as a setter's."""
+    floats = EnvFacts(constructor).setters
+    return {k: float(v) if k in floats and type(v) is int else v for k, v in kwargs.items()}
 
 
 def _make(constructor: Callable[[], Any]) -> Any:

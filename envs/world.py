@@ -210,3 +210,13 @@ def reset_batch(
         return env.reset(k_reset, worlds(k_world))
 
     return jax.vmap(reset_one)(jax.random.split(key, num_envs))
+
+
+def mask_finished(alive: jax.Array, tree: Any) -> Any:
+    """Sets leaves [..., *] to 0 where not alive [...] bool: what follows an episode's end."""
+
+    def mask_leaf(leaf: jax.Array) -> jax.Array:
+        mask = alive.reshape(alive.shape + (1,) * (leaf.ndim - alive.ndim))
+        return jnp.where(mask, leaf, jnp.zeros_like(leaf))
+
+    return jax.tree.map(mask_leaf, tree)

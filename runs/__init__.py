@@ -1,15 +1,17 @@
-"""The laboratory: `Experiment`, and studies and tools that are run as `python -m runs.NAME`.
+"""The laboratory: where a batch is rolled out, learned from, scored, probed, compared and drawn.
 
-A batch is rolled out in `engine.jax_backend` or `engine.host_backend`, learned from in
-`engine.train.update`, scored in `engine.evaluate`; signals are measured in `probes.readouts`, arms
-compared in `analysis.contrasts`, and results drawn in `report`. Where to add what: a study as a
-file here; an arm in `engine.arms`; a stretch of training as an `engine.phases.Phase`; a number per
-arm from its scores in `analysis.robustness` and `report.tables`; one that says what a signal
-predicts in `probes.readouts`; a figure in `report.figures`.
+Rolled out   `engine.jax_backend`, `engine.host_backend`
+Learned from `engine.train.update`; a stretch of training is an `engine.phases.Phase`
+Scored       `engine.evaluate`, `engine.host_evaluate`
+Probed       `probes.readouts`, for a number that says what a signal predicts
+Compared     arms of `engine.arms`, in `analysis.contrasts`; numbers per arm in
+             `analysis.robustness`, with their column in `report.tables`
+Drawn        `report.figures`, placed on the page by `report.html`
 
-Modules import only downwards: studies, theory and bench; experiment; report, prereg and cli, which
-do not import each other; probes; analysis; engine; and errors, lock, names and tree_io at the
-bottom (`tests/test_house.py`).
+All of it is run by `Experiment`, or by a study: a file here, run as `python -m runs.NAME`. Modules
+import only downwards: studies, theory and bench; experiment; report, prereg and cli, which do not
+import each other; probes; analysis; engine; and errors, lock, names and tree_io at the bottom
+(`tests/test_house.py`).
 """
 
 import sys

@@ -10,7 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from runs.cli.index import Study, list_studies
+from runs.cli.index import ListedStudy, list_studies
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 240  # characters of a finding, at most
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def index_entry(study: Study, width: int) -> str:
+def index_entry(study: ListedStudy, width: int) -> str:
     """Format a study: name, minutes and summary; below, date and finding of the last result."""
     minutes = "" if study.minutes is None else f"{study.minutes:g} min"
     first = f"{f'runs.{study.name}':<20}{minutes:>7}  {study.summary}"

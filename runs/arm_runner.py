@@ -1,4 +1,4 @@
-"""Train and score the arms of an experiment in a folder, resuming exactly where it stopped.
+"""Arms of an `Experiment`: train, score and record each into its folder, resuming exactly.
 
 Files: `checkpoints/ARM`, `metrics.jsonl` (one line per chunk), `scores.csv` (one row per seed and
 evaluation point), `films`, `timelines`, `readouts.csv`. On resume, lines after the restored

@@ -14,8 +14,8 @@ from importlib import metadata, util
 from runs.bench.table import HEADINGS, LEGEND, pairs_csv, ratios, remarks, spread, table_row
 from runs.bench.timing import (
     PEERS,
-    Result,
     TimedPair,
+    TimedResult,
     Worker,
     WorkerFailed,
     Workload,
@@ -30,8 +30,8 @@ from runs.report.page import Page, markdown_table, page_text
 
 COMMAND = "python -m runs.benchmark"
 PARTS = (
-    *("training", "ceiling", "shares", "heads", "evaluation", "worlds", "compilation", "memory"),
-    *("readouts", "report"),
+    *("training", "hosts", "ceiling", "shares", "heads", "evaluation", "worlds", "compilation"),
+    *("memory", "readouts", "report"),
 )
 INSTALL = "not installed: pip install -e '.[bench]' -c constraints.txt"
 THREE_HEADS = ("fear", "hope", "curiosity")
@@ -44,9 +44,10 @@ class Settings(StudySettings):
     """Settings of the benchmark.
 
     Attributes:
-        parts: what to measure, of training (against peers), ceiling (bare matrix products), shares
-            (parts of a training step), heads, evaluation, worlds (Drive), compilation, memory,
-            readouts (probing the signals beside scoring), report (and sealing).
+        parts: what to measure, of training (against peers), hosts (gymnasium environments against
+            Stable-Baselines3), ceiling (bare matrix products), shares (parts of a training step),
+            heads, evaluation, worlds (Drive), compilation, memory, readouts (probing the signals
+            beside scoring), report (and sealing).
         repeats: measurements of each side of a row.
     """
 
@@ -98,7 +99,7 @@ def study(job: Job) -> Page:
     return Page(name, text, code=int(failed), csv=pairs_csv(results))
 
 
-def measure(settings: Settings, new_worker: Callable, job: Job) -> Iterator[Result]:
+def measure(settings: Settings, new_worker: Callable, job: Job) -> Iterator[TimedResult]:
     """Measure the rows, one after another; `new_worker(cache)` is a context with a worker."""
     rows, repeats = timed_pairs(settings), 1 if settings.smoke else settings.repeats
     job.progress.total = len(rows)
@@ -108,12 +109,12 @@ def measure(settings: Settings, new_worker: Callable, job: Job) -> Iterator[Resu
         try:
             if not installed(row.other.package):
                 raise WorkerFailed(INSTALL)
-            result = Result(row, tuple(measure_pairs(row, repeats, new_worker)))
+            result = TimedResult(row, tuple(measure_pairs(row, repeats, new_worker)))
             job.progress.say(f"{row.title}: {spread(ratios(result))}")
         except WorkerFailed as failure:
             if job.stopped():
                 raise Interrupted from failure
-            result = Result(row, (), str(failure))
+            result = TimedResult(row, (), str(failure))
             job.progress.say(f"{row.title}: left out, {failure}")
         yield result
 
@@ -125,7 +126,7 @@ def installed(package: str) -> bool:
 
 def timed_pairs(settings: Settings) -> list[TimedPair]:
     """Rows of the chosen parts."""
-    parts = (_training_rows, _head_rows, _comparison_rows)
+    parts = (_training_rows, _host_rows, _head_rows, _comparison_rows)
     rows = [row for part in parts for row in part() if row.part in settings.parts]
     if not settings.smoke:
         return rows
@@ -164,6 +165,24 @@ def _training_rows() -> list[TimedPair]:
         TimedPair("shares", "4 seeds, 64 envs / updates alone", WIDE, updates),
         TimedPair("worlds", "Drive / CartPole, random policy", drive, cartpole, "ours >= 1e6"),
     ]
+
+
+def _host_rows() -> list[TimedPair]:
+    """Training in gymnasium environments against two of Stable-Baselines3's trainings at once."""
+    goals = {
+        "CartPole-v1": "ratio >= 4",
+        "LunarLander-v3": "ratio >= 2",
+        "HalfCheetah-v5": "ratio >= 2",
+        "MiniGrid-DoorKey-5x5-v0": "ratio >= 2",
+    }
+    rows = []
+    for id, goal in goals.items():
+        ours = Workload("training.time_host_training", seeds=8, num_envs=8, updates=4, world=id)
+        pair = replace(ours, prepare="rivals.stable_baselines3_pair", seeds=1)
+        rows.append(TimedPair("hosts", f"{id}, 8 seeds, 8 envs / two SB3", ours, pair, goal))
+    one = replace(rows[0].ours, seeds=1)
+    alone = replace(one, prepare="rivals.stable_baselines3")
+    return [*rows, TimedPair("hosts", "CartPole-v1, 1 seed / SB3", one, alone, "ratio >= 1.5")]
 
 
 def _head_rows() -> list[TimedPair]:

@@ -21,10 +21,9 @@ from tyro.conf import Positional
 
 from runs.cli.settings import parse_settings, run_main
 from runs.errors import UserError
-from runs.names import closest_name, safe_name
+from runs.names import LOGS, closest_name, safe_name
 
 COMMAND = "python -m runs.board"
-LOGS = Path("runs/logs")
 HOST = "127.0.0.1"
 ARMS, SEEDS = "^compare/", "^runs/"
 BY_ARM = "regex:^compare/(.+)$"

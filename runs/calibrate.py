@@ -24,8 +24,8 @@ from runs.cli.settings import (
     check_seeds,
     run_main,
 )
-from runs.cli.study import RESULTS, Job, run_study
-from runs.names import checked_choice, safe_name
+from runs.cli.study import Job, run_study
+from runs.names import RESULTS, checked_choice, safe_name
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import add_legend, draw_line, new_panels, save_figure
 
@@ -175,28 +175,16 @@ def calibrate(job: Job, suite: Any, run_config: Any, chunks: int) -> dict[str, d
     from runs.engine.phases import Phase, flat_worlds, world_pool
     from runs.engine.seeds import Stream, stream_key, stream_keys
     from runs.study_run import NO_HEADS, StudyRun
-    from runs.tree_io import leaves_digest
 
     axis, base, agent = len(suite.severities), run_config.base, run_config.agent
-    seeds, updates = run_config.seeds, run_config.updates
+    updates = run_config.updates
     job.progress.total = updates * (run_config.chunks + len(suite.shifts) * chunks)
     worlds = suite.worlds(stream_key(base, Stream.TRAINING_WORLDS), WORLDS)
     special = replace(agent, anneal=chunks * updates)
     own_episodes, results = stream_keys(run_config, Stream.RANDOM_POLICY), {}
-    run = StudyRun(job, suite.env, run_config)
-
-    def train(name: str, phase: Any, learner: Any = None) -> tuple[Any, int]:
-        start = None if learner is None else partial(run.backend.enter, learner, phase)
-        folder = job.out / f"{safe_name(name)}-{leaves_digest((phase.worlds, learner))}"
-        state, alive = run.train(name, phase, start, folder)
-        return state.learner, int((~alive[:seeds]).sum())
-
-    def success(learner: Any, points: Any) -> np.ndarray:
-        scores = run.backend.evaluate(learner, agent, points, job.stopped)
-        return np.stack([score["success"] for score in scores], 1)[:seeds]
-
-    home = world_pool(flat_worlds(worlds, [0]))
-    nominal, failed = train("nominal", Phase(home, run_config.chunks, updates, agent, NO_HEADS))
+    run, home = StudyRun(job, suite.env, run_config), world_pool(flat_worlds(worlds, [0]))
+    phase = Phase(home, run_config.chunks, updates, agent, NO_HEADS)
+    nominal, failed = train_policy(run, "nominal", phase)
     if failed:
         job.progress.say(f"{failed} nominal agents have non-finite numbers: distrust this run")
     public = draw_points(suite, run.backend.draws, base)
@@ -204,16 +192,35 @@ def calibrate(job: Job, suite: Any, run_config: Any, chunks: int) -> dict[str, d
         shifted = list(range(1 + i * axis, 1 + (i + 1) * axis))
         pool = world_pool(flat_worlds(worlds, [*shifted, *shifted[-1:] * (axis - 2)]))
         phase = Phase(pool, chunks, updates, special, NO_HEADS, renew=("optimiser",))
-        specialist, failed = train(shift.name, phase, nominal)
+        specialist, failed = train_policy(run, shift.name, phase, nominal)
         points = select_points(public, [0, *shifted])
-        at_random = with_random_actions(points.worlds)
+        at_random = points._replace(worlds=with_random_actions(points.worlds), key=own_episodes)
         results[shift.name] = {
-            "random": success(nominal, points._replace(worlds=at_random, key=own_episodes)),
-            "nominal": success(nominal, points),
-            "specialist": success(specialist, points),
+            "random": success_rates(run, nominal, at_random),
+            "nominal": success_rates(run, nominal, points),
+            "specialist": success_rates(run, specialist, points),
             "non_finite": failed,
         }
     return results
+
+
+def train_policy(run: Any, name: str, phase: Any, learner: Any = None) -> tuple[Any, int]:
+    """Train a phase from a learner or untrained ones -> (learner, number of seeds that diverged).
+
+    Its checkpoints are in a folder of this name and a digest of the worlds and of the learner.
+    """
+    from runs.tree_io import leaves_digest
+
+    start = None if learner is None else partial(run.backend.enter, learner, phase)
+    folder = run.out / f"{safe_name(name)}-{leaves_digest((phase.worlds, learner))}"
+    state, alive = run.train(name, phase, start, folder)
+    return state.learner, int((~alive[: run.home.seeds]).sum())
+
+
+def success_rates(run: Any, learner: Any, points: Any) -> np.ndarray:
+    """Success [S, P] of the learners of all seeds at each point."""
+    scores = run.backend.evaluate(learner, run.home.agent, points, run.stopped)
+    return np.stack([score["success"] for score in scores], 1)[: run.home.seeds]
 
 
 # --- results ----------------------------------------------------------------------------------

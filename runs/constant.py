@@ -1,4 +1,4 @@
-"""Constant-reward control: which gains of intrinsic rewards does a constant bonus reproduce?
+"""Study of constant bonuses: which gains of intrinsic rewards does a constant reward reproduce?
 
 A bonus may help by its information, or by shifting all rewards: a negative constant makes a
 zero-initialised table optimistic about untried actions, a positive one prefers tried ones. So every

@@ -12,7 +12,7 @@ from runs.analysis import stats
 from runs.analysis.contrasts import contrasts
 from runs.analysis.transfer_metrics import TransferMetrics, last_return, transfer_metrics
 from runs.cli.study import Job
-from runs.continual_stream import HOME, Design
+from runs.continual_stream import HOME, ContinualDesign
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import add_legend, draw_line, new_figure, save_figure
 from runs.signal_arms import SIGNAL_CONTROLS, TESTED
@@ -58,7 +58,7 @@ LEGEND = (
 Scores = Mapping[str, Mapping[str, np.ndarray]]  # schedule -> arm -> [S, times, W]
 
 
-def continual_page(design: Design, results: pd.DataFrame, job: Job) -> Page:
+def continual_page(design: ContinualDesign, results: pd.DataFrame, job: Job) -> Page:
     """Page of the study from the results of `StreamRun.run`.
 
     Raises:
@@ -95,7 +95,7 @@ def continual_page(design: Design, results: pd.DataFrame, job: Job) -> Page:
 # --- scores -----------------------------------------------------------------------------------
 
 
-def score_arrays(results: pd.DataFrame, metric: str, design: Design) -> Scores:
+def score_arrays(results: pd.DataFrame, metric: str, design: ContinualDesign) -> Scores:
     """Scores of each arm under each schedule from results in the order of `StreamRun.run`."""
     shape = results["seed"].nunique(), -1, len(design.names)
     return {
@@ -204,7 +204,7 @@ def _mean_and_half(values: np.ndarray, spec: str = ".3f") -> str:
 # --- figure -----------------------------------------------------------------------------------
 
 
-def draw_stream(design: Design, scores: Scores, metric: str, path: Path) -> None:
+def draw_stream(design: ContinualDesign, scores: Scores, metric: str, path: Path) -> None:
     """Draw scores along the stream: a row a schedule, a column a world, a line an arm.
 
     Arms of COLOURS have a colour each, all others are grey and behind them.
@@ -233,7 +233,7 @@ def draw_stream(design: Design, scores: Scores, metric: str, path: Path) -> None
     save_figure(figure, path)
 
 
-def shade_stages(axis: Any, design: Design, world: int) -> None:
+def shade_stages(axis: Any, design: ContinualDesign, world: int) -> None:
     """Mark the beginnings of all stages, and shade those that train in a world."""
     steps = design.stage.steps
     for i, trained_in in enumerate(design.stages):

@@ -40,7 +40,7 @@ SCORES = ("success", "return", "terminated", "harm")  # that are kept of an eval
 
 
 @dataclass(frozen=True)
-class Design:
+class ContinualDesign:
     """Everything that the study runs.
 
     Attributes:
@@ -64,7 +64,7 @@ class Design:
     arms: tuple[SignalArm, ...]
 
 
-def make_design(settings: Any) -> Design:
+def make_design(settings: Any) -> ContinualDesign:
     """The design that these settings define.
 
     The agent in the stream is that at home at its first step size, which is constant: the length of
@@ -94,7 +94,7 @@ def make_design(settings: Any) -> Design:
     kept = SignalArm("old_critic", critic_kept=True)
     arms = (FROZEN, SignalArm("plain"), kept, *signal_arms(heads, blend, home.agent.gamma))
     stages = tuple(1 + names.index(name) for name in stream)
-    return Design(suite, (HOME, *names), stages, settings.pay, home, stage, blend, arms)
+    return ContinualDesign(suite, (HOME, *names), stages, settings.pay, home, stage, blend, arms)
 
 
 def _stream(suite: Suite, requested: Sequence[str]) -> tuple[str, ...]:
@@ -134,7 +134,7 @@ class StreamRun(StudyRun):
         points: at which all arms are evaluated, home first.
     """
 
-    def __init__(self, design: Design, job: Job):
+    def __init__(self, design: ContinualDesign, job: Job):
         super().__init__(job, design.suite.env, design.home)
         self.design, base = design, design.home.base
         worlds = design.suite.worlds(stream_key(base, Stream.TRAINING_WORLDS), POOL)

@@ -16,11 +16,12 @@ from typing import Any
 
 import jax
 
-from affect import Blend, Factory
-from envs.host.pool import HostFailure
+from affect import Blend
+from envs.host.fault import HostFailure
 from envs.suite import Suite
 from runs.arm_runner import ArmRunner, Reporter
 from runs.cli.interrupt import run_with_progress
+from runs.describe import describe
 from runs.engine.arms import Arm, check_arms
 from runs.engine.backend import Backend, make_backend
 from runs.engine.config import RunConfig, head_epochs, make_run_config
@@ -229,9 +230,9 @@ class Experiment:
     @cached_property
     def identity(self) -> str:
         """Digest of all that changes a result, the number of devices included."""
-        heads = {arm.name: _describe_blend(arm.blend) for arm in self.all_arms}
-        world = _describe(self.suite.env)
-        content = [self.plan.hash, heads, world, self.run_config.rows, len(jax.devices())]
+        heads = {arm.name: describe(arm.blend) for arm in self.all_arms}
+        setting = [describe(part) for part in (self.suite, self.run_config.agent)]
+        content = [self.plan.hash, heads, setting, self.run_config.rows, len(jax.devices())]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
     def make_backend(self) -> Backend:
@@ -306,17 +307,18 @@ class Experiment:
         """Film an arm with heads, and record and probe the signals of one of them."""
         if not (self.out if self.recordings is None else self.recordings):
             return
+        agent = phase.agent
         if not arm.control:
             runner.film(arm, phase, trained.state.learner)
         if arm.name == self._recorded_arm():
             runner.save_timelines(arm, phase, trained.state.learner, points, rows)
-            if self.probe_signals and hasattr(phase.agent, "value"):
+            if self.probe_signals and hasattr(agent, "value") and hasattr(agent, "gamma"):
                 runner.save_readouts(arm, phase, trained, points)
 
-    def _recorded_arm(self) -> str:
+    def _recorded_arm(self) -> str | None:
         """Name of the arm whose signals are recorded: `lesion` if present, else the first head."""
         names = [arm.name for arm in self.all_arms if arm.name == "lesion" or not arm.control]
-        return "lesion" if "lesion" in names else names[min(1, len(names) - 1)]
+        return "lesion" if "lesion" in names else names[:2][-1] if names else None
 
     def _score_sealed(
         self, runner_of: Callable[[int], ArmRunner], out: Path, backend: Backend
@@ -340,29 +342,3 @@ class Experiment:
             say(f"unverified: {error}")
             return False
         return True
-
-
-def _describe_blend(blend: Blend) -> list:
-    """Epochs of a blend, and names, weights and factories of its heads, as JSON."""
-    return [blend.epochs, [[name, w, _describe(head)] for name, (w, head) in blend.heads.items()]]
-
-
-def _describe(value: Any, depth: int = 4) -> Any:
-    """Name and settings of a factory or environment as JSON, without addresses in memory."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if hasattr(value, "tolist"):  # an array
-        return value.tolist()
-    if hasattr(value, "digest"):  # of an inherited head
-        return value.digest
-    if isinstance(value, Factory):
-        return [_describe(value.cls, depth), _describe(value.settings, depth)]
-    if isinstance(value, partial):
-        return [_describe(value.func, depth), _describe(value.keywords, depth)]
-    if isinstance(value, Mapping):
-        return [[str(key), _describe(value[key], depth)] for key in sorted(value, key=str)]
-    if isinstance(value, tuple | list):
-        return [_describe(item, depth) for item in value]
-    if hasattr(value, "__qualname__") or not depth:
-        return getattr(value, "__qualname__", type(value).__qualname__)
-    return [type(value).__qualname__, _describe(getattr(value, "__dict__", {}), depth - 1)]

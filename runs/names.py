@@ -1,8 +1,9 @@
-"""Names: of scores; checked against the known ones, with a hint; made safe for paths."""
+"""Names of scores (SCORES) and folders, and checks of names given by users."""
 
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from runs.errors import UserError
 
@@ -10,6 +11,8 @@ REPORTED_SCORES = ("harm", "hidden", "other_goal")
 """Scores that only some worlds report in `info`; NaN in the others."""
 SCORES = ("return", "length", "success", "terminated", "truncated", *REPORTED_SCORES)
 """Scores of an agent at one evaluation point."""
+RESULTS = Path("runs/results")  # of `--record`
+LOGS = Path("runs/logs")  # of studies without `--out`
 
 
 def closest_name(name: str, choices: Iterable[str]) -> str:

@@ -67,7 +67,7 @@ class Settings(StudySettings):
     test: int = 1_000
 
 
-class Training(NamedTuple):
+class TrainingKind(NamedTuple):
     """One training: the world, the agent, and the training worlds, D or R."""
 
     world: str
@@ -108,7 +108,7 @@ def study(job: Job) -> Page:
     if settings.smoke:
         settings = replace(settings, seeds=3, train=64, test=16)
     trainings = [
-        Training(world, agent, trained)
+        TrainingKind(world, agent, trained)
         for world in settings.only or WORLDS
         for agent in AGENTS
         for trained in TRAINED
@@ -127,7 +127,7 @@ def study(job: Job) -> Page:
 # --- one training -----------------------------------------------------------------------------
 
 
-def run_config(settings: Settings, training: Training) -> Any:
+def run_config(settings: Settings, training: TrainingKind) -> Any:
     """Agent and sizes of a training (not tuned), a `RunConfig`.
 
     A chunk has about as many steps as there are training episodes, so that training ends within
@@ -165,7 +165,7 @@ def suite(world: str) -> Any:
     return replace(full, shifts=tuple(boxes), severities=(1.0,))
 
 
-def train_and_test(job: Job, config: Any, training: Training, episodes: int) -> dict[str, Any]:
+def train_and_test(job: Job, config: Any, training: TrainingKind, episodes: int) -> dict[str, Any]:
     """Train all seeds of an agent until each has finished enough episodes, and test them.
 
     Episodes are counted per seed: the tested agent is that at the end of the chunk in which its
@@ -226,11 +226,11 @@ def summary(results: dict[str, dict], name: str, suffix: str = "") -> np.ndarray
     return 100 * np.prod(parts, axis=0) ** (1 / len(parts))
 
 
-def sections(scores: dict[Training, dict], settings: Settings) -> list[str]:
+def sections(scores: dict[TrainingKind, dict], settings: Settings) -> list[str]:
     """Sections of the page: published and our results, their differences, and all cells."""
     summaries, cells, non_finite = [], [], 0
     for world, agent in dict.fromkeys((training.world, training.agent) for training in scores):
-        results = {trained: scores[Training(world, agent, trained)] for trained in TRAINED}
+        results = {trained: scores[TrainingKind(world, agent, trained)] for trained in TRAINED}
         non_finite += sum(result["non_finite"] for result in results.values())
         for suffix, note in (("", ""), ("'", ", within 90 steps")):
             if f"D{suffix}" not in results["D"]:

@@ -8,11 +8,10 @@ from typing import Any
 
 from affect import Blend
 from envs.suite import Suite
-from runs.cli.study import RESULTS
 from runs.engine.config import RunConfig, head_epochs
 from runs.engine.presets import find_suite, preset, smoke_suite
 from runs.errors import UserError
-from runs.names import checked_choice
+from runs.names import RESULTS, checked_choice
 from runs.prereg.plan_file import Plan, make_plan
 from runs.signal_arms import (
     FROZEN,
@@ -36,7 +35,7 @@ MILDER = 0.5  # second severity of the dev shifts
 
 
 @dataclass(frozen=True)
-class Design:
+class RewardFreeDesign:
     """Everything that the study runs.
 
     Attributes:
@@ -65,7 +64,7 @@ class Design:
     plan: Plan
 
 
-def make_design(settings: Any) -> Design:
+def make_design(settings: Any) -> RewardFreeDesign:
     """The design that these settings define.
 
     Raises:
@@ -102,7 +101,9 @@ def make_design(settings: Any) -> Design:
     own_sizes |= {f"lr_{arm.name}": rates[arm.name] for arm in arms if arm.learns}
     secondary = tuple((TESTED, name) for name in controls if name != rival)
     plan = replace(plan, secondary=secondary, sizes=plan.sizes | own_sizes)
-    return Design(suite, dev, sealed, severities, home, away, rates, blend, arms, extra, plan)
+    return RewardFreeDesign(
+        suite, dev, sealed, severities, home, away, rates, blend, arms, extra, plan
+    )
 
 
 def choices_path(env: str, folder: Path = RESULTS) -> Path:

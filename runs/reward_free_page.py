@@ -21,7 +21,7 @@ from runs.report.plots import (
     new_panels,
     save_figure,
 )
-from runs.reward_free_design import CONTROLS, Design, read_choices
+from runs.reward_free_design import CONTROLS, RewardFreeDesign, read_choices
 from runs.signal_arms import TESTED
 from runs.study_run import finite_seeds, page_name
 
@@ -54,7 +54,9 @@ LABEL_NOISE_NOTE = (
 )
 
 
-def reward_free_page(design: Design, results: pd.DataFrame, noise: pd.DataFrame, job: Job) -> Page:
+def reward_free_page(
+    design: RewardFreeDesign, results: pd.DataFrame, noise: pd.DataFrame, job: Job
+) -> Page:
     """Page of the study from the two tables of `RewardFreeRun.run`.
 
     Raises:
@@ -224,7 +226,7 @@ def zero_gain_sentence(noise: pd.DataFrame) -> str:
     return f"Training without reward turns harmful at an AUROC of {clauses}."
 
 
-def sizes_text(design: Design, settings: Any) -> str:
+def sizes_text(design: RewardFreeDesign, settings: Any) -> str:
     """Sentences with seeds, steps, step sizes and episodes, and the primary contrast."""
     rates = list(design.rates.values())
     usual = max(rates, key=rates.count)
@@ -334,7 +336,7 @@ def draw_shares(
     save_figure(figure, path)
 
 
-def draw_curves(results: pd.DataFrame, design: Design, path: Path) -> None:
+def draw_curves(results: pd.DataFrame, design: RewardFreeDesign, path: Path) -> None:
     """Draw success of training episodes by steps, a panel a shift, with 95 % bands."""
     shifts = (*design.sealed, *design.dev)
     chunks = design.away.chunks

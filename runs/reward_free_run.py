@@ -1,4 +1,4 @@
-"""Run of the reward-free study: its order of steps, and the files that hold its results.
+"""Steps of `runs.reward_free` in order, on `StudyRun`, and the files that hold its results.
 
     plan registered -> home training -> all arms frozen -> dev shifts, a look -> sealed shifts drawn
 
@@ -33,7 +33,7 @@ from runs.prereg import seal
 from runs.probes.labels import outcome_labels
 from runs.probes.ranking import discrimination
 from runs.probes.signals import predictions
-from runs.reward_free_design import Design
+from runs.reward_free_design import RewardFreeDesign
 from runs.signal_arms import TESTED, SignalArm
 from runs.study_run import StudyRun
 from runs.tree_io import leaves_digest
@@ -58,7 +58,7 @@ class RewardFreeRun(StudyRun):
         rates: step size in the shifted worlds, by arm; those of the design.
     """
 
-    def __init__(self, design: Design, job: Job):
+    def __init__(self, design: RewardFreeDesign, job: Job):
         super().__init__(job, design.suite.env, design.home)
         self.design, self.rates = design, design.rates
         milder = (len(design.severities) - 1) * len(BOUNDS)

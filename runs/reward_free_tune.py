@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from runs.analysis import stats
-from runs.cli.study import RESULTS, Job
+from runs.cli.study import Job
+from runs.names import RESULTS
 from runs.report.page import Page, markdown_table, page_text
 from runs.reward_free_design import CONTROLS, choices_path, make_design
 from runs.reward_free_page import seed_scores

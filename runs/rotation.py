@@ -1,4 +1,4 @@
-"""Rotation: what does each arm score on sealed families, each sealed in a study of its own?
+"""Rotation: what does each arm score on sealed shifts, over studies that seal a family each?
 
 Open code cannot hide a family. So a suite is studied once for each of its families, with that one
 sealed (`python -m runs.compare --sealed FAMILY`), and the reported score is the mean over these

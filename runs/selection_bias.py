@@ -43,7 +43,7 @@ class Settings(StudySettings):
     researchers: int = 2_000
 
 
-class ScoreModel(NamedTuple):
+class ScoreVariance(NamedTuple):
     """Variance shares of seeds and of drawn worlds; whether each variant has its own control."""
 
     seeds: float
@@ -62,16 +62,16 @@ class TuningOutcome(NamedTuple):
         first: [4] estimates of the first researcher.
     """
 
-    kind: ScoreModel
+    kind: ScoreVariance
     gain: np.ndarray
     rates: np.ndarray
     first: tuple[stats.Estimate, ...]
 
 
-HEADLINE = ScoreModel(0.3, 0.2)  # of the finding and the figure
+HEADLINE = ScoreVariance(0.3, 0.2)  # of the finding and the figure
 KINDS = (
-    ScoreModel(0.3, 0.0, own_control=True),
-    *(ScoreModel(seeds, worlds) for worlds in (0.0, 0.1, 0.2) for seeds in (0.0, 0.3, 0.6)),
+    ScoreVariance(0.3, 0.0, own_control=True),
+    *(ScoreVariance(seeds, worlds) for worlds in (0.0, 0.1, 0.2) for seeds in (0.0, 0.3, 0.6)),
 )
 
 
@@ -101,7 +101,7 @@ def study(job: Job) -> Page:
 # --- simulation -------------------------------------------------------------------------------
 
 
-def simulate_tuning(kind: ScoreModel, researchers: int, seed: int) -> TuningOutcome:
+def simulate_tuning(kind: ScoreVariance, researchers: int, seed: int) -> TuningOutcome:
     """Simulate tuning on public worlds, and score the chosen variants in all four ways."""
     rng = np.random.default_rng(seed)
     controls = VARIANTS if kind.own_control else 1
@@ -125,7 +125,7 @@ def simulate_tuning(kind: ScoreModel, researchers: int, seed: int) -> TuningOutc
 
 
 def draw_public_and_sealed(
-    rng: np.random.Generator, kind: ScoreModel, size: tuple[int, ...]
+    rng: np.random.Generator, kind: ScoreVariance, size: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Draw per-seed means over SHIFTS shifts, in the order of MEASURES, each [*size, SEEDS].
 

@@ -1,7 +1,8 @@
-"""What studies with later phases share: sizes, training with progress, saved parts, page names.
+"""Base of studies with later phases: `StudyRun` trains phases with progress and saves parts.
 
 Learners are trained at home and go on from there in other worlds (`runs.reward_free`,
-`runs.continual`, `runs.calibrate`).
+`runs.continual`, `runs.calibrate`). Also their sizes, their finite seeds and the names of their
+pages.
 """
 
 from collections.abc import Callable, Sequence

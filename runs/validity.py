@@ -20,12 +20,12 @@ from functools import partial
 from typing import Any
 
 from runs.cli.settings import EnvSettings, check_recordable, run_main
-from runs.cli.study import RESULTS, Job, run_study
+from runs.cli.study import Job, run_study
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import make_experiment
 from runs.errors import UserError
-from runs.names import safe_name
+from runs.names import RESULTS, safe_name
 from runs.report.page import Page, page_text
 
 COMMAND = "python -m runs.validity"

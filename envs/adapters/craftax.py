@@ -114,13 +114,13 @@ class Craftax(Gymnax):
         return render_state, np.asarray(render_state(state.state)).astype(np.uint8)
 
 
-def suite(name: str, horizon: int = 1000) -> Suite:
+def suite(name: str) -> Suite:
     """Makes the suite of an environment of Craftax: shifts of its params, then of the channel.
 
     Raises:
         ValueError: if the package is missing, or there is no such environment.
     """
-    env = Craftax(name, horizon)
+    env = Craftax(name)
     return Suite(
         name=f"craftax:{name}",
         env=env,

@@ -1,7 +1,7 @@
 """Checks of what an environment returns: observations, rewards and ends of episodes; no jax."""
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -31,6 +31,9 @@ class Checked(gymnasium.Wrapper):
     def __init__(self, env: gymnasium.Env, values: bool = False, reproducible: bool = True):
         super().__init__(env)
         self.reproducible, self._values = reproducible, values
+        space = env.observation_space
+        floats = isinstance(space, spaces.Box) and space.dtype.kind == "f" and not values
+        self._plain = (space.shape, space.dtype) if floats else None  # needs no look at its values
 
     def reset(self, *, seed=None, options=None):
         """Starts an episode -> (obs, info)."""
@@ -49,7 +52,11 @@ class Checked(gymnasium.Wrapper):
 
     def step(self, action):
         """Takes one step -> (obs, reward, terminated, truncated, info)."""
-        result = _call_step(self.env.step, action)
+        try:
+            result = self.env.step(action)
+        except (TypeError, ValueError) as error:
+            _raise_as_fault(error)
+            raise
         if not (isinstance(result, tuple) and len(result) == 5 and isinstance(result[4], dict)):
             raise LastingFault(
                 f"returned {_described(result)} from step, expected 5 values, the last a dict",
@@ -59,6 +66,8 @@ class Checked(gymnasium.Wrapper):
         self._check_observation(obs, "step")
         self._check_reward(reward)
         for name, flag in zip(("terminated", "truncated"), flags, strict=True):
+            if type(flag) in (bool, np.bool_):
+                continue
             array = np.asarray(flag)
             if array.dtype != bool or array.shape != ():
                 raise LastingFault(
@@ -69,12 +78,16 @@ class Checked(gymnasium.Wrapper):
 
     def _check_observation(self, obs: Any, method: str) -> None:
         """Raises `LastingFault` for an observation of `method` that is not in its space."""
+        if type(obs) is np.ndarray and (obs.shape, obs.dtype) == self._plain:
+            return
         fault = observation_fault(self.env.observation_space, obs, self._values)
         if fault:
             raise LastingFault(f"returned from {method} an {fault}", SPACE_REMEDY)
 
     def _check_reward(self, reward: Any) -> None:
         """Raises `LastingFault` for a reward that is not one number."""
+        if type(reward) in (float, np.float32, np.float64) and not self._values:
+            return
         array = np.asarray(reward)
         if array.shape != () or array.dtype.kind not in "biuf":
             raise LastingFault(
@@ -157,12 +170,8 @@ def _described(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:50]}... ({type(value).__name__})"
 
 
-def _call_step(step: Callable, action: Any) -> Any:
-    """Takes a step; names the contract if a wrapper of gymnasium cannot unpack its result."""
-    try:
-        return step(action)
-    except (TypeError, ValueError) as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        if "unpack" not in str(error) or "gymnasium" not in frame.filename:
-            raise
+def _raise_as_fault(error: Exception) -> None:
+    """Raises `LastingFault` for an error of a wrapper of gymnasium that cannot unpack a result."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    if "unpack" in str(error) and "gymnasium" in frame.filename:
         raise LastingFault(f"returned another tuple from step ({error})", STEP_REMEDY) from error

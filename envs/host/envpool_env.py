@@ -29,7 +29,7 @@ class EnvPoolEnv(gymnasium.Env):
     def __init__(self, task: str, **options: Any):
         options.pop("render_mode", None)  # it draws nothing here
         envpool = _envpool(task)
-        options = {"env_type": "gymnasium", "num_envs": 1} | options
+        options |= {"env_type": "gymnasium", "num_envs": 1}
         self._make = partial(envpool.make, task, **options)
         self._pool = self._make()
         self.observation_space = _with_bounds(self._pool.observation_space)

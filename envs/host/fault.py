@@ -10,3 +10,16 @@ class Fault(Exception):
 
 class LastingFault(Fault):
     """Fault that repeating the call cannot mend: an environment that breaks its contract."""
+
+
+class HostFailure(RuntimeError):
+    """Error: an environment failed several times in a row on a step, or broke its contract.
+
+    Attributes:
+        indices, seeds: environments that may be at fault, nearly always one; their episode seeds.
+        cause: what happened, such as "died with exit code 3".
+    """
+
+    def __init__(self, message: str, indices: list[int], seeds: list[int], cause: str):
+        super().__init__(message)
+        self.indices, self.seeds, self.cause = indices, seeds, cause

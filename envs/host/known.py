@@ -31,6 +31,8 @@ PACKAGES = {
 }  # id prefix -> package that registers it
 BUILT_IN = {"envs", "gymnasium", *PACKAGES.values()}  # packages whose ids are made as listed here
 
+make = partial(gymnasium.make, disable_env_checker=True)  # `envs.host.probe` checks more
+
 
 class EnvFacts(NamedTuple):
     """Constructor, harm, success threshold and number of severities of a gymnasium environment.
@@ -68,7 +70,7 @@ def cartpole(
 
     Units: N, m, kg.
     """
-    env = gymnasium.make("CartPole-v1", **kwargs)
+    env = make("CartPole-v1", **kwargs)
     inner = env.unwrapped
     inner.force_mag, inner.length, inner.masspole = force, half_length, pole_mass
     inner.total_mass = inner.masscart + pole_mass
@@ -79,14 +81,14 @@ def cartpole(
 def lunar_lander(gravity: float = -10.0, wind: float = 0.0, **kwargs) -> gymnasium.Env:
     """Makes `LunarLander-v3`; gravity in (-12, 0) m/s^2, wind power in [0, 20]."""
     physics = {"gravity": gravity, "enable_wind": wind > 0, "wind_power": wind}
-    return gymnasium.make("LunarLander-v3", **physics, **kwargs)
+    return make("LunarLander-v3", **physics, **kwargs)
 
 
 def pendulum(
     gravity: float = 10.0, mass: float = 1.0, length: float = 1.0, **kwargs
 ) -> gymnasium.Env:
     """Makes `Pendulum-v1` with gravity in m/s^2, mass in kg and length in m."""
-    env = gymnasium.make("Pendulum-v1", g=gravity, **kwargs)
+    env = make("Pendulum-v1", g=gravity, **kwargs)
     env.unwrapped.m, env.unwrapped.l = mass, length
     return env
 
@@ -108,7 +110,7 @@ def mujoco(
     from mujoco import mj_setConst, set_mju_user_warning
 
     set_mju_user_warning(LOG.info)  # by default they go to a file in the working directory
-    env = gymnasium.make(id, **kwargs)
+    env = make(id, **kwargs)
     model = env.unwrapped.model
     model.opt.gravity[2] = gravity
     model.body_mass *= mass
@@ -129,14 +131,14 @@ def highway(id: str, aggressive: float = 0.0, density: float = 1.0, **kwargs) ->
         "other_vehicles_type": f"highway_env.vehicle.behavior.{DRIVERS[round(aggressive)]}",
         "vehicles_density": density,
     }
-    return gymnasium.make(id, config=config, **kwargs)
+    return make(id, config=config, **kwargs)
 
 
 def minigrid(id: str, **kwargs) -> gymnasium.Env:
     """Makes a MiniGrid environment that observes the 7 x 7 cells before the agent, without text."""
     import minigrid.wrappers
 
-    return minigrid.wrappers.ImgObsWrapper(gymnasium.make(id, **kwargs))
+    return minigrid.wrappers.ImgObsWrapper(make(id, **kwargs))
 
 
 def layouts(*ids: str) -> EnvFacts:
@@ -145,10 +147,10 @@ def layouts(*ids: str) -> EnvFacts:
     The first id is the one to train in, the last one the strongest shift.
     """
 
-    def make(layout: float = 0.0, **kwargs) -> gymnasium.Env:
+    def make_layout(layout: float = 0.0, **kwargs) -> gymnasium.Env:
         return minigrid(ids[round(layout)], **kwargs)
 
-    return EnvFacts(make, goal=0.01, levels=len(ids) - 1)
+    return EnvFacts(make_layout, goal=0.01, levels=len(ids) - 1)
 
 
 def _crossing(kind: str) -> EnvFacts:
@@ -194,7 +196,7 @@ def env_facts(id: str) -> EnvFacts:
         raise ValueError(f"unknown environment {id!r}; {hint}")
     if built_in and _registering_package(name) == "minigrid":
         return EnvFacts(partial(minigrid, id), goal=0.01)
-    return EnvFacts(partial(gymnasium.make, id, disable_env_checker=True))
+    return EnvFacts(partial(make, id))
 
 
 def is_built_in(id: str) -> bool:

@@ -20,11 +20,12 @@ import gymnasium
 import numpy as np
 
 from envs.host.episode_log import EpisodeLog, advance_log, first_log, make_log
-from envs.host.fault import Fault, LastingFault
+from envs.host.fault import Fault, HostFailure, LastingFault
 from envs.host.worker import GRACE, LocalShard, WorkerShard, pickled_make
 
 ATTEMPTS = 3  # consecutive failures of a worker on one step before HostFailure is raised
 LONGEST = 100_000  # steps of an episode; no action buffer is preallocated for so long a one
+FEW = 1024  # steps of an episode for which a buffer is preallocated where there is no limit
 LOG = logging.getLogger(__name__)
 
 
@@ -39,25 +40,13 @@ class HostStep(NamedTuple):
     info: dict[str, np.ndarray]  # [B] float32, one entry for each of `info_keys`
 
 
-class HostFailure(RuntimeError):
-    """Error: an environment failed `ATTEMPTS` times in a row on a step, or broke its contract.
-
-    Attributes:
-        indices, seeds: environments that may be at fault, nearly always one; their episode seeds.
-        cause: what happened, such as "died with exit code 3".
-    """
-
-    def __init__(self, message: str, indices: list[int], seeds: list[int], cause: str):
-        super().__init__(message)
-        self.indices, self.seeds, self.cause = indices, seeds, cause
-
-
 class HostPool(AbstractContextManager):
     """B environments of one kind, stepped together by worker processes.
 
     A worker that raises, dies or hangs is replaced and the step repeated, with the same results;
-    after `ATTEMPTS` failures in a row `HostFailure` is raised. This and any other exception close
-    the pool, but `snapshot` still returns the state before the unfinished step.
+    episodes of environments that are not reproducible are truncated before that step instead. After
+    `ATTEMPTS` failures in a row `HostFailure` is raised. This and any other exception close the
+    pool, but `snapshot` still returns the state before the unfinished step.
 
     Args:
         make: makes one environment. It must be picklable and importable without jax, such as
@@ -135,7 +124,7 @@ class HostPool(AbstractContextManager):
     def reset(self) -> np.ndarray:
         """Starts the first episode of every environment; returns obs [B, ...]."""
         space = self.single_action_space
-        capacity = self._limit if self._limit and self._limit < LONGEST else 1024
+        capacity = self._limit if self._limit and self._limit < LONGEST else FEW
         self._actions = np.zeros((self.num_envs, capacity, *space.shape), space.dtype)
         self._log = first_log(self._seed, self._streams)
         return self._replay()
@@ -160,11 +149,9 @@ class HostPool(AbstractContextManager):
         with self._close_on_error():
             calls = [("step", actions[rows], log.next_seeds[rows]) for rows in self._rows]
             *arrays, infos = zip(*self._call_all(calls), strict=True)
-            next_obs, first_obs, reward, terminated, truncated = map(np.concatenate, arrays)
+            next_obs, obs, reward, terminated, truncated = map(np.concatenate, arrays)
             info = {key: np.concatenate([part[key] for part in infos]) for key in infos[0]}
             ended = terminated | truncated
-            obs = next_obs.copy()
-            obs[ended] = first_obs
             self._log = advance_log(log, self._seed, self._streams, ended, obs)
         return HostStep(obs.copy(), next_obs, reward, terminated, truncated, info)
 
@@ -176,7 +163,7 @@ class HostPool(AbstractContextManager):
             steps so far; actions [B, L, ...] of these steps, padded with zeros; obs [B, ...], the
             current observations, which `restore` compares with. L is the episode limit that the
             environment declares, so that no shape changes; if it declares none, or more than
-            `LONGEST`, L is 1,024 and doubles whenever an episode is longer.
+            `LONGEST`, L is FEW and doubles whenever an episode is longer.
         """
         log, actions = self._started_log(), self._actions.copy()
         actions[np.arange(actions.shape[1]) >= log.length[:, None]] = 0
@@ -201,6 +188,7 @@ class HostPool(AbstractContextManager):
         self._actions, self._log = arrays["actions"].astype(space.dtype), log
         if not self._reproducible:
             LOG.warning("%s is not reproducible: its episodes under way start anew", self.name)
+            self._log = log._replace(length=np.zeros_like(log.length))
         return self._replay()
 
     def _started_log(self) -> EpisodeLog:
@@ -246,7 +234,9 @@ class HostPool(AbstractContextManager):
         while True:
             try:
                 if faults:
-                    self._restore_shard(k, call[0])
+                    first_obs = self._restore_shard(k, call[0])
+                    if call[0] == "step" and not self._reproducible:
+                        return self._cut_off(k, first_obs)
                     shard.send(*call)
                 return shard.receive()
             except Fault as fault:
@@ -261,8 +251,16 @@ class HostPool(AbstractContextManager):
                 self.recoveries += 1
                 LOG.warning("%s: %s %s; restarting its worker", self.name, place, cause)
 
-    def _restore_shard(self, k: int, method: str) -> None:
-        """Restarts shard `k` and restores its state before a call of `method`."""
+    def _cut_off(self, k: int, first_obs: np.ndarray) -> tuple:
+        """Result of a step of shard `k` in which all episodes are truncated where they were."""
+        last_obs = self._log.obs[self._rows[k]]
+        count = len(last_obs)
+        info = {key: np.zeros(count, np.float32) for key in self._info_keys}
+        ends = np.zeros(count, bool), np.ones(count, bool)
+        return last_obs, first_obs, np.zeros(count, np.float32), *ends, info
+
+    def _restore_shard(self, k: int, method: str) -> np.ndarray | None:
+        """Restarts shard `k` and restores its state before a call of `method` -> obs of a step."""
         shard = self._shards[k]
         shard.start()
         if method != "make":
@@ -270,7 +268,8 @@ class HostPool(AbstractContextManager):
             shard.receive()
         if method == "step":
             shard.send(*self._replay_call(self._rows[k]))
-            shard.receive()
+            return shard.receive()
+        return None
 
     def _locate_fault(self, k: int) -> tuple[list[int], list[int], str]:
         """Returns indices and episode seeds of the environments at fault, and a description."""

@@ -7,7 +7,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from envs.host.pool import HostFailure, HostPool, HostStep
+from envs.host.fault import HostFailure
+from envs.host.pool import HostPool, HostStep
 from envs.host.shard import REPLAY_REMEDY
 
 STEPS = 100  # random actions

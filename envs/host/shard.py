@@ -3,12 +3,11 @@
 import os
 import pickle
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from envs.host.fault import Fault, LastingFault
 
@@ -23,6 +22,11 @@ REPLAY_REMEDY = (
 def _bits(array: np.ndarray, dtype=None) -> bytes:
     """Bytes of an array, cast to `dtype` first if one is given."""
     return array.astype(dtype or array.dtype).tobytes()
+
+
+def _plain(actions: np.ndarray) -> Iterable:
+    """Actions [n, ...] one by one, discrete ones as int, which `Discrete.contains` finds faster."""
+    return actions.tolist() if actions.ndim == 1 and actions.dtype.kind == "i" else actions
 
 
 class _TrackedEnv(gymnasium.Wrapper):
@@ -49,16 +53,15 @@ class _TrackedEnv(gymnasium.Wrapper):
         missing = [key for key in self._info_keys if key not in info]
         if missing:
             raise KeyError(f"info has no {missing[0]!r}, only {sorted(info)}")
-        scalars = {key: float(info[key]) for key in self._info_keys}
-        return obs, reward, terminated, truncated, scalars
+        return obs, reward, terminated, truncated, [info[key] for key in self._info_keys]
 
 
 class EnvShard:
-    """Part of a pool's environments in one process, in gymnasium's `SyncVectorEnv`."""
+    """Part of a pool's environments in one process."""
 
     def __init__(self, progress: memoryview):
         self._progress = progress
-        self.envs = None
+        self.envs: list[_TrackedEnv] = []
 
     def call(self, method: str, *args) -> Any:
         """Calls `make`, `replay` or `step`; turns any exception into `Fault`."""
@@ -81,21 +84,19 @@ class EnvShard:
 
         The limit is that of an episode; the last is whether a seed and actions determine it.
         """
-        if self.envs is not None:
-            self.envs.close()
+        self.close()
         make = pickle.loads(make) if isinstance(make, bytes) else make
         self._info_keys = info_keys
-        self.envs = SyncVectorEnv(
-            [lambda i=i: _TrackedEnv(make, i, info_keys, self._progress) for i in range(num_envs)],
-            copy=False,
-            autoreset_mode=AutoresetMode.DISABLED,
-        )
-        first_env = self.envs.envs[0].env
-        limit = getattr(first_env.spec, "max_episode_steps", None)
-        limit = limit or getattr(first_env.unwrapped, "max_steps", None)
+        self.envs = [_TrackedEnv(make, i, info_keys, self._progress) for i in range(num_envs)]
+        first_env = self.envs[0].env
+        spaces = first_env.observation_space, first_env.action_space
+        if any((env.observation_space, env.action_space) != spaces for env in self.envs):
+            raise LastingFault("has other spaces whenever it is made", "declare the same each time")
+        limit = None
+        if first_env.has_wrapper_attr("_max_episode_steps"):  # of gymnasium's TimeLimit
+            limit = first_env.get_wrapper_attr("_max_episode_steps")
         checked = first_env.has_wrapper_attr("reproducible")
         self._reproducible = not checked or first_env.get_wrapper_attr("reproducible")
-        spaces = self.envs.single_observation_space, self.envs.single_action_space
         return *spaces, limit, self._reproducible
 
     def replay(self, seeds, length, actions, expected) -> np.ndarray:
@@ -106,9 +107,11 @@ class EnvShard:
         Raises:
             LastingFault: if the observations differ from `expected`, compared in its dtype.
         """
-        obs = self.envs.reset(seed=seeds.tolist())[0].copy()
-        for i, env in enumerate(self.envs.envs if self._reproducible else ()):
-            for action in actions[i, : length[i]]:
+        obs = self._empty_obs()
+        for i, env in enumerate(self.envs):
+            obs[i] = env.reset(seed=int(seeds[i]))[0]
+        for i, env in enumerate(self.envs if self._reproducible else ()):
+            for action in _plain(actions[i, : length[i]]):
                 obs[i] = env.step(action)[0]
             if expected is not None and _bits(obs[i], expected.dtype) != _bits(expected[i]):
                 raise LastingFault(
@@ -121,26 +124,45 @@ class EnvShard:
         """Steps all environments; resets those that end with `seeds` [b].
 
         Returns:
-            next_obs [b, ...], first obs of the new episodes, reward, terminated, truncated, info.
+            next_obs [b, ...], obs [b, ...] to act on, reward, terminated, truncated, info.
         """
-        obs, reward, terminated, truncated, info = self.envs.step(actions)
-        with np.errstate(over="ignore"):  # what overflows is refused below
-            reward = reward.astype(np.float32)
-        self._check_finite(obs, reward)
-        next_obs, ended = obs.copy(), terminated | truncated
-        if ended.any():
-            obs, _ = self.envs.reset(seed=seeds.tolist(), options={"reset_mask": ended})
-            self._check_finite(obs)
-        info = {key: info[key].astype(np.float32) for key in self._info_keys}
-        return next_obs, obs[ended], reward, terminated, truncated, info
+        next_obs, count = self._empty_obs(), len(self.envs)
+        reward, info = np.empty(count), np.empty((len(self._info_keys), count), np.float32)
+        terminated, truncated = np.empty((2, count), bool)
+        for i, (env, action) in enumerate(zip(self.envs, _plain(actions), strict=True)):
+            next_obs[i], reward[i], terminated[i], truncated[i], scalars = env.step(action)
+            if scalars:
+                info[:, i] = scalars
+        self._check_finite(next_obs, reward)
+        obs = next_obs.copy()
+        for i in np.flatnonzero(terminated | truncated):
+            obs[i] = self.envs[i].reset(seed=int(seeds[i]))[0]
+        self._check_finite(obs)
+        results = next_obs, obs, reward.astype(np.float32), terminated, truncated
+        return *results, dict(zip(self._info_keys, info, strict=True))
+
+    def close(self) -> None:
+        """Closes the environments."""
+        for env in self.envs:
+            env.close()
+        self.envs = []
+
+    def _empty_obs(self) -> np.ndarray:
+        """Array for the observations of all environments, [b, ...]."""
+        space = self.envs[0].observation_space
+        return np.empty((len(self.envs), *space.shape), space.dtype)
 
     def _check_finite(self, obs: np.ndarray, reward: np.ndarray | None = None) -> None:
         """Raises `LastingFault` for the first environment whose obs or reward is not finite."""
         for name, array in (("observation", obs), ("reward", reward)):
-            if array is None or np.isfinite(array).all():
+            if array is None:
                 continue
-            first = np.argwhere(~np.isfinite(array))[0]
-            self.envs.envs[first[0]].mark()
+            with np.errstate(over="ignore"):
+                finite = np.isfinite(array.astype(np.float32))
+            if finite.all():
+                continue
+            first = np.argwhere(~finite)[0]
+            self.envs[first[0]].mark()
             raise LastingFault(
                 f"returned {name} {array[tuple(first)]}, expected a finite number of float32",
                 NUMBER_REMEDY,

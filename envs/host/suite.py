@@ -24,6 +24,7 @@ from envs.suite import Suite
 from envs.world import World
 
 LOG = logging.getLogger(__name__)
+RESERVED = {"id", "constructor", "check_values", "reproducible"}  # arguments of `make_env`
 
 
 class NoEffect(ValueError):
@@ -102,6 +103,10 @@ def host_suite(
     constructor = registered_here(id) if constructor is None else constructor
     facts = env_facts(id) if constructor is None else EnvFacts(constructor)
     kwargs = dict(kwargs or {})
+    if reserved := sorted(RESERVED & set(kwargs)):
+        raise ValueError(
+            f"{id}: kwargs cannot have {reserved[0]!r}, which is set here; leave it out"
+        )
     env = make.make_env(id, constructor, **kwargs)
     space, action = env.observation_space, env.action_space
     discrete = isinstance(action, spaces.Discrete)
@@ -118,8 +123,11 @@ def host_suite(
     sizes = spec, limit, _obs_scale(space), facts.harmful, goal
     workers = None if is_importable(constructor) else 0
     host = HostEnv(id, *sizes, constructor, workers, kwargs, reproducible)
-    params = {name: float(kwargs.get(name, value)) for name, value in facts.setters.items()}
-    world = World(params)
+    params = {name: kwargs.get(name, value) for name, value in facts.setters.items()}
+    for name, value in params.items():
+        if not isinstance(value, int | float):
+            raise ValueError(f"{id}: kwargs have {name}={value!r}, expected a number")
+    world = World({name: float(value) for name, value in params.items()})
     probe(host.maker(world, check_values=True), id, workers, reproducible)
     if limit == make.LONGEST:
         LOG.warning("%s: episodes are truncated after %d steps", id, limit)

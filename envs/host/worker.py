@@ -23,14 +23,16 @@ from typing import Any
 
 import gymnasium
 
-from envs.host.fault import Fault
+from envs.host.fault import Fault, LastingFault
 from envs.host.shard import EnvShard
+from envs.host.step_memory import StepMemory
 
 STARTUP = 60.0  # seconds for a worker to import modules and to make its environments
 GRACE = 2.0  # seconds for a worker to close its environments after the caller closes or dies
 
 DIED_REMEDY = "the environment crashes its process, or memory ran out (then use fewer environments)"
 HUNG_REMEDY = "fix the environment, or increase `timeout` if it is only slow"
+ROOM_REMEDY = "free some of the temporary folder (TMPDIR), or use workers=0"
 PICKLE_REMEDY = "define it in a module, or use functools.partial(gymnasium.make, id), or workers=0"
 
 
@@ -59,7 +61,7 @@ class LocalShard:
     def stop(self, grace: float = 0.0) -> None:
         """Closes the environments."""
         with suppress(Exception):
-            self._shard.envs.close()
+            self._shard.close()
 
 
 def pickled_make(make: Callable[[], gymnasium.Env], name: str) -> bytes:
@@ -78,16 +80,17 @@ class WorkerShard:
 
     def __init__(self, timeout: float):
         self._timeout, self._process = timeout, None
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115, shared with every worker process
-        self._file.write(bytes(24))
-        self._file.flush()
-        self.progress = memoryview(mmap.mmap(self._file.fileno(), 24)).cast("q")
+        self._files = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115, shared
+        self._files[0].write(bytes(24))
+        self._files[0].flush()
+        self.progress = memoryview(mmap.mmap(self._files[0].fileno(), 24)).cast("q")
+        self._memory: StepMemory | None = None
 
     def start(self) -> None:
         """Starts the worker process, without waiting for it."""
         self.progress[0] = -1
         self._pipe, worker_pipe = Pipe()
-        descriptors = worker_pipe.fileno(), self._file.fileno()
+        descriptors = worker_pipe.fileno(), *(file.fileno() for file in self._files)
         path = [str(entry) for entry in sys.path]
         self._process = subprocess.Popen(
             [
@@ -106,7 +109,10 @@ class WorkerShard:
 
     def send(self, *call) -> None:
         """Sends a call to the worker; if the worker has died, `receive` raises."""
-        self._sent_at = time.monotonic(), self.progress[2]
+        self._sent_at, self._call = (time.monotonic(), self.progress[2]), call
+        if call[0] == "step":
+            self._memory.write_call(*call[1:])
+            call = ("step",)
         with suppress(OSError):
             self._pipe.send(call)
 
@@ -128,7 +134,9 @@ class WorkerShard:
         if isinstance(result, Fault):
             raise result
         self._wait_limit = self._timeout
-        return result
+        if self._call[0] == "make":
+            self._memory = _step_memory(self._files[1].fileno(), list(self._call[1:]), result)
+        return self._memory.read_results() if self._call[0] == "step" else result
 
     def disconnect(self) -> None:
         """Closes the pipe, upon which the worker closes its environments and ends."""
@@ -148,25 +156,46 @@ class WorkerShard:
         self._pipe.close()
 
 
-def serve(descriptor: int, file: int) -> None:
-    """Runs a worker: makes the calls from the pipe `descriptor`, writes progress to `file`."""
+def serve(descriptor: int, progress: int, memory: int) -> None:
+    """Runs a worker.
+
+    Args:
+        descriptor: of the pipe that calls come from.
+        progress: of the file that progress is written to.
+        memory: of the file of the arrays of a step (`StepMemory`).
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for inherited in descriptor, file:
+    for inherited in descriptor, progress, memory:
         os.set_inheritable(inherited, False)
     threading.Thread(target=_end_with_caller, daemon=True).start()
-    shard = EnvShard(memoryview(mmap.mmap(file, 24)).cast("q"))
+    shard = EnvShard(memoryview(mmap.mmap(progress, 24)).cast("q"))
+    step_memory = None
     with suppress(OSError):
         pipe = Connection(descriptor)
-        for call in _calls(pipe):
+        for method, *args in _calls(pipe):
             try:
-                result = shard.call(*call)
+                if method == "step":
+                    result = step_memory.write_results(shard.call(method, *step_memory.read_call()))
+                else:
+                    result = shard.call(method, *args)
+                if method == "make":
+                    step_memory = _step_memory(memory, args, result)
             except Fault as fault:
                 result = fault
             pipe.send(result)
     with suppress(Exception):
-        shard.envs.close()
+        shard.close()
     sys.stdout.flush()
     _end()
+
+
+def _step_memory(file: int, make_arguments: list, properties: tuple) -> StepMemory:
+    """Memory for the environments that `EnvShard.make` made; `Fault` if there is no room for it."""
+    _, count, info_keys = make_arguments
+    try:
+        return StepMemory(file, count, *properties[:2], info_keys)
+    except OSError as error:
+        raise LastingFault(f"has no room for its arrays ({error.strerror})", ROOM_REMEDY) from error
 
 
 def _end() -> None:

@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 from runs.analysis.scores import rows_as_csv
 from runs.errors import UserError
-from runs.names import safe_name
+from runs.names import RESULTS, safe_name
 
-RESULTS = Path("runs/results")
 COST, SOLVED, ROOM = 0.1, 0.5, 0.1
 """Shares of success: the least that a nominal agent must lose at some severity, that a specialist
 must reach at the highest one, and by which it must exceed chance for scores to be normalised.

@@ -15,7 +15,7 @@ from runs.analysis.scores import finite_rows
 BASELINES = ("none", "random")  # arms whose scores are fitted for effective robustness
 
 
-class Point(NamedTuple):
+class ScoredPoint(NamedTuple):
     """Shift at a severity, equal to `envs.suite.Point`."""
 
     shift: str
@@ -34,7 +34,7 @@ class ArmScores(NamedTuple):
 
     home: np.ndarray
     away: np.ndarray
-    points: tuple[Point, ...]
+    points: tuple[ScoredPoint, ...]
 
 
 def arm_scores(rows: Sequence[dict], arm: str) -> ArmScores:
@@ -43,10 +43,10 @@ def arm_scores(rows: Sequence[dict], arm: str) -> ArmScores:
     Raises:
         ValueError: if a seed lacks a point.
     """
-    by_seed: dict[int, dict[Point, float]] = {}
+    by_seed: dict[int, dict[ScoredPoint, float]] = {}
     for row in rows:
         if row["arm"] == arm:
-            point = Point(row["shift"], row["family"], row["severity"])
+            point = ScoredPoint(row["shift"], row["family"], row["severity"])
             by_seed.setdefault(row["seed"], {})[point] = row["score"]
     points = tuple(dict.fromkeys(point for seed in by_seed.values() for point in seed))
     for seed, scores in by_seed.items():

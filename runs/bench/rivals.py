@@ -3,6 +3,8 @@
 The libraries (extra `bench`) get the same task, networks and settings.
 """
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -11,6 +13,7 @@ import jax.numpy as jnp
 
 from agents.dense_vjp import kernel_gradient
 from agents.ppo import PPO
+from envs.host.make import make_env
 from runs.bench.timing import Measure, Workload, timer
 from runs.engine.seeds import seed_keys, vmap_seeds
 
@@ -62,6 +65,34 @@ def stable_baselines3(load: Workload) -> Measure:
     return measure
 
 
+def stable_baselines3_pair(load: Workload) -> Measure:
+    """Time two of Stable-Baselines3's PPOs at once, each in a process with one thread."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(2, context, _prepare_model, (load,))
+
+    def learn_both() -> None:
+        for _ in pool.map(_learn_again, [load.steps] * 2):
+            pass
+
+    learn_both()  # starts both processes
+    return timer(learn_both, 2 * load.steps)
+
+
+def _prepare_model(load: Workload) -> None:
+    """Make the model of a process of `stable_baselines3_pair`."""
+    import torch
+    from stable_baselines3 import PPO as SB3
+
+    torch.set_num_threads(1)
+    global _model
+    _model = _model_of(SB3, load, torch.nn.Tanh)
+
+
+def _learn_again(steps: int) -> None:
+    """Train the model of a process further."""
+    _model.learn(steps, reset_num_timesteps=False)
+
+
 def sbx(load: Workload) -> Measure:
     """Time SBX's PPO: Stable-Baselines3 with its gradient steps in JAX."""
     import flax.linen
@@ -71,13 +102,20 @@ def sbx(load: Workload) -> Measure:
 
 
 def _learn(algorithm: Any, load: Workload, activation: Any) -> Measure:
-    """Time an algorithm with Stable-Baselines3's interface, all its CartPoles in this process."""
+    """Time an algorithm with Stable-Baselines3's interface."""
+    model = _model_of(algorithm, load, activation)
+    return timer(partial(model.learn, load.steps, reset_num_timesteps=False), load.steps)
+
+
+def _model_of(algorithm: Any, load: Workload, activation: Any) -> Any:
+    """Untrained model of an algorithm with that interface, all its environments in this process."""
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import DummyVecEnv
 
-    model = algorithm(
+    env = "CartPole-v1" if load.world == "CartPole" else partial(make_env, load.world)
+    return algorithm(
         "MlpPolicy",
-        make_vec_env("CartPole-v1", n_envs=load.num_envs, seed=0, vec_env_cls=DummyVecEnv),
+        make_vec_env(env, n_envs=load.num_envs, seed=0, vec_env_cls=DummyVecEnv),
         n_steps=load.num_steps,
         batch_size=load.num_envs * load.num_steps // AGENT.minibatches,
         n_epochs=AGENT.epochs,
@@ -87,7 +125,6 @@ def _learn(algorithm: Any, load: Workload, activation: Any) -> Measure:
         seed=0,
         **SETTINGS,
     )
-    return timer(partial(model.learn, load.steps, reset_num_timesteps=False), load.steps)
 
 
 # --- bare matrix products ---------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable, Sequence
 
-from runs.bench.timing import Result
+from runs.bench.timing import TimedResult
 
 UNITS: dict[str, tuple[Callable[[dict], float], str]] = {  # unit -> (reading, format)
     "/s": (lambda sample: sample["steps"] / sample["seconds"], ",.0f"),
@@ -22,13 +22,13 @@ part alone does its work and nothing else, so that the ratio is its share of the
 include advantages."""
 
 
-def values(result: Result) -> list[tuple[float, float]]:
+def values(result: TimedResult) -> list[tuple[float, float]]:
     """Values (ours, other) of each repeat, in the unit of the row."""
     read, _ = UNITS[result.row.unit]
     return [(read(ours), read(other)) for ours, other in result.pairs]
 
 
-def ratios(result: Result) -> list[float]:
+def ratios(result: TimedResult) -> list[float]:
     """Ratios ours / other, pair by pair, so that a slowdown of both sides cancels."""
     return [ours / other for ours, other in values(result)]
 
@@ -38,7 +38,7 @@ def spread(numbers: Sequence[float]) -> str:
     return f"{statistics.median(numbers):.2f} [{min(numbers):.2f}, {max(numbers):.2f}]"
 
 
-def meets_goal(result: Result) -> bool | None:
+def meets_goal(result: TimedResult) -> bool | None:
     """Whether the median meets the goal; None without a goal or measurements."""
     if not result.row.goal or not result.pairs:
         return None
@@ -48,7 +48,7 @@ def meets_goal(result: Result) -> bool | None:
     return median >= float(bound) if sign == ">=" else median < float(bound)
 
 
-def table_row(result: Result) -> list[str]:
+def table_row(result: TimedResult) -> list[str]:
     """Cells of one row of the table, in the order of HEADINGS."""
     row = result.row
     goal = row.goal or "-"
@@ -61,7 +61,7 @@ def table_row(result: Result) -> list[str]:
     return [row.title, *medians, spread(ratios(result)), goal, reached]
 
 
-def remarks(results: list[Result]) -> list[str]:
+def remarks(results: list[TimedResult]) -> list[str]:
     """Notes below the table: rows left out, and shares of steps within episodes."""
     lines = [f"left out: {row.title}: {reason}" for row, _, reason in results if reason]
     for row, pairs, _ in results:
@@ -74,7 +74,7 @@ def remarks(results: list[Result]) -> list[str]:
     return lines
 
 
-def pairs_csv(results: list[Result]) -> str:
+def pairs_csv(results: list[TimedResult]) -> str:
     """Every measured pair as CSV text."""
     import pandas as pd
 

@@ -56,7 +56,7 @@ class Workload:
     def package(self) -> str:
         """Module of the other library that does the work; empty for ours."""
         name = self.prepare.rpartition(".")[2]
-        return name if name in PEERS else ""
+        return next((peer for peer in PEERS if name.startswith(peer)), "")
 
 
 def timer(work: Callable[[], Any], steps: int) -> Measure:
@@ -97,7 +97,7 @@ class TimedPair:
     fresh: str = ""
 
 
-class Result(NamedTuple):
+class TimedResult(NamedTuple):
     """Measurements of one row."""
 
     row: TimedPair

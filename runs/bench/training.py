@@ -19,6 +19,7 @@ from envs.world import World, reset_batch, rollout
 from envs.worlds.classic.cartpole import CartPole
 from runs.bench.timing import Measure, Workload, timer
 from runs.engine.arms import comparison_arms, weighted_head
+from runs.engine.backend import make_backend
 from runs.engine.config import RunConfig
 from runs.engine.evaluate import draw_points
 from runs.engine.jax_backend import JaxBackend, train_config
@@ -39,11 +40,34 @@ def time_training(load: Workload) -> Measure:
     return timer(partial(backend.train, backend.init(phase), phase, 0, _never_stop), load.steps)
 
 
+def time_host_training(load: Workload) -> Measure:
+    """Time training in a gymnasium environment, stepped on the host, as `runs.compare` does it."""
+    suite = load_suite(load.world, [])
+    run_config = _run_config(load)
+    backend = make_backend(suite.env, run_config)
+    phase = Phase(one_world(suite.world), 1, load.updates, run_config.agent, Blend())
+    state = backend.init(phase)
+
+    def train() -> Any:
+        nonlocal state
+        state, *_ = backend.train(state, phase, 0, _never_stop)
+        return state.learner
+
+    return timer(train, load.steps)
+
+
 def _cartpole_training(load: Workload):
     """Backend and phase of training with some heads in CartPole (500 steps)."""
     suite = _cartpole(with_body="care" in load.heads)
     blend = Blend(**{name: weighted_head(name, suite) for name in load.heads})
-    run_config = RunConfig(
+    run_config = _run_config(load)
+    phase = Phase(one_world(suite.world), 1, load.updates, run_config.agent, blend)
+    return JaxBackend(suite.env, run_config), phase
+
+
+def _run_config(load: Workload) -> RunConfig:
+    """Sizes of a workload, and PPO with two layers of 64 units."""
+    return RunConfig(
         PPO(width=64),
         seeds=load.seeds,
         rows=load.seeds,
@@ -53,8 +77,6 @@ def _cartpole_training(load: Workload):
         num_steps=load.num_steps,
         episodes=1,
     )
-    phase = Phase(one_world(suite.world), 1, load.updates, run_config.agent, blend)
-    return JaxBackend(suite.env, run_config), phase
 
 
 class _CartPoleWithBody(CartPole):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 ROW = re.compile(r"^\| `runs\.(\w+)` \| .+ \| ([\d.]+) \|$", re.MULTILINE)
 INTERVAL = re.compile(r"\[[-+\d.,]+, [-+\d.,]+\]")
+RECORDED = ("StudySettings", "EnvSettings")  # bases of the settings of what records results
 SENTENCE = re.compile(r"(?<=[.?!]) (?=[A-Z(])")
 
 
@@ -24,7 +25,7 @@ class RecordedResult(NamedTuple):
     path: str  # of the table or figure, relative to the root
 
 
-class Study(NamedTuple):
+class ListedStudy(NamedTuple):
     """A runnable module of runs/: a study, or a tool."""
 
     name: str
@@ -34,7 +35,7 @@ class Study(NamedTuple):
     last: RecordedResult | None  # None if there is none
 
 
-def list_studies(root: Path) -> list[Study]:
+def list_studies(root: Path) -> list[ListedStudy]:
     """List every module directly under `root`/runs with a `main`: studies first, then tools."""
     minutes, dates = read_minutes(root), commit_dates(root)
     studies = []
@@ -42,10 +43,10 @@ def list_studies(root: Path) -> list[Study]:
         tree = ast.parse(path.read_text(), str(path))
         if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
             names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-            recorded = "StudySettings" in names
+            recorded = not names.isdisjoint(RECORDED)
             name, summary = path.stem, (ast.get_docstring(tree) or "").split("\n")[0]
             last = last_result(root, name, dates)
-            studies.append(Study(name, summary, recorded, minutes.get(name), last))
+            studies.append(ListedStudy(name, summary, recorded, minutes.get(name), last))
     return sorted(studies, key=lambda study: not study.recorded)
 
 

@@ -170,6 +170,9 @@ def from_yaml(settings: type[T], path: Path) -> T:
             raise UserError(
                 f"config {path}: unknown key {key}{closest_name(str(key), field_types)}"
             )
+    for key, value in data.items():
+        if isinstance(value, dict) and field_types[key] is str:  # such as env_kwargs
+            data[key] = json.dumps(value)
     values = {key: _typed(value, field_types[key], f"{path}: {key}") for key, value in data.items()}
     return settings(**values)
 

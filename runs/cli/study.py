@@ -1,4 +1,4 @@
-"""Run a study from its command line: settings, lock, progress, results in a folder, exit code."""
+"""Command line of any study: from flags to locked folder, progress, written page and exit code."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,10 +10,8 @@ from runs.cli.interrupt import Progress, run_with_progress
 from runs.cli.settings import fingerprint, parse_settings, shell_command
 from runs.errors import Interrupted, UserError
 from runs.lock import claim_folder, hold_lock, replace_file
-from runs.names import safe_name
+from runs.names import LOGS, RESULTS, safe_name
 
-RESULTS = Path("runs/results")  # of `--record`
-LOGS = Path("runs/logs")
 COMMAND_FILE = "command"  # in the folder of a study: the command line that made it
 NEUTRAL = ("out", "config", "record")  # settings that change no result
 
@@ -80,7 +78,7 @@ def _run_in_folder(
     stopped: Callable[[], bool],
 ) -> int:
     """Run `work` in the locked folder of the study, and write its page -> exit code."""
-    from envs.host.pool import HostFailure
+    from envs.host.fault import HostFailure
     from runs.engine.devices import prepare_devices
 
     prepare_devices()

@@ -26,11 +26,13 @@ class Backend(Protocol):
         env: the environment, `envs.world.Env` or `envs.host.suite.HostEnv`.
         run_config: sizes.
         draws: worlds that are drawn at each evaluation point.
+        free: endings of the names of leaves of a state whose shape may change in training.
     """
 
     env: Any
     run_config: RunConfig
     draws: int
+    free: tuple[str, ...]
 
     def init(self, phase: Phase, keys: jax.Array | None = None) -> Any:
         """Untrained learners, in environments reset in the phase's worlds -> state.
@@ -73,9 +75,11 @@ class Backend(Protocol):
         stopped: Callable[[], bool],
         episodes: int,
     ) -> Iterator[tuple[Transition, Any]]:
-        """Whole episodes at each point -> (transitions, alive bool), each [S, T, B], T the horizon.
+        """Whole episodes at each point -> (transitions, alive bool), each [S, T, B].
 
-        Transitions are 0 after an episode's end; rewards are the task's, without channel noise.
+        T is the horizon; on the host, of a horizon beyond 1,024, it may be shorter, but not shorter
+        than the longest episode. Transitions are 0 after an episode's end; rewards are the task's,
+        without channel noise.
         """
 
     def film(

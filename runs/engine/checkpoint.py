@@ -88,12 +88,13 @@ class Checkpoints:
         finally:
             self._sweep()
 
-    def restore(self, like: Any) -> tuple[int, Any] | None:
+    def restore(self, like: Any, free: tuple[str, ...] = ()) -> tuple[int, Any] | None:
         """Read the newest intact checkpoint into the structure of `like`.
 
         Args:
             like: a tree of the structure, shapes and dtypes that were saved. Each leaf read takes
                 the kind of its counterpart and, for a jax array, its sharding.
+            free: endings of the names of leaves that may have another shape than in `like`.
 
         Returns:
             The step and the tree, bit for bit as saved; None when no checkpoint is intact.
@@ -109,7 +110,7 @@ class Checkpoints:
         for path in reversed(self._saved()):
             try:
                 manifest = read_manifest(path)
-                _check_fit(manifest, expected, path)
+                _check_fit(manifest, expected, path, free)
                 arrays = read_arrays(path, manifest)
             except (UserError, ImportError):
                 raise
@@ -157,14 +158,24 @@ def _serial(path: Path) -> int:
     return int(match[1]) if match else 0
 
 
-def _check_fit(manifest: dict[str, Any], expected: dict[str, Any], path: Path) -> None:
-    """Raise UserError unless names, shapes and dtypes of the leaves are those expected."""
+def _check_fit(
+    manifest: dict[str, Any], expected: dict[str, Any], path: Path, free: tuple[str, ...]
+) -> None:
+    """Raise UserError unless names, shapes and dtypes of the leaves are those expected.
+
+    The shape of a leaf whose name ends with one of `free` is not compared.
+    """
     remedy = f"choose another --out or delete {path.parent}"
     if manifest["format"] != FORMAT:
         raise UserError(f"checkpoint {path} has another format than {FORMAT}: {remedy}")
     stored = {name: f"{r['dtype']}{r['shape']}" for name, r in manifest["leaves"].items()}
     expected = {name: f"{r['dtype']}{r['shape']}" for name, r in expected.items()}
-    differing = [name for name in {**expected, **stored} if stored.get(name) != expected.get(name)]
+    differing = [
+        name
+        for name in {**expected, **stored}
+        if stored.get(name) != expected.get(name)
+        and not (name.endswith(free) and name in stored and name in expected)
+    ]
     if differing:
         shown = [
             f"{name} is {stored.get(name, 'missing')}, "

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from affect import Spec, Value, build
-from agents.actor_critic import ActorCriticAgent, value_scale
+from agents.actor_critic import ActorCriticAgent, value_unit
 from runs.errors import UserError
 
 
@@ -33,7 +33,7 @@ def critic_head(agent: Any, state: Any, spec: Spec) -> Value:
     trunk = critic.trunk.first, critic.trunk.second
     for layer, trained in zip(head.net.hidden, trunk, strict=True):
         layer.kernel, layer.bias = nnx.Param(trained.kernel[...]), nnx.Param(trained.bias[...])
-    scale = jnp.broadcast_to(value_scale(state, critic.out.bias.shape), critic.out.bias.shape)[0]
+    scale = jnp.broadcast_to(value_unit(state, critic.out.bias.shape), critic.out.bias.shape)[0]
     head.net.out.kernel = nnx.Param(critic.out.kernel[...][:, :1] * scale)
     head.net.out.bias = nnx.Param(critic.out.bias[...][:1] * scale)
     if whitened:

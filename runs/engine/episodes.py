@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from affect import Transition
-from envs.world import Env, EnvState, World, reset_batch, rollout
+from envs.world import Env, EnvState, World, mask_finished, reset_batch, rollout
 from runs.engine.seeds import Stream, stream_key
 
 Act = Callable[[jax.Array, jax.Array], jax.Array]  # (key, obs [D]) -> action [...]
@@ -54,13 +54,7 @@ def record_episodes(
 
     initial = (env_states, jnp.ones((count,), bool))
     _, (env_states, batch, alive) = jax.lax.scan(step, initial, jnp.arange(env.horizon))
-    return env_states, jax.tree.map(partial(_mask_finished, alive), batch), alive
-
-
-def _mask_finished(alive: jax.Array, leaf: jax.Array) -> jax.Array:
-    """Set a leaf [T, B, ...] to 0 where not alive [T, B]."""
-    mask = alive.reshape(alive.shape + (1,) * (leaf.ndim - alive.ndim))
-    return jnp.where(mask, leaf, jnp.zeros_like(leaf))
+    return env_states, mask_finished(alive, batch), alive
 
 
 def episode_length(batch: Transition) -> int:

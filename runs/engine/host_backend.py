@@ -26,11 +26,10 @@ from runs.engine.host_step import (
     HostStepper,
     by_seed,
     choose_actions,
-    compiled_stepper,
     observe_reset,
     observe_step,
 )
-from runs.engine.jax_backend import train_config
+from runs.engine.jax_backend import agent_key, train_config
 from runs.engine.phases import Phase, RewardMix, Sampler, carry_over
 from runs.engine.seeds import Stream, stream_key, stream_keys, stream_seed, vmap_seeds
 from runs.engine.train import (
@@ -97,6 +96,7 @@ class HostBackend:
     """
 
     draws = 1  # a shift of a host environment samples nothing
+    free = ("['actions']",)  # the longer an episode without a limit, the more actions a state holds
 
     def __init__(self, env: HostEnv, run_config: RunConfig):
         self.env, self.run_config = env, run_config
@@ -104,6 +104,7 @@ class HostBackend:
         self._current: dict | None = None  # the snapshot that equals the present state of the pool
         self._evaluators: dict[Any, HostEvaluator] = {}
         self._programs: dict[Any, Callable] = {}
+        self._steppers: dict[Any, HostStepper] = {}
 
     def init(self, phase: Phase, keys: jax.Array | None = None) -> HostRunnerState:
         """Untrained learners, in environments reset in the phase's world."""
@@ -130,7 +131,7 @@ class HostBackend:
         Raises:
             Interrupted: if a stop is requested.
         """
-        self._restore(state)
+        state = self._restore(state, phase)
         mix = phase.mix.at(np.arange(first, first + phase.updates))
         channel, stepper = with_channel(state.world).channel, self._stepper(phase.agent)
         update_seeds, rows = self._updating(phase), []
@@ -192,7 +193,7 @@ class HostBackend:
         Raises:
             Interrupted: if a stop is requested.
         """
-        self._restore(state)
+        state = self._restore(state, phase)
         recording_keys = jax.vmap(partial(stream_key, stream=Stream.RECORDING))
         channel, stepper = with_channel(state.world).channel, self._stepper(phase.agent)
         host_obs, keys, batches = state.host_obs, recording_keys(state.key), []
@@ -264,12 +265,22 @@ class HostBackend:
         else:
             self._pool.remake(make, seed)
 
-    def _restore(self, state: HostRunnerState) -> None:
-        """Bring the environments to a state, unless they are still in it."""
+    def _restore(self, state: HostRunnerState, phase: Phase) -> HostRunnerState:
+        """Bring the environments to a state, unless they are still in it -> the state.
+
+        Environments that are not reproducible begin new episodes, and so does the state.
+        """
         if self._current is not state.pool:
             self._move(state.world, int(state.seed))
-            self._pool.restore({name: np.asarray(leaf) for name, leaf in state.pool.items()})
+            obs = self._pool.restore({name: np.asarray(x) for name, x in state.pool.items()})
+            if not self.env.reproducible:
+                inputs = state.key, by_seed(obs, self.run_config.rows)
+                channel = with_channel(state.world).channel
+                host_obs = self._stepper(phase.agent).observe_reset(*inputs, channel)
+                zero = jax.tree.map(jnp.zeros_like, state.episode_stats)
+                state = state._replace(host_obs=host_obs, episode_stats=zero)
         self._current = None
+        return state
 
     def _snapshot(self) -> dict[str, np.ndarray]:
         """Snapshot of the present state of all environments."""
@@ -280,25 +291,29 @@ class HostBackend:
 
     def _stepper(self, agent: Any) -> HostStepper:
         """Compiled action and observation code of an agent."""
-        return compiled_stepper(agent, self.env, self.run_config.rows)
+        key = agent_key(agent)
+        if key not in self._steppers:
+            self._steppers[key] = HostStepper(agent, self.env, self.run_config.rows)
+        return self._steppers[key]
 
     def _evaluator(self, agent: Any, episodes: int) -> HostEvaluator:
         """Evaluator of an agent, with worker processes of its own."""
-        key = agent, episodes
+        key = agent_key(agent), episodes
         if key not in self._evaluators:
             sizes = self.run_config.rows, episodes
-            self._evaluators[key] = HostEvaluator(agent, self.env, *sizes)
+            self._evaluators[key] = HostEvaluator(self._stepper(agent), self.env, *sizes)
         return self._evaluators[key]
 
     def _updating(self, phase: Phase) -> Callable:
         """Compiled `_update` of a phase over seeds."""
         config = train_config(phase, self.run_config)
-        if config not in self._programs:
+        key = agent_key(phase.agent), phase.blend, phase.heads, agent_key(config.teacher)
+        if key not in self._programs:
             program = partial(_update, config=config, env=self.env)
-            self._programs[config] = vmap_seeds(
+            self._programs[key] = vmap_seeds(
                 program, self.run_config.rows, shared=1, optimise=self.run_config.optimise
             )
-        return self._programs[config]
+        return self._programs[key]
 
     def _worlds(self, points: EvalPoints) -> list[World]:
         """The world of each point."""

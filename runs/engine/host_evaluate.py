@@ -8,12 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from affect import Transition
-from envs.host.pool import HostPool, HostStep
+from envs.host.pool import HostPool
 from envs.host.suite import HostEnv
 from envs.world import World
 from runs.engine.evaluate import reported_scores
-from runs.engine.host_step import by_seed, compiled_stepper
-from runs.errors import Interrupted
+from runs.engine.host_step import HostStepper, Played, by_seed, transition
 from runs.names import SCORES
 
 LONG = 1024  # steps
@@ -25,20 +24,20 @@ class HostEvaluator:
     The worker processes start with the first evaluation and are reused for every later world.
 
     Args:
-        agent: static description shared by all, such as `PPO`.
+        stepper: compiled functions of the agents.
         host: the environment.
         rows: S.
         episodes: B, of each agent in each world.
     """
 
-    def __init__(self, agent: Any, host: HostEnv, rows: int, episodes: int):
+    def __init__(self, stepper: HostStepper, host: HostEnv, rows: int, episodes: int):
         self.host, self.rows, self.episodes_per_seed = host, rows, episodes
-        self.stepper = compiled_stepper(agent, host, rows)
+        self.stepper = stepper
         self._pool: HostPool | None = None
 
     def steps(
         self, learner: Any, world: World, seed: int, stopped: Callable[[], bool]
-    ) -> Iterator[tuple[np.ndarray, HostStep, Transition]]:
+    ) -> Iterator[tuple[np.ndarray, Played]]:
         """Step S x B environments through one episode each, until the last one has ended.
 
         Args:
@@ -48,8 +47,8 @@ class HostEvaluator:
             stopped: returns whether to stop.
 
         Yields:
-            (alive bool before the step, `HostStep`, transition), [S, B] each. Steps where `alive`
-            is False belong to a later episode.
+            (alive bool [S, B] before the step, the step). Steps where `alive` is False belong to a
+            later episode.
 
         Raises:
             Interrupted: if `stopped()` is true.
@@ -58,15 +57,10 @@ class HostEvaluator:
         pool = self._open(world, seed)
         alive = np.ones((self.rows, self.episodes_per_seed), bool)
         host_obs = self.stepper.observe_reset(keys, by_seed(pool.reset(), self.rows), world.channel)
-        for t in range(self.host.horizon):
-            if stopped():
-                raise Interrupted
-            results = self.stepper.step(
-                pool, learner, host_obs, keys, world.channel, t, greedy=True
-            )
-            host_obs, transition, host_step = results
-            yield alive, host_step, transition
-            alive = alive & ~host_step.terminated & ~host_step.truncated
+        inputs = pool, learner, host_obs, keys, world.channel, self.host.horizon, stopped
+        for played in self.stepper.play(*inputs, greedy=True):
+            yield alive, played
+            alive = alive & ~played.step.terminated & ~played.step.truncated
             if not alive.any():
                 return
 
@@ -76,9 +70,9 @@ class HostEvaluator:
         """Mean scores over each seed's episodes, [S] each, named as in `runs.engine.evaluate`."""
         total, length = np.zeros((2, self.rows, self.episodes_per_seed))
         ended = np.zeros(total.shape, bool)
-        for alive, host_step, _ in self.steps(learner, world, seed, stopped):
-            total, length = total + np.where(alive, host_step.reward, 0.0), length + alive
-            ended = ended | (alive & host_step.terminated)
+        for alive, played in self.steps(learner, world, seed, stopped):
+            total, length = total + np.where(alive, played.step.reward, 0.0), length + alive
+            ended = ended | (alive & played.step.terminated)
         success = self.host.success(total, length)
         harm = {"harm": ended} if self.host.harmful else {}
         scores = (total, length, success, ended, ~ended, *reported_scores(harm, success))
@@ -93,9 +87,9 @@ class HostEvaluator:
         Transitions are 0 after an episode's end; rewards are the task's, without channel noise.
         """
         steps, masks = [], []
-        for alive, host_step, transition in self.steps(learner, world, seed, stopped):
-            transition = jax.tree.map(np.asarray, transition._replace(reward=host_step.reward))
-            steps.append(_mask_finished(alive, transition))
+        for alive, played in self.steps(learner, world, seed, stopped):
+            paid = transition(self.host, played)._replace(reward=played.step.reward)
+            steps.append(_mask_finished(alive, paid))
             masks.append(alive)
         length = min(self.host.horizon, max(LONG, 1 << (len(steps) - 1).bit_length()))
         padding = length - len(steps)

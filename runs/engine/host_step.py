@@ -1,7 +1,6 @@
-"""Step host-stepped environments: compiled action and observation code around `HostPool.step`."""
+"""Rollout in host-stepped environments: compiled policy and channel around `HostPool.step`."""
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from envs import channel as channel_model
 from envs.channel import Channel
 from envs.host.pool import HostPool, HostStep
 from envs.host.suite import HostEnv
-from runs.engine.seeds import Stream, stream_key, vmap_seeds
+from runs.engine.seeds import OPTIMISED_COMPILE, Stream, stream_key
 from runs.engine.train import Learner
 from runs.errors import Interrupted
 
@@ -33,50 +32,46 @@ class HostObservation(NamedTuple):
     first: jax.Array
 
 
-class HostStepper(NamedTuple):
-    """Compiled functions of S seeds, run before and after a step of the host environments.
+class Played(NamedTuple):
+    """One step of all environments of S seeds, [S, B, ...]; jax arrays may not be computed yet.
 
     Attributes:
-        observe_reset: `observe_reset`.
-        sample: `choose_actions`, sampled from the policy.
-        greedy_action: `choose_actions`, by the mode of the policy.
-        observe: `observe_step`.
+        before: observations that were acted on.
+        action: chosen by the policy.
+        step: of the environments.
+        next_obs, reward: of the step, as sensed by the agent.
+        after: observations to act on next.
     """
 
-    observe_reset: Callable
-    sample: Callable
-    greedy_action: Callable
-    observe: Callable
+    before: HostObservation
+    action: np.ndarray
+    step: HostStep
+    next_obs: jax.Array
+    reward: jax.Array
+    after: HostObservation
 
-    def step(
-        self,
-        pool: HostPool,
-        learner: Any,
-        host_obs: HostObservation,
-        keys: jax.Array,
-        channel: Channel,
-        time: int,
-        greedy: bool = False,
-    ) -> tuple[HostObservation, Transition, HostStep]:
-        """Step all environments of all S seeds once -> (host_obs, transition, host step), [S, B].
 
-        Args:
-            pool: of S x B environments, those of the first seed first.
-            learner: of all seeds; only its agent is used.
-            host_obs: of all seeds.
-            keys: [S], from which all keys of a batch are derived.
-            channel: of disturbances between agents and world.
-            time: index of the step within the batch.
-            greedy: act by the policy's mode instead of sampling.
-        """
-        choose = self.greedy_action if greedy else self.sample
-        action, executed, host_obs = choose(keys, learner, host_obs, channel, time)
-        executed = np.asarray(executed)
-        host_step = by_seed(pool.step(executed.reshape(-1, *executed.shape[2:])), executed.shape[0])
-        host_obs, transition = self.observe(keys, host_obs, action, host_step, channel, time)
-        return host_obs, transition, host_step
+class HostStepper:
+    """Compiled policy and channel of S seeds, one call a step, on one device.
 
-    def rollout(
+    One device, because a call on several costs more than these small programs.
+
+    Args:
+        agent: static description shared by all seeds, such as `PPO`.
+        host: the environment.
+        rows: S.
+    """
+
+    def __init__(self, agent: Any, host: HostEnv, rows: int):
+        self.agent, self.host, self.rows = agent, host, rows
+        self._programs: dict[Any, Callable] = {}
+
+    def observe_reset(self, keys: jax.Array, obs: np.ndarray, channel: Channel) -> HostObservation:
+        """First observations [S, B, D] as sensed by the agents of keys [S]."""
+        program = self._program("reset", partial(observe_reset, self.host), (0, 0, None))
+        return program(_on_one_device(keys), obs, channel)
+
+    def play(
         self,
         pool: HostPool,
         learner: Any,
@@ -85,35 +80,139 @@ class HostStepper(NamedTuple):
         channel: Channel,
         steps: int,
         stopped: Callable[[], bool],
-    ) -> tuple[HostObservation, Transition]:
-        """Roll out the policies for T = `steps` steps -> (host_obs, transitions [S, T, B]).
+        greedy: bool = False,
+    ) -> Iterator[Played]:
+        """Step all environments `steps` times, yielding each step.
+
+        Args:
+            pool: of S x B environments, those of the first seed first.
+            learner: of all seeds; only its agent is used.
+            host_obs: of all seeds.
+            keys: [S], from which all keys are derived.
+            channel: of disturbances between agents and world.
+            steps: T.
+            stopped: returns whether to stop.
+            greedy: act by the policy's mode instead of sampling.
 
         Raises:
             Interrupted: if `stopped()` is true before a step.
         """
-        transitions = []
+        leaves, structure = jax.tree.flatten(learner.agent)
+        leaves, keys = _on_one_device((leaves, jax.random.key_data(keys)))
+        policy = self._undisturbed if _changes_nothing(channel) else self._disturbed
+        choose, observe = policy(structure, greedy, keys, leaves, _on_one_device(channel))
+        chosen, executed, queue = choose(host_obs)
         for t in range(steps):
             if stopped():
                 raise Interrupted
-            host_obs, transition, _ = self.step(pool, learner, host_obs, keys, channel, t)
-            transitions.append(jax.tree.map(np.asarray, transition))
-        return host_obs, jax.tree.map(lambda *leaves: np.stack(leaves, 1), *transitions)
+            step = by_seed(pool.step(executed.reshape(-1, *executed.shape[2:])), self.rows)
+            acted, action = host_obs._replace(queue=queue), chosen
+            (chosen, executed, queue), next_obs, reward, after = observe(acted, step, t)
+            yield Played(host_obs, action, step, next_obs, reward, after)
+            host_obs = after
+
+    def rollout(self, *inputs: Any) -> tuple[HostObservation, Transition]:
+        """Play as `play` does -> (last host_obs, transitions [S, T, B])."""
+        played = list(self.play(*inputs))
+        transitions = [transition(self.host, one) for one in played]
+        return played[-1].after, jax.tree.map(lambda *xs: np.stack(xs, 1), *transitions)
+
+    def _undisturbed(
+        self, structure: Any, greedy: bool, keys: jax.Array, leaves: list, channel: Channel
+    ) -> tuple[Callable, Callable]:
+        """Choice of actions, and observation of a step with the next choice, without a channel."""
+
+        def act(key, leaves, obs, time):
+            state = jax.tree.unflatten(structure, leaves)
+            return policy_actions(
+                self.agent, jax.random.wrap_key_data(key), state, obs, time, greedy
+            )[0]
+
+        program = self._program((structure, greedy), act, (0, 0, 0, None))
+
+        def choose(host_obs, time=0):
+            action = np.asarray(program(keys, leaves, host_obs.obs, np.int32(time)))
+            executed = np.clip(np.nan_to_num(action), -1, 1) if action.dtype.kind == "f" else action
+            return action, executed, host_obs.queue
+
+        def observe(acted, step, time):
+            after = HostObservation(step.obs, acted.queue, step.terminated | step.truncated)
+            return choose(after, time + 1), step.next_obs, step.reward, after
+
+        return choose, observe
+
+    def _disturbed(
+        self, structure: Any, greedy: bool, keys: jax.Array, leaves: list, channel: Channel
+    ) -> tuple[Callable, Callable]:
+        """Choice of actions, and observation of a step with the next choice, through a channel."""
+
+        def choose_one(key, leaves, host_obs, channel, time):
+            learner = Learner(jax.tree.unflatten(structure, leaves), ())
+            chosen, executed, host_obs = choose_actions(
+                self.agent, self.host, key, learner, host_obs, channel, time, greedy
+            )
+            return jnp.stack([chosen, executed]), host_obs.queue
+
+        def first(key, leaves, host_obs, channel):
+            return choose_one(jax.random.wrap_key_data(key), leaves, host_obs, channel, 0)
+
+        def advance(key, leaves, acted, step, channel, time):
+            key = jax.random.wrap_key_data(key)
+            after, sensed = observe_step(self.host, key, acted, step.reward, step, channel, time)
+            chosen = choose_one(key, leaves, after, channel, time + 1)
+            return *chosen, sensed.next_obs, sensed.reward, after
+
+        first_program = self._program((structure, greedy, 0), first, (0, 0, 0, None), (1, 0))
+        axes = (0, 0, 0, 0, None, None), (1, 0, 0, 0, 0)
+        advance_program = self._program((structure, greedy, 1), advance, *axes)
+
+        def choose(host_obs):
+            actions, queue = first_program(keys, leaves, _on_one_device(host_obs), channel)
+            return *np.asarray(actions), queue
+
+        def observe(acted, step, time):
+            inputs = keys, leaves, acted, step, channel, np.int32(time)
+            actions, queue, *observed = advance_program(*inputs)
+            return (*np.asarray(actions), queue), *observed
+
+        return choose, observe
+
+    def _program(self, key: Any, fn: Callable, in_axes: tuple, out_axes: Any = 0) -> Callable:
+        """`fn` of one seed, compiled for all; kept by its key."""
+        if key not in self._programs:
+            options = OPTIMISED_COMPILE if jax.devices()[0].platform == "cpu" else None
+            mapped = jax.vmap(fn, in_axes, out_axes)
+            self._programs[key] = jax.jit(mapped, compiler_options=options)
+        return self._programs[key]
+
+
+def transition(host: HostEnv, played: Played) -> Transition:
+    """Transition [S, B] of a step, as numpy arrays."""
+    step, before = played.step, jax.tree.map(np.asarray, played.before)
+    ends = step.terminated, step.truncated
+    sensed = np.asarray(played.next_obs), np.asarray(played.reward)
+    return _transition(host, before.obs, played.action, *sensed, *ends, before.first)
+
+
+def _changes_nothing(channel: Channel) -> bool:
+    """Whether a channel leaves every value as it is, as the default one does."""
+    return all(np.array_equal(*pair) for pair in zip(channel, Channel(), strict=True))
+
+
+def _on_one_device(tree: Any) -> Any:
+    """A pytree of jax arrays on the default device, to which they are not committed."""
+
+    def move(leaf: Any) -> jax.Array:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(move(jax.random.key_data(leaf)))
+        return jnp.asarray(np.asarray(leaf))
+
+    return jax.tree.map(lambda leaf: move(jnp.asarray(leaf)), tree)
 
 
 def by_seed(tree: Any, rows: int) -> Any:
     """Reshape leaves [S x B, ...] of a pool to [S, B, ...], with S = `rows`."""
     return jax.tree.map(lambda leaf: leaf.reshape(rows, -1, *leaf.shape[1:]), tree)
-
-
-@functools.cache
-def compiled_stepper(agent: Any, host: HostEnv, rows: int) -> HostStepper:
-    """Compile the `HostStepper` of S = `rows` seeds; cached, so that all arms share it."""
-    return HostStepper(
-        vmap_seeds(partial(observe_reset, host), rows, shared=1),
-        vmap_seeds(partial(choose_actions, agent, host, greedy=False), rows, shared=2),
-        vmap_seeds(partial(choose_actions, agent, host, greedy=True), rows, shared=2),
-        vmap_seeds(partial(observe_step, host), rows, shared=2),
-    )
 
 
 def observe_reset(
@@ -128,6 +227,14 @@ def observe_reset(
     return HostObservation(sensed, queue, jnp.ones(obs.shape[0], bool))
 
 
+def policy_actions(
+    agent: Any, key: jax.Array, state: Any, obs: jax.Array, time: jax.Array, greedy: bool
+) -> tuple[jax.Array, jax.Array]:
+    """Actions [B, ...] of one seed at obs [B, D], and the key of the channel's disturbances."""
+    k_act, k_slip = jax.random.split(jax.random.fold_in(stream_key(key, Stream.ACTION), time))
+    return agent.act(state, None if greedy else k_act, obs), k_slip
+
+
 def choose_actions(
     agent: Any,
     host: HostEnv,
@@ -139,8 +246,7 @@ def choose_actions(
     greedy: bool,
 ) -> tuple[jax.Array, jax.Array, HostObservation]:
     """Choose one seed's actions [B] -> (chosen, executed after the channel, host_obs)."""
-    k_act, k_slip = jax.random.split(jax.random.fold_in(stream_key(key, Stream.ACTION), time))
-    action = agent.act(learner.agent, None if greedy else k_act, host_obs.obs)
+    action, k_slip = policy_actions(agent, key, learner.agent, host_obs.obs, time, greedy)
 
     def apply_one(key, queue, first, action):
         return channel_model.apply_action(key, channel, queue, host.spec, first, action)

@@ -38,6 +38,8 @@ class JaxBackend:
         run_config: sizes.
     """
 
+    free = ()
+
     def __init__(self, env: Env, run_config: RunConfig):
         self.env, self.run_config = env, run_config
         self.draws = min(DRAWS, run_config.episodes)
@@ -84,7 +86,7 @@ class JaxBackend:
         count, draws = points.worlds.channel.noise.shape
         episodes, shared = max(self.run_config.episodes // draws, 1), 2 - points.key.ndim
         score = partial(_evaluate, agent=agent, env=self.env, episodes=episodes)
-        program = self._compile((_evaluate, _key(agent), draws, shared), score, shared)
+        program = self._compile((_evaluate, agent_key(agent), draws, shared), score, shared)
         results = program(learner.agent, points.key, points.worlds)
         scores = {name: np.asarray(score) for name, score in results.items()}
         for i in range(first, count):
@@ -103,7 +105,7 @@ class JaxBackend:
         count, draws = points.worlds.channel.noise.shape
         keys = jax.random.split(points.key, draws * max(episodes // draws, 1))
         program = self._compile(
-            (_record, _key(agent)), partial(_record, agent=agent, env=self.env), 2
+            (_record, agent_key(agent)), partial(_record, agent=agent, env=self.env), 2
         )
         worlds = without_reward_noise(points.worlds)
         for i in range(count):
@@ -116,7 +118,7 @@ class JaxBackend:
         first_seed = jax.tree.map(lambda leaf: leaf[0], learner.agent)
         filmed = partial(_film, agent=agent, env=self.env, num_envs=self.run_config.num_envs)
         program = jax.jit(filmed, compiler_options=FAST_COMPILE)
-        program = self._programs.setdefault((_film, _key(agent)), program)
+        program = self._programs.setdefault((_film, agent_key(agent)), program)
         states, batch = program(first_seed, world, jax.random.key(seed))
         return batch, render_states(self.env, world, states, episode_length(batch))
 
@@ -138,10 +140,10 @@ class JaxBackend:
         config = train_config(phase, self.run_config)
         key = (
             fn,
-            _key(phase.agent),
+            agent_key(phase.agent),
             phase.blend,
             phase.heads,
-            _key(config.teacher),
+            agent_key(config.teacher),
             *static.values(),
         )
         program = partial(fn, config=config, env=self.env, **static)
@@ -179,7 +181,7 @@ def _teacher_state(phase: Phase) -> Any:
     return () if phase.teacher is None else phase.teacher.state
 
 
-def _key(agent: Any) -> Any:
+def agent_key(agent: Any) -> Any:
     """What tells agents apart: their settings, or their identity if these are not hashable."""
     try:
         hash(agent)

@@ -95,7 +95,9 @@ def update(
 ) -> tuple[Learner, dict[str, jax.Array]]:
     """Update heads, then the agent with their signals, on a batch -> (learner, metrics).
 
-    The only function that turns experience into a changed learner.
+    The one step of every training of an agent, on either backend. Only heads without an agent learn
+    elsewhere (`runs.probes.offline`, `runs.theory.corridor`), and the table of
+    `runs.theory.hungry_thirsty`, whose transitions are looked up.
 
     Args:
         config: of the arm.

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.host.pool import HostFailure
+from envs.host.fault import HostFailure
 from runs.engine.backend import Backend
 from runs.engine.checkpoint import Checkpoints
 from runs.engine.phases import Phase
@@ -95,7 +95,7 @@ def restore_phase(
 ) -> tuple[int, Trained]:
     """Chunks done and the state after them, from the newest checkpoint; (0, the start) if none."""
     trained = Trained(start(), np.ones(backend.run_config.rows, bool))
-    saved = None if checkpoints is None else checkpoints.restore(tuple(trained))
+    saved = None if checkpoints is None else checkpoints.restore(tuple(trained), backend.free)
     if saved is None:
         return 0, trained
     done, (state, alive) = saved

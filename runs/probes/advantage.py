@@ -20,6 +20,8 @@ from runs.probes.ranking import rank_correlation
 from runs.probes.readouts import masked_mean
 from runs.probes.signals import Prediction, wrapped_signals
 
+BLUNDER = -0.1  # a step is a blunder if its advantage plus two standard errors is below this
+
 
 def learner_credit(
     learner: Learner, key: jax.Array, worlds: World, *, agent: Any, blend: Blend, env: Env, rollouts
@@ -51,7 +53,6 @@ def credit_assignment(
     episodes: int,
     rollouts: int = 32,
     gamma: float = 0.99,
-    blunder: float = -0.1,
     window: int = 10,
 ) -> dict[str, jax.Array]:
     """Rank correlation of signals with the advantage, and delay after blunders, at each point.
@@ -66,7 +67,6 @@ def credit_assignment(
         episodes: in each world.
         rollouts: K, of each branch.
         gamma: discount of the return.
-        blunder: a step is a blunder if its advantage plus two standard errors is below this.
         window: steps from the blunder on in which the minimum of a signal is searched.
 
     Returns:
@@ -84,7 +84,7 @@ def credit_assignment(
         advantage, error = branched_advantages(
             k_branch, env, act, env_states, batch.action, alive, rollouts, gamma
         )
-        blunders = alive & (advantage + 2 * error < blunder)
+        blunders = alive & (advantage + 2 * error < BLUNDER)
         mean = masked_mean(advantage, alive)
         metrics = {
             "steps": alive.sum().astype(jnp.float32),

@@ -1,4 +1,4 @@
-"""Probe all seeds: readouts of their signals in recorded episodes, one point after another."""
+"""Readouts of all signals of an arm: recorded and measured at each evaluation point, all seeds."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -18,8 +18,8 @@ from runs.probes.readouts import HomeStatistics, blank_statistics, point_readout
 from runs.probes.signals import (
     Prediction,
     critic_signals,
-    paid_signal,
     predictions,
+    signal_sum,
     untrained_predictions,
     unwrapped,
 )
@@ -109,7 +109,7 @@ def arm_signals(
     """Signals of one seed by name, and the names of those that are probabilities of harm.
 
     Its heads by name, each of them untrained (NAME_untrained), `critic`, `minus_critic`, and
-    `felt`, the pay beside the task. Every `Fear` with HORIZON is a probability of harm.
+    `signal_sum`. Every `Fear` with HORIZON is a probability of harm.
     """
     blend_state = learner.blend_state
     heads = {
@@ -124,4 +124,4 @@ def arm_signals(
     signals = predictions(blend, blend_state)
     signals |= untrained_predictions(blend, blend_state, spec, init_key)
     signals |= critic_signals(agent, learner.agent)
-    return signals | {"felt": paid_signal(blend, blend_state)}, fears
+    return signals | {"signal_sum": signal_sum(blend, blend_state)}, fears

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NAME = "readouts.csv"
 METRICS = ("auroc", "precision", "return", "rarity", "lead", "caught", "alarms")
 METRICS += ("expected", "brier")
-NON_HEADS = ("critic", "minus_critic", "felt")  # signals that are no heads, listed last
+NON_HEADS = ("critic", "minus_critic", "signal_sum")  # signals that are no heads, listed last
 COLUMNS = ("arm", "signal", "seed", "shift", "family", "severity", "harmed", *METRICS)
 SHOWN = {"auroc": "harm soon, AUROC", "return": "return to go", "rarity": "rarity"}
 PLACES = ("home", "shifted")
@@ -25,7 +25,8 @@ NOTE = (
     "Signals of the arm `{arm}`, evaluated at every step at home and at {places} shifted points: "
     "AUROC for harm within ten steps, rank correlation with the discounted return to go, and with "
     "rarity (minus the visits to the observation's cell at home); chance level .5, 0 and 0. "
-    "`felt` is the pay of the agent beside the task. Per-seed means first, t intervals at 95 %."
+    "`signal_sum` is the weighted sum of all signals, the agent's reward beside the task's. "
+    "Per-seed means first, t intervals at 95 %."
 )
 
 

@@ -71,10 +71,10 @@ def fixed_head(factory: HeadFactory, spec: Spec) -> Prediction:
     return partial(read_signal, head, head.initial_state(2))
 
 
-def paid_signal(blend: Blend, blend_state: BlendState) -> Prediction:
-    """Weighted sum of all signals of a blend, wrappers on: the agent's pay beside the task."""
+def signal_sum(blend: Blend, blend_state: BlendState) -> Prediction:
+    """Weighted sum of all signals of a blend, wrappers on: the agent's reward beside the task's."""
 
-    def paid(batch):
+    def total(batch):
         signals = [
             blend_state.weights[k]
             * read_signal(blend_state.heads[name].net, blend_state.carry[name], batch)
@@ -82,13 +82,13 @@ def paid_signal(blend: Blend, blend_state: BlendState) -> Prediction:
         ]
         return sum(signals, jnp.zeros_like(batch.reward))
 
-    return paid
+    return total
 
 
 def wrapped_signals(
     blend: Blend, blend_state: BlendState, spec: Spec, key: jax.Array
 ) -> dict[str, Prediction]:
-    """Signal of each head of a blend, wrappers on except lesions: its pay if it were not lesioned.
+    """Signal of each head of a blend, wrappers on except lesions: its reward were it not lesioned.
 
     Beside each stands NAME_untrained, the same head initialised from another key.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 from runs.analysis.robustness import scores_by_arm
 from runs.analysis.scores import check_complete, finite_rows, score_name
 from runs.errors import UserError
-from runs.names import safe_name
+from runs.names import RESULTS, safe_name
 from runs.probes.readout_table import read_readouts
 from runs.report import figures, html, tables
 from runs.report.arm_style import arm_styles
@@ -19,7 +19,6 @@ from runs.report.tb_export import export_comparison
 from runs.report.verdict import Study, verdict_sentence
 
 WIDTH = 118  # columns of the terminal
-RESULTS = Path("runs/results")
 
 
 def report_comparison(

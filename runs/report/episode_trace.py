@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from affect import Transition
+from runs.engine.episodes import episode_length
 from runs.engine.train import Learner, TrainConfig
 from runs.probes import signals
 from runs.report.film import WIDTH
@@ -67,11 +68,6 @@ def load_trace(path: Path) -> tuple[str, EpisodeTrace] | None:
             return str(file["title"]), EpisodeTrace(file["frames"], signals, blunder, ended)
     except (OSError, ValueError, KeyError, EOFError):
         return None
-
-
-def episode_length(batch: Transition) -> int:
-    """Number of steps of the first episode of the first environment in a batch [T, B]."""
-    return int(np.asarray(batch.terminated | batch.truncated)[:, 0].argmax()) + 1
 
 
 def trace_episode(

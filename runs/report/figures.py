@@ -1,4 +1,4 @@
-"""Figures of a study: scores by severity, family, seed and arm; contrasts; signals."""
+"""Figures of the HTML report: scores by severity, family, seed and arm; contrasts; signals."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence

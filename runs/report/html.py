@@ -153,9 +153,9 @@ def _timelines(
         }
 
 
-def steps_to_show(length: int, blunder: int | None, count: int = MAX_FRAMES) -> list[int]:
-    """Steps to show: the middles of `count` equal spans, but always the blunder and last step."""
-    count = min(count, length)
+def steps_to_show(length: int, blunder: int | None) -> list[int]:
+    """Steps to show: middles of MAX_FRAMES equal spans, but always the blunder and last step."""
+    count = min(MAX_FRAMES, length)
     edges = np.arange(count + 1) * length / count
     steps = [int((a + b) / 2) for a, b in zip(edges[:-1], edges[1:], strict=True)]
     steps[-1] = length - 1
@@ -164,15 +164,15 @@ def steps_to_show(length: int, blunder: int | None, count: int = MAX_FRAMES) -> 
     return sorted(set(steps))
 
 
-def png_data_url(frame: np.ndarray, width: int = WIDTH) -> str:
-    """Encodes a frame [H, W, 3] as a small PNG with a reduced palette in a data URL."""
+def png_data_url(frame: np.ndarray) -> str:
+    """Encodes a frame [H, W, 3] as a PNG at most WIDTH wide, of few colours, in a data URL."""
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(frame, np.uint8))
-    if image.width > width:
-        image = image.resize((width, round(image.height * width / image.width)), Image.LANCZOS)
-    elif image.width * 2 <= width:
-        times = width // image.width
+    if image.width > WIDTH:
+        image = image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.LANCZOS)
+    elif image.width * 2 <= WIDTH:
+        times = WIDTH // image.width
         image = image.resize((image.width * times, image.height * times), Image.NEAREST)
     image = image.quantize(PALETTE, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Figures of studies with matplotlib: panels of one style, lines with bands, and their files."""
+"""Helpers of study figures: matplotlib axes of one style, lines with bands, legends, PNG files."""
 
 from pathlib import Path
 from typing import Any

@@ -15,7 +15,7 @@ from runs.analysis.contrasts import Contrast, compared_heads, contrast_sentence,
 from runs.analysis.robustness import scores_by_arm
 from runs.analysis.scores import finite_rows, score_name, seed_means
 from runs.analysis.stats import Estimate
-from runs.probes.readout_table import summarise_readouts
+from runs.probes.readout_table import PLACES, summarise_readouts
 from runs.report.verdict import Study, declared_contrasts
 
 HEADINGS = (
@@ -35,7 +35,6 @@ ROBUST_NOTE = (
     "`collapsed`: runs that keep less than half of their in-distribution score, with Wilson's "
     "upper bound."
 )
-PLACES = ("home", "shifted")
 PLACES_NOTE = "`home` is in distribution, `shifted` the mean over shifts and severities."
 PROXY_NOTE = (
     f"{PLACES_NOTE} `return` is the observed reward and `hidden` the true performance, each "

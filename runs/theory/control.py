@@ -1,7 +1,7 @@
-"""T14: the paths by which signals act, checked on the training code itself.
+"""T14: weighted signals change the policy; lesions, weights of 0 and resuming change no bit.
 
-Weighted signals change the policy; lesions, weights of 0, frozen networks and a resumed run change
-nothing, to the last bit. The agent is PPO on CartPole with heads.
+Also, frozen networks stay as they are, and `Sham` gives the signal of another environment. Checked
+on the training code itself, with PPO and heads on CartPole.
 """
 
 import tempfile

@@ -12,12 +12,13 @@ from affect import Blend, Curiosity, Mood, Normalised
 from agents.pvl import PVL
 from envs.world import World
 from envs.worlds.theory.gamble import DECKS, SHUFFLED, TRIALS, Gamble, Params
+from runs.engine.train import Learner, TrainConfig, update
 from runs.theory.gambling_scores import OrderScores, group_curve
 from runs.theory.simulation import run_seeds
 
 ENV, BLOCK = Gamble(), 20
 USUAL, EARLY_LOSSES = Params(moved=0.0), Params(moved=float(SHUFFLED))
-INTACT = PVL()  # the published healthy median
+INTACT = PVL()  # the median of our own fits to healthy people (`agents.pvl.PVL`)
 NO_LOSSES, NO_REVERSAL = replace(INTACT, aversion=0.0), replace(INTACT, reversal=0.25)
 WEIGHT = 0.1  # of mood and of curiosity, not tuned
 NO_HEADS = Blend()
@@ -37,21 +38,20 @@ def play_session(
         blend: heads whose signals the agent gets beside the payoff.
     """
     k_init, k_heads, k_reset, k_play = jax.random.split(key, 4)
-    learner = agent.init(k_init, ENV.spec, len(blend.names))
+    agent_state = agent.init(k_init, ENV.spec, len(blend.names))
     blend_state = blend.init(k_heads, ENV.spec, 1)._replace(weights=weights)
-    env_state = ENV.reset(k_reset, World(params))
+    config = TrainConfig(agent, blend, num_envs=1, num_steps=1)
 
     def trial(carry, key):
-        learner, blend_state, env_state = carry
+        learner, env_state = carry
         k_act, k_step, k_update = jax.random.split(key, 3)
-        action = agent.act(learner, k_act, env_state.obs)
+        action = agent.act(learner.agent, k_act, env_state.obs)
         env_state, transition = ENV.step(k_step, env_state, action)
         batch = jax.tree.map(lambda leaf: leaf[None, None], transition)
-        signals, blend_state, _ = blend.update(blend_state, batch)
-        learner, _ = agent.update(learner, k_update, batch, signals)
-        return (learner, blend_state, env_state), action
+        learner, _ = update(config, learner, k_update, batch)
+        return (learner, env_state), action
 
-    start = (learner, blend_state, env_state)
+    start = Learner(agent_state, blend_state), ENV.reset(k_reset, World(params))
     return jax.lax.scan(trial, start, jax.random.split(k_play, TRIALS))[1]
 
 

@@ -56,5 +56,7 @@ def test_whitening_leaves_a_small_change_of_what_was_constant_small():
     changed = jnp.full((2,), 1.0 + 1e-3)
     assert np.abs(whiten(moments, changed, 10.0)).min() > 9
     assert np.abs(whiten(moments, changed, 10.0, constant=1e-4)).max() < 2e-3
+    _, large = update(empty_moments((2,)), 1e6 + 50 * jnp.asarray(stream(shape=(2,), steps=100)))
+    assert np.abs(whiten(large, jnp.full((2,), 1e6 + 150.0), 10.0, constant=1e-4)).max() < 5
     wide = moments._replace(m2=moments.m2 + moments.number)
     np.testing.assert_array_equal(whiten(wide, changed, 10.0), whiten(wide, changed, 10.0, 1e-4))

@@ -110,6 +110,23 @@ def test_scale_values_makes_a_factor_on_all_rewards_immaterial(batch):
     np.testing.assert_array_equal(2.0**20 * np.asarray(values[0]), np.asarray(values[1]))
 
 
+def test_scale_of_rare_rewards_is_their_root_mean_square():
+    """One step in 200 pays, after a batch in which none did."""
+    agent = replace(AGENTS["PPO"], width=8, scale_values=True, gamma=0.5)
+    batch = experience(seed=0, steps=100)
+    never = jnp.zeros_like(batch.reward)
+    once = never.at[50, 0].set(1.0).at[0, 1].set(1.0)
+    ends = {"terminated": never > 1, "truncated": never > 1}
+    state, update = agent.init(jax.random.key(0), SPEC), jax.jit(agent.update)
+    for reward in (never, never, once, once):
+        batch = batch._replace(reward=reward, **ends)
+        state, _ = update(state, jax.random.key(1), batch, jnp.zeros((*reward.shape, 0)))
+    returns = np.concatenate([0.5 ** np.arange(51), [1.0]])  # 50 steps before the pay, and at once
+    steps = 4 * never.size
+    expected = 2 * np.square(returns).sum() / steps
+    assert float(state.return_size.square[0]) == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_signal_has_its_own_channel_and_discount(agent):
     """Without reward and with a signal of 1 for action 1, over two steps or for ever."""
     probes = {"two steps": Probe(length=2.0), "endless": Probe(length=jnp.inf)}

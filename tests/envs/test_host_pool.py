@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from envs.host.episode_log import episode_seed
+from envs.host.fault import HostFailure
 from envs.host.make import make_env
-from envs.host.pool import HostFailure, HostPool
+from envs.host.pool import HostPool
 from tests.envs.faulty_envs import Faulty, distshift
 
 CARTPOLE = partial(gymnasium.make, "CartPole-v1", max_episode_steps=25)

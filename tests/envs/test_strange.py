@@ -11,9 +11,10 @@ from gymnasium import spaces
 
 from envs import load_suite
 from envs.host import probe as probing
+from envs.host.fault import HostFailure
 from envs.host.known import check_env, env_facts
 from envs.host.make import make_env
-from envs.host.pool import LONGEST, HostFailure, HostPool
+from envs.host.pool import LONGEST, HostPool
 from envs.host.probe import probe
 from envs.host.suite import host_suite
 from envs.shift import ramp
@@ -70,7 +71,7 @@ def test_action_is_mapped_to_its_space(space, rows):
         ({"terminated": None}, "returned terminated None, expected True or False"),
         ({"reward": "1"}, "returned reward '1', expected one number"),
         ({"reward": np.inf}, "returned reward inf, expected a finite number"),
-        ({"reward": 1e40}, "returned reward inf, expected a finite number"),
+        ({"reward": 1e40}, r"returned reward 1e\+40, expected a finite number"),
         ({"obs": np.array([0, np.nan], np.float32)}, "returned observation nan, expected a finite"),
     ],
 )
@@ -111,8 +112,36 @@ def test_what_is_not_reproducible_is_resumed_with_a_word(caplog):
     assert not caplog.text
     with HostPool(make, 2, 0, name="Clock", workers=0) as pool:
         assert (pool.restore(snapshot) == 0).all()  # the first observation of an episode
+        assert not pool.snapshot()["length"].any()
         pool.step(np.zeros(2, int))
     assert "Clock is not reproducible: its episodes under way start anew" in caplog.text
+
+
+class FailsOnce(strange.Clock):
+    """Raises at its fourth step, once a process."""
+
+    fails = True
+
+    def step(self, action):
+        if self.steps == 3 and FailsOnce.fails:
+            FailsOnce.fails = False
+            raise RuntimeError("the engine is gone")
+        return super().step(action)
+
+
+def test_worker_that_fails_cuts_off_episodes_that_cannot_be_replayed():
+    make = partial(make_env, "Clock", FailsOnce, reproducible=False)
+    with HostPool(make, 2, 0, name="Clock", workers=0) as pool:
+        last = pool.reset()
+        for _ in range(3):
+            last = pool.step(np.zeros(2, int)).obs
+        cut = pool.step(np.zeros(2, int))
+        assert cut.truncated.all() and not cut.terminated.any() and not cut.reward.any()
+        assert (cut.next_obs == last).all() and (cut.obs == 0).all()
+        assert pool.recoveries == 1
+        after = pool.step(np.zeros(2, int))
+        np.testing.assert_allclose(after.next_obs[:, 0], 1 / 7, rtol=1e-6)
+        assert (pool.snapshot()["length"] == 1).all()
 
 
 # --- sizes ------------------------------------------------------------------------------------
@@ -189,9 +218,10 @@ def test_ids_that_a_users_module_registers_are_the_users(own):
 def test_class_in_a_file_with_arguments(own):
     entry = f"{own / 'own_strange.py'}:Own"
     check_env(entry)
-    suite = load_suite(entry, [], kwargs={"size": 2, "wind": 0.25})
-    assert (suite.name, suite.env.workers, suite.world.params) == ("Own", None, {"wind": 0.25})
-    assert first_reward(suite) == 2.25
+    for wind in (0.25, 1):  # an integer is as good for a setter
+        suite = load_suite(entry, [], kwargs={"size": 2, "wind": wind})
+        assert (suite.name, suite.env.workers, suite.world.params) == ("Own", None, {"wind": wind})
+        assert first_reward(suite) == 2 + wind
 
 
 @pytest.mark.parametrize(
@@ -206,6 +236,10 @@ def test_class_in_a_file_with_arguments(own):
         ("CartPole", {"size": 1}, "CartPole is made without kwargs"),
         ("CartPole-v1", {"size": 1}, r"'size'.*; correct kwargs"),
         (strange.Small(), {"size": 1}, "exists already and takes no kwargs"),
+        ("CartPole-v1", {"id": "Pendulum-v1"}, "kwargs cannot have 'id'"),
+        ("CartPole-v1", {"reproducible": False}, "kwargs cannot have 'reproducible'"),
+        ("CartPole-v1", {"force": None}, "CartPole-v1: kwargs have force=None, expected a number"),
+        ("CartPole-v1", {"force": "strong"}, "kwargs have force='strong', expected a number"),
         (strange.NeedsSize, None, r"kwargs={\"size\": \"...\"}\) or --env-kwargs "),
     ],
 )

@@ -20,8 +20,8 @@ from runs.bench.rivals import product_updates
 from runs.bench.table import meets_goal, pairs_csv, ratios, remarks, table_row
 from runs.bench.timing import (
     PEERS,
-    Result,
     TimedPair,
+    TimedResult,
     Worker,
     WorkerFailed,
     Workload,
@@ -35,11 +35,11 @@ LOAD = Workload("training.time_training", 4, 1)
 OTHER = Workload("rivals.rejax", 4, 1)
 
 
-def timed_result(*seconds: tuple[float, float], goal="", unit=" s") -> Result:
+def timed_result(*seconds: tuple[float, float], goal="", unit=" s") -> TimedResult:
     """Make the result of a row with the given seconds (ours, other) per pair."""
     row = TimedPair("training", "a / b", LOAD, OTHER, goal, unit)
     pairs = tuple(tuple({"steps": 10, "seconds": value} for value in pair) for pair in seconds)
-    return Result(row, pairs)
+    return TimedResult(row, pairs)
 
 
 # --- the command --------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_goal_is_compared_with_the_median(goal, pairs, verdict):
 
 
 def test_every_pair_is_written_and_rows_left_out_are_named():
-    missing = Result(replace(timed_result().row, title="c / d"), (), INSTALL)
+    missing = TimedResult(replace(timed_result().row, title="c / d"), (), INSTALL)
     results = [timed_result((2.0, 1.0), (3.0, 1.0), goal="ratio >= 1.7"), missing]
     assert table_row(results[0])[3:] == ["2.50 [2.00, 3.00]", "ratio >= 1.7", "yes"]
     assert table_row(missing) == ["c / d", "-", "-", "left out", "-", "-"]

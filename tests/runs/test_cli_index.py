@@ -10,7 +10,7 @@ import pytest
 
 from runs.__main__ import index_entry
 from runs.cli import index
-from runs.cli.index import RecordedResult, Study, first_finding, list_studies
+from runs.cli.index import ListedStudy, RecordedResult, first_finding, list_studies
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = '''"""Does it work?
@@ -45,9 +45,9 @@ def result(checkout: Path, name: str, text: str, day: int = 1) -> None:
 
 def test_modules_with_a_main_are_listed_studies_before_tools(checkout):
     assert list_studies(checkout) == [
-        Study("once_more", "Does it work?", True, None, None),
-        Study("one", "Does it work?", True, 7, None),
-        Study("mend", "Mends it.", False, None, None),
+        ListedStudy("once_more", "Does it work?", True, None, None),
+        ListedStudy("one", "Does it work?", True, 7, None),
+        ListedStudy("mend", "Mends it.", False, None, None),
     ]
 
 
@@ -90,7 +90,9 @@ def test_first_finding_of_a_result_page(text, finding):
 
 
 def test_index_entry_shows_summary_minutes_and_last_result():
-    study = Study("one", "Does it?", True, 7, RecordedResult("2020-02-03", "", "results/one.png"))
+    study = ListedStudy(
+        "one", "Does it?", True, 7, RecordedResult("2020-02-03", "", "results/one.png")
+    )
     lines = index_entry(study, 100).splitlines()
     assert re.fullmatch(r"runs\.one +7 min  Does it\?", lines[0])
     assert lines[1].strip() == "2020-02-03: see results/one.png"

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ import jax
 import numpy as np
 import pytest
 
-from envs.host.pool import HostFailure
+from envs.host.fault import HostFailure
 from envs.host.suite import HostEnv
 from runs.analysis.scores import read_scores
 from runs.arm_runner import ArmRunner
@@ -224,6 +225,17 @@ def test_settings_override_the_preset():
     assert "hope_constant" in names and "hope_sham" not in names
     assert experiment.plan.without == ("hope_sham", "random")
     assert make_experiment(Settings(env="CartPole", steps=1)).run_config.steps == 512  # one update
+
+
+def test_class_in_a_file_with_arguments_and_what_cannot_be_seeded_is_accepted_on_request():
+    file = Path(__file__).parents[1] / "envs" / "strange.py"
+    settings = Settings(env=f"{file}:NeedsSize", env_kwargs='{"size": 2}', heads=("hope",))
+    host = make_experiment(settings).suite.env
+    assert (host.id, host.reproducible) == ("NeedsSize", True)
+    clock = replace(settings, env=f"{file}:Clock", env_kwargs="")
+    with pytest.raises(UserError, match="gave another reward .* or --not-reproducible"):
+        make_experiment(clock)
+    assert not make_experiment(replace(clock, not_reproducible=True)).suite.env.reproducible
 
 
 @pytest.mark.parametrize(("requested", "scored"), [(1, 1), (9, 9), (40, 32)])
@@ -480,4 +492,3 @@ def test_permanently_failing_host_ends_the_command_in_one_line(fault, tmp_path, 
     assert errors == messages.splitlines()[-1:]
     assert errors[0].startswith(f"error: {STRANGE}Faulty-v0: environment ")
     assert "3 times in a row" in errors[0]
-    assert list(tmp_path.glob("checkpoints/none/*-step-0"))

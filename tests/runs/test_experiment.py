@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import nbformat
 import numpy as np
+import optax
 import pandas as pd
 import pytest
 from gymnasium import spaces
@@ -31,8 +32,9 @@ from affect import (
     load,
     read_card,
 )
-from affect.moments import running_moments
+from affect.blend import HEAD_OPTIMISER
 from agents import A2C, PPO
+from agents.actor_critic import ReturnSize
 from envs import load_suite
 from envs.shift import Shift, ramp
 from envs.world import Env
@@ -64,6 +66,7 @@ HALF = partial(Constant, value=0.5)
 AGENT = PPO(width=8, epochs=1, minibatches=2)
 SIZES = {"seeds": 3, "steps": 48, "num_envs": 2, "num_steps": 8, "episodes": 2, "optimise": False}
 SEALED = {"sealed": ("actuator",), "probe_signals": False}
+MORE_SLIP = [ramp("slip", "actuator", "channel.action_noise", to=0.6)]
 SLIP = [ramp("slip", "actuator", "channel.action_noise", to=0.5)]
 CARTPOLE = replace(small_study.suite(), severities=(1.0,))
 SEEDS, CHUNKS, POINTS = 3, 3, 2  # points: unshifted and the force; the other shift is sealed
@@ -198,8 +201,8 @@ def test_the_critic_as_a_head_values_as_the_agent(agent):
         obs = jnp.asarray(rng.normal(1, [1, 2, 3, 0], size=(50, 4, 4)), jnp.float32)
         batch = SimpleNamespace(obs=obs)
         state = agent.update_moments(state, batch)
-        returns = running_moments(state.returns, 7 * jnp.ones((3, 2, state.returns.mean.size)))[1]
-        state = state._replace(returns=returns)
+        square = 49 * jnp.ones_like(state.return_size.square)
+        state = state._replace(return_size=ReturnSize(jnp.ones(()), square))
     obs = rng.normal(size=(6, 4)).astype(np.float32)
     head = critic_head(agent, state, spec)
     np.testing.assert_allclose(head.value(obs), agent.value(state, obs)[:, 0], rtol=1e-4, atol=1e-6)
@@ -345,8 +348,8 @@ def test_another_experiment_in_the_same_folder_is_refused(finished):
 
 
 def test_identity_depends_on_all_that_changes_a_result(monkeypatch):
-    def identity(head=FEAR, weight=1.0, epochs=2, **options):
-        fear = Blend(epochs=epochs, fear=(weight, head))
+    def identity(head=FEAR, weight=1.0, epochs=2, tx=HEAD_OPTIMISER, **options):
+        fear = Blend(tx, epochs, fear=(weight, head))
         return make({"none": Blend(), "fear": fear}, **options).identity
 
     same = {identity(), identity(Potential(Fear))}
@@ -365,6 +368,10 @@ def test_identity_depends_on_all_that_changes_a_result(monkeypatch):
         identity(agent=replace(AGENT, lr=1.0)),
         identity(suite=replace(CARTPOLE, env=CartPole(horizon=30))),
         identity(suite=load_suite(Target, SLIP)),
+        identity(suite=replace(CARTPOLE, shifts=(*CARTPOLE.shifts[:1], *SLIP))),
+        identity(suite=replace(CARTPOLE, shifts=(*CARTPOLE.shifts[:1], *MORE_SLIP))),
+        identity(tx=optax.sgd(0.1)),
+        identity(tx=optax.sgd(0.2)),
         *(identity(suite=load_suite(Corridor(length), SLIP)) for length in (8, 9)),
         *(identity(suite=load_suite(Corridor, SLIP, {"length": length})) for length in (8, 9)),
     ]

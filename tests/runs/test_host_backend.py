@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from affect import Blend, Spec, Transition
+from envs import load_suite
 from envs.channel import Channel
 from envs.host import suite as host
 from envs.host.episode_log import episode_seed
-from envs.host.pool import HostFailure, HostPool, HostStep
+from envs.host.fault import HostFailure
+from envs.host.pool import HostPool, HostStep
 from envs.shift import with_channel
 from envs.world import World
 from runs.engine import host_backend
@@ -22,8 +24,10 @@ from runs.engine.host_step import choose_actions, observe_reset, observe_step
 from runs.engine.phases import TASK, world_pool
 from runs.engine.seeds import Stream, stream_key, stream_keys, stream_seed
 from runs.engine.train import Learner, TrainConfig, zero_stats
+from runs.engine.training_loop import run_phase
 from runs.errors import Interrupted, UserError
 from runs.names import REPORTED_SCORES
+from tests.envs.strange import Clock
 from tests.runs import small_study
 
 no_key_check = pytest.fixture(scope="module", autouse=True)(small_study.without_key_check)
@@ -335,6 +339,34 @@ def test_no_random_key_is_used_twice():
     assert len(bits) == len(used_keys)
     assert len(other_bits) == 2
     assert not bits & other_bits
+
+
+def test_episode_longer_than_its_buffer_of_actions_is_resumed(strange, tmp_path, monkeypatch):
+    """As those of environments without a limit become; the checkpoint then holds more actions."""
+    monkeypatch.setattr("envs.host.pool.FEW", 4)
+    monkeypatch.setattr("envs.host.pool.LONGEST", 1)
+    study, trained = with_new_pool(strange), []
+    for updates in (3, 4, 4):
+        phase = small_study.replace(study.phase, chunks=updates)
+        inputs = study.backend, phase, partial(study.backend.init, phase), never_stop
+        trained.append(run_phase(*inputs, Checkpoints(tmp_path)))
+        with_new_pool(study)
+    lengths = [run.state.pool["actions"].shape[1] for run in trained]
+    assert lengths[0] > 4
+    assert small_study.bits(trained[1].state.learner) == small_study.bits(trained[2].state.learner)
+
+
+def test_environments_that_are_not_reproducible_are_resumed_with_new_episodes(tmp_path):
+    suite = load_suite(Clock, [], reproducible=False)
+    suite = small_study.replace(suite, env=small_study.replace(suite.env, workers=0))
+    study = small_study.make_study(small_study.ARMS["none"], CONFIG, suite)
+    state = train(study, 1)
+    with_new_pool(study)
+    batch = study.backend.record_batches(state, study.phase, 1, never_stop)
+    study.backend.close()
+    first = jax.tree.map(lambda leaf: leaf[:, 0, 0], batch)  # the first step after it was resumed
+    assert first.first.all()
+    assert (first.obs == 0).all() and (first.next_obs[..., 0] == np.float32(1 / 7)).all()
 
 
 # --- failures ---------------------------------------------------------------------------------

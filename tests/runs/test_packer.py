@@ -18,7 +18,7 @@ from runs.packer import (
     SUMMARIES,
     TRAINED,
     Settings,
-    Training,
+    TrainingKind,
     check,
     main,
     run_config,
@@ -65,7 +65,7 @@ def table_rows(text: str) -> list[list[str]]:
 
 def test_the_table_shows_published_and_our_scores_and_stars_where_they_differ():
     cells = made_up_results(CELLS | {"DD": 1.0}, non_finite=1)
-    scores = {Training("CartPole", "PPO", trained): cells[trained] for trained in TRAINED}
+    scores = {TrainingKind("CartPole", "PPO", trained): cells[trained] for trained in TRAINED}
     text = "\n".join(sections(scores, Settings(seeds=SEEDS)))
     rows = table_rows(text)
     assert ["CartPole", "PPO", "default", "100.0", "100.0 [100.0, 100.0]", "+0.0"] in rows
@@ -79,7 +79,7 @@ def test_the_table_shows_published_and_our_scores_and_stars_where_they_differ():
 def test_a_published_number_inside_our_interval_has_no_star():
     success = dict.fromkeys(CELLS, 1.0) | {"DR": 0.862, "DE": 0.862, "RE": 0.862}
     results = made_up_results(success)
-    scores = {Training("CartPole", "PPO", trained): results[trained] for trained in TRAINED}
+    scores = {TrainingKind("CartPole", "PPO", trained): results[trained] for trained in TRAINED}
     for trained in TRAINED:
         for cell in ("R", "E"):
             if trained + cell != "RR":
@@ -130,7 +130,7 @@ def train_counting(monkeypatch, tmp_path, stop_at=float("inf")):
     """Results of a training with `CountingBackend`, and its progress."""
     monkeypatch.setattr("runs.engine.backend.make_backend", CountingBackend)
     settings = Settings(seeds=3, train=6, test=2, smoke=True)
-    job, training = make_job(settings, tmp_path, stop_at), Training("CartPole", "PPO", "D")
+    job, training = make_job(settings, tmp_path, stop_at), TrainingKind("CartPole", "PPO", "D")
     return train_and_test(job, run_config(settings, training), training, 6), job.progress
 
 

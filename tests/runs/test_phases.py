@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from affect import Blend, Constant, Curiosity, Fear, Innate, Spec, Transition
 from agents.ppo import PPO
@@ -21,6 +22,7 @@ from runs.engine.phases import (
     TASK,
     Phase,
     RewardMix,
+    Teacher,
     carry_over,
     flat_worlds,
     one_world,
@@ -326,6 +328,38 @@ def test_frozen_heads_do_not_learn_and_the_agent_does(setting):
     assert after.alive.all()
     assert bits(after.state.learner.blend_state.heads) == bits(blend_state.heads)
     assert bits(after.state.learner.agent) != bits(trained.learner.agent)
+
+
+def test_hand_over_is_applied_on_entering(setting):
+    backend, worlds, _, trained = setting
+    phase = make_phase(worlds, 1, renew=("agent",))
+    renewed = backend.enter(trained.learner, phase)
+    phase = replace(phase, renew=(), hand_over=take_untrained_agent)
+    assert bits(backend.enter(trained.learner, phase)) == bits(renewed)
+
+
+def take_untrained_agent(learner, untrained):
+    return learner._replace(agent=untrained.agent)
+
+
+def test_teacher_alone_moves_the_policy_to_its_own(setting):
+    backend, worlds, _, trained = setting
+    own = trained.learner.agent
+    net = jax.tree.map(lambda leaf: leaf, own.train_state.net)
+    net.actor.out = jax.tree.map(jnp.zeros_like, net.actor.out)
+    net.actor.out.bias = nnx.Param(3 * jnp.eye(2))  # seed 0 is taught action 0, seed 1 action 1
+    teacher = Teacher(AGENT, own._replace(train_state=own.train_state._replace(net=net)))
+    agent = replace(AGENT, lr=0.03)
+    mix = RewardMix(0.0, jnp.zeros(2), 0.0, teacher=1.0)
+    phase = replace(make_phase(worlds, 0, mix, teacher=teacher), agent=agent, updates=40)
+    state = backend.enter(trained.learner, phase)
+    obs = jax.random.normal(jax.random.key(0), (2, 64, 4)) / 10
+    before, after = (
+        np.diag(jax.nn.softmax(jax.vmap(agent.policy)(x.learner.agent, obs)[0]).mean(1))
+        for x in (state, backend.train(state, phase, 0, never_stopped)[0])
+    )
+    assert before.max() < 0.6
+    assert after.min() > 0.8  # the teacher's is .95
 
 
 def test_mixes_share_one_program_and_train_different_agents(setting, caplog):

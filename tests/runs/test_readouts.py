@@ -37,7 +37,7 @@ from runs.probes.labels import outcome_labels
 from runs.probes.probe import arm_signals, probe_recordings
 from runs.probes.ranking import discrimination, midranks, rank_correlation
 from runs.probes.readouts import calibration, every_nth_step, visit_cell, visit_counts
-from runs.probes.signals import paid_signal, read_signal
+from runs.probes.signals import read_signal, signal_sum
 
 CASES, N = 30, 60
 jit_discrimination, jit_midranks, jit_rank_correlation = map(
@@ -317,7 +317,7 @@ def test_normalisation_of_a_frozen_head_is_not_updated(learner):
     np.testing.assert_allclose(signals["mood"], mood_signal, rtol=1e-5)
 
 
-def test_the_paid_signal_is_the_weighted_sum_with_wrappers(learner):
+def test_signal_sum_is_weighted_and_keeps_wrappers(learner):
     signals, batch, alive, blend_state = learner
     potential = signals["potential"]
     blend = Blend(one=(0.5, Potential(Fear)))
@@ -326,7 +326,7 @@ def test_the_paid_signal_is_the_weighted_sum_with_wrappers(learner):
         carry={"one": blend_state.carry["potential"]},
         weights=blend_state.weights[1:2],
     )
-    paid = np.asarray(jax.jit(lambda batch: paid_signal(blend, blend_state_of_one)(batch))(batch))
+    paid = np.asarray(jax.jit(lambda batch: signal_sum(blend, blend_state_of_one)(batch))(batch))
     inner_steps = np.asarray(alive)[1:] & ~np.asarray(batch.terminated)[1:]
     expected = 0.5 * (-0.99 * np.asarray(potential)[1:] + np.asarray(potential)[:-1])
     np.testing.assert_allclose(paid[1:][inner_steps], expected[inner_steps], rtol=1e-4, atol=1e-6)
@@ -340,7 +340,7 @@ def test_only_fears_of_ten_steps_are_probabilities():
     learner = init_learner(jax.random.key(0), TrainConfig(AGENT, blend, 2, 4), spec)
     signals, probabilities = arm_signals(learner, jax.random.key(1), AGENT, blend, spec)
     assert probabilities == ("fear",)
-    assert {"long_untrained", "minus_critic", "felt"} < set(signals)
+    assert {"long_untrained", "minus_critic", "signal_sum"} < set(signals)
 
 
 def test_every_nth_step_is_kept_with_an_offset_per_episode():

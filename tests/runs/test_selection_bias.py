@@ -10,7 +10,7 @@ from runs.selection_bias import (
     SEEDS,
     SHIFTS,
     VARIANTS,
-    ScoreModel,
+    ScoreVariance,
     draw_public_and_sealed,
     main,
     simulate_tuning,
@@ -18,7 +18,7 @@ from runs.selection_bias import (
 
 
 def test_draws_share_variance_of_equal_runs_and_equal_worlds():
-    draws = draw_public_and_sealed(np.random.default_rng(0), ScoreModel(0.3, 0.2), (4_000, 2))
+    draws = draw_public_and_sealed(np.random.default_rng(0), ScoreVariance(0.3, 0.2), (4_000, 2))
     rest = 0.5 / SHIFTS
     for scores in draws:
         assert scores.shape == (4_000, 2, SEEDS)
@@ -32,7 +32,7 @@ def test_draws_share_variance_of_equal_runs_and_equal_worlds():
 
 
 def test_with_a_control_per_variant_the_gain_is_the_reported_optimism():
-    outcome = simulate_tuning(ScoreModel(0.3, 0.0, own_control=True), 400, seed=0)
+    outcome = simulate_tuning(ScoreVariance(0.3, 0.0, own_control=True), 400, seed=0)
     assert outcome.gain[0, -1] == pytest.approx(stats.optimism(VARIANTS), abs=0.1)
     assert outcome.gain[0, 0] == pytest.approx(0.0, abs=0.15)
     assert outcome.rates[0] > 0.3
@@ -41,8 +41,8 @@ def test_with_a_control_per_variant_the_gain_is_the_reported_optimism():
 
 
 def test_the_bias_of_what_is_not_drawn_anew_remains():
-    seed_noise = simulate_tuning(ScoreModel(0.6, 0.0), 200, seed=0)
-    world_noise = simulate_tuning(ScoreModel(0.0, 0.2), 200, seed=1)
+    seed_noise = simulate_tuning(ScoreVariance(0.6, 0.0), 200, seed=0)
+    world_noise = simulate_tuning(ScoreVariance(0.0, 0.2), 200, seed=1)
     tuned, new_runs, sealed_worlds, sealed_and_new = seed_noise.gain[:, -1]
     assert sealed_worlds > 0.8 * tuned  # sealed worlds keep the bias due to the training runs
     assert abs(new_runs) < 0.2 and abs(sealed_and_new) < 0.2

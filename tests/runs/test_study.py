@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envs.host.pool import HostFailure
+from envs.host.fault import HostFailure
 from runs.cli import study
 from runs.cli.study import Job, claimed_folder, identity, run_study, study_folder
 from runs.errors import Interrupted, UserError
