@@ -132,7 +132,7 @@ def train(job: Job, suite: Any) -> tuple[Any, Any]:
     config = make_run_config(
         PPO(lr=1e-3, anneal=0),
         seeds=1,
-        steps=0 if smoke else job.settings.steps,
+        steps=1 if smoke else job.settings.steps,
         num_envs=NUM_ENVS,
         num_steps=32 if smoke else 128,
         episodes=1,

@@ -14,7 +14,7 @@ jax.config.update("jax_debug_key_reuse", True)
 if not jax.config.jax_compilation_cache_dir:
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     jax.config.update("jax_compilation_cache_dir", str(cache / "affect-heads" / "jax-tests"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 LONGEST = ("test_examples.py", "test_compare.py", "test_experiment.py")

@@ -61,7 +61,7 @@ def small_world(module: Any, **constants: Any) -> Iterator[None]:
     `constants` replace those of `runs.signal_arms`.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "find_suite", lambda env: small_study.suite())
+        patch.setattr(module, "find_suite", lambda env, **options: small_study.suite())
         patch.setattr(study_run, "make_backend", one_backend)
         for place in (module, study_run):
             patch.setattr(place, "preset", small_preset)

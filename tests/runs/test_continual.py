@@ -78,7 +78,7 @@ def test_impossible_designs_are_refused(settings, message):
 def test_suite_of_one_shift_is_refused(monkeypatch):
     suite = load_suite("CartPole")
     few = replace(suite, shifts=suite.shifts[:1])
-    monkeypatch.setattr(continual_stream, "find_suite", lambda env: few)
+    monkeypatch.setattr(continual_stream, "find_suite", lambda env, **options: few)
     with pytest.raises(UserError, match="needs two shifts, and the suite has interpolation"):
         make_design(Settings(env="CartPole"))
 
