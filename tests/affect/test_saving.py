@@ -231,9 +231,7 @@ def first_three(obs):
     return obs[..., :3]
 
 
-@pytest.mark.parametrize(
-    "obs", [slice(1, 4), (1, 2, 3), [1, 2, 3], lambda obs: obs[..., 1:4]], ids=str
-)
+@pytest.mark.parametrize("obs", [slice(1, 4), (1, 2, 3), [1, 2, 3], lambda obs: obs[..., 1:4]])
 def test_a_head_reads_some_numbers_of_longer_observations(obs, path, batch):
     build(Hope, SPEC, KEY).save(path)
     longer = replace(SPEC, obs_dim=5)
