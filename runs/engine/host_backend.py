@@ -293,7 +293,8 @@ class HostBackend:
         """Compiled action and observation code of an agent."""
         key = agent_key(agent)
         if key not in self._steppers:
-            self._steppers[key] = HostStepper(agent, self.env, self.run_config.rows)
+            sizes = self.run_config.rows, self.run_config.optimise
+            self._steppers[key] = HostStepper(agent, self.env, *sizes)
         return self._steppers[key]
 
     def _evaluator(self, agent: Any, episodes: int) -> HostEvaluator:

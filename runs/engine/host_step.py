@@ -13,7 +13,7 @@ from envs import channel as channel_model
 from envs.channel import Channel
 from envs.host.pool import HostPool, HostStep
 from envs.host.suite import HostEnv
-from runs.engine.seeds import OPTIMISED_COMPILE, Stream, stream_key
+from runs.engine.seeds import FAST_COMPILE, OPTIMISED_COMPILE, Stream, stream_key
 from runs.engine.train import Learner
 from runs.errors import Interrupted
 
@@ -60,10 +60,11 @@ class HostStepper:
         agent: static description shared by all seeds, such as `PPO`.
         host: the environment.
         rows: S.
+        optimise: as in `vmap_seeds`.
     """
 
-    def __init__(self, agent: Any, host: HostEnv, rows: int):
-        self.agent, self.host, self.rows = agent, host, rows
+    def __init__(self, agent: Any, host: HostEnv, rows: int, optimise: bool = True):
+        self.agent, self.host, self.rows, self.optimise = agent, host, rows, optimise
         self._programs: dict[Any, Callable] = {}
 
     def observe_reset(self, keys: jax.Array, obs: np.ndarray, channel: Channel) -> HostObservation:
@@ -180,7 +181,8 @@ class HostStepper:
     def _program(self, key: Any, fn: Callable, in_axes: tuple, out_axes: Any = 0) -> Callable:
         """`fn` of one seed, compiled for all; kept by its key."""
         if key not in self._programs:
-            options = OPTIMISED_COMPILE if jax.devices()[0].platform == "cpu" else None
+            options = OPTIMISED_COMPILE if self.optimise else FAST_COMPILE
+            options = options if jax.devices()[0].platform == "cpu" else None
             mapped = jax.vmap(fn, in_axes, out_axes)
             self._programs[key] = jax.jit(mapped, compiler_options=options)
         return self._programs[key]

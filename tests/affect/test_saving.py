@@ -1,5 +1,6 @@
 """Heads in files: bits come back, cards say what they are, wrong files are refused in a line."""
 
+import functools
 import hashlib
 import json
 import pickle
@@ -50,6 +51,12 @@ FACTS = {
     "commands": ("python -m runs.compare",),
     "date": "2026-11-29",
 }
+
+
+@functools.cache
+def built(factory):
+    """An untrained head of a factory."""
+    return build(factory, SPEC, KEY)
 
 
 class Dread(Head):
@@ -106,7 +113,7 @@ def test_bits_and_signals_of_every_head_come_back(name, batch, path):
     wrappers = [text.partition("(")[0] for text in read_card(path).wrappers]
     assert wrappers == name.replace(")", "").split(",")[0].split("(")[:-1] or name.startswith("GRM")
     factory = Inherited(path, head=None if ours else type(bare))
-    inherited = build(factory, SPEC, KEY)
+    inherited = built(factory)
     signals = [apply_head(x, x.initial_state(B), batch) for x in (bare, inherited)]
     assert same_bits(*signals)
 
@@ -124,7 +131,7 @@ def test_the_card_holds_what_was_given(batch, path):
 
 
 def test_a_saved_file_is_the_same_bytes_again(path, tmp_path):
-    head, other = build(Hope, SPEC, KEY), tmp_path / "other.safetensors"
+    head, other = built(Hope), tmp_path / "other.safetensors"
     head.save(path, **FACTS)
     load(path).save(other, date=FACTS["date"])
     assert path.read_bytes() == other.read_bytes()
@@ -132,7 +139,7 @@ def test_a_saved_file_is_the_same_bytes_again(path, tmp_path):
 
 
 def test_a_head_of_ones_own_is_loaded_with_its_class(path, batch):
-    head = build(Dread(width=5), SPEC, KEY)
+    head = built(Dread(width=5))
     head.save(path)
     assert same_bits(load(path, head=Dread).weight, head.weight)
     assert same_bits(*(run_head(Inherited(x, head=Dread), batch)[1] for x in (path, head)))
@@ -147,11 +154,11 @@ def test_numbers_held_as_parameters_are_in_the_card_too(path):
 
 def test_a_head_that_reads_no_actions_fits_other_actions_and_one_that_does_is_refused(path, batch):
     other = Spec(3, num_actions=25, discount=0.5)
-    build(Value, SPEC, KEY).save(path)
+    built(Value).save(path)
     assert same_bits(build(Inherited(path), other, KEY).inner.net, load(path).net)
     from affect.examples.icm import ICM
 
-    build(ICM, SPEC, KEY).save(path)
+    built(ICM).save(path)
     with pytest.raises(ValueError, match="ICM reads actions, of .*'num_actions': 2.* gets"):
         build(Inherited(path, head=ICM), other, KEY)
 
@@ -174,7 +181,7 @@ def test_a_file_of_the_oldest_versions_gives_the_same_bits_and_signals():
 
 
 def test_an_inherited_head_is_frozen_unless_it_learns(path, batch):
-    build(Fear, SPEC, KEY).save(path)
+    built(Fear).save(path)
     for learn in (False, True):
         blend = Blend(it=(1.0, Potential(Inherited(path, learn=learn))))
         before = blend.init(KEY, SPEC, B)
@@ -187,7 +194,7 @@ def test_an_inherited_head_is_frozen_unless_it_learns(path, batch):
 
 @pytest.mark.parametrize("wrap", affect.WRAPPERS)
 def test_it_composes_with_every_wrapper_as_the_head_itself(wrap, path, batch):
-    head = build(Curiosity, SPEC, KEY)
+    head = built(Curiosity)
     head.save(path)
     blends = [Blend(it=(1.0, wrap(x))) for x in (Inherited(path), Inherited(head))]
     states = [blend.init(KEY, SPEC, B) for blend in blends]
@@ -206,7 +213,7 @@ def test_heads_of_different_files_share_programs():
 
 
 def test_a_factory_of_a_file_no_longer_needs_the_file(path, batch):
-    build(Hope, SPEC, KEY).save(path)
+    built(Hope).save(path)
     factory = pickle.loads(pickle.dumps(Potential(Inherited(path), scale=2.0)))
     before = run_head(factory, batch)
     path.unlink()
@@ -214,7 +221,7 @@ def test_a_factory_of_a_file_no_longer_needs_the_file(path, batch):
 
 
 def test_scale_and_shift_come_from_the_card(path, batch):
-    head = build(Hope, SPEC, KEY)
+    head = built(Hope)
     head.save(path, **FACTS)
     expected = Potential(Inherited(path), scale=2.0, shift=-1.0)
     assert Potential.from_card(path) == Potential.from_card(Inherited(path)) == expected
@@ -233,7 +240,7 @@ def first_three(obs):
 
 @pytest.mark.parametrize("obs", [slice(1, 4), (1, 2, 3), [1, 2, 3], lambda obs: obs[..., 1:4]])
 def test_a_head_reads_some_numbers_of_longer_observations(obs, path, batch):
-    build(Hope, SPEC, KEY).save(path)
+    built(Hope).save(path)
     longer = replace(SPEC, obs_dim=5)
     pad = [(0, 0), (0, 0), (1, 1)]
     padded = batch._replace(obs=jnp.pad(batch.obs, pad), next_obs=jnp.pad(batch.next_obs, pad))
@@ -257,16 +264,16 @@ def test_a_head_reads_some_numbers_of_longer_observations(obs, path, batch):
     ],
 )
 def test_other_observations_are_refused(obs, message, path):
-    build(Hope, SPEC, KEY).save(path)
+    built(Hope).save(path)
     with pytest.raises(ValueError, match=message) as caught:
         build(Inherited(path, obs=obs), replace(SPEC, obs_dim=5), KEY)
     assert "\n" not in str(caught.value)
 
 
 def test_a_head_that_reads_no_observations_fits_any(path):
-    build(Constant(2.0), SPEC, KEY).save(path)
+    built(Constant(2.0)).save(path)
     build(Inherited(path), replace(SPEC, obs_dim=9), KEY)
-    build(Homeostasis(0.5), SPEC, KEY).save(path)
+    built(Homeostasis(0.5)).save(path)
     with pytest.raises(MissingInfo, match=r'Homeostasis reads info\["body"\]'):
         build(Inherited(path), Spec(9, 2), KEY)
 
@@ -363,7 +370,7 @@ SPOIL = [
 
 @pytest.mark.parametrize(("spoil", "message"), SPOIL, ids=[message for _, message in SPOIL])
 def test_a_wrong_file_is_refused_in_one_line(spoil, message, path):
-    build(Hope, SPEC, KEY).save(path)
+    built(Hope).save(path)
     spoil(path)
     with pytest.raises(ValueError, match=message) as caught:
         load(path)
@@ -372,7 +379,7 @@ def test_a_wrong_file_is_refused_in_one_line(spoil, message, path):
 
 @pytest.mark.parametrize("where", range(0, 900, 29))
 def test_no_flipped_bit_goes_unnoticed(where, path):
-    build(Hope(width=2), SPEC, KEY).save(path)
+    built(Hope(width=2)).save(path)
     if where >= path.stat().st_size:
         return
     flip(path, where)
@@ -393,9 +400,9 @@ def test_no_flipped_bit_goes_unnoticed(where, path):
         (lambda head, path: build(Care(Innate(len)), SPEC, KEY).save(path), "numbers and no code"),
         (lambda head, path: Inherited([]), "Inherited got no head: give at least one file"),
         (lambda head, path: Inherited(Hope), "the path of a file, a trained head, or a list"),
-        (lambda head, path: Inherited([head, build(Fear, SPEC, KEY)]), "heads of different class"),
+        (lambda head, path: Inherited([head, built(Fear)]), "heads of different class"),
         (
-            lambda head, path: Inherited(build(Constant(1.0), SPEC, KEY), learn=True),
+            lambda head, path: Inherited(built(Constant(1.0)), learn=True),
             "Constant has no loss to learn by: leave learn out",
         ),
         (lambda head, path: Inherited(path), "No such file or directory: give the path"),
@@ -404,12 +411,12 @@ def test_no_flipped_bit_goes_unnoticed(where, path):
 )
 def test_wrong_arguments_are_refused_in_one_line(call, message, path):
     with pytest.raises(ValueError) as caught:
-        call(build(Hope, SPEC, KEY), path)
+        call(built(Hope), path)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_another_class_than_that_of_the_file_is_refused(path):
-    build(Dread, SPEC, KEY).save(path)
+    built(Dread).save(path)
     with pytest.raises(ValueError, match="holds a head of the class Dread, not Hope"):
         load(path, head=Hope)
     with pytest.raises(ValueError, match="head is a class of heads such as Dread, not 3"):
@@ -417,6 +424,6 @@ def test_another_class_than_that_of_the_file_is_refused(path):
 
 
 def test_the_inheritance_is_compared_by_class_and_bits():
-    head = build(Untrained(Hope), SPEC, KEY)
+    head = built(Untrained(Hope))
     assert Inheritance.of(head) == Inheritance.of(head.inner)
-    assert Inheritance.of(head) != Inheritance.of(build(Fear, SPEC, KEY))
+    assert Inheritance.of(head) != Inheritance.of(built(Fear))

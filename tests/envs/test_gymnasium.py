@@ -194,8 +194,12 @@ def test_wrong_arguments_raise():
 
 @pytest.mark.parametrize(
     ("mode", "options"),
-    [(mode, NOISY_SHIFTED) for mode in AutoresetMode]
-    + [(AutoresetMode.SAME_STEP, {"horizon": 40})],
+    [
+        pytest.param(AutoresetMode.NEXT_STEP, NOISY_SHIFTED, marks=pytest.mark.slow),
+        (AutoresetMode.SAME_STEP, NOISY_SHIFTED),
+        pytest.param(AutoresetMode.DISABLED, NOISY_SHIFTED, marks=pytest.mark.slow),
+        pytest.param(AutoresetMode.SAME_STEP, {"horizon": 40}, marks=pytest.mark.slow),
+    ],
     ids=["next-step", "same-step", "disabled", "plain"],
 )
 def test_vector_equals_gymnasiums_sync_vector(mode, options):

@@ -22,6 +22,7 @@ from runs.compare import Settings, make_experiment
 from tests.envs import unusual_envs  # noqa: F401  (registers ids)
 
 IDS = tuple(id for id in KNOWN if not id.startswith("highway"))
+EACH_KNOWN = [pytest.param(id, marks=() if id in IDS else pytest.mark.slow) for id in KNOWN]
 CONTINUOUS = ("Pendulum-v1", "Hopper-v5", "HalfCheetah-v5")
 ROOT = Path(__file__).parents[2]
 
@@ -66,7 +67,7 @@ def test_shifts_are_those_of_physics_then_of_the_channel(suites, id):
     assert suites[id].severities == levels.get(id, (0.5, 1.0))
 
 
-@pytest.mark.parametrize("id", KNOWN)
+@pytest.mark.parametrize("id", EACH_KNOWN)
 def test_each_shift_of_physics_changes_one_setter_and_none_is_left_out(id):
     assert set(PHYSICS) == set(KNOWN)
     world, changed = World(dict(KNOWN[id].setters)), []
@@ -100,7 +101,7 @@ def test_mujoco_shifts_keep_the_first_observation(suites, id):
     assert all((obs == first_obs[0]).all() for obs in first_obs)
 
 
-@pytest.mark.parametrize("id", KNOWN)
+@pytest.mark.parametrize("id", EACH_KNOWN)
 def test_compare_accepts_every_known_id(id):
     if id.startswith("highway"):
         pytest.importorskip("highway_env")

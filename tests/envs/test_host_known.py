@@ -11,6 +11,9 @@ from envs.host.known import KNOWN, PACKAGES, SIZES, env_facts, layouts
 from envs.host.make import make_env
 
 MUJOCO = ("Hopper-v5", "HalfCheetah-v5")
+EACH_KNOWN = [
+    pytest.param(id, marks=pytest.mark.slow if id.startswith("highway") else ()) for id in KNOWN
+]
 CROSSINGS = [id for id in KNOWN if "Crossing" in id]
 
 
@@ -37,7 +40,7 @@ def play(id: str, steps: int = 60, **setters) -> np.ndarray:
     return np.array(rows[:steps])
 
 
-@pytest.mark.parametrize("id", KNOWN)
+@pytest.mark.parametrize("id", EACH_KNOWN)
 def test_default_values_of_setters_change_nothing(id):
     """That others have an effect is checked when a suite is made (`test_host`)."""
     assert np.array_equal(play(id), play(id, **KNOWN[id].setters))

@@ -118,6 +118,7 @@ def smoke(tmp_path_factory):
     return out, run_here(*SMOKE, "--out", out)
 
 
+@pytest.mark.slow
 def test_command_stopped_by_ctrl_c_is_resumed_bit_for_bit(smoke, tmp_path):
     argv = *SMOKE, "--out", tmp_path
     ended = interrupt(start(*argv), signal.SIGINT, lambda: count_lines(tmp_path / "metrics.jsonl"))

@@ -373,7 +373,6 @@ def test_identity_depends_on_all_that_changes_a_result(monkeypatch):
         identity(tx=optax.sgd(0.1)),
         identity(tx=optax.sgd(0.2)),
         *(identity(suite=load_suite(Corridor(length), SLIP)) for length in (8, 9)),
-        *(identity(suite=load_suite(Corridor, SLIP, {"length": length})) for length in (8, 9)),
     ]
     monkeypatch.setattr(jax, "devices", lambda: [None] * 3)
     others.append(identity())
