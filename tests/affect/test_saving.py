@@ -297,7 +297,7 @@ def test_a_population_averages_or_draws_one_a_seed(tmp_path, batch):
         signal, _ = apply_head(head, head.initial_state(B), batch)
         drawn |= {i for i in range(3) if same_bits(signal, jnp.asarray(alone[i]))}
     assert drawn == {0, 1, 2}
-    keys = jax.random.split(KEY, 4)
+    keys = jax.random.split(jax.random.key(12), 4)
     blend = Blend(it=(1.0, Potential(Inherited(paths, draw=True))))
     states = jax.jit(jax.vmap(lambda key: blend.init(key, SPEC, B)))(keys)
     assert jax.vmap(lambda s: blend.feel(s, batch)[0])(states).shape == (4, *alone.shape[1:], 1)

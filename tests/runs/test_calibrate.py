@@ -300,7 +300,7 @@ def test_command_writes_table_scores_and_figure(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(f"{module}.RESULTS", tmp_path / "results")
     assert main(["--env", "CartPole", "--record", "--out", str(tmp_path / "logs")]) == 0
     for folder in ("results", "logs"):
-        files = {path.name for path in (tmp_path / folder).glob("c*")}
+        files = {path.name for path in (tmp_path / folder).glob("calibrate*")}
         assert files == {f"calibrate-CartPole.{kind}" for kind in ("csv", "md", "png")}
     text = (tmp_path / "results/calibrate-CartPole.md").read_text()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]

@@ -12,6 +12,8 @@ from runs.errors import UserError
 from tests.runs.small_study import without_key_check_in_threads
 
 no_key_check = pytest.fixture(scope="module", autouse=True)(without_key_check_in_threads)
+CONTROLS = ("random", "constant_plus", "constant_minus")
+FEAR_CONTROLS = ("fear_sham", "fear_untrained", "fear_constant")
 FLAGS = ["--smoke", "--env", "CartPole", "--heads", "fear", "--shifts", "force"]
 
 
@@ -21,7 +23,7 @@ def study(tmp_path_factory):
     out = tmp_path_factory.mktemp("study") / "a study"
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
         patch.setattr("runs.engine.devices.prepare_devices", lambda: None)
-        without = ["--without", "random", "constant_plus", "constant_minus", "fear_sham"]
+        without = ["--without", *CONTROLS, *FEAR_CONTROLS, "lesion"]
         argv = [*FLAGS, *without, "--out", str(out)]
         assert compare.main(argv) == 0
     return out, (out / "command").read_text().strip()
