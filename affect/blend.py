@@ -84,6 +84,15 @@ class Blend:
         """Names of the signals, in order."""
         return tuple(self.heads)
 
+    @property
+    def rule(self) -> tuple[Any, ...]:
+        """All that `update` depends on beside the state: names, optimiser and epochs.
+
+        Blends of one rule share a compiled program where their states have one structure, as do
+        those that differ in weights, in `Constant` or in the scale and shift of a `Potential`.
+        """
+        return self.names, self.tx, self.epochs
+
     def init(self, key: jax.Array, spec: Spec, num_envs: int) -> BlendState:
         """Builds the heads and their initial states for `num_envs` = B environments.
 

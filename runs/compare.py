@@ -137,12 +137,14 @@ def make_experiment(settings: Settings) -> "Experiment":
 
 
 def omitted_arms(settings: Settings) -> tuple[str, ...]:
-    """Names of the arms to leave out: those of `without`, and with `quick` five more controls."""
+    """Names of the arms to leave out: those of `without`, and with `quick` further controls."""
+    from runs.engine.arms import CONSTANT_POTENTIALS
     from runs.engine.custom_head import short_name
 
     head = short_name(settings.heads[0])
     dropped = ("random", "constant_minus", f"{head}_sham", f"{head}_constant", "lesion")
-    return tuple(dict.fromkeys((*settings.without, *(dropped if settings.quick else ()))))
+    quick = (*dropped, *CONSTANT_POTENTIALS) if settings.quick else ()
+    return tuple(dict.fromkeys((*settings.without, *quick)))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runs.analysis import stats
-from runs.analysis.contrasts import compared_heads, contrast_sentence, head_contrasts
+from runs.analysis.contrasts import (
+    compared_heads,
+    contrast_sentence,
+    head_contrasts,
+    potential_sentence,
+)
 from runs.analysis.scores import seed_means
 from runs.cli.settings import StudySettings, check_recordable, run_main
 from runs.cli.study import Job, claimed_folder, run_study
@@ -25,6 +30,7 @@ from runs.compare import COMMAND as COMPARE
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import make_experiment
+from runs.names import CONSTANT_POTENTIAL
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import add_legend, draw_line, new_figure, save_figure
 
@@ -37,7 +43,7 @@ COMMAND = "python -m runs.first_drive"
 WORLDS = ("Drive", "Timid")
 STEPS_AN_HOUR = 5 * 3600
 LEARNED = 0.5  # share of a chunk's episodes that arrive
-CONTROLS = ("_sham", "_untrained", "_constant", "lesion")  # not drawn as curves
+CONTROLS = ("_sham", "_untrained", "_constant", "lesion")  # not drawn as curves, nor potentials
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")
 OUTCOMES = {"arrives": "#4c9f70", "never arrives": "#b9bec7", "crashes": "#c8553d"}
 
@@ -119,12 +125,16 @@ def page(results: Mapping[str, "Result"], command: str) -> Page:
     contrasts = head_contrasts(success, compared_heads(success[WORLDS[0]]))
     headings = ("world", "head", "constant + head less constant", "p (Holm)")
     headings += ("head less its sham", "head less its untrained control")
+    shaped = [row for row in contrasts if row.over_potential is not None]
+    headings += ("constant + head less constant + best constant potential",) if shaped else ()
     rows = [
         [row.env, row.head, f"{row.on_constant:+.3f}", f"{row.p_value:.3f}"]
         + [f"{row.over_sham:+.3f}", f"{row.over_untrained:+.3f}"]
+        + [f"{row.over_potential:+.3f} ({row.potential})" for _ in (1,) if row in shaped]
         for row in contrasts
     ]
-    sections = [contrast_sentence(contrasts), markdown_table(headings, rows)]
+    sentences = f"{contrast_sentence(contrasts)} {potential_sentence(contrasts)}".strip()
+    sections = [sentences, markdown_table(headings, rows)]
     sections += [world_section(world, result) for world, result in results.items()]
     figures: dict[str, Any] = {"": partial(draw_curves, results)}
     for world, result in results.items():
@@ -174,7 +184,11 @@ def draw_curves(results: Mapping[str, "Result"], path: Path) -> None:
     figure, axes = new_figure(2, len(results), (5.6 * len(results), 9.5), height_ratios=(1, 1.5))
     for (world, result), (upper, lower) in zip(results.items(), axes.T, strict=True):
         curves, away = arrival_curves(result.curves), seed_means(result.rows("dev"))
-        shown = [arm for arm in curves if not arm.endswith(CONTROLS)]
+        shown = [
+            arm
+            for arm in curves
+            if not arm.endswith(CONTROLS) and not arm.startswith(CONSTANT_POTENTIAL)
+        ]
         for i, arm in enumerate(shown):
             estimates = stats.mean_and_bounds(curves[arm].to_numpy().T).T
             draw_line(upper, curves[arm].index, estimates, arm, COLOURS[i % len(COLOURS)])

@@ -11,6 +11,8 @@ REPORTED_SCORES = ("harm", "hidden", "other_goal")
 """Scores that only some worlds report in `info`; NaN in the others."""
 SCORES = ("return", "length", "success", "terminated", "truncated", *REPORTED_SCORES)
 """Scores of an agent at one evaluation point."""
+CONSTANT_POTENTIAL = "potential_"
+"""How the names of arms paid by a constant potential begin; its level follows."""
 RESULTS = Path("runs/results")  # of `--record`
 LOGS = Path("runs/logs")  # of studies without `--out`
 

@@ -2,8 +2,9 @@
 
 A constant reward can have much of the effect of a head. So the primary contrast of every head is
 constant + head less constant. The others are the head less its sham, the signal of another
-environment, and less its untrained control, a head of the same form with random frozen weights: an
-effect that a control has too is not due to what the head has learned.
+environment, and less its untrained control, a head of the same form with random frozen weights; and
+constant + head less constant + the best constant potential. An effect that a control has too is not
+due to what the head has learned.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 
 from runs.analysis import stats
 from runs.analysis.stats import Estimate
+from runs.names import CONSTANT_POTENTIAL
 
 
 class Contrast(NamedTuple):
@@ -74,6 +76,10 @@ class HeadContrasts(NamedTuple):
         p_value: of `on_constant`, Holm-adjusted over all compared heads and environments.
         over_sham: the head less its sham.
         over_untrained: the head less itself with random frozen weights.
+        potential: name of the best constant potential with the constant, or that of the constant
+            alone, a potential of 0: the one of highest mean in these scores, a choice in favour of
+            the control. Empty if no constant potential was run.
+        over_potential: constant + head less `potential`; None without one.
     """
 
     env: str
@@ -82,6 +88,8 @@ class HeadContrasts(NamedTuple):
     p_value: float
     over_sham: Estimate
     over_untrained: Estimate
+    potential: str = ""
+    over_potential: Estimate | None = None
 
 
 def compared_heads(arms: Iterable[str]) -> list[str]:
@@ -114,8 +122,23 @@ def head_contrasts(
             stats.difference(by_key[env, head], by_key[env, head + suffix])
             for suffix in ("_sham", "_untrained")
         )
-        rows.append(HeadContrasts(env, head, on_constant, contrast.p_holm, *over_controls))
+        row = HeadContrasts(env, head, on_constant, contrast.p_holm, *over_controls)
+        potential = best_constant_potential(scores[env])
+        if potential:
+            over_potential = stats.difference(by_key[contrast.arm], by_key[env, potential])
+            row = row._replace(potential=potential, over_potential=over_potential)
+        rows.append(row)
     return rows
+
+
+def best_constant_potential(scores: Mapping[str, np.ndarray]) -> str:
+    """The arm of highest mean among the constant and the constant + constant potentials, or ""."""
+    potentials = [
+        arm for arm in scores if arm.startswith(CONSTANT_POTENTIAL) and arm.endswith("_constant")
+    ]
+    if not potentials:
+        return ""
+    return max(("constant_plus", *potentials), key=lambda arm: float(np.mean(scores[arm])))
 
 
 def contrast_sentence(contrasts: Sequence[HeadContrasts]) -> str:
@@ -134,4 +157,17 @@ def contrast_sentence(contrasts: Sequence[HeadContrasts]) -> str:
             finding = f"on top of a constant, {', '.join(effects)}"
         remainder = f" (not significant: {', '.join(others)})" if others else ""
         sentences.append(f"{env}: {finding}{remainder}.")
+    return " ".join(sentences)
+
+
+def potential_sentence(contrasts: Sequence[HeadContrasts]) -> str:
+    """Sentence per environment: what heads add to the best constant potential; "" without one."""
+    sentences = []
+    for env in dict.fromkeys(contrast.env for contrast in contrasts if contrast.potential):
+        rows = [contrast for contrast in contrasts if contrast.env == env]
+        gains = ", ".join(f"{row.head} {row.over_potential:+.3f}" for row in rows)
+        sentences.append(
+            f"{env}: the best of the constant potentials beside the constant is "
+            f"{rows[0].potential}; constant + head less it: {gains}."
+        )
     return " ".join(sentences)

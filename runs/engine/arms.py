@@ -9,6 +9,7 @@ from affect import (
     Blend,
     Care,
     Constant,
+    ConstantPotential,
     Curiosity,
     Fear,
     HeadFactory,
@@ -28,10 +29,13 @@ from envs.suite import Suite
 from runs.engine import custom_head
 from runs.engine.config import RunConfig, head_spec
 from runs.errors import UserError
-from runs.names import checked_choice
+from runs.names import CONSTANT_POTENTIAL, checked_choice
 
 HEADS = ("fear", "hope", "curiosity", "mood", "satiation", "homeostasis", "care", "innate")
 POTENTIALS = ("fear", "hope", "homeostasis", "care", "innate")
+LEVELS = {f"{CONSTANT_POTENTIAL}{k:+g}": k for k in (-2.0, -1.0, -0.5, 0.5)}
+"""Arms of the constant potentials -> level."""
+CONSTANT_POTENTIALS = tuple(name + end for name in LEVELS for end in ("", "_constant"))
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,10 @@ def comparison_arms(heads: tuple[str, ...], gamma: float, suite: Suite) -> tuple
     Without a head: `none`, `random` (domain randomisation), `constant_plus` and `constant_minus`
     (constant reward +-(1 - gamma)). For each head: alone, with the signal of the neighbouring
     environment (`_sham`), with random frozen weights (`_untrained`), and with the constant reward
-    added (`_constant`). `lesion` has all heads, which run and pay nothing. In every blend a head
-    keeps its own name, so that all variants start from the same weights.
+    added (`_constant`). If a head is a potential: a constant potential at each of LEVELS
+    (`potential_-1`), alone and with the constant reward added (`potential_-1_constant`). `lesion`
+    has all heads, which run and pay nothing. In every blend a head keeps its own name, so that all
+    variants start from the same weights.
 
     Args:
         heads: names (see `weighted_head`).
@@ -104,6 +110,7 @@ def comparison_arms(heads: tuple[str, ...], gamma: float, suite: Suite) -> tuple
     if len(weighted) < len(heads):
         raise UserError(f"heads {' '.join(heads)}: two of them go by one name; rename one")
     lesioned = {name: (weight, Lesion(factory)) for name, (weight, factory) in weighted.items()}
+    shaped = any(getattr(factory, "cls", None) is Potential for _, factory in weighted.values())
     arms = [Arm("none", Blend())]
     if suite.randomised is not None:
         arms.append(Arm("random", Blend(), randomised=True, control=True))
@@ -119,6 +126,12 @@ def comparison_arms(heads: tuple[str, ...], gamma: float, suite: Suite) -> tuple
             control(f"{name}_sham", Blend(**{name: (weight, sham)})),
             control(f"{name}_untrained", Blend(**{name: (weight, Untrained(factory))})),
             control(f"{name}_constant", Blend(**{name: (weight, factory)}, constant=(1.0, plus))),
+        ]
+    for name, k in LEVELS.items() if shaped else ():
+        potential = 1.0, ConstantPotential(k)
+        arms += [
+            control(name, Blend(potential=potential)),
+            control(f"{name}_constant", Blend(potential=potential, constant=(1.0, plus))),
         ]
     return (*arms, control("lesion", Blend(**lesioned)))
 

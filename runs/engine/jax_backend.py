@@ -59,8 +59,9 @@ class JaxBackend:
     def prepare(self, phase: Phase) -> None:
         """Compile the training program of untrained learners ahead of their first chunk."""
         mix = phase.mix.at(np.arange(phase.updates))
-        inputs = self.init(phase), _teacher_state(phase), phase.worlds, mix
-        self._training(phase).lower(*inputs).compile()
+        state = self.init(phase)
+        inputs = state, _teacher_state(phase), phase.worlds, mix
+        self._training(phase, state).lower(*inputs).compile()
 
     def train(
         self, state: RunnerState, phase: Phase, first: int, stopped: Callable[[], bool]
@@ -68,7 +69,8 @@ class JaxBackend:
         """Train a chunk of a phase -> (state, metrics [S], finite [S, U, sources])."""
         del stopped
         mix = phase.mix.at(np.arange(first, first + phase.updates))
-        return self._training(phase)(state, _teacher_state(phase), phase.worlds, mix)
+        program = self._training(phase, state)
+        return program(state, _teacher_state(phase), phase.worlds, mix)
 
     def evaluate(
         self,
@@ -129,19 +131,27 @@ class JaxBackend:
         """Keys [S], by default from the base seed."""
         return stream_keys(self.run_config, Stream.TRAINING) if keys is None else keys
 
-    def _training(self, phase: Phase) -> Callable:
-        """Compiled `_train` of a phase."""
-        return self._program(_train, phase, 2, self.run_config.optimise, updates=phase.updates)
+    def _training(self, phase: Phase, state: RunnerState) -> Callable:
+        """Compiled `_train` of a phase; arms whose heads differ in numbers alone share it."""
+        heads = phase.blend.rule, jax.tree.structure(state.learner.blend_state)
+        optimise = self.run_config.optimise
+        return self._program(_train, phase, 2, optimise, heads, updates=phase.updates)
 
     def _program(
-        self, fn: Callable, phase: Phase, shared: int, optimise: bool, **static: Any
+        self,
+        fn: Callable,
+        phase: Phase,
+        shared: int,
+        optimise: bool,
+        heads: Any = None,
+        **static: Any,
     ) -> Callable:
-        """A function of this module for the agent and the heads of a phase, compiled."""
+        """A function of this module for an agent and `heads`, by default the blend, compiled."""
         config = train_config(phase, self.run_config)
         key = (
             fn,
             agent_key(phase.agent),
-            phase.blend,
+            phase.blend if heads is None else heads,
             phase.heads,
             agent_key(config.teacher),
             *static.values(),

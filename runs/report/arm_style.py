@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from runs.names import CONSTANT_POTENTIAL
+
 STYLE_SHEET = Path(__file__).with_name("html.css").read_text()
 COLOURS = dict(re.findall(r"--(\w+): (#\w{6})", STYLE_SHEET.partition("@media")[0]))
 """Name of a colour -> its value on a light page; written in html.css, and only there."""
@@ -61,9 +63,7 @@ def arm_styles(arms: Sequence[str]) -> dict[str, ArmStyle]:
 
 def _kind(arm: str, arms: Sequence[str]) -> Kind:
     """Kind of an arm; a control whose head is not among the arms is drawn as a head."""
-    if arm in BASELINES:
-        return BASELINE
     for kind in KINDS[1:]:
         if arm.endswith(kind.suffix) and arm.removesuffix(kind.suffix) in arms:
             return kind
-    return KINDS[0]
+    return BASELINE if arm in BASELINES or arm.startswith(CONSTANT_POTENTIAL) else KINDS[0]

@@ -11,7 +11,14 @@ import pandas as pd
 
 from runs.analysis import robustness, stats
 from runs.analysis.calibration import normalised_rows
-from runs.analysis.contrasts import Contrast, compared_heads, contrast_sentence, head_contrasts
+from runs.analysis.contrasts import (
+    Contrast,
+    HeadContrasts,
+    compared_heads,
+    contrast_sentence,
+    head_contrasts,
+    potential_sentence,
+)
 from runs.analysis.robustness import scores_by_arm
 from runs.analysis.scores import finite_rows, score_name, seed_means
 from runs.analysis.stats import Estimate
@@ -159,11 +166,13 @@ def worth_table(rows: Sequence[dict], arms: Sequence[str], env: str) -> Table | 
             "less its sham": f"{contrast.over_sham:+.3f}",
             "less its untrained": f"{contrast.over_untrained:+.3f}",
         }
+        | _over_potential(contrast)
         for contrast in contrasts
     ]
     note = (
         f"{contrast_sentence(contrasts)} The first column is the primary contrast of "
-        "every head, Welch on per-seed means; p-values are Holm-adjusted over the heads."
+        "every head, Welch on per-seed means; p-values are Holm-adjusted over the heads. "
+        f"{potential_sentence(contrasts)}"
     )
     return _table("contrasts of heads with their controls", cells, note)
 
@@ -313,6 +322,12 @@ def _seeds_text(seeds: np.ndarray, digits: str = "") -> str:
     if len(seeds) < stats.FEWEST:
         return f"{seeds.mean():{digits}}"
     return _with_half_width(stats.mean(seeds), digits)
+
+
+def _over_potential(contrast: HeadContrasts) -> dict[str, str]:
+    """Cell of the gain over the best constant potential; none where none was run."""
+    name = "constant + head less constant + best constant potential"
+    return {name: f"{contrast.over_potential:+.3f}"} if contrast.potential else {}
 
 
 def _with_half_width(estimate: Estimate, digits: str) -> str:

@@ -15,6 +15,8 @@ from tests.runs.small_study import CONFIG
 
 SUITE = load_suite("CartPole")
 KINDS = ("", "_sham", "_untrained", "_constant")
+LEVELS = ("-2", "-1", "-0.5", "+0.5")
+POTENTIAL_ARMS = [f"potential_{k}{end}" for k in LEVELS for end in ("", "_constant")]
 CONSTANTS = ("constant_plus", "constant_minus")
 
 
@@ -24,7 +26,9 @@ def arm_names(heads: tuple[str, ...], suite=SUITE) -> list[str]:
 
 def test_controls_are_added_to_every_head():
     head_arms = [f"{name}{kind}" for name in ("mood", "hope") for kind in KINDS]
-    assert arm_names(("mood", "hope")) == ["none", "random", *CONSTANTS, *head_arms, "lesion"]
+    before = ["none", "random", *CONSTANTS, *head_arms]
+    assert arm_names(("mood", "hope")) == [*before, *POTENTIAL_ARMS, "lesion"]
+    assert arm_names(("mood",)) == [*before[:8], "lesion"]  # no potential
     assert "random" not in arm_names(("mood",), replace(SUITE, randomised=None))
 
 

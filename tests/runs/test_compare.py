@@ -26,6 +26,7 @@ from runs.arm_runner import ArmRunner
 from runs.cli.study import identity
 from runs.compare import Settings, main, make_experiment
 from runs.engine import devices
+from runs.engine.arms import CONSTANT_POTENTIALS
 from runs.engine.host_backend import HostBackend
 from runs.engine.jax_backend import JaxBackend
 from runs.errors import UserError
@@ -40,6 +41,7 @@ SMOKE_ARMS = ["none", "fear"]
 WITHOUT = [
     "--without",
     *(arm for arm in [*CONTROLS, *FEAR_ARMS, "lesion"] if arm not in SMOKE_ARMS),
+    *CONSTANT_POTENTIALS,
 ]
 SHIFTS = ("force", "noise")
 SMOKE = "--smoke", "--env", "CartPole", "--shifts", *SHIFTS, *WITHOUT
@@ -182,7 +184,7 @@ def test_default_design_is_the_whole_comparison():
     suite, run_config, arms = experiment.suite, experiment.run_config, experiment.all_arms
     kinds = ("", "_sham", "_untrained", "_constant")
     head_arms = [name + kind for name in ("fear", "hope", "curiosity") for kind in kinds]
-    assert [arm.name for arm in arms] == [*CONTROLS, *head_arms, "lesion"]
+    assert [arm.name for arm in arms] == [*CONTROLS, *head_arms, *CONSTANT_POTENTIALS, "lesion"]
     assert [arm.name for arm in arms if arm.randomised] == ["random"]
     assert [arm.name for arm in arms if not arm.control] == ["none", "fear", "hope", "curiosity"]
     assert (run_config.seeds, run_config.episodes, run_config.optimise) == (20, 256, True)
@@ -198,7 +200,8 @@ def test_quick_design_has_one_head_and_three_seeds_and_lists_omitted_arms():
     experiment = make_experiment(Settings(quick=True))
     names, run_config = [arm.name for arm in experiment.all_arms], experiment.run_config
     assert names == ["none", "constant_plus", "fear", "fear_untrained"]
-    assert set(experiment.plan.without) == {*CONTROLS, *FEAR_ARMS, "lesion"} - set(names)
+    omitted = {*CONTROLS, *FEAR_ARMS, *CONSTANT_POTENTIALS, "lesion"} - set(names)
+    assert set(experiment.plan.without) == omitted
     assert not experiment.probe_signals
     sizes = run_config.seeds, run_config.episodes, experiment.suite.severities
     assert sizes == (3, 64, (0.5, 1.0))

@@ -10,6 +10,7 @@ from runs.analysis.contrasts import (
     contrast_sentence,
     contrasts,
     head_contrasts,
+    potential_sentence,
 )
 from runs.analysis.stats import Estimate
 
@@ -101,6 +102,24 @@ def test_compared_heads_have_all_their_controls():
     arms = ["none", *ARMS[:5], "hope", "hope_constant"]
     assert compared_heads(arms) == ["fear"]
     assert compared_heads(arms[2:]) == []
+
+
+def test_the_best_constant_potential_is_a_control_and_the_constant_alone_is_one_of_0():
+    better = {"fear_constant": 0.3, "constant_plus": 0.1}
+    scores = scores_by_arm(**better)
+    assert head_contrasts({"Drive": scores}, ["fear"])[0].over_potential is None
+    scores["potential_-1"] = 0.9 + SEEDS  # without the constant: another reward
+    scores["potential_-1_constant"] = 0.55 + SEEDS
+    (row,) = head_contrasts({"Drive": scores}, ["fear"])
+    assert row.potential == "constant_plus" and row.over_potential == row.on_constant
+    scores["potential_-2_constant"] = 0.75 + SEEDS
+    (row,) = head_contrasts({"Drive": scores}, ["fear"])
+    assert row.potential == "potential_-2_constant"
+    assert row.over_potential.value == pytest.approx(0.05)
+    text = potential_sentence([row])
+    assert text.startswith("Drive: the best of the constant potentials beside the constant is ")
+    assert "potential_-2_constant; constant + head less it: fear +0.050 [" in text
+    assert potential_sentence([make_contrasts(0.2, 0.01)]) == ""
 
 
 def make_contrasts(value: float, p_value: float) -> HeadContrasts:

@@ -8,6 +8,7 @@ import pytest
 
 from affect import Distilled, Fear, Value, load, read_card
 from runs import compare, export
+from runs.engine.arms import CONSTANT_POTENTIALS
 from runs.errors import UserError
 from tests.runs.small_study import without_key_check_in_threads
 
@@ -23,7 +24,7 @@ def study(tmp_path_factory):
     out = tmp_path_factory.mktemp("study") / "a study"
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
         patch.setattr("runs.engine.devices.prepare_devices", lambda: None)
-        without = ["--without", *CONTROLS, *FEAR_CONTROLS, "lesion"]
+        without = ["--without", *CONTROLS, *FEAR_CONTROLS, *CONSTANT_POTENTIALS, "lesion"]
         argv = [*FLAGS, *without, "--out", str(out)]
         assert compare.main(argv) == 0
     return out, (out / "command").read_text().strip()

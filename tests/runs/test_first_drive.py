@@ -14,7 +14,8 @@ from runs.first_drive import arrival_curves, hours_until, main, outcomes, page
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("", "_sham", "_untrained", "_constant")
-ARMS = ("none", "constant_plus", *(f"fear{kind}" for kind in KINDS))
+POTENTIALS = ("potential_-1", "potential_-1_constant")
+ARMS = ("none", "constant_plus", *(f"fear{kind}" for kind in KINDS), *POTENTIALS)
 SEEDS = 5
 
 
@@ -78,14 +79,17 @@ def test_outcomes_are_shares_that_sum_to_1():
 
 
 def test_page_has_contrasts_a_table_per_world_and_figures(tmp_path):
-    results = {"Drive": make_result({"fear": 0.2}), "Timid": make_result()}
+    better = {"fear": 0.2, "potential_-1_constant": 0.1}
+    results = {"Drive": make_result(better), "Timid": make_result()}
     result = page(results, "python -m runs.first_drive")
-    assert "6 arms, 5 seeds each, 180,000 steps (10 hours driven) a seed, 256 episodes" in (
+    assert "8 arms, 5 seeds each, 180,000 steps (10 hours driven) a seed, 256 episodes" in (
         result.text
     )
     lines = [line.replace(" ", "") for line in result.text.splitlines()]
     assert any(line.startswith("|none|2.5|0.920|0.520[") for line in lines)
     assert any(line.startswith("|fear|1.5|1.120|0.720[") for line in lines)
+    assert "constant + head less it: fear -0.100 [" in result.text
+    assert any("|-0.100[" in line and "(potential_-1_constant)" in line for line in lines)
     assert result.text.count("\n## ") == 2 and "`python -m runs.first_drive`" in result.text
     result.write(tmp_path)
     for name in ("first_drive", "first_drive-Drive", "first_drive-Timid"):

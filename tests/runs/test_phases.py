@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from affect import Blend, Constant, Curiosity, Fear, Innate, Spec, Transition
+from affect import Blend, Constant, ConstantPotential, Curiosity, Fear, Innate, Spec, Transition
 from agents.ppo import PPO
 from envs import load_suite
 from runs.engine.backend import make_backend
@@ -381,6 +381,23 @@ def test_mixes_share_one_program_and_train_different_agents(setting, caplog):
             agents.append(backend.train(state, phase, 0, never_stopped)[0].learner.agent)
     assert not [record for record in caplog.messages if "Compiling jit(mapped)" in record]
     assert len({tuple(bits(agent).values()) for agent in agents}) == len(phases)
+
+
+def test_blends_that_differ_in_numbers_share_one_training_program(caplog):
+    suite = load_suite("CartPole")
+    backend = make_backend(suite.env, RunConfig(AGENT, 2, 2, 1, 1, 4, 16, 4, optimise=False))
+    levels = [(1.0, -1.0), (1.0, 2.0), (0.5, 2.0)]
+    blends = [Blend(potential=(weight, ConstantPotential(k, 0.99))) for weight, k in levels]
+    home = one_world(suite.world)
+    phases = [Phase(home, 1, 1, AGENT, blend) for blend in blends]
+    states = [backend.init(phase) for phase in phases]
+    chunks = [backend.train(states[0], phases[0], 0, never_stopped)]
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        for state, phase in zip(states[1:], phases[1:], strict=True):
+            chunks.append(backend.train(state, phase, 0, never_stopped))
+    assert not [record for record in caplog.messages if "Compiling jit(mapped)" in record]
+    signals = [float(metrics["potential/signal"][0]) for _, metrics, _ in chunks]
+    assert signals[0] > 0 > signals[2] > signals[1]
 
 
 def test_interrupted_phase_with_a_fading_weight_resumes_bit_for_bit(setting, tmp_path):
