@@ -187,6 +187,15 @@ def test_arguments_of_the_environment_are_json():
             EnvSettings(env_kwargs=text).env_options()
 
 
+def test_a_file_gives_arguments_of_the_environment_as_a_mapping_or_as_json(tmp_path):
+    for text in ("env_kwargs: {size: 8, kind: null}", "env_kwargs:\n  size: 8\n  kind: null\n"):
+        settings = from_yaml(EnvSettings, yaml(tmp_path, text))
+        assert settings.env_options()["kwargs"] == {"size": 8, "kind": None}
+    assert from_yaml(EnvSettings, yaml(tmp_path, "env_kwargs: '{\"size\": 8}'")).env_kwargs
+    line = refusal(from_yaml, EnvSettings, yaml(tmp_path, "env_kwargs: [8]"))
+    assert "env_kwargs" in line and "[8]" in line
+
+
 @pytest.mark.parametrize(
     ("result", "code", "stderr"),
     [
