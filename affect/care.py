@@ -1,4 +1,4 @@
-"""Care: a head trained on the agent's own transitions, applied to another agent's for a signal."""
+"""Care: a head that is trained on the agent's transitions and evaluated on another agent's."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Gradient steps of heads and agents: the only place where gradients are computed."""
+"""Gradient steps of heads and agents: the only place that takes the gradient of a loss."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

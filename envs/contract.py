@@ -1,4 +1,4 @@
-"""Checks that every shift must pass: identity at severity 0, pure, finite, true to its family.
+"""Checks of every shift: identity at severity 0, pure, finite, changing only what its family may.
 
 Typical defects of shifts are to change nothing (a cart's mass, where the total mass is cached) or
 more than intended. `violations` finds both; the tests run it on every registered suite.

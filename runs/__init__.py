@@ -1,4 +1,4 @@
-"""The laboratory: where a batch is rolled out, learned from, scored, probed, compared and drawn.
+"""Experiments and studies: where a batch is rolled out, learned from, scored, compared, drawn.
 
 Rolled out   `engine.jax_backend`, `engine.host_backend`
 Learned from `engine.train.update`; a stretch of training is an `engine.phases.Phase`

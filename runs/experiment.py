@@ -1,4 +1,4 @@
-"""Experiment: train arms over seeds, score them under every shift, and compare them.
+"""Experiment, from Python: train arms over seeds, score them under every shift, compare them.
 
 experiment = Experiment(load_suite("Drive"), arms={"none": Blend(), "hope": Blend(...)}, seeds=8)
 result = experiment.run()

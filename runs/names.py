@@ -1,4 +1,4 @@
-"""Names of scores (SCORES) and folders, and checks of names given by users."""
+"""Names of scores (SCORES), arms and folders, and checks of names given by users."""
 
 import difflib
 import re

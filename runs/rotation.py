@@ -1,4 +1,4 @@
-"""Rotation: what does each arm score on sealed shifts, over studies that seal a family each?
+"""Rotation: score of each arm on held-out shifts, over studies that each hold out one family.
 
 Open code cannot hide a family. So a suite is studied once for each of its families, with that one
 sealed (`python -m runs.compare --sealed FAMILY`), and the reported score is the mean over these

@@ -1,4 +1,4 @@
-"""Base of studies with later phases: `StudyRun` trains phases with progress and saves parts.
+"""Base of studies of several phases: `StudyRun` trains them with progress and resumes them.
 
 Learners are trained at home and go on from there in other worlds (`runs.reward_free`,
 `runs.continual`, `runs.calibrate`). Also their sizes, their finite seeds and the names of their

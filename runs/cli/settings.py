@@ -1,4 +1,4 @@
-"""Read the settings of a study from flags and a YAML file, with strict types.
+"""Settings of studies, those that all share among them, read from flags and a YAML file.
 
 Imports nothing heavy, so that `--help` is fast.
 """

@@ -1,4 +1,4 @@
-"""Sizes of a study, shared by all its arms."""
+"""Sizes of a study (seeds, chunks, environments, steps, episodes), shared by all its arms."""
 
 from dataclasses import dataclass, replace
 from numbers import Integral

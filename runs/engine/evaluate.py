@@ -1,4 +1,4 @@
-"""Evaluation in jitted worlds: all points x draws x episodes x seeds in one compiled program.
+"""Score agents in shifted jitted worlds: all shifts, draws, episodes and seeds in one program.
 
 All episodes step in parallel. Most end early, so finished ones are sorted behind the others
 SORTINGS times; a CPU, which does not profit from width, then steps only blocks with running ones.

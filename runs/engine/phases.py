@@ -1,4 +1,4 @@
-"""Phases of a learner's training: in which worlds, on which reward, and with which parts new."""
+"""Phases of training: worlds, rewards, and which parts of agent and heads are initialised anew."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

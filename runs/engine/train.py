@@ -1,4 +1,4 @@
-"""Training of one seed: roll out, compute the heads' signals, update heads and agent."""
+"""Train one seed: roll out, compute signals, and `update` heads and agent on each batch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Readouts of all signals of an arm: recorded and measured at each evaluation point, all seeds."""
+"""Record episodes of an arm at each evaluation point and measure what each signal predicts there."""
 
 from collections.abc import Callable, Iterable
 from functools import partial

@@ -1,4 +1,4 @@
-"""Result of a study in one sentence, and what the caller of the report states about the study."""
+"""Result of a comparison in one sentence; `Study`, the facts of it that the report prints."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

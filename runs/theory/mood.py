@@ -1,4 +1,4 @@
-"""T15: mood makes expectation lead a plain average of reward by an analytic lag, up to a bound.
+"""T15: mood added to reward makes a learned mean reach a drifting reward sooner, by a known lag.
 
 Registered before the run: with alpha = 1 / tau and reward that drifts by b a step, a plain average
 ends up at -b / alpha, expectation biased by mood ahead of it by tanh(b / alpha); the loop of mood

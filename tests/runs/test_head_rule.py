@@ -1,4 +1,4 @@
-"""Heads at the end of a training of full length know what has ended and how."""
+"""After training of full length, predictions at ends of episodes match how these ended."""
 
 from functools import partial
 
