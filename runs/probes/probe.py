@@ -1,4 +1,4 @@
-"""Record episodes of an arm at each evaluation point and measure what each signal predicts there."""
+"""Record episodes of an arm at each evaluation point and measure what signals predict there."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
