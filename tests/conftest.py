@@ -1,4 +1,8 @@
-"""Settings for every test: a strict JAX, two devices, compiled programs kept between runs."""
+"""Settings for every test: a strict JAX, two devices, compiled programs kept between runs.
+
+Most of the default tests' time is spent compiling programs that run once, so they are compiled
+without most optimisations, here and in the processes that tests start. Slow tests are not.
+"""
 
 import os
 from collections.abc import Iterator
@@ -15,6 +19,13 @@ if not jax.config.jax_compilation_cache_dir:
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     jax.config.update("jax_compilation_cache_dir", str(cache / "affect-heads" / "jax-tests"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Without slow tests, programs are compiled quickly."""
+    if config.option.markexpr == "not slow":
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+        jax.config.update("jax_disable_most_optimizations", True)
 
 
 LONGEST = ("test_examples.py", "test_compare.py", "test_experiment.py")
