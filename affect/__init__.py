@@ -1,5 +1,6 @@
 """Affect heads: small modules that turn experience into one signal per step for an RL agent."""
 
+from affect import zoo
 from affect.blend import Blend, BlendState
 from affect.care import Care
 from affect.constant import Constant
@@ -65,6 +66,7 @@ __all__ = [
     "gradient_step",
     "load",
     "read_card",
+    "zoo",
 ]
 
 

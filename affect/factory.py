@@ -5,11 +5,11 @@ Any head class called without a spec gives one: `Fear(horizon=20)`, `Potential(H
 
 import functools
 import inspect
-import pickle
-import sys
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import FunctionType
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
@@ -82,8 +82,7 @@ class Factory:
         return self
 
     def __reduce__(self) -> tuple:
-        refuse_lambdas(self.cls.__name__, self.settings)
-        return Factory, (self.cls, dict(self.settings))
+        return Factory, (self.cls, picklable(self.cls.__name__, self.settings))
 
 
 class HeadType(ModuleMeta):
@@ -179,18 +178,45 @@ def shown(value: Any) -> str:
     return getattr(value, "__name__", None) or repr(value)
 
 
-def refuse_lambdas(name: str, settings: Mapping[str, Any]) -> None:
-    """Refuses to pickle a function that has no name in its module; `cloudpickle` takes one.
+def picklable(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings or attributes of the class `name` as picklers get them: see `LocalFunction`."""
+    return {
+        key: LocalFunction(f"{name}({key}={shown(value)})", value)
+        if is_a(value, FunctionType) and "<" in value.__qualname__
+        else value
+        for key, value in values.items()
+    }
 
-    Raises:
-        pickle.PicklingError: naming the setting and the remedy.
+
+class LocalFunction(NamedTuple):
+    """A lambda or a function within a function, for picklers; unpickled it is the function itself.
+
+    `pickle` stores the name of a function in its module, and its error is the name that it does not
+    find there. So it gets a copy of the function whose name is the remedy. What stores the code of
+    a function, as `cloudpickle` does, takes the copy.
     """
-    caller = sys._getframe(2).f_globals.get("__name__", "")  # the pickler itself is no frame
-    if {"cloudpickle", "copy"}.intersection(caller.split(".")):
-        return
-    for key, value in settings.items():
-        if is_a(value, Callable) and "<" in getattr(value, "__qualname__", ""):
-            raise pickle.PicklingError(
-                f"{name}({key}={shown(value)}): a lambda or a function within a function cannot "
-                "be pickled: define it with def at the top of a module"
-            )
+
+    place: str
+    function: Any
+
+    def __reduce__(self) -> tuple:
+        copy: Any = COPIES.get(self.function)
+        if copy is None:
+            names = "__code__", "__globals__", "__name__", "__defaults__", "__closure__"
+            copy = FunctionType(*(getattr(self.function, name) for name in names))
+            functools.update_wrapper(copy, self.function)
+            del copy.__wrapped__
+            copy.__kwdefaults__ = self.function.__kwdefaults__
+            copy.__qualname__ = f"{self.place}: {REMEDY}"
+            COPIES[self.function] = copy
+        return _renamed, (copy, self.function.__qualname__)
+
+
+COPIES: Any = weakref.WeakKeyDictionary()  # function -> its copy, one for all places that hold it
+REMEDY = "a lambda or a function within a function, define it with def at the top of a module"
+
+
+def _renamed(function: FunctionType, name: str) -> FunctionType:
+    """The function with a qualified name."""
+    function.__qualname__ = name
+    return function

@@ -15,7 +15,7 @@ from flax.core import FrozenDict
 from flax.serialization import register_serialization_state
 
 from affect import store
-from affect.factory import Factory, HeadType, Origin, refuse_lambdas
+from affect.factory import Factory, HeadType, Origin, picklable
 from affect.transition import Spec, Transition
 
 State = Any  # a pytree; () for a head that carries nothing across steps
@@ -151,14 +151,21 @@ class Head(nnx.Module, metaclass=HeadType):
         head.origin = replace(self.origin, facts=known)
         return head
 
+    def __copy__(self) -> "Head":
+        """A head of the same structure with the same arrays."""
+        return jax.tree.map(lambda leaf: leaf, self)
+
     def __deepcopy__(self, memo: Any = None) -> "Head":
         """A head of the same structure with copies of its arrays."""
         return jax.tree.map(lambda leaf: copy.deepcopy(leaf, memo), self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Attributes for `pickle`, which takes no lambda among the settings."""
-        refuse_lambdas(type(self).__name__, getattr(self.origin, "settings", None) or {})
-        return super().__getstate__()
+        """Attributes for picklers: `pickle` itself takes no lambda among them."""
+        name, settings = type(self).__name__, self.origin.settings
+        state = picklable(name, super().__getstate__())
+        if settings is not None:
+            settings = FrozenDict(picklable(name, settings))
+        return state | {"origin": replace(self.origin, settings=settings)}
 
     def require(self, spec: Spec, key: str) -> None:
         """Checks that the world reports `info[key]`; called by constructors of heads that read it.

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from affect import store
-from affect.factory import Factory
+from affect.factory import Factory, shown
 from affect.head import Head, State
 from affect.inheritance import Inheritance
 from affect.transition import Spec, Transition, is_a
@@ -31,8 +31,9 @@ class Inherited(Wrapper):
     Args:
         source: path of a file, a trained head (its wrappers are left out), or a list of them.
         learn: whether it is trained further, on its own loss.
-        obs: which numbers of an observation [..., D] the head reads: None for all, a slice, a tuple
-            of indices, or a function to [..., D'], D' as it was trained.
+        obs: which numbers of an observation [..., D] the head reads: None for all, a slice such as
+            slice(0, 8), a tuple or an array of indices, or a function to [..., D'], D' as it was
+            trained. Indices can be pickled, compared by value, and are named in the card.
         draw: draw one of several, in place of their mean.
         head: class of the heads in the files, where that is not one of the library.
         rngs: draw one of several.
@@ -100,11 +101,15 @@ class Inherited(Wrapper):
         return Factory(Inherited, {**dict(self.origin.settings or {}), "source": members})
 
     def save(self, path: str | Path, **card: Any) -> None:
-        """Saves the inner head as it is now (see `Head.save`).
+        """Saves the inner head as it is now; its card names `learn`, `obs` and `draw` if given.
 
         Raises:
-            ValueError: it is a mean of several heads.
+            ValueError: it is a mean of several heads (see also `Head.save`).
         """
+        settings: Any = self.origin.settings or {}
+        given = ((key, settings.get(key)) for key in ("learn", "obs", "draw"))
+        if shown_settings := ", ".join(f"{key}={shown(x)}" for key, x in given if x):
+            card["wrappers"] = (*card.get("wrappers", ()), f"Inherited({shown_settings})")
         self.alone().save(path, **card)
 
     def alone(self) -> Head:
@@ -159,7 +164,7 @@ def _shape(member: Inheritance) -> tuple:
 
 
 def _indices(obs: Any) -> Any:
-    """A slice as a tuple of indices; a tuple of indices or a function as it is.
+    """A slice, a range, a list or an array of indices as a tuple; a function as it is.
 
     Raises:
         ValueError: it is none of these, or a slice without an end.
@@ -171,9 +176,9 @@ def _indices(obs: Any) -> Any:
                 f"obs={obs}: give a slice with an end, of numbers that are not negative"
             )
         obs = tuple(range(start, obs.stop, step))
-    if is_a(obs, list):
-        obs = tuple(obs)
-    is_indices = is_a(obs, tuple) and obs and all(is_a(i, int) and i >= 0 for i in obs)
+    if is_a(obs, list | range | np.ndarray):
+        obs = tuple(np.asarray(obs).tolist())
+    is_indices = is_a(obs, tuple) and obs and all(type(i) is int and i >= 0 for i in obs)
     if obs is not None and not callable(obs) and not is_indices:
         raise ValueError(f"obs is a slice, a tuple of indices or a function, not {obs!r}")
     return obs

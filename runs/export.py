@@ -1,15 +1,20 @@
-"""Export a trained head, or an agent's critic, of a finished comparison as a file.
+"""Export a trained head, or an agent's critic, of a finished study as a file.
 
-The file is what `affect.Inherited` takes; its card holds the world, the steps, the seed and the two
-commands that made it. Studies of `python -m runs.compare` are exported; others from Python, by
+The file is what `affect.Inherited` takes; its card holds the world, the steps, the seed, the two
+commands that made it, how well it tells success from failure at home and under shift
+(`runs.probes.success`), and a scale and a shift for `affect.Potential`. Studies of
+`python -m runs.compare` and `python -m runs.parents` are exported; others from Python, by
 `Result.head` and `Result.value`.
 """
 
+import importlib
+import itertools
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
@@ -20,13 +25,19 @@ from runs.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
+    from affect import Head, Transition
     from runs.result import Result
 
 COMMAND = "python -m runs.export"
-EXPORTED = "python -m runs.compare"
+EXPORTED = re.compile(r"python -m (runs\.(?:compare|parents))(?: (.*))?")
 VALUE = "value"
 DISTILLED = re.compile(r"(\d+)x(\d+)")
-EPISODES = 64  # recorded at home, to distil on
+EPISODES, HOST_EPISODES = 128, 16  # recorded at each point, to distil on and to measure
+SCALE, PERCENTILE = 2.0, 99
+CHOSEN = (
+    "phi = 2 f - max f (99th percentile at home): in Drive about 2 V - 1, a pilot's choice for "
+    "Timid and cross traffic; not tried elsewhere"
+)
 
 
 @dataclass(frozen=True)
@@ -34,12 +45,13 @@ class Settings:
     """Command-line settings of the export.
 
     Attributes:
-        study: folder of a finished comparison, such as runs/logs/compare/Drive-eb021f4b.
-        arm: of the comparison.
+        study: folder of a finished study, such as runs/logs/compare/Drive-eb021f4b.
+        arm: of the study; `parent` in those of runs.parents.
         head: of the arm, or `value`: the critic of its agent.
         seed: of the training run.
         save: the file, such as value.safetensors.
         distil: UNITSxBITS, such as 2x4: a smaller head, fitted where the trained agent goes.
+        licence: under which the file may be used, such as MIT.
     """
 
     study: Positional[Path] = Path()
@@ -48,6 +60,7 @@ class Settings:
     seed: int = 0
     save: Path | None = None
     distil: str = ""
+    licence: str = ""
 
 
 def main(argv: list[str]) -> int:
@@ -64,27 +77,29 @@ def main(argv: list[str]) -> int:
 
     prepare_devices()
     from affect import distil
+    from runs.probes.success import success_measures
 
-    result = open_study(settings.study, command)
-    if settings.head == VALUE:
-        head = result.value(settings.arm, settings.seed)
-    else:
-        head = result.head(settings.arm, settings.head, settings.seed)
-    facts, summary = {"commands": (command, shell_command(COMMAND, argv))}, ""
+    result, arm, seed = open_study(settings.study, command), settings.arm, settings.seed
+    is_value = settings.head == VALUE
+    head = result.value(arm, seed) if is_value else result.head(arm, settings.head, seed)
+    facts = {"licence": settings.licence, "commands": (command, shell_command(COMMAND, argv))}
+    measures, summary, recordings = {}, "", seed_recordings(result, arm, seed)
     try:
+        home = next(recordings)
         if size is not None:
             units, bits = int(size[1]), int(size[2])
-            obs = home_observations(result, settings.arm, settings.seed)
-            small = distil(head, units=units, bits=bits, on=obs)
-            facts["measures"] = {"r2": small.r2}
+            small = distil(head, units=units, bits=bits, on=observations(*home))
+            measures["r2"] = round(small.r2, 3)
             summary = f", {small.num_bytes} bytes of weights, R2 {small.r2:.3f}"
             head = small.head.with_facts(**head.origin.facts)
-        head.save(settings.save, **facts)
+        env, agent = result.experiment.suite.env, result.experiment.run_config.agent
+        points = itertools.chain([home], recordings)
+        measures |= success_measures(head, points, env.success, getattr(agent, "gamma", 1.0))
+        head.save(settings.save, **facts, measures=measures, **recommended(head, *home))
     except (ValueError, OSError) as error:
-        raise UserError(f"{settings.arm}, {settings.head}: {error}") from None
-    print(
-        f"{settings.save}: {type(head).__name__} of {settings.arm}, seed {settings.seed}{summary}"
-    )
+        raise UserError(f"{arm}, {settings.head}: {error}") from None
+    print(f"{settings.save}: {type(head).__name__} of {arm}, seed {seed}{summary}")
+    print(", ".join(f"{name} {value:.3f}" for name, value in measures.items()))
     return 0
 
 
@@ -98,9 +113,10 @@ def study_command(folder: Path) -> str:
     if not file.is_file():
         raise UserError(f"{folder} is no study with its command; give it and run its command again")
     command = file.read_text().strip()
-    if not command.startswith(f"{EXPORTED} ") and command != EXPORTED:
+    if EXPORTED.fullmatch(command) is None:
         raise UserError(
-            f"{folder} was made by `{command}`: only those of runs.compare are exported"
+            f"{folder} was made by `{command}`: only those of runs.compare and runs.parents are "
+            "exported"
         )
     if not (folder / "scores.csv").is_file():
         raise UserError(f"{folder} is not finished: go on with `{command}`")
@@ -108,22 +124,50 @@ def study_command(folder: Path) -> str:
 
 
 def open_study(folder: Path, command: str) -> "Result":
-    """Result of a finished comparison, from its folder and the command that made it."""
-    from runs.compare import Settings as ComparisonSettings
-    from runs.compare import make_experiment
+    """Result of a finished study, from its folder and the command that made it."""
     from runs.result import Result
 
-    flags = shlex.split(command)[len(shlex.split(EXPORTED)) :]
-    settings = parse_settings(ComparisonSettings, flags, "", prog=EXPORTED)
-    return Result(make_experiment(settings), folder)
+    name, flags = EXPORTED.fullmatch(command).groups("")
+    study = importlib.import_module(name)
+    settings = parse_settings(study.Settings, shlex.split(flags), "", prog=f"python -m {name}")
+    return Result(study.make_experiment(settings), folder)
 
 
-def home_observations(result: "Result", arm: str, seed: int) -> "np.ndarray":
-    """Observations [N, D] after each step of whole episodes of a trained agent at home."""
+def seed_recordings(
+    result: "Result", arm: str, seed: int
+) -> Iterator[tuple["Transition", "np.ndarray"]]:
+    """Whole episodes of one trained agent -> (transitions, alive), each [T, B], home first."""
+    from envs.host.suite import HostEnv
+    from runs.result import one_seed
+
+    on_host = isinstance(result.experiment.suite.env, HostEnv)
+    for recording in result.recordings(arm, HOST_EPISODES if on_host else EPISODES):
+        yield one_seed(recording, seed)
+
+
+def observations(batch: "Transition", alive: "np.ndarray") -> "np.ndarray":
+    """Observations [N, D] after each step of whole episodes [T, B]."""
     import numpy as np
 
-    batch, alive = result.recording(arm, EPISODES)
-    return np.asarray(batch.next_obs[seed])[np.asarray(alive[seed])]
+    return np.asarray(batch.next_obs)[np.asarray(alive)]
+
+
+def recommended(head: "Head", batch: "Transition", alive: "np.ndarray") -> dict[str, Any]:
+    """Scale and shift of the potential of a head, and how they were chosen, as in CHOSEN.
+
+    Args:
+        head: frozen.
+        batch: [T, B] whole episodes at home.
+        alive: [T, B] bool.
+    """
+    import numpy as np
+
+    from runs.probes.signals import read_signal
+
+    signal = np.asarray(read_signal(head, head.initial_state(alive.shape[1]), batch))
+    went_on = np.asarray(alive & ~batch.terminated)
+    highest = np.percentile(signal[went_on], PERCENTILE) if went_on.any() else 0.0
+    return {"scale": SCALE, "shift": round(-float(highest), 3) + 0.0, "chosen": CHOSEN}
 
 
 if __name__ == "__main__":

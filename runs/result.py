@@ -2,13 +2,14 @@
 
 import html
 import json
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -148,18 +149,20 @@ class Result:
         agent = self.experiment.run_config.agent
         return TrainedAgent(agent, self._learner(arm, seed).agent)
 
-    def recording(self, arm: str, episodes: int) -> tuple[Transition, np.ndarray]:
-        """Whole episodes of the trained agents at home -> (transitions, alive), each [S, T, B].
+    def recordings(self, arm: str, episodes: int) -> Iterator[tuple[Transition, np.ndarray]]:
+        """Whole episodes of the trained agents -> (transitions, alive), each [S, T, B].
+
+        At home first, then at each public point.
 
         Raises:
             UserError: for an unknown arm.
         """
         self._learner(arm, 0)
-        home = replace(self.experiment.suite, shifts=())
-        with closing(self.experiment.make_backend()) as backend:
-            points = draw_points(home, backend.draws, self.experiment.base)
-            agent, learner = self.experiment.run_config.agent, self._learners[arm]
-            return next(backend.record(learner, agent, points, lambda: False, episodes))
+        experiment = self.experiment
+        with closing(experiment.make_backend()) as backend:
+            points = draw_points(experiment.split("dev"), backend.draws, experiment.base)
+            agent, learner = experiment.run_config.agent, self._learners[arm]
+            yield from backend.record(learner, agent, points, lambda: False, episodes)
 
     def study(self, command: str = "") -> Study:
         """What reports state about this experiment beside its scores."""
@@ -221,7 +224,16 @@ class Result:
                 self._learners[name] = runner.load(arm, phase).state.learner
             finally:
                 backend.close()
-        return jax.tree.map(lambda leaf: leaf[seed], self._learners[name])
+        return one_seed(self._learners[name], seed)
+
+
+def one_seed(tree: Any, seed: int) -> Any:
+    """One seed of a tree of arrays [S, ...], on one device.
+
+    The seeds are gathered on the host, leaf by leaf: indexing an array that is spread over devices
+    is a program on all of them, and several of these in flight can block the threads of a CPU.
+    """
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[seed]), tree)
 
 
 class TrainedAgent:

@@ -68,7 +68,9 @@ def site(wheel, tmp_path_factory):
 
 def test_wheel_contains_only_the_library(wheel):
     shipped = set(zipfile.ZipFile(wheel).namelist())
-    ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "affect").rglob("*.py")}
+    patterns = "*.py", "zoo/*.safetensors"
+    files = (path for pattern in patterns for path in (ROOT / "affect").rglob(pattern))
+    ours = {path.relative_to(ROOT).as_posix() for path in files}
     assert ours | {"affect/py.typed"} == {name for name in shipped if name.startswith("affect/")}
     info = {name.split("/")[0] for name in shipped} - {"affect"}
     assert len(info) == 1
@@ -109,7 +111,7 @@ def test_sdist_contains_the_whole_project(tmp_path):
     assert not [name for name in names if name.startswith((".venv", ".git/", "runs/logs/"))]
 
 
-def test_library_imports_where_the_laboratory_cannot_be(site, tmp_path):
+def test_library_and_zoo_load_where_the_laboratory_cannot_be(site, tmp_path):
     code = f"""
 for name in {LABORATORY + LAB_ONLY}:
     try:
@@ -121,9 +123,32 @@ for name in {LABORATORY + LAB_ONLY}:
 from importlib.metadata import version
 import affect
 assert affect.__version__ == version("affect-heads")
+print(affect.zoo.table())
+for name in affect.zoo.names():
+    affect.zoo.load(name)
 print(affect.__file__)
 """
-    assert Path(run_with_wheel(site, tmp_path, code, 120).strip()).is_relative_to(site)
+    *table, file = run_with_wheel(site, tmp_path, code, 120).splitlines()
+    assert Path(file).is_relative_to(site)
+    files = (ROOT / "affect" / "zoo").glob("*.safetensors")
+    assert [line.split()[0] for line in table[1:]] == sorted(path.stem for path in files)
+    assert len(table) > 12
+
+
+@pytest.mark.slow
+def test_recipes_of_the_readme_run_where_the_laboratory_cannot_be(site, tmp_path):
+    readme = ROOT / "affect" / "README.md"
+    code = f"""
+import doctest, affect
+text = open({str(readme)!r}).read()
+saving = [name for name in ("**Save, load, inherit.**", "**Saving**", "zoo") if name not in text]
+flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+failed, run = doctest.testfile({str(readme)!r}, module_relative=False, optionflags=flags)
+assert (failed, saving) == (0, []) and run > 30, (failed, run, saving)
+print(affect.__file__)
+"""
+    printed = run_with_wheel(site, tmp_path, code, 600)
+    assert Path(printed.splitlines()[-1]).is_relative_to(site)
 
 
 @pytest.mark.slow

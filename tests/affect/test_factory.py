@@ -2,6 +2,8 @@
 
 import copy
 import inspect
+import io
+import itertools
 import pickle
 from functools import partial
 
@@ -27,7 +29,17 @@ from affect import (
     Spec,
     build,
 )
-from tests.affect.cases import CASES, KEY, SPEC, B, T, experience, run_head, same_bits
+from tests.affect.cases import (
+    CASES,
+    KEY,
+    SPEC,
+    B,
+    T,
+    apply_head,
+    experience,
+    run_head,
+    same_bits,
+)
 
 
 def looming(batch):
@@ -81,11 +93,23 @@ def test_a_factory_survives_pickle_and_copies(name, module):
 def test_a_lambda_cannot_be_pickled_but_by_cloudpickle():
     factory = Potential(Innate(lambda batch: batch.reward))
     head = build(factory, SPEC, KEY)
-    for thing in (factory, head):
+    for thing, pickler in itertools.product((factory, head), (pickle.Pickler, pickle._Pickler)):
         with pytest.raises(pickle.PicklingError, match="define it with def at the top of a") as e:
-            pickle.dumps(thing)
-        assert "\n" not in str(e.value) and "lambda" in str(e.value)
+            pickler(io.BytesIO()).dump(thing)
+        assert "\n" not in str(e.value) and "Innate(fn=<lambda>)" in str(e.value)
         cloudpickle.loads(cloudpickle.dumps(thing)), copy.deepcopy(thing), copy.copy(thing)
+
+
+def test_a_pickler_that_takes_lambdas_decides_wherever_it_is_called_from():
+    """Also one called from here, and the function comes back once, under its own name."""
+    function = lambda batch: -batch.reward  # noqa: E731
+    head, file = build(Potential(Innate(function)), SPEC, KEY), io.BytesIO()
+    pickle.Pickler.dump(cloudpickle.Pickler(file), head)
+    again = pickle.loads(file.getvalue())
+    assert same_bits(*(apply_head(x, x.initial_state(B), experience())[0] for x in (head, again)))
+    assert again.inner.fn is again.inner.origin.settings["fn"]
+    assert again.inner.fn.__qualname__ == function.__qualname__
+    assert copy.copy(head).inner.fn is head.inner.fn is function
 
 
 # --- classes ----------------------------------------------------------------------------------

@@ -238,7 +238,10 @@ def first_three(obs):
     return obs[..., :3]
 
 
-@pytest.mark.parametrize("obs", [slice(1, 4), (1, 2, 3), [1, 2, 3], lambda obs: obs[..., 1:4]])
+INDICES = [slice(1, 4), (1, 2, 3), [1, 2, 3], range(1, 4), np.arange(1, 4)]
+
+
+@pytest.mark.parametrize("obs", [*INDICES, lambda obs: obs[..., 1:4]])
 def test_a_head_reads_some_numbers_of_longer_observations(obs, path, batch):
     built(Hope).save(path)
     longer = replace(SPEC, obs_dim=5)
@@ -251,6 +254,19 @@ def test_a_head_reads_some_numbers_of_longer_observations(obs, path, batch):
     assert same_bits(signals, expected)
 
 
+def test_indices_are_settings_that_can_be_pickled_and_are_named_in_the_card(path, tmp_path):
+    built(Hope).save(path)
+    factories = [Inherited(path, obs=obs) for obs in INDICES]
+    assert len({pickle.loads(pickle.dumps(factory)) for factory in factories}) == 1
+    head, other = build(Potential(factories[0]), replace(SPEC, obs_dim=5), KEY), tmp_path / "other"
+    head.save(other)
+    assert read_card(other).wrappers[1:] == ("Inherited(obs=(1, 2, 3))",)
+    assert read_card(other).reads["obs"]["shape"] == [3]
+    assert same_bits(load(other).predictor, head.alone().predictor)
+    build(Inherited(path), SPEC, KEY).save(other)
+    assert read_card(other).wrappers == ()
+
+
 @pytest.mark.parametrize(
     ("obs", "message"),
     [
@@ -260,6 +276,8 @@ def test_a_head_reads_some_numbers_of_longer_observations(obs, path, batch):
         (slice(0, None), "give a slice with an end"),
         (slice(-3, 5), "give a slice with an end"),
         ("position", "a slice, a tuple of indices or a function, not 'position'"),
+        ((True, False, True), "a slice, a tuple of indices or a function, not"),
+        (np.ones(3), "a slice, a tuple of indices or a function, not"),
         (lambda obs: obs, r"obs gives \(1, 1, 5\)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`python -m runs.export`: a head or a critic of a finished comparison becomes a file."""
+"""`python -m runs.export`: a head or a critic of a finished study becomes a file."""
 
 import io
 from contextlib import redirect_stdout
@@ -6,8 +6,8 @@ from contextlib import redirect_stdout
 import numpy as np
 import pytest
 
-from affect import Distilled, Fear, Value, load, read_card
-from runs import compare, export
+from affect import Distilled, Fear, Hope, Potential, Value, load, read_card
+from runs import compare, export, parents
 from runs.engine.arms import CONSTANT_POTENTIALS
 from runs.errors import UserError
 from tests.runs.small_study import without_key_check_in_threads
@@ -55,11 +55,37 @@ def test_the_critic_of_an_arm_is_exported_with_both_commands(study, tmp_path, ca
 def test_a_head_is_exported_and_distilled(study, tmp_path, capsys):
     head, card = exported(study[0], tmp_path / "a.safetensors", "--arm", "fear", "--head", "fear")
     assert isinstance(head, Fear) and card.wrappers == ()
-    flags = ["--arm", "fear", "--head", "fear", "--distil", "2x4"]
+    flags = ["--arm", "fear", "--head", "fear", "--distil", "2x4", "--licence", "MIT"]
     small, card = exported(study[0], tmp_path / "b.safetensors", *flags)
     assert isinstance(small, Distilled) and small.factory().settings["bits"] == 4
-    assert card.world == "CartPole" and set(card.measures) == {"r2"}
-    assert "11 bytes of weights, R2 " in capsys.readouterr().out
+    assert card.world == "CartPole" and card.licence == "MIT"
+    assert {"r2", "rank_home", "rank_shift"} <= card.measures.keys()
+    printed = capsys.readouterr().out
+    assert "11 bytes of weights, R2 " in printed and "rank_home" in printed
+    assert card.scale == 2 and "99th percentile at home" in card.chosen
+    assert abs(card.shift) < 2 and Potential.from_card(small).settings["shift"] == card.shift
+
+
+def test_the_shift_of_a_potential_is_minus_the_highest_signal_at_home(study):
+    """Oracle: 99 of 100 steps that went on have a signal of at most minus the shift."""
+    result = export.open_study(study[0], study[1])
+    batch, alive = home = next(export.seed_recordings(result, "fear", 0))
+    head = result.value("none")
+    advice = export.recommended(head, *home)
+    values = np.asarray(head.value(batch.next_obs))[np.asarray(alive & ~batch.terminated)]
+    assert np.mean(values <= -advice["shift"] + 1e-3) == pytest.approx(0.99, abs=0.005)
+
+
+@pytest.mark.slow
+def test_a_head_beside_a_parent_is_exported(tmp_path):
+    out = tmp_path / "parents"
+    with redirect_stdout(io.StringIO()):
+        flags = ["--smoke", "--env", "CartPole", "--heads", "hope-20", "--out", str(out)]
+        assert parents.main(flags) == 0
+    head, card = exported(
+        out, tmp_path / "hope.safetensors", "--arm", "parent", "--head", "hope_20"
+    )
+    assert head.factory() == Hope(horizon=20) and card.commands[0].startswith(parents.COMMAND)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +99,7 @@ def test_a_head_is_exported_and_distilled(study, tmp_path, capsys):
         (["{study}", "--save", "{out}", "--head", "hope"], "unknown head 'hope'"),
         (["{study}", "--save", "{out}", "--seed", "9"], "seed 9: the experiment has seeds 0 to 2"),
         (["{other}", "--save", "{out}"], "is no study with its command"),
-        (["{credit}", "--save", "{out}"], "only those of runs.compare are exported"),
+        (["{credit}", "--save", "{out}"], "only those of runs.compare and runs.parents"),
         (["{begun}", "--save", "{out}"], "is not finished: go on with `python -m runs.compare"),
     ],
 )

@@ -1,0 +1,116 @@
+"""Train agents at home with heads beside them that do not pay: what newborns can inherit.
+
+There is one arm, `parent`: an agent on the task's reward alone, and every head of `--heads` behind
+a lesion, so that it learns from the same experience and changes nothing. `python -m runs.export`
+makes files of the heads and of the agent's critic; `python -m runs.zoo` makes those of
+`affect.zoo`.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from runs.cli.settings import EnvSettings, check_env, check_not_negative, check_seeds, run_main
+from runs.cli.study import Job, run_study
+from runs.compare import Settings as Comparison
+from runs.compare import make_experiment as make_comparison
+from runs.errors import UserError
+
+if TYPE_CHECKING:
+    from affect import HeadFactory
+    from envs.suite import Suite
+    from runs.experiment import Experiment
+
+COMMAND = "python -m runs.parents"
+ARM = "parent"
+WITH_HORIZON = re.compile(r"(hope|fear)-(\d+)")
+
+
+@dataclass(frozen=True)
+class Settings(EnvSettings):
+    """Settings of the training of parents.
+
+    Attributes:
+        heads: beside the agent: as of runs.compare, or with a horizon, such as hope-20; none for
+            the critic alone.
+        seeds: training runs, at least 3.
+        steps: environment steps a seed; 0 for the environment's preset.
+        episodes: scored at each point.
+    """
+
+    heads: tuple[str, ...] = ()
+    seeds: int = 3
+    steps: int = 0
+    episodes: int = 16
+
+
+def main(argv: list[str]) -> int:
+    """Train the parents -> exit code."""
+    return run_study(argv, COMMAND, __doc__, Settings, check, study)
+
+
+def check(settings: Settings) -> None:
+    """Reject invalid settings, without importing jax.
+
+    Raises:
+        UserError: for a number out of range, a head named twice, or a page to record.
+    """
+    check_env(settings)
+    check_seeds(settings)
+    check_not_negative(settings, "steps", "episodes")
+    if len(set(settings.heads)) < len(settings.heads):
+        raise UserError(f"--heads {' '.join(settings.heads)}: name each head once")
+    if settings.record:
+        raise UserError("--record: parents have no result to record; runs.export makes files")
+
+
+def study(job: Job) -> None:
+    """Train, score and report the one arm."""
+    from runs.result import Result
+
+    experiment = make_experiment(job.settings)
+    job.progress.total = experiment.units
+    experiment.run_arms(job.out, job.progress, job.stopped)
+    job.progress.close()
+    Result(experiment, job.out).print_report(job.command, record=False)
+
+
+def make_experiment(settings: Settings) -> "Experiment":
+    """The experiment of one arm that these settings define.
+
+    Raises:
+        UserError: for an unknown environment or head, or an unsupported space.
+    """
+    from affect import Blend, Lesion
+    from runs.engine.custom_head import short_name
+
+    shared = {name: getattr(settings, name) for name in vars(EnvSettings())}
+    sizes = {name: getattr(settings, name) for name in ("seeds", "steps", "episodes")}
+    experiment = make_comparison(Comparison(heads=("hope",), **shared, **sizes))
+    heads = {
+        short_name(name).replace("-", "_"): (1.0, Lesion(head_beside(name, experiment.suite)))
+        for name in settings.heads
+    }
+    return replace(experiment, arms={ARM: Blend(**heads)}, recordings=False)
+
+
+def head_beside(name: str, suite: "Suite") -> "HeadFactory":
+    """The head of a name, such as hope-20, fear or my_head.py:Dread.
+
+    Raises:
+        UserError: for an unknown head, or a horizon below 1.
+    """
+    from affect import Fear, Hope
+    from runs.engine.arms import weighted_head
+
+    horizon = WITH_HORIZON.fullmatch(name)
+    if horizon is None:
+        return weighted_head(name, suite)[1]
+    try:
+        return {"hope": Hope, "fear": Fear}[horizon[1]](horizon=int(horizon[2]))
+    except ValueError as error:
+        raise UserError(f"--heads {name}: {error}") from None
+
+
+if __name__ == "__main__":
+    run_main(main)
