@@ -14,15 +14,8 @@ from affect.store import Card
 
 SUFFIX = ".safetensors"
 COLUMNS = (
-    "name",
-    "head",
-    "reads",
-    "bytes",
-    "world",
-    "steps",
-    *(f"{name} {part}" for name in ("AUROC", "rank") for part in ("home", "shift")),
-    "scale",
-    "shift",
+    *("name", "head", "reads", "bytes", "world", "steps"),
+    *("AUROC", "shifted", "rank", "shifted", "scale", "shift"),
 )
 
 
@@ -55,8 +48,8 @@ def table() -> str:
     """The heads, a line each, as text in columns.
 
     `reads` is the length of an observation, `steps` of each seed. AUROC of success of an episode
-    and rank correlation with its return to come are of the signal, at home and as the mean over
-    shifts, `-` where they are not defined. `scale` and `shift` are recommended for `Potential`.
+    and rank correlation with its return to come are of the signal, at home and (`shifted`) as the
+    mean over shifts, `-` where they are not defined. `scale` and `shift` are for `Potential`.
     """
     rows = [COLUMNS, *(row(name, inheritance.read_card(path(name))) for name in names())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -74,4 +67,4 @@ def row(name: str, card: Card) -> tuple[str, ...]:
     keys = [f"{name}_{part}" for name in ("auroc", "rank") for part in ("home", "shift")]
     measures = [f"{card.measures[key]:.2f}" if key in card.measures else "-" for key in keys]
     start = name, what, str(card.reads["obs"]["shape"][0]), str(path(name).stat().st_size)
-    return *start, card.world, f"{card.steps:,}", *measures, f"{card.scale:g}", f"{card.shift:g}"
+    return *start, card.world, f"{card.steps:,}", *measures, f"{card.scale:g}", f"{card.shift:.3g}"
