@@ -94,6 +94,7 @@ def load_suite(
     shifts: Iterable[Any] | None = None,
     kwargs: Mapping[str, Any] | None = None,
     reproducible: bool = True,
+    workers: int | None = None,
 ) -> Suite:
     """Makes the suite of an environment: its training world and its shifts.
 
@@ -108,6 +109,8 @@ def load_suite(
         kwargs: arguments with which the environment is made.
         reproducible: False for a gymnasium environment that cannot be seeded; its runs are then
             resumed with new episodes, and not bit for bit.
+        workers: processes that step a gymnasium environment, 0 for this one; None to choose by
+            its speed. It changes no result.
 
     Raises:
         ValueError: for an unknown name (the message lists similar names), a package that is not
@@ -116,9 +119,11 @@ def load_suite(
     from dataclasses import replace
 
     if not isinstance(env, str) or ".py:" in env:
-        return import_entry("envs.own:own_suite")(env, shifts, kwargs, reproducible)
+        return import_entry("envs.own:own_suite")(env, shifts, kwargs, reproducible, workers)
     if is_jitted(env) and kwargs:
         raise ValueError(f"{env} is made without kwargs; give a class of your own with defaults")
+    if is_jitted(env) and workers is not None:
+        raise ValueError(f"{env} is jitted: no worker process steps it; leave out workers")
     if env in SUITES:
         suite = import_entry(SUITES[env])()
     elif is_jitted(env):
@@ -126,7 +131,7 @@ def load_suite(
         suite = import_entry(ADAPTERS[prefix])(id)
     else:
         host_suite = import_entry("envs.host.suite:host_suite")
-        return host_suite(env, None, shifts, kwargs, reproducible)
+        return host_suite(env, None, shifts, kwargs, reproducible, workers)
     return suite if shifts is None else replace(suite, shifts=tuple(shifts))
 
 

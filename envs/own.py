@@ -33,6 +33,7 @@ def own_suite(
     shifts: Iterable[Shift] | None = None,
     kwargs: Mapping[str, Any] | None = None,
     reproducible: bool = True,
+    workers: int | None = None,
 ) -> Suite:
     """Makes the suite of an environment, named after its class.
 
@@ -43,6 +44,7 @@ def own_suite(
         shifts: that agents are scored under; None for those of sensors and actuators.
         kwargs: arguments of the class or function.
         reproducible: as in `host_suite`.
+        workers: as in `host_suite`.
 
     Raises:
         ValueError: for anything else, or for spaces that are not supported.
@@ -54,12 +56,14 @@ def own_suite(
     made = _make(constructor) if callable(env) else env
     name = type(getattr(made, "unwrapped", made)).__name__
     if isinstance(made, Env):
+        if workers is not None:
+            raise ValueError(f"{name} is jitted: no worker process steps it; leave out workers")
         if shifts is None:
             shifts = channel_shifts(made.spec.num_actions > 0)
         return Suite(name, made, World(made.default_params), tuple(shifts))
     if isinstance(made, gymnasium.Env):
         constructor = constructor if callable(env) else CopyOf(env)
-        return host_suite(name, constructor, shifts, reproducible=reproducible)
+        return host_suite(name, constructor, shifts, reproducible=reproducible, workers=workers)
     raise ValueError(
         f"{env!r} is no environment: give a name, a gymnasium id, an environment, its class, or a "
         "function that makes it"

@@ -33,7 +33,7 @@ PARTS = (
     *("training", "hosts", "ceiling", "shares", "heads", "evaluation", "worlds", "compilation"),
     *("memory", "readouts", "report"),
 )
-INSTALL = "not installed: pip install -e '.[bench]' -c constraints.txt"
+INSTALL = "not installed: pip install -e '.[bench,envpool]' -c constraints.txt"
 THREE_HEADS = ("fear", "hope", "curiosity")
 ALL_HEADS = (*THREE_HEADS, "mood", "satiation", "homeostasis", "care", "innate")
 QUIET = 0.5  # load average up to which a machine counts as quiet
@@ -45,9 +45,9 @@ class Settings(StudySettings):
 
     Attributes:
         parts: what to measure, of training (against peers), hosts (gymnasium environments against
-            Stable-Baselines3), ceiling (bare matrix products), shares (parts of a training step),
-            heads, evaluation, worlds (Drive), compilation, memory, readouts (probing the signals
-            beside scoring), report (and sealing).
+            Stable-Baselines3 and against the environments alone), ceiling (bare matrix products),
+            shares (parts of a training step), heads, evaluation, worlds (Drive), compilation,
+            memory, readouts (probing the signals beside scoring), report (and sealing).
         repeats: measurements of each side of a row.
     """
 
@@ -107,7 +107,7 @@ def measure(settings: Settings, new_worker: Callable, job: Job) -> Iterator[Time
         job.progress.advance(row.title, i)
         measure_pairs = in_new_processes if row.fresh else alternate
         try:
-            if not installed(row.other.package):
+            if not all(map(installed, row.ours.modules | row.other.modules)):
                 raise WorkerFailed(INSTALL)
             result = TimedResult(row, tuple(measure_pairs(row, repeats, new_worker)))
             job.progress.say(f"{row.title}: {spread(ratios(result))}")
@@ -120,8 +120,8 @@ def measure(settings: Settings, new_worker: Callable, job: Job) -> Iterator[Time
 
 
 def installed(package: str) -> bool:
-    """Whether a package can be imported; true for none."""
-    return not package or util.find_spec(package) is not None
+    """Whether a package can be imported."""
+    return util.find_spec(package) is not None
 
 
 def timed_pairs(settings: Settings) -> list[TimedPair]:
@@ -175,14 +175,27 @@ def _host_rows() -> list[TimedPair]:
         "HalfCheetah-v5": "ratio >= 2",
         "MiniGrid-DoorKey-5x5-v0": "ratio >= 2",
     }
+    ours = Workload("training.time_host_training", seeds=8, num_envs=8, updates=4)
+    pair = replace(ours, prepare="rivals.stable_baselines3_pair", seeds=1)
     rows = []
     for id, goal in goals.items():
-        ours = Workload("training.time_host_training", seeds=8, num_envs=8, updates=4, world=id)
-        pair = replace(ours, prepare="rivals.stable_baselines3_pair", seeds=1)
-        rows.append(TimedPair("hosts", f"{id}, 8 seeds, 8 envs / two SB3", ours, pair, goal))
-    one = replace(rows[0].ours, seeds=1)
+        loads = replace(ours, world=id), replace(pair, world=id)
+        rows.append(TimedPair("hosts", f"{id}, 8 seeds, 8 envs / two SB3", *loads, goal))
+    cartpole, two = rows[0].ours, rows[0].other
+    one = replace(cartpole, seeds=1)
     alone = replace(one, prepare="rivals.stable_baselines3")
-    return [*rows, TimedPair("hosts", "CartPole-v1, 1 seed / SB3", one, alone, "ratio >= 1.5")]
+    through_envpool = replace(cartpole, world="envpool:CartPole-v1")
+    step = replace(cartpole, prepare="training.time_host_steps", seeds=3)
+    vector = replace(step, prepare="rivals.time_vector_steps")
+    scoring = replace(cartpole, prepare="training.time_evaluation", updates=40, episodes=8)
+    near = "difference < 0.3"
+    return [
+        *rows,
+        TimedPair("hosts", "CartPole-v1, 1 seed, 8 envs / SB3", one, alone, "ratio >= 1.5"),
+        TimedPair("hosts", "EnvPool, 8 seeds / two SB3", through_envpool, two, "ratio >= 8"),
+        TimedPair("hosts", "step of 24 / 24 CartPoles alone", step, vector, near, " ms/step"),
+        TimedPair("hosts", "CartPole-v1, scoring / training", scoring, cartpole),
+    ]
 
 
 def _head_rows() -> list[TimedPair]:

@@ -8,6 +8,7 @@ import hashlib
 import inspect
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ def describe(value: Any) -> Any:
 
     Functions and classes are described by module, name, what they captured and, if they are not of
     this project or an installed package, a hash of their source. Objects are described by their
-    attributes, arrays by a hash of their bytes. What was described before is only named.
+    attributes, but for fields with `compare=False`, arrays by a hash of their bytes. What was
+    described before is only named.
     """
     return _describe(value, set())
 
@@ -58,11 +60,20 @@ def _describe(value: Any, seen: set[int]) -> Any:
     seen.add(id(value))
     if inspect.isroutine(value) or inspect.isclass(value):
         return [*name, _source(value), within(_captured(value))]
-    attributes = getattr(value, "__dict__", None)
+    attributes = _attributes(value)
     if attributes is None:
         text = repr(value)
         return [*name, "" if " at 0x" in text else text]
     return [*name, _source(type(value)), within(attributes)]
+
+
+def _attributes(value: Any) -> dict | None:
+    """Attributes of an object, without fields of a dataclass that it is not compared by."""
+    attributes = getattr(value, "__dict__", None)
+    if attributes is None or not is_dataclass(value):
+        return attributes
+    ignored = {field.name for field in fields(value) if not field.compare}
+    return {name: item for name, item in attributes.items() if name not in ignored}
 
 
 def _array(array: Any) -> list:

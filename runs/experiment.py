@@ -18,6 +18,7 @@ import jax
 
 from affect import Blend
 from envs.host.fault import HostFailure
+from envs.host.suite import HostEnv
 from envs.suite import Suite
 from runs.arm_runner import ArmRunner, Reporter
 from runs.cli.interrupt import run_with_progress
@@ -28,6 +29,7 @@ from runs.engine.config import RunConfig, head_epochs, make_run_config
 from runs.engine.devices import unused_cores
 from runs.engine.evaluate import EvalPoints, draw_points
 from runs.engine.jax_backend import DRAWS
+from runs.engine.numpy_policy import acts_in_numpy
 from runs.engine.phases import Phase, one_world, random_worlds
 from runs.engine.precompile import compile_ahead
 from runs.engine.presets import preset
@@ -146,6 +148,8 @@ class Experiment:
         )
         try:
             with closing(self.make_backend()) as backend:
+                if backend.stepping:
+                    progress.say(backend.stepping)
                 runner = partial(self._runner, out, backend, progress, stopped, units_before)
                 rows = self._score_public(runner, out, backend)
                 if self._freeze(out, progress.say) and self.sealed:
@@ -233,6 +237,9 @@ class Experiment:
         heads = {arm.name: describe(arm.blend) for arm in self.all_arms}
         setting = [describe(part) for part in (self.suite, self.run_config.agent)]
         content = [self.plan.hash, heads, setting, self.run_config.rows, len(jax.devices())]
+        agent, host = self.run_config.agent, self.suite.env
+        if isinstance(host, HostEnv) and acts_in_numpy(agent, host, self.run_config.num_envs):
+            content.append("acts in NumPy")
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
     def make_backend(self) -> Backend:

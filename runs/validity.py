@@ -77,6 +77,7 @@ def comparison(settings: Settings) -> Comparison:
         "env",
         "env_kwargs",
         "not_reproducible",
+        "workers",
         "seeds",
         "steps",
         "shifts",

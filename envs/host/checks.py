@@ -13,6 +13,8 @@ from envs.host.fault import LastingFault
 EXACT = 2**24  # the largest integer up to which float32 holds every integer
 ROUNDING = 1e-5  # relative to a bound or 1, by which a rounded observation may leave its space
 
+FLOATS = {float, np.float32, np.float64}
+FLAGS = {bool, np.bool_}
 SPACE_REMEDY = "widen the space, or map the observation by gymnasium.wrappers.TransformObservation"
 RESET_REMEDY = "write reset(self, *, seed=None, options=None), and return (obs, info)"
 STEP_REMEDY = "return (obs, reward, terminated, truncated, info) from step"
@@ -30,7 +32,7 @@ class Checked(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env, values: bool = False, reproducible: bool = True):
         super().__init__(env)
-        self.reproducible, self._values = reproducible, values
+        self.reproducible, self.checks_values = reproducible, values
         space = env.observation_space
         floats = isinstance(space, spaces.Box) and space.dtype.kind == "f" and not values
         self._plain = (space.shape, space.dtype) if floats else None  # needs no look at its values
@@ -57,6 +59,8 @@ class Checked(gymnasium.Wrapper):
         except (TypeError, ValueError) as error:
             _raise_as_fault(error)
             raise
+        if self._is_plain(result):
+            return result
         if not (isinstance(result, tuple) and len(result) == 5 and isinstance(result[4], dict)):
             raise LastingFault(
                 f"returned {_described(result)} from step, expected 5 values, the last a dict",
@@ -66,8 +70,6 @@ class Checked(gymnasium.Wrapper):
         self._check_observation(obs, "step")
         self._check_reward(reward)
         for name, flag in zip(("terminated", "truncated"), flags, strict=True):
-            if type(flag) in (bool, np.bool_):
-                continue
             array = np.asarray(flag)
             if array.dtype != bool or array.shape != ():
                 raise LastingFault(
@@ -76,24 +78,39 @@ class Checked(gymnasium.Wrapper):
                 )
         return result
 
+    def _is_plain(self, result: Any) -> bool:
+        """Whether a step returned the usual types and shape, so that nothing else is to check."""
+        if self._plain is None or type(result) is not tuple or len(result) != 5:
+            return False
+        obs, reward, terminated, truncated, info = result
+        return (
+            type(obs) is np.ndarray
+            and obs.dtype == self._plain[1]
+            and obs.shape == self._plain[0]
+            and type(reward) in FLOATS
+            and type(terminated) in FLAGS
+            and type(truncated) in FLAGS
+            and type(info) is dict
+        )
+
     def _check_observation(self, obs: Any, method: str) -> None:
         """Raises `LastingFault` for an observation of `method` that is not in its space."""
         if type(obs) is np.ndarray and (obs.shape, obs.dtype) == self._plain:
             return
-        fault = observation_fault(self.env.observation_space, obs, self._values)
+        fault = observation_fault(self.env.observation_space, obs, self.checks_values)
         if fault:
             raise LastingFault(f"returned from {method} an {fault}", SPACE_REMEDY)
 
     def _check_reward(self, reward: Any) -> None:
         """Raises `LastingFault` for a reward that is not one number."""
-        if type(reward) in (float, np.float32, np.float64) and not self._values:
+        if type(reward) in FLOATS and not self.checks_values:
             return
         array = np.asarray(reward)
         if array.shape != () or array.dtype.kind not in "biuf":
             raise LastingFault(
                 f"returned reward {_described(reward)}, expected one number", "return float(reward)"
             )
-        if self._values and not abs(float(array)) <= float(np.finfo(np.float32).max):
+        if self.checks_values and not abs(float(array)) <= float(np.finfo(np.float32).max):
             raise LastingFault(
                 f"returned reward {_described(reward)}, expected a finite number of float32",
                 "find its division by zero, logarithm or overflow, or clip it by "

@@ -19,7 +19,7 @@ class EnvPoolEnv(gymnasium.Env):
 
     A pool takes its seed when it is made, so each reset with a seed makes it anew: .7 ms for
     CartPole, .25 s for an Atari game. It holds one environment, which is never stepped beyond an
-    end, so that its autoreset loses no successor.
+    end, so that its autoreset loses no successor. `envs.host.envpool_batch` steps many together.
 
     Args:
         task: one of `envpool.list_all_envs()`.
@@ -30,8 +30,9 @@ class EnvPoolEnv(gymnasium.Env):
         options.pop("render_mode", None)  # it draws nothing here
         envpool = _envpool(task)
         options |= {"env_type": "gymnasium", "num_envs": 1}
-        self._make = partial(envpool.make, task, **options)
-        self._pool = self._make()
+        options.setdefault("num_threads", 1)  # shards of environments are stepped in parallel
+        self.make_pool = partial(envpool.make, task, **options)
+        self._pool = self.make_pool()
         self.observation_space = _with_bounds(self._pool.observation_space)
         self.action_space = self._pool.action_space
         limit, goal = self._pool.spec.config.max_episode_steps, self._pool.spec.reward_threshold
@@ -41,7 +42,7 @@ class EnvPoolEnv(gymnasium.Env):
         """Starts an episode -> (obs, {})."""
         if seed is not None:
             self._pool.close()
-            self._pool = self._make(seed=seed % 2**31)
+            self._pool = self.make_pool(seed=seed % 2**31)
         return _first(self._pool.reset()[0]), {}
 
     def step(self, action: Any):

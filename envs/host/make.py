@@ -11,10 +11,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces, wrappers
 
+from envs.host.action_buffer import LONGEST
 from envs.host.actions import standard_actions
 from envs.host.checks import Checked
 from envs.host.known import EnvFacts, env_facts, is_built_in
-from envs.host.pool import LONGEST
 from envs.host.user_code import cause_of, remedy_of
 
 LARGEST = 10_000  # most numbers in one observation

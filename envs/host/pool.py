@@ -10,34 +10,23 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
-from envs.host.episode_log import EpisodeLog, advance_log, first_log, make_log
-from envs.host.fault import Fault, HostFailure, LastingFault
-from envs.host.worker import GRACE, LocalShard, WorkerShard, pickled_make
+from envs.host.action_buffer import empty_buffer, with_room, write_actions
+from envs.host.episode_log import EpisodeLog, first_log
+from envs.host.local_shard import LocalShard
+from envs.host.policy import TanhPolicy
+from envs.host.recovery import STEPPING, RecoveringShards
+from envs.host.results import HostRollout, HostStep, joined_rollout, joined_step, log_after
+from envs.host.rollout_call import rollout_call
+from envs.host.worker import WorkerShard, pickled_make
 
-ATTEMPTS = 3  # consecutive failures of a worker on one step before HostFailure is raised
-LONGEST = 100_000  # steps of an episode; no action buffer is preallocated for so long a one
-FEW = 1024  # steps of an episode for which a buffer is preallocated where there is no limit
 LOG = logging.getLogger(__name__)
-
-
-class HostStep(NamedTuple):
-    """Result of one step of B environments, as numpy arrays."""
-
-    obs: np.ndarray  # [B, ...] to act on; after an end, the first obs of the next episode
-    next_obs: np.ndarray  # [B, ...] successor, before any reset
-    reward: np.ndarray  # [B] float32
-    terminated: np.ndarray  # [B] bool
-    truncated: np.ndarray  # [B] bool
-    info: dict[str, np.ndarray]  # [B] float32, one entry for each of `info_keys`
 
 
 class HostPool(AbstractContextManager):
@@ -45,8 +34,8 @@ class HostPool(AbstractContextManager):
 
     A worker that raises, dies or hangs is replaced and the step repeated, with the same results;
     episodes of environments that are not reproducible are truncated before that step instead. After
-    `ATTEMPTS` failures in a row `HostFailure` is raised. This and any other exception close the
-    pool, but `snapshot` still returns the state before the unfinished step.
+    `envs.host.recovery.ATTEMPTS` failures in a row `HostFailure` is raised. This and any other
+    exception close the pool, but `snapshot` still returns the state before the unfinished step.
 
     Args:
         make: makes one environment. It must be picklable and importable without jax, such as
@@ -54,8 +43,9 @@ class HostPool(AbstractContextManager):
         num_envs: B.
         seed: the seed of the pool, non-negative.
         name: of the environment in messages, such as its gymnasium id.
-        workers: number of processes; one per core if None. With 0 the environments run in the
-            caller's process, which recovers from exceptions, but not from crashes and hangs.
+        workers: number of processes, at most `num_envs`; one per core if None. With 0 the
+            environments run in the caller's process, which recovers from exceptions; a hang ends
+            the pool, and a crash the process.
         timeout: seconds that a single call of one environment may take.
         info_keys: scalars to return, which the environment must put into its info at every step.
         streams: [B] the stream of episode seeds of each environment, 0 to B - 1 if None;
@@ -63,7 +53,7 @@ class HostPool(AbstractContextManager):
 
     Attributes:
         single_observation_space, single_action_space: the spaces of one environment.
-        recoveries: number of failures recovered from so far.
+        closed: whether the pool is closed.
 
     Raises:
         ValueError: if a number is out of range or `make` cannot be sent to a worker.
@@ -87,18 +77,20 @@ class HostPool(AbstractContextManager):
             raise ValueError(f"{name}: num_envs must be >= 1, seed and workers >= 0, timeout > 0")
         if len(streams) != num_envs:
             raise ValueError(f"{name}: {len(streams)} streams for {num_envs} environments")
-        workers = (os.cpu_count() or 1) if workers is None else workers
-        count = min(max(workers, 1), num_envs)
-        self.name, self.num_envs, self.recoveries = name, num_envs, 0
-        self._seed, self._streams, self._closed = seed, np.array(streams, int), False
+        if (workers or 0) > num_envs:
+            raise ValueError(f"{name}: {workers} workers for {num_envs} environments; use fewer")
+        workers = min(os.cpu_count() or 1, num_envs) if workers is None else workers
+        count = max(workers, 1)
+        self.name, self.num_envs = name, num_envs
+        self._seed, self._streams, self.closed = seed, np.array(streams, int), False
         bounds = np.linspace(0, num_envs, count + 1).astype(int).tolist()
         self._rows = [slice(*pair) for pair in zip(bounds[:-1], bounds[1:], strict=True)]
         self._info_keys = tuple(info_keys)
-        self._shards = [WorkerShard(timeout) if workers else LocalShard() for _ in self._rows]
+        kind = WorkerShard if workers else LocalShard
+        self._shards = RecoveringShards(name, [kind(timeout) for _ in self._rows], self._rows)
         self._pack_make = partial(pickled_make, name=name) if workers else lambda make: make
         with self._close_on_error():
-            for shard in self._shards:
-                shard.start()
+            self._shards.start()
         self.remake(make)
 
     def remake(self, make: Callable[[], gymnasium.Env], seed: int | None = None) -> None:
@@ -120,20 +112,21 @@ class HostPool(AbstractContextManager):
             properties = self._call_all(self._make_calls)[0]
         self.single_observation_space, self.single_action_space, *rest = properties
         self._limit, self._reproducible = rest
+        self._shards.cut_off = None if self._reproducible else self._info_keys
 
     def reset(self) -> np.ndarray:
         """Starts the first episode of every environment; returns obs [B, ...]."""
-        space = self.single_action_space
-        capacity = self._limit if self._limit and self._limit < LONGEST else FEW
-        self._actions = np.zeros((self.num_envs, capacity, *space.shape), space.dtype)
+        self._actions = empty_buffer(self.num_envs, self._limit, self.single_action_space)
         self._log = first_log(self._seed, self._streams)
         return self._replay()
 
-    def step(self, actions: np.ndarray) -> HostStep:
+    def step(self, actions: np.ndarray, live: np.ndarray | None = None) -> HostStep:
         """Steps every environment once; where an episode ends, the next one starts.
 
         Args:
             actions: [B, ...] in the action space; not clipped.
+            live: [B] the environments that are stepped, each to the end of its episode; the others
+                keep their observations, with reward 0. None for all.
 
         Raises:
             ValueError: if `actions` has another shape.
@@ -143,17 +136,61 @@ class HostPool(AbstractContextManager):
         actions = np.asarray(actions).astype(self._actions.dtype, casting="same_kind")
         if actions.shape != (expected := (self.num_envs, *self._actions.shape[2:])):
             raise ValueError(f"{self.name}: actions have shape {actions.shape}, not {expected}")
-        if log.length.max() == self._actions.shape[1]:  # the buffer is full: double it
-            self._actions = np.concatenate([self._actions, np.zeros_like(self._actions)], axis=1)
+        self._actions = with_room(self._actions, int(log.length.max()) + 1)
         self._actions[np.arange(self.num_envs), log.length] = actions
         with self._close_on_error():
-            calls = [("step", actions[rows], log.next_seeds[rows]) for rows in self._rows]
-            *arrays, infos = zip(*self._call_all(calls), strict=True)
-            next_obs, obs, reward, terminated, truncated = map(np.concatenate, arrays)
-            info = {key: np.concatenate([part[key] for part in infos]) for key in infos[0]}
-            ended = terminated | truncated
-            self._log = advance_log(log, self._seed, self._streams, ended, obs)
-        return HostStep(obs.copy(), next_obs, reward, terminated, truncated, info)
+            calls = [("step", actions[rows], _part(live, rows)) for rows in self._rows]
+            step = joined_step(self._call_all(calls))
+            if live is None:
+                ended = step.terminated | step.truncated
+                self._log = log.after(ended[None], step.obs)
+            else:
+                self._log = log._replace(length=log.length + live, obs=step.obs)
+        return step._replace(obs=step.obs.copy())
+
+    def rollout(
+        self,
+        policy: TanhPolicy,
+        noise: np.ndarray | None,
+        steps: int,
+        stopped: Callable[[], bool],
+        live: np.ndarray | None = None,
+    ) -> HostRollout | None:
+        """Steps every environment T times, acting where it is stepped; None if `stopped()`.
+
+        What it returns depends neither on the number of workers nor on faults recovered from. A
+        stop closes the pool, which then is in the state before the call.
+
+        Args:
+            policy: of S seeds, to each of which B / S consecutive environments belong.
+            noise: [T, S, B / S, A] of the policy; None for its mode.
+            steps: T.
+            stopped: returns whether to stop.
+            live: as in `step`.
+
+        Raises:
+            HostFailure: if an environment fails `ATTEMPTS` times in a row.
+        """
+        log, size = self._started_log(), self.num_envs // len(policy.layers[0][0])
+        with self._close_on_error():
+            calls = []
+            for rows in self._rows:
+                call = rollout_call(policy, noise, size, rows, _part(live, rows), steps)
+                calls.append(("rollout", call))
+            results = self._call_all(calls, stopped)
+        if results is None:
+            self.close()
+            return None
+        rollout = joined_rollout(log.obs, results)
+        self._log, taken = log_after(log, rollout, live)
+        self._actions = with_room(self._actions, int(self._log.length.max()))
+        write_actions(self._actions, rollout.action, self._log.length, taken, live)
+        return rollout
+
+    def step_seconds(self, actions: np.ndarray) -> float:
+        """Seconds of a step of one environment, measured with actions [n, ...]; call reset next."""
+        with self._close_on_error():
+            return self._call_all([("step_seconds", actions)] * len(self._rows))[0]
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Returns the state of the pool, a few kilobytes per environment, for `restore`.
@@ -162,8 +199,8 @@ class HostPool(AbstractContextManager):
             seed [B] uint32 and episode [B] int32 of the current episode; length [B] int32, its
             steps so far; actions [B, L, ...] of these steps, padded with zeros; obs [B, ...], the
             current observations, which `restore` compares with. L is the episode limit that the
-            environment declares, so that no shape changes; if it declares none, or more than
-            `LONGEST`, L is FEW and doubles whenever an episode is longer.
+            environment declares, so that no shape changes; if it declares none, or a very long
+            one, L doubles whenever an episode is longer (`envs.host.action_buffer`).
         """
         log, actions = self._started_log(), self._actions.copy()
         actions[np.arange(actions.shape[1]) >= log.length[:, None]] = 0
@@ -182,7 +219,7 @@ class HostPool(AbstractContextManager):
         if arrays["seed"].shape != (self.num_envs,) or arrays["actions"].shape[2:] != space.shape:
             raise ValueError(f"{self.name}: the snapshot is of a pool with other sizes")
         position = (arrays[key].astype(np.int32) for key in ("episode", "length"))
-        log = make_log(self._seed, self._streams, *position, arrays["obs"])
+        log = EpisodeLog(self._seed, self._streams, *position, arrays["obs"])
         if (log.seeds != arrays["seed"]).any():
             raise ValueError(f"{self.name}: the snapshot is of a pool with another seed")
         self._actions, self._log = arrays["actions"].astype(space.dtype), log
@@ -190,6 +227,11 @@ class HostPool(AbstractContextManager):
             LOG.warning("%s is not reproducible: its episodes under way start anew", self.name)
             self._log = log._replace(length=np.zeros_like(log.length))
         return self._replay()
+
+    @property
+    def recoveries(self) -> int:
+        """Number of failures recovered from so far."""
+        return self._shards.recoveries
 
     def _started_log(self) -> EpisodeLog:
         """The log; RuntimeError before the first `reset` or `restore`."""
@@ -209,12 +251,12 @@ class HostPool(AbstractContextManager):
         log, length = self._log, self._log.length[rows]
         actions = self._actions[rows, : length.max()].copy()
         obs = None if log.obs is None else log.obs[rows]
-        return "replay", log.seeds[rows], length, actions, obs
+        return "replay", (log.seed, log.streams[rows], log.episode[rows]), length, actions, obs
 
     @contextmanager
     def _close_on_error(self) -> Iterator[None]:
         """Closes the pool if the block raises; RuntimeError if it is closed already."""
-        if self._closed:
+        if self.closed:
             raise RuntimeError(f"{self.name}: the pool is closed")
         try:
             yield
@@ -222,75 +264,26 @@ class HostPool(AbstractContextManager):
             self.close()
             raise
 
-    def _call_all(self, calls: Sequence[tuple]) -> list:
-        """Makes one call to each shard, in parallel; returns the results."""
-        for shard, call in zip(self._shards, calls, strict=True):
-            shard.send(*call)
-        return [self._result(k, call) for k, call in enumerate(calls)]
+    def _call_all(
+        self, calls: Iterable[tuple], stopped: Callable[[], bool] | None = None
+    ) -> list | None:
+        """Makes one call to each shard, in parallel; returns the results, None if `stopped`."""
+        return self._shards.call_all(list(calls), self._log, self._calls_before, stopped)
 
-    def _result(self, k: int, call: tuple) -> Any:
-        """Waits for the result of shard `k`; after a fault restores it and repeats the call."""
-        shard, faults = self._shards[k], 0
-        while True:
-            try:
-                if faults:
-                    first_obs = self._restore_shard(k, call[0])
-                    if call[0] == "step" and not self._reproducible:
-                        return self._cut_off(k, first_obs)
-                    shard.send(*call)
-                return shard.receive()
-            except Fault as fault:
-                shard.stop()
-                faults += 1
-                (cause, remedy), lasting = fault.args, isinstance(fault, LastingFault)
-                indices, seeds, place = self._locate_fault(k)
-                if lasting or faults == ATTEMPTS:
-                    times = "" if lasting else f", {ATTEMPTS} times in a row"
-                    message = f"{self.name}: {place} {cause}{times}: {remedy}"
-                    raise HostFailure(message, indices, seeds, cause) from fault
-                self.recoveries += 1
-                LOG.warning("%s: %s %s; restarting its worker", self.name, place, cause)
-
-    def _cut_off(self, k: int, first_obs: np.ndarray) -> tuple:
-        """Result of a step of shard `k` in which all episodes are truncated where they were."""
-        last_obs = self._log.obs[self._rows[k]]
-        count = len(last_obs)
-        info = {key: np.zeros(count, np.float32) for key in self._info_keys}
-        ends = np.zeros(count, bool), np.ones(count, bool)
-        return last_obs, first_obs, np.zeros(count, np.float32), *ends, info
-
-    def _restore_shard(self, k: int, method: str) -> np.ndarray | None:
-        """Restarts shard `k` and restores its state before a call of `method` -> obs of a step."""
-        shard = self._shards[k]
-        shard.start()
-        if method != "make":
-            shard.send(*self._make_calls[k])
-            shard.receive()
-        if method == "step":
-            shard.send(*self._replay_call(self._rows[k]))
-            return shard.receive()
-        return None
-
-    def _locate_fault(self, k: int) -> tuple[list[int], list[int], str]:
-        """Returns indices and episode seeds of the environments at fault, and a description."""
-        log, rows = self._log, list(range(self.num_envs))[self._rows[k]]
-        member, seed, _ = self._shards[k].progress
-        if member < 0:  # the worker was in no call of an environment
-            return rows, log.seeds[rows].tolist(), f"worker of environments {rows[0]}-{rows[-1]}"
-        index = rows[member]
-        if seed < 0:
-            return [index], log.seeds[[index]].tolist(), f"environment {index}, when made,"
-        steps = log.length[index] if seed == log.seeds[index] else 0
-        return [index], [seed], f"environment {index} (episode seed {seed}, step {steps})"
+    def _calls_before(self, k: int, method: str) -> list[tuple]:
+        """Calls that bring a new shard `k` to its state before a call of `method`."""
+        before = [] if method == "make" else [self._make_calls[k]]
+        return before + ([self._replay_call(self._rows[k])] if method in STEPPING else [])
 
     def close(self) -> None:
         """Ends the workers; waits at most `GRACE` seconds for the environments to close."""
-        self._closed = True
-        deadline = time.monotonic() + GRACE
-        for shard in self._shards:
-            shard.disconnect()
-        for shard in self._shards:
-            shard.stop(max(0.0, deadline - time.monotonic()))
+        self.closed = True
+        self._shards.close()
 
     def __exit__(self, *_):
         self.close()
+
+
+def _part(live: np.ndarray | None, rows: slice) -> np.ndarray | None:
+    """The rows of a mask [B] of live environments; None if that is None."""
+    return None if live is None else live[rows]

@@ -2,16 +2,21 @@
 
 import os
 import pickle
+import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 
+from envs.host.env_set import EnvSet
+from envs.host.episode_log import episode_seed
 from envs.host.fault import Fault, LastingFault
+from envs.host.policy import executed
+from envs.host.rollout_call import RolloutCall
 
-NUMBER_REMEDY = "find its division by zero, logarithm or overflow, or clip it by gymnasium.wrappers"
+PROGRESS = 32  # bytes of the four numbers of `EnvShard`
+MEASURED = 0.1  # seconds of steps, after which their time is known
 RAISED_REMEDY = "fix the environment, or catch this exception in a wrapper"
 REPLAY_REMEDY = (
     "draw from self.np_random, which super().reset(seed=seed) seeds, and set all state in reset; "
@@ -29,42 +34,21 @@ def _plain(actions: np.ndarray) -> Iterable:
     return actions.tolist() if actions.ndim == 1 and actions.dtype.kind == "i" else actions
 
 
-class _TrackedEnv(gymnasium.Wrapper):
-    """One environment; before each call it writes [index, episode seed, calls] to `progress`."""
-
-    def __init__(self, make, index: int, info_keys: Sequence[str], progress: memoryview):
-        self._index, self._seed, self._info_keys, self._progress = index, -1, info_keys, progress
-        self.mark()
-        super().__init__(make())
-
-    def mark(self) -> None:
-        """Writes index and episode seed to the shared memory and counts the call."""
-        progress = self._progress
-        progress[0], progress[1], progress[2] = self._index, self._seed, progress[2] + 1
-
-    def reset(self, *, seed=None, options=None):
-        self._seed = seed
-        self.mark()
-        return self.env.reset(seed=seed)[0], {}
-
-    def step(self, action):
-        self.mark()
-        obs, reward, terminated, truncated, info = self.env.step(action)
-        missing = [key for key in self._info_keys if key not in info]
-        if missing:
-            raise KeyError(f"info has no {missing[0]!r}, only {sorted(info)}")
-        return obs, reward, terminated, truncated, [info[key] for key in self._info_keys]
-
-
 class EnvShard:
-    """Part of a pool's environments in one process."""
+    """Part of a pool's environments in one process.
+
+    Args:
+        progress: to which [index, episode seed, calls so far, steps of the episode] are written
+            before each call of an environment; the index is -1 between them.
+    """
 
     def __init__(self, progress: memoryview):
         self._progress = progress
-        self.envs: list[_TrackedEnv] = []
+        self._set: EnvSet | None = None
+        self.stopped: Callable[[], bool] | None = None  # asked before each step of a rollout
 
     def call(self, method: str, *args) -> Any:
-        """Calls `make`, `replay` or `step`; turns any exception into `Fault`."""
+        """Calls a method; turns any exception into `Fault`."""
         try:
             result = getattr(self, method)(*args)
         except Fault:
@@ -86,84 +70,148 @@ class EnvShard:
         """
         self.close()
         make = pickle.loads(make) if isinstance(make, bytes) else make
-        self._info_keys = info_keys
-        self.envs = [_TrackedEnv(make, i, info_keys, self._progress) for i in range(num_envs)]
-        first_env = self.envs[0].env
+        self._info_keys, self._count = info_keys, num_envs
+        self._set = EnvSet(make, num_envs, info_keys, self._progress)
+        first_env = self._set.envs[0]
         spaces = first_env.observation_space, first_env.action_space
-        if any((env.observation_space, env.action_space) != spaces for env in self.envs):
+        if any((env.observation_space, env.action_space) != spaces for env in self._set.envs):
             raise LastingFault("has other spaces whenever it is made", "declare the same each time")
-        limit = None
+        self._action_dtype, limit = spaces[1].dtype, None
         if first_env.has_wrapper_attr("_max_episode_steps"):  # of gymnasium's TimeLimit
             limit = first_env.get_wrapper_attr("_max_episode_steps")
         checked = first_env.has_wrapper_attr("reproducible")
         self._reproducible = not checked or first_env.get_wrapper_attr("reproducible")
         return *spaces, limit, self._reproducible
 
-    def replay(self, seeds, length, actions, expected) -> np.ndarray:
-        """Replays episodes: seeds [b], length [b], actions [b, L, ...] -> obs [b, ...].
+    def replay(self, origin, length, actions, expected) -> np.ndarray:
+        """Replays episodes: length [b], actions [b, L, ...] -> obs [b, ...].
 
         Environments that are not reproducible start these episodes anew.
 
+        Args:
+            origin: seed of the pool, streams [b] and numbers [b] of the episodes.
+            length: [b] of the episodes.
+            actions: [b, L, ...] of the episodes.
+            expected: observations at their ends, compared in their dtype; None to compare none.
+
         Raises:
-            LastingFault: if the observations differ from `expected`, compared in its dtype.
+            LastingFault: if the observations differ from `expected`.
         """
-        obs = self._empty_obs()
-        for i, env in enumerate(self.envs):
-            obs[i] = env.reset(seed=int(seeds[i]))[0]
-        for i, env in enumerate(self.envs if self._reproducible else ()):
-            for action in _plain(actions[i, : length[i]]):
-                obs[i] = env.step(action)[0]
-            if expected is not None and _bits(obs[i], expected.dtype) != _bits(expected[i]):
+        self._pool_seed, self._streams = origin[0], origin[1].tolist()
+        self._episodes = (origin[2] - 1).tolist()
+        obs, everything = self._empty_obs(), range(self._count)
+        if self._set.batch is not None:
+            self._set.batch.clear()
+        self._start_next(obs, everything)
+        for t in range(length.max() if self._reproducible else 0):
+            some = [i for i in everything if length[i] > t]
+            unused = np.zeros(self._count, np.float32), *np.zeros((2, self._count), bool)
+            self._set.step_some(some, _plain(actions[:, t]), obs, *unused)
+        if expected is not None and self._reproducible:
+            same = [_bits(obs[i], expected.dtype) == _bits(expected[i]) for i in everything]
+            if not all(same):
+                self._set.mark(same.index(False))
                 raise LastingFault(
                     "replayed its seed and actions to other observations", REPLAY_REMEDY
                 )
-        self._check_finite(obs)
+        self._obs = obs
         return obs
 
-    def step(self, actions, seeds):
-        """Steps all environments; resets those that end with `seeds` [b].
+    def step(self, actions, live=None):
+        """Steps the environments once, with actions [b, ...]; starts the next episodes at ends.
+
+        Args:
+            actions: [b, ...].
+            live: [b] the environments that are stepped; the others keep their observations, and no
+                next episode starts. None to step all.
 
         Returns:
             next_obs [b, ...], obs [b, ...] to act on, reward, terminated, truncated, info.
         """
-        next_obs, count = self._empty_obs(), len(self.envs)
-        reward, info = np.empty(count), np.empty((len(self._info_keys), count), np.float32)
-        terminated, truncated = np.empty((2, count), bool)
-        for i, (env, action) in enumerate(zip(self.envs, _plain(actions), strict=True)):
-            next_obs[i], reward[i], terminated[i], truncated[i], scalars = env.step(action)
-            if scalars:
-                info[:, i] = scalars
-        self._check_finite(next_obs, reward)
-        obs = next_obs.copy()
-        for i in np.flatnonzero(terminated | truncated):
-            obs[i] = self.envs[i].reset(seed=int(seeds[i]))[0]
-        self._check_finite(obs)
-        results = next_obs, obs, reward.astype(np.float32), terminated, truncated
-        return *results, dict(zip(self._info_keys, info, strict=True))
+        obs, reward = self._obs.copy(), np.zeros(self._count, np.float32)
+        terminated, truncated = np.zeros((2, self._count), bool)
+        info = np.zeros((len(self._info_keys), self._count), np.float32)
+        arrays = obs, reward, terminated, truncated
+        ended = self._set.step_some(_indices(live, self._count), _plain(actions), *arrays, info)
+        next_obs = obs.copy()
+        if live is None:
+            self._start_next(obs, ended)
+        self._obs = obs
+        return next_obs, obs, *arrays[1:], dict(zip(self._info_keys, info, strict=True))
+
+    def rollout(self, call: RolloutCall, results: Sequence[np.ndarray]) -> bool:
+        """Steps the environments T times, acting by a policy -> whether it was not stopped.
+
+        Args:
+            call: the policy, and where the environments are in their streams of episodes.
+            results: arrays that are written, as `envs.host.step_memory.rollout_parts` lists them.
+                An environment that is not live keeps its observation, with reward 0.
+        """
+        chosen, next_obs, obs, reward, terminated, truncated = results
+        shape = self._obs.shape[1:]
+        padded = np.zeros((len(call.policy.layers[0][0]), call.num_envs, *shape), self._obs.dtype)
+        rows = slice(call.first_row, call.first_row + self._count)
+        current = padded.reshape(-1, *shape)[rows]  # a view: the rows that are acted on and change
+        current[:] = self._obs
+        reward[:], terminated[:], truncated[:] = 0, False, False
+        indices = _indices(call.live, self._count)
+        for t in range(call.steps):
+            if self.stopped is not None and self.stopped():
+                return False
+            if not indices:
+                chosen[t:], next_obs[t:], obs[t:] = 0, current, current
+                break
+            acted = call.policy.act(padded, None if call.noise is None else call.noise[t])
+            chosen[t] = acted.reshape(-1, *acted.shape[2:])[rows]
+            actions = _plain(executed(chosen[t]).astype(self._action_dtype, copy=False))
+            arrays = current, reward[t], terminated[t], truncated[t]
+            ended = self._set.step_some(indices, actions, *arrays)
+            next_obs[t] = current
+            if call.live is None:
+                self._start_next(current, ended)
+            obs[t] = current
+            if call.live is not None:
+                indices = [i for i in indices if i not in ended]
+        self._obs = current.copy()
+        return True
+
+    def step_seconds(self, actions) -> float:
+        """Median seconds of a step of the first environment, which is then in another episode."""
+        seconds = []
+        self._set.reset(0, 0)
+        for action in _plain(actions):
+            start = time.perf_counter()
+            _, _, terminated, truncated, _ = self._set.step(0, action)
+            seconds.append(time.perf_counter() - start)
+            if terminated or truncated:
+                self._set.reset(0, 0)
+            if sum(seconds) > MEASURED:
+                break
+        return float(np.median(seconds))
 
     def close(self) -> None:
         """Closes the environments."""
-        for env in self.envs:
-            env.close()
-        self.envs = []
+        if self._set is not None:
+            self._set.close()
+        self._set = None
+
+    def _start_next(self, obs: np.ndarray, indices: Sequence[int]) -> None:
+        """Starts the next episodes of some environments, whose first observations go to `obs`."""
+        for i in indices:
+            self._episodes[i] += 1
+        if indices:
+            self._set.start(obs, indices, self._seed_of)
+
+    def _seed_of(self, i: int, ahead: int) -> int:
+        """Seed of the episode of environment `i` that is `ahead` of its current one."""
+        return episode_seed(self._pool_seed, self._streams[i], self._episodes[i] + ahead)
 
     def _empty_obs(self) -> np.ndarray:
         """Array for the observations of all environments, [b, ...]."""
-        space = self.envs[0].observation_space
-        return np.empty((len(self.envs), *space.shape), space.dtype)
+        space = self._set.envs[0].observation_space
+        return np.empty((self._count, *space.shape), space.dtype)
 
-    def _check_finite(self, obs: np.ndarray, reward: np.ndarray | None = None) -> None:
-        """Raises `LastingFault` for the first environment whose obs or reward is not finite."""
-        for name, array in (("observation", obs), ("reward", reward)):
-            if array is None:
-                continue
-            with np.errstate(over="ignore"):
-                finite = np.isfinite(array.astype(np.float32))
-            if finite.all():
-                continue
-            first = np.argwhere(~finite)[0]
-            self.envs[first[0]].mark()
-            raise LastingFault(
-                f"returned {name} {array[tuple(first)]}, expected a finite number of float32",
-                NUMBER_REMEDY,
-            )
+
+def _indices(live: np.ndarray | None, count: int) -> list[int]:
+    """Indices of the environments that are live: all if that is None."""
+    return list(range(count)) if live is None else np.flatnonzero(live).tolist()

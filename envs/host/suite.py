@@ -43,7 +43,8 @@ class HostEnv:
         harmful: whether every termination counts as harm.
         goal: the return from which an episode is a success; None if success is not defined.
         constructor: makes the environment; None for `gymnasium.make(id)`.
-        workers: processes that step it; None for one per core, 0 for the caller's own.
+        workers: processes that step it, 0 for the caller's own; None to choose by the time of a
+            step (`envs.host.stepping`). No result depends on it.
         kwargs: further arguments of the constructor.
         reproducible: whether a seed and actions determine an episode.
     """
@@ -55,7 +56,7 @@ class HostEnv:
     harmful: bool
     goal: float | None
     constructor: Callable[..., gymnasium.Env] | None = None
-    workers: int | None = None
+    workers: int | None = field(default=None, compare=False)
     kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
     reproducible: bool = True
 
@@ -82,6 +83,7 @@ def host_suite(
     shifts: Iterable[Shift] | None = None,
     kwargs: Mapping[str, Any] | None = None,
     reproducible: bool = True,
+    workers: int | None = None,
 ) -> Suite:
     """Makes the suite of a gymnasium environment, after a probe of it (`envs.host.probe`).
 
@@ -94,6 +96,7 @@ def host_suite(
         kwargs: further arguments of the constructor, or of `gymnasium.make`.
         reproducible: False for an environment that cannot be seeded: what it returns is not
             compared, and where a run is resumed, its episodes under way start anew.
+        workers: as in `HostEnv`.
 
     Raises:
         ValueError: for an unknown id, a space that does not fit (see `envs.host.make.make_env`) or
@@ -121,7 +124,7 @@ def host_suite(
     limit = (env.spec.max_episode_steps if env.spec else None) or make.LIMIT
     env.close()
     sizes = spec, limit, _obs_scale(space), facts.harmful, goal
-    workers = None if is_importable(constructor) else 0
+    workers = 0 if workers is None and not is_importable(constructor) else workers
     host = HostEnv(id, *sizes, constructor, workers, kwargs, reproducible)
     params = {name: kwargs.get(name, value) for name, value in facts.setters.items()}
     for name, value in params.items():

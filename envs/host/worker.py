@@ -23,45 +23,17 @@ from typing import Any
 
 import gymnasium
 
-from envs.host.fault import Fault, LastingFault
-from envs.host.shard import EnvShard
-from envs.host.step_memory import StepMemory
+from envs.host.call_timer import CallTimer
+from envs.host.fault import Fault
+from envs.host.shard import PROGRESS, EnvShard
+from envs.host.step_memory import RolloutMemory, StepMemory
 
-STARTUP = 60.0  # seconds for a worker to import modules and to make its environments
 GRACE = 2.0  # seconds for a worker to close its environments after the caller closes or dies
 
 DIED_REMEDY = "the environment crashes its process, or memory ran out (then use fewer environments)"
 HUNG_REMEDY = "fix the environment, or increase `timeout` if it is only slow"
-ROOM_REMEDY = "free some of the temporary folder (TMPDIR), or use workers=0"
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 PICKLE_REMEDY = "define it in a module, or use functools.partial(gymnasium.make, id), or workers=0"
-
-
-class LocalShard:
-    """Shard in the caller's process, with the methods of `WorkerShard` and without isolation."""
-
-    def __init__(self):
-        self.progress = memoryview(bytearray(24)).cast("q")
-        self._shard = None
-
-    def start(self) -> None:
-        """Creates the shard, with no environments yet."""
-        self._shard = EnvShard(self.progress)
-
-    def send(self, *call) -> None:
-        """Stores a call, which `receive` makes."""
-        self._call = call
-
-    def receive(self) -> Any:
-        """Makes the stored call and returns its result; raises `Fault` if it fails."""
-        return self._shard.call(*self._call)
-
-    def disconnect(self) -> None:
-        """Does nothing: there is no process to disconnect from."""
-
-    def stop(self, grace: float = 0.0) -> None:
-        """Closes the environments."""
-        with suppress(Exception):
-            self._shard.close()
 
 
 def pickled_make(make: Callable[[], gymnasium.Env], name: str) -> bytes:
@@ -76,15 +48,15 @@ def pickled_make(make: Callable[[], gymnasium.Env], name: str) -> bytes:
 
 
 class WorkerShard:
-    """Shard in a worker process, called through a pipe."""
+    """Shard in a worker process, called through a pipe; arrays of steps are in shared memory."""
 
     def __init__(self, timeout: float):
-        self._timeout, self._process = timeout, None
-        self._files = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115, shared
-        self._files[0].write(bytes(24))
+        self._process: subprocess.Popen | None = None
+        self._files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115, shared
+        self._files[0].write(bytes(PROGRESS))
         self._files[0].flush()
-        self.progress = memoryview(mmap.mmap(self._files[0].fileno(), 24)).cast("q")
-        self._memory: StepMemory | None = None
+        self.progress = memoryview(mmap.mmap(self._files[0].fileno(), PROGRESS)).cast("q")
+        self._timer = CallTimer(timeout, self.progress, HUNG_REMEDY)
 
     def start(self) -> None:
         """Starts the worker process, without waiting for it."""
@@ -102,28 +74,26 @@ class WorkerShard:
             stdin=subprocess.PIPE,  # never written to; it closes when the caller ends
             pass_fds=descriptors,
             process_group=0,  # no Ctrl-C from the terminal; `stop` ends its children too
-            env=os.environ | {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"PYTHONHASHSEED": "0"} | ONE_THREAD,
         )
         worker_pipe.close()
-        self.pid, self._wait_limit = self._process.pid, STARTUP + self._timeout
+        self.pid = self._process.pid
+        self._timer.starting()
 
     def send(self, *call) -> None:
         """Sends a call to the worker; if the worker has died, `receive` raises."""
-        self._sent_at, self._call = (time.monotonic(), self.progress[2]), call
+        self._timer.sent()
+        self._call = call
         if call[0] == "step":
             self._memory.write_call(*call[1:])
             call = ("step",)
         with suppress(OSError):
             self._pipe.send(call)
 
-    def receive(self) -> Any:
-        """Returns the result or raises `Fault`; the timeout is per call of one environment."""
-        since, calls = self._sent_at
-        while not self._pipe.poll(self._timeout / 4):
-            if calls != self.progress[2]:
-                since, calls, self._wait_limit = time.monotonic(), self.progress[2], self._timeout
-            elif time.monotonic() - since >= self._wait_limit:
-                raise Fault(f"gave no answer within {self._wait_limit:g} s", HUNG_REMEDY)
+    def receive(self, stopped: Callable[[], bool] | None = None) -> Any:
+        """Returns the result, None if `stopped`; `Fault` if it fails or takes too long."""
+        if not self._timer.wait(self._pipe.poll, stopped):
+            return None
         try:
             result = self._pipe.recv()
         except (EOFError, OSError):
@@ -133,9 +103,12 @@ class WorkerShard:
             raise Fault(f"died with exit code {code}{signal_name}", DIED_REMEDY) from None
         if isinstance(result, Fault):
             raise result
-        self._wait_limit = self._timeout
         if self._call[0] == "make":
-            self._memory = _step_memory(self._files[1].fileno(), list(self._call[1:]), result)
+            sizes = self._call[2], *result[:2]
+            self._memory = StepMemory(self._files[1].fileno(), *sizes, self._call[3])
+            self._rollouts = RolloutMemory(self._files[2].fileno(), sizes)
+        if self._call[0] == "rollout":
+            return self._rollouts.arrays(self._call[1].steps)
         return self._memory.read_results() if self._call[0] == "step" else result
 
     def disconnect(self) -> None:
@@ -156,30 +129,34 @@ class WorkerShard:
         self._pipe.close()
 
 
-def serve(descriptor: int, progress: int, memory: int) -> None:
+def serve(descriptor: int, progress: int, *memory: int) -> None:
     """Runs a worker.
 
     Args:
         descriptor: of the pipe that calls come from.
         progress: of the file that progress is written to.
-        memory: of the file of the arrays of a step (`StepMemory`).
+        *memory: of the files of the arrays of a step and of a rollout.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for inherited in descriptor, progress, memory:
+    for inherited in descriptor, progress, *memory:
         os.set_inheritable(inherited, False)
     threading.Thread(target=_end_with_caller, daemon=True).start()
-    shard = EnvShard(memoryview(mmap.mmap(progress, 24)).cast("q"))
-    step_memory = None
+    shard = EnvShard(memoryview(mmap.mmap(progress, PROGRESS)).cast("q"))
+    step_memory, rollouts = None, None
     with suppress(OSError):
         pipe = Connection(descriptor)
         for method, *args in _calls(pipe):
             try:
                 if method == "step":
                     result = step_memory.write_results(shard.call(method, *step_memory.read_call()))
+                elif method == "rollout":
+                    result = shard.call(method, *args, rollouts.arrays(args[0].steps))
                 else:
                     result = shard.call(method, *args)
                 if method == "make":
-                    step_memory = _step_memory(memory, args, result)
+                    sizes = args[1], *result[:2]
+                    step_memory = StepMemory(memory[0], *sizes, args[2])
+                    rollouts = RolloutMemory(memory[1], sizes)
             except Fault as fault:
                 result = fault
             pipe.send(result)
@@ -187,15 +164,6 @@ def serve(descriptor: int, progress: int, memory: int) -> None:
         shard.close()
     sys.stdout.flush()
     _end()
-
-
-def _step_memory(file: int, make_arguments: list, properties: tuple) -> StepMemory:
-    """Memory for the environments that `EnvShard.make` made; `Fault` if there is no room for it."""
-    _, count, info_keys = make_arguments
-    try:
-        return StepMemory(file, count, *properties[:2], info_keys)
-    except OSError as error:
-        raise LastingFault(f"has no room for its arrays ({error.strerror})", ROOM_REMEDY) from error
 
 
 def _end() -> None:

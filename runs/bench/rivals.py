@@ -8,8 +8,10 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
+import gymnasium
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from agents.dense_vjp import kernel_gradient
 from agents.ppo import PPO
@@ -125,6 +127,23 @@ def _model_of(algorithm: Any, load: Workload, activation: Any) -> Any:
         seed=0,
         **SETTINGS,
     )
+
+
+# --- bare environments ------------------------------------------------------------------------
+
+
+def time_vector_steps(load: Workload) -> Measure:
+    """Time gymnasium's vector of all environments of all seeds with random actions, no agent."""
+    count, steps = load.seeds * load.num_envs, load.num_steps * load.updates
+    envs = gymnasium.make_vec(load.world, count, vectorization_mode="sync")
+    actions = np.random.default_rng(0).integers(envs.single_action_space.n, size=(steps, count))
+
+    def step_all() -> None:
+        envs.reset(seed=0)
+        for action in actions:
+            envs.step(action)
+
+    return timer(step_all, steps)
 
 
 # --- bare matrix products ---------------------------------------------------------------------

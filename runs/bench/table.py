@@ -8,6 +8,7 @@ from runs.bench.timing import TimedResult
 UNITS: dict[str, tuple[Callable[[dict], float], str]] = {  # unit -> (reading, format)
     "/s": (lambda sample: sample["steps"] / sample["seconds"], ",.0f"),
     " us/step": (lambda sample: 1e6 * sample["seconds"] / sample["steps"], ".2f"),
+    " ms/step": (lambda sample: 1e3 * sample["seconds"] / sample["steps"], ".3f"),
     " s": (lambda sample: sample["seconds"], ".2f"),
     " MB": (lambda sample: sample["megabytes"], ",.0f"),
 }
@@ -43,7 +44,11 @@ def meets_goal(result: TimedResult) -> bool | None:
     if not result.row.goal or not result.pairs:
         return None
     side, sign, bound = result.row.goal.split()
-    measured = ratios(result) if side == "ratio" else [ours for ours, _ in values(result)]
+    measured = {
+        "ratio": ratios(result),
+        "ours": [ours for ours, _ in values(result)],
+        "difference": [ours - other for ours, other in values(result)],
+    }[side]
     median = statistics.median(measured)
     return median >= float(bound) if sign == ">=" else median < float(bound)
 

@@ -58,6 +58,11 @@ class Workload:
         name = self.prepare.rpartition(".")[2]
         return next((peer for peer in PEERS if name.startswith(peer)), "")
 
+    @property
+    def modules(self) -> set[str]:
+        """Modules of extras that the work needs."""
+        return {self.package, "envpool" if self.world.startswith("envpool:") else ""} - {""}
+
 
 def timer(work: Callable[[], Any], steps: int) -> Measure:
     """Do the work once, which compiles it -> function that times it as {steps, seconds}."""

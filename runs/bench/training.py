@@ -14,6 +14,9 @@ import numpy as np
 from affect import Blend, Innate, Spec
 from agents.ppo import PPO
 from envs import load_suite
+from envs.channel import Channel
+from envs.host.pool import HostPool
+from envs.host.stepping import choose_workers, measured_seconds
 from envs.suite import Suite
 from envs.world import World, reset_batch, rollout
 from envs.worlds.classic.cartpole import CartPole
@@ -22,11 +25,12 @@ from runs.engine.arms import comparison_arms, weighted_head
 from runs.engine.backend import make_backend
 from runs.engine.config import RunConfig
 from runs.engine.evaluate import draw_points
+from runs.engine.host_step import HostStepper, by_seed
 from runs.engine.jax_backend import JaxBackend, train_config
 from runs.engine.phases import Phase, one_world
 from runs.engine.presets import preset
 from runs.engine.seeds import ENVS_AT_ONCE, seed_keys, vmap_seeds
-from runs.engine.train import update, update_stats
+from runs.engine.train import Learner, update, update_stats
 from runs.engine.training_loop import run_phase
 from runs.experiment import Experiment
 from runs.probes.probe import probe_arm
@@ -54,6 +58,27 @@ def time_host_training(load: Workload) -> Measure:
         return state.learner
 
     return timer(train, load.steps)
+
+
+def time_host_steps(load: Workload) -> Measure:
+    """Time rollouts of untrained agents in a gymnasium environment; counts steps of all at once."""
+    suite, run_config = load_suite(load.world, []), _run_config(load)
+    env, count = suite.env, load.seeds * load.num_envs
+    stepper = HostStepper(run_config.agent, env, load.seeds)
+    keys = seed_keys(jax.random.key(0), range(load.seeds))
+    init = partial(run_config.agent.init, spec=env.spec)
+    learner, channel = Learner(vmap_seeds(init, load.seeds, optimise=False)(keys), ()), Channel()
+    workers = choose_workers(env, count, measured_seconds(env))
+    pool = HostPool(env.maker(suite.world), count, 0, name=env.id, workers=workers)
+    host_obs = stepper.observe_reset(keys, by_seed(pool.reset(), load.seeds), channel)
+    steps = load.num_steps * load.updates
+
+    def roll_out() -> None:
+        nonlocal host_obs
+        inputs = pool, learner, host_obs, keys, channel, steps, _never_stop
+        host_obs, _ = stepper.rollout(*inputs)
+
+    return timer(roll_out, steps)
 
 
 def _cartpole_training(load: Workload):

@@ -54,21 +54,27 @@ class EnvSettings(StudySettings):
         env_kwargs: arguments with which the environment is made, as JSON: {"size": 8}.
         not_reproducible: accept a gymnasium environment that a seed and actions do not determine;
             a stopped study then goes on with new episodes, and not bit for bit.
+        workers: processes that step a gymnasium environment, 0 for the study's own; by default
+            chosen by its speed. It changes no result.
     """
 
     env: str = "Drive"
     env_kwargs: str = ""
     not_reproducible: bool = False
+    workers: int | None = None
 
     def env_options(self) -> dict[str, Any]:
-        """Options of `envs.load_suite`, read from the flags; raises UserError if not JSON."""
+        """Options of `envs.load_suite`, read from the flags; UserError for invalid ones."""
         try:
             kwargs = json.loads(self.env_kwargs or "{}")
         except json.JSONDecodeError as error:
             raise UserError(f"--env-kwargs {self.env_kwargs}: {error}; {KWARGS_FORM}") from None
         if not isinstance(kwargs, dict):
             raise UserError(f"--env-kwargs {self.env_kwargs}: {KWARGS_FORM}")
-        return {"kwargs": kwargs, "reproducible": not self.not_reproducible}
+        if self.workers is not None and self.workers < 0:
+            raise UserError(f"--workers {self.workers}: must not be negative")
+        reproducible = not self.not_reproducible
+        return {"kwargs": kwargs, "reproducible": reproducible, "workers": self.workers}
 
 
 def parse_settings(

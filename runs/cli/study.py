@@ -13,7 +13,7 @@ from runs.lock import claim_folder, hold_lock, replace_file
 from runs.names import LOGS, RESULTS, safe_name
 
 COMMAND_FILE = "command"  # in the folder of a study: the command line that made it
-NEUTRAL = ("out", "config", "record")  # settings that change no result
+NEUTRAL = ("out", "config", "record", "workers")  # settings that change no result
 
 
 class Job(NamedTuple):

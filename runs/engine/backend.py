@@ -34,6 +34,10 @@ class Backend(Protocol):
     draws: int
     free: tuple[str, ...]
 
+    @property
+    def stepping(self) -> str:
+        """Where worlds are stepped, in one line; empty if they are compiled."""
+
     def init(self, phase: Phase, keys: jax.Array | None = None) -> Any:
         """Untrained learners, in environments reset in the phase's worlds -> state.
 

@@ -6,7 +6,7 @@ continued by replaying the actions of its episodes under way.
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from affect import Transition
-from envs.host.pool import HostPool, HostStep
+from envs.host.pool import HostPool
+from envs.host.results import HostStep
+from envs.host.stepping import choose_workers, measured_seconds, stepping_line
 from envs.host.suite import HostEnv
 from envs.shift import with_channel
 from envs.world import World
@@ -99,12 +101,24 @@ class HostBackend:
     free = ("['actions']",)  # the longer an episode without a limit, the more actions a state holds
 
     def __init__(self, env: HostEnv, run_config: RunConfig):
+        count = run_config.rows * run_config.num_envs
+        if (env.workers or 0) > count:
+            raise UserError(
+                f"workers={env.workers}: more than the {count} environments of {env.id} "
+                f"({run_config.rows} seeds x {run_config.num_envs}); use at most {count}"
+            )
         self.env, self.run_config = env, run_config
         self._pool: HostPool | None = None
         self._current: dict | None = None  # the snapshot that equals the present state of the pool
         self._evaluators: dict[Any, HostEvaluator] = {}
         self._programs: dict[Any, Callable] = {}
         self._steppers: dict[Any, HostStepper] = {}
+
+    @property
+    def stepping(self) -> str:
+        """Where the environments are stepped, in one line; measures a step's time if need be."""
+        count = self.run_config.rows * self.run_config.num_envs
+        return stepping_line(self.env, count, self._step_seconds)
 
     def init(self, phase: Phase, keys: jax.Array | None = None) -> HostRunnerState:
         """Untrained learners, in environments reset in the phase's world."""
@@ -144,7 +158,8 @@ class HostBackend:
             learner, episode_stats, keys, *row = update_seeds(
                 learner, episode_stats, batch, keys, teacher, mix_now
             )
-            rows.append(jax.tree.map(np.asarray, row))
+            rows.append(row)
+        rows = jax.tree.map(np.asarray, rows)
         metrics, sums, finite = jax.tree.map(lambda *leaves: np.stack(leaves, 1), *rows)
         state = HostRunnerState(
             learner, host_obs, episode_stats, keys, self._snapshot(), state.world, state.seed
@@ -256,12 +271,18 @@ class HostBackend:
             learner, host_obs, episode_stats, keys, self._snapshot(), world, seed
         )
 
+    @cached_property
+    def _step_seconds(self) -> float | None:
+        """Time of a step of one environment, measured once."""
+        return measured_seconds(self.env)
+
     def _move(self, world: World, seed: int) -> None:
         """Move the environments to a world, starting the worker processes if there are none."""
         make = self.env.maker(world)
-        if self._pool is None:
+        if self._pool is None or self._pool.closed:
             count = self.run_config.rows * self.run_config.num_envs
-            self._pool = HostPool(make, count, seed, name=self.env.id, workers=self.env.workers)
+            workers = choose_workers(self.env, count, self._step_seconds)
+            self._pool = HostPool(make, count, seed, name=self.env.id, workers=workers)
         else:
             self._pool.remake(make, seed)
 
@@ -302,7 +323,8 @@ class HostBackend:
         key = agent_key(agent), episodes
         if key not in self._evaluators:
             sizes = self.run_config.rows, episodes
-            self._evaluators[key] = HostEvaluator(self._stepper(agent), self.env, *sizes)
+            workers = choose_workers(self.env, sizes[0] * sizes[1], self._step_seconds)
+            self._evaluators[key] = HostEvaluator(self._stepper(agent), self.env, *sizes, workers)
         return self._evaluators[key]
 
     def _updating(self, phase: Phase) -> Callable:

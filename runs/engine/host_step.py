@@ -11,8 +11,16 @@ import numpy as np
 from affect import Transition
 from envs import channel as channel_model
 from envs.channel import Channel
-from envs.host.pool import HostPool, HostStep
+from envs.host.pool import HostPool
+from envs.host.results import HostRollout, HostStep
 from envs.host.suite import HostEnv
+from runs.engine.numpy_policy import (
+    action_keys,
+    acts_in_numpy,
+    drawn_noise,
+    numpy_policy,
+    policy_noise,
+)
 from runs.engine.seeds import FAST_COMPILE, OPTIMISED_COMPILE, Stream, stream_key
 from runs.engine.train import Learner
 from runs.errors import Interrupted
@@ -52,7 +60,7 @@ class Played(NamedTuple):
 
 
 class HostStepper:
-    """Compiled policy and channel of S seeds, one call a step, on one device.
+    """Policy and channel of S seeds: compiled, one call a step, on one device; or in NumPy.
 
     One device, because a call on several costs more than these small programs.
 
@@ -82,6 +90,7 @@ class HostStepper:
         steps: int,
         stopped: Callable[[], bool],
         greedy: bool = False,
+        live: np.ndarray | None = None,
     ) -> Iterator[Played]:
         """Step all environments `steps` times, yielding each step.
 
@@ -94,6 +103,8 @@ class HostStepper:
             steps: T.
             stopped: returns whether to stop.
             greedy: act by the policy's mode instead of sampling.
+            live: [S x B] whose episode goes on, which is updated: no other follows, and only these
+                are stepped. None to step all.
 
         Raises:
             Interrupted: if `stopped()` is true before a step.
@@ -106,17 +117,82 @@ class HostStepper:
         for t in range(steps):
             if stopped():
                 raise Interrupted
-            step = by_seed(pool.step(executed.reshape(-1, *executed.shape[2:])), self.rows)
+            pool_step = pool.step(executed.reshape(-1, *executed.shape[2:]), live)
+            if live is not None:
+                live &= ~(pool_step.terminated | pool_step.truncated)
+            step = by_seed(pool_step, self.rows)
             acted, action = host_obs._replace(queue=queue), chosen
             (chosen, executed, queue), next_obs, reward, after = observe(acted, step, t)
             yield Played(host_obs, action, step, next_obs, reward, after)
             host_obs = after
 
-    def rollout(self, *inputs: Any) -> tuple[HostObservation, Transition]:
-        """Play as `play` does -> (last host_obs, transitions [S, T, B])."""
+    def rollout(
+        self,
+        pool: HostPool,
+        learner: Any,
+        host_obs: HostObservation,
+        keys: jax.Array,
+        channel: Channel,
+        steps: int,
+        stopped: Callable[[], bool],
+    ) -> tuple[HostObservation, Transition]:
+        """Step all environments T = `steps` times -> (last host_obs, transitions [S, T, B]).
+
+        As `play` does, or in one call to the pool if the agent acts in NumPy.
+        """
+        inputs = pool, learner, host_obs, keys, channel, steps, stopped
+        if self.whole_rollouts(pool, channel):
+            noise = policy_noise(learner.agent, self._drawn(keys, pool, steps))
+            policy = numpy_policy(self.agent, learner.agent)
+            rollout = pool.rollout(policy, noise, steps, stopped)
+            if rollout is None:
+                raise Interrupted
+            return self._observed(rollout, host_obs)
         played = list(self.play(*inputs))
         transitions = [transition(self.host, one) for one in played]
         return played[-1].after, jax.tree.map(lambda *xs: np.stack(xs, 1), *transitions)
+
+    def whole_rollouts(self, pool: HostPool, channel: Channel) -> bool:
+        """Whether the agents act in NumPy, where the environments of a pool are stepped."""
+        num_envs = pool.num_envs // self.rows
+        return _changes_nothing(channel) and acts_in_numpy(self.agent, self.host, num_envs)
+
+    def last_episodes(
+        self,
+        pool: HostPool,
+        learner: Any,
+        host_obs: HostObservation,
+        live: np.ndarray,
+        steps: int,
+        stopped: Callable[[], bool],
+    ) -> tuple[HostObservation, Transition]:
+        """Step the environments that are `live`, by the mode of policies in NumPy.
+
+        Arguments and results are those of `rollout`; `live` [S x B] is that of `play`, and is not
+        changed. Transitions of other environments have reward 0 and no end.
+        """
+        rollout = pool.rollout(numpy_policy(self.agent, learner.agent), None, steps, stopped, live)
+        if rollout is None:
+            raise Interrupted
+        return self._observed(rollout, host_obs)
+
+    def _drawn(self, keys: jax.Array, pool: HostPool, steps: int) -> jax.Array:
+        """Random numbers [S, T, B, A] of the policies of a rollout."""
+        sizes = {"num_envs": pool.num_envs // self.rows, "steps": steps}
+        draw = partial(drawn_noise, spec=self.host.spec, **sizes)
+        program = self._program(("noise", *sizes.values()), draw, (0,))
+        return program(_on_one_device(keys))
+
+    def _observed(
+        self, rollout: HostRollout, host_obs: HostObservation
+    ) -> tuple[HostObservation, Transition]:
+        """Last observations and transitions [S, T, B] of a rollout without disturbances."""
+        *arrays, last_obs = rollout
+        obs, *rest = (_by_seed_and_time(x, self.rows) for x in arrays)
+        ended = rest[-2] | rest[-1]
+        first = np.concatenate([np.asarray(host_obs.first)[:, None], ended[:, :-1]], 1)
+        after = HostObservation(by_seed(last_obs, self.rows), host_obs.queue, ended[:, -1])
+        return after, _transition(self.host, obs, *rest, first)
 
     def _undisturbed(
         self, structure: Any, greedy: bool, keys: jax.Array, leaves: list, channel: Channel
@@ -212,6 +288,11 @@ def _on_one_device(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: move(jnp.asarray(leaf)), tree)
 
 
+def _by_seed_and_time(leaf: np.ndarray, rows: int) -> np.ndarray:
+    """An array [T, S x B, ...] of a pool as [S, T, B, ...], with S = `rows`."""
+    return np.moveaxis(leaf.reshape(len(leaf), rows, -1, *leaf.shape[2:]), 1, 0)
+
+
 def by_seed(tree: Any, rows: int) -> Any:
     """Reshape leaves [S x B, ...] of a pool to [S, B, ...], with S = `rows`."""
     return jax.tree.map(lambda leaf: leaf.reshape(rows, -1, *leaf.shape[1:]), tree)
@@ -233,7 +314,7 @@ def policy_actions(
     agent: Any, key: jax.Array, state: Any, obs: jax.Array, time: jax.Array, greedy: bool
 ) -> tuple[jax.Array, jax.Array]:
     """Actions [B, ...] of one seed at obs [B, D], and the key of the channel's disturbances."""
-    k_act, k_slip = jax.random.split(jax.random.fold_in(stream_key(key, Stream.ACTION), time))
+    k_act, k_slip = action_keys(key, time)
     return agent.act(state, None if greedy else k_act, obs), k_slip
 
 

@@ -39,6 +39,7 @@ class JaxBackend:
     """
 
     free = ()
+    stepping = ""
 
     def __init__(self, env: Env, run_config: RunConfig):
         self.env, self.run_config = env, run_config

@@ -22,8 +22,10 @@ class Faulty(gymnasium.Env):
     """Random observations, rewards and ends; fails in a chosen way at a chosen step or reset.
 
     Args:
-        fault: "" or raise, exit, kill, hang, slow, make, reset, close, remember or scribble.
-        at: the step of an episode at which raise, exit, kill and hang (with a child) happen.
+        fault: "" or raise, exit, kill, hang, hang_here, slow, make, reset, close, remember or
+            scribble.
+        at: the step of an episode at which raise, exit, kill, hang (with a child) and hang_here
+            (for 2 s) happen.
         marker: file that the first fault (or close) creates; once it exists there are no more
             faults. If empty, every episode fails.
         ends: the probability that a step ends the episode.
@@ -47,7 +49,7 @@ class Faulty(gymnasium.Env):
         return self._obs(), {}
 
     def step(self, action):
-        if self.steps == self.at and self.fault in {"raise", "exit", "kill", "hang"}:
+        if self.steps == self.at and self.fault in {"raise", "exit", "kill", "hang", "hang_here"}:
             self._fail()
         if self.fault == "slow":
             time.sleep(0.2)
@@ -77,6 +79,8 @@ class Faulty(gymnasium.Env):
             os._exit(3)
         if self.fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.fault == "hang_here":
+            time.sleep(2)
         if self.fault == "hang":
             child = subprocess.Popen(["sleep", "1000"])
             if self.marker:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from envs import load_suite
+from envs.host.episode_log import episode_seed
 from envs.host.make import make_env
 from envs.host.pool import HostPool
 
@@ -64,6 +65,46 @@ def test_steps_and_terminal_observation_are_those_of_gymnasium():
         assert (reward, truncated, terminated) == (1.0, False, ends)
         steps += 1
     assert steps > 5 and abs(obs[2]) > 0.2095
+
+
+def test_task_is_stepped_together_with_the_same_bits_as_one_by_one(monkeypatch):
+    """So that each episode begins from its own seed, and no successor is lost at an end."""
+    needs_envpool()
+    actions = np.random.default_rng(0).integers(0, 2, (120, 5))
+    results = []
+    for together in (True, False):
+        if not together:
+            monkeypatch.setattr("envs.host.env_set.envpool_batch", lambda env, count: None)
+        with HostPool(partial(make_env, ID), 5, 3, name=ID, workers=0) as pool:
+            first = pool.reset()
+            assert (pool._shards[0]._shard._set.batch is not None) == together
+            results.append((first, [pool.step(a)[:-1] for a in actions], pool.snapshot()))
+    (first, steps, snapshot), (other_first, other_steps, other_snapshot) = results
+    np.testing.assert_array_equal(first, other_first)
+    for arrays, others in zip(
+        zip(*steps, strict=True), zip(*other_steps, strict=True), strict=True
+    ):
+        assert np.stack(arrays).tobytes() == np.stack(others).tobytes()
+    ends = np.stack([step[3] for step in steps])
+    assert (ends.sum(0) > 2).all() and len({tuple(column) for column in ends.T}) == 5
+    assert all((snapshot[key] == other_snapshot[key]).all() for key in snapshot)
+
+
+def test_actions_of_a_batch_are_rescaled_as_those_of_one():
+    needs_envpool()
+    id, rng = "envpool:Pendulum-v1", np.random.default_rng(0)
+    actions = rng.uniform(-1.5, 1.5, (20, 3, 1)).astype(np.float32)
+    with HostPool(partial(make_env, id), 3, 0, name=id, workers=0) as pool:
+        obs = pool.reset()
+        assert pool._shards[0]._shard._set.batch is not None
+        plain = [make_env(id) for _ in range(3)]
+        firsts = [e.reset(seed=episode_seed(0, i, 0))[0] for i, e in enumerate(plain)]
+        np.testing.assert_array_equal(obs, firsts)
+        for action in actions:
+            step = pool.step(action)
+            singles = [e.step(a) for e, a in zip(plain, action, strict=True)]
+            np.testing.assert_array_equal(step.next_obs, [single[0] for single in singles])
+            np.testing.assert_array_equal(step.reward, np.float32([s[1] for s in singles]))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -11,10 +11,11 @@ from gymnasium import spaces
 
 from envs import load_suite
 from envs.host import probe as probing
+from envs.host.action_buffer import LONGEST
 from envs.host.fault import HostFailure
 from envs.host.known import check_env, env_facts
 from envs.host.make import make_env
-from envs.host.pool import LONGEST, HostPool
+from envs.host.pool import HostPool
 from envs.host.probe import probe
 from envs.host.suite import host_suite
 from envs.shift import ramp

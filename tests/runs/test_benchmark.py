@@ -58,7 +58,7 @@ def test_smoke_run_prints_every_row_or_why_it_is_left_out(parts, tmp_path, monke
     rows = timed_pairs(Settings(parts=parts))
     assert {row.part for row in rows} == set(parts)
     for row in rows:
-        absent = not installed(row.other.package)
+        absent = not all(map(installed, row.ours.modules | row.other.modules))
         line = next(line for line in printed.out.splitlines() if f"| {row.title} " in line)
         assert ("left out" in line) == absent, line
         assert (f"left out: {row.title}: {INSTALL}" in printed.out) == absent
@@ -203,6 +203,8 @@ def test_ratios_are_computed_per_pair_in_the_unit_of_the_row():
         ("ratio < 1.35", [(1.4, 1.0)], False),
         ("ours < 3", [(2.9, 1.0)], True),  # seconds, whatever the ratio
         ("ours < 3", [(3.1, 30.0)], False),
+        ("difference < 0.3", [(1.2, 1.0), (9.0, 1.0), (0.5, 1.0)], True),
+        ("difference < 0.3", [(1.4, 1.0)], False),
         ("", [(1.0, 1.0)], None),
         ("ratio >= 1.7", [], None),
     ],

@@ -440,7 +440,7 @@ def test_signal_during_xla_compilation_stops_in_time(number, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_workers_of_a_stopped_host_study_end_and_it_resumes_exactly(number, tmp_path):
-    smoke = "--smoke", "--env", "CartPole-v1", "--shifts", *SHIFTS, "--without"
+    smoke = "--smoke", "--env", "CartPole-v1", "--workers", 2, "--shifts", *SHIFTS, "--without"
     argv = (*smoke, *(arm for arm in WITHOUT[1:] if arm != "random"), "--out", tmp_path / "stopped")
     process, workers = start(*argv), []
 

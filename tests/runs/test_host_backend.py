@@ -37,9 +37,9 @@ EVALUATION_SEED = stream_seed(CONFIG.base, Stream.EVALUATION)
 STRANGE = "tests.envs.unusual_envs:Strange/Faulty-v0"
 
 
-def make_study(id: str, *shifts: str, arm="fear") -> small_study.Study:
+def make_study(id: str, *shifts: str, arm="fear", workers=None) -> small_study.Study:
     """Make the study of a gymnasium environment with some of its shifts at full severity."""
-    suite = host.host_suite(id)
+    suite = host.host_suite(id, workers=workers)
     chosen = tuple(shift for shift in suite.shifts if shift.name in shifts)
     suite = small_study.replace(suite, shifts=chosen, severities=(1.0,))
     return small_study.make_study(small_study.ARMS[arm], CONFIG, suite)
@@ -100,12 +100,16 @@ def test_study_stopped_and_resumed_equals_an_uninterrupted_one(
     small_study.assert_same_files(uninterrupted, tmp_path)
 
 
-def test_new_backend_resumes_inside_an_episode(cartpole, uninterrupted, tmp_path):
+def test_new_backend_resumes_inside_an_episode_in_worker_processes(
+    cartpole, uninterrupted, tmp_path
+):
     with pytest.raises(Interrupted):
         small_study.run(cartpole, tmp_path, stop_at=3)
     _, (run, _) = small_study.final(cartpole, tmp_path)
     assert run.pool["length"].max() > 0
-    other = make_study("CartPole-v1", "force", "noise")
+    assert "in this process" in cartpole.backend.stepping
+    other = make_study("CartPole-v1", "force", "noise", workers=2)
+    assert "in 2 worker processes" in other.backend.stepping
     try:
         small_study.run(other, tmp_path)
     finally:
@@ -343,8 +347,8 @@ def test_no_random_key_is_used_twice():
 
 def test_episode_longer_than_its_buffer_of_actions_is_resumed(strange, tmp_path, monkeypatch):
     """As those of environments without a limit become; the checkpoint then holds more actions."""
-    monkeypatch.setattr("envs.host.pool.FEW", 4)
-    monkeypatch.setattr("envs.host.pool.LONGEST", 1)
+    monkeypatch.setattr("envs.host.action_buffer.FEW", 4)
+    monkeypatch.setattr("envs.host.action_buffer.LONGEST", 1)
     study, trained = with_new_pool(strange), []
     for updates in (3, 4, 4):
         phase = small_study.replace(study.phase, chunks=updates)
@@ -438,13 +442,18 @@ def test_transient_fault_changes_nothing(fault, strange, tmp_path, monkeypatch):
 
 
 def test_closing_the_backend_ends_its_workers():
-    study = make_study("CartPole-v1", "force")
+    study = make_study("CartPole-v1", "force", workers=2)
     train(study, 0)
     pids = [shard.pid for shard in study.backend._pool._shards]
     study.backend.close()
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_more_workers_than_environments_are_refused():
+    with pytest.raises(UserError, match=r"workers=5: more than the 4 environments .* at most 4"):
+        make_study("CartPole-v1", workers=5)
 
 
 def test_a_shift_that_samples_worlds_is_refused(cartpole):

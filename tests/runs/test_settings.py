@@ -178,10 +178,13 @@ def test_a_fingerprint_changes_with_all_fields_but_those_left_out():
 
 
 def test_arguments_of_the_environment_are_json():
-    settings = EnvSettings(env_kwargs='{"size": 8, "kind": null}', not_reproducible=True)
-    options = {"kwargs": {"size": 8, "kind": None}, "reproducible": False}
+    settings = EnvSettings(env_kwargs='{"size": 8, "kind": null}', not_reproducible=True, workers=2)
+    options = {"kwargs": {"size": 8, "kind": None}, "reproducible": False, "workers": 2}
     assert settings.env_options() == options
-    assert EnvSettings().env_options() == {"kwargs": {}, "reproducible": True}
+    default = {"kwargs": {}, "reproducible": True, "workers": None}
+    assert EnvSettings().env_options() == default
+    with pytest.raises(UserError, match="--workers -1: must not be negative"):
+        EnvSettings(workers=-1).env_options()
     for text in ("{size: 8}", "[8]", "8"):
         with pytest.raises(UserError, match="^--env-kwargs .*write a JSON object in quotes"):
             EnvSettings(env_kwargs=text).env_options()
