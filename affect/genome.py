@@ -1,4 +1,4 @@
-"""Distilled heads: small networks whose weights take few bits, and these weights as bytes."""
+"""Distilled heads: small networks with weights of few bits, encoded as bytes and decoded exactly."""
 
 import math
 import numbers

@@ -1,4 +1,4 @@
-"""Trained heads as data, from files or from memory: `load` gives the head that a file holds."""
+"""Load trained heads from files or memory; `Head.save` writes them, `affect.store` has the format."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

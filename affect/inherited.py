@@ -1,4 +1,4 @@
-"""Inherited: a head that was trained before, from a file or from memory, as a factory like `Hope`.
+"""Inherited: a factory of a head that was trained before, with the weights of a file or a head.
 
 It composes with every wrapper, and stays frozen unless `learn=True`.
 """
