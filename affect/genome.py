@@ -1,4 +1,4 @@
-"""Distilled heads: small networks with weights of few bits, encoded as bytes and decoded exactly."""
+"""Distilled heads: small networks with weights of few bits, which are exact after encoding."""
 
 import math
 import numbers

@@ -1,4 +1,4 @@
-"""Load trained heads from files or memory; `Head.save` writes them, `affect.store` has the format."""
+"""Load trained heads from files or memory; `Head.save` writes files (format: `affect.store`)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

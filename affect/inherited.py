@@ -1,4 +1,4 @@
-"""Inherited: a factory of a head that was trained before, with the weights of a file or a head.
+"""Inherited: a factory of a head that was trained before, its weights from a file.
 
 It composes with every wrapper, and stays frozen unless `learn=True`.
 """
