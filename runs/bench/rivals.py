@@ -3,9 +3,11 @@
 The libraries (extra `bench`) get the same task, networks and settings.
 """
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+import os
+import sys
+from dataclasses import asdict
 from functools import partial
+from subprocess import PIPE, Popen
 from typing import Any
 
 import gymnasium
@@ -21,6 +23,7 @@ from runs.engine.seeds import seed_keys, vmap_seeds
 
 OBS, ACTIONS, WIDTH = 4, 2, 64  # of CartPole and of the networks
 AGENT = PPO(width=WIDTH)
+DONE = "done"  # line with which a process of `stable_baselines3_pair` answers
 SETTINGS = {  # by names that the libraries share
     "learning_rate": AGENT.lr,
     "gamma": AGENT.gamma,
@@ -69,30 +72,38 @@ def stable_baselines3(load: Workload) -> Measure:
 
 def stable_baselines3_pair(load: Workload) -> Measure:
     """Time two of Stable-Baselines3's PPOs at once, each in a process with one thread."""
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(2, context, _prepare_model, (load,))
+    program = f"from runs.bench.rivals import learn_on_request; learn_on_request({asdict(load)})"
+    command, pipes = [sys.executable, "-c", program], {"stdin": PIPE, "stdout": PIPE}
+    path = os.pathsep.join(map(str, sys.path))
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    learners = [Popen(command, text=True, env=environment, **pipes) for _ in range(2)]
 
     def learn_both() -> None:
-        for _ in pool.map(_learn_again, [load.steps] * 2):
-            pass
+        for learner in learners:
+            learner.stdin.write("\n")
+            learner.stdin.flush()
+        for learner in learners:
+            while (line := learner.stdout.readline()) != f"{DONE}\n":
+                if not line:
+                    raise RuntimeError("a process of Stable-Baselines3 died")
 
-    learn_both()  # starts both processes
     return timer(learn_both, 2 * load.steps)
 
 
-def _prepare_model(load: Workload) -> None:
-    """Make the model of a process of `stable_baselines3_pair`."""
+def learn_on_request(load: dict) -> None:
+    """Train a model further for each line of standard input, until that is closed.
+
+    A process of `stable_baselines3_pair`; `load` has the attributes of its workload.
+    """
     import torch
     from stable_baselines3 import PPO as SB3
 
     torch.set_num_threads(1)
-    global _model
-    _model = _model_of(SB3, load, torch.nn.Tanh)
-
-
-def _learn_again(steps: int) -> None:
-    """Train the model of a process further."""
-    _model.learn(steps, reset_num_timesteps=False)
+    workload = Workload(**load)
+    model = _model_of(SB3, workload, torch.nn.Tanh)
+    for _ in sys.stdin:
+        model.learn(workload.steps, reset_num_timesteps=False)
+        print(DONE, flush=True)
 
 
 def sbx(load: Workload) -> Measure:
@@ -114,7 +125,9 @@ def _model_of(algorithm: Any, load: Workload, activation: Any) -> Any:
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import DummyVecEnv
 
-    env = "CartPole-v1" if load.world == "CartPole" else partial(make_env, load.world)
+    env = {"CartPole": "CartPole-v1"}.get(load.world, load.world)
+    if env.startswith("MiniGrid"):  # its observations are flattened as ours are
+        env = partial(make_env, env)
     return algorithm(
         "MlpPolicy",
         make_vec_env(env, n_envs=load.num_envs, seed=0, vec_env_cls=DummyVecEnv),

@@ -14,13 +14,14 @@ UNITS: dict[str, tuple[Callable[[dict], float], str]] = {  # unit -> (reading, f
 }
 HEADINGS = ("ours / other", "ours", "other", "ratio [min, max]", "goal", "reached")
 LEGEND = """\
-PPO on CartPole (500 steps), two networks of 64-64 tanh, 4 epochs of 4 minibatches. Both sides take
-turns in processes of their own; medians of each side, and of the ratio taken pair by pair, with its
-extremes. Compilation and a warm-up come before. `/s` are environment steps a second, over all
-seeds. Rejax trains as many seeds as we do, without its evaluations; SBX and Stable-Baselines3 (SB3)
-train one seed in one process, the latter with one thread or torch's choice, whichever is faster. A
-part alone does its work and nothing else, so that the ratio is its share of the time; `updates`
-include advantages."""
+PPO on CartPole (500 steps) where a row names no other world, two networks of 64-64 tanh, 4 epochs
+of 4 minibatches. Both sides take turns in processes of their own; medians of each side, and of the
+ratio taken pair by pair, with its extremes. Compilation and a warm-up come before. `/s` are
+environment steps a second, over all seeds. Rejax trains as many seeds as we do, without its
+evaluations; SBX and Stable-Baselines3 (SB3) train one seed in one process, the latter with one
+thread or torch's choice, whichever is faster; two SB3 are two such processes at once, one thread
+each. A part alone does its work and nothing else, so that the ratio is its share of the time;
+`updates` include advantages. A difference is ours less the other, in the unit of the row."""
 
 
 def values(result: TimedResult) -> list[tuple[float, float]]:

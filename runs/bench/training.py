@@ -267,4 +267,4 @@ def _comparison_arm(load: Workload):
         episodes=load.episodes,
     )
     backend = experiment.make_backend()
-    return backend, experiment.phases[name], draw_points(suite, backend.draws, base=0)
+    return backend, experiment.phases[name], draw_points(suite, backend.draws, 0)

@@ -52,6 +52,9 @@ FILM = 300  # most frames of a recorded episode
 PROBED_KEYS = 4  # keys at which a sampler must return the same world
 
 
+_summaries = jax.jit(jax.vmap(summary))  # of metrics and episode sums, leaves [S, U]
+
+
 class HostRunnerState(NamedTuple):
     """Training state of all S seeds.
 
@@ -164,7 +167,7 @@ class HostBackend:
         state = HostRunnerState(
             learner, host_obs, episode_stats, keys, self._snapshot(), state.world, state.seed
         )
-        return state, jax.vmap(summary)(metrics, sums), finite
+        return state, _summaries(metrics, sums), finite
 
     def evaluate(
         self,
