@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from runs.cli.settings import EnvSettings, check_env, check_not_negative, check_seeds, run_main
+from runs.cli.settings import run_main
 from runs.cli.study import Job, run_study
 from runs.compare import Settings as Comparison
+from runs.compare import check as check_comparison
 from runs.compare import make_experiment as make_comparison
 from runs.errors import UserError
 
@@ -27,20 +28,18 @@ WITH_HORIZON = re.compile(r"(hope|fear)-(\d+)")
 
 
 @dataclass(frozen=True)
-class Settings(EnvSettings):
-    """Settings of the training of parents.
+class Settings(Comparison):
+    """Settings of the training of parents: those of a comparison.
 
     Attributes:
         heads: beside the agent: as of runs.compare, or with a horizon, such as hope-20; none for
             the critic alone.
         seeds: training runs, at least 3.
-        steps: environment steps a seed; 0 for the environment's preset.
         episodes: scored at each point.
     """
 
     heads: tuple[str, ...] = ()
     seeds: int = 3
-    steps: int = 0
     episodes: int = 16
 
 
@@ -55,13 +54,9 @@ def check(settings: Settings) -> None:
     Raises:
         UserError: for a number out of range, a head named twice, or a page to record.
     """
-    check_env(settings)
-    check_seeds(settings)
-    check_not_negative(settings, "steps", "episodes")
-    if len(set(settings.heads)) < len(settings.heads):
-        raise UserError(f"--heads {' '.join(settings.heads)}: name each head once")
     if settings.record:
         raise UserError("--record: parents have no result to record; runs.export makes files")
+    check_comparison(replace(settings, heads=settings.heads or ("hope",)))
 
 
 def study(job: Job) -> None:
@@ -84,14 +79,12 @@ def make_experiment(settings: Settings) -> "Experiment":
     from affect import Blend, Lesion
     from runs.engine.custom_head import short_name
 
-    shared = {name: getattr(settings, name) for name in vars(EnvSettings())}
-    sizes = {name: getattr(settings, name) for name in ("seeds", "steps", "episodes")}
-    experiment = make_comparison(Comparison(heads=("hope",), **shared, **sizes))
+    experiment = make_comparison(replace(settings, heads=("hope",)))
     heads = {
         short_name(name).replace("-", "_"): (1.0, Lesion(head_beside(name, experiment.suite)))
         for name in settings.heads
     }
-    return replace(experiment, arms={ARM: Blend(**heads)}, recordings=False)
+    return replace(experiment, arms={ARM: Blend(**heads)}, without=(), recordings=False)
 
 
 def head_beside(name: str, suite: "Suite") -> "HeadFactory":
