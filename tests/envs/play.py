@@ -47,7 +47,7 @@ def train_and_score(suite: Suite, agent: Any = None, **sizes: int) -> dict[tuple
 
     experiment = Experiment(suite, {"none": Blend()}, agent, **sizes)
     backend, phase = experiment.make_backend(), experiment.phases["none"]
-    points, never = draw_points(suite, backend.draws, base=0), lambda: False
+    points, never = draw_points(suite, backend.draws, 0), lambda: False
     trained = run_phase(backend, phase, lambda: backend.init(phase), never)
     assert trained.alive.all()
     scores = backend.evaluate(trained.state.learner, phase.agent, points, never)
