@@ -416,7 +416,7 @@ def test_run_killed_at_random_ends_as_the_uninterrupted_one(draw, smoke, tmp_pat
 @pytest.mark.slow
 def test_run_killed_while_writing_ends_as_the_uninterrupted_one(smoke, tmp_path):
     argv, scores, curves = (*SMOKE, "--out", tmp_path), "scores.csv", "metrics.jsonl"
-    for name, count in ((curves, 1), (scores, 2), (curves, 3), (scores, 12), (scores, 22)):
+    for name, count in ((curves, 1), (scores, 2), (curves, 3), (scores, 8), (scores, 14)):
         path = tmp_path / name
         ended = interrupt(start(*argv), signal.SIGKILL, lambda p=path, n=count: count_lines(p) >= n)
         assert ended.code == -signal.SIGKILL
