@@ -137,14 +137,15 @@ def make_experiment(settings: Settings) -> "Experiment":
 
 
 def omitted_arms(settings: Settings) -> tuple[str, ...]:
-    """Names of the arms to leave out: those of `without`, and with `quick` further controls."""
+    """Names of the arms to leave out: those of `without`, with `quick` and `smoke` further ones."""
     from runs.engine.arms import CONSTANT_POTENTIALS
     from runs.engine.custom_head import short_name
 
     head = short_name(settings.heads[0])
     dropped = ("random", "constant_minus", f"{head}_sham", f"{head}_constant", "lesion")
     quick = (*dropped, *CONSTANT_POTENTIALS) if settings.quick else ()
-    return tuple(dict.fromkeys((*settings.without, *quick)))
+    smoke = CONSTANT_POTENTIALS[2:] if settings.smoke else ()  # one level is enough to try them
+    return tuple(dict.fromkeys((*settings.without, *quick, *smoke)))
 
 
 if __name__ == "__main__":
