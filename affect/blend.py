@@ -13,7 +13,7 @@ import optax
 
 from affect.checks import Shapes, check_batch, finite_batch
 from affect.head import HeadFactory, build, check_factory
-from affect.learn import TrainState, gradient_step
+from affect.learn import HeadState
 from affect.transition import Spec, Transition, is_a
 
 HEAD_OPTIMISER = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(1e-2))
@@ -24,13 +24,13 @@ class BlendState(NamedTuple):
     """State of a blend of K heads, in the blend's order.
 
     Attributes:
-        heads: name -> the head and the state of its optimiser.
+        heads: name -> the head as it is read and as it is trained.
         carry: name -> the state that the head carries across steps.
         weights: [K], each multiplies a signal.
         shapes: what the heads were built for; no leaves.
     """
 
-    heads: dict[str, TrainState]
+    heads: dict[str, HeadState]
     carry: dict[str, Any]
     weights: jax.Array
     shapes: Shapes
@@ -112,7 +112,7 @@ class Blend:
                 )
         carry = {name: net.initial_state(num_envs) for name, net in nets.items()}
         weights = jnp.array([weight for _, weight, _ in self._terms()], jnp.float32)
-        heads = {name: TrainState.create(net, self.tx) for name, net in nets.items()}
+        heads = {name: HeadState.create(net, self.tx) for name, net in nets.items()}
         return BlendState(heads, carry, weights, Shapes(spec, num_envs))
 
     def feel(
@@ -194,7 +194,7 @@ class Blend:
 
     def _learn(self, blend_state: BlendState, batch: Transition) -> tuple[BlendState, dict]:
         """Trains each head on a checked batch -> (blend state, metrics)."""
-        heads: dict[str, TrainState] = {}
+        heads: dict[str, HeadState] = {}
         metrics: dict[str, jax.Array] = {}
         for name in self.names:
             heads[name], head_metrics = self._train_head(
@@ -204,16 +204,16 @@ class Blend:
         return blend_state._replace(heads=heads), metrics
 
     def _train_head(
-        self, train_state: TrainState, carry: Any, batch: Transition
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        self, head: HeadState, carry: Any, batch: Transition
+    ) -> tuple[HeadState, dict[str, jax.Array]]:
         """Takes `epochs` gradient steps on one head's loss on the whole batch."""
 
-        def step(train_state: TrainState, _: None) -> tuple[TrainState, dict[str, jax.Array]]:
-            return gradient_step(train_state, self.tx, lambda net: net.loss(carry, batch))
+        def step(head: HeadState, _: None) -> tuple[HeadState, dict[str, jax.Array]]:
+            return head.step(self.tx, lambda net: net.loss(carry, batch))
 
         epochs = EPOCHS if self.epochs is None else self.epochs
-        train_state, metrics = jax.lax.scan(step, train_state, length=epochs)
-        return train_state, jax.tree.map(lambda metric: metric[-1], metrics)
+        head, metrics = jax.lax.scan(step, head, length=epochs)
+        return head, jax.tree.map(lambda metric: metric[-1], metrics)
 
     def _terms(self) -> Iterator[tuple[str, float, HeadFactory]]:
         return ((name, weight, head) for name, (weight, head) in self.heads.items())

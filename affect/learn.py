@@ -4,7 +4,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
+
+AVERAGED = 100  # last gradient steps that a head is averaged over, about
 
 
 class TrainState(NamedTuple):
@@ -17,6 +20,41 @@ class TrainState(NamedTuple):
     def create(cls, net: Any, tx: optax.GradientTransformation) -> "TrainState":
         """Pairs the module with the initial optimiser state of `tx`."""
         return cls(net, tx.init(net))
+
+
+class HeadState(NamedTuple):
+    """A head as it is read and as it is trained, together a pytree.
+
+    Attributes:
+        net: the average of the trained weights (Polyak & Juditsky, 1992): all signals come from
+            it. A batch may hold very few ends of one kind, such as crashes, and the weights
+            swing with them; their average does not.
+        trained: the weights that gradient steps change, and the state of their optimiser.
+        steps: int [], gradient steps so far.
+    """
+
+    net: Any
+    trained: TrainState
+    steps: jax.Array
+
+    @classmethod
+    def create(cls, net: Any, tx: optax.GradientTransformation) -> "HeadState":
+        """The state of a head `net` before its first gradient step."""
+        return cls(net, TrainState.create(net, tx), jnp.zeros((), jnp.int32))
+
+    def step(
+        self, tx: optax.GradientTransformation, loss: Callable
+    ) -> tuple["HeadState", dict[str, jax.Array]]:
+        """One gradient step on `loss(net) -> (scalar, metrics)` -> (state, metrics).
+
+        The first AVERAGED steps have equal weight; from then on weights decay by 1 / AVERAGED a
+        step. Weights that no step changes keep their bits.
+        """
+        trained, metrics = gradient_step(self.trained, tx, loss)
+        steps = self.steps + 1
+        rate = 1 / jnp.minimum(steps, AVERAGED)
+        net = jax.tree.map(lambda mean, new: mean + rate * (new - mean), self.net, trained.net)
+        return HeadState(net, trained, steps), metrics
 
 
 def gradient_step(

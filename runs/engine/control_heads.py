@@ -143,8 +143,7 @@ def insert_critic(blend_state: BlendState, blend: Blend, critic: Critic) -> Blen
     heads = {
         name: jax.tree.map(lambda leaf: leaf, head) for name, head in blend_state.heads.items()
     }
-    for name in blend.names:
-        net = heads[name].net
+    for net in (net for name in blend.names for net in (heads[name].net, heads[name].trained.net)):
         while isinstance(net, Wrapper):
             net = net.inner
         if isinstance(net, ParentCritic):

@@ -6,9 +6,11 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from affect import Blend, ConstantOf, Curiosity, Fear, Hope, Normalised, Potential, gradient_step
+from affect.learn import HeadState
 from tests.affect.cases import SPEC, B, T, assert_close, chunk, experience, same_bits
 
 KEY = jax.random.key(7)
@@ -66,10 +68,26 @@ def test_each_epoch_is_one_gradient_step_on_the_whole_batch(batch):
     blend = Blend(epochs=3, curiosity=(1.0, Potential(Curiosity)))
     initial = blend.init(KEY, SPEC, B)
     learned, _ = blend.learn(initial, batch)
-    train_state, carry = initial.heads["curiosity"], initial.carry["curiosity"]
+    train_state, carry = initial.heads["curiosity"].trained, initial.carry["curiosity"]
+    nets = []
     for _ in range(3):
         train_state, _ = gradient_step(train_state, blend.tx, lambda net: net.loss(carry, batch))
-    assert_close(learned.heads["curiosity"], train_state, rtol=1e-5)
+        nets.append(train_state.net)
+    assert_close(learned.heads["curiosity"].trained, train_state, rtol=1e-5)
+    mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *nets)
+    assert_close(learned.heads["curiosity"].net, mean, rtol=1e-5)
+
+
+def test_weights_are_averaged_over_about_the_last_hundred_steps():
+    """Weights that grow by 1 a step lag by half the steps at first, by 99 in the end."""
+    tx, rate = optax.sgd(1.0), jnp.zeros(())
+    step = jax.jit(lambda state: state.step(tx, lambda net: (-net["grows"], {}))[0])
+    state, lags = HeadState.create({"grows": rate, "rests": jnp.float32(0.1)}, tx), {}
+    for count in range(1, 1001):
+        state = step(state)
+        lags[count] = float(state.trained.net["grows"] - state.net["grows"])
+    assert [lags[count] for count in (1, 2, 100, 1000)] == pytest.approx([0, 0.5, 49.5, 99], 1e-3)
+    assert state.net["rests"] == jnp.float32(0.1)  # to the last bit
 
 
 def test_a_training_loop_sets_the_epochs_unless_they_are_given(batch):
@@ -77,7 +95,7 @@ def test_a_training_loop_sets_the_epochs_unless_they_are_given(batch):
     assert [blend.with_epochs(7).epochs for blend in blends] == [7, 5]
     seven, two = blends[0].with_epochs(7), blends[0]
     trained = [blend.learn(blend.init(KEY, SPEC, B), batch)[0] for blend in (seven, two)]
-    counts = [state.heads["fear"].opt_state[1][0].count for state in trained]
+    counts = [state.heads["fear"].trained.opt_state[1][0].count for state in trained]
     assert [int(count) for count in counts] == [7, 2]
 
 

@@ -191,7 +191,9 @@ def test_offline_training_takes_the_given_number_of_updates():
     blend = sub_blend(baseline_blend("fear", Fear, 10).with_epochs(3), ("fear", "fear_linear"))
     state = jax.jit(lambda: train_offline(blend, key(), SPEC, batches, 5))()
     counts = {
-        int(n) for n in jax.tree.leaves(state.heads["fear"].opt_state) if n.dtype == jnp.int32
+        int(n)
+        for n in jax.tree.leaves(state.heads["fear"].trained.opt_state)
+        if n.dtype == jnp.int32
     }
     assert counts == {5 * 3}
     batch = jax.tree.map(lambda leaf: leaf[0], batches)

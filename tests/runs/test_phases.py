@@ -321,7 +321,7 @@ def observations(state: Any) -> Any:
 def test_frozen_heads_do_not_learn_and_the_agent_does(setting):
     backend, worlds, _, trained = setting
     blend_state = trained.learner.blend_state
-    count = blend_state.heads["fear"].opt_state[1][0].count
+    count = blend_state.heads["fear"].trained.opt_state[1][0].count
     assert np.asarray(count).tolist() == [2 * BLEND.epochs] * 2
     phase = make_phase(worlds, 1, RewardMix(0.0, jnp.ones(2), 0.0))
     after = run_phase(backend, phase, partial(backend.enter, trained.learner, phase), never_stopped)
