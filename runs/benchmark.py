@@ -177,10 +177,12 @@ def _host_rows() -> list[TimedPair]:
     }
     ours = Workload("training.time_host_training", seeds=8, num_envs=8, updates=4)
     pair = replace(ours, prepare="rivals.stable_baselines3_pair", seeds=1)
-    rows = []
+    rows, bare = [], []
     for id, goal in goals.items():
         loads = replace(ours, world=id), replace(pair, world=id)
         rows.append(TimedPair("hosts", f"{id}, 8 seeds, 8 envs / two SB3", *loads, goal))
+        alone = replace(loads[0], prepare="rivals.bare_environments")
+        bare.append(TimedPair("hosts", f"{id}, training / its envs alone", loads[0], alone))
     cartpole, two = rows[0].ours, rows[0].other
     one = replace(cartpole, seeds=1)
     alone = replace(one, prepare="rivals.stable_baselines3")
@@ -191,6 +193,7 @@ def _host_rows() -> list[TimedPair]:
     near = "difference < 0.3"
     return [
         *rows,
+        *bare,
         TimedPair("hosts", "CartPole-v1, 1 seed, 8 envs / SB3", one, alone, "ratio >= 1.5"),
         TimedPair("hosts", "EnvPool, 8 seeds / two SB3", through_envpool, two, "ratio >= 8"),
         TimedPair("hosts", "step of 24 / 24 CartPoles alone", step, vector, near, " ms/step"),

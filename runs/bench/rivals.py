@@ -5,7 +5,8 @@ The libraries (extra `bench`) get the same task, networks and settings.
 
 import os
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from functools import partial
 from subprocess import PIPE, Popen
 from typing import Any
@@ -23,7 +24,7 @@ from runs.engine.seeds import seed_keys, vmap_seeds
 
 OBS, ACTIONS, WIDTH = 4, 2, 64  # of CartPole and of the networks
 AGENT = PPO(width=WIDTH)
-DONE = "done"  # line with which a process of `stable_baselines3_pair` answers
+DONE = "done"  # line with which a process of `_two_processes` answers
 SETTINGS = {  # by names that the libraries share
     "learning_rate": AGENT.lr,
     "gamma": AGENT.gamma,
@@ -72,38 +73,78 @@ def stable_baselines3(load: Workload) -> Measure:
 
 def stable_baselines3_pair(load: Workload) -> Measure:
     """Time two of Stable-Baselines3's PPOs at once, each in a process with one thread."""
-    program = f"from runs.bench.rivals import learn_on_request; learn_on_request({asdict(load)})"
+    return timer(_two_processes("learner", load), 2 * load.steps)
+
+
+def bare_environments(load: Workload) -> Measure:
+    """Time half the environments in each of two processes, with random actions and no agent."""
+    half = replace(load, seeds=load.seeds // 2)
+    return timer(_two_processes("stepper", half), 2 * half.steps)
+
+
+def _two_processes(work: str, load: Workload) -> Callable[[], None]:
+    """Function that has two processes of one thread each do work at once, and waits for both.
+
+    Args:
+        work: name of a function below: workload -> the work, prepared, without arguments.
+        load: of each process.
+    """
+    program = f"from runs.bench.rivals import work_on_request as w; w({work!r}, {asdict(load)})"
     command, pipes = [sys.executable, "-c", program], {"stdin": PIPE, "stdout": PIPE}
     path = os.pathsep.join(map(str, sys.path))
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    learners = [Popen(command, text=True, env=environment, **pipes) for _ in range(2)]
+    workers = [Popen(command, text=True, env=environment, **pipes) for _ in range(2)]
 
-    def learn_both() -> None:
-        for learner in learners:
-            learner.stdin.write("\n")
-            learner.stdin.flush()
-        for learner in learners:
-            while (line := learner.stdout.readline()) != f"{DONE}\n":
+    def work_both() -> None:
+        for worker in workers:
+            worker.stdin.write("\n")
+            worker.stdin.flush()
+        for worker in workers:
+            while (line := worker.stdout.readline()) != f"{DONE}\n":
                 if not line:
-                    raise RuntimeError("a process of Stable-Baselines3 died")
+                    raise RuntimeError(f"a process of the benchmark died: {work}")
 
-    return timer(learn_both, 2 * load.steps)
+    return work_both
 
 
-def learn_on_request(load: dict) -> None:
-    """Train a model further for each line of standard input, until that is closed.
+def work_on_request(work: str, load: dict) -> None:
+    """Work once for each line of standard input, until that is closed.
 
-    A process of `stable_baselines3_pair`; `load` has the attributes of its workload.
+    A process of `_two_processes`; `load` has the attributes of its workload.
     """
+    once = {"learner": learner, "stepper": stepper}[work](Workload(**load))
+    for _ in sys.stdin:
+        once()
+        print(DONE, flush=True)
+
+
+def learner(load: Workload) -> Callable[[], Any]:
+    """Training of a model of Stable-Baselines3 with one thread, further at each call."""
     import torch
     from stable_baselines3 import PPO as SB3
 
     torch.set_num_threads(1)
-    workload = Workload(**load)
-    model = _model_of(SB3, workload, torch.nn.Tanh)
-    for _ in sys.stdin:
-        model.learn(workload.steps, reset_num_timesteps=False)
-        print(DONE, flush=True)
+    model = _model_of(SB3, load, torch.nn.Tanh)
+    return partial(model.learn, load.steps, reset_num_timesteps=False)
+
+
+def stepper(load: Workload) -> Callable[[], None]:
+    """Steps of all environments of all seeds, one after another, with random actions."""
+    envs = [make_env(load.world) for _ in range(load.seeds * load.num_envs)]
+    steps = load.num_steps * load.updates
+    for seed, env in enumerate(envs):
+        env.reset(seed=seed)
+    envs[0].action_space.seed(0)
+    actions = [envs[0].action_space.sample() for _ in range(steps)]
+
+    def step_all() -> None:
+        for action in actions:
+            for env in envs:
+                _, _, terminated, truncated, _ = env.step(action)
+                if terminated or truncated:
+                    env.reset()
+
+    return step_all
 
 
 def sbx(load: Workload) -> Measure:
