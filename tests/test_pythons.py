@@ -68,7 +68,7 @@ def environment(version: str, folder: Path, *requirements) -> Path:
 )
 def test_library_passes_its_tests_with(version, packages, tmp_path):
     python = environment(version, tmp_path, ROOT, *packages, *TESTING)
-    for name in ("pyproject.toml", "tests/conftest.py"):
+    for name in ("pyproject.toml", "tests/conftest.py", "tests/tiers.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "tests" / "affect", tmp_path / "tests" / "affect")

@@ -154,7 +154,7 @@ print(affect.__file__)
 @pytest.mark.slow
 def test_library_passes_its_tests_without_the_laboratory(site, tmp_path):
     shutil.copytree(ROOT / "tests" / "affect", tmp_path / "tests" / "affect")
-    for name in ("pyproject.toml", "tests/conftest.py"):
+    for name in ("pyproject.toml", "tests/conftest.py", "tests/tiers.py"):
         shutil.copy(ROOT / name, tmp_path / name)
     arguments = ["tests/affect", "-q", "-p", "no:cacheprovider"]
     code = f"import pytest, affect; code = pytest.main({arguments}); print(affect.__file__)\n"

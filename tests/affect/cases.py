@@ -28,6 +28,7 @@ from affect.examples.e3b import E3B
 from affect.examples.icm import ICM
 from affect.examples.learning_progress import LearningProgress
 from affect.examples.regret import Regret
+from tests.tiers import representative
 
 INFO = ("harm", "body", "foregone", "other")
 SPEC = Spec(obs_dim=3, num_actions=2, info=INFO, discount=0.99)
@@ -49,12 +50,14 @@ CORE = {head.__name__: head for head in affect.HEADS} | {
     "Innate": partial(Innate, fn=_closeness, reads=("harm",)),
 }
 EXAMPLES = {"E3B": E3B, "ICM": ICM, "Regret": Regret}
-KINDS = (Fear, Curiosity, Mood)  # no state; running moments; a state reset every episode
+KINDS = (Mood, Curiosity, Fear)  # a state reset every episode; running moments; no state
+WRAPPED = {f"Potential({name})": Potential(head) for name, head in CORE.items()} | {
+    f"{w.__name__}({head.__name__})": w(head) for w in affect.WRAPPERS for head in KINDS
+}
 CASES = (  # name -> factory: every head, bare and as a potential; every wrapper around every kind
     CORE
     | EXAMPLES
-    | {f"Potential({name})": Potential(head) for name, head in CORE.items()}
-    | {f"{w.__name__}({head.__name__})": w(head) for w in affect.WRAPPERS for head in KINDS}
+    | WRAPPED
     | {
         "Sham(Potential(Fear), centred)": affect.Sham(Potential(Fear), centred=True),
         "Normalised(Potential(Hope))": affect.Normalised(Potential(Hope)),
@@ -72,6 +75,8 @@ CASES = (  # name -> factory: every head, bare and as a potential; every wrapper
         "Distilled": Distilled(layers=(2,), bits=4),
     }
 )
+CHOSEN = representative(CASES, lambda name: name.partition("(")[0] if name in WRAPPED else name)
+"""Names of all cases; of WRAPPED one a wrapper is a default test, and the others are slow."""
 
 
 def experience(seed: int = 0, steps: int = T, envs: int = B) -> Transition:

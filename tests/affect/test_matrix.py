@@ -12,6 +12,7 @@ from affect import TrainState, build, gradient_step
 from affect.blend import HEAD_OPTIMISER
 from tests.affect.cases import (
     CASES,
+    CHOSEN,
     CORE,
     EXAMPLES,
     SPEC,
@@ -38,7 +39,7 @@ def shapes(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
-@pytest.fixture(params=CASES, scope="module")
+@pytest.fixture(params=CHOSEN, scope="module")
 def name(request):
     return request.param
 
@@ -159,6 +160,7 @@ def test_the_loss_accepts_any_dtype_of_info_and_no_info(bare, batch):
     assert jnp.isfinite(loss({}))
 
 
+@pytest.mark.slow
 def test_seeds_on_two_devices_equal_seeds_on_one(batch):
     """All heads with a state, sharded over a seed axis."""
     heads = [build(factory, SPEC, jax.random.key(0)) for factory in CASES.values()]

@@ -39,6 +39,7 @@ def nonzero_channels(runs) -> list[bool]:
     return ((out.kernel[...] != 0).any((0, 1)) | (out.bias[...] != 0).any(0)).tolist()
 
 
+@pytest.mark.slow
 def test_weight_0_and_lesion_equal_no_heads_bit_for_bit(trained):
     runs = trained(0.0, 0.0, 1.0)
     assert same_bits(without_heads(runs), without_heads(trained()))

@@ -19,6 +19,7 @@ from envs.worlds.classic.mountain_car import MountainCar
 from envs.worlds.classic.pendulum import Pendulum, State, wrap_angle
 from runs.engine.evaluate import evaluate
 from tests.envs.play import coloured, picture
+from tests.tiers import representative
 
 # --- parity with gymnasium --------------------------------------------------------------------
 
@@ -150,7 +151,7 @@ def names(case) -> str:
     )
 
 
-@pytest.mark.parametrize("case", PARITY, ids=names)
+@pytest.mark.parametrize("case", representative(PARITY, lambda case: case[:2], names))
 def test_parity_with_gymnasium(case):
     """The state is copied from gymnasium at resets, and where rounding grows before every step.
 

@@ -17,13 +17,18 @@ from envs.shift import box, ramp, scale
 from envs.suite import Point, Suite
 from envs.world import Env, World
 from envs.worlds.classic.cartpole import CartPole, Params
+from tests.tiers import representative
 
 SUITES = [suite for suite in map(envs.load_suite, envs.SUITES) if isinstance(suite.env, Env)]
-SHIFTS = [
-    pytest.param(suite, shift, id=f"{suite.name}-{shift.name}")
-    for suite in SUITES
-    for shift in dict.fromkeys((*suite.shifts, *filter(None, [suite.randomised])))
-]
+SHIFTS = representative(
+    [
+        (suite, shift)
+        for suite in SUITES
+        for shift in dict.fromkeys((*suite.shifts, *filter(None, [suite.randomised])))
+    ],
+    kind=lambda pair: (pair[0].name, pair[1].family),
+    name=lambda pair: f"{pair[0].name}-{pair[1].name}",
+)
 FORCE = scale("force", "dynamics", "params.force", to=0.5)
 NOISE = ramp("noise", "sensor", "channel.noise", to=0.5)
 BOX = box("box", "dynamics", "params", {"half_length": (0.25, 0.75)})
@@ -36,8 +41,9 @@ def small_suite(**changes):
     return replace(suite, **changes)
 
 
-@pytest.mark.parametrize(("suite", "shift"), SHIFTS)
-def test_every_registered_shift_keeps_the_contract(suite, shift):
+@pytest.mark.parametrize("registered", SHIFTS)
+def test_every_registered_shift_keeps_the_contract(registered):
+    suite, shift = registered
     assert violations(shift, suite.env, suite.world) == []
 
 

@@ -180,6 +180,7 @@ def assert_same_results(first, second):
             np.testing.assert_array_equal(scores[policy], second[shift][policy])
 
 
+@pytest.mark.slow
 def test_every_policy_is_scored_at_home_and_at_every_severity(calibrated):
     _, results, progress, _ = calibrated
     assert list(results) == ["force", "flip"]
@@ -193,10 +194,12 @@ def test_every_policy_is_scored_at_home_and_at_every_severity(calibrated):
     assert progress.done == progress.total == CONFIG.updates * progress.fresh
 
 
+@pytest.mark.slow
 def test_all_shifts_share_their_compiled_programs(calibrated):
     assert sorted(calibrated[-1]) == ["_evaluate"] * 2 + ["_train"] * 2
 
 
+@pytest.mark.slow
 def test_finished_calibration_trains_nothing_again(calibrated):
     folder, results, *_ = calibrated
     again, progress = calibrate_into(folder)
@@ -204,6 +207,7 @@ def test_finished_calibration_trains_nothing_again(calibrated):
     assert progress.fresh == 0 and progress.done == progress.total
 
 
+@pytest.mark.slow
 def test_only_a_changed_shift_is_trained_again(calibrated, tmp_path):
     folder, results, *_ = calibrated
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
@@ -217,6 +221,7 @@ def test_only_a_changed_shift_is_trained_again(calibrated, tmp_path):
     assert trained == ["flip", "force", "force", "nominal"]
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_calibration_gives_the_same_results(calibrated, tmp_path):
     chunk = CONFIG.chunks + CHUNKS + 1  # in the midst of the second specialist
     with pytest.raises(Interrupted):
@@ -226,6 +231,7 @@ def test_stopped_and_resumed_calibration_gives_the_same_results(calibrated, tmp_
     assert progress.fresh == CONFIG.chunks + 2 * CHUNKS - chunk
 
 
+@pytest.mark.slow
 def test_seeds_may_have_episodes_of_their_own_and_random_actions_depend_on_no_agent():
     small = small_study.make_study(small_study.ARMS["none"], replace(CONFIG, episodes=16))
     backend, points = small.backend, draw_points(small.suite, 4, 0)

@@ -101,11 +101,8 @@ def test_negative_constant_solves_deep_sea():
     assert below.solved.all() and not above.solved.any()
 
 
-@pytest.mark.parametrize(
-    "worlds",
-    [("HungryThirsty", "DeepSea"), pytest.param(tuple(UNITS), marks=pytest.mark.slow)],
-    ids=len,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("worlds", [("HungryThirsty", "DeepSea"), tuple(UNITS)], ids=len)
 def test_command_writes_the_page_and_keeps_finished_worlds(worlds, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     command = ["--smoke", "--out", str(tmp_path), "--worlds", *worlds]

@@ -522,6 +522,7 @@ result
 """
 
 
+@pytest.mark.slow
 def test_a_notebook_cell_shows_the_verdict(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
     monkeypatch.delenv("PYTHONPATH", raising=False)

@@ -44,6 +44,7 @@ def test_the_critic_of_an_arm_is_exported_with_both_commands(study, tmp_path, ca
     folder, command = study
     head, card = exported(folder, tmp_path / "value.safetensors", "--seed", "1")
     assert isinstance(head, Value) and (card.world, card.seeds) == ("CartPole", (1,))
+    assert {"rank_home", "rank_shift"} <= card.measures.keys()
     assert command.startswith("python -m runs.parents --smoke --env CartPole")
     assert card.commands[0] == command
     assert card.commands[1].startswith("python -m runs.export ") and "--seed 1" in card.commands[1]
@@ -60,9 +61,9 @@ def test_a_head_is_exported_and_distilled_and_measured(study, tmp_path, capsys):
     small, card = exported(study[0], tmp_path / "b.safetensors", *flags)
     assert isinstance(small, Distilled) and small.factory().settings["bits"] == 4
     assert (card.world, card.licence, card.wrappers) == ("CartPole", "MIT", ())
-    assert {"r2", "rank_home", "rank_shift"} <= card.measures.keys()
+    assert {"r2", "auroc_home"} <= card.measures.keys()
     printed = capsys.readouterr().out
-    assert "11 bytes of weights, R2 " in printed and "rank_home" in printed
+    assert "11 bytes of weights, R2 " in printed and "auroc_home" in printed
     assert card.scale == 2 and "99th percentile at home" in card.chosen
     assert abs(card.shift) < 2 and Potential.from_card(small).settings["shift"] == card.shift
 

@@ -21,6 +21,7 @@ def test_available_heads_are_those_the_environment_can_feed():
     }
 
 
+@pytest.mark.slow
 def test_smoke_run_draws_an_episode(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     flags = ["--smoke", "--env", "CartPole", "--shift", "force", "--severity", ".5"]

@@ -161,7 +161,11 @@ def play_episode(
 
 
 @pytest.mark.parametrize(
-    ("id", "shift", "begin"), [("CartPole-v1", "force", 0), ("Pendulum-v1", "gravity", 1)]
+    ("id", "shift", "begin"),
+    [
+        ("CartPole-v1", "force", 0),
+        pytest.param("Pendulum-v1", "gravity", 1, marks=pytest.mark.slow),
+    ],
 )
 def test_scores_are_those_of_a_plain_loop(id, shift, begin):
     study = make_study(id, shift)

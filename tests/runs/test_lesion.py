@@ -112,6 +112,7 @@ def test_the_page_has_tables_of_people_and_arms_design_and_contrary_evidence(
     assert (tmp_path / "lesion.png").stat().st_size > 20_000
 
 
+@pytest.mark.slow
 def test_a_smoke_run_simulates_both_worlds(monkeypatch, tmp_path):
     """Without the cost of time the learner of Ponder waits longer for the same pairs."""
     decisions = []

@@ -191,6 +191,7 @@ def finished(study, small):
     return study
 
 
+@pytest.mark.slow
 def test_results_have_every_arm_in_every_shift(finished):
     design, job, results, noise = finished
     assert job.progress.done == job.progress.total
@@ -209,6 +210,7 @@ def test_results_have_every_arm_in_every_shift(finished):
     np.testing.assert_array_equal(gain, away["flipped_0.5"] - away["frozen"])
 
 
+@pytest.mark.slow
 def test_frozen_agent_does_not_learn_and_the_others_do(finished):
     _, _, results, _ = finished
     curves = results.set_index("arm")["curve_0"]
@@ -217,6 +219,7 @@ def test_frozen_agent_does_not_learn_and_the_others_do(finished):
     assert (at_home.nunique().xs("frozen") == 1).all()  # whatever the shift and its severity
 
 
+@pytest.mark.slow
 def test_nothing_sealed_is_drawn_before_all_arms_are_frozen(finished):
     design, job, _, _ = finished
     entries = ledger.read_entries(job.out / ledger.NAME)
@@ -227,6 +230,7 @@ def test_nothing_sealed_is_drawn_before_all_arms_are_frozen(finished):
     assert audit.watermark(job.out) is None
 
 
+@pytest.mark.slow
 def test_interrupted_study_resumes_byte_for_byte_and_draws_nothing_sealed_before(
     finished, tmp_path
 ):
@@ -244,6 +248,7 @@ def test_interrupted_study_resumes_byte_for_byte_and_draws_nothing_sealed_before
     assert files(tmp_path) == files(job.out)
 
 
+@pytest.mark.slow
 def test_finished_study_is_loaded(finished):
     design, job, results, noise = finished
     again = make_job(SETTINGS, job.out)
@@ -253,6 +258,7 @@ def test_finished_study_is_loaded(finished):
     assert again.progress.fresh == 0
 
 
+@pytest.mark.slow
 def test_folder_with_another_plan_is_refused(finished):
     design, job, _, _ = finished
     other = replace(design, plan=replace(design.plan, primary=(TESTED, "zero")))
@@ -260,6 +266,7 @@ def test_folder_with_another_plan_is_refused(finished):
         RewardFreeRun(other, job).run()
 
 
+@pytest.mark.slow
 def test_parent_critic_is_the_critic_from_home(finished):
     design, job, _, _ = finished
     learner, _ = RewardFreeRun(design, job).train_parents()
@@ -271,6 +278,7 @@ def test_parent_critic_is_the_critic_from_home(finished):
     )
 
 
+@pytest.mark.slow
 def test_arms_are_trained_on_their_mix_with_frozen_heads_and_what_they_renew(finished, monkeypatch):
     design, job, _, _ = finished
     run, phases = RewardFreeRun(replace(design, rates=design.rates | {"zero": 0.5}), job), {}
@@ -296,6 +304,7 @@ def test_arms_are_trained_on_their_mix_with_frozen_heads_and_what_they_renew(fin
     assert phases["zero"].agent.lr == 0.5 and phases["true"].agent.lr == design.home.agent.lr
 
 
+@pytest.mark.slow
 def test_page_of_a_study(finished, tmp_path):
     design, job, results, noise = finished
     result = page.reward_free_page(design, results, noise, job)
@@ -315,6 +324,7 @@ def test_page_of_a_study(finished, tmp_path):
         page.reward_free_page(design, dead, noise, job)
 
 
+@pytest.mark.slow
 def test_page_of_a_study_whose_scores_were_changed_says_so(finished, tmp_path):
     design, job, results, noise = finished
     out = shutil.copytree(job.out, tmp_path / "copy")

@@ -12,7 +12,11 @@ unchecked = pytest.fixture(autouse=True)(without_key_check)
 
 @pytest.mark.parametrize(
     ("module", "numbers"),
-    [(shaping, {"T1", "T2", "T3", "T4"}), (control, {"T14"}), (mood, {"T15"})],
+    [
+        (shaping, {"T1", "T2", "T3", "T4"}),
+        pytest.param(control, {"T14"}, marks=pytest.mark.slow),
+        (mood, {"T15"}),
+    ],
 )
 def test_every_target_passes(module, numbers):
     rows = list(module.targets(smoke=True))

@@ -11,6 +11,7 @@ from tests.runs.small_study import without_key_check
 unchecked = pytest.fixture(autouse=True)(without_key_check)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "number"), [(corridor, "T13"), (deep_sea, "T11")])
 def test_targets_pass(module, number):
     rows = list(module.targets(smoke=True))
