@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from affect import Transition
+from envs.channel import Channel
 from envs.host.pool import HostPool
 from envs.host.results import HostStep
 from envs.host.stepping import choose_workers, measured_seconds, stepping_line
@@ -27,6 +28,7 @@ from runs.engine.host_step import (
     HostObservation,
     HostStepper,
     by_seed,
+    changes_nothing,
     choose_actions,
     observe_reset,
     observe_step,
@@ -49,6 +51,7 @@ from runs.engine.train import (
 from runs.errors import UserError
 
 FILM = 300  # most frames of a recorded episode
+GROUPED_ENVS = 512  # environments in which points are scored side by side, at most
 PROBED_KEYS = 4  # keys at which a sampler must return the same world
 
 
@@ -177,14 +180,21 @@ class HostBackend:
         stopped: Callable[[], bool],
         first: int = 0,
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Scores [S] at each point from the `first` on, one point after another.
+        """Scores [S] at each point from the `first` on.
+
+        Points that differ in their disturbances alone are scored side by side.
 
         Raises:
             Interrupted: if a stop is requested.
         """
-        evaluator = self._evaluator(agent, self.run_config.episodes)
-        for world in self._worlds(points)[first:]:
-            yield evaluator.scores(learner, world, points.seed, stopped)
+        rows, episodes, done = self.run_config.rows, self.run_config.episodes, 0
+        for group in point_groups(self._worlds(points), GROUPED_ENVS // (rows * episodes)):
+            done += len(group)
+            if done > first:
+                evaluator = self._evaluator(agent, episodes, len(group))
+                scores = evaluator.scores(*_side_by_side(learner, group), points.seed, stopped)
+                for i in range(max(first - done + len(group), 0), len(group)):
+                    yield {name: x[i * rows : (i + 1) * rows] for name, x in scores.items()}
 
     def record(
         self,
@@ -313,21 +323,22 @@ class HostBackend:
 
     # --- programs -------------------------------------------------------------------------------
 
-    def _stepper(self, agent: Any) -> HostStepper:
-        """Compiled action and observation code of an agent."""
-        key = agent_key(agent)
+    def _stepper(self, agent: Any, points: int = 1) -> HostStepper:
+        """Policies and channels of an agent in the worlds of some points side by side."""
+        key = agent_key(agent), points
         if key not in self._steppers:
-            sizes = self.run_config.rows, self.run_config.optimise
+            sizes = points * self.run_config.rows, self.run_config.optimise
             self._steppers[key] = HostStepper(agent, self.env, *sizes)
         return self._steppers[key]
 
-    def _evaluator(self, agent: Any, episodes: int) -> HostEvaluator:
-        """Evaluator of an agent, with worker processes of its own."""
-        key = agent_key(agent), episodes
+    def _evaluator(self, agent: Any, episodes: int, points: int = 1) -> HostEvaluator:
+        """Evaluator of an agent at some points side by side, with worker processes of its own."""
+        key = agent_key(agent), episodes, points
         if key not in self._evaluators:
-            sizes = self.run_config.rows, episodes
+            sizes = points * self.run_config.rows, episodes
             workers = choose_workers(self.env, sizes[0] * sizes[1], self._step_seconds)
-            self._evaluators[key] = HostEvaluator(self._stepper(agent), self.env, *sizes, workers)
+            stepper = self._stepper(agent, points)
+            self._evaluators[key] = HostEvaluator(stepper, self.env, *sizes, workers)
         return self._evaluators[key]
 
     def _updating(self, phase: Phase) -> Callable:
@@ -347,6 +358,38 @@ class HostBackend:
             jax.tree.map(lambda leaf, i=i: leaf[i, 0], points.worlds)
             for i in range(len(points.points))
         ]
+
+
+def point_groups(worlds: list[World], most: int) -> list[list[World]]:
+    """Divide worlds into runs of at most `most` that differ in their disturbances alone.
+
+    An undisturbed world is alone, since its environments act by themselves.
+    """
+    groups: list[list[World]] = []
+    for world in worlds:
+        last = groups[-1] if groups else []
+        joins = 0 < len(last) < most and not any(map(_acts_by_itself, (world, last[0])))
+        if joins and world.params == last[0].params:
+            last.append(world)
+        else:
+            groups.append([world])
+    return groups
+
+
+def _acts_by_itself(world: World) -> bool:
+    """Whether a world has no disturbances."""
+    return changes_nothing(world.channel)
+
+
+def _side_by_side(learner: Learner, worlds: list[World]) -> tuple[Learner, World]:
+    """S learners once for each of P worlds, leaves [P S, ...], and a world with all channels."""
+    if len(worlds) == 1:
+        return learner, worlds[0]
+    rows, count = jax.tree.leaves(learner.agent)[0].shape[0], len(worlds)
+    agent = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * count), learner.agent)
+    leaves = zip(*(world.channel for world in worlds), strict=True)
+    channel = Channel(*(np.repeat(np.float32(leaf), rows) for leaf in leaves))
+    return Learner(agent, ()), worlds[0]._replace(channel=channel)
 
 
 def only_world(env: HostEnv, worlds: Sampler) -> World:

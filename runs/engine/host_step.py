@@ -77,8 +77,8 @@ class HostStepper:
 
     def observe_reset(self, keys: jax.Array, obs: np.ndarray, channel: Channel) -> HostObservation:
         """First observations [S, B, D] as sensed by the agents of keys [S]."""
-        program = self._program("reset", partial(observe_reset, self.host), (0, 0, None))
-        return program(_on_one_device(keys), obs, channel)
+        program = self._program("reset", partial(observe_reset, self.host), (0, 0, 0))
+        return program(_on_one_device(keys), obs, _of_rows(channel, self.rows))
 
     def play(
         self,
@@ -99,7 +99,7 @@ class HostStepper:
             learner: of all seeds; only its agent is used.
             host_obs: of all seeds.
             keys: [S], from which all keys are derived.
-            channel: of disturbances between agents and world.
+            channel: of disturbances between agents and world, leaves [] or [S].
             steps: T.
             stopped: returns whether to stop.
             greedy: act by the policy's mode instead of sampling.
@@ -111,8 +111,8 @@ class HostStepper:
         """
         leaves, structure = jax.tree.flatten(learner.agent)
         leaves, keys = _on_one_device((leaves, jax.random.key_data(keys)))
-        policy = self._undisturbed if _changes_nothing(channel) else self._disturbed
-        choose, observe = policy(structure, greedy, keys, leaves, _on_one_device(channel))
+        policy = self._undisturbed if changes_nothing(channel) else self._disturbed
+        choose, observe = policy(structure, greedy, keys, leaves, _of_rows(channel, self.rows))
         chosen, executed, queue = choose(host_obs)
         for t in range(steps):
             if stopped():
@@ -155,7 +155,7 @@ class HostStepper:
     def whole_rollouts(self, pool: HostPool, channel: Channel) -> bool:
         """Whether the agents act in NumPy, where the environments of a pool are stepped."""
         num_envs = pool.num_envs // self.rows
-        return _changes_nothing(channel) and acts_in_numpy(self.agent, self.host, num_envs)
+        return changes_nothing(channel) and acts_in_numpy(self.agent, self.host, num_envs)
 
     def last_episodes(
         self,
@@ -239,8 +239,8 @@ class HostStepper:
             chosen = choose_one(key, leaves, after, channel, time + 1)
             return *chosen, sensed.next_obs, sensed.reward, after
 
-        first_program = self._program((structure, greedy, 0), first, (0, 0, 0, None), (1, 0))
-        axes = (0, 0, 0, 0, None, None), (1, 0, 0, 0, 0)
+        first_program = self._program((structure, greedy, 0), first, (0, 0, 0, 0), (1, 0))
+        axes = (0, 0, 0, 0, 0, None), (1, 0, 0, 0, 0)
         advance_program = self._program((structure, greedy, 1), advance, *axes)
 
         def choose(host_obs):
@@ -272,9 +272,16 @@ def transition(host: HostEnv, played: Played) -> Transition:
     return _transition(host, before.obs, played.action, *sensed, *ends, before.first)
 
 
-def _changes_nothing(channel: Channel) -> bool:
+def changes_nothing(channel: Channel) -> bool:
     """Whether a channel leaves every value as it is, as the default one does."""
-    return all(np.array_equal(*pair) for pair in zip(channel, Channel(), strict=True))
+    return all(
+        (np.asarray(x) == default).all() for x, default in zip(channel, Channel(), strict=True)
+    )
+
+
+def _of_rows(channel: Channel, rows: int) -> Channel:
+    """A channel whose leaves [] or [S] are [S], with S = `rows`."""
+    return Channel(*(jnp.asarray(np.broadcast_to(np.float32(leaf), rows)) for leaf in channel))
 
 
 def _on_one_device(tree: Any) -> Any:

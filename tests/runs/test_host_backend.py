@@ -190,6 +190,21 @@ def test_scores_are_those_of_a_plain_loop(id, shift, begin):
     study.backend.close()
 
 
+def test_points_side_by_side_have_the_scores_of_each_alone(monkeypatch):
+    study = make_study("CartPole-v1", "noise", "dropout", "flip")
+    learner = train(study, 2).learner
+    inputs = learner, CONFIG.agent, study.points, never_stop
+    groups = host_backend.point_groups(study.backend._worlds(study.points), 9)
+    assert [len(group) for group in groups] == [1, 3]
+    together, rest = list(study.backend.evaluate(*inputs)), study.backend.evaluate(*inputs, 2)
+    np.testing.assert_equal(list(rest), together[2:])
+    monkeypatch.setattr(host_backend, "GROUPED_ENVS", 0)
+    alone = list(study.backend.evaluate(*inputs))
+    study.backend.close()
+    np.testing.assert_equal(together, alone)
+    assert len({scores["return"].tobytes() for scores in together}) == 4
+
+
 def test_rewards_after_the_scored_episode_do_not_count(strange, monkeypatch):
     """An environment that finishes before the others starts a next episode, which is not scored."""
     learner = train(with_new_pool(strange), 0).learner
