@@ -154,7 +154,7 @@ class HostBackend:
         state = self._restore(state, phase)
         mix = phase.mix.at(np.arange(first, first + phase.updates))
         channel, stepper = with_channel(state.world).channel, self._stepper(phase.agent)
-        update_seeds, rows = self._updating(phase), []
+        update_seeds, rows = self._updating(phase, state.learner), []
         learner, host_obs, episode_stats, keys = state[:4]
         teacher = () if phase.teacher is None else phase.teacher.state
         for i in range(phase.updates):
@@ -341,10 +341,11 @@ class HostBackend:
             self._evaluators[key] = HostEvaluator(stepper, self.env, *sizes, workers)
         return self._evaluators[key]
 
-    def _updating(self, phase: Phase) -> Callable:
-        """Compiled `_update` of a phase over seeds."""
+    def _updating(self, phase: Phase, learner: Learner) -> Callable:
+        """Compiled `_update` over seeds; arms whose heads differ in numbers alone share it."""
         config = train_config(phase, self.run_config)
-        key = agent_key(phase.agent), phase.blend, phase.heads, agent_key(config.teacher)
+        heads = phase.blend.rule, jax.tree.structure(learner.blend_state)
+        key = agent_key(phase.agent), heads, phase.heads, agent_key(config.teacher)
         if key not in self._programs:
             program = partial(_update, config=config, env=self.env)
             self._programs[key] = vmap_seeds(

@@ -383,8 +383,9 @@ def test_mixes_share_one_program_and_train_different_agents(setting, caplog):
     assert len({tuple(bits(agent).values()) for agent in agents}) == len(phases)
 
 
-def test_blends_that_differ_in_numbers_share_one_training_program(caplog):
-    suite = load_suite("CartPole")
+@pytest.mark.parametrize("env", ["CartPole", "CartPole-v1"])
+def test_blends_that_differ_in_numbers_share_one_training_program(env, caplog):
+    suite = load_suite(env)
     backend = make_backend(suite.env, RunConfig(AGENT, 2, 2, 1, 1, 4, 16, 4, optimise=False))
     levels = [(1.0, -1.0), (1.0, 2.0), (0.5, 2.0)]
     blends = [Blend(potential=(weight, ConstantPotential(k, 0.99))) for weight, k in levels]
@@ -395,6 +396,7 @@ def test_blends_that_differ_in_numbers_share_one_training_program(caplog):
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         for state, phase in zip(states[1:], phases[1:], strict=True):
             chunks.append(backend.train(state, phase, 0, never_stopped))
+    backend.close()
     assert not [record for record in caplog.messages if "Compiling jit(mapped)" in record]
     signals = [float(metrics["potential/signal"][0]) for _, metrics, _ in chunks]
     assert signals[0] > 0 > signals[2] > signals[1]
