@@ -1,7 +1,9 @@
 """Base of PPO and A2C: actor and critic, advantages, and a critic channel per signal."""
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,24 @@ from affect import Spec, TrainState, Transition
 from affect.moments import NEARLY_CONSTANT, Moments, empty_moments, running_moments, whiten
 from agents.gae import gae
 from agents.nets import ActorCritic, padded_channels
+
+RANGES = {
+    "width": (Integral, 1, math.inf),
+    "gamma": (Real, 0, 1),
+    "signal_gamma": (Real, 0, 1),
+    "lam": (Real, 0, 1),
+    "lr": (Real, 0, 1e6),
+    "anneal": (Integral, 0, math.inf),
+    "entropy": (Real, -1e6, 1e6),
+    "critic": (Real, 0, 1e6),
+    "max_norm": (Real, 0, math.inf),
+    "epochs": (Integral, 1, math.inf),
+    "minibatches": (Integral, 1, math.inf),
+    "clip": (Real, 0, math.inf),
+    "decay": (Real, 0, 1),
+}
+"""Setting of PPO or A2C -> (kind of number, least, most)."""
+OPTIONAL = ("signal_gamma", "anneal")  # settings that may be None
 
 
 class ReturnSize(NamedTuple):
@@ -94,6 +114,11 @@ class ActorCriticAgent:
     normalise: bool = False
     scale_values: bool = False
 
+    def __post_init__(self):
+        """Checks all settings that are numbers; ValueError for one that is not in its range."""
+        for name in RANGES.keys() & vars(self).keys():
+            check_setting(type(self).__name__, name, getattr(self, name))
+
     def init(self, key: jax.Array, spec: Spec, num_signals: int = 0) -> AgentState:
         """Untrained agent for a world of shapes `spec` and K = `num_signals` signals."""
         net = ActorCritic(spec, self.width, num_signals, rngs=nnx.Rngs(key))
@@ -167,6 +192,22 @@ class ActorCriticAgent:
 
     def _whiten(self, state: AgentState, obs: jax.Array) -> jax.Array:
         return whiten(state.moments, obs, 10.0, NEARLY_CONSTANT) if self.normalise else obs
+
+
+def check_setting(agent: str, name: str, value: Any) -> None:
+    """Checks a setting of RANGES, unless it is traced by JAX, or a schedule of the step size.
+
+    Raises:
+        ValueError: for another type or a value outside the range.
+    """
+    if (value is None and name in OPTIONAL) or isinstance(value, jax.Array) or callable(value):
+        return
+    kind, least, most = RANGES[name]
+    if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+        number = "whole number" if kind is Integral else "number"
+        raise ValueError(
+            f"{agent}: {name}={value!r}, expected a {number} from {least:g} to {most:g}"
+        )
 
 
 def _add_returns(size: ReturnSize, returns: jax.Array) -> ReturnSize:

@@ -118,6 +118,8 @@ def load_suite(
     """
     from dataclasses import replace
 
+    check = import_entry("envs.suite:checked_shifts")
+    shifts = check(shifts, kwargs, reproducible, workers)
     if not isinstance(env, str) or ".py:" in env:
         return import_entry("envs.own:own_suite")(env, shifts, kwargs, reproducible, workers)
     if is_jitted(env) and kwargs:
@@ -132,7 +134,7 @@ def load_suite(
     else:
         host_suite = import_entry("envs.host.suite:host_suite")
         return host_suite(env, None, shifts, kwargs, reproducible, workers)
-    return suite if shifts is None else replace(suite, shifts=tuple(shifts))
+    return suite if shifts is None else replace(suite, shifts=shifts)
 
 
 def closest_names(name: str, names: Iterable[str]) -> str:

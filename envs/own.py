@@ -1,7 +1,7 @@
 """Suites of a user's own environments: an object, a class, a function or a file that makes one."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import gymnasium
 from envs.host.known import EnvFacts
 from envs.host.shifts import channel_shifts
 from envs.host.suite import host_suite
-from envs.host.user_code import cause_of, from_file, remedy_of
+from envs.host.user_code import call_user, from_file
 from envs.shift import Shift
 from envs.suite import Suite
 from envs.world import Env, World
@@ -49,12 +49,13 @@ def own_suite(
     Raises:
         ValueError: for anything else, or for spaces that are not supported.
     """
-    env = from_file(env) if isinstance(env, str) else env
+    shown, env = (env, from_file(env)) if isinstance(env, str) else (repr(env), env)
     if kwargs and not callable(env):
         raise ValueError(f"{env!r} exists already and takes no kwargs; give its class instead")
-    constructor = partial(env, **_with_floats(env, kwargs)) if kwargs else env
-    made = _make(constructor) if callable(env) else env
-    name = type(getattr(made, "unwrapped", made)).__name__
+    constructor = partial(env, **EnvFacts(env).with_floats(kwargs, shown)) if kwargs else env
+    made = call_user(f"{shown} makes no environment", constructor) if callable(env) else env
+    inner = call_user(f"{shown}: its unwrapped fails", partial(getattr, made, "unwrapped", made))
+    name = type(inner).__name__
     if isinstance(made, Env):
         if workers is not None:
             raise ValueError(f"{name} is jitted: no worker process steps it; leave out workers")
@@ -64,26 +65,9 @@ def own_suite(
     if isinstance(made, gymnasium.Env):
         constructor = constructor if callable(env) else CopyOf(env)
         return host_suite(name, constructor, shifts, reproducible=reproducible, workers=workers)
-    raise ValueError(
-        f"{env!r} is no environment: give a name, a gymnasium id, an environment, its class, or a "
+    what = shown if made is env or isinstance(env, type) else f"{shown} returned {made!r}, which"
+    message = (
+        f"{what} is no environment: give a name, a gymnasium id, an environment, its class, or a "
         "function that makes it"
     )
-
-
-def _with_floats(constructor: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments with floats in place of integers where the default is a float, as a setter's."""
-    floats = EnvFacts(constructor).setters
-    return {k: float(v) if k in floats and type(v) is int else v for k, v in kwargs.items()}
-
-
-def _make(constructor: Callable[[], Any]) -> Any:
-    """Calls a class or function.
-
-    Raises:
-        ValueError: if it raises anything; the message names it and the cause.
-    """
-    try:
-        return constructor()
-    except Exception as error:  # a user's code may raise anything
-        message = f"{constructor!r} makes no environment ({cause_of(error)}); {remedy_of(error)}"
-        raise ValueError(message) from error
+    raise ValueError(" ".join(message.split()))

@@ -1,6 +1,8 @@
 """Suites: a training world and the shifts that agents are evaluated under."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +22,31 @@ class Point(NamedTuple):
     shift: str
     family: str
     severity: float
+
+
+def checked_shifts(
+    shifts: Any, kwargs: Any, reproducible: Any, workers: Any
+) -> tuple[Shift, ...] | None:
+    """Checks the types of the arguments of `envs.load_suite` -> the shifts, or None.
+
+    Raises:
+        ValueError: for an argument of a wrong type.
+    """
+    if isinstance(shifts, Iterable) and not isinstance(shifts, str):
+        shifts = tuple(shifts)
+    made = isinstance(shifts, tuple) and all(isinstance(shift, Shift) for shift in shifts)
+    named = isinstance(kwargs, Mapping) and all(isinstance(key, str) for key in kwargs)
+    count = isinstance(workers, Integral) and not isinstance(workers, bool) and workers >= 0
+    for name, value, fits, expected in (
+        ("shifts", shifts, made, "those of envs.shift in a list, such as [ramp(...)]"),
+        ("kwargs", kwargs, named, "a dict of arguments by name"),
+        ("workers", workers, count, "a whole number of at least 0"),
+    ):
+        if not (fits or value is None):
+            raise ValueError(f"load_suite: {name}={value!r}, expected {expected}, or None")
+    if reproducible not in (True, False):
+        raise ValueError(f"load_suite: reproducible={reproducible!r}, expected True or False")
+    return shifts
 
 
 @dataclass(frozen=True)
@@ -52,6 +79,8 @@ class Suite:
             raise ValueError(f"suite {self.name} has two shifts of one name among {names}")
         if not all(0 < severity <= 1 for severity in self.severities):
             raise ValueError(f"suite {self.name}: severities {self.severities} must be in (0, 1]")
+        if self.shifts and not self.severities:
+            raise ValueError(f"suite {self.name} has shifts and no severities: give some in (0, 1]")
 
     def points(self) -> tuple[Point, ...]:
         """Lists the P evaluation conditions: in distribution, then each shift by severity."""

@@ -6,8 +6,9 @@ result = experiment.run()
 
 import hashlib
 import json
+import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -23,9 +24,9 @@ from envs.suite import Suite
 from runs.arm_runner import ArmRunner, Reporter
 from runs.cli.interrupt import run_with_progress
 from runs.describe import describe
-from runs.engine.arms import Arm, check_arms
+from runs.engine.arms import Arm, check_arms, named_arms
 from runs.engine.backend import Backend, make_backend
-from runs.engine.config import RunConfig, head_epochs, make_run_config
+from runs.engine.config import RunConfig, head_epochs, make_run_config, whole_number
 from runs.engine.devices import unused_cores
 from runs.engine.evaluate import EvalPoints, draw_points
 from runs.engine.jax_backend import DRAWS
@@ -88,6 +89,28 @@ class Experiment:
     recordings: bool | None = None
     probe_signals: bool = True
     optimise: bool | None = None
+
+    def __post_init__(self):
+        """Check types before anything is computed, and turn whole numbers of NumPy into int.
+
+        Raises:
+            UserError: for a field of a wrong type.
+        """
+        for name in ("seeds", "base", "steps", "num_envs", "num_steps", "episodes"):
+            value = getattr(self, name)
+            if value is not None or name in ("seeds", "base"):
+                whole = whole_number(name, value, None if name == "base" else 1)
+                object.__setattr__(self, name, whole)
+        for name, fits, expected in (
+            ("suite", isinstance(self.suite, Suite), "a suite of envs.load_suite"),
+            ("agent", _is_agent(self.agent), "an agent, such as PPO(), or None"),
+            ("out", _is_path(self.out), "a folder, or None"),
+            ("primary", self.primary is None or _are_names(self.primary), "two arms, or None"),
+            ("sealed", _are_names(self.sealed), "families in a tuple, such as ('sensor',)"),
+            ("without", _are_names(self.without), "arms in a tuple, such as ('random',)"),
+        ):
+            if not fits:
+                raise UserError(f"{name}={getattr(self, name)!r:.60}: expected {expected}")
 
     def run(self) -> Result:
         """Train and score all arms, with a progress bar; an interrupted experiment is resumed.
@@ -168,13 +191,12 @@ class Experiment:
         """The arms, checked against the suite.
 
         Raises:
-            UserError: for a head that does not fit the worlds.
+            UserError: for what is no arm, a name that no folder can have, or a head that does not
+                fit the worlds.
         """
-        arms = self.arms
-        if isinstance(arms, Mapping):
-            arms = [Arm(name, blend) for name, blend in arms.items()]
-        check_arms(tuple(arms), self.suite, self.run_config)
-        return tuple(arms)
+        arms = named_arms(self.arms)
+        check_arms(arms, self.suite, self.run_config)
+        return arms
 
     @cached_property
     def run_config(self) -> RunConfig:
@@ -349,3 +371,20 @@ class Experiment:
             say(f"unverified: {error}")
             return False
         return True
+
+
+def _is_agent(agent: Any) -> bool:
+    """Whether this is None, or an object with the methods of an agent."""
+    methods = (getattr(agent, name, None) for name in ("init", "act", "update"))
+    return agent is None or (not isinstance(agent, type) and all(map(callable, methods)))
+
+
+def _is_path(path: Any) -> bool:
+    """Whether this is None, or a path."""
+    return path is None or (isinstance(path, str | os.PathLike) and "\0" not in os.fspath(path))
+
+
+def _are_names(value: Any) -> bool:
+    """Whether this is a collection of names."""
+    named = isinstance(value, Collection) and not isinstance(value, str)
+    return named and all(isinstance(name, str) for name in value)

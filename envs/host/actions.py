@@ -1,5 +1,6 @@
 """Maps actions 0..n-1, or [A] in [-1, 1], to the action space of an environment; no jax."""
 
+import math
 from functools import partial
 
 import gymnasium
@@ -7,6 +8,7 @@ import numpy as np
 from gymnasium import spaces, wrappers
 
 UNBOUNDED = 1e9  # a bound of at least this size counts as none: 0.3 would become a third of it
+LARGEST = 10_000  # most numbers in one observation or action, and most discrete actions
 FARTHEST = 0.999  # of a component with one bound: an action up to here, 1,999 units off the bound
 
 
@@ -18,10 +20,18 @@ def standard_actions(env: gymnasium.Env, id: str) -> gymnasium.Env:
     is mapped to the half-line by bound + (1 + a) / (1 - a), or bound - (1 - a) / (1 + a).
 
     Raises:
-        ValueError: for a component without bounds, and for other spaces.
+        ValueError: for a component without bounds, for more than LARGEST components or discrete
+            actions, and for other spaces.
     """
     space = env.action_space
-    if isinstance(space, spaces.Discrete):
+    discrete = isinstance(space, spaces.Discrete)
+    size = int(space.n) if discrete else math.prod(space.shape or ())
+    if not 1 <= size <= LARGEST:
+        raise ValueError(
+            f"{id}: action space {space} has {size} {'actions' if discrete else 'components'}, "
+            f"expected 1 to {LARGEST}; map it by gymnasium.wrappers.TransformAction"
+        )
+    if discrete:
         if space.start == 0:
             return env
         counted = partial(np.add, int(space.start))
@@ -31,6 +41,7 @@ def standard_actions(env: gymnasium.Env, id: str) -> gymnasium.Env:
             f"{id}: action space {space} is neither Discrete nor a Box; map it by "
             "gymnasium.wrappers.TransformAction"
         )
+    check_bounds(space, f"{id}: action space")
     low, high = (bound.astype(np.float64).ravel() for bound in (space.low, space.high))
     below, above = low > -UNBOUNDED, high < UNBOUNDED
     free = np.flatnonzero(~below & ~above)
@@ -46,6 +57,17 @@ def standard_actions(env: gymnasium.Env, id: str) -> gymnasium.Env:
     to_action = partial(box_action, space=space, low=low, high=high)
     vector = spaces.Box(-1.0, 1.0, low.shape, np.float32)
     return wrappers.TransformAction(env, to_action, vector)
+
+
+def check_bounds(space: spaces.Box, name: str) -> None:
+    """Checks that no lower bound is above the upper one, or NaN; ValueError if so."""
+    wrong = ~(space.low <= space.high)
+    if wrong.any():
+        i = tuple(map(int, np.argwhere(wrong)[0]))
+        raise ValueError(
+            f"{name} has the bounds {space.low[i]} and {space.high[i]} at {list(i)}, expected two "
+            "numbers, the lower one first; correct its low and high"
+        )
 
 
 def box_action(

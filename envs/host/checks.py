@@ -36,6 +36,7 @@ class Checked(gymnasium.Wrapper):
         space = env.observation_space
         floats = isinstance(space, spaces.Box) and space.dtype.kind == "f" and not values
         self._plain = (space.shape, space.dtype) if floats else None  # needs no look at its values
+        self._actions = env.action_space
 
     def reset(self, *, seed=None, options=None):
         """Starts an episode -> (obs, info)."""
@@ -50,6 +51,12 @@ class Checked(gymnasium.Wrapper):
                 f"returned {_described(result)} from reset, expected (obs, info)", RESET_REMEDY
             )
         self._check_observation(result[0], "reset")
+        actions = self.env.action_space
+        if actions is not self._actions and actions != self._actions:
+            raise LastingFault(
+                f"has after reset the action space {actions}, expected {self._actions}",
+                "declare one for all episodes, and let actions that are not allowed do nothing",
+            )
         return result
 
     def step(self, action):
@@ -70,7 +77,7 @@ class Checked(gymnasium.Wrapper):
         self._check_observation(obs, "step")
         self._check_reward(reward)
         for name, flag in zip(("terminated", "truncated"), flags, strict=True):
-            array = np.asarray(flag)
+            array = _array(flag)
             if array.dtype != bool or array.shape != ():
                 raise LastingFault(
                     f"returned {name} {_described(flag)}, expected True or False",
@@ -105,7 +112,7 @@ class Checked(gymnasium.Wrapper):
         """Raises `LastingFault` for a reward that is not one number."""
         if type(reward) in FLOATS and not self.checks_values:
             return
-        array = np.asarray(reward)
+        array = _array(reward)
         if array.shape != () or array.dtype.kind not in "biuf":
             raise LastingFault(
                 f"returned reward {_described(reward)}, expected one number", "return float(reward)"
@@ -148,7 +155,9 @@ def observation_fault(
 
 def _box_fault(space: spaces.Box, obs: Any, values: bool, name: str) -> str | None:
     """Describes what is wrong with an observation of a box, None if nothing is."""
-    array, integers = np.asarray(obs), space.dtype.kind in "biu"
+    array, integers = _array(obs), space.dtype.kind in "biu"
+    if array.dtype == object:
+        return f"{name} {_described(obs)}, expected numbers of shape {space.shape}"
     if array.shape != space.shape:
         return f"{name} of shape {array.shape}, expected {space.shape}"
     if array.dtype.kind not in ("biu" if integers else "biuf"):
@@ -162,7 +171,8 @@ def _box_fault(space: spaces.Box, obs: Any, values: bool, name: str) -> str | No
         if wrong.any():
             first = tuple(np.argwhere(wrong)[0])
             bounds = f"[{space.low[first]:g}, {space.high[first]:g}]"
-            return f"{name} with {_component(array, wrong)}, expected a finite number in {bounds}"
+            expected = "a finite number" if integers else "a finite number of float32"
+            return f"{name} with {_component(array, wrong)}, expected {expected} in {bounds}"
     return None
 
 
@@ -173,6 +183,14 @@ def _widened(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
     low = low - ROUNDING * np.maximum(1, np.abs(low))
     high = high + ROUNDING * np.maximum(1, np.abs(high))
     return np.maximum(low, -largest), np.minimum(high, largest)
+
+
+def _array(value: Any) -> np.ndarray:
+    """A value as an array: of objects, without dimensions, if it is ragged or cannot be one."""
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError):
+        return np.array(None)
 
 
 def _component(array: np.ndarray, wrong: np.ndarray) -> str:

@@ -67,7 +67,7 @@ class EnvSet:
                 info[:, i] = self._scalars(values)
         with np.errstate(over="ignore"):
             reward[:] = rewards
-        size = float(np.vdot(obs, obs)) + sum(map(abs, rewards))
+            size = float(np.vdot(obs, obs)) + sum(map(abs, rewards))
         if not size < LARGE:  # or not a number
             self._check_finite(obs, indices, np.array(rewards, np.float64))
         return ended

@@ -11,9 +11,10 @@ import difflib
 import inspect
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple
 
 import gymnasium
 
@@ -56,6 +57,19 @@ class EnvFacts(NamedTuple):
         """Name -> default value of every declared setter."""
         parameters = inspect.signature(self.make).parameters.values()
         return {p.name: p.default for p in parameters if isinstance(p.default, float)}
+
+    def with_floats(self, kwargs: Mapping[str, Any], name: str) -> dict[str, Any]:
+        """Arguments with floats in place of the other numbers that are given to setters.
+
+        Raises:
+            ValueError: for a setter that is given no number; the message begins with `name`.
+        """
+        floats = {key: kwargs[key] for key in self.setters if key in kwargs}
+        for key, value in floats.items():
+            if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
+                raise ValueError(f"{name}: kwargs have {key}={value!r}, expected a number")
+            floats[key] = float(value)
+        return {**kwargs, **floats}
 
     @property
     def drops_text(self) -> bool:
@@ -188,6 +202,8 @@ def env_facts(id: str) -> EnvFacts:
     built_in = name in gymnasium.registry and is_built_in(name)
     if built_in and name in KNOWN:
         return KNOWN[name]
+    if name not in gymnasium.registry and name.endswith(".py"):
+        raise ValueError(f"{id} is a file: write {id}:Class, for a class or function in it")
     if name not in gymnasium.registry:
         names = {entry.lower(): entry for entry in (*gymnasium.registry, *SUITES)}
         close = difflib.get_close_matches(name.lower(), names, 1)

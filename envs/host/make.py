@@ -6,18 +6,19 @@ import os
 from collections.abc import Callable
 from ctypes.util import find_library
 from functools import partial
+from numbers import Integral, Real
+from operator import attrgetter
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces, wrappers
 
 from envs.host.action_buffer import LONGEST
-from envs.host.actions import standard_actions
+from envs.host.actions import LARGEST, check_bounds, standard_actions
 from envs.host.checks import Checked
 from envs.host.known import EnvFacts, env_facts, is_built_in
-from envs.host.user_code import cause_of, remedy_of
+from envs.host.user_code import call_user
 
-LARGEST = 10_000  # most numbers in one observation
 LIMIT = 1_000  # steps of an episode, for environments that declare no limit
 
 
@@ -46,19 +47,37 @@ def make_env(
     if kwargs.get("render_mode") == "rgb_array":
         _render_offscreen()
     try:
-        env = facts.make(**kwargs)
-    except Exception as error:  # third-party code may raise anything
+        env = call_user(f"{id} cannot be made", partial(facts.make, **kwargs))
+    except ValueError as fault:
+        error = fault.__cause__
         missing = isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError)
         if missing and constructor is None and is_built_in(id):
             raise ValueError(f"{id} needs a package: pip install -e '.[hosts]' ({error})") from None
-        message = f"{id} cannot be made ({cause_of(error)}); {remedy_of(error)}"
-        raise ValueError(message) from error
+        raise
     env = Checked(_with_spaces(env, id), check_values, reproducible)
     env = standard_actions(_flatten_observations(env, id), id)
-    limit = env.spec.max_episode_steps if env.spec else None
+    limit, _ = limit_and_goal(env, id)
     return (
         env if limit and limit <= LONGEST else wrappers.TimeLimit(env, LONGEST if limit else LIMIT)
     )
+
+
+def limit_and_goal(env: gymnasium.Env, id: str) -> tuple[int | None, float | None]:
+    """Most steps of an episode, and return of a success, that `env.spec` declares; None if none.
+
+    Raises:
+        ValueError: if they are no numbers, or if `env.spec` raises.
+    """
+    read = attrgetter("max_episode_steps", "reward_threshold")
+    what = f"{id}: its spec fails"
+    limit, goal = call_user(what, lambda: read(env.spec) if env.spec else (None, None))
+    if limit is not None and not (isinstance(limit, Integral) and limit >= 0):
+        expected = "expected a whole number of at least 1, or None; correct it"
+        raise ValueError(f"{id}: spec.max_episode_steps is {limit!r}, {expected}")
+    if goal is not None and not isinstance(goal, Real):
+        expected = "expected a number or None; correct it"
+        raise ValueError(f"{id}: spec.reward_threshold is {goal!r}, {expected}")
+    return limit or None, goal
 
 
 def _with_spaces(env: gymnasium.Env, id: str) -> gymnasium.Env:
@@ -68,7 +87,7 @@ def _with_spaces(env: gymnasium.Env, id: str) -> gymnasium.Env:
             f"{id}: {type(env).__name__} is no gymnasium.Env; derive it from that class"
         )
     for name in ("observation_space", "action_space"):
-        space = getattr(env, name, None)
+        space = call_user(f"{id}: its {name} fails", partial(getattr, env, name, None))
         if not isinstance(space, spaces.Space):
             raise ValueError(f"{id}: {name} is {space!r}; set it to one of gymnasium.spaces")
     return env
@@ -102,6 +121,8 @@ def _flatten_observations(env: gymnasium.Env, id: str) -> gymnasium.Env:
         )
     if size < 1:
         raise ValueError(f"{id}: observation space {space} is empty; observe at least one number")
+    if isinstance(space, spaces.Box):
+        check_bounds(space, f"{id}: observation space")
     if not (isinstance(space, spaces.Box) and len(space.shape) == 1):
         env = wrappers.FlattenObservation(env)
     low, high = env.observation_space.low, env.observation_space.high

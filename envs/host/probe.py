@@ -14,6 +14,8 @@ from envs.host.shard import REPLAY_REMEDY
 STEPS = 100  # random actions
 SECONDS = 10.0  # after which a slow environment is not stepped further
 SEED = 0
+TWO = "of two environments with the same seed and actions"
+AGAIN = "of an environment that was reset to a seed of before, with the same actions,"
 
 
 def probe(
@@ -22,8 +24,8 @@ def probe(
     """Steps two environments of one seed with the same random actions, in a worker process.
 
     What `envs.host.checks` requires is checked at every step, and that both environments return the
-    same bytes, as they do when a run is resumed. At last the first episode is replayed in the same
-    two environments, which shows whether one remembers what came before a reset.
+    same bytes, as they do when a run is resumed. At last the first episodes are replayed in the
+    same two environments, which shows whether one remembers what came before a reset.
 
     Args:
         make: makes one environment, with `check_values=True`.
@@ -37,12 +39,16 @@ def probe(
     processes = 0 if workers == 0 else 1
     try:
         with HostPool(make, 2, SEED, name=name, workers=processes, streams=(0, 0)) as pool:
+            seen = []
             for step, results in enumerate(_results(pool)):
-                for part, pair in results.items() if reproducible else ():
-                    if pair[0].tobytes() != pair[1].tobytes():
-                        raise ValueError(_difference(name, step, part, *pair))
+                seen.append(results)
+                if reproducible:
+                    pair = ({part: both[i] for part, both in results.items()} for i in (0, 1))
+                    _check_equal(f"{name}: step {step} {TWO}", *pair)
             if reproducible:
                 pool.restore(pool.snapshot())
+                for step, pair in enumerate(zip(seen, _results(pool), strict=False)):
+                    _check_equal(f"{name}: step {step} {AGAIN}", *pair)
     except HostFailure as failure:
         raise ValueError(str(failure)) from failure
 
@@ -66,12 +72,18 @@ def _random_action(space: spaces.Space, rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(-1.0, 1.0, space.shape).astype(space.dtype)
 
 
-def _difference(name: str, step: int, part: str, first: np.ndarray, second: np.ndarray) -> str:
-    """Says what two environments of one seed returned differently; arrays of equal shape."""
-    first, second = np.ravel(first), np.ravel(second)
-    i = np.flatnonzero(~((first == second) | (np.isnan(first) & np.isnan(second))))[:1]
-    values = f"expected {first[i]}, got {second[i]}" if i.size else "expected equal bytes"
-    return (
-        f"{name}: step {step} of two environments with the same seed and actions gave another "
-        f"{part} ({values}): {REPLAY_REMEDY}"
-    )
+def _check_equal(which: str, first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> None:
+    """Checks that two results of one seed are of the same bytes; ValueError, beginning by `which`.
+
+    Args:
+        which: the results were.
+        first: arrays by name.
+        second: arrays of the same shapes.
+    """
+    for part in first:
+        if first[part].tobytes() == second[part].tobytes():
+            continue
+        old, new = np.ravel(first[part]), np.ravel(second[part])
+        i = np.flatnonzero(~((old == new) | (np.isnan(old) & np.isnan(new))))[:1]
+        values = f"expected {old[i]}, got {new[i]}" if i.size else "expected equal bytes"
+        raise ValueError(f"{which} gave another {part} ({values}): {REPLAY_REMEDY}")

@@ -19,6 +19,7 @@ from envs.host.fault import Fault
 from envs.host.known import EnvFacts, env_facts, is_built_in
 from envs.host.probe import probe
 from envs.host.shifts import PHYSICS, channel_shifts
+from envs.host.user_code import call_user
 from envs.shift import Shift
 from envs.suite import Suite
 from envs.world import World
@@ -110,6 +111,8 @@ def host_suite(
         raise ValueError(
             f"{id}: kwargs cannot have {reserved[0]!r}, which is set here; leave it out"
         )
+    floats = facts.with_floats(kwargs, id)
+    params = {name: floats.get(name, value) for name, value in facts.setters.items()}
     env = make.make_env(id, constructor, **kwargs)
     space, action = env.observation_space, env.action_space
     discrete = isinstance(action, spaces.Discrete)
@@ -119,17 +122,13 @@ def host_suite(
         action_dim=0 if discrete else action.shape[0],
         info=("harm",) if facts.harmful else (),
     )
-    goal = env.spec.reward_threshold if facts.goal is None and env.spec else facts.goal
+    limit, goal = make.limit_and_goal(env, id)
+    limit, goal = limit or make.LIMIT, goal if facts.goal is None else facts.goal
     goal = None if goal is None or math.isnan(goal) else goal
-    limit = (env.spec.max_episode_steps if env.spec else None) or make.LIMIT
-    env.close()
+    _close(env, id)
     sizes = spec, limit, _obs_scale(space), facts.harmful, goal
     workers = 0 if workers is None and not is_importable(constructor) else workers
     host = HostEnv(id, *sizes, constructor, workers, kwargs, reproducible)
-    params = {name: kwargs.get(name, value) for name, value in facts.setters.items()}
-    for name, value in params.items():
-        if not isinstance(value, int | float):
-            raise ValueError(f"{id}: kwargs have {name}={value!r}, expected a number")
     world = World({name: float(value) for name, value in params.items()})
     probe(host.maker(world, check_values=True), id, workers, reproducible)
     if limit == make.LONGEST:
@@ -216,8 +215,8 @@ def check_effect(host: HostEnv, world: World, shift: Shift, steps: int = 200) ->
             if np.array_equal(*results) and results[0][-2:].any():
                 results = [env.reset()[0] for env in (original_env, shifted_env)]
     finally:
-        original_env.close()
-        shifted_env.close()
+        _close(original_env, host.id)
+        _close(shifted_env, host.id)
     raise NoEffect(
         f"{host.id}: shift {shift.name} changes nothing in {steps} steps; fix its setter"
     )
@@ -226,8 +225,13 @@ def check_effect(host: HostEnv, world: World, shift: Shift, steps: int = 200) ->
 def _spaces(host: HostEnv, world: World) -> tuple[spaces.Space, spaces.Space]:
     """Observation and action space of the environment of a world."""
     env = host.maker(world)()
-    env.close()
+    _close(env, host.id)
     return env.observation_space, env.action_space
+
+
+def _close(env: gymnasium.Env, id: str) -> None:
+    """Closes an environment; ValueError if that raises."""
+    call_user(f"{id}: its close fails", env.close)
 
 
 def _obs_scale(space: spaces.Box) -> tuple[float, ...]:

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,8 @@ class FromFile:
         module = _import_file(Path(self.path))
         constructor = getattr(module, self.name, None)
         if not callable(constructor):
-            classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
             raise ValueError(
-                f"{self.path} has no class {self.name!r}; it has {', '.join(classes) or 'none'}"
+                f"{self.path} has no class or function {self.name!r}; it has {callables_of(module)}"
             )
         return constructor
 
@@ -73,13 +73,14 @@ def import_module(
         ValueError: if there is no such module, or if it raises; the message says which.
     """
     try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and f"{name}.".startswith(f"{error.name}."):
+        what = f"{name} fails when imported"
+        return call_user(what, partial(importlib.import_module, name), "fix it")
+    except ValueError as fault:
+        error = fault.__cause__
+        absent = error.name if isinstance(error, ModuleNotFoundError) else None
+        if absent and f"{name}.".startswith(f"{absent}."):
             raise ValueError(f"{name} is missing: {remedy} ({error})") from None
-        raise ValueError(_import_fault(name, error)) from error
-    except Exception as error:  # a user's module may raise anything
-        raise ValueError(_import_fault(name, error)) from error
+        raise
 
 
 def _import_file(path: Path) -> Any:
@@ -92,34 +93,55 @@ def _import_file(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(name, path)
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # a user's file may raise anything
+        call_user(f"{path} fails when imported", partial(spec.loader.exec_module, module), "fix it")
+    except ValueError:
         del sys.modules[name]
-        raise ValueError(_import_fault(str(path), error)) from error
+        raise
     return module
 
 
-def _import_fault(name: str, error: Exception) -> str:
-    """Says that a user's module raised when it was imported."""
-    remedy = "install what it imports" if isinstance(error, ImportError) else "fix it"
-    return f"{name} fails when imported ({cause_of(error)}); {remedy}"
+def callables_of(module: Any) -> str:
+    """Names of the classes and functions of a module, for a message."""
+    kinds = inspect.isclass, inspect.isfunction
+    names = [key for key, value in vars(module).items() if any(kind(value) for kind in kinds)]
+    return ", ".join(names) or "none"
 
 
-def cause_of(error: Exception) -> str:
-    """An exception on one line, with the place where it was raised."""
+def call_user(what: str, function: Callable[[], Any], remedy: str = "fix the environment") -> Any:
+    """Calls a user's code -> its result.
+
+    Args:
+        what: fails if it raises, the beginning of the message.
+        function: to call.
+        remedy: at the end of the message, unless the exception suggests another.
+
+    Raises:
+        ValueError: if it raises anything, or exits; in one line, with the place.
+    """
+    try:
+        return function()
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{what} ({_cause_of(error)}); {_remedy_of(error, remedy)}") from error
+
+
+def _cause_of(error: BaseException) -> str:
+    """An exception on one line, with the place in the user's code where it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     frame = next(f for f in reversed(frames) if not f.filename.startswith("<frozen"))
     text = " ".join(f"{type(error).__name__}: {error}".split())
+    if frame.filename == __file__ or isinstance(error, SyntaxError):  # which names its own place
+        return text
     return f"{text}, {Path(frame.filename).name}:{frame.lineno}"
 
 
-def remedy_of(error: Exception) -> str:
-    """What to do about an exception of a constructor."""
+def _remedy_of(error: BaseException, otherwise: str) -> str:
+    """What to do about an exception of a user's code."""
     missing = re.search(r"missing \d+ required [\w-]+ arguments?: (.*)", str(error))
     if isinstance(error, TypeError) and missing:
         names = re.findall(r"'(\w+)'", missing[1])
         kwargs = json.dumps({name: "..." for name in names})
         return f"give load_suite(..., kwargs={kwargs}) or --env-kwargs '{kwargs}'"
     if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
-        return "correct kwargs"
-    return "install what it imports" if isinstance(error, ImportError) else "fix the environment"
+        own = "'render_mode'" in str(error)
+        return "let it accept render_mode=None" if own else "correct kwargs"
+    return "install what it imports" if isinstance(error, ImportError) else otherwise

@@ -130,9 +130,9 @@ def check_env(settings: EnvSettings) -> None:
 
 
 def check_not_negative(settings: Any, *names: str) -> None:
-    """Check that none of these settings is negative; raises UserError."""
+    """Check that none of these settings is negative, or NaN; raises UserError."""
     for name in names:
-        if getattr(settings, name) < 0:
+        if not getattr(settings, name) >= 0:
             raise UserError(f"--{name} {getattr(settings, name)}: must not be negative")
 
 

@@ -1,6 +1,7 @@
 """The arms of a comparison: one per head, and the control arms each head is compared with."""
 
 import functools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import jax
@@ -29,12 +30,13 @@ from envs.suite import Suite
 from runs.engine import custom_head
 from runs.engine.config import RunConfig, head_spec
 from runs.errors import UserError
-from runs.names import CONSTANT_POTENTIAL, checked_choice
+from runs.names import CONSTANT_POTENTIAL, checked_choice, safe_name
 
 HEADS = ("fear", "hope", "curiosity", "mood", "satiation", "homeostasis", "care", "innate")
 POTENTIALS = ("fear", "hope", "homeostasis", "care", "innate")
 LEVELS = {f"{CONSTANT_POTENTIAL}{k:+g}": k for k in (-2.0, -1.0, -0.5, 0.5)}
 """Arms of the constant potentials -> level."""
+LONGEST_NAME = 200  # characters of an arm, whose folders add a few to it
 CONSTANT_POTENTIALS = tuple(name + end for name in LEVELS for end in ("", "_constant"))
 
 
@@ -134,6 +136,33 @@ def comparison_arms(heads: tuple[str, ...], gamma: float, suite: Suite) -> tuple
             control(f"{name}_constant", Blend(potential=potential, constant=(1.0, plus))),
         ]
     return (*arms, control("lesion", Blend(**lesioned)))
+
+
+def named_arms(arms: Mapping[str, Blend] | Iterable[Arm]) -> tuple[Arm, ...]:
+    """The arms in their order, each with a name that its folder can have.
+
+    Raises:
+        UserError: for no arms, what is no arm, a name that is empty, longer than LONGEST_NAME or
+            not printable, or two arms with one folder.
+    """
+    if isinstance(arms, Mapping):
+        arms = [Arm(name, blend) for name, blend in arms.items()]
+    arms = tuple(arms) if isinstance(arms, Iterable) else ()
+    if not (arms and all(isinstance(arm, Arm) for arm in arms)):
+        raise UserError("arms: expected at least one, as {name: Blend(...)} or Arm(name, Blend())")
+    folders: dict[str, str] = {}
+    for name, blend in ((arm.name, arm.blend) for arm in arms):
+        if not (isinstance(name, str) and name.isprintable() and 1 <= len(name) <= LONGEST_NAME):
+            expected = f"expected 1 to {LONGEST_NAME} printable characters; rename it"
+            raise UserError(f"arm {name!r:.60}: {expected}")
+        if not isinstance(blend, Blend):
+            raise UserError(f"arm {name!r}: expected a Blend of its heads, got {blend!r:.60}")
+        if (folder := safe_name(name)) in folders:
+            raise UserError(
+                f"arms {folders[folder]!r} and {name!r} share the folder {folder}: rename one"
+            )
+        folders[folder] = name
+    return arms
 
 
 def check_arms(arms: tuple[Arm, ...], suite: Suite, run_config: RunConfig) -> None:

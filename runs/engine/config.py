@@ -5,6 +5,7 @@ from numbers import Integral
 from typing import Any
 
 from affect import Spec
+from agents.ppo import PPO
 from runs.errors import UserError
 
 
@@ -81,14 +82,20 @@ def make_run_config(
         optimise: see `RunConfig`.
 
     Raises:
-        UserError: for a size below 1.
+        UserError: for a size that is no whole number of at least 1, or samples of an update that do
+            not divide into the minibatches of PPO.
     """
     import jax
 
     sizes = {"seeds": seeds, "steps": steps, "num_envs": num_envs, "num_steps": num_steps}
     for name, size in (sizes | {"episodes": episodes}).items():
-        if not isinstance(size, Integral) or size < 1:
-            raise UserError(f"{name}={size}: expected a whole number of at least 1")
+        whole_number(name, size)
+    samples = num_envs * num_steps
+    if isinstance(agent, PPO) and samples % agent.minibatches:
+        raise UserError(
+            f"num_envs={num_envs} times num_steps={num_steps} samples do not divide into "
+            f"minibatches={agent.minibatches} of {type(agent).__name__}; change one of them"
+        )
     devices = len(jax.devices())
     updates = max(steps // (num_envs * num_steps), 1)
     chunk_updates = max(updates // chunks, 1)
@@ -105,6 +112,15 @@ def make_run_config(
         base=base,
         optimise=optimise,
     )
+
+
+def whole_number(name: str, value: Any, least: int | None = 1) -> int:
+    """The value of a setting as Python's int; UserError unless it is whole and at least `least`."""
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_whole or (least is not None and value < least):
+        bound = "" if least is None else f" of at least {least}"
+        raise UserError(f"{name}={value!r}: expected a whole number{bound}")
+    return int(value)
 
 
 def annealed(agent: Any, updates: int) -> Any:

@@ -2,11 +2,12 @@
 
 import hashlib
 import importlib.util
-import inspect
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from affect import HeadFactory
+from envs.host.user_code import call_user, callables_of
 from runs.errors import UserError
 
 
@@ -33,16 +34,12 @@ def load_head(name: str) -> HeadFactory:
     spec = importlib.util.spec_from_file_location(f"own_head_{file_digest(name)}", path.resolve())
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # a user's file may raise anything
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"head {name}: {file} fails ({cause}); fix it") from error
+        call_user(f"head {name}: {file} fails", partial(spec.loader.exec_module, module), "fix it")
+    except ValueError as fault:
+        raise UserError(str(fault)) from fault
     factory = getattr(module, attribute, None)
     if not callable(factory):
-        classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
-        raise UserError(
-            f"head {name}: {file} has no {attribute!r}; it has {', '.join(classes) or 'none'}"
-        )
+        raise UserError(f"head {name}: {file} has no {attribute!r}; it has {callables_of(module)}")
     return factory
 
 

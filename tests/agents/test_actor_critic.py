@@ -43,6 +43,44 @@ def close(expected):
     return pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        *(
+            (kind, {name: value})
+            for kind in (PPO, A2C)
+            for name, values in {
+                "lr": (math.nan, -1, math.inf, "1e-3", True, None),
+                "gamma": (1.01, -0.1, None),
+                "signal_gamma": (2, "0.9"),
+                "lam": (5, math.nan),
+                "width": (0, 8.0, True),
+                "anneal": (-1, 0.5),
+                "entropy": (math.inf, None),
+                "critic": (-0.5,),
+                "max_norm": (-1, math.nan),
+            }.items()
+            for value in values
+        ),
+        *((PPO, {name: value}) for name in ("epochs", "minibatches") for value in (0, 1.5)),
+        (PPO, {"clip": -1}),
+        (A2C, {"decay": 2}),
+    ],
+)
+def test_settings_outside_their_range_are_refused(kind, settings):
+    [(name, value)] = settings.items()
+    with pytest.raises(ValueError, match=rf"^{kind.__name__}: {name}={value!r}, expected a .*num"):
+        kind(**settings)
+
+
+def test_settings_at_the_ends_of_their_ranges_are_accepted():
+    ends = {"lr": 0, "gamma": 1, "signal_gamma": None, "lam": 0, "anneal": 0, "max_norm": math.inf}
+    for kind in (PPO, A2C):
+        assert kind(**ends, width=np.int64(1)).max_norm == math.inf
+    assert PPO(lr=lambda step: 1e-3, clip=math.inf).lr(0) == 1e-3
+    assert jax.jit(lambda lr: A2C(lr=lr).lr + 1)(0.5) == 1.5
+
+
 # --- probes -----------------------------------------------------------------------------------
 
 

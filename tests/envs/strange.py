@@ -3,12 +3,14 @@
 REFUSED maps each kind to what the message must say; those of ACCEPTED give right values.
 """
 
+import sys
 import time
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
 UNIT = spaces.Box(-1.0, 1.0, (2,), np.float32)
 LARGEST = float(np.finfo(np.float32).max)
@@ -60,6 +62,24 @@ def observing(name: str, space: spaces.Space, first: Any, later: Any = None) -> 
 def acting(name: str, space: spaces.Space) -> type:
     """An environment of this action space; `pay` keeps the action."""
     return kind(name, action_space=space)
+
+
+def box(low: list[float], high: list[float]) -> spaces.Box:
+    """A box whose bounds are set afterwards, so that gymnasium does not check them."""
+    space = spaces.Box(-1.0, 1.0, (len(low),))
+    space.low, space.high = np.float32(low), np.float32(high)
+    return space
+
+
+def declaring(name: str, **facts: Any) -> type:
+    """An environment with these entries in its `spec`."""
+    return kind(name, spec=EnvSpec(f"{name}-v0", entry_point="none:None", **facts))
+
+
+@property
+def no_attribute(self) -> Any:
+    """A property that raises."""
+    raise OSError("the engine is gone")
 
 
 # --- what draws from elsewhere ----------------------------------------------------------------
@@ -120,6 +140,33 @@ class Remembers(Small):
         return np.array([0.0, 1 / (1 + self.resets)], np.float32)
 
 
+class RewardRemembers(Remembers):
+    """Only its rewards remember what came before a reset."""
+
+    observe = Small.observe
+
+    def pay(self):
+        return 1 / (1 + self.resets)
+
+
+class EndRemembers(Remembers):
+    """Its first episodes are shorter than those that follow."""
+
+    def observe(self):
+        return np.zeros(2, np.float32)
+
+    def step(self, action):
+        obs, reward, terminated, *rest = super().step(action)
+        return obs, reward, terminated or self.steps > min(self.resets, 5), *rest
+
+
+class Normalised(gymnasium.wrappers.NormalizeReward):
+    """Divides rewards by a deviation of all episodes so far."""
+
+    def __init__(self):
+        super().__init__(Small())
+
+
 # --- what calls differently -------------------------------------------------------------------
 
 
@@ -166,6 +213,25 @@ class Spaceless(Small):
     observation_space = None
 
 
+class Exits(Small):
+    def __init__(self):
+        sys.exit(4)
+
+
+class Shrinks(Small):
+    def reset(self, *, seed=None, options=None):
+        self.action_space = spaces.Discrete(1)
+        return super().reset(seed=seed)
+
+
+class NotClosed(Small):
+    def close(self):
+        raise OSError("the engine is gone")
+
+
+Broken = kind("Broken", unwrapped=no_attribute)
+
+
 class NoEnv:
     """Has the methods of an environment, but not its class."""
 
@@ -175,7 +241,9 @@ REFUSED = {
     returning("OutOfBounds", obs=np.float32([2, 0])): r"step 2\) .*2.0 at \[0\], .* in \[-1, 1\]",
     returning("NanSeen", obs=np.float32([0, np.nan])): r"step 2\) .* nan at \[1\]",
     returning("Short", obs=np.zeros(1, np.float32)): r"shape \(1,\), expected \(2,\)",
-    returning("Nothing", obs=None): r"observation of shape \(\)",
+    returning("Nothing", obs=None): r"observation None, expected numbers of shape \(2,\): widen",
+    returning("Ragged", obs=[[1.0], 2.0]): r"2\) .*\[\[1.0\], 2.0\], expected numbers of shape",
+    returning("RewardRagged", reward=[[1], 2]): r"reward \[\[1\], 2\], expected one number: return",
     returning("Texts", obs=np.array(["a", "b"])): "of dtype <U1, expected float32",
     returning("RewardNone", reward=None): "step 2.* returned reward None, expected one number: ret",
     returning("RewardNan", reward=np.nan): "returned reward nan, expected a finite number",
@@ -187,6 +255,10 @@ REFUSED = {
     returning("FlagVector", terminated=np.zeros(1, bool)): "terminated array",
     observing("InfiniteSeen", spaces.Box(-np.inf, np.inf, (1,)), np.float32([np.inf])):
         r"inf at \[0\], expected a finite number",
+    observing("Vast", spaces.Box(-np.inf, np.inf, (1,), float), np.zeros(1), np.array([1e300])):
+        r"1e\+300 at \[0\], expected a finite number of float32 in \[-inf, inf\]",
+    observing("SeesNan", box([0, np.nan], [1, 1]), np.zeros(2)):
+        r"observation space has the bounds nan and 1.0 at \[1\], expected two .*; correct its",
     observing("Counter", spaces.Box(0, 2**40, (1,), np.int64), [0], np.array([2**24 + 1])):
         r"16777217 at \[0\], expected integers of at most 2\^24",
     observing("OneTooFew", spaces.Discrete(5, start=3), 3, 0): r"0, expected Discrete\(5, st",
@@ -202,6 +274,11 @@ REFUSED = {
     observing("Speaks", spaces.Text(4), "ab"): "is not made of numbers; keep only numeric keys",
     acting("AlmostUnbounded", spaces.Box(-LARGEST, LARGEST, (2,), np.float32)): "no bounds in",
     acting("Unbounded", spaces.Box(-np.inf, np.inf, (1,))): "no bounds in component 0",
+    acting("NanBound", box([np.nan, -1], [1, 1])): r"action space has the bounds nan and 1.0 at",
+    acting("Crossed", box([0, 2], [1, 1])): r"the bounds 2.0 and 1.0 at \[1\], expected two",
+    acting("NoAction", spaces.Box(-1, 1, (0,))): "has 0 components, expected 1 to 10000; map it by",
+    acting("Wide", spaces.Box(-1, 1, (200_000,))): "has 200000 components, expected 1 to 10000",
+    acting("Many", spaces.Discrete(2**40)): "has 1099511627776 actions, expected 1 to 10000",
     acting("TwoChoices", spaces.MultiDiscrete([2, 3])): "neither Discrete nor a Box; map it by",
     GlobalNumpy: "step 0 of two environments with the same seed .* self.np_random",
     GlobalNumpySeeded: "with the same seed .* reproducible=False",
@@ -210,6 +287,16 @@ REFUSED = {
     RandomLevel: "step 0 of two environments with the same seed and actions",
     Clock: "step 1 of two environments .* gave another reward .*expected .*, got",
     Remembers: "replayed its seed and actions to other observations: .* set all state in reset",
+    RewardRemembers: "step 1 of an environment that was reset .* another reward .* set all st",
+    EndRemembers: "of an environment that was reset .* gave another terminated .* set all",
+    Normalised: "step 1 of an environment that was reset .* reward .*reproducible=False",
+    declaring("Backwards", max_episode_steps=-5): "max_episode_steps is -5, expected a whole",
+    declaring("Half", max_episode_steps=10.5): "max_episode_steps is 10.5, expected a whole number",
+    declaring("High", reward_threshold="high"): "reward_threshold is 'high', expected a number",
+    kind("NoSpec", spec=no_attribute): r"its spec fails \(OSError: the engine is gone, strange.py:",
+    kind("NoSpace", action_space=no_attribute): r"its action_space fails \(OSError: the engine",
+    Exits: r"cannot be made \(SystemExit: 4, strange.py:\d+\); fix the environment",
+    Shrinks: r"has after reset the action space Discrete\(1\), expected Discrete\(2\): declare one",
     OnlyObservation: r"from reset, expected \(obs, info\): write reset\(self",
     FourValues: r"from step, expected 5 values, the last a dict: return \(obs, reward, term",
     ResetWithoutSeed: "TypeError in reset: .*'seed': write reset",

@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+from dataclasses import replace
 from functools import partial
 
 import gymnasium
@@ -185,6 +186,8 @@ class Own(Small):
         self.size, self.wind = size, wind
     def pay(self):
         return self.size + self.wind
+def nothing():
+    pass
 gymnasium.register("Pendulum-v1", Own, max_episode_steps=9)
 gymnasium.register("MiniGridLike-v0", Own, max_episode_steps=9)
 """
@@ -195,6 +198,8 @@ def own(tmp_path, monkeypatch):
     """Folder of a user's module that registers the ids of others; the ids are restored."""
     (tmp_path / "own_strange.py").write_text(textwrap.dedent(OWN))
     (tmp_path / "broken_strange.py").write_text("import os\nfrom os import no_such_name\n")
+    (tmp_path / "exits_strange.py").write_text("import sys\nsys.exit(5)\n")
+    (tmp_path / "unread_strange.py").write_text("import os\nclass\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(gymnasium.registry, "Pendulum-v1", gymnasium.registry["Pendulum-v1"])
     yield tmp_path
@@ -229,7 +234,17 @@ def test_class_in_a_file_with_arguments(own):
     ("env", "kwargs", "message"),
     [
         ("{own}/none.py:Own", None, "no such file .*none.py; write it as path/to/file.py:Class"),
-        ("{own}/own_strange.py:Else", None, r"has no class 'Else'; it has Small, Own"),
+        ("{own}/own_strange.py:Else", None, "class or function 'Else'; it has Small, Own, nothing"),
+        ("{own}/own_strange.py", None, "is a file: write /.*/own_strange.py:Class, for a cl"),
+        ("{own}/own_strange.py:nothing", None, ":nothing returned None, which is no environment"),
+        ("{own}/exits_strange.py:Own", None, r"\(SystemExit: 5, exits_strange.py:2\); fix it"),
+        ("exits_strange:Own-v0", None, r"\(SystemExit: 5, exits_strange.py:2\); fix it"),
+        ("{own}/unread_strange.py:Own", None, r"SyntaxError: .*unread_strange.py, line 2\)\); fix"),
+        ("{own}/own_strange.py:Own", {"wind": "big"}, "kwargs have wind='big', expected a number"),
+        ("{own}/own_strange.py:Own", {"wind": None}, "kwargs have wind=None, expected a number"),
+        ("{own}/own_strange.py:Own", {"wind": np.nan}, "kwargs have wind=nan, expected a number"),
+        ("{own}/own_strange.py:Own", {"wind": True}, "kwargs have wind=True, expected a number"),
+        ("{own}/own_strange.py:Own", {"render_mode": None}, "; let it accept render_mode=None"),
         ("{own}/broken_strange.py:Own", None, r"broken_strange.py:2\); install what it imports"),
         ("broken_strange:Own-v0", None, r"cannot import name .*broken_strange.py:2\); install"),
         ("no_such_strange:Own-v0", None, "no_such_strange is missing: pip install it, or add its"),
@@ -241,6 +256,9 @@ def test_class_in_a_file_with_arguments(own):
         ("CartPole-v1", {"reproducible": False}, "kwargs cannot have 'reproducible'"),
         ("CartPole-v1", {"force": None}, "CartPole-v1: kwargs have force=None, expected a number"),
         ("CartPole-v1", {"force": "strong"}, "kwargs have force='strong', expected a number"),
+        (strange.NotClosed, None, r"NotClosed: its close fails \(OSError: the engine is gone, "),
+        (strange.Broken, None, r"unwrapped fails \(OSError: the engine is gone, strange.py:\d+\);"),
+        (strange.NeedsSize, None, r"required positional argument: 'size'\); give load_suite"),
         (strange.NeedsSize, None, r"kwargs={\"size\": \"...\"}\) or --env-kwargs "),
     ],
 )
@@ -249,6 +267,34 @@ def test_wrong_ids_files_and_arguments_are_refused(env, kwargs, message, own):
     with pytest.raises(ValueError, match=message) as caught:
         load_suite(env, kwargs=kwargs)
     assert "hosts" not in one_line(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": -1}, "workers=-1, expected a whole number of at least 0, or None"),
+        ({"workers": 1.5}, "workers=1.5, expected a whole"),
+        ({"workers": "2"}, "workers='2', expected a whole"),
+        ({"workers": True}, "workers=True, expected a whole"),
+        ({"shifts": 3}, r"shifts=3, expected those of envs.shift in a list, such as \[ramp"),
+        ({"shifts": "noise"}, "shifts='noise', expected those of envs.shift"),
+        ({"shifts": ["noise"]}, r"shifts=\('noise',\), expected those of envs.shift"),
+        ({"kwargs": [1]}, r"kwargs=\[1\], expected a dict of arguments by name"),
+        ({"kwargs": "size=8"}, "kwargs='size=8', expected a dict"),
+        ({"kwargs": {1: 2}}, "kwargs={1: 2}, expected a dict"),
+        ({"reproducible": "no"}, "reproducible='no', expected True or False"),
+    ],
+)
+@pytest.mark.parametrize("env", ["CartPole", strange.Small])
+def test_options_of_a_wrong_type_are_refused(env, options, message):
+    with pytest.raises(ValueError, match=f"^load_suite: {message}") as caught:
+        load_suite(env, **options)
+    one_line(str(caught.value))
+
+
+def test_a_suite_with_shifts_has_severities():
+    with pytest.raises(ValueError, match="suite CartPole has shifts and no severities: give some"):
+        replace(load_suite("CartPole"), severities=())
 
 
 def test_arguments_of_known_ids_are_set_and_can_still_be_shifted():

@@ -82,13 +82,15 @@ def test_editing_the_environments_file_changes_the_identity_of_the_study(tmp_pat
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("{file}:Angst", "has no 'Angst'; it has Head, Dread"),
+        ("{file}:Angst", "has no 'Angst'; it has Head, Dread, nothing"),
         ("nowhere.py:Dread", "no such file nowhere.py; write it as"),
-        ("{folder}/broken.py:Dread", r"fails \(ZeroDivisionError: division by zero\); fix it"),
+        ("{folder}/broken.py:Dread", r"\(ZeroDivisionError: .* by zero, broken.py:1\); fix it"),
+        ("{folder}/exits.py:Dread", r"fails \(SystemExit: 5, exits.py:1\); fix it"),
     ],
 )
 def test_missing_or_broken_file_is_a_user_error(head_file, tmp_path, name, message):
     (tmp_path / "broken.py").write_text("1 / 0\n")
+    (tmp_path / "exits.py").write_text("raise SystemExit(5)\n")
     with pytest.raises(UserError, match=message):
         custom_head.load_head(name.format(file=head_file, folder=tmp_path))
 

@@ -315,6 +315,47 @@ def test_experiments_that_do_not_fit_are_refused_before_training(options, messag
     assert not list(tmp_path.glob("out/checkpoints"))
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"suite": "CartPole"}, "suite='CartPole': expected a suite of envs.load_suite"),
+        ({"agent": PPO}, "agent=<class 'agents.ppo.PPO'>: expected an agent, such as PPO()"),
+        ({"agent": "PPO"}, "agent='PPO': expected an agent"),
+        ({"agent": PPO(minibatches=3)}, "num_envs=2 times num_steps=8 samples do not divide into "),
+        *(
+            ({name: value}, f"{name}={value!r}: expected a whole number of at least 1")
+            for name in ("seeds", "steps", "num_envs", "num_steps", "episodes")
+            for value in ("3", 1.5, True, 0)
+        ),
+        ({"seeds": None}, "seeds=None: expected a whole number of at least 1"),
+        *(({"base": x}, f"base={x!r}: expected a whole number") for x in ("3", None, 1.5, True)),
+        ({"sealed": "physics"}, "sealed='physics': expected families in a tuple, such as ("),
+        ({"sealed": 3}, "sealed=3: expected families in a tuple"),
+        ({"without": 3}, "without=3: expected arms in a tuple"),
+        ({"primary": "none"}, "primary='none': expected two arms, or None"),
+        ({"out": 3}, "out=3: expected a folder, or None"),
+        ({"out": "a\0"}, "out='a\\x00': expected a folder, or None"),
+        ({"arms": {}}, "arms: expected at least one, as {name: Blend(...)} or Arm(name, Blend())"),
+        ({"arms": None}, "arms: expected at least one"),
+        ({"arms": [Blend()]}, "arms: expected at least one"),
+        ({"arms": {"h": Hope}}, "arm 'h': expected a Blend of its heads, got <class 'affect"),
+        *(
+            ({"arms": {name: Blend()}}, f"arm {name!r:.60}: expected 1 to 200 printable characters")
+            for name in (1, "", "a\0", "a\nb", "a" * 201)
+        ),
+        ({"arms": {"k/1": Blend(), "k_1": Blend()}}, "arms 'k/1' and 'k_1' share the folder k_1: "),
+        ({"arms": [Arm("a", Blend()), Arm("a", Blend())]}, "arms 'a' and 'a' share the folder a"),
+    ],
+)
+def test_fields_of_a_wrong_type_are_refused_before_anything_is_computed(fields, message):
+    assert refusal(lambda: make(**fields).plan).startswith(message)
+
+
+def test_whole_numbers_of_numpy_are_those_of_python():
+    sizes = {name: np.int64(SIZES[name]) for name in ("seeds", "steps", "num_envs", "episodes")}
+    assert make(**sizes, base=np.int32(0)).identity == make().identity
+
+
 def test_an_arm_that_trains_in_a_sealed_family_is_refused():
     randomised = Arm("random", Blend(), randomised=True)
     message = refusal(make((*ARMS, randomised), sealed=("dynamics",)).run)
