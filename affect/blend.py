@@ -1,7 +1,5 @@
 """Blend: named, weighted heads; computes their signals and trains them by `affect.learn`."""
 
-import math
-import numbers
 import zlib
 from collections.abc import Iterator
 from functools import partial
@@ -11,10 +9,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from affect.checks import Shapes, check_batch, finite_batch
-from affect.head import HeadFactory, build, check_factory
+from affect.checks import (
+    Shapes,
+    check_batch,
+    check_finite,
+    check_key,
+    check_returned,
+    check_spec,
+    finite_batch,
+    only_finite,
+)
+from affect.head import Head, HeadFactory, build, check_factory
 from affect.learn import HeadState
-from affect.transition import Spec, Transition, is_a
+from affect.transition import Spec, Transition, is_a, is_whole, one_line
 
 HEAD_OPTIMISER = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(1e-2))
 EPOCHS = 2  # where nobody gives another number
@@ -66,14 +73,18 @@ class Blend:
     ):
         if not isinstance(tx, optax.GradientTransformation):
             raise ValueError(
-                f"tx is an optax optimiser, not {tx!r}: heads are named, as in fear=(0.5, Fear), "
-                "and have other names than tx and epochs"
+                f"tx is an optax optimiser, not {one_line(tx)}: heads are named, as in "
+                "fear=(0.5, Fear), and have other names than tx and epochs"
             )
-        if epochs is not None and not (is_a(epochs, numbers.Integral) and epochs >= 0):
+        if epochs is not None and not (is_whole(epochs) and epochs >= 0):
             raise ValueError(f"epochs is a number of gradient steps, at least 0, not {epochs!r}")
         for name, term in heads.items():
             check_term(name, term)
         self.tx, self.epochs, self.heads = tx, epochs, heads
+
+    def __reduce__(self) -> tuple:
+        tx = {} if self.tx == HEAD_OPTIMISER else {"tx": self.tx}  # its functions have no names
+        return partial(type(self), epochs=self.epochs, **tx, **self.heads), ()
 
     def with_epochs(self, epochs: int) -> "Blend":
         """The same heads with this number of epochs, unless one was given."""
@@ -97,11 +108,14 @@ class Blend:
         """Builds the heads and their initial states for `num_envs` = B environments.
 
         Raises:
-            ValueError: a head of known sign has a negative weight, or there is no environment.
+            ValueError: a head of known sign has a negative weight, there is no environment, or
+                key or spec is none.
             MissingInfo: a head reads an `info` key that the world does not report.
         """
-        if num_envs < 1:
-            raise ValueError(f"a blend needs at least 1 environment, not num_envs={num_envs}")
+        if not is_whole(num_envs) or num_envs < 1:
+            raise ValueError(f"a blend needs at least 1 environment, not num_envs={num_envs!r}")
+        check_spec(spec)
+        check_key(key)
         nets = {name: build(head, spec, _head_key(key, name)) for name, _, head in self._terms()}
         for name, weight, _ in self._terms():
             if nets[name].sign and weight < 0:
@@ -111,9 +125,9 @@ class Blend:
                     f"opposite: give it a weight of at least 0"
                 )
         carry = {name: net.initial_state(num_envs) for name, net in nets.items()}
-        weights = jnp.array([weight for _, weight, _ in self._terms()], jnp.float32)
+        weights = jnp.array([float(weight) for _, weight, _ in self._terms()], jnp.float32)
         heads = {name: HeadState.create(net, self.tx) for name, net in nets.items()}
-        return BlendState(heads, carry, weights, Shapes(spec, num_envs))
+        return BlendState(heads, carry, weights, Shapes(spec, num_envs, self.names))
 
     def feel(
         self, blend_state: BlendState, batch: Transition, active: jax.Array | None = None
@@ -127,10 +141,16 @@ class Blend:
             active: [K]; a head whose entry is 0 is not computed: its signal is 0 and the state it
                 carries stays as it is. None computes all.
 
+        A signal that is not finite counts as 0.
+
         Raises:
-            ValueError: a batch of other shapes or dtypes than those of `init`.
+            ValueError: a batch of other shapes or dtypes than those of `init`, the state of
+                another blend, or a head that does not return (signal [T, B], state).
         """
-        return self._feel(blend_state, self._checked(blend_state, batch)[0], active)
+        expected = (len(self.names),)
+        if active is not None and jnp.shape(active) != expected:
+            raise ValueError(f"active has the shape {jnp.shape(active)}, expected {expected}")
+        return self._feel(blend_state, self._checked(blend_state, batch)[0], active)[:2]
 
     def learn(self, blend_state: BlendState, batch: Transition) -> tuple[BlendState, dict]:
         """Trains each head on a batch -> (blend state, metrics).
@@ -140,9 +160,9 @@ class Blend:
         Raises:
             ValueError: a batch of other shapes or dtypes than those of `init`.
         """
-        batch, metrics = self._checked(blend_state, batch)
+        batch, skipped = self._checked(blend_state, batch)
         blend_state, head_metrics = self._learn(blend_state, batch)
-        return blend_state, metrics | head_metrics
+        return blend_state, _share(skipped) | head_metrics
 
     def update(
         self, blend_state: BlendState, batch: Transition
@@ -151,35 +171,50 @@ class Blend:
 
         The signals come from the heads as they were before training on this batch. Metrics are, by
         head, the mean `signal` and those of its loss, and `heads/skipped`, the share of steps with
-        a number that is not finite or beyond `affect.checks.LIMIT`.
+        a number that is not finite or beyond `affect.checks.LIMIT`, or a signal that is not finite:
+        that counts as 0, and the mean `signal` of its head is not finite, so that it is noticed.
 
         Raises:
             ValueError: a batch of other shapes or dtypes than those of `init`.
         """
-        batch, metrics = self._checked(blend_state, batch)
-        signals, after_batch = self._feel(blend_state, batch)
+        batch, skipped = self._checked(blend_state, batch)
+        signals, after_batch, as_given = self._feel(blend_state, batch)
         after_training, head_metrics = self._learn(blend_state, batch)
+        wrong = ~jnp.isfinite(as_given).all(-1)
+        metrics = _share(skipped if skipped is None else skipped | wrong)
         for k, name in enumerate(self.names):
-            metrics[f"{name}/signal"] = signals[..., k].mean()
+            metrics[f"{name}/signal"] = as_given[..., k].mean()
         after = after_training._replace(carry=after_batch.carry)
         return signals, after, metrics | head_metrics
 
     def _checked(
         self, blend_state: BlendState, batch: Transition
-    ) -> tuple[Transition, dict[str, jax.Array]]:
-        """Checks a batch and removes what is not finite -> (batch, metrics); not if empty."""
+    ) -> tuple[Transition, jax.Array | None]:
+        """Checks state and batch, removes what is not finite -> (batch, such steps [T, B]).
+
+        With no heads the batch stays as it is, and the steps are None.
+        """
         if not self.heads:
-            return batch, {}
-        batch, skipped = finite_batch(check_batch(batch, blend_state.shapes))
-        return batch, {"heads/skipped": skipped}
+            return batch, None
+        if not is_a(blend_state, BlendState) or blend_state.shapes.names != self.names:
+            got = one_line(getattr(getattr(blend_state, "shapes", None), "names", blend_state))
+            raise ValueError(
+                f"the state is of {got}, expected the state of a blend of the heads {self.names}, "
+                "in this order, as its init gives it: (state, batch)"
+            )
+        return finite_batch(check_batch(batch, blend_state.shapes))
 
     def _feel(
         self, blend_state: BlendState, batch: Transition, active: jax.Array | None = None
-    ) -> tuple[jax.Array, BlendState]:
-        """Computes the weighted signals of a checked batch -> (signals [T, B, K], blend state)."""
+    ) -> tuple[jax.Array, BlendState, jax.Array]:
+        """Computes the weighted signals of a checked batch.
+
+        Returns:
+            (signals [T, B, K], blend state, the signals before what is not finite was set to 0).
+        """
         signals, carry = [], {}
         for k, name in enumerate(self.names):
-            compute = partial(blend_state.heads[name].net, blend_state.carry[name], batch)
+            compute = partial(_signal, name, blend_state, batch)
             if active is None:
                 signal, carry[name] = compute()
             else:
@@ -187,10 +222,12 @@ class Blend:
                 signal, carry[name] = jax.lax.cond(active[k] != 0, compute, skip)
             signals.append(signal)
         if not signals:
-            return jnp.zeros((*batch.reward.shape, 0)), blend_state
+            none = jnp.zeros((*batch.reward.shape, 0))
+            return none, blend_state, none
         stacked = jax.lax.stop_gradient(jnp.stack(signals, -1))
         weights = jnp.broadcast_to(blend_state.weights, stacked.shape)
-        return stacked * weights, blend_state._replace(carry=carry)
+        weighted = stacked * weights
+        return only_finite(weighted), blend_state._replace(carry=carry), weighted
 
     def _learn(self, blend_state: BlendState, batch: Transition) -> tuple[BlendState, dict]:
         """Trains each head on a checked batch -> (blend state, metrics)."""
@@ -198,20 +235,25 @@ class Blend:
         metrics: dict[str, jax.Array] = {}
         for name in self.names:
             heads[name], head_metrics = self._train_head(
-                blend_state.heads[name], blend_state.carry[name], batch
+                name, blend_state.heads[name], blend_state.carry[name], batch
             )
             metrics |= {f"{name}/{key}": value for key, value in head_metrics.items()}
         return blend_state._replace(heads=heads), metrics
 
     def _train_head(
-        self, head: HeadState, carry: Any, batch: Transition
+        self, name: str, head: HeadState, carry: Any, batch: Transition
     ) -> tuple[HeadState, dict[str, jax.Array]]:
-        """Takes `epochs` gradient steps on one head's loss on the whole batch."""
+        """Takes `epochs` gradient steps on one head's loss on the batch; 0 give no metrics."""
+
+        def loss(net: Head) -> tuple[jax.Array, dict[str, jax.Array]]:
+            return check_returned(f"the loss of {name}", net.loss(carry, batch), (), dict)
 
         def step(head: HeadState, _: None) -> tuple[HeadState, dict[str, jax.Array]]:
-            return head.step(self.tx, lambda net: net.loss(carry, batch))
+            return head.step(self.tx, loss)
 
         epochs = EPOCHS if self.epochs is None else self.epochs
+        if epochs == 0:
+            return head, {}
         head, metrics = jax.lax.scan(step, head, length=epochs)
         return head, jax.tree.map(lambda metric: metric[-1], metrics)
 
@@ -228,13 +270,23 @@ def check_term(name: str, term: Any) -> None:
     if not (isinstance(term, tuple) and len(term) == 2 and callable(term[1])):
         raise ValueError(f"{name} must be (weight, head), as in {name}=(0.5, Fear)")
     weight, factory = term
-    if not isinstance(weight, numbers.Real) or not math.isfinite(weight):
-        raise ValueError(f"{name} has a weight of {weight!r}: a weight is a finite number")
+    check_finite(f"{name} has a weight", weight)
     check_factory(factory, f"{name}=({weight}, ...)")
 
 
 def _head_key(key: jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def _share(skipped: jax.Array | None) -> dict[str, jax.Array]:
+    """Metrics of the steps [T, B] that are left out."""
+    return {} if skipped is None else {"heads/skipped": skipped.mean()}
+
+
+def _signal(name: str, blend_state: BlendState, batch: Transition) -> tuple[jax.Array, Any]:
+    """Signal [T, B] of one head, not weighted, and the state it carries."""
+    output = blend_state.heads[name].net(blend_state.carry[name], batch)
+    return check_returned(name, output, batch.reward.shape)
 
 
 def _no_signal(batch: Transition, carry: Any) -> tuple[jax.Array, Any]:

@@ -1,13 +1,14 @@
 """Care: a head that is trained on the agent's transitions and evaluated on another agent's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 from flax import nnx
 
+from affect.checks import finite_batch
 from affect.head import HeadFactory, State
-from affect.transition import Spec, Transition
+from affect.transition import Spec, Transition, is_a, one_line
 from affect.wrappers import StatefulWrapper
 
 Swap = Callable[[Transition], Transition]
@@ -18,8 +19,17 @@ def other_perspective(batch: Transition) -> Transition:
 
     Its keys are fields of `Transition` (obs, next_obs, reward, ...) or keys of `info` (body, ...);
     all others stay as they are.
+
+    Raises:
+        ValueError: it is no dict, an empty one, or has a key that is neither.
     """
     other = batch.info["other"]
+    known = {*Transition._fields, *batch.info, "harm", "body", "foregone"}
+    if not is_a(other, Mapping) or not other or not known.issuperset(other):
+        raise ValueError(
+            f'info["other"] is {one_line(other)}, expected a dict of fields of another agent, such '
+            "as obs and next_obs, or of keys of info"
+        )
     fields = {key: value for key, value in other.items() if key in Transition._fields}
     info_keys = {key: value for key, value in other.items() if key not in fields}
     return batch._replace(info=batch.info | info_keys)._replace(**fields)
@@ -35,11 +45,12 @@ class Care(StatefulWrapper):
     Args:
         head: the inner head, a factory.
         swap: batch -> the same steps from the other's perspective, same shapes and dtypes. By
-            default the fields in `info["other"]` replace the agent's own.
+            default the fields in `info["other"]` replace the agent's own. What it makes that is
+            not finite counts as 0.
 
     Raises:
         MissingInfo: the world reports no `other` and the default swap needs it.
-        ValueError: the swap changes a shape or dtype, or loses a field.
+        ValueError: the swap changes a shape or dtype, or loses a field, or `other` fits none.
     """
 
     @classmethod
@@ -65,12 +76,17 @@ class Care(StatefulWrapper):
         """Signal [T, B] of the inner head on the other agent's experience."""
         theirs, own = state
         _, own = self.inner(own, batch)
-        signal, theirs = self.inner(theirs, _checked_swap(self.swap(batch), batch))
+        swapped = _checked_swap(self.swap(batch), batch)
+        if self.swap is not other_perspective:  # whose numbers are those of the batch
+            swapped, _ = finite_batch(swapped)
+        signal, theirs = self.inner(theirs, swapped)
         return jax.lax.stop_gradient(signal), (theirs, own)
 
 
 def _checked_swap(swapped: Transition, batch: Transition) -> Transition:
     """Returns the swapped batch after checking its fields, shapes and dtypes against the batch."""
+    if not is_a(swapped, Transition):
+        raise ValueError(f"the swap of Care returned {one_line(swapped)}, expected a Transition")
     swapped_leaves = dict(jax.tree_util.tree_leaves_with_path(swapped))
     for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
         name = jax.tree_util.keystr(path).lstrip(".")

@@ -1,15 +1,14 @@
 """Constant: the control head whose signal is the same number at every step."""
 
-import math
-import numbers
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from affect.checks import check_finite
 from affect.head import Head, State
-from affect.transition import Spec, Transition, is_a
+from affect.transition import Spec, Transition
 
 
 class Constant(Head):
@@ -30,9 +29,7 @@ class Constant(Head):
     @classmethod
     def checked(cls, settings: dict[str, Any]) -> dict[str, Any]:
         """Checks that the value is a finite number."""
-        value = settings["value"]
-        if not is_a(value, numbers.Real) or not math.isfinite(value):
-            raise ValueError(f"a constant signal is a finite number, not {value}")
+        check_finite("a constant signal has a value", settings["value"])
         return settings
 
     def __init__(self, spec: Spec, value: float, *, rngs: nnx.Rngs):

@@ -1,12 +1,11 @@
 """Exponential moving average of a stream, per environment, reset where an episode begins."""
 
 import math
-import numbers
 
 import jax
 import jax.numpy as jnp
 
-from affect.transition import is_a
+from affect.transition import is_number
 
 
 def ema_rate(tau: float) -> float:
@@ -15,7 +14,7 @@ def ema_rate(tau: float) -> float:
     Raises:
         ValueError: tau is below 1 step.
     """
-    if not is_a(tau, numbers.Real) or not 1 <= tau < math.inf:
+    if not is_number(tau) or not 1 <= tau < math.inf:
         raise ValueError(f"a tau is at least 1 step, not {tau}")
     return 1 / tau
 

@@ -8,10 +8,12 @@ import inspect
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from types import FunctionType
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from flax import nnx
 from flax.core import FrozenDict
 from flax.nnx.module import ModuleMeta
@@ -143,6 +145,11 @@ def _bind(cls: Any, *args: Any, defaults: bool = True, **kwargs: Any) -> dict[st
         bound.apply_defaults()
     call = dict(bound.arguments)
     for name, parameter in signature.parameters.items():
+        value: Any = call.get(name, True)
+        if is_a(value, Fraction):
+            call[name] = float(value)
+        if parameter.annotation in (bool, "bool") and not is_a(value, bool | np.bool_):
+            raise ValueError(f"{cls.__name__}: {name} is True or False, not {value!r}")
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             call |= call.pop(name, {})
     return call

@@ -1,7 +1,6 @@
 """Distilled heads: small networks with weights of few bits, which are exact after encoding."""
 
 import math
-import numbers
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ from flax import nnx
 
 from affect.head import Head, State
 from affect.mlp import MLP, check_layers
-from affect.transition import Spec, Transition, is_a
+from affect.transition import Spec, Transition, is_whole
 
 BITS = range(2, 17)
 
@@ -40,7 +39,7 @@ class Distilled(Head):
         """Checks layers, bits and kept."""
         check_bits(settings["bits"])
         kept = settings["kept"]
-        if kept is not None and not (is_a(kept, numbers.Integral) and kept >= 1):
+        if kept is not None and not (is_whole(kept) and kept >= 1):
             raise ValueError(f"kept is a number of weights, at least 1, not {kept!r}")
         return settings | {"layers": check_layers(settings["layers"])}
 
@@ -69,7 +68,7 @@ def check_bits(bits: int | None) -> None:
     Raises:
         ValueError: it is no whole number from 2 to 16.
     """
-    if bits is not None and (not is_a(bits, numbers.Integral) or bits not in BITS):
+    if bits is not None and (not is_whole(bits) or bits not in BITS):
         raise ValueError(f"bits are a whole number from 2 to 16, or None, not {bits!r}")
 
 

@@ -1,6 +1,7 @@
 """Protocol of heads: modules that map a batch of transitions to one signal per step."""
 
 import copy
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,8 +16,9 @@ from flax.core import FrozenDict
 from flax.serialization import register_serialization_state
 
 from affect import store
+from affect.checks import check_spec
 from affect.factory import Factory, HeadType, Origin, picklable
-from affect.transition import Spec, Transition
+from affect.transition import Spec, Transition, is_a, one_line
 
 State = Any  # a pytree; () for a head that carries nothing across steps
 
@@ -37,6 +39,9 @@ class MissingInfo(ValueError):
             f'{head} reads info["{key}"] and this world reports {keys}: '
             f"choose a world whose spec.info has {key!r}, or leave {head} out"
         )
+
+    def __reduce__(self) -> tuple:
+        return MissingInfo, (self.head, self.key, self.reported)
 
 
 class Head(nnx.Module, metaclass=HeadType):
@@ -137,6 +142,8 @@ class Head(nnx.Module, metaclass=HeadType):
         """
         arrays = {name: np.asarray(leaf) for name, leaf in named_leaves(self).items()}
         expected = named_leaves(template(self.factory(), self.origin.spec))
+        if any(arrays[name].dtype != leaf.dtype for name, leaf in expected.items()):
+            raise ValueError(f"{type(self).__name__} has parameters of another dtype: convert them")
         if any(arrays[name].shape != leaf.shape for name, leaf in expected.items()):
             raise ValueError(
                 f"{type(self).__name__} has parameters of several seeds: save one, as in "
@@ -204,12 +211,32 @@ def check_factory(factory: Any, where: str) -> None:
         name = type(factory).__name__
         raise ValueError(f"{where} got a head that is already built: pass the class {name} itself")
     if not callable(factory):
-        raise ValueError(f"{where} needs a head such as Fear or Potential(Hope), not {factory!r}")
+        raise ValueError(
+            f"{where} needs a head such as Fear or Potential(Hope), not {one_line(factory)}"
+        )
 
 
 def build(factory: HeadFactory, spec: Spec, key: jax.Array) -> Head:
-    """Builds a head for the shapes `spec`, initialised with `key`."""
-    return factory(spec, rngs=nnx.Rngs(key))
+    """Builds a head for the shapes `spec`, initialised with `key`.
+
+    Raises:
+        ValueError: spec is none, or the factory gives no head that has a signal.
+    """
+    check_spec(spec)
+    try:  # classes of heads check their own settings
+        if not is_a(getattr(factory, "func", factory), HeadType):
+            inspect.signature(factory).bind(spec, rngs=None)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{one_line(factory)} is no factory, called as factory(spec, rngs=rngs): {error}"
+        ) from None
+    head = factory(spec, rngs=nnx.Rngs(key))
+    if not is_a(head, Head) or type(head).__call__ is Head.__call__:
+        raise ValueError(
+            f"{one_line(factory)} gave {one_line(head)}, expected an affect.Head with a signal: "
+            "derive its class from Head and write __call__"
+        )
+    return head
 
 
 def named_leaves(head: Head) -> dict[str, Any]:
@@ -253,6 +280,8 @@ def make_card(head: Head, given: dict[str, Any]) -> store.Card:
             )
     card = {**head.origin.facts, **given}
     units, reads = card.pop("units", ""), dict[str, Any]()
+    if not is_a(units, str):
+        raise ValueError(f"units of a card are a text, not {one_line(units)}")
     if "obs" in cls.depends:
         reads["obs"] = {"shape": [spec.obs_dim], "units": units}
     if "action" in cls.depends:
@@ -262,7 +291,7 @@ def make_card(head: Head, given: dict[str, Any]) -> store.Card:
     ours = cls.__module__.startswith("affect.") and not cls.__module__.startswith("affect.examples")
     name = f"affect.{cls.__name__}" if ours else cls.__name__
     derived: dict[str, Any] = {"head": name, "settings": settings, "reads": reads}
-    if unknown := [key for key in card if key in derived or key not in store.FIELDS]:
+    if unknown := [key for key in card if key in (*derived, "format") or key not in store.FIELDS]:
         fields = ", ".join(key for key in store.FIELDS if key not in (*derived, "format"))
         raise ValueError(f"a card has no field {unknown[0]!r} to fill in: it has units, {fields}")
     return store.Card(**derived, **card)

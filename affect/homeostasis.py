@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from affect.checks import LIMIT
 from affect.head import Head, State
 from affect.transition import Spec, Transition
 
@@ -37,10 +38,11 @@ class Homeostasis(Head):
         """Checks that the setpoint is a finite number or a list of them."""
         setpoint = settings["setpoint"]
         try:
-            numbers = np.asarray(setpoint, np.float32)
+            numbers = np.asarray(setpoint)
         except (TypeError, ValueError):
-            numbers = np.array(np.nan)
-        if numbers.ndim > 1 or not np.isfinite(numbers).all():
+            numbers = np.array("")
+        fits = numbers.dtype.kind in "iuf" and numbers.ndim <= 1
+        if not fits or not (np.abs(numbers) <= LIMIT).all():
             raise ValueError(f"a setpoint is a number or a list of numbers, not {setpoint}")
         return settings
 

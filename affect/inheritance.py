@@ -20,7 +20,7 @@ from affect.homeostasis import Homeostasis
 from affect.hope import Hope
 from affect.mood import Mood
 from affect.satiation import Satiation
-from affect.transition import Spec, is_a
+from affect.transition import Spec, is_a, one_line
 from affect.value import Value
 
 STORED = (Constant, Curiosity, Distilled, Fear, Homeostasis, Hope, Mood, Satiation, Value)
@@ -62,13 +62,14 @@ class Inheritance:
         if not is_a(source, str | Path):
             raise ValueError(
                 f"Inherited needs the path of a file, a trained head, or a list of them, "
-                f"not {source!r}"
+                f"not {one_line(source)}"
             )
         arrays, card = store.read(source)
         return cls._made(known_class(source, card, head), card, arrays)
 
     @classmethod
     def _made(cls, kind: type[Head], card: store.Card, arrays: Mapping) -> "Inheritance":
+        store.check_arrays(arrays)
         text = store.canonical({"head": card.head, "settings": card.settings})
         return cls(kind, card, arrays, store.digest(arrays, text))
 
@@ -143,7 +144,7 @@ def known_class(path: Any, card: store.Card, head: type[Head] | None) -> type[He
             f"class, as in affect.load(path, head={card.head.rpartition('.')[2] or 'Dread'})"
         )
     if not is_a(head, HeadType):
-        raise ValueError(f"head is a class of heads such as Dread, not {head!r}")
+        raise ValueError(f"head is a class of heads such as Dread, not {one_line(head)}")
     if head.__name__ != card.head.removeprefix("affect."):
         raise ValueError(f"{path} holds a head of the class {card.head}, not {head.__name__}")
     return head

@@ -17,7 +17,7 @@ from affect import store
 from affect.factory import Factory, shown
 from affect.head import Head, State
 from affect.inheritance import Inheritance
-from affect.transition import Spec, Transition, is_a
+from affect.transition import Spec, Transition, is_a, is_whole, one_line
 from affect.wrappers import Wrapper
 
 
@@ -171,17 +171,17 @@ def _indices(obs: Any) -> Any:
     """
     if is_a(obs, slice):
         start, step = obs.start or 0, obs.step or 1
-        if not all(is_a(x, int) and x >= 0 for x in (start, obs.stop, step)):
+        if not all(is_whole(x) and x >= 0 for x in (start, obs.stop, step)):
             raise ValueError(
                 f"obs={obs}: give a slice with an end, of numbers that are not negative"
             )
         obs = tuple(range(start, obs.stop, step))
-    if is_a(obs, list | range | np.ndarray):
-        obs = tuple(np.asarray(obs).tolist())
-    is_indices = is_a(obs, tuple) and obs and all(type(i) is int and i >= 0 for i in obs)
+    if is_a(obs, list | range | np.ndarray | jax.Array):
+        obs = tuple(obs if is_a(obs, list) else np.asarray(obs).tolist())
+    is_indices = is_a(obs, tuple) and obs and all(is_whole(i) and i >= 0 for i in obs)
     if obs is not None and not callable(obs) and not is_indices:
-        raise ValueError(f"obs is a slice, a tuple of indices or a function, not {obs!r}")
-    return obs
+        raise ValueError(f"obs is a slice, a tuple of indices or a function, not {one_line(obs)}")
+    return tuple(map(int, obs)) if is_indices else obs
 
 
 def select(obs: Any, x: jax.Array) -> jax.Array:
@@ -199,7 +199,12 @@ def _selected(obs: Any, spec: Spec, member: Inheritance) -> int:
         raise ValueError(
             f"obs selects number {max(obs)}, and an observation has {spec.obs_dim}: from 0 on"
         )
-    shape = jax.eval_shape(partial(select, obs), jnp.zeros((1, 1, spec.obs_dim))).shape
+    try:
+        shape = jax.eval_shape(partial(select, obs), jnp.zeros((1, 1, spec.obs_dim))).shape
+    except (TypeError, AttributeError) as error:
+        raise ValueError(
+            f"obs={shown(obs)} gives no array for observations: {one_line(error, 120)}"
+        ) from error
     if shape != (1, 1, member.obs_dim):
         raise ValueError(
             f"obs gives {shape} for observations (1, 1, {spec.obs_dim}), and the head was trained "

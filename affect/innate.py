@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from affect.head import Head, State
-from affect.transition import Spec, Transition, is_a
+from affect.transition import Spec, Transition, is_a, one_line
 
 
 class Innate(Head):
@@ -53,10 +53,17 @@ class Innate(Head):
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
         """Signal [T, B], the output of `fn`."""
-        signal = jnp.asarray(self.fn(batch), jnp.float32)
-        if signal.shape != batch.reward.shape:
+        try:
+            signal = self.fn(batch)
+        except KeyError as error:
+            key = error.args[0]
             raise ValueError(
-                f"Innate got a signal of shape {signal.shape}: its fn must give one number a step, "
+                f"the fn of Innate reads info[{key!r}], which the batch does not have: "
+                f"add reads=({key!r},), and {key!r} to Spec.info"
+            ) from error
+        if getattr(signal, "shape", None) != batch.reward.shape:
+            raise ValueError(
+                f"the fn of Innate gave {one_line(signal)}: it must give one number a step, "
                 f"{batch.reward.shape}"
             )
-        return jax.lax.stop_gradient(signal), state
+        return jax.lax.stop_gradient(jnp.asarray(signal, jnp.float32)), state

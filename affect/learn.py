@@ -40,7 +40,8 @@ class HeadState(NamedTuple):
     @classmethod
     def create(cls, net: Any, tx: optax.GradientTransformation) -> "HeadState":
         """The state of a head `net` before its first gradient step."""
-        return cls(net, TrainState.create(net, tx), jnp.zeros((), jnp.int32))
+        copy = jax.tree.map(jnp.copy, net)  # so that a jitted update may be given its buffers
+        return cls(net, TrainState.create(copy, tx), jnp.zeros((), jnp.int32))
 
     def step(
         self, tx: optax.GradientTransformation, loss: Callable

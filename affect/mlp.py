@@ -1,6 +1,5 @@
 """Tanh layers with one linear output: the network of `Value` and of distilled heads."""
 
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from affect.transition import is_a
+from affect.transition import is_a, is_whole
 
 
 class MLP(nnx.Module):
@@ -40,6 +39,6 @@ def check_layers(layers: Any) -> tuple[int, ...]:
         ValueError: one of them is no whole number, or below 1.
     """
     sizes = tuple(layers) if is_a(layers, tuple | list) else (layers,)
-    if not all(is_a(n, numbers.Integral) and n >= 1 for n in sizes):
+    if not all(is_whole(n) and n >= 1 for n in sizes):
         raise ValueError(f"layers are whole numbers of units, at least 1, not {layers!r}")
     return sizes

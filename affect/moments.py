@@ -8,6 +8,7 @@ import jax.numpy as jnp
 OUTLIER = 10.0  # deviations from the mean, beyond which a value is clipped before it is added
 NEARLY_CONSTANT = 1e-4  # deviation relative to 1 + |mean|, below which agents do not scale
 FEW = 100  # values from which on they are clipped
+MOST = 1e12  # largest deviation, whose square float32 holds
 
 
 class Moments(NamedTuple):
@@ -35,13 +36,15 @@ def running_moments(moments: Moments, x: jax.Array) -> tuple[Moments, Moments]:
     The parallel update of Chan, Golub & LeVeque (1983, eq. 2.1), step by step over T: the moments
     at step t hold all environments up to and including t. Values more than OUTLIER deviations from
     the mean so far count as that far away, so that a single one does not blind the statistics; a
-    lasting change of scale is followed, since each such value widens the bounds.
+    lasting change of scale is followed, since each such value widens the bounds. What is not finite
+    counts as the mean so far.
     """
 
     def step(moments: Moments, x: jax.Array) -> tuple[Moments, Moments]:
         bounds = OUTLIER * jnp.sqrt(moments.variance) + 1e-3 * (1 + jnp.abs(moments.mean))
-        bounds = jnp.where(moments.number < FEW, jnp.inf, bounds)
+        bounds = jnp.minimum(jnp.where(moments.number < FEW, jnp.inf, bounds), MOST)
         deviation = jnp.clip(x - moments.mean[None], -bounds[None], bounds[None])
+        deviation = jnp.where(jnp.isfinite(x), deviation, 0.0)
         added = x.shape[0]
         number = moments.number + added
         shift = deviation.mean(0)

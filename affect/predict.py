@@ -6,14 +6,13 @@ bootstraps from the anchor, and the prediction at the terminal observation is fi
 """
 
 import math
-import numbers
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from affect.transition import Spec, Transition, is_a
+from affect.transition import Spec, Transition, is_number, is_whole
 
 TRACE = 0.9  # lambda of the TD(lambda) targets
 END_WEIGHT = 5.0  # of the error at the ends, relative to the TD error
@@ -41,7 +40,7 @@ def check_sizes(horizon: float, width: int) -> None:
     Raises:
         ValueError: a horizon below 1 step or without end, or no hidden unit.
     """
-    if not is_a(horizon, numbers.Real) or not 1 <= horizon < math.inf:
+    if not is_number(horizon) or not 1 <= horizon < math.inf:
         raise ValueError(f"a horizon is at least 1 step, not {horizon}")
     check_width(width)
 
@@ -52,7 +51,7 @@ def check_width(width: int) -> None:
     Raises:
         ValueError: it is no whole number, or below 1.
     """
-    if not is_a(width, numbers.Integral) or width < 1:
+    if not is_whole(width) or width < 1:
         raise ValueError(f"a head has at least 1 hidden unit, not {width}")
 
 

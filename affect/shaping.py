@@ -5,19 +5,18 @@ it is None that of the spec, `Spec.discount`, which a training loop fills in fro
 """
 
 import math
-import numbers
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from affect.checks import check_finite, check_gamma
+from affect.checks import check_finite, check_gamma, only_finite
 from affect.constant import Constant
 from affect.factory import Factory
 from affect.head import HeadFactory, State
 from affect.inherited import Inherited
-from affect.transition import Spec, Transition, is_a
+from affect.transition import Spec, Transition, is_a, is_number, one_line
 from affect.wrappers import StatefulWrapper, Wrapper
 
 
@@ -29,7 +28,7 @@ class Potential(StatefulWrapper):
     and phi is *not* zeroed where an episode is truncated. phi(obs) is the value computed one step
     earlier, before the head was trained further (Devlin & Kudenko, 2012). Where an episode begins,
     the head is evaluated at `obs` with reward and info of 0 (`before_first_step`), so that the
-    first potential does not depend on the first action.
+    first potential does not depend on the first action. What is not finite is carried on as 0.
 
     Args:
         head: the inner head, a factory.
@@ -83,6 +82,8 @@ class Potential(StatefulWrapper):
         """
         if not is_a(source, Factory):
             source = Factory(Inherited, {"source": source, **options})
+        if source.cls is not Inherited:
+            raise ValueError(f"{one_line(source)} has no card: give a file, or Inherited(path)")
         members = source.settings["source"]
         cards = [one.card for one in (members if is_a(members, tuple) else (members,))]
         numbers = {(card.scale, card.shift) for card in cards}
@@ -123,9 +124,10 @@ class Potential(StatefulWrapper):
         at_obs, _ = self.inner(inner, before_first_step(batch))
         ahead, inner = self.inner(inner, batch)
         phi_at_obs, next_phi = self.phi(at_obs), self.phi(ahead)
-        phi = jnp.where(batch.first, phi_at_obs, jnp.concatenate([last_phi[None], next_phi[:-1]]))
+        carried = only_finite(next_phi)
+        phi = jnp.where(batch.first, phi_at_obs, jnp.concatenate([last_phi[None], carried[:-1]]))
         discounted = jnp.where(batch.terminated, 0.0, self.gamma * next_phi)
-        return discounted - phi, (next_phi[-1], inner)
+        return discounted - phi, (carried[-1].astype(last_phi.dtype), inner)
 
 
 class ConstantPotential(Potential):
@@ -211,7 +213,7 @@ class GRM(StatefulWrapper):
     def checked(cls, settings: dict[str, Any]) -> dict[str, Any]:
         """Checks the delay, and gamma unless it is left to the spec."""
         delay = settings["delay"]
-        if not is_a(delay, numbers.Real) or delay < 1 or delay % 1:
+        if not is_number(delay) or delay < 1 or delay % 1:
             raise ValueError(f"a delay is a whole number of steps, at least 1, not {delay}")
         check_gamma(cls.__name__, settings["gamma"])
         return super().checked(settings)
@@ -245,7 +247,7 @@ class GRM(StatefulWrapper):
             signal, first, ended = inputs
             pending = jnp.where(first, 0.0, pending)
             due = interest[0] * pending[0]
-            pending = jnp.concatenate([pending[1:], signal[None]])
+            pending = jnp.concatenate([pending[1:], only_finite(signal)[None]])
             remaining = (interest[1:, None] * pending).sum(0)
             return pending, signal - due - jnp.where(ended, remaining, 0.0)
 

@@ -9,8 +9,8 @@ import datetime
 import hashlib
 import json
 import math
-import numbers
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from affect.transition import is_a
+from affect.transition import is_a, is_number, is_whole, one_line
 
 FORMAT = 1
 KEY = "affect"  # of the card in the metadata of a safetensors file
@@ -99,11 +99,11 @@ def _is_texts(x: Any) -> bool:
 
 
 def _is_whole(x: Any) -> bool:
-    return is_a(x, numbers.Integral) and not is_a(x, bool) and x >= 0
+    return is_whole(x) and x >= 0
 
 
 def _is_finite(x: Any) -> bool:
-    return is_a(x, numbers.Real) and not is_a(x, bool) and math.isfinite(x)
+    return is_number(x) and abs(x) < math.inf
 
 
 def _is_named(x: Any) -> bool:
@@ -111,7 +111,8 @@ def _is_named(x: Any) -> bool:
 
 
 FIELDS = {
-    **dict.fromkeys(("head", "world", "date", "licence", "chosen"), ("a text", _is_text)),
+    **dict.fromkeys(("head", "world", "licence", "chosen"), ("a text", _is_text)),
+    "date": ("YYYY-MM-DD", lambda x: _is_text(x) and re.fullmatch(r"(\d{4}-\d\d-\d\d)?", x)),
     **dict.fromkeys(("wrappers", "commands"), ("a tuple of texts", _is_texts)),
     **dict.fromkeys(("settings", "reads"), ("a dict with names as keys", _is_named)),
     "steps": ("a whole number of steps", lambda x: x is None or _is_whole(x)),
@@ -155,20 +156,46 @@ def digest(arrays: Mapping[str, np.ndarray], text: str) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
+def check_arrays(arrays: Mapping[str, np.ndarray]) -> None:
+    """Checks that arrays hold finite numbers of a type that a file can hold.
+
+    Raises:
+        ValueError: naming the array.
+    """
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+            raise ValueError(f"{name} is {array.dtype} and not made of finite numbers of NumPy")
+
+
+def _path_of(path: Any) -> Path:
+    """A path as it was given.
+
+    Raises:
+        ValueError: it is no path of a file.
+    """
+    if not is_a(path, str | Path) or not Path(path).name or "\0" in str(path):
+        raise ValueError(f"{one_line(path)} is no path of a file: write hope.safetensors, say")
+    return Path(path)
+
+
 def write(path: str | Path, arrays: Mapping[str, np.ndarray], card: Card) -> None:
     """Writes arrays and card; the file is there whole or not at all.
 
     Raises:
         OSError: the folder does not exist or cannot be written.
+        ValueError: arrays that hold no finite numbers, or a path that is none.
     """
+    check_arrays(arrays)
+    path = _path_of(path)
     card = dataclasses.replace(card, date=card.date or datetime.date.today().isoformat())
     text = canonical(card.content)
     checked = canonical(card.content | {"checksum": digest(arrays, text)})
-    path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.write_bytes(safetensors.numpy.save(dict(arrays), metadata={KEY: checked}))
         partial.replace(path)
+    except OSError as error:  # named by the path that was given
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -180,7 +207,7 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], Card]:
         ValueError: no such file, a damaged one, one of another kind or of another format.
     """
     try:
-        data = Path(path).read_bytes()
+        data = _path_of(path).read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}: give the path of a saved head") from None
     try:

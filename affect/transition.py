@@ -1,6 +1,7 @@
 """Transition, a batch of transitions [T, B], and Spec, what heads and agents are built for."""
 
 import numbers
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,6 +11,24 @@ import jax
 def is_a(value: Any, kind: Any) -> bool:
     """Whether a value is of a kind, whatever its annotation promises."""
     return isinstance(value, kind)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number; True and False are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number; True and False are none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def one_line(value: Any, most: int = 60) -> str:
+    """A value in one line, for messages: an array's dtype and shape, else as Python shows it."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{value.dtype}{list(value.shape)}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 class Transition(NamedTuple):
@@ -68,13 +87,18 @@ class Spec:
     def __post_init__(self) -> None:
         for name, least in (("obs_dim", 1), ("num_actions", 0), ("action_dim", 0)):
             value = getattr(self, name)
-            if not is_a(value, numbers.Integral) or value < least:
+            if not is_whole(value) or value < least:
                 raise ValueError(f"{name} is a whole number of at least {least}, not {value!r}")
-        if is_a(self.info, str) or not all(isinstance(key, str) for key in self.info):
-            raise ValueError(f"info is a tuple of names, as in info=('harm',), not {self.info!r}")
-        if self.discount is not None and not 0 < self.discount <= 1:
-            raise ValueError(f"discount is in (0, 1] or None, not {self.discount!r}")
-        object.__setattr__(self, "info", tuple(self.info))
+        info = tuple(self.info) if is_a(self.info, Iterable) and not is_a(self.info, str) else ("",)
+        if not all(is_a(key, str) and key for key in info) or len(set(info)) < len(info):
+            raise ValueError(
+                f"info is a tuple of names, as in info=('harm',), each once, not {self.info!r}"
+            )
+        object.__setattr__(self, "info", info)
+        if self.discount is not None:
+            if not is_number(self.discount) or not 0 < self.discount <= 1:
+                raise ValueError(f"discount is in (0, 1] or None, not {self.discount!r}")
+            object.__setattr__(self, "discount", float(self.discount))
         if (self.num_actions > 0) == (self.action_dim > 0):
             raise ValueError(
                 f"a Spec has discrete or continuous actions, not num_actions={self.num_actions} "

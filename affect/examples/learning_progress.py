@@ -38,7 +38,8 @@ class LearningProgress(StatefulWrapper):
 
     def own_state(self, num_envs: int) -> State:
         """Averages [B, regions, 2] (slow, fast) of the error and of the constant 1, all 0."""
-        return (jnp.zeros((num_envs, 2 ** self.planes.shape[1], 2)),) * 2
+        shape = num_envs, 2 ** self.planes.shape[1], 2
+        return jnp.zeros(shape), jnp.zeros(shape)
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:
         """Progress [T, B], in units of the error."""

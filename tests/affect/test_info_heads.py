@@ -112,7 +112,7 @@ def test_innate_returns_the_output_of_its_function(batch):
 
 
 def test_innate_refuses_more_than_one_number_a_step(batch):
-    with pytest.raises(ValueError, match=r"shape \(6, 4, 3\): its fn must give one number a step"):
+    with pytest.raises(ValueError, match=r"gave float32\[6, 4, 3\]: it must give one number"):
         signal_of(partial(Innate, fn=lambda step: step.next_obs), batch)
 
 

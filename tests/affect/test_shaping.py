@@ -214,7 +214,7 @@ def test_a_constant_potential_sums_to_minus_k_up_to_a_terminal_step():
         (lambda: Potential(Hope, scale=np.nan), "Potential has a scale of nan: it is a finite"),
         (lambda: Potential(Hope, shift=np.inf), "Potential has a shift of inf: it is a finite"),
         (lambda: Potential(Hope, shift=np.nan), "Potential has a shift of nan: it is a finite"),
-        (lambda: Potential(Hope, scale="2"), "Potential has a scale of 2: it is a finite number"),
+        (lambda: Potential(Hope, scale="2"), "Potential has a scale of '2': it is a finite number"),
         (lambda: ConstantPotential(np.nan), "ConstantPotential has a k of nan: it is a finite"),
         (lambda: ConstantPotential(1.0, gamma=2), r"a discount in \(0, 1\], not gamma=2"),
         (lambda: ConstantPotential(), "missing a required argument: 'k'"),
