@@ -192,13 +192,14 @@ def test_wrong_arguments_raise():
 # --- a vector ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # bits of programs that are compiled as for users
 @pytest.mark.parametrize(
     ("mode", "options"),
     [
-        pytest.param(AutoresetMode.NEXT_STEP, NOISY_SHIFTED, marks=pytest.mark.slow),
+        (AutoresetMode.NEXT_STEP, NOISY_SHIFTED),
         (AutoresetMode.SAME_STEP, NOISY_SHIFTED),
-        pytest.param(AutoresetMode.DISABLED, NOISY_SHIFTED, marks=pytest.mark.slow),
-        pytest.param(AutoresetMode.SAME_STEP, {"horizon": 40}, marks=pytest.mark.slow),
+        (AutoresetMode.DISABLED, NOISY_SHIFTED),
+        (AutoresetMode.SAME_STEP, {"horizon": 40}),
     ],
     ids=["next-step", "same-step", "disabled", "plain"],
 )
@@ -247,6 +248,7 @@ def test_nested_info_is_that_of_the_world():
     assert (other["body"], info["body"]) == (1.0, next_obs[0])  # the other body got the meal
 
 
+@pytest.mark.slow  # bits of programs that are compiled as for users
 def test_partial_resets_and_partial_seeds():
     ours, theirs = vectors(4, "Disabled", **NOISY_SHIFTED)
     assert equal(ours.reset(seed=[7, 7, 8, 9]), theirs.reset(seed=[7, 7, 8, 9]))

@@ -111,6 +111,7 @@ def test_compare_accepts_every_known_id(id):
     assert experiment.run_config.agent.normalise
 
 
+@pytest.mark.slow
 def test_highway_suite_is_scored_at_severity_1_only(highway):
     assert [point.shift for point in highway.points()] == [
         *("none", "aggressive", "density", "noise", "dropout", "flip", "delay")

@@ -231,7 +231,7 @@ def test_noise_is_independent_across_arms_and_steps(pulls):
 def test_the_reward_of_the_pulled_arm_is_in_the_next_observation(pulls):
     expected = np.take_along_axis(pulls.info["foregone"], pulls.action[..., None], -1)[..., 0]
     np.testing.assert_array_equal(pulls.reward, expected)
-    np.testing.assert_allclose(pulls.next_obs[..., 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(pulls.next_obs[..., 0], expected, rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(pulls.next_obs[..., 1:].argmax(-1), pulls.action)
     assert (pulls.obs[0] == 0).all()
 

@@ -150,6 +150,7 @@ def test_environments_start_differently():
     assert env_states.world.params.limit.shape == (16,)
 
 
+@pytest.mark.slow  # bits of programs that are compiled as for users
 def test_the_default_channel_changes_no_bit():
     env = CartPole()
     params = env.get_default_params()
