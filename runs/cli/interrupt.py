@@ -26,6 +26,7 @@ class Progress:
 
         self.total, self.done, self.new_units = total, 0, 0
         self.started, self.last_line_time = time.monotonic(), 0.0
+        self.first_units, self.first_time = 0, self.started  # of those that this process has done
         self.console = Console(stderr=True)
         columns = (
             TextColumn("{task.description:<16}"),
@@ -47,8 +48,11 @@ class Progress:
         now = time.monotonic()
         self.new_units += done - self.done if fresh else 0
         self.done, eta = done, "ETA ..."
-        if self.new_units > 0:  # the rate is that of this process
-            eta = f"ETA {_clock((now - self.started) / self.new_units * (self.total - done))}"
+        if self.new_units > self.first_units > 0:  # the first units took time to compile
+            rate = (now - self.first_time) / (self.new_units - self.first_units)
+            eta = f"ETA {_clock(rate * (self.total - done))}"
+        elif self.new_units > 0:
+            self.first_units, self.first_time = self.new_units, now
         self.bar.update(self.task, total=self.total, completed=done, description=label, eta=eta)
         if not self.console.is_terminal and now - self.last_line_time > LINE_SECONDS:
             self.last_line_time = now

@@ -129,7 +129,7 @@ def test_lines_are_printed_if_there_is_no_terminal(monkeypatch, capsys):
     progress.close()
     message, *lines = capsys.readouterr().err.splitlines()
     assert message.startswith("[a line] as it is") and message.endswith("x" * 200)
-    assert lines == ["00:06  none  1/40  ETA 03:54", "00:18  none  3/40  ETA 03:42",
+    assert lines == ["00:06  none  1/40  ETA ...", "00:18  none  3/40  ETA 03:42",
                      "00:30  none  5/40  ETA 03:30"]  # fmt: skip
 
 
@@ -144,6 +144,6 @@ def test_work_done_before_does_not_count_for_the_rate(monkeypatch, capsys):
     progress.close()
     assert capsys.readouterr().err.splitlines() == [
         "00:00  none  50/100  ETA ...",
-        "00:20  none  51/100  ETA 16:20",
-        "1:00:20  none  60/100  ETA 4:01:20",
+        "00:20  none  51/100  ETA ...",
+        "1:00:20  none  60/100  ETA 4:26:40",
     ]
