@@ -13,12 +13,12 @@ from runs.errors import UserError
 
 
 @contextmanager
-def hold_lock(directory: Path) -> Iterator[None]:
+def hold_lock(directory: Path, wait: bool = False) -> Iterator[None]:
     """Hold `directory` for this process alone until the block ends or the process dies.
 
-    The lock is an exclusive, non-blocking `flock` on `<directory>/.lock`, a file that contains the
-    holder's process id and is left behind (a left-over file without a holder locks nothing).
-    The directory is made when it is missing.
+    With `wait`, another holder is waited for. The lock is an exclusive `flock` on
+    `<directory>/.lock`, a file that contains the holder's process id and is left behind (a
+    left-over file without a holder locks nothing). The directory is made when it is missing.
 
     Raises:
         UserError: another holder has it (directory, process id and remedy are named), or the lock
@@ -30,7 +30,7 @@ def hold_lock(directory: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path, blocking=False, thread_local=False, fallback_to_soft=False)
+            lock = FileLock(path, blocking=wait, thread_local=False, fallback_to_soft=False)
             stack.enter_context(lock)
             path.write_text(str(os.getpid()))
         except Timeout as error:

@@ -19,6 +19,7 @@ from runs.analysis.scores import check_complete, read_scores, seed_means
 from runs.arm_runner import METRICS, ArmRunner, Reporter
 from runs.engine.critic_head import critic_head
 from runs.engine.evaluate import draw_points
+from runs.engine.knobs import knob_values
 from runs.engine.phases import Phase
 from runs.engine.train import Learner
 from runs.errors import UserError
@@ -188,6 +189,10 @@ class Result:
             looks=audit.looks_sentence(self.out),
             ledger=ledger.read_entries(self.out / ledger.NAME),
             sealed_rows=self.rows("sealed"),
+            knobs={
+                arm.name: knob_values(run_config.agent, arm.blend)
+                for arm in self.experiment.all_arms
+            },
         )
 
     def _with_facts(self, head: Head, seed: int) -> Head:

@@ -147,12 +147,7 @@ def draw_public_and_sealed(
 
 def _in_errors(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Difference of per-seed means [..., S] in standard errors, as Welch's test takes it."""
-    return (x.mean(-1) - y.mean(-1)) / _error(x, y)
-
-
-def _error(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Standard error of a difference of per-seed means [..., S]."""
-    return np.sqrt((x.var(-1, ddof=1) + y.var(-1, ddof=1)) / x.shape[-1])
+    return (x.mean(-1) - y.mean(-1)) / stats.difference_error(x, y)
 
 
 def _is_called_better(x: np.ndarray, y: np.ndarray) -> bool:
@@ -163,7 +158,7 @@ def _is_called_better(x: np.ndarray, y: np.ndarray) -> bool:
 def _critical(x: np.ndarray, y: np.ndarray) -> float:
     """Half the width of Welch's interval, in standard errors."""
     estimate = stats.difference(x, y)
-    return (estimate.high - estimate.value) / _error(x, y)
+    return (estimate.high - estimate.value) / stats.difference_error(x, y)
 
 
 # --- report -----------------------------------------------------------------------------------

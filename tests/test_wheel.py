@@ -97,6 +97,9 @@ def test_wheel_requires_five_packages(wheel):
         "envpool",
         "jaxenvs",
         "bench",
+        "ray",
+        "slurm",
+        "optuna",
         "dev",
     }
 

@@ -209,6 +209,11 @@ def optimism(looks: int) -> float:
     return float(integrate.quad(tail, 0, 12)[0])
 
 
+def difference_error(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Standard error [...] of a difference of means of per-seed scores x [..., S], y [..., S']."""
+    return np.sqrt(x.var(-1, ddof=1) / x.shape[-1] + y.var(-1, ddof=1) / y.shape[-1])
+
+
 def _welch(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
     """Difference of means, its standard error, and Welch's degrees of freedom.
 

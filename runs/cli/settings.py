@@ -179,7 +179,10 @@ def from_yaml(settings: type[T], path: Path) -> T:
     for key, value in data.items():
         if isinstance(value, dict) and field_types[key] is str:  # such as env_kwargs
             data[key] = json.dumps(value)
-    values = {key: _typed(value, field_types[key], f"{path}: {key}") for key, value in data.items()}
+    values = {
+        key: typed_value(value, field_types[key], f"config {path}: {key}")
+        for key, value in data.items()
+    }
     return settings(**values)
 
 
@@ -208,16 +211,20 @@ def run_main(main: Callable[[list[str]], int | None]) -> None:
     sys.exit(code or 0)
 
 
-def _typed(value: Any, kind: Any, where: str) -> Any:
-    """Check a YAML value against the type `kind`, converting ints, 3e-4, lists and paths."""
+def typed_value(value: Any, kind: Any, where: str) -> Any:
+    """Check a YAML value against the type `kind`, converting ints, 3e-4, lists and paths.
+
+    Raises:
+        UserError: for a value of another type, beginning with `where` it stands.
+    """
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         if value is None:
             return None
         kind = next(member for member in typing.get_args(kind) if member is not type(None))
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list):
-            raise UserError(f"config {where} must be a list, not {value!r}")
-        return tuple(_typed(member, typing.get_args(kind)[0], where) for member in value)
+            raise UserError(f"{where} must be a list, not {value!r}")
+        return tuple(typed_value(member, typing.get_args(kind)[0], where) for member in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is float and isinstance(value, str) and re.fullmatch(SCIENTIFIC, value):
@@ -225,7 +232,7 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
     if kind is Path and isinstance(value, str):
         return Path(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"config {where} must be {kind.__name__}, not {value!r}")
+        raise UserError(f"{where} must be {kind.__name__}, not {value!r}")
     return value
 
 

@@ -59,6 +59,17 @@ class Entry(NamedTuple):
     hash: str = ""
 
 
+class Look(NamedTuple):
+    """What a line of a ledger says beside its place in the chain; fields as of `Entry`."""
+
+    split: str
+    suite: str
+    plan: str
+    checkpoints: Mapping[str, str]
+    seeds: int
+    result: str | None = None
+
+
 class Looks(NamedTuple):
     """Number of different evaluation results on public (dev) and on sealed worlds."""
 
@@ -83,31 +94,66 @@ def append_entry(
     Raises:
         UserError: if the ledger was tampered with; nothing is added then.
     """
-    entries, hashes = read_entries(path), dict(sorted(checkpoints.items()))
-    content = dict(
-        split=split, suite=suite, plan=plan, checkpoints=hashes, seeds=int(seeds), result=result
-    )
-    kind = [e for e in entries if e.split == split and (e.result is None) == (result is None)]
-    if kind and kind[-1] == kind[-1]._replace(**content):
-        return kind[-1]
+    look = Look(split, suite, plan, checkpoints, seeds, result)
+    return append_entries(path, [look])[0]
+
+
+def append_entries(path: Path, looks: Iterable[Look]) -> list[Entry]:
+    """Append a line for each look, as `append_entry` does, and check the ledger once for all.
+
+    Raises:
+        UserError: if the ledger was tampered with; nothing is added then.
+    """
+    entries = read_entries(path)
+    last = {_kind(entry): entry for entry in entries}
+    index, previous = len(entries), entries[-1].hash if entries else GENESIS
+    appended, checked = [], False
+    for look in looks:
+        hashes = dict(sorted(look.checkpoints.items()))
+        content = look._replace(checkpoints=hashes, seeds=int(look.seeds))._asdict()
+        entry = last.get(_kind(look))
+        if entry is None or entry != entry._replace(**content):
+            if not checked:
+                _prepare(path)
+                checked = True
+            time = datetime.now(UTC).isoformat(timespec="seconds")
+            index, (commit, dirty) = index + 1, code_version()
+            entry = Entry(index, previous, time, commit, dirty, **content)
+            entry = entry._replace(hash=_hash(entry))
+            _append_line(path, f"{_text(entry)}\n")
+            replace_file(_head_path(path), f"{index} {entry.hash}\n")
+            previous, last[_kind(look)] = entry.hash, entry
+        appended.append(entry)
+    return appended
+
+
+def _kind(entry: "Entry | Look") -> tuple[str, bool]:
+    """Kind of a line: its split, and whether it has no result."""
+    return entry.split, entry.result is None
+
+
+def _prepare(path: Path) -> None:
+    """Make a ledger ready for lines: begin it, or cut a line half written, which never counted.
+
+    Raises:
+        UserError: if the ledger was tampered with.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     damage = problems(path)
     if damage == [ABSENT]:
         replace_file(_head_path(path), f"0 {GENESIS}\n")
     elif damage:
         raise UserError(f"{path}: {damage[0]}; nothing is added to it, start another study")
-    index, previous = len(entries) + 1, entries[-1].hash if entries else GENESIS
-    time = datetime.now(UTC).isoformat(timespec="seconds")
-    commit, dirty = code_version()
-    entry = Entry(index, previous, time, commit, dirty, **content)
-    entry = entry._replace(hash=_hash(entry))
     with path.open("a+b") as file:
-        file.truncate(len(_complete_lines(path)))  # a line half written was never counted
-        file.write(f"{_text(entry)}\n".encode())
+        file.truncate(len(_complete_lines(path)))
+
+
+def _append_line(path: Path, line: str) -> None:
+    """Append a line to a file and flush it to disk."""
+    with path.open("ab") as file:
+        file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())
-    replace_file(_head_path(path), f"{index} {entry.hash}\n")
-    return entry
 
 
 def read_entries(path: Path) -> list[Entry]:

@@ -41,7 +41,8 @@ def report_comparison(
     rows = finite_rows(check_complete(rows, out / "scores.csv"))
     if not rows:
         raise UserError(f"every seed was stopped; the states before are in {out / 'stopped'}")
-    export_comparison(out, study.env, rows, {"seeds": study.seeds, "steps": study.steps})
+    sizes = {"seeds": study.seeds, "steps": study.steps}
+    export_comparison(out, study.env, rows, sizes, study.knobs)
     readouts = read_readouts(out)
     printed, score = tables.all_tables(rows, study, readouts), score_name(rows)
     curves = figures.severity_curves(scores_by_arm(rows, study.arms))

@@ -13,6 +13,7 @@ session per (arm, shift, seed) there would be more than 500 runs: then TensorBoa
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ import pandas as pd
 from runs.analysis.stats import mean_and_bounds
 from runs.names import safe_name
 from runs.report.page import markdown_table
-from runs.report.tb_writer import RUN_FILES, EventWriter
+from runs.report.tb_writer import RUN_FILES, EventWriter, column_kinds
 
 POINTS = 500
 """Maximum number of points of a curve; of more lines every 2nd, 4th, 8th ... is shown."""
@@ -114,7 +115,11 @@ class TrainingCurves:
 
 
 def export_comparison(
-    out: Path, env: str, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
+    out: Path,
+    env: str,
+    rows: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    knobs: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> None:
     """Writes aggregates, margin charts and sessions from score rows and `metrics.jsonl`.
 
@@ -127,6 +132,7 @@ def export_comparison(
         rows: the score table: `arm`, `seed`, `shift`, `severity`, `score`; the in-distribution rows
             have shift `none` and severity 0.
         settings: of the study, for the TEXT tab.
+        knobs: arm -> settings of its agent and heads, further columns of the HPARAMS tab.
     """
     runs, compare = (Path(out) / "tb" / kind / safe_name(env) for kind in ("runs", "compare"))
     delete_files(compare, "*/" + RUN_FILES + ".compare")
@@ -139,6 +145,7 @@ def export_comparison(
     charts = {title: (f"{tag}/mean", f"{tag}/lo", f"{tag}/hi") for title, tag in tags.items()}
     text = markdown_table(["setting", "value"], [list(map(str, x)) for x in settings.items()])
     study = Path(out).resolve().name
+    kinds = column_kinds([dict.fromkeys(("study", "env", "arm"), ""), *knobs.values()])
     for arm in table["arm"].unique():
         arm_scores = score.loc[arm].dropna(axis=1, how="all")
         with EventWriter(compare / safe_name(arm), ".compare") as events:
@@ -155,8 +162,8 @@ def export_comparison(
         for seed, metrics in _sessions(arm_scores, shifts).items():
             with EventWriter(runs / safe_name(arm) / f"s{seed}", ".score") as events:
                 events.scalars(metrics, step=seed)
-                columns = {"study": study, "env": env, "arm": arm}
-                events.hparams(columns, list(metrics), group=f"{env}|{arm}|{study}")
+                columns = {"study": study, "env": env, "arm": arm, **knobs.get(arm, {})}
+                events.hparams(columns, list(metrics), f"{env}|{arm}|{study}", kinds)
 
 
 def delete_files(folder: Path, pattern: str) -> None:

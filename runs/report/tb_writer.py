@@ -14,7 +14,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,25 +80,38 @@ class EventWriter:
         summary_metadata = metadata.create_summary_metadata("", "")
         self._tensor(tag, np.array(content, object), summary_metadata, step)
 
-    def hparams(self, columns: Mapping[str, str], metrics: Sequence[str], group: str) -> None:
+    def hparams(
+        self,
+        columns: Mapping[str, Any],
+        metrics: Sequence[str],
+        group: str,
+        kinds: Mapping[str, type] | None = None,
+    ) -> None:
         """Records this run as a finished session of the HPARAMS tab.
 
         Args:
-            columns: a text per column.
+            columns: a value per column; one that is no number is shown as text.
             metrics: tags of scalars of this same run, in the order of the table's columns.
             group: sessions of one group are one row, the average of their metrics.
+            kinds: `column_kinds` of all sessions, as TensorBoard reads the columns of all from any
+                one; None if this one has them all.
         """
         from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
-        now, text = time.time(), api_pb2.DATA_TYPE_STRING
+        now, kinds = time.time(), column_kinds([columns]) if kinds is None else kinds
+        types = {str: api_pb2.DATA_TYPE_STRING, float: api_pb2.DATA_TYPE_FLOAT64}
         experiment = api_pb2.Experiment(time_created_secs=now)
         start = plugin_data_pb2.SessionStartInfo(group_name=group, start_time_secs=now)
         end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=now)
         for tag in metrics:
             experiment.metric_infos.add(name=api_pb2.MetricName(tag=tag))
+        for name, kind in kinds.items():
+            experiment.hparam_infos.add(name=name, type=types[kind])
         for name, value in columns.items():
-            start.hparams[name].string_value = value
-            experiment.hparam_infos.add(name=name, type=text)
+            if kinds[name] is float:
+                start.hparams[name].number_value = value
+            else:
+                start.hparams[name].string_value = str(value)
         for tag, content in (
             (metadata.EXPERIMENT_TAG, {"experiment": experiment}),
             (metadata.SESSION_START_INFO_TAG, {"session_start_info": start}),
@@ -169,3 +182,13 @@ class EventWriter:
             self._records.write(event.SerializeToString())
             if self._pending.tell() > 1 << 20:
                 self.flush()
+
+
+def column_kinds(sessions: Iterable[Mapping[str, Any]]) -> dict[str, type]:
+    """Type of each column of the HPARAMS tab: float if it is a number in all sessions, else str."""
+    kinds: dict[str, type] = {}
+    for columns in sessions:
+        for name, value in columns.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            kinds[name] = float if number and kinds.get(name, float) is float else str
+    return kinds

@@ -1,6 +1,7 @@
 """Result of a comparison in one sentence; `Study`, the facts of it that the report prints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from runs.analysis import stats
@@ -30,6 +31,7 @@ class Study(NamedTuple):
         looks: sentence with the number of looks at the scores.
         ledger: its entries, with the fields of `runs.prereg.ledger.Entry`.
         sealed_rows: score rows of sealed worlds.
+        knobs: settings of the agent and the heads of each arm, by name.
     """
 
     env: str
@@ -47,6 +49,7 @@ class Study(NamedTuple):
     looks: str = ""
     ledger: Sequence[Any] = ()
     sealed_rows: Sequence[dict] = ()
+    knobs: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
 def declared_contrasts(rows: Sequence[dict], study: Study) -> list[Contrast]:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.api_pb2 import DATA_TYPE_FLOAT64, DATA_TYPE_STRING
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.util import tensor_util
 
 from runs.names import safe_name
@@ -169,6 +171,26 @@ def test_sessions_hold_core_scores_and_shifts_with_the_seed_as_step(tmp_path):
     tags = (*CORE, "score/ice_fog", "score/noise")
     curves = [curve(seed_run(tmp_path, "fear", 7), tag) for tag in tags]
     assert curves == [[(7, value)] for value in (0.9, 0.3, 0.1, 0.5, 0.1)]
+
+
+def test_sessions_have_the_settings_of_agent_and_heads_of_all_arms_as_columns(tmp_path):
+    rows = [score(arm, 0, "none", 0.0, 0.5) for arm in ("none", "hope")]
+    rows += [score(arm, 0, "ice", 1.0, 0.5) for arm in ("none", "hope")]
+    knobs = {"none": {"agent.lr": 1e-3}, "hope": {"agent.lr": 1e-3, "heads.hope.horizon": 20.0}}
+    export_comparison(tmp_path, ENV, rows, {}, knobs)
+    for arm in knobs:
+        reader = EventAccumulator(str(seed_run(tmp_path, arm, 0))).Reload()
+        experiment, start = (
+            HParamsPluginData.FromString(reader.summary_metadata[tag].plugin_data.content)
+            for tag in ("_hparams_/experiment", "_hparams_/session_start_info")
+        )
+        kinds = {info.name: info.type for info in experiment.experiment.hparam_infos}
+        text, number = DATA_TYPE_STRING, DATA_TYPE_FLOAT64
+        fixed = {"study": text, "env": text, "arm": text}
+        assert kinds == fixed | {"agent.lr": number, "heads.hope.horizon": number}
+        values = start.session_start_info.hparams
+        assert {name: values[name].number_value for name in knobs[arm]} == knobs[arm]
+        assert len(values) == 3 + len(knobs[arm]) and values["arm"].string_value == arm
 
 
 def test_seeds_and_arms_without_finite_scores_are_left_out(tmp_path):

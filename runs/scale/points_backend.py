@@ -1,0 +1,98 @@
+"""Points that differ in numbers alone, trained by one compiled program as further seeds.
+
+These numbers are data of the program: weights of heads, and what a head holds as a parameter, such
+as the scale of a potential, with the bits of programs of their own; on request also numbers of PPO
+and A2C that only their update reads, such as the learning rate, to within rounding. All else, such
+as a horizon, is compiled in.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agents.actor_critic import ActorCriticAgent
+from envs.world import Env
+from runs.engine.config import RunConfig, head_spec
+from runs.engine.jax_backend import JaxBackend, agent_key, train_config
+from runs.engine.phases import Phase
+from runs.engine.seeds import ENVS_AT_ONCE, Stream, seed_keys, stream_key
+from runs.engine.train import RunnerState, train
+
+AGENT_NUMBERS = ("lr", "entropy", "critic", "max_norm", "lam", "clip")
+
+
+class PointsBackend(JaxBackend):
+    """Backend of P points x S seeds of one arm: a row is a seed of a point, the points in order.
+
+    Args:
+        env: the environment.
+        run_config: sizes; its seeds are all rows.
+        phases: of the arm at each point, [P].
+        seeds: of the study, [S]; each has at every point the random numbers that it has alone.
+    """
+
+    def __init__(self, env: Env, run_config: RunConfig, phases: Sequence[Phase], seeds: range):
+        super().__init__(env, run_config)
+        self.phases = phases
+        self.seeds = np.resize(np.tile(seeds, len(phases)), run_config.rows)
+        self.point = np.resize(np.repeat(np.arange(len(phases)), len(seeds)), run_config.rows)
+        agents = [phase.agent for phase in phases]
+        self.numbers = {}
+        for name in numbers_of(agents[0]):
+            values = [getattr(agent, name) for agent in agents]
+            if len(set(values)) > 1:
+                self.numbers[name] = jnp.asarray(np.array(values, np.float32)[self.point])
+
+    def init(self, phase: Phase, keys: jax.Array | None = None) -> RunnerState:
+        """Untrained learners, each with the weights and parameters of its point."""
+        if keys is None:
+            key = stream_key(self.run_config.base, Stream.TRAINING)
+            keys = seed_keys(key, self.seeds)
+        state = super().init(phase, keys)
+        spec, num_envs = head_spec(self.env.spec, phase.agent), self.run_config.num_envs
+        states = [point.blend.init(jax.random.key(0), spec, num_envs) for point in self.phases]
+        blend_state = jax.tree.map(self._own, state.learner.blend_state, *states)
+        return state._replace(learner=state.learner._replace(blend_state=blend_state))
+
+    def _own(self, leaf: jax.Array, *of_points: jax.Array) -> jax.Array:
+        """A leaf [rows, ...] of heads; where points [P] differ in it, that of each row's point.
+
+        `of_points` were made with one key, so that they differ in numbers alone.
+        """
+        values = np.stack(of_points)
+        return leaf if (values == values[0]).all() else jnp.asarray(values[self.point])
+
+    def _training(self, phase: Phase, state: RunnerState) -> Callable:
+        """Compiled training program of a phase, to which `numbers` are data."""
+        if not self.numbers:
+            return super()._training(phase, state)
+        config = train_config(phase, self.run_config)
+
+        def program(state: Any, numbers: Any, worlds: Any, mix: Any) -> Any:
+            own = replace(config, agent=replace(config.agent, **numbers))
+            return train(state, own, self.env, worlds, phase.updates, mix)
+
+        key = (PointsBackend, agent_key(phase.agent), phase.blend, phase.updates)
+        together = ENVS_AT_ONCE // self.run_config.num_envs
+        compiled = self._compile(key, program, 2, self.run_config.optimise, together)
+        return lambda state, teacher, worlds, mix: compiled(state, self.numbers, worlds, mix)
+
+
+def numbers_of(agent: Any) -> tuple[str, ...]:
+    """Names of the numbers of an agent that can be data of its training program."""
+    if not isinstance(agent, ActorCriticAgent):
+        return ()
+    return tuple(name for name in AGENT_NUMBERS if isinstance(getattr(agent, name, None), float))
+
+
+def padded_rows(count: int, devices: int) -> int:
+    """Rows for `count` seeds, so that every device computes an even number.
+
+    XLA compiles another program for one seed than for several at once, so that only then a seed has
+    the same bits in a block of any size, on any number of devices.
+    """
+    return -(-count // (2 * devices)) * 2 * devices
