@@ -144,7 +144,10 @@ INFINITE_IN_FLOAT32 = (
         (lambda: Blend().init(KEY, SPEC, 2.5), "not num_envs=2.5"),
         (lambda: Blend().init(KEY, (3, 2), B), "spec is (3, 2), expected affect.Spec"),
         (lambda: Blend().init(0, SPEC, B), "key is 0, expected one key"),
-        (lambda: Blend().init(jax.random.split(KEY), SPEC, B), "key is key<fry>[2], expected one"),
+        (
+            lambda: Blend().init(jax.random.split(jax.random.key(1)), SPEC, B),
+            "key is key<fry>[2], expected one",
+        ),
         (lambda: build(int, SPEC, KEY), "is no factory, called as factory(spec, rngs=rngs)"),
         (lambda: build(lambda spec: Fear(spec), SPEC, KEY), "is no factory"),
         (lambda: build(lambda spec, rngs: Fear, SPEC, KEY), "expected an affect.Head"),
