@@ -143,11 +143,11 @@ def insert_critic(blend_state: BlendState, blend: Blend, critic: Critic) -> Blen
     heads = {
         name: jax.tree.map(lambda leaf: leaf, head) for name, head in blend_state.heads.items()
     }
-    for net in (net for name in blend.names for net in (heads[name].net, heads[name].trained.net)):
-        while isinstance(net, Wrapper):
-            net = net.inner
-        if isinstance(net, ParentCritic):
-            net.critic = _first_channels(critic, net.critic)
+    for name in blend.names:
+        for net in (heads[name].net, heads[name].trained.net):  # as read and as trained
+            inner = net.alone()
+            if isinstance(inner, ParentCritic):
+                inner.critic = _first_channels(critic, inner.critic)
     return blend_state._replace(heads=heads)
 
 
