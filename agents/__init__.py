@@ -1,7 +1,8 @@
 """Agents, one algorithm per file; they receive the signals of heads, never the heads."""
 
 from agents.a2c import A2C
+from agents.body import Body
 from agents.ppo import PPO
 from agents.qlearning import QLearning
 
-__all__ = ["A2C", "PPO", "QLearning"]
+__all__ = ["A2C", "PPO", "Body", "QLearning"]

@@ -16,7 +16,7 @@ from agents.gae import gae
 from agents.nets import ActorCritic, padded_channels
 
 RANGES = {
-    "width": (Integral, 1, math.inf),
+    "width": (Integral, 0, math.inf),
     "gamma": (Real, 0, 1),
     "signal_gamma": (Real, 0, 1),
     "lam": (Real, 0, 1),
@@ -29,8 +29,9 @@ RANGES = {
     "minibatches": (Integral, 1, math.inf),
     "clip": (Real, 0, math.inf),
     "decay": (Real, 0, 1),
+    "noise": (Real, 0, 1e6),
 }
-"""Setting of PPO or A2C -> (kind of number, least, most)."""
+"""Setting of PPO, A2C or a body -> (kind of number, least, most)."""
 OPTIONAL = ("signal_gamma", "anneal")  # settings that may be None
 
 
@@ -86,7 +87,8 @@ class ActorCriticAgent:
     """Configuration and methods of an actor-critic agent; subclasses add `tx` and `update`.
 
     Attributes:
-        width: units in each of two hidden layers.
+        width: units in each of two hidden layers; 0 for none, with which policy and values are
+            linear in the observation.
         gamma: discount of the task reward.
         signal_gamma: discount of each signal's channel; None for `gamma`, as a potential needs.
         lam: trace of the advantage estimate.

@@ -21,15 +21,24 @@ def dense(inputs: int, outputs: int, gain: float, rngs: nnx.Rngs) -> nnx.Linear:
 
 
 class Trunk(nnx.Module):
-    """Two hidden layers of `width` tanh units."""
+    """Two hidden layers of `width` tanh units; none, and features that are `obs`, if it is 0."""
 
     def __init__(self, inputs: int, width: int, *, rngs: nnx.Rngs):
-        self.first = dense(inputs, width, 2.0, rngs)
-        self.second = dense(width, width, 2.0, rngs)
+        self.depth, self.features = (2, width) if width else (0, inputs)
+        if self.depth:
+            self.first = dense(inputs, width, 2.0, rngs)
+            self.second = dense(width, width, 2.0, rngs)
+
+    @property
+    def hidden(self) -> list[nnx.Linear]:
+        """The hidden layers, from the first on."""
+        return [self.first, self.second] if self.depth else []
 
     def __call__(self, obs: jax.Array) -> jax.Array:
-        """Features [..., width] of obs [..., D]."""
-        return jnp.tanh(self.second(jnp.tanh(self.first(obs))))
+        """Features [..., width], or [..., D], of obs [..., D]."""
+        for layer in self.hidden:
+            obs = jnp.tanh(layer(obs))
+        return obs
 
 
 class Actor(nnx.Module):
@@ -38,7 +47,8 @@ class Actor(nnx.Module):
     def __init__(self, spec: Spec, width: int, *, rngs: nnx.Rngs):
         self.discrete = spec.num_actions > 0
         self.trunk = Trunk(spec.obs_dim, width, rngs=rngs)
-        self.out = dense(width, spec.num_actions or spec.action_dim, 1e-4, rngs)
+        outputs = spec.num_actions or spec.action_dim
+        self.out = dense(self.trunk.features, outputs, 1e-4, rngs)
         self.log_std = nnx.Param(jnp.zeros((0 if self.discrete else spec.action_dim,)))
 
     def __call__(self, obs: jax.Array) -> jax.Array:
@@ -93,7 +103,7 @@ class Critic(nnx.Module):
     def __init__(self, spec: Spec, width: int, num_signals: int, *, rngs: nnx.Rngs):
         self.trunk = Trunk(spec.obs_dim, width, rngs=rngs)
         self.out = nnx.Linear(
-            width,
+            self.trunk.features,
             padded_channels(1 + num_signals),
             kernel_init=_task_column,
             dot_general=dense_dot,
@@ -111,7 +121,7 @@ def padded_channels(channels: int) -> int:
 
 
 def _task_column(key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:
-    """Initial weights [width, outputs], 0 in all columns but the first, the task's."""
+    """Initial weights [features, outputs], 0 in all columns but the first, the task's."""
     task = SCALE(1.0, "fan_in", "truncated_normal")(key, (shape[0], 1), dtype)
     return jnp.pad(task, ((0, 0), (0, shape[1] - 1)))
 

@@ -1,4 +1,4 @@
-"""Policies with two layers of tanh units in NumPy, so that environments act where they are stepped.
+"""Policies with layers of tanh units in NumPy, so that environments act where they are stepped.
 
 No jax. The rows of one seed are always multiplied together, whatever part of them is asked for, so
 that an action does not depend on how environments are divided among processes.
@@ -18,8 +18,8 @@ class TanhPolicy(NamedTuple):
     """Policies of S seeds for B environments each.
 
     Attributes:
-        layers: kernel [S, inputs, outputs] and bias [S, 1, outputs] of two tanh layers and the
-            last one, whose outputs are logits or means.
+        layers: kernel [S, inputs, outputs] and bias [S, 1, outputs] of tanh layers and the last
+            one, whose outputs are logits or means.
         discrete: whether actions are the classes 0 .. outputs - 1.
         mean, scale: [S, 1, D] of whitened observations; None if they are not whitened.
     """

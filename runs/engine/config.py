@@ -5,7 +5,7 @@ from numbers import Integral
 from typing import Any
 
 from affect import Spec
-from agents.ppo import PPO
+from agents.wrapper import with_settings
 from runs.errors import UserError
 
 
@@ -83,7 +83,7 @@ def make_run_config(
 
     Raises:
         UserError: for a size that is no whole number of at least 1, or samples of an update that do
-            not divide into the minibatches of PPO.
+            not divide into the minibatches of the agent.
     """
     import jax
 
@@ -91,7 +91,7 @@ def make_run_config(
     for name, size in (sizes | {"episodes": episodes}).items():
         whole_number(name, size)
     samples = num_envs * num_steps
-    if isinstance(agent, PPO) and samples % agent.minibatches:
+    if samples % getattr(agent, "minibatches", 1):
         raise UserError(
             f"num_envs={num_envs} times num_steps={num_steps} samples do not divide into "
             f"minibatches={agent.minibatches} of {type(agent).__name__}; change one of them"
@@ -126,7 +126,7 @@ def whole_number(name: str, value: Any, least: int | None = 1) -> int:
 def annealed(agent: Any, updates: int) -> Any:
     """The agent with its step size annealed over `updates`, unless its `anneal` is a number."""
     if getattr(agent, "anneal", 0) is None:
-        return replace(agent, anneal=updates)
+        return with_settings(agent, anneal=updates)
     return agent
 
 

@@ -15,6 +15,7 @@ from affect.head import State
 from affect.predict import Predictor, harm
 from affect.shaping import before_first_step
 from affect.wrappers import Wrapper
+from agents.body import observation_hash
 from agents.nets import Critic
 
 
@@ -77,11 +78,8 @@ class WithLabelNoise(Wrapper):
 
 def flip_outcomes(batch: Transition, share: float) -> Transition:
     """Flip harm and reward at a share of the terminal steps of a batch [T, B]."""
-    bits = jax.lax.bitcast_convert_type(batch.next_obs, jnp.uint32)
-    multipliers = 2 * jnp.arange(bits.shape[-1], dtype=jnp.uint32) + jnp.uint32(2654435769)
-    seeds = (bits * jnp.broadcast_to(multipliers, bits.shape)).sum(-1)
     draw = jax.vmap(jax.vmap(lambda seed: jax.random.uniform(jax.random.key(seed))))
-    flipped = batch.terminated & (draw(seeds) < share)
+    flipped = batch.terminated & (draw(observation_hash(batch.next_obs)) < share)
     harmed = jnp.where(flipped, ~harm(batch), harm(batch)).astype(batch.reward.dtype)
     reward = jnp.where(flipped, -batch.reward, batch.reward)
     return batch._replace(reward=reward, info={**batch.info, "harm": harmed})

@@ -8,6 +8,8 @@ from flax import nnx
 
 from affect import Spec, Value, build
 from agents.actor_critic import ActorCriticAgent, value_unit
+from agents.body import Body
+from agents.wrapper import AgentWrapper
 from runs.errors import UserError
 
 
@@ -15,23 +17,31 @@ def critic_head(agent: Any, state: Any, spec: Spec) -> Value:
     """The task's channel of a critic, in units of the reward, whitening as the agent does.
 
     Args:
-        agent: static description, an `agents.actor_critic.ActorCriticAgent`.
+        agent: static description, an `agents.actor_critic.ActorCriticAgent` or a wrapper of one.
         state: of one seed.
         spec: of the world.
 
     Raises:
-        UserError: for an agent with another critic, or with none.
+        UserError: for an agent with another critic, or with none, and for one whose body does not
+            perceive observations as they are.
     """
+    if isinstance(agent, Body) and not agent.has_all_senses:
+        raise UserError(
+            "this critic values what its body perceives, not observations: take the one of the "
+            "agent inside, and read it with affect.Inherited(head, obs=body.perceive)"
+        )
+    if isinstance(agent, AgentWrapper):
+        return critic_head(agent.agent, state, spec)
     if not isinstance(agent, ActorCriticAgent):
         raise UserError(
             f"{type(agent).__name__} has no critic network: distil a function that values "
             "observations instead, as in affect.distil(f, on=observations)"
         )
-    layers, whitened = (agent.width, agent.width), agent.normalise
+    critic, whitened = state.train_state.net.critic, agent.normalise
+    layers = (agent.width,) * len(critic.trunk.hidden)
     factory = Value(layers=layers, gamma=agent.gamma, whitened=whitened)
-    head, critic = build(factory, spec, jax.random.key(0)), state.train_state.net.critic
-    trunk = critic.trunk.first, critic.trunk.second
-    for layer, trained in zip(head.net.hidden, trunk, strict=True):
+    head = build(factory, spec, jax.random.key(0))
+    for layer, trained in zip(head.net.hidden, critic.trunk.hidden, strict=True):
         layer.kernel, layer.bias = nnx.Param(trained.kernel[...]), nnx.Param(trained.bias[...])
     scale = jnp.broadcast_to(value_unit(state, critic.out.bias.shape), critic.out.bias.shape)[0]
     head.net.out.kernel = nnx.Param(critic.out.kernel[...][:, :1] * scale)

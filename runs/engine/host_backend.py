@@ -272,6 +272,11 @@ class HostBackend:
 
     def _reset(self, phase: Phase, keys: jax.Array | None, start: Callable) -> HostRunnerState:
         """Reset the environments in a phase's world, and gather the state of training."""
+        if phase.per_seed or phase.numbers:
+            raise UserError(
+                f"{self.env.id}: all seeds of a host-stepped environment have the same worlds, "
+                "rewards and agent; train those that differ in phases of their own"
+            )
         run_config, world = self.run_config, only_world(self.env, phase.worlds)
         if keys is None:
             keys = stream_keys(run_config, Stream.TRAINING)

@@ -1,6 +1,7 @@
 """Backend of jitted worlds: training and evaluation are compiled and `vmap`ped over seeds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 
 from affect import Transition
+from agents.wrapper import with_settings
 from envs.world import Env, World
 from runs.engine.config import RunConfig
 from runs.engine.episodes import episode_length, record_episodes, record_horizon, render_states
@@ -31,7 +33,7 @@ class JaxBackend:
     """Trains, evaluates and records S seeds in jitted worlds (see `runs.engine.backend.Backend`).
 
     Compiled programs are kept: phases that differ in data alone (worlds of a `world_pool`, reward
-    mixes) share one.
+    mixes, `Phase.numbers`) share one.
 
     Args:
         env: the environment, whose worlds are data.
@@ -59,19 +61,15 @@ class JaxBackend:
 
     def prepare(self, phase: Phase) -> None:
         """Compile the training program of untrained learners ahead of their first chunk."""
-        mix = phase.mix.at(np.arange(phase.updates))
         state = self.init(phase)
-        inputs = state, _teacher_state(phase), phase.worlds, mix
-        self._training(phase, state).lower(*inputs).compile()
+        self._training(phase, state).lower(state, *_training_data(phase, 0)).compile()
 
     def train(
         self, state: RunnerState, phase: Phase, first: int, stopped: Callable[[], bool]
     ) -> tuple[RunnerState, dict[str, jax.Array], jax.Array]:
         """Train a chunk of a phase -> (state, metrics [S], finite [S, U, sources])."""
         del stopped
-        mix = phase.mix.at(np.arange(first, first + phase.updates))
-        program = self._training(phase, state)
-        return program(state, _teacher_state(phase), phase.worlds, mix)
+        return self._training(phase, state)(state, *_training_data(phase, first))
 
     def evaluate(
         self,
@@ -80,17 +78,19 @@ class JaxBackend:
         points: EvalPoints,
         stopped: Callable[[], bool],
         first: int = 0,
+        numbers: Mapping[str, Any] | None = None,
     ) -> Iterator[dict[str, np.ndarray]]:
         """Scores [S] at each point from the `first` on; all are computed at once.
 
-        With `points.key` of shape [S], each seed has episodes of its own.
+        With `points.key` of shape [S], each seed has episodes of its own. `numbers` are those of
+        `Phase`, where actions depend on them.
         """
         del stopped
         count, draws = points.worlds.channel.noise.shape
         episodes, shared = max(self.run_config.episodes // draws, 1), 2 - points.key.ndim
         score = partial(_evaluate, agent=agent, env=self.env, episodes=episodes)
         program = self._compile((_evaluate, agent_key(agent), draws, shared), score, shared)
-        results = program(learner.agent, points.key, points.worlds)
+        results = program(learner.agent, dict(numbers or {}), points.key, points.worlds)
         scores = {name: np.asarray(score) for name, score in results.items()}
         for i in range(first, count):
             yield {name: score[:, i] for name, score in scores.items()}
@@ -147,10 +147,15 @@ class JaxBackend:
         heads: Any = None,
         **static: Any,
     ) -> Callable:
-        """A function of this module for an agent and `heads`, by default the blend, compiled."""
-        config = train_config(phase, self.run_config)
+        """A function of this module for an agent and `heads`, by default the blend, compiled.
+
+        Its last `shared` arguments have no seed axis, unless the phase has worlds and mix of each.
+        """
+        phase.check_seeds(self.run_config.rows)
+        config, shared = train_config(phase, self.run_config), 0 if phase.per_seed else shared
         key = (
             fn,
+            shared,
             agent_key(phase.agent),
             phase.blend if heads is None else heads,
             phase.heads,
@@ -187,9 +192,10 @@ def train_config(phase: Phase, run_config: RunConfig) -> TrainConfig:
     return TrainConfig(phase.agent, phase.blend, *sizes, phase.heads == "learn", teacher)
 
 
-def _teacher_state(phase: Phase) -> Any:
-    """State of the teacher of all seeds; () without one."""
-    return () if phase.teacher is None else phase.teacher.state
+def _training_data(phase: Phase, first: int) -> tuple[Any, ...]:
+    """Arguments of `_train` after the state, for the chunk of a phase from update `first` on."""
+    teacher = () if phase.teacher is None else phase.teacher.state
+    return teacher, dict(phase.numbers), phase.worlds, phase.mix_from(first)
 
 
 def agent_key(agent: Any) -> Any:
@@ -212,13 +218,15 @@ def _enter(learner, key, worlds, *, config, env, renew, hand_over):
     return state._replace(learner=carry_over(learner, state.learner, renew, hand_over))
 
 
-def _train(state, teacher, worlds, mix, *, config, env, updates):
+def _train(state, teacher, numbers, worlds, mix, *, config, env, updates):
     """Train one seed for `updates` updates."""
+    config = replace(config, agent=with_settings(config.agent, **numbers))
     return train(state, config, env, worlds, updates, mix, teacher)
 
 
-def _evaluate(agent_state, key, worlds, *, agent, env, episodes):
+def _evaluate(agent_state, numbers, key, worlds, *, agent, env, episodes):
     """Score one seed in worlds [P, draws]."""
+    agent = with_settings(agent, **numbers)
     return evaluate(agent_state, agent, env, worlds, key, episodes, SEED_AXIS)
 
 

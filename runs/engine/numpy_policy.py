@@ -30,13 +30,14 @@ def acts_in_numpy(agent: Any, host: HostEnv, num_envs: int) -> bool:
         return False
     if any(getattr(kind, name) is not getattr(ActorCriticAgent, name) for name in ("init", "act")):
         return False
-    return is_small(spec.obs_dim, agent.width, spec.num_actions or spec.action_dim, num_envs)
+    outputs = spec.num_actions or spec.action_dim
+    return is_small(spec.obs_dim, agent.width or outputs, outputs, num_envs)
 
 
 def numpy_policy(agent: ActorCriticAgent, state: AgentState) -> TanhPolicy:
     """The policies of an agent's state, whose leaves are [S, ...]."""
     actor = state.train_state.net.actor
-    layers = [actor.trunk.first, actor.trunk.second, actor.out]
+    layers = [*actor.trunk.hidden, actor.out]
     arrays = [(np.asarray(x.kernel[...]), np.asarray(x.bias[...])[:, None]) for x in layers]
     moments = _mean_and_scale(state.moments) if agent.normalise else ()
     return TanhPolicy(tuple(arrays), actor.discrete, *moments)

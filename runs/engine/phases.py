@@ -1,7 +1,7 @@
 """Phases of training: worlds, rewards, and which parts of agent and heads are initialised anew."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from affect import Blend, TrainState
 from envs.suite import Suite
 from envs.world import World
+from runs.errors import UserError
 
 Sampler = jax.tree_util.Partial  # key -> World; its leaves are data, its function is compiled in
 Value = Any  # a number, an array, or a function of the index of the update that returns one
@@ -92,6 +93,11 @@ class Phase:
         hand_over: how the learner enters, (learner, untrained learner) of one seed -> learner; it
             is applied after `renew`, for example to soften a policy.
         teacher: whose policy the agent imitates; None for none.
+        per_seed: whether each of S seeds has worlds and a mix of its own: all leaves of `worlds`
+            and all values of `mix` have a leading axis [S]. In jitted worlds alone.
+        numbers: settings of the agent that are data of the program of training, instead of its own
+            values: name -> [S, ...], one for each seed, such as {"lr": [S]}, or {"actions": [S, A]}
+            of a body. Heads are built for the agent's own discount. In jitted worlds alone.
     """
 
     worlds: Sampler
@@ -104,6 +110,8 @@ class Phase:
     renew: tuple[str, ...] = ()
     hand_over: Callable[[Any, Any], Any] | None = None
     teacher: Teacher | None = None
+    per_seed: bool = False
+    numbers: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         unknown = [name for name in self.renew if name not in RENEWABLE]
@@ -111,11 +119,39 @@ class Phase:
             raise ValueError(f"renew: {unknown[0]} is none of {', '.join(RENEWABLE)}")
         if (self.teacher is None) != (self.mix.teacher is None):
             raise ValueError("a phase with a teacher needs the weight mix.teacher, and no other")
+        for name in self.numbers:
+            if not isinstance(getattr(self.agent, name, None), float | tuple):
+                kind = type(self.agent).__name__
+                raise ValueError(f"numbers: {name} of {kind} is no float or tuple to replace")
 
     @property
     def total_updates(self) -> int:
         """Updates in all chunks."""
         return self.chunks * self.updates
+
+    def mix_from(self, first: int) -> RewardMix:
+        """Mix of the updates [U] of a chunk from `first` on: leaves [U, ...], or [S, U, ...]."""
+        mix = self.mix.at(np.arange(first, first + self.updates))
+        if self.per_seed:
+            mix = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), mix)
+        return mix
+
+    def check_seeds(self, count: int) -> None:
+        """Check that all data that each seed has of its own are given for `count` = S seeds.
+
+        Raises:
+            UserError: for data without a leading axis of this length.
+        """
+        data: dict[str, Any] = {"numbers": dict(self.numbers)}
+        if self.per_seed:
+            mix = jax.tree.map(lambda leaf: leaf[0], self.mix.at(np.arange(1)))
+            data |= {"worlds": self.worlds, "mix": mix}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(data):
+            if (shape := jnp.shape(leaf))[:1] != (count,):
+                raise UserError(
+                    f"{jax.tree_util.keystr(path)} has the shape {shape}: where each seed has its "
+                    f"own, the first axis is that of the {count} seeds that are computed"
+                )
 
 
 # --- worlds -----------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Train one seed: roll out, compute signals, and `update` heads and agent on each batch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from affect import Blend, BlendState, Spec, Transition
 from agents.actor_critic import Guide
+from agents.wrapper import with_settings
 from envs.world import Env, EnvState, World, reset_batch, rollout
 from runs.engine.config import head_spec
 from runs.engine.phases import TASK, RewardMix
@@ -116,7 +117,7 @@ def update(
     if mix.task is not None:
         reward = mix.task * reward
     if mix.discount is not None:
-        agent = replace(agent, gamma=mix.discount)
+        agent = with_settings(agent, gamma=mix.discount)
     inputs = [batch._replace(reward=reward), mixed_signals(mix, signals)]
     if config.teacher is not None:
         weight = jnp.broadcast_to(mix.teacher, reward.shape)

@@ -154,17 +154,21 @@ def make_plan(
         shifts={shift.name: shift.family for shift in suite.shifts},
         worlds=worlds,
         sizes={k: getattr(run_config, k) for k in ("chunks", "updates", "num_envs", "num_steps")},
-        agent={"kind": type(agent).__name__} | _agent_settings(agent),
+        agent=_agent_settings(agent),
     )
 
 
 def _agent_settings(agent: Any) -> dict[str, Any]:
-    """Settings of an agent, converted to types that TOML can hold."""
-    settings = asdict(agent) if is_dataclass(agent) else {}
-    return {
-        name: x if isinstance(x, bool | int | float | str) else getattr(x, "__qualname__", str(x))
-        for name, x in settings.items()
-    }
+    """Kind and settings of an agent, and of one inside it, as types that TOML can hold."""
+    settings: dict[str, Any] = {"kind": type(agent).__name__}
+    for name in (field.name for field in fields(agent)) if is_dataclass(agent) else ():
+        x = getattr(agent, name)
+        if is_dataclass(x) and not isinstance(x, type):
+            settings |= {f"{name}.{key}": value for key, value in _agent_settings(x).items()}
+        else:
+            is_plain = isinstance(x, bool | int | float | str)
+            settings[name] = x if is_plain else getattr(x, "__qualname__", str(x))
+    return settings
 
 
 def suite_hash(suite: Any) -> str:

@@ -17,10 +17,10 @@ import numpy as np
 from agents.actor_critic import ActorCriticAgent
 from envs.world import Env
 from runs.engine.config import RunConfig, head_spec
-from runs.engine.jax_backend import JaxBackend, agent_key, train_config
+from runs.engine.jax_backend import JaxBackend
 from runs.engine.phases import Phase
-from runs.engine.seeds import ENVS_AT_ONCE, Stream, seed_keys, stream_key
-from runs.engine.train import RunnerState, train
+from runs.engine.seeds import Stream, seed_keys, stream_key
+from runs.engine.train import RunnerState
 
 AGENT_NUMBERS = ("lr", "entropy", "critic", "max_norm", "lam", "clip")
 
@@ -66,20 +66,11 @@ class PointsBackend(JaxBackend):
         values = np.stack(of_points)
         return leaf if (values == values[0]).all() else jnp.asarray(values[self.point])
 
-    def _training(self, phase: Phase, state: RunnerState) -> Callable:
-        """Compiled training program of a phase, to which `numbers` are data."""
-        if not self.numbers:
-            return super()._training(phase, state)
-        config = train_config(phase, self.run_config)
-
-        def program(state: Any, numbers: Any, worlds: Any, mix: Any) -> Any:
-            own = replace(config, agent=replace(config.agent, **numbers))
-            return train(state, own, self.env, worlds, phase.updates, mix)
-
-        key = (PointsBackend, agent_key(phase.agent), phase.blend, phase.updates)
-        together = ENVS_AT_ONCE // self.run_config.num_envs
-        compiled = self._compile(key, program, 2, self.run_config.optimise, together)
-        return lambda state, teacher, worlds, mix: compiled(state, self.numbers, worlds, mix)
+    def train(
+        self, state: RunnerState, phase: Phase, first: int, stopped: Callable[[], bool]
+    ) -> tuple[RunnerState, dict[str, jax.Array], jax.Array]:
+        """Train a chunk, each row with the numbers of its point (`JaxBackend.train`)."""
+        return super().train(state, replace(phase, numbers=self.numbers), first, stopped)
 
 
 def numbers_of(agent: Any) -> tuple[str, ...]:

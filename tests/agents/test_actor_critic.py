@@ -54,7 +54,7 @@ def close(expected):
                 "gamma": (1.01, -0.1, None),
                 "signal_gamma": (2, "0.9"),
                 "lam": (5, math.nan),
-                "width": (0, 8.0, True),
+                "width": (-1, 8.0, True),
                 "anneal": (-1, 0.5),
                 "entropy": (math.inf, None),
                 "critic": (-0.5,),
@@ -76,7 +76,7 @@ def test_settings_outside_their_range_are_refused(kind, settings):
 def test_settings_at_the_ends_of_their_ranges_are_accepted():
     ends = {"lr": 0, "gamma": 1, "signal_gamma": None, "lam": 0, "anneal": 0, "max_norm": math.inf}
     for kind in (PPO, A2C):
-        assert kind(**ends, width=np.int64(1)).max_norm == math.inf
+        assert kind(**ends, width=np.int64(0)).max_norm == math.inf
     assert PPO(lr=lambda step: 1e-3, clip=math.inf).lr(0) == 1e-3
     assert jax.jit(lambda lr: A2C(lr=lr).lr + 1)(0.5) == 1.5
 
@@ -127,6 +127,20 @@ def test_normalise_whitens_observations(agent, results):
     assert [whitened[cue, 0.0][1] for cue in CUES] == [0, 1]
     assert min(value(whitened, cue) for cue in CUES) > 0.8
     assert plain[-1.0, 0.0][1] == plain[1.0, 0.0][1]
+
+
+def test_without_hidden_layers_policy_and_values_are_linear(agent):
+    linear = replace(agent, width=0)
+    results = train_on_probes(linear, {name: PROBES[name] for name in ("a cue", "a match")})
+    assert [value(results["a cue"], cue) for cue in CUES] == [close(-1.0), close(1.0)]
+    assert [results["a match"][cue, 0.0][1] for cue in CUES] == [0, 1]
+    state, obs = linear.init(jax.random.key(0), SPEC), jnp.eye(SPEC.obs_dim)
+    assert not jax.tree.leaves(state.train_state.net.actor.trunk)
+    logits, _ = linear.policy(state, obs)
+    zero, _ = linear.policy(state, 0 * obs)
+    np.testing.assert_allclose(logits - zero, state.train_state.net.actor.out.kernel, atol=1e-7)
+    np.testing.assert_allclose(linear.policy(state, 3 * obs)[0], 3 * logits, rtol=1e-5)
+    assert linear.value(state, obs).shape == (SPEC.obs_dim, 8)
 
 
 def test_scale_values_learns_rewards_of_any_size(agent, results):

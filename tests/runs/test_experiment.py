@@ -33,8 +33,9 @@ from affect import (
     read_card,
 )
 from affect.blend import HEAD_OPTIMISER
-from agents import A2C, PPO
+from agents import A2C, PPO, Body
 from agents.actor_critic import ReturnSize
+from agents.shuffled_rewards import ShuffledRewards
 from envs import load_suite
 from envs.shift import Shift, ramp
 from envs.world import Env
@@ -192,7 +193,14 @@ def test_a_trained_head_and_a_critic_become_files_that_say_where_they_come_from(
     assert paid.identity == same.identity != other.identity
 
 
-@pytest.mark.parametrize("agent", [replace(AGENT, normalise=True, scale_values=True), A2C(width=8)])
+@pytest.mark.parametrize(
+    "agent",
+    [
+        replace(AGENT, normalise=True, scale_values=True),
+        ShuffledRewards(A2C(width=8)),
+        Body(A2C(width=0), actions=(1, 0)),
+    ],
+)
 def test_the_critic_as_a_head_values_as_the_agent(agent):
     """Whitened observations, returns in their own units: as `agent.value`."""
     spec, rng = CARTPOLE.env.spec, np.random.default_rng(0)
@@ -208,8 +216,22 @@ def test_the_critic_as_a_head_values_as_the_agent(agent):
     np.testing.assert_allclose(head.value(obs), agent.value(state, obs)[:, 0], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
+def test_an_agent_in_a_body_is_trained_scored_and_recorded_as_one_without(tmp_path):
+    results = [
+        make(ARMS[:2], agent=agent, out=tmp_path / f"{i}").run()
+        for i, agent in enumerate((AGENT, Body(AGENT, actions=(0, 1), senses=(0, 1, 2, 3))))
+    ]
+    plain, in_body = (result.scores for result in results)
+    pd.testing.assert_frame_equal(in_body, plain, check_exact=True)
+    assert (tmp_path / "1" / "readouts.csv").read_bytes() == (
+        tmp_path / "0" / "readouts.csv"
+    ).read_bytes()
+
+
 def test_the_critic_of_an_agent_without_one_is_refused():
     assert "has no critic network: distil" in refusal(critic_head, object(), None, None)
+    assert "values what its body perceives" in refusal(critic_head, Body(AGENT, noise=0.1), 0, None)
 
 
 @pytest.mark.parametrize(

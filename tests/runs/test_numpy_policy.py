@@ -11,6 +11,7 @@ import pytest
 from affect import Spec
 from affect.moments import running_moments
 from agents.a2c import A2C
+from agents.body import Body
 from agents.ppo import PPO
 from envs.host.suite import HostEnv
 from runs.engine.numpy_policy import (
@@ -31,9 +32,12 @@ def host(spec, **changes):
     return replace(HostEnv("Fake-v0", spec, 100, (1.0,) * 4, False, None), **changes)
 
 
-@pytest.mark.parametrize(("spec", "normalise"), [(DISCRETE, True), (CONTINUOUS, False)])
-def test_actions_are_those_of_the_compiled_policy(spec, normalise):
-    agent, rng = PPO(width=16, normalise=normalise), np.random.default_rng(0)
+@pytest.mark.parametrize(
+    ("spec", "normalise", "width"),
+    [(DISCRETE, True, 16), (CONTINUOUS, False, 16), (DISCRETE, False, 0)],
+)
+def test_actions_are_those_of_the_compiled_policy(spec, normalise, width):
+    agent, rng = PPO(width=width, normalise=normalise), np.random.default_rng(0)
     keys = jax.random.split(jax.random.key(0), SEEDS)
     states = [agent.init(key, spec) for key in keys]
     obs = rng.normal(3.0, 2.0, (STEPS, SEEDS, NUM_ENVS, 4)).astype(np.float32)
@@ -75,7 +79,9 @@ class OtherActions(PPO):
 
 def test_small_networks_of_actor_critics_act_in_numpy():
     assert acts_in_numpy(PPO(), host(DISCRETE), 8) and acts_in_numpy(A2C(), host(CONTINUOUS), 8)
+    assert acts_in_numpy(PPO(width=0), host(DISCRETE), 8)
     assert not acts_in_numpy(OtherActions(), host(DISCRETE), 8)
+    assert not acts_in_numpy(Body(PPO()), host(DISCRETE), 8)
     assert not acts_in_numpy(object(), host(DISCRETE), 8)
     assert not acts_in_numpy(PPO(width=1024), host(DISCRETE), 8)
     assert not acts_in_numpy(PPO(), host(replace(DISCRETE, obs_dim=10_000)), 8)

@@ -426,10 +426,13 @@ def test_interrupted_phase_with_a_fading_weight_resumes_bit_for_bit(setting, tmp
     assert bits(state.learner) == bits(whole.state.learner)
 
 
-def test_host_environment_refuses_a_pool_of_several_worlds(setting):
-    backend, worlds, *_ = setting
+def test_host_environment_refuses_several_worlds_and_seeds_that_differ(setting):
+    backend, worlds, home, trained = setting
     if not hasattr(backend, "record_batches"):
-        pytest.skip("jitted worlds may be sampled")
+        pytest.skip("jitted worlds may be sampled, and differ between seeds")
     pool = world_pool(flat_worlds(worlds, [0, 1]))
     with pytest.raises(UserError, match="a shift samples several worlds, but a host-stepped"):
         backend.init(replace(make_phase(worlds, 0), worlds=pool))
+    for data in ({"per_seed": True}, {"numbers": {"lr": np.ones(2)}}):
+        with pytest.raises(UserError, match="CartPole-v1: all seeds of a host-stepped"):
+            backend.enter(trained.learner, replace(home, **data))
