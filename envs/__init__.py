@@ -6,6 +6,7 @@ The import registers every world with gymnasium, so that
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
@@ -60,6 +61,9 @@ SUITES = {
     "Tomatoes": "envs.worlds.proxy.tomatoes:suite",
 }
 """Name -> the function that makes the suite, imported on first use."""
+
+SEALED = {"Drive": "envs.worlds.drive.sealed:sealed_suite"}
+"""Name -> the function that makes the suite of sealed shifts, which `load_suite` does not know."""
 
 ADAPTERS = {
     "craftax": "envs.adapters.craftax:suite",
@@ -135,6 +139,36 @@ def load_suite(
         host_suite = import_entry("envs.host.suite:host_suite")
         return host_suite(env, None, shifts, kwargs, reproducible, workers)
     return suite if shifts is None else replace(suite, shifts=shifts)
+
+
+def load_sealed_suite(name: str, digest: str) -> Suite:
+    """Makes a suite of sealed shifts, for a study that has drawn its sealed worlds.
+
+    Args:
+        name: one of SEALED.
+        digest: of the sealed draw, 64 hexadecimal digits.
+
+    Raises:
+        ValueError: for an unknown name, or anything but such a digest.
+    """
+    sealed_families(name)  # refuses an unknown name
+    if not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
+        raise ValueError(
+            f"sealed suite {name}: digest={digest!r}, expected the 64 hexadecimal digits of a "
+            "sealed draw; draw the seal first (runs.prereg.seal.draw_sealed)"
+        )
+    return import_entry(SEALED[name])()
+
+
+def sealed_families(name: str) -> dict[str, str]:
+    """Name of each sealed shift -> its family, for the plan that precedes a sealed draw.
+
+    Raises:
+        ValueError: for a name that is not in SEALED.
+    """
+    if name not in SEALED:
+        raise ValueError(f"no sealed suite {name!r}; {closest_names(str(name), SEALED)}")
+    return {shift.name: shift.family for shift in import_entry(SEALED[name])().shifts}
 
 
 def closest_names(name: str, names: Iterable[str]) -> str:

@@ -41,14 +41,15 @@ POLICIES = ("random", "nominal", "specialist")
 COLOURS = dict(zip(POLICIES, ("#8b929c", "#1f5fa8", "#2f7d4f"), strict=True))
 NOTE = (
     "Half of a specialist's episodes are at the end of the axis and half anywhere on it, with the "
-    "task's reward and a new optimiser. Scores elsewhere are put between random and the better of "
-    "the other two. "
+    "task's reward and a new optimiser. "
     f"Verdicts: a shift does nothing if the nominal agent loses less than {calibration.COST} of "
     "its success at every severity; cannot be solved if at the end neither of the two reaches "
     f"{calibration.SOLVED}; chance will do where less than {calibration.ROOM} lies between a "
     "random policy and the better of the two; is not harder with severity if the nominal agent is "
     "better at a higher one than at a lower one, intervals apart."
 )
+
+NORMALISED = "Scores elsewhere are put between random and the better of the other two."
 
 
 @dataclass(frozen=True)
@@ -100,15 +101,7 @@ def study(job: Job) -> Page:
     for folder in [job.out] + ([RESULTS] if job.settings.record else []):
         folder.mkdir(parents=True, exist_ok=True)
         calibration.write_calibration(calibration_path(suite.name, folder), levels)
-    sections = [
-        summary(levels[0]),
-        shift_table(levels),
-        f"Success over {run_config.episodes} episodes a point and seed; means over "
-        f"{run_config.seeds} seeds, t intervals at 95 %. Nominal: {run_config.steps:,} steps at "
-        f"home. Specialist: the nominal agent of the same seed after "
-        f"{chunks * run_config.chunk_steps:,} more in the shift. {NOTE}",
-        f"Specialists with non-finite numbers: {sum(r['non_finite'] for r in results.values())}.",
-    ]
+    sections = [*level_sections(levels, results, run_config, chunks), NORMALISED]
     text = page_text(f"{suite.name}: how hard its shifts are", sections, job.command)
     draw = partial(draw_levels, suite.name, levels)
     return Page(calibration_path(suite.name).stem, text, {"": draw})
@@ -117,8 +110,12 @@ def study(job: Job) -> Page:
 # --- training ---------------------------------------------------------------------------------
 
 
-def design(settings: Settings) -> tuple[Any, Any, int]:
+def design(settings: Settings, suite: Any = None) -> tuple[Any, Any, int]:
     """Suite, sizes of the nominal training (those of `runs.compare`), chunks of a specialist's.
+
+    Args:
+        settings: of the calibration.
+        suite: instead of that of the settings.
 
     Raises:
         UserError: for an unknown shift, or an environment that cannot be made.
@@ -127,7 +124,7 @@ def design(settings: Settings) -> tuple[Any, Any, int]:
     from runs.engine.jax_backend import DRAWS
     from runs.engine.presets import find_suite, preset
 
-    suite = find_suite(settings.env, settings.shifts)
+    suite = suite or find_suite(settings.env, settings.shifts)
     sizes = preset(suite)
     if settings.smoke:
         batch = sizes.num_envs * sizes.num_steps
@@ -246,6 +243,21 @@ def level_rows(suite: Any, results: dict[str, dict]) -> list[Level]:
 def policy_estimate(level: Level, policy: str) -> Estimate:
     """Mean success of one of POLICIES at a level, with its interval."""
     return Estimate(*(getattr(level, policy + end) for end in ("", "_low", "_high")))
+
+
+def level_sections(
+    levels: list[Level], results: dict[str, dict], run_config: Any, chunks: int
+) -> list[str]:
+    """Sections of a page on the results of `calibrate`: at home, table of shifts, notes."""
+    return [
+        summary(levels[0]),
+        shift_table(levels),
+        f"Success over {run_config.episodes} episodes a point and seed; means over "
+        f"{run_config.seeds} seeds, t intervals at 95 %. Nominal: {run_config.steps:,} steps at "
+        f"home. Specialist: the nominal agent of the same seed after "
+        f"{chunks * run_config.chunk_steps:,} more in the shift. {NOTE}",
+        f"Specialists with non-finite numbers: {sum(r['non_finite'] for r in results.values())}.",
+    ]
 
 
 def summary(home: Level) -> str:

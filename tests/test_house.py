@@ -40,6 +40,10 @@ GRADIENTS = {f"jax.{name}" for name in ("grad", "value_and_grad", "vjp", "jacfwd
 VAGUE_MODULE = re.compile(r"utils?|common")
 VAGUE_CLASS = re.compile(r"_*Base([A-Z_]\w*)?|\w*Manager")
 VAGUE_VARIABLES = {"asked", "felt", "found", "lived", "said", "told"}  # of whatever it was
+SEALED_MODULE = re.compile(r"(envs(\.\w+)*\.sealed)([.:]\w+)?")  # of sealed shifts
+SEALED_ENTRIES = {"envs.SEALED", "envs.load_sealed_suite"}
+SEALED_IMPORTERS = {"envs/__init__.py", "runs/calibrate_sealed.py"}  # registry, calibration
+SEALED_CALLER = "runs/inheritance/claims.py"  # after its sealed draw
 NNX_TRANSFORMS = {
     f"flax.nnx.{name}"
     for name in ("grad", "value_and_grad", "jit", "scan", "vmap", "pmap", "split", "merge")
@@ -263,6 +267,21 @@ def missing_init_files(root: Path) -> list[str]:
     ]
 
 
+def sealed_shifts(root: Path) -> list[str]:
+    """Sealed shifts are imported, and loaded, in one place each."""
+    violations = []
+    for name, tree in sources(root):
+        texts = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+        names = {text for text in texts if isinstance(text, str)} | set(uses(name, tree))
+        for target in sorted(filter(SEALED_MODULE.fullmatch, names)):
+            if name not in SEALED_IMPORTERS:
+                violations.append(f"{name}: {target} is sealed; nothing is developed on it")
+        for target in sorted(SEALED_ENTRIES & names):
+            if name != SEALED_CALLER:
+                violations.append(f"{name}: {target} is for {SEALED_CALLER} alone")
+    return violations
+
+
 RULES = (
     import_order,
     import_circles,
@@ -275,6 +294,7 @@ RULES = (
     nesting,
     file_length,
     missing_init_files,
+    sealed_shifts,
 )
 DEEP = "def a():\n  def b():\n    class C:\n      def c(self): pass\n"
 VIOLATIONS = [  # rule, file, source, a word of the complaint
@@ -319,6 +339,11 @@ VIOLATIONS = [  # rule, file, source, a word of the complaint
     (nesting, "agents/ppo.py", DEEP.replace("def c", "async def c"), "3 functions"),
     (file_length, "envs/cartpole.py", "x = 1\n" * 301, "301 lines"),
     (missing_init_files, "envs/deep/maze.py", "", "envs/deep"),
+    (sealed_shifts, "runs/compare.py", "import envs.worlds.drive.sealed", "nothing is developed"),
+    (sealed_shifts, "envs/worlds/drive/shifts.py", "from .sealed import WORST", "sealed.WORST"),
+    (sealed_shifts, "agents/ppo.py", "g('envs.worlds.drive.sealed:suite')", "sealed:suite"),
+    (sealed_shifts, "runs/sweep.py", "import envs\nenvs.load_sealed_suite('Drive', d)", "alone"),
+    (sealed_shifts, "runs/sweep.py", "from envs import SEALED as S", "envs.SEALED"),
 ]
 VALID_TREE = {
     "affect/__init__.py": "from .learn import step\nfrom affect.hope import Hope",
@@ -326,11 +351,14 @@ VALID_TREE = {
     "affect/learn.py": "import jax\nimport optax\nstep = jax.value_and_grad(loss, has_aux=True)",
     "agents/__init__.py": "",
     "agents/ppo.py": "import numpy\nfrom affect.learn import step\ndef f():\n  def g(): h.grad",
-    "envs/__init__.py": "import gymnasium",
+    "envs/__init__.py": "import gymnasium\nSEALED = {'Drive': 'envs.worlds.drive.sealed:suite'}",
     "envs/cartpole.py": "class Baseline: pass\n" + "x = 1\n" * 299,
     "runs/__init__.py": "",
     "runs/compare.py": "import agents.ppo, envs, affect\nfrom . import engine\n" + "x = 1\n" * 400,
     "runs/engine/__init__.py": "from ..engine import train",
+    "runs/calibrate_sealed.py": "from envs.worlds.drive.sealed import sealed_suite",
+    "runs/inheritance/__init__.py": "",
+    "runs/inheritance/claims.py": "from envs import load_sealed_suite as load",
     "runs/validity.py": "from runs import credit, experiment\nimport runs.report.page",
 }
 

@@ -133,6 +133,7 @@ def identity(settings: Any) -> str:
     named = (
         *getattr(settings, "heads", ()),
         getattr(settings, "head", ""),
+        getattr(settings, "carrier", ""),
         getattr(settings, "env", ""),
     )
     return fingerprint(settings, NEUTRAL, also=file_digests(named))

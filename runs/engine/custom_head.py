@@ -1,10 +1,11 @@
-"""Load a user's head given as `FILE.py:NAME`: a class in that file, or any factory."""
+"""Load a user's head, or another part, given as `FILE.py:NAME`: a class in that file, a factory."""
 
 import hashlib
 import importlib.util
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from affect import HeadFactory
 from envs.host.user_code import call_user, callables_of
@@ -22,7 +23,12 @@ def short_name(name: str) -> str:
 
 
 def load_head(name: str) -> HeadFactory:
-    """Import the head factory `NAME` from `FILE.py`, given as `FILE.py:NAME`.
+    """Import the head factory `NAME` from `FILE.py`, given as `FILE.py:NAME` (`load_callable`)."""
+    return load_callable(name, "head", "my_head.py:Dread")
+
+
+def load_callable(name: str, kind: str, example: str) -> Any:
+    """Import `NAME` from `FILE.py`, given as `FILE.py:NAME`; errors name its kind and an example.
 
     Raises:
         UserError: for a missing file, one that raises on import, or a name that is not callable.
@@ -30,17 +36,20 @@ def load_head(name: str) -> HeadFactory:
     file, _, attribute = name.rpartition(":")
     path = Path(file)
     if path.suffix != ".py" or not path.is_file():
-        raise UserError(f"head {name}: no such file {file}; write it as my_head.py:Dread")
-    spec = importlib.util.spec_from_file_location(f"own_head_{file_digest(name)}", path.resolve())
+        raise UserError(f"{kind} {name}: no such file {file}; write it as {example}")
+    module_name = f"own_{kind}_{file_digest(name)}"
+    spec = importlib.util.spec_from_file_location(module_name, path.resolve())
     module = importlib.util.module_from_spec(spec)
     try:
-        call_user(f"head {name}: {file} fails", partial(spec.loader.exec_module, module), "fix it")
+        execute = partial(spec.loader.exec_module, module)
+        call_user(f"{kind} {name}: {file} fails", execute, "fix it")
     except ValueError as fault:
         raise UserError(str(fault)) from fault
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        raise UserError(f"head {name}: {file} has no {attribute!r}; it has {callables_of(module)}")
-    return factory
+    loaded = getattr(module, attribute, None)
+    if not callable(loaded):
+        available = callables_of(module)
+        raise UserError(f"{kind} {name}: {file} has no {attribute!r}; it has {available}")
+    return loaded
 
 
 def file_digest(name: str) -> str:

@@ -39,6 +39,8 @@ class Stream(IntEnum):
     LATER_PHASES = 5  # of each phase, world and seed
     FILM = 6  # an episode with frames
     PROBE = 7  # untrained heads, rollouts and heads of a probe, of each seed
+    NEWBORNS = 14  # of each pair of a parent and a newborn
+    TWINS = 15  # of parents, which stay untrained
 
     RESET = 8  # of an episode
     STEP = 9  # of an environment, by time

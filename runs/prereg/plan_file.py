@@ -256,7 +256,8 @@ def score_departures(
         declared_split = splits.of(name) if name in plan.shifts else "not at all"
         differences.append(f"shift {name}: scored as {split}, declared {declared_split}")
     counts = Counter((row["arm"], row["seed"]) for row in rows)
-    points = 1 + len(scored) * len(plan.severities)
+    home = bool(splits.names("dev")) or len(shifted) < len(rows)  # also scored, with public shifts
+    points = home + len(scored) * len(plan.severities)
     for arm in plan.arms:
         declared = {(arm, seed) for seed in range(plan.seeds)} - stopped
         seeds = {pair for pair in counts if pair[0] == arm}

@@ -252,6 +252,44 @@ def test_sideways_speed_is_limited_by_grip_and_speed():
     assert drive(scene(speed=2.5), [COAST])[-1].drift == pytest.approx(1.5)
 
 
+@pytest.mark.parametrize("grip", [1.0, 0.3])
+def test_finer_controls_contain_the_nine_actions_and_lie_between_them(grip):
+    fine, params = Drive(levels=5), HOME._replace(grip=grip)
+    state = scene((CAR, 30, 0, 8, 0), speed=10.0, drift=0.7)
+
+    def after(env):
+        actions = jnp.arange(env.spec.num_actions)
+        step = jax.jit(jax.vmap(env.transition, (None, 0, None, None)))
+        grid = jax.tree.map(np.asarray, step(state, actions, new(0), params))
+        return jax.tree.map(
+            lambda leaf: leaf.reshape(env.levels, env.levels, *leaf.shape[1:]), grid
+        )
+
+    coarse, finer = after(ENV), after(fine)
+    for a, b in zip(jax.tree.leaves(coarse), jax.tree.leaves(finer), strict=True):
+        assert a.tobytes() == b[::2, ::2].tobytes()
+    faster = np.array([0.5, 0.5, 0.4, 0.4]) * grip  # half of 5 and of 4 m/s^2 in .2 s
+    np.testing.assert_allclose(np.diff(finer.speed[:, 2]), faster, rtol=1e-4)
+    assert (np.diff(finer.drift, axis=1) <= 0).all()  # from left to right
+    if grip == 1:
+        np.testing.assert_allclose(finer.drift[2], [3, 1.5, 0, -1.5, -2.3], atol=1e-6)
+
+
+def test_three_levels_keep_the_shapes_of_the_class_and_others_get_their_own():
+    fine = Timid(levels=7)
+    assert ENV.spec is Drive.spec and ENV.action_space is Drive.action_space
+    assert (fine.spec.num_actions, fine.action_space.n, fine.spec.obs_dim) == (49, 49, 37)
+    assert Timid.spec.num_actions == 9
+
+
+@pytest.mark.parametrize("levels", [1, 2, 4, -3, 3.0, "3", None, True])
+def test_other_numbers_of_levels_are_refused(levels):
+    with pytest.raises(
+        ValueError, match=r"^Timid: levels=.*, expected an odd number such as 3 or 5$"
+    ):
+        Timid(levels=levels)
+
+
 # --- the others -------------------------------------------------------------------------------
 
 

@@ -17,18 +17,22 @@ from envs.shift import box, ramp, scale
 from envs.suite import Point, Suite
 from envs.world import Env, World
 from envs.worlds.classic.cartpole import CartPole, Params
+from runs.prereg.plan_file import suite_hash
+from runs.prereg.seal import seal_digest
 from tests.tiers import representative
 
 SUITES = [suite for suite in map(envs.load_suite, envs.SUITES) if isinstance(suite.env, Env)]
+SEALED = [envs.import_entry(entry)() for entry in envs.SEALED.values()]
 SHIFTS = representative(
     [
         (suite, shift)
-        for suite in SUITES
+        for suite in (*SUITES, *SEALED)
         for shift in dict.fromkeys((*suite.shifts, *filter(None, [suite.randomised])))
     ],
-    kind=lambda pair: (pair[0].name, pair[1].family),
+    kind=lambda pair: (id(pair[0]), pair[1].family),
     name=lambda pair: f"{pair[0].name}-{pair[1].name}",
 )
+DRIVE_HASH = "034799ba60814c983dbbb5f2cd1634c728a296be2fe548a3caac469196bcabda"
 FORCE = scale("force", "dynamics", "params.force", to=0.5)
 NOISE = ramp("noise", "sensor", "channel.noise", to=0.5)
 BOX = box("box", "dynamics", "params", {"half_length": (0.25, 0.75)})
@@ -52,6 +56,37 @@ def test_every_registered_suite_has_its_name_and_defines_success(suite):
     success = suite.env.success(jnp.zeros((3,)), jnp.zeros((3,)))
     assert success.shape == (3,) and success.dtype == bool
     assert envs.load_suite(suite.name).name == suite.name
+
+
+def test_sealed_shifts_are_in_no_registered_suite():
+    registered = {shift.name for suite in SUITES for shift in suite.shifts}
+    assert SEALED and not envs.SEALED.items() & envs.SUITES.items()
+    for suite in SEALED:
+        assert suite.shifts and registered.isdisjoint(shift.name for shift in suite.shifts)
+    assert suite_hash(envs.load_suite("Drive")) == DRIVE_HASH
+
+
+@pytest.mark.parametrize(
+    ("name", "digest", "complaint"),
+    [
+        *(("Drive", text, "draw the seal first") for text in ("", "f" * 63, "F" * 64, "g" * 64)),
+        *(
+            ("Drive", value, "draw the seal first")
+            for value in (None, 0, b"f" * 64, "f" * 64 + "\n")
+        ),
+        ("Drve", "f" * 64, "did you mean Drive"),
+        (None, "f" * 64, "there are Drive"),
+    ],
+)
+def test_a_sealed_suite_is_refused_without_the_digest_of_a_draw(name, digest, complaint):
+    with pytest.raises(ValueError, match=complaint) as error:
+        envs.load_sealed_suite(name, digest)
+    assert "\n" not in str(error.value)
+
+
+def test_a_sealed_suite_is_loaded_with_the_digest_of_a_draw():
+    suite = envs.load_sealed_suite("Drive", seal_digest("plan", ["frozen"]))
+    assert [shift.name for shift in suite.shifts] == ["gusts", "heavy", "narrowing"]
 
 
 def test_points_are_unshifted_first_and_then_shifts_by_severity():

@@ -1,5 +1,7 @@
 """Drive: reach the end of a three-lane road through traffic without a collision."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +19,10 @@ FASTEST, SIDEWAYS, SLEW, EDGE = 18.0, 3.0, 15.0, 5.1  # m/s, m/s, m/s^2, m
 class Drive(Env):
     """Car on a road of three lanes: reward +1 for arriving after 150 m, -1 for a crash, else 0.
 
-    Actions are 3 x pedal (brake, coast, gas) + wheel (left, straight, right). The wheel commands
-    +-3 m/s sideways, less below 5 m/s. More than 5.1 m from the middle of the road counts as a
-    crash. The elapsed time is observed, so the time limit terminates the episode.
+    Actions are `levels` x pedal (from full brake over coasting to full gas) + wheel (from left over
+    straight to right), each in equal steps. The wheel commands up to 3 m/s sideways, less below
+    5 m/s. More than 5.1 m from the middle of the road counts as a crash. The elapsed time is
+    observed, so the time limit terminates the episode.
 
     Observation [37]: speed, position and speed across the road, progress, time; then the proximity
     and the closing speed that 16 rays measure (`envs.worlds.drive.sensors.ray_observation`). The
@@ -30,6 +33,10 @@ class Drive(Env):
 
     Args:
         horizon: time limit in steps of .2 s.
+        levels: positions of the pedal and of the wheel, odd: 9 actions with 3, 25 with 5.
+
+    Raises:
+        ValueError: for another number of levels.
     """
 
     reset_pool_size = 128  # a reset costs half a step; about 60 episodes end in a training rollout
@@ -40,9 +47,15 @@ class Drive(Env):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
     goal = 150.0  # m
 
-    def __init__(self, horizon: int = 150):
+    def __init__(self, horizon: int = 150, levels: int = 3):
         super().__init__()
-        self.horizon = horizon
+        if not isinstance(levels, int) or levels < 3 or levels % 2 == 0:
+            name = type(self).__name__
+            raise ValueError(f"{name}: levels={levels!r}, expected an odd number such as 3 or 5")
+        self.horizon, self.levels = horizon, levels
+        if levels != 3:
+            self.spec = replace(self.spec, num_actions=levels**2)
+            self.action_space = spaces.Discrete(levels**2)
 
     def get_default_params(self, **kwargs: float) -> Params:
         """Light traffic on a dry road in clear air, without cones, crossing cars or cutting in."""
@@ -56,10 +69,9 @@ class Drive(Env):
 
     def transition(self, state: State, action: jax.Array, rng: jax.Array, params: Params) -> State:
         """Advances .2 s at constant acceleration; all vehicles decide on the old state."""
-        pedal, wheel = action // 3, 1 - action % 3
-        push = params.grip * jnp.where(
-            pedal == 0, -params.brake, jnp.where(pedal == 2, params.gas, 0.0)
-        )
+        half = self.levels // 2
+        pedal, wheel = (action // self.levels - half) / half, (half - action % self.levels) / half
+        push = params.grip * pedal * jnp.where(pedal < 0, params.brake, params.gas)
         speed = jnp.clip(state.speed + push * STEP, 0.0, FASTEST)
         target = SIDEWAYS * wheel * jnp.minimum(speed / 5, 1.0)
         slew = SLEW * params.grip * STEP
@@ -76,7 +88,7 @@ class Drive(Env):
                 state.speed / FASTEST,
                 state.y / EDGE,
                 state.drift / SIDEWAYS,
-                state.x / self.goal,
+                state.x / self.distance(params),
                 state.time / self.horizon,
             ]
         )
@@ -84,28 +96,47 @@ class Drive(Env):
 
     def reward(self, state: State, action, next_state: State, rng, params: Params) -> jax.Array:
         """Reward: +1 on arrival, -1 for a crash, else 0."""
-        crash = has_collided(next_state)
-        return jnp.where(crash, -1.0, jnp.where(next_state.x >= self.goal, 1.0, 0.0))
+        crash = self.collided(next_state, params)
+        arrived = next_state.x >= self.distance(params)
+        return jnp.where(crash, -1.0, jnp.where(arrived, 1.0, 0.0))
 
     def terminal(self, state: State, rng: jax.Array, params: Params) -> jax.Array:
         """Whether the episode ends: crashed, arrived, or out of time."""
-        return has_collided(state) | (state.x >= self.goal) | (state.time >= self.horizon)
+        late, arrived = state.time >= self.horizon, state.x >= self.distance(params)
+        return self.collided(state, params) | arrived | late
+
+    def distance(self, params: Params) -> jax.Array | float:
+        """Metres to drive."""
+        return self.goal
+
+    def collided(self, state: State, params: Params) -> jax.Array:
+        """Whether the driver's box overlaps another one or has left the road."""
+        boxes = traffic_boxes(state)
+        apart_x = jnp.abs(boxes.x) >= boxes.long + LONG
+        apart_y = jnp.abs(boxes.y) >= boxes.wide + WIDE
+        return ~(apart_x | apart_y).all() | (jnp.abs(state.y) > EDGE)
 
     def transition_info(self, state: State, action, next_state: State, params: Params) -> dict:
         """Info: `harm`, 1 at a crash; `collision`, seconds until the next collision."""
         ttc = time_to_collision(traffic_boxes(next_state), LONG, WIDE)
-        return {"harm": has_collided(next_state).astype(jnp.float32), "collision": ttc}
+        crash = self.collided(next_state, params)
+        return {"harm": crash.astype(jnp.float32), "collision": ttc}
 
     def render_image(self, state: State, render_state: None, params: Params | None = None):
         """Draws the road around the driver -> (None, picture uint8 [360, 640, 3])."""
         from envs.worlds.drive.render import render_state
 
         params = self.default_params if params is None else params
-        timeout = "out of time" if state.time >= self.horizon else ""
-        ending = "crash" if has_collided(state) else "arrived" if state.x >= self.goal else timeout
+        ending = self.ending(state, params)
         return None, render_state(
             state, traffic_boxes(state), params, self.goal, self.horizon, ending
         )
+
+    def ending(self, state: State, params: Params) -> str:
+        """How the episode has ended, in words; empty while it continues."""
+        timeout = "out of time" if state.time >= self.horizon else ""
+        arrived = "arrived" if state.x >= self.distance(params) else timeout
+        return "crash" if self.collided(state, params) else arrived
 
     def success(self, total: jax.Array, length: jax.Array) -> jax.Array:
         """Whether an episode succeeded: the driver arrived (return > 0)."""
@@ -133,11 +164,3 @@ def traffic_boxes(state: State) -> Boxes:
         vx=traffic.vx - state.speed,
         vy=traffic.vy - state.drift,
     )
-
-
-def has_collided(state: State) -> jax.Array:
-    """Whether the driver's box overlaps another one or has left the road."""
-    boxes = traffic_boxes(state)
-    apart_x = jnp.abs(boxes.x) >= boxes.long + LONG
-    apart_y = jnp.abs(boxes.y) >= boxes.wide + WIDE
-    return ~(apart_x | apart_y).all() | (jnp.abs(state.y) > EDGE)

@@ -35,7 +35,13 @@ INK, FAINT, PANEL, SAFE, BAD = "#2b2f36", "#8b929c", "#f7f8fa", "#6aa879", "#c83
 
 
 def render_state(
-    state: State, boxes: Boxes, params: Params, goal: float, horizon: int, ending: str
+    state: State,
+    boxes: Boxes,
+    params: Params,
+    goal: float,
+    horizon: int,
+    ending: str,
+    narrow: float = 0.0,
 ) -> np.ndarray:
     """Draws a state of Drive to scale, uint8 [360, 640, 3].
 
@@ -46,11 +52,16 @@ def render_state(
         goal: metres to drive.
         horizon: steps allowed.
         ending: how the episode has ended; empty while it continues.
+        narrow: share of the road's width that is lost at the goal, linearly along the road.
     """
     state, params = jax.tree.map(np.asarray, (state, params))
     x, y = float(state.x), float(state.y)
     canvas = Canvas(SIZE, SCALE, (DRIVER_X - SCALE * x, ROAD_Y), GRASS)
     _road(canvas, state, params, goal)
+    for side in (-1, 1) if narrow > 0 else ():
+        edge = side * ROAD / 2
+        far = side * (WIDE + (ROAD / 2 - WIDE) * (1 - narrow))
+        canvas.polygon([(0, edge), (goal, edge), (goal, far)], VERGE)
     if ending == "crash":
         _burst(canvas, x, y)
     _traffic(canvas, state)

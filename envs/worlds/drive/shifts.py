@@ -37,9 +37,15 @@ EASY = {
 Gas and brake vary by a tenth of their default values."""
 
 
-def drive_shifts() -> tuple[Shift, ...]:
-    """Shifts of Drive: each of WORST, three pairs of them, and ice that begins in mid-episode."""
-    single = {name: ramps(name, *worst) for name, worst in WORST.items()}
+def drive_shifts(params: str = "params") -> tuple[Shift, ...]:
+    """Shifts of Drive: each of WORST, three pairs of them, and ice that begins in mid-episode.
+
+    `params` is the path of Drive's parameters in the world.
+    """
+    single = {}
+    for name, (family, ends) in WORST.items():
+        moved = {path.replace("params", params, 1): end for path, end in ends.items()}
+        single[name] = ramps(name, family, moved)
     return (
         *single.values(),
         single["ice"] | _part(single["cross"], 0.25),

@@ -1,0 +1,108 @@
+"""Inheritance: what should a newborn be given of what its parents have learned, in which body?
+
+Parents learn at home. A newborn, untrained, is raised in a world that they never met, with
+something of theirs: weights, a teacher, or a frozen value that is paid as a potential. Each carrier
+and each knowledge-free control gets the same number of trials, in development worlds; then plan,
+parents and numbers are frozen, sealed worlds are drawn, and the claims are made once, the pair of
+parent and newborn being the unit. A carrier of your own is a class in a file (`--carrier`).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import arg
+
+from runs.cli.settings import StudySettings, check_recordable, check_seeds, run_main
+from runs.cli.study import Job, run_study
+from runs.report.page import Page
+
+if TYPE_CHECKING:
+    from runs.inheritance.design import InheritDesign
+
+COMMAND = "python -m runs.inherit"
+
+
+@dataclass(frozen=True)
+class Settings(StudySettings):
+    """Settings of the study.
+
+    Attributes:
+        env: the suite in which parents learn.
+        seeds: pairs of a parent and a newborn in the claims, at least 3.
+        carrier: a carrier of yours, FILE.py:NAME, which is tuned, raised and compared with the
+            chosen controls and with the parents' value.
+        heads: heads that learn beside the parents, as in runs.parents, and are paid as potentials.
+        from_file: a trained head, FILE.safetensors or zoo:NAME, that is paid as a potential.
+        table: a YAML file of arms with numbers of your choice (`runs.inheritance.table`), which are
+            raised without tuning and without claims.
+        base: seed of all seeds.
+    """
+
+    env: str = "Drive"
+    seeds: int = 20
+    carrier: str = ""
+    heads: tuple[str, ...] = ()
+    from_file: Annotated[str, arg(name="from")] = ""
+    table: Path | None = None
+    base: int = 0
+
+
+def main(argv: list[str]) -> int:
+    """Run the study -> exit code."""
+    return run_study(argv, COMMAND, __doc__, Settings, check, study)
+
+
+def check(settings: Settings) -> None:
+    """Check the settings as far as that needs no jax.
+
+    Raises:
+        UserError: for too few pairs, or `record` of a partial run.
+    """
+    check_seeds(settings)
+    check_recordable(settings)
+
+
+def study(job: Job) -> Page:
+    """Run the whole study -> page."""
+    from runs.inheritance.choices import choose_all
+    from runs.inheritance.claims import make_claims, run_claims, verdicts
+    from runs.inheritance.design import make_design
+    from runs.inheritance.exploratory import explore
+    from runs.inheritance.page import inherit_page
+    from runs.inheritance.run import InheritRun
+    from runs.inheritance.table import read_arms, run_table, table_page
+
+    design = make_design(job.settings)
+    if job.settings.table is not None:
+        arms = read_arms(job.settings.table, design)
+        with InheritRun(design, job) as run:
+            job.progress.total = units(design, sum(arm.cell.count for arm in arms))
+            run.train_parents()
+            return table_page(arms, run_table(run, arms), job)
+    with InheritRun(design, job) as run:
+        job.progress.total = units(design, planned_newborns(design))
+        success = run.train_parents()
+        choices = choose_all(run)
+        claims = make_claims(design, choices)
+        results = verdicts(claims, run_claims(run, choices, claims))
+        explored = explore(run, choices)
+    return inherit_page(design, success, choices, results, explored, job)
+
+
+def planned_newborns(design: "InheritDesign") -> int:
+    """Number of newborns of the whole study, at most."""
+    from runs.inheritance import choices, claims, exploratory
+
+    explored = sum(cell.count for _, cell in exploratory.cells(design))
+    return sum(choices.planned_cells(design)) + claims.planned_newborns(design) + explored
+
+
+def units(design: "InheritDesign", newborns: int) -> int:
+    """Units of progress: updates of the trainings of parents, and of every newborn."""
+    trainings = 2 + sum(design.stops)
+    return round(design.config.chunks * design.config.updates * (trainings + newborns))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,1 @@
+"""Parts of `runs.inherit`: parents, carriers, controls, bodies, newborns, tuning, claims, page."""

@@ -1,0 +1,223 @@
+"""Page of `runs.inherit`: claims in sentences, tables, heat map of gains, learning curves."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from runs.analysis import stats
+from runs.cli.study import Job
+from runs.inheritance.choices import Choices
+from runs.inheritance.claims import Verdict, detectable
+from runs.inheritance.design import CONSTANT, SIX, SMALL, VALUE, InheritDesign
+from runs.inheritance.exploratory import OF_STOPPED
+from runs.report.page import Page, markdown_table, page_text
+from runs.report.plots import add_legend, draw_line, new_figure, new_panels, save_figure
+from runs.study_run import page_name
+
+SHOWN = ("none", CONSTANT, VALUE, SMALL, "teacher", "trunk + critic")  # learning curves
+
+
+def inherit_page(
+    design: InheritDesign,
+    success: np.ndarray,
+    choices: Choices,
+    results: Sequence[Verdict],
+    explored: pd.DataFrame,
+    job: Job,
+) -> Page:
+    """The page of a finished study."""
+    name = page_name("inherit", design.suite.name)
+    title = f"Inheritance in {design.suite.name}: what should a newborn be given?"
+    setup = (
+        f"{design.parents} parents learn at home (success {success.mean():.2f}). {design.pairs} of "
+        f"them are paired with a newborn each in the claims; with the others, numbers were chosen "
+        f"in "
+        f"{' and '.join(place.name for place in design.dev)}. Scores are areas under the learning "
+        f"curve: the mean share of training episodes that succeeded. Every newborn gets the task's "
+        f"reward {'and c = 1 - gamma' if choices.base else 'alone'}, as chosen in development."
+    )
+    sections = [
+        setup,
+        "## Claims\n\n" + "\n".join(f"{i}. {sentence(v)}" for i, v in enumerate(results, 1)),
+        claims_table(results, design, choices),
+        "## Chosen numbers\n\n" + chosen_table(design, choices),
+        misfit_section(choices),
+        "## Exploratory: all carriers in the parents' own body\n\n"
+        + worlds_table(design, explored),
+        speed_table(design, explored),
+        "## Exploratory: six carriers in every body, gain over the constant potential\n\n"
+        + gains_table(design, explored),
+        "## Exploratory: parents that were stopped\n\n" + stopped_table(design, explored),
+        "Protocol and literature: `runs/inheritance/README.md`.",
+    ]
+    figures = {
+        "": partial(draw_gains, design, explored),
+        "-curves": partial(draw_curves, design, explored),
+    }
+    return Page(name, page_text(title, sections, job.command), figures, csv=explored.to_csv())
+
+
+def sentence(verdict: Verdict) -> str:
+    """One claim in a sentence, whichever way it fell."""
+    claim, row = verdict.claim, verdict.contrast
+    stands = "stands" if verdict.holds else "is not shown"
+    numbers = f"{row.estimate}, p = {row.p_holm:.3f} after Holm"
+    return f"{claim.title}: {numbers}. The claim {stands}: {claim.mechanism}."
+
+
+def claims_table(results: Sequence[Verdict], design: InheritDesign, choices: Choices) -> str:
+    """Table of the claims: estimate, p, detectable difference and what would have refuted them."""
+    rows = [
+        [
+            v.claim.arm.name,
+            v.claim.reference.name,
+            f"{v.contrast.estimate}",
+            f"{v.contrast.p_value:.4f}",
+            f"{v.contrast.p_holm:.4f}",
+            f"{detectable(v.claim, choices, design.pairs):.3f}",
+            v.claim.refuted,
+        ]
+        for v in results
+    ]
+    headings = ["arm", "less", "difference [95 %]", "p", "p (Holm)", "detectable", "refuted by"]
+    margins = [v.claim.margin for v in results if v.claim.margin is not None]
+    notes = [f"The last claim is one of equivalence, with the margin {x:.3f}." for x in margins]
+    return "\n\n".join([markdown_table(headings, rows), *notes])
+
+
+def chosen_table(design: InheritDesign, choices: Choices) -> str:
+    """Table of the chosen numbers of each carrier in each body."""
+    rows = []
+    for (carrier, body), choice in choices.chosen.items():
+        numbers = ", ".join(f"{name} {value:.3g}" for name, value in choice.numbers.items())
+        edge = ", ".join(choice.at_edge)
+        rows.append([carrier, body, numbers, f"{choice.score:.3f}", str(choice.tried), edge])
+    headings = ["carrier", "body", "numbers", "area", "trials", "at the edge of its interval"]
+    return markdown_table(headings, rows)
+
+
+def misfit_section(choices: Choices) -> str | None:
+    """What cannot enter which body, and why."""
+    lines = [f"- {carrier}, {body}: {why}" for (carrier, body), why in choices.misfits.items()]
+    return "\n".join(["Impossible:", "", *lines]) if lines else None
+
+
+def worlds_table(design: InheritDesign, explored: pd.DataFrame) -> str:
+    """Area, success, crashes and time-outs at the end by carrier and world; and under shift."""
+    rows = []
+    table = explored[explored["part"] == "worlds"]
+    for carrier, of_carrier in table.groupby("carrier", sort=False):
+        cells = [str(carrier)]
+        for place in (*design.dev, *design.shown):
+            part = of_carrier[of_carrier["place"] == place.name]
+            late = 1 - part["success"] - part["harm"]
+            ends = "/".join(f"{x.mean():.2f}" for x in (part["success"], part["harm"], late))
+            cells.append(f"{stats.nan_estimate(part['area'].to_numpy()).value:.3f} ({ends})")
+        shifted = of_carrier["shifted"].mean() if "shifted" in of_carrier else np.nan
+        rows.append([*cells, f"{shifted:.3f}"])
+    headings = ["carrier", *(place.name for place in (*design.dev, *design.shown)), "under shift"]
+    note = "Area under the learning curve (success / crashes / time-outs at the end)."
+    return f"{markdown_table(headings, rows)}\n\n{note}"
+
+
+def speed_table(design: InheritDesign, explored: pd.DataFrame) -> str:
+    """Steps until a share of .5 and of .8 of training episodes succeeded, by carrier and world."""
+    table, rows = explored[explored["part"] == "worlds"], []
+    places = [place.name for place in (*design.dev, *design.shown)]
+    for carrier, of_carrier in table.groupby("carrier", sort=False):
+        cells = [str(carrier)]
+        for place in places:
+            curves = of_carrier[of_carrier["place"] == place][curve_columns(table)].to_numpy()
+            until = [median_steps(curves, share, design.config.chunk_steps) for share in (0.5, 0.8)]
+            cells.append(" / ".join(f"{x / 1e3:.0f}" if np.isfinite(x) else "never" for x in until))
+        rows.append(cells)
+    note = "Thousand steps until .5 / .8 of training episodes succeeded, median over pairs."
+    return f"{markdown_table(['carrier', *places], rows)}\n\n{note}"
+
+
+def median_steps(curves: np.ndarray, share: float, chunk_steps: int) -> float:
+    """Median over learning curves [N, chunks] of the steps until they reach a share."""
+    reached = curves >= share
+    steps = np.where(reached.any(1), (reached.argmax(1) + 1) * chunk_steps, np.inf)
+    return float(np.sort(steps)[(len(steps) - 1) // 2])
+
+
+def curve_columns(table: pd.DataFrame) -> list[str]:
+    """Names of the columns of a learning curve, in order."""
+    return sorted((name for name in table if name.startswith("curve_")), key=lambda n: int(n[6:]))
+
+
+def stopped_table(design: InheritDesign, explored: pd.DataFrame) -> str:
+    """Area by carrier (columns) and by the share of their training after which parents stopped."""
+    worlds = [place.name for place in design.dev]
+    full = (explored["part"] == "worlds") & explored["place"].isin(worlds)
+    table = explored[full | (explored["part"] == "parents")]
+    rows = []
+    for source, of_source in table.groupby("source", sort=False):
+        cells = [str(source) or "parents at 100%"]
+        for carrier in OF_STOPPED:
+            areas = of_source[of_source["carrier"] == carrier].groupby("pair")["area"].mean()
+            cells.append(f"{stats.nan_estimate(areas.to_numpy()):.3f}")
+        rows.append(cells)
+    return markdown_table(["parents", *OF_STOPPED], rows)
+
+
+def gains(design: InheritDesign, explored: pd.DataFrame) -> pd.DataFrame:
+    """Gain in area over the chosen constant potential: a row a carrier, body and pair."""
+    worlds = [place.name for place in design.dev]
+    own = (explored["part"] == "worlds") & explored["place"].isin(worlds)
+    table = explored[own | (explored["part"] == "bodies")]
+    areas = table.groupby(["body", "carrier", "pair"], sort=False)["area"].mean()
+    reference = areas.xs(CONSTANT, level="carrier")
+    return (areas - reference).rename("gain").reset_index()
+
+
+def gains_table(design: InheritDesign, explored: pd.DataFrame) -> str:
+    """Gain over the chosen constant potential by body (rows) and carrier, with its interval."""
+    table, rows = gains(design, explored), []
+    for body in design.bodies:
+        cells = [body]
+        for carrier in SIX:
+            part = table[(table["body"] == body) & (table["carrier"] == carrier)]["gain"].to_numpy()
+            enough = np.isfinite(part).sum() >= stats.FEWEST
+            cells.append(f"{stats.nan_estimate(part)}" if enough else "impossible")
+        rows.append(cells)
+    return markdown_table(["body", *SIX], rows)
+
+
+def draw_gains(design: InheritDesign, explored: pd.DataFrame, path: Path) -> None:
+    """Heat map of gains over the chosen constant potential, carriers x bodies."""
+    table = gains(design, explored).groupby(["carrier", "body"], sort=False)["gain"].mean()
+    carriers = list(design.carriers)
+    grid = table.unstack("body").reindex(index=carriers, columns=list(design.bodies))
+    figure, axes = new_figure(size=(9.0, 8.0))
+    axis = axes[0, 0]
+    limit = float(np.nanmax(np.abs(grid.to_numpy()))) or 1.0
+    image = axis.imshow(grid, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+    for (i, j), value in np.ndenumerate(grid.to_numpy()):
+        text = f"{value:+.2f}" if np.isfinite(value) else "–"
+        axis.text(j, i, text, ha="center", va="center", fontsize=7)
+    axis.set_xticks(range(grid.shape[1]), grid.columns, rotation=30, ha="right")
+    axis.set_yticks(range(grid.shape[0]), grid.index)
+    figure.colorbar(image, label="gain in area over the chosen constant potential")
+    save_figure(figure, path)
+
+
+def draw_curves(design: InheritDesign, explored: pd.DataFrame, path: Path) -> None:
+    """Learning curves of some carriers in the parents' own body, a panel a world."""
+    places = (*design.dev, *design.shown)
+    figure, axes = new_panels(len(places), 2, (4.2, 3.0))
+    table = explored[explored["part"] == "worlds"]
+    columns = curve_columns(table)
+    steps = design.config.chunk_steps * (1 + np.arange(len(columns))) / 1e3
+    for place, axis in zip(places, axes, strict=True):
+        for i, carrier in enumerate(SHOWN):
+            rows = table[(table["place"] == place.name) & (table["carrier"] == carrier)]
+            bounds = stats.mean_and_bounds(rows[columns].to_numpy())
+            draw_line(axis, steps, bounds.T, carrier, f"C{i}")
+        axis.set(title=place.name, xlabel="thousand steps", ylabel="success", ylim=(0, 1))
+    add_legend(figure)
+    save_figure(figure, path)

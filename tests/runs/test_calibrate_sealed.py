@@ -1,0 +1,58 @@
+"""Calibration of sealed shifts: verdicts on newborns, the command, and the recorded page."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from envs.worlds.drive.sealed import WORST
+from runs.calibrate_sealed import Settings, check, newborn_table
+from runs.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+def cells(text: str) -> list[list[str]]:
+    """Cells of the tables in a Markdown text, by row."""
+    rows = [line.split("|") for line in text.splitlines() if "|" in line]
+    return [[cell.strip() for cell in row if cell.strip()] for row in rows]
+
+
+def test_verdicts_on_newborns_are_of_area_and_end():
+    curve = np.array([[0.0, 0.2, 0.4, np.nan, 0.6]] * 3)
+    text = newborn_table({"fine": curve, "hard": curve / 4, "easy": curve + 0.5})
+    assert [[row[0], row[1][:4], row[2][:4], row[-1]] for row in cells(text)[2:]] == [
+        ["fine", "0.30", "0.60", "fine"],
+        ["hard", "0.07", "0.15", "does not learn"],
+        ["easy", "0.80", "1.10", "no headroom"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [({"seeds": 2}, "--seeds 2: an interval needs"), ({"record": True, "smoke": True}, "--smoke")],
+)
+def test_bad_input_is_refused(wrong, complaint):
+    with pytest.raises(UserError, match=complaint):
+        check(Settings(**wrong))
+
+
+def test_recorded_shifts_are_hard_solvable_and_leave_newborns_headroom():
+    page = (ROOT / "runs/results/calibrate-Drive-sealed.md").read_text()
+    verdicts = [(row[0], row[-1]) for row in cells(page) if row[0] in WORST]
+    assert verdicts == 2 * [(name, "fine") for name in WORST]
+
+
+@pytest.mark.slow
+def test_command_runs_in_a_subprocess(tmp_path):
+    command = [sys.executable, "-m", "runs.calibrate_sealed", "--smoke", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "calibrate-Drive-sealed.md").read_text()
+    assert page in done.stdout
+    names = [row[0] for row in cells(page)]
+    assert names.count("gusts") == names.count("heavy") == 2
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert again.returncode == 0 and page in again.stdout

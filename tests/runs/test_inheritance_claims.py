@@ -1,0 +1,234 @@
+"""Tuning and claims: trials, chosen numbers, verdicts on tables made by hand, tables from files."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from runs.errors import UserError
+from runs.inherit import Settings
+from runs.inheritance.choices import Choices, tried
+from runs.inheritance.claims import Arm, Claim, arms_of, make_claims, verdicts
+from runs.inheritance.design import Place, make_design
+from runs.inheritance.page import median_steps
+from runs.inheritance.table import place_named, read_arms
+from runs.inheritance.tuning import Choice, choose, trials
+from runs.scale.grid import Range
+
+KNOBS = {"scale": Range(0.25, 4.0, log=True), "shift": Range(-1.0, 1.0), "horizon": (10, 20, 50)}
+
+
+# --- tuning ---------------------------------------------------------------------------------------
+
+
+def test_the_first_trial_is_the_middle_and_all_lie_in_the_intervals():
+    points = trials(KNOBS, 24)
+    assert len(points) == 24
+    assert points[0] == {"scale": pytest.approx(1.0), "shift": 0.0, "horizon": 20}
+    for point in points:
+        assert 0.25 <= point["scale"] <= 4 and -1 <= point["shift"] <= 1
+        assert point["horizon"] in (10, 20, 50)
+    assert points == trials(KNOBS, 24)
+
+
+def test_numbers_that_are_fixed_are_not_tuned():
+    points = trials(KNOBS, 8, {"scale": 3.0, "horizon": 50.0})
+    assert {point["scale"] for point in points} == {3.0}
+    assert {point["horizon"] for point in points} == {50.0}
+    assert len({point["shift"] for point in points}) == 8
+    assert trials({}, 8) == [{}] and trials(KNOBS, 8, dict.fromkeys(KNOBS, 1.0)) == [
+        dict.fromkeys(KNOBS, 1.0)
+    ]
+
+
+def test_the_best_mean_is_chosen_and_a_failed_newborn_counts_as_0():
+    points = [{"shift": -1.0}, {"shift": 0.0}, {"shift": 0.5}]
+    areas = np.array([[0.5, 0.5], [np.nan, 0.9], [0.4, 0.5]])
+    choice = choose(points, areas, {"shift": Range(-1.0, 1.0)})
+    assert choice == Choice({"shift": -1.0}, 0.5, 3, ("shift",))
+
+
+def test_every_carrier_gets_as_many_trials_and_other_bodies_choose_scale_and_shift_again():
+    design = make_design(Settings(seeds=3))
+    for name, carrier in design.carriers.items():
+        _, points = tried(design, name, "own", None)
+        assert len(points) == (24 if carrier.knobs else 1), name
+    own = Choice({"scale": 2.0, "shift": -1.0, "horizon": 20.0}, 0.5, 24, ())
+    _, points = tried(design, "hope", "16 units", own)
+    assert len(points) == 8 and {point["horizon"] for point in points} == {20.0}
+    assert len({point["scale"] for point in points}) == 8
+    _, points = tried(design, "value", "A2C", Choice({"scale": 2.0, "shift": -1.0}, 0.5, 24, ()))
+    assert len(points) == 24 and {"lr", "entropy", "scale", "shift"} == set(points[0])
+
+
+# --- claims ---------------------------------------------------------------------------------------
+
+
+def chosen_everywhere(design) -> Choices:
+    """Choices in which every carrier has the score of its place in the list."""
+    names = list(design.carriers)
+    cells = [(name, body) for body in design.bodies for name in design.carriers_in(body)]
+    scores = {cell: Choice({}, names.index(cell[0]) / 100, 1, ()) for cell in cells}
+    return Choices(0.0, scores, dict.fromkeys(cells, np.arange(8.0)), {}, pd.DataFrame())
+
+
+def test_the_claims_name_the_best_carrier_without_value_of_each_body():
+    design = make_design(Settings(seeds=3))
+    choices = chosen_everywhere(design)
+    claims = make_claims(design, choices)
+    assert [claim.title for claim in claims] == [
+        "own: value less own: constant potential",
+        "other bodies: value less other bodies: best other carrier",
+        "permuted: trunk + critic + value less permuted: trunk + critic + constant",
+        "own: small value less own: value",
+    ]
+    assert claims[1].arm.cells == tuple(("value", body) for body in design.claimed)
+    weights = [name for name, carrier in design.carriers.items() if carrier.knows == "weights"]
+    assert {carrier for carrier, _ in claims[1].reference.cells} == {weights[-1]}
+    names = list(design.carriers)
+    gain = (names.index("value") - names.index("constant potential")) / 100
+    assert claims[3].margin == pytest.approx(0.2 * gain)
+
+
+def claim(name: str, margin: float | None = None) -> Claim:
+    """A claim of an arm of this name, less the arm `base`."""
+    return Claim(Arm(name, ()), Arm("base", ()), "", "", margin)
+
+
+def table_of(**areas: np.ndarray) -> pd.DataFrame:
+    """Table of newborns of arms in two worlds, of these areas [pairs]."""
+    rows = [
+        {"arm": arm, "pair": pair, "place": place, "area": area + off}
+        for arm, values in areas.items()
+        for pair, area in enumerate(values)
+        for place, off in (("a", -0.1), ("b", 0.1))
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_verdicts_are_paired_and_adjusted_together():
+    rng = np.random.default_rng(0)
+    base = rng.normal(0.5, 0.2, 20)  # pairs differ more than arms do
+    table = table_of(
+        base=base,
+        better=base + rng.normal(0.05, 0.02, 20),
+        worse=base - rng.normal(0.05, 0.02, 20),
+        same=base + rng.normal(0.0, 0.005, 20),
+    )
+    claims = [claim("better"), claim("worse"), claim("same"), claim("same", 0.02)]
+    results = verdicts(claims, table)
+    assert [verdict.holds for verdict in results] == [True, False, False, True]
+    assert results[0].contrast.estimate.value == pytest.approx(0.05, abs=0.01)
+    assert results[0].contrast.p_holm >= results[0].contrast.p_value
+    inconclusive = verdicts([claim("same", -0.1)], table)[0]
+    assert not inconclusive.holds and inconclusive.contrast.p_value == 1.0
+    assert set(arms_of(claims)) == {"base", "better", "worse", "same"}
+
+
+def test_the_median_time_to_a_share_of_success():
+    curves = np.array([[0.0, 0.6, 0.9], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])
+    assert median_steps(curves, 0.5, 1000) == 3000
+    assert median_steps(curves, 0.8, 1000) == np.inf
+
+
+# --- carriers of a user ---------------------------------------------------------------------------
+
+MINE = """
+from runs.inheritance.carrier import Carrier, Range
+
+class Mine(Carrier):
+    knobs = {"shift": Range(-1.0, 1.0)}
+    pays, knows = "potential", "value"
+
+    def phi(self, inherited, numbers, obs):
+        return inherited.value(obs) + numbers["shift"]
+
+class NotOne:
+    pass
+"""
+
+
+def test_a_carrier_of_a_user_is_claimed_against_controls_and_the_value(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    design = make_design(Settings(seeds=3, carrier=f"{tmp_path}/mine.py:Mine"))
+    assert design.tested == "mine" and "mine" in design.carriers_in("16 units")
+    assert {"constant potential", "value", "policy", "mine"} <= set(design.carriers)
+    assert not {"hope", "HuRL", "small value"} & set(design.carriers)
+    claims = make_claims(design, chosen_everywhere(design))
+    assert [claim.title for claim in claims] == [
+        "own: mine less own: constant potential",
+        "other bodies: mine less other bodies: best other carrier",
+        "own: mine less own: value",
+    ]
+
+
+def test_a_head_or_a_file_of_a_user_becomes_a_potential(tmp_path):
+    design = make_design(Settings(seeds=3, heads=("hope-30",)))
+    assert design.tested == "hope_30" and "hope_30" in design.blend.names
+    design = make_design(Settings(seeds=3, from_file="zoo:drive-value-2x4"))
+    assert design.tested == "drive-value-2x4"
+    head = design.carriers["drive-value-2x4"].init(None, np.zeros((1, 37)))
+    assert head.origin.spec.obs_dim == 37
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"carrier": "nowhere.py:Mine"}, "no such file nowhere.py; write it as mine.py:Mine"),
+        ({"carrier": "{}/mine.py:NotOne"}, "expected a class of runs.inheritance.carrier.Carrier"),
+        ({"carrier": "{}/mine.py:Other"}, "has no 'Other'"),
+        ({"from_file": "zoo:drive"}, "the zoo has no 'drive'"),
+        ({"from_file": "zoo:cartpole-value"}, "reads 4 numbers, and here are 37"),
+        ({"env": "CartPole"}, "expected one of Drive"),
+    ],
+)
+def test_what_cannot_be_inherited_is_refused_in_one_line(tmp_path, settings, message):
+    (tmp_path / "mine.py").write_text(MINE)
+    settings = {name: value.format(tmp_path) for name, value in settings.items()}
+    with pytest.raises(UserError, match=message):
+        make_design(Settings(seeds=3, **settings))
+
+
+# --- tables from files ----------------------------------------------------------------------------
+
+
+def test_tables_of_the_examples_can_be_read(tmp_path):
+    design = make_design(Settings(seeds=8))
+    from pathlib import Path
+
+    for path in sorted((Path(__file__).parents[2] / "examples/inherit").glob("*.yaml")):
+        arms = read_arms(path, design)
+        assert len(arms) >= 10 and all(arm.cell.count >= 16 for arm in arms), path
+    assert place_named("cones 0.75", design) == Place("Drive", "cones", 0.75)
+    assert place_named("Timid", design) == Place("Timid")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("arms:\n  a: {carrier: valu}", "unknown .* carrier 'valu'; did you mean value?"),
+        (
+            "arms:\n  a: {carrier: value, numbers: {scale: 1}}",
+            "expected those of value: scale, shift",
+        ),
+        ("arms:\n  a: {body: 17 units}", "unknown .* body '17 units'; did you mean 16 units?"),
+        ("arms:\n  a: {wight: 1}", "unknown .* field 'wight'"),
+        ("arms: {}\nmore: 1", "expected the keys worlds, pairs, arms"),
+    ],
+)
+def test_a_table_that_is_wrong_is_refused_in_one_line(tmp_path, change, message):
+    path = tmp_path / "table.yaml"
+    path.write_text(f"worlds: [Timid]\npairs: 3\n{change}\n")
+    with pytest.raises(UserError, match=message):
+        read_arms(path, make_design(Settings(seeds=3)))
+
+
+@pytest.mark.parametrize(
+    ("world", "message"),
+    [
+        ("crass", "unknown world 'crass'; did you mean cross"),
+        ("cross much", "severity as a number"),
+    ],
+)
+def test_a_world_that_does_not_exist_is_refused(world, message):
+    with pytest.raises(UserError, match=message):
+        place_named(world, make_design(Settings(seeds=3)))
