@@ -214,7 +214,7 @@ def draw_outcomes(world: str, scores: "DataFrame", path: Path) -> None:
     arms, shifts = (list(dict.fromkeys(scores[name])) for name in ("arm", "shift"))
     shifts = [shift for shift in shifts if shift != "none"]
     size = (0.95 * len(shifts) + 1.6, 0.62 * len(arms) + 1.2)
-    figure, axes = new_figure(len(arms), len(shifts), size, sharex=True, sharey=True)
+    figure, axes = new_figure(len(arms), len(shifts), size)  # sharing takes minutes of so many
     for arm, row in zip(arms, axes, strict=True):
         for shift, axis in zip(shifts, row, strict=True):
             curve = pd.concat([means.loc[arm].loc[place] for place in ("none", shift)])

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,14 @@ import pandas as pd
 import pytest
 
 from runs.errors import UserError
-from runs.first_drive import arrival_curves, hours_until, main, outcomes, page
+from runs.first_drive import (
+    arrival_curves,
+    draw_outcomes,
+    hours_until,
+    main,
+    outcomes,
+    page,
+)
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("", "_sham", "_untrained", "_constant")
@@ -94,6 +102,19 @@ def test_page_has_contrasts_a_table_per_world_and_figures(tmp_path):
     result.write(tmp_path)
     for name in ("first_drive", "first_drive-Drive", "first_drive-Timid"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_the_outcomes_of_25_arms_under_14_shifts_are_drawn_within_two_minutes(tmp_path):
+    places = [("none", 0.0), *((f"shift {i}", 1.0) for i in range(14))]
+    rows = [
+        {"arm": f"arm {i}", "shift": shift, "severity": severity, "success": 0.5, "harm": 0.2}
+        for i in range(25)
+        for shift, severity in places
+    ]
+    started = time.monotonic()
+    draw_outcomes("Drive", pd.DataFrame(rows), tmp_path / "outcomes.png")
+    assert time.monotonic() - started < 120  # with shared axes it takes the cube of their number
 
 
 @pytest.mark.parametrize(
