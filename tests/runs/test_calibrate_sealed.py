@@ -22,10 +22,10 @@ def cells(text: str) -> list[list[str]]:
 
 def test_verdicts_on_newborns_are_of_area_and_end():
     curve = np.array([[0.0, 0.2, 0.4, np.nan, 0.6]] * 3)
-    text = newborn_table({"fine": curve, "hard": curve / 4, "easy": curve + 0.5})
+    text = newborn_table({"fine": curve, "hard": curve / 3, "easy": curve + 0.5})
     assert [[row[0], row[1][:4], row[2][:4], row[-1]] for row in cells(text)[2:]] == [
         ["fine", "0.30", "0.60", "fine"],
-        ["hard", "0.07", "0.15", "does not learn"],
+        ["hard", "0.10", "0.20", "does not learn"],
         ["easy", "0.80", "1.10", "no headroom"],
     ]
 
