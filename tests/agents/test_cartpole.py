@@ -35,6 +35,7 @@ def returns(num_steps: int, seeds: int, chunks: int) -> np.ndarray:
         return np.asarray(vmap_seeds(train_seed, seeds)(keys)).T
 
 
+@pytest.mark.slow
 def test_ppo_improves_on_cartpole_in_100_000_steps():
     """A random policy has a mean return of 22."""
     early, *_, late = returns(100_000, seeds=4, chunks=10).mean(1)

@@ -48,6 +48,7 @@ def timed_result(*seconds: tuple[float, float], goal="", unit=" s") -> TimedResu
 ALL = pytest.param(benchmark.PARTS, marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [("report",), ALL])
 def test_smoke_run_prints_every_row_or_why_it_is_left_out(parts, tmp_path, monkeypatch, capsys):
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"

@@ -63,6 +63,7 @@ def test_equal_definitions_are_described_alike():
     assert describe(np.random.default_rng(0)) == describe(np.random.default_rng(0))
 
 
+@pytest.mark.slow
 def test_source_of_a_users_function_counts_and_not_the_process(tmp_path):
     """Descriptions by two processes of the same file, and of an edited one."""
     script = "import json, runs.describe\ndef own(x, factor={}):\n    return factor * x{}\n"
