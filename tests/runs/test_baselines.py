@@ -89,6 +89,7 @@ def test_short_critic_learns_the_discounted_reward(ends):
     np.testing.assert_allclose(head_fit.value(batch.obs)[:, 0], expected, atol=0.02)
 
 
+@pytest.mark.slow
 def test_baselines_pay_nothing_and_all_learn():
     blend = baseline_blend("fear", Fear, 10)
     assert {"fear", *SIZES, *ENSEMBLE, "short_critic", "short_critic_16", "hope"} == set(

@@ -40,6 +40,7 @@ def exported(study, path, *flags):
     return load(path), read_card(path)
 
 
+@pytest.mark.slow
 def test_the_critic_of_an_arm_is_exported_with_both_commands(study, tmp_path, capsys):
     folder, command = study
     head, card = exported(folder, tmp_path / "value.safetensors", "--seed", "1")

@@ -273,7 +273,10 @@ def make_phase(worlds: Any, point: int, mix: RewardMix = TASK, **options: Any) -
     return Phase(pool, 2, 1, AGENT, BLEND, mix, **options)
 
 
-@pytest.fixture(scope="module", params=["CartPole", "CartPole-v1"])
+ENVS = ["CartPole", pytest.param("CartPole-v1", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module", params=ENVS)
 def setting(request):
     """Two learners trained at home, in jitted worlds and in worlds stepped on the host."""
     suite = small_suite(request.param)
@@ -383,7 +386,7 @@ def test_mixes_share_one_program_and_train_different_agents(setting, caplog):
     assert len({tuple(bits(agent).values()) for agent in agents}) == len(phases)
 
 
-@pytest.mark.parametrize("env", ["CartPole", "CartPole-v1"])
+@pytest.mark.parametrize("env", ENVS)
 def test_blends_that_differ_in_numbers_share_one_training_program(env, caplog):
     suite = load_suite(env)
     backend = make_backend(suite.env, RunConfig(AGENT, 2, 2, 1, 1, 4, 16, 4, optimise=False))
