@@ -25,6 +25,7 @@ from runs.lock import replace_file
 from runs.names import SCORES, safe_name
 from runs.prereg import seal
 from runs.prereg.plan_file import Plan, make_plan
+from runs.prereg.splits import families
 
 PERMUTED, ON_TRUNK, CONSTANT_ON_TRUNK = (
     "permuted",
@@ -132,7 +133,7 @@ def detectable(claim: Claim, choices: Choices, pairs: int) -> float:
 
 def make_claims_plan(design: InheritDesign, choices: Choices, claims: Sequence[Claim]) -> Plan:
     """The plan that is registered: arms, contrasts, their reasons, and all chosen numbers."""
-    home, families = replace(design.suite, shifts=()), sealed_families(design.suite.name)
+    home, shifts = replace(design.suite, shifts=()), sealed_families(design.suite.name)
     pairs = [(claim.arm.name, claim.reference.name) for claim in claims]
     config = replace(design.config, seeds=design.pairs)
     plan = make_plan(home, config, list(arms_of(claims)), primary=pairs[0])
@@ -150,8 +151,8 @@ def make_claims_plan(design: InheritDesign, choices: Choices, claims: Sequence[C
         plan,
         secondary=tuple(pairs[1:]),
         sizes=plan.sizes | details,
-        shifts=families,
-        sealed=tuple(dict.fromkeys(families.values())),
+        shifts=shifts,
+        sealed=families(shifts),
         severities=(1.0,),
     )
 
@@ -203,14 +204,14 @@ def run_claims(run: InheritRun, choices: Choices, claims: Sequence[Claim]) -> pd
 
 def sealed_rows(design: InheritDesign, suite: Suite, table: pd.DataFrame) -> list[dict]:
     """Score rows of the claims, means over bodies; `score` is the area, `seed` counts the pairs."""
-    families = {shift.name: shift.family for shift in suite.shifts}
+    family_of = {shift.name: shift.family for shift in suite.shifts}
     names = ["area", "success", "harm", "length"]
     means = table.groupby(["arm", "place", "pair"], sort=False)[names].mean().reset_index()
     common = dict.fromkeys(SCORES, np.nan) | {"env": design.suite.name, "severity": 1.0}
     common["episodes"] = design.config.episodes
     return [
         common
-        | {"arm": row.arm, "shift": row.place, "family": families[row.place]}
+        | {"arm": row.arm, "shift": row.place, "family": family_of[row.place]}
         | {"seed": row.pair - design.dev_parents, "score": row.area}
         | {"success": row.success, "harm": row.harm, "length": row.length}
         for row in means.itertuples()
