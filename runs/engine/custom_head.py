@@ -1,4 +1,4 @@
-"""Load a user's head, or another part, given as `FILE.py:NAME`: a class in that file, a factory."""
+"""Load a user's head, or another class or function, from a file given as `FILE.py:NAME`."""
 
 import hashlib
 import importlib.util

@@ -27,8 +27,8 @@ class RewardMix(NamedTuple):
         task: weight of the task's reward, [] or [1, B] (one for each environment).
         signals: weights [K] of the blend's signals, on top of the blend's own. A frozen head of
             weight 0 is not computed.
-        yoked: [] 1 to use the signals of the neighbouring environment, less their mean over the
-            batch, 0 to use the environment's own.
+        yoked: [] or [K], 1 to use a signal of the neighbouring environment, less its mean over
+            the batch, 0 to use the environment's own.
         discount: [] of the agent, instead of its own; potentials keep the one they were built with.
         teacher: [] weight of the imitation of the phase's teacher.
     """

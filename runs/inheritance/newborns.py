@@ -178,7 +178,7 @@ class Upbringing:
         if "discount" in schedules:
             changes["discount"] = lambda i: self.agent.gamma * schedules["discount"](i)
         if carrier.yoked:
-            changes["yoked"] = jnp.ones((rows.count,))
+            changes["yoked"] = jnp.tile(jnp.array([1.0, 0.0]), (rows.count, 1))  # not the constant
         return RewardMix(**changes)
 
 

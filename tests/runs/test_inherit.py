@@ -11,12 +11,11 @@ import pandas as pd
 import pytest
 
 from affect import Blend, Hope
-from agents import PPO
 from envs import load_suite
 from runs.engine.backend import make_backend
-from runs.engine.config import RunConfig
 from runs.engine.phases import Phase, flat_worlds, world_pool
 from runs.engine.seeds import seed_keys
+from runs.engine.train import mixed_signals
 from runs.inherit import main
 from runs.inheritance.carrier import Carrier
 from runs.inheritance.carriers import CARRIERS
@@ -24,22 +23,12 @@ from runs.inheritance.controls import KNOWLEDGE_FREE
 from runs.inheritance.design import Place, place_points
 from runs.inheritance.newborns import Upbringing, make_rows, raise_newborns
 from runs.inheritance.parent import make_parent
-from tests.runs.small_study import without_key_check_in_threads
+from tests.runs import small_study
 
-unchecked = pytest.fixture(autouse=True, scope="module")(without_key_check_in_threads)
+unchecked = pytest.fixture(autouse=True, scope="module")(small_study.without_key_check_in_threads)
 SUITE = load_suite("CartPole")
-AGENT = PPO(width=8, epochs=1, minibatches=2)
-CONFIG = RunConfig(
-    agent=AGENT,
-    seeds=4,
-    rows=4,
-    chunks=2,
-    updates=2,
-    num_envs=2,
-    num_steps=16,
-    episodes=2,
-    optimise=False,
-)
+CONFIG = replace(small_study.CONFIG, seeds=4, rows=4, chunks=2, num_steps=16)
+AGENT = CONFIG.agent
 PLACES = [Place("CartPole"), Place("CartPole", "force")]
 POINTS = place_points(SUITE, PLACES, 0)
 KEY = jax.random.key(5)
@@ -100,6 +89,16 @@ def test_rows_of_several_trials_are_those_of_each_trial(parents):
         for name in ("length", "return"):
             got = together.scores[name][2 * i : 2 * i + 2]
             np.testing.assert_allclose(got, alone.scores[name], rtol=1e-5)
+
+
+def test_a_yoked_newborn_keeps_its_own_constant_reward():
+    carrier, rows = KNOWLEDGE_FREE["yoked value"], make_rows([(0, 0)], [{"scale": 1, "shift": 0}])
+    mix = Upbringing(carrier, AGENT, POINTS.worlds, base=0.0).mix(rows, CONFIG)
+    signals = jnp.stack([jax.random.normal(KEY, (5, 3)), jnp.full((5, 3), 0.01)], -1)
+    mixed = mixed_signals(mix._replace(yoked=mix.yoked[0]), signals)
+    np.testing.assert_array_equal(mixed[..., 1], signals[..., 1])
+    others = jnp.roll(signals[..., 0], -1, 1) - signals[..., 0].mean()
+    np.testing.assert_allclose(mixed[..., 0], others, rtol=1e-5, atol=1e-6)
 
 
 def test_a_newborn_with_its_parents_policy_and_no_step_acts_as_it_does(parents):
