@@ -50,8 +50,11 @@ def read_arms(path: Path, design: InheritDesign) -> list[GivenArm]:
     """
     try:
         content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"--table {path}: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise UserError(f"--table {path}: {str(error.strerror).lower()}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        cause = " ".join(str(error).split())
+        raise UserError(f"--table {path} is no YAML file: {cause}") from None
     expected = ("worlds", "pairs", "arms")
     if not isinstance(content, dict) or set(content) != set(expected):
         raise UserError(f"--table {path}: expected the keys {', '.join(expected)}, and no others")

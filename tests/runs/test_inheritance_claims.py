@@ -222,6 +222,15 @@ def test_a_table_that_is_wrong_is_refused_in_one_line(tmp_path, change, message)
         read_arms(path, make_design(Settings(seeds=3)))
 
 
+def test_a_table_that_is_missing_or_no_yaml_is_refused(tmp_path):
+    path, design = tmp_path / "table.yaml", make_design(Settings(seeds=3))
+    with pytest.raises(UserError, match=r"table.yaml: no such file or directory$"):
+        read_arms(path, design)
+    path.write_text("worlds: [")
+    with pytest.raises(UserError, match="is no YAML file"):
+        read_arms(path, design)
+
+
 @pytest.mark.parametrize(
     ("world", "message"),
     [
