@@ -99,9 +99,9 @@ def planned_newborns(design: "InheritDesign") -> int:
 
 
 def units(design: "InheritDesign", newborns: int) -> int:
-    """Units of progress: updates of the trainings of parents, and of every newborn."""
-    trainings = 2 + sum(design.stops)
-    return round(design.config.chunks * design.config.updates * (trainings + newborns))
+    """Units of progress: updates of every parent in all trainings, and of every newborn."""
+    parents = design.parents * (2 + sum(design.stops))
+    return round(design.config.chunks * design.config.updates * (parents + newborns))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def run_configs(
 class StudyRun(AbstractContextManager):
     """Trains phases of a study in its folder; a context manager that ends worker processes.
 
-    Progress is counted in updates.
+    Progress is counted in updates; one of all learners of a phase is `units_an_update`.
 
     Args:
         job: its folder, progress and stop flag.
@@ -75,6 +75,7 @@ class StudyRun(AbstractContextManager):
     def __init__(self, job: Job, env: Any, home: RunConfig):
         self.out, self.progress, self.stopped = job.out, job.progress, job.stopped
         self.backend, self.home, self.done = make_backend(env, home), home, 0
+        self.units_an_update = 1
 
     def __exit__(self, *error: Any) -> None:
         self.backend.close()
@@ -95,7 +96,7 @@ class StudyRun(AbstractContextManager):
         before = self.done
 
         def advance(chunks: int, fresh: bool) -> None:
-            self.done = before + chunks * phase.updates
+            self.done = before + chunks * phase.updates * self.units_an_update
             self.progress.advance(name, self.done, fresh)
 
         def after_chunk(chunk: Chunk) -> None:

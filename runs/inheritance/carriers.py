@@ -115,7 +115,8 @@ class SmallValuePotential(ValuePotential):
 
     def init(self, parent: Parent, obs: np.ndarray) -> Any:
         """Fit the small head."""
-        return distil(parent.value, units=2, bits=4, on=obs[:MOST_SAMPLES]).head
+        every = -(-len(obs) // MOST_SAMPLES)
+        return distil(parent.value, units=2, bits=4, on=obs[::every]).head
 
     def value(self, inherited: Any, numbers: Numbers, obs: jax.Array) -> jax.Array:
         """Signal of the small head."""

@@ -38,7 +38,7 @@ from runs.signal_arms import AT_HOME
 from runs.study_run import StudyRun
 from runs.tree_io import leaves_digest
 
-RECORDED = 16  # episodes of a parent at home, to whose observations carriers may fit something
+RECORDED = 16  # episodes at home of a parent, and of each that was stopped, to fit something on
 LEAST_SUCCESS = 0.5  # of parents at home
 
 
@@ -74,7 +74,7 @@ class InheritRun(StudyRun):
         suites: name -> suite of the worlds; the claims add the sealed one.
         base: constant reward of every newborn, in units of 1 - gamma: 0 or 1.
         parents: "trained", "untrained", "shuffled", or of `stopped_at` -> [P] of `Parent`.
-        observations: that each trained parent met at home, [P] of [N, D].
+        observations: that each parent met at home, stopped or trained, [P] of [N, D].
     """
 
     def __init__(self, design: InheritDesign, job: Job):
@@ -82,6 +82,7 @@ class InheritRun(StudyRun):
         home = replace(design.config, seeds=design.parents, rows=rows)
         super().__init__(job, design.suite.env, home)
         self.design, self.suites, self.base = design, dict(design.suites), 0.0
+        self.units_an_update = design.parents
         self.parents: dict[str, Parent] = {}
         self.observations: list[np.ndarray] = []
         self._inherited: dict[tuple[str, str], Any] = {}
@@ -103,11 +104,12 @@ class InheritRun(StudyRun):
         twins = Phase(world_pool(pool), *sizes, ShuffledRewards(agent), Blend())
         shuffled = self.train("shuffled parents", twins, folder=folder / "shuffled")
         info = self.design.suite.env.spec.info
+        learners = []
         for share in self.design.stops:
             name = stopped_at(share)
             shorter = replace(phase, chunks=max(round(share * home.chunks), 1))
-            state = self.train(name, shorter, folder=folder / name).state
-            self.parents[name] = make_parent(agent, state.learner, info)
+            learners.append(self.train(name, shorter, folder=folder / name).state.learner)
+            self.parents[name] = make_parent(agent, learners[-1], info)
         untrained = self.backend.init(phase, stream_keys(home, Stream.TWINS))
         for name, learner in (
             ("trained", trained.state.learner),
@@ -124,11 +126,16 @@ class InheritRun(StudyRun):
                 f"{self.design.suite.name}: parents succeed in {success.mean():.0%} of episodes at "
                 f"home, expected more than {LEAST_SUCCESS:.0%}: there is nothing to inherit"
             )
-        recording = self.backend.record(learner, agent, points, self.stopped, RECORDED)
-        batch, alive = next(iter(recording))
-        seen, alive = np.asarray(batch.obs), np.asarray(alive)
-        self.observations = [seen[i][alive[i]] for i in range(self.design.parents)]
+        recorded = [self._observations(learner) for learner in (*learners, learner)]
+        self.observations = [np.concatenate(of_parent) for of_parent in zip(*recorded, strict=True)]
         return success
+
+    def _observations(self, learner: Any) -> list[np.ndarray]:
+        """Observations [N, D] of episodes at home, of each of the learners [P]."""
+        inputs = learner, self.home.agent, self._home_points(), self.stopped, RECORDED
+        batch, alive = next(iter(self.backend.record(*inputs)))
+        seen, alive = np.asarray(batch.obs), np.asarray(alive)
+        return [seen[i][alive[i]] for i in range(self.design.parents)]
 
     def inherited(self, carrier: str, source: str = "") -> Any:
         """What a carrier hands on, leaves [P, ...]; it is made once.
