@@ -36,6 +36,7 @@ class Settings(StudySettings):
         from_file: a trained head, FILE.safetensors or zoo:NAME, that is paid as a potential.
         table: a YAML file of arms with numbers of your choice (`runs.inheritance.table`), which are
             raised without tuning and without claims.
+        newborn_envs: environments of a newborn at a time, of which it learns in every update.
         base: seed of all seeds.
     """
 
@@ -45,6 +46,7 @@ class Settings(StudySettings):
     heads: tuple[str, ...] = ()
     from_file: Annotated[str, arg(name="from")] = ""
     table: Path | None = None
+    newborn_envs: int = 16
     base: int = 0
 
 
@@ -65,7 +67,7 @@ def check(settings: Settings) -> None:
 
 def study(job: Job) -> Page:
     """Run the whole study -> page."""
-    from runs.inheritance.choices import choose_all
+    from runs.inheritance.choices import OWN, choose_base, choose_numbers
     from runs.inheritance.claims import make_claims, run_claims, verdicts
     from runs.inheritance.design import make_design
     from runs.inheritance.exploratory import explore
@@ -83,9 +85,12 @@ def study(job: Job) -> Page:
     with InheritRun(design, job) as run:
         job.progress.total = units(design, planned_newborns(design))
         success = run.train_parents()
-        choices = choose_all(run)
+        run.base = choose_base(run)
+        choices = choose_numbers(run, (OWN, *design.claimed))
         claims = make_claims(design, choices)
         results = verdicts(claims, run_claims(run, choices, claims))
+        others = [body for body in design.bodies if body not in (OWN, *design.claimed)]
+        choices = choose_numbers(run, others, choices)
         explored = explore(run, choices)
     return inherit_page(design, success, choices, results, explored, job)
 
@@ -95,7 +100,7 @@ def planned_newborns(design: "InheritDesign") -> int:
     from runs.inheritance import choices, claims, exploratory
 
     explored = sum(cell.count for _, cell in exploratory.cells(design))
-    return sum(choices.planned_cells(design)) + claims.planned_newborns(design) + explored
+    return choices.planned_newborns(design) + claims.planned_newborns(design) + explored
 
 
 def units(design: "InheritDesign", newborns: int) -> int:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from runs.inheritance.design import InheritDesign
 from runs.inheritance.run import Cell, InheritRun
-from runs.inheritance.tuning import Choice, choose, trials
+from runs.inheritance.tuning import Choice, best_trials, choose, stages, trials
 from runs.scale.grid import Axes
 
 OWN = "own"
@@ -24,14 +24,12 @@ class Choices(NamedTuple):
         chosen: (carrier, body) -> numbers and score.
         areas: (carrier, body) -> areas under the learning curves [newborns] of the chosen trial.
         misfits: (carrier, body) -> why the carrier cannot enter the body.
-        table: a row for every newborn that was raised.
     """
 
     base: float
     chosen: Mapping[Key, Choice]
     areas: Mapping[Key, np.ndarray]
     misfits: Mapping[Key, str]
-    table: pd.DataFrame
 
     def numbers(self, carrier: str, body: str) -> dict[str, float] | None:
         """Numbers of a carrier in a body; None if it cannot enter it."""
@@ -44,39 +42,67 @@ class Choices(NamedTuple):
         return max(able, key=lambda name: self.chosen[name, body].score)
 
 
-def choose_all(run: InheritRun) -> Choices:
-    """Choose the base reward, then the numbers of every carrier: in the own body, then in others.
-
-    In another body `RETUNED` and the body's own numbers are chosen again; all others stay as they
-    were chosen in the parents' body. A carrier gets as many trials as any other.
-    """
-    design, tables = run.design, []
-    chosen: dict[Key, Choice] = {}
-    areas: dict[Key, np.ndarray] = {}
-    misfits: dict[Key, str] = {}
-
-    def tune(carrier: str, body: str, step: str = "chosen") -> None:
-        if reason := run.misfit(carrier, body):
-            misfits[carrier, body] = reason
-            return
-        knobs, points = tried(design, carrier, body, chosen.get((carrier, OWN)))
-        cell = Cell(carrier, body, points, design.dev_newborns)
-        table = run.raise_cell(step, cell, design.config.base)
-        by_trial = table.pivot(index="trial", columns=["place", "pair"], values="area").to_numpy()
-        choice = choose(points, by_trial, knobs)
-        chosen[carrier, body] = choice
-        areas[carrier, body] = by_trial[points.index(choice.numbers)]
-        tables.append(table.assign(carrier=carrier, body=body, base=run.base))
-
+def choose_base(run: InheritRun) -> float:
+    """The base reward with which a newborn that inherits nothing learns best, 0 or 1."""
     scores = {}
     for run.base in (0.0, 1.0):
-        tune("none", OWN, f"base {run.base:g}")
-        scores[run.base] = chosen["none", OWN].score
-    run.base = max(scores, key=scores.get)
-    for body in design.bodies:
-        for carrier in design.carriers_in(body):
-            tune(carrier, body)
-    return Choices(run.base, chosen, areas, misfits, pd.concat(tables, ignore_index=True))
+        scores[run.base] = tune(run, "none", OWN, None, f"base {run.base:g}")[0].score
+    return max(scores, key=scores.get)
+
+
+def choose_numbers(
+    run: InheritRun, bodies: Iterable[str], before: Choices | None = None
+) -> Choices:
+    """Choose the numbers of every carrier in some bodies, beside what was chosen before.
+
+    In another body than the parents' own `RETUNED` and the body's own numbers are chosen again; all
+    others stay as they were chosen there. A carrier gets as many trials as any other.
+    """
+    before = before or Choices(run.base, {}, {}, {})
+    chosen, areas, misfits = dict(before.chosen), dict(before.areas), dict(before.misfits)
+    for body in bodies:
+        for carrier in run.design.carriers_in(body):
+            if reason := run.misfit(carrier, body):
+                misfits[carrier, body] = reason
+                continue
+            own = chosen.get((carrier, OWN))
+            chosen[carrier, body], areas[carrier, body] = tune(run, carrier, body, own)
+    return Choices(run.base, chosen, areas, misfits)
+
+
+def tune(
+    run: InheritRun, carrier: str, body: str, own: Choice | None, step: str = "chosen"
+) -> tuple[Choice, np.ndarray]:
+    """Choose the numbers of a carrier in a body -> (choice, its areas [newborns]).
+
+    Args:
+        run: the study.
+        carrier: its name.
+        body: its name.
+        own: what was chosen for the carrier in the parents' own body.
+        step: of the study, for the names of parts.
+    """
+    design, tables = run.design, []
+    knobs, points = tried(design, carrier, body, own)
+    left = np.arange(len(points))  # trials that go on
+    for i, (count, newborns) in enumerate(stages(len(points), design.dev_newborns), 1):
+        if tables:
+            left = left[best_trials(areas_of(tables, left), count)]
+        cell = Cell(carrier, body, [points[trial] for trial in left], newborns)
+        table = run.raise_cell(f"{step} {i}", cell, design.config.base)
+        tables.append(table.assign(trial=left[table["trial"]]))
+    areas = areas_of(tables, left)
+    choice = choose([points[trial] for trial in left], areas, knobs, len(points))
+    return choice, areas[best_trials(areas, 1)[0]]
+
+
+def areas_of(tables: Iterable[pd.DataFrame], trials: np.ndarray) -> np.ndarray:
+    """Areas [N, newborns] of some trials [N] in the tables of all stages."""
+    columns = [
+        table.pivot(index="trial", columns=["place", "pair"], values="area").loc[trials]
+        for table in tables
+    ]
+    return np.concatenate(columns, 1)
 
 
 def tried(
@@ -91,11 +117,12 @@ def tried(
     return knobs, trials(knobs, design.trials if of_body else design.body_trials, fixed)
 
 
-def planned_cells(design: InheritDesign) -> list[int]:
-    """Number of newborns of each cell of `choose_all`, if every carrier could enter each body."""
-    counts = [len(design.dev_newborns)] * 2
+def planned_newborns(design: InheritDesign) -> int:
+    """Number of newborns of all choices, if every carrier could enter each body."""
+    count = 2 * len(design.dev_newborns)
     for body in design.bodies:
         for carrier in design.carriers_in(body):
             _, points = tried(design, carrier, body, None)
-            counts.append(len(points) * len(design.dev_newborns))
-    return counts
+            parts = stages(len(points), design.dev_newborns)
+            count += sum(trials * len(newborns) for trials, newborns in parts)
+    return count

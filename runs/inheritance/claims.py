@@ -135,7 +135,7 @@ def make_claims_plan(design: InheritDesign, choices: Choices, claims: Sequence[C
     """The plan that is registered: arms, contrasts, their reasons, and all chosen numbers."""
     home, shifts = replace(design.suite, shifts=()), sealed_families(design.suite.name)
     pairs = [(claim.arm.name, claim.reference.name) for claim in claims]
-    config = replace(design.config, seeds=design.pairs)
+    config = replace(design.newborn_config, seeds=design.pairs)
     plan = make_plan(home, config, list(arms_of(claims)), primary=pairs[0])
     details: dict[str, float | str] = {"base": choices.base}
     for i, claim in enumerate(claims, 1):

@@ -13,7 +13,7 @@ from affect import Blend, Hope
 from envs.suite import Suite
 from envs.worlds.drive.any_drive import any_suite
 from runs.engine import custom_head
-from runs.engine.config import RunConfig, head_epochs, make_run_config
+from runs.engine.config import RunConfig, head_epochs, make_run_config, whole_number
 from runs.engine.control_heads import LearnedReward
 from runs.engine.evaluate import EvalPoints, draw_points
 from runs.engine.jax_backend import DRAWS
@@ -25,6 +25,7 @@ from runs.inheritance.carriers import CARRIERS, HORIZONS, FilePotential, HeadPot
 from runs.inheritance.controls import KNOWLEDGE_FREE, rules
 
 CHUNKS = 13  # points of a learning curve
+BLOCK = 8  # newborns that are trained at once, or more: two a device
 SMOKE = {"num_envs": 4, "num_steps": 32, "episodes": 4, "steps": 4 * 32 * 2}
 SMOKE_BODIES = ("own", "permuted")
 
@@ -66,7 +67,7 @@ class InheritDesign:
 
     Attributes:
         suites: name -> suite of public worlds; the first one is the parents'.
-        config: sizes of a training, of a parent or a newborn; its seeds are of no meaning.
+        config: sizes of the training of a parent; its seeds are of no meaning.
         dev: worlds in which numbers are chosen.
         shown: further worlds, of the exploratory part.
         carriers: name -> carrier, controls included.
@@ -76,6 +77,7 @@ class InheritDesign:
         dev_parents: other parents, with which numbers are chosen.
         trials: for each carrier in the parents' own body.
         body_trials: for each carrier in another body.
+        newborn_envs: environments of a newborn.
         block: newborns that are trained at once.
         blend: heads that learn beside the parents.
         stops: shares of the training after which parents of the exploratory part were stopped.
@@ -93,6 +95,7 @@ class InheritDesign:
     dev_parents: int
     trials: int
     body_trials: int
+    newborn_envs: int
     block: int
     blend: Blend
     stops: tuple[float, ...]
@@ -102,6 +105,12 @@ class InheritDesign:
     def suite(self) -> Suite:
         """The suite in which the parents learn."""
         return next(iter(self.suites.values()))
+
+    @property
+    def newborn_config(self) -> RunConfig:
+        """Sizes of the training of a block of newborns."""
+        changes = {"seeds": self.block, "rows": self.block, "num_envs": self.newborn_envs}
+        return replace(self.config, **changes)
 
     @property
     def parents(self) -> int:
@@ -131,6 +140,7 @@ def make_design(settings: Any) -> InheritDesign:
     if settings.env not in PLACES:
         raise UserError(f"--env {settings.env}: expected one of {', '.join(PLACES)}")
     dev, shown = PLACES[settings.env]
+    whole_number("newborn_envs", settings.newborn_envs)
     names = dict.fromkeys([settings.env, *(place.suite for place in (*dev, *shown))])
     suites = {name: any_suite(name) for name in names}
     suite = suites[settings.env]
@@ -166,7 +176,8 @@ def make_design(settings: Any) -> InheritDesign:
         dev_parents=2 if settings.smoke else 8,
         trials=2 if settings.smoke else 24,
         body_trials=1 if settings.smoke else 8,
-        block=4 if settings.smoke else 32,
+        newborn_envs=SMOKE["num_envs"] if settings.smoke else settings.newborn_envs,
+        block=max(BLOCK, 2 * len(jax.devices())),
         blend=parents_blend(settings.heads, suite).with_epochs(head_epochs(config)),
         stops=(0.5,) if settings.smoke else (0.1, 0.25, 0.5),
         tested=tested,

@@ -131,7 +131,10 @@ def speed_table(design: InheritDesign, explored: pd.DataFrame) -> str:
         cells = [str(carrier)]
         for place in places:
             curves = of_carrier[of_carrier["place"] == place][curve_columns(table)].to_numpy()
-            until = [median_steps(curves, share, design.config.chunk_steps) for share in (0.5, 0.8)]
+            until = [
+                median_steps(curves, share, design.newborn_config.chunk_steps)
+                for share in (0.5, 0.8)
+            ]
             cells.append(" / ".join(f"{x / 1e3:.0f}" if np.isfinite(x) else "never" for x in until))
         rows.append(cells)
     note = "Thousand steps until .5 / .8 of training episodes succeeded, median over pairs."
@@ -212,7 +215,7 @@ def draw_curves(design: InheritDesign, explored: pd.DataFrame, path: Path) -> No
     figure, axes = new_panels(len(places), 2, (4.2, 3.0))
     table = explored[explored["part"] == "worlds"]
     columns = curve_columns(table)
-    steps = design.config.chunk_steps * (1 + np.arange(len(columns))) / 1e3
+    steps = design.newborn_config.chunk_steps * (1 + np.arange(len(columns))) / 1e3
     for place, axis in zip(places, axes, strict=True):
         for i, carrier in enumerate(SHOWN):
             rows = table[(table["place"] == place.name) & (table["carrier"] == carrier)]

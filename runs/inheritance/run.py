@@ -171,7 +171,7 @@ class InheritRun(StudyRun):
             cell: of newborns.
             source: base seed, or key, of their worlds.
         """
-        design, config = self.design, self.home
+        design, config = self.design, self.design.newborn_config
         carrier, body = design.carriers[cell.carrier], design.bodies[cell.body]
         agent = body.agent(config.agent)
         places = list(dict.fromkeys(place for _, place in cell.newborns))
@@ -212,8 +212,7 @@ class InheritRun(StudyRun):
         """Backend of newborns in an environment, made once for all that are equal."""
         key = digest(describe(env))
         if key not in self._backends:
-            size = self.design.block
-            self._backends[key] = make_backend(env, replace(self.home, seeds=size, rows=size))
+            self._backends[key] = make_backend(env, self.design.newborn_config)
         return self._backends[key]
 
     def __exit__(self, *error: Any) -> None:

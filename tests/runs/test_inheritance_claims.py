@@ -6,12 +6,12 @@ import pytest
 
 from runs.errors import UserError
 from runs.inherit import Settings
-from runs.inheritance.choices import Choices, tried
+from runs.inheritance.choices import Choices, tried, tune
 from runs.inheritance.claims import Arm, Claim, arms_of, make_claims, verdicts
 from runs.inheritance.design import Place, make_design
 from runs.inheritance.page import median_steps
 from runs.inheritance.table import place_named, read_arms
-from runs.inheritance.tuning import Choice, choose, trials
+from runs.inheritance.tuning import Choice, best_trials, choose, stages, trials
 from runs.scale.grid import Range
 
 KNOBS = {"scale": Range(0.25, 4.0, log=True), "shift": Range(-1.0, 1.0), "horizon": (10, 20, 50)}
@@ -43,8 +43,47 @@ def test_numbers_that_are_fixed_are_not_tuned():
 def test_the_best_mean_is_chosen_and_a_failed_newborn_counts_as_0():
     points = [{"shift": -1.0}, {"shift": 0.0}, {"shift": 0.5}]
     areas = np.array([[0.5, 0.5], [np.nan, 0.9], [0.4, 0.5]])
-    choice = choose(points, areas, {"shift": Range(-1.0, 1.0)})
+    choice = choose(points, areas, {"shift": Range(-1.0, 1.0)}, tried=3)
     assert choice == Choice({"shift": -1.0}, 0.5, 3, ("shift",))
+
+
+def test_a_third_of_the_trials_goes_on_after_a_quarter_and_half_of_the_newborns():
+    assert stages(24, range(8)) == [(24, range(0, 2)), (8, range(2, 4)), (3, range(4, 8))]
+    assert stages(8, range(8)) == [(8, range(0, 2)), (3, range(2, 4)), (1, range(4, 8))]
+    assert stages(1, range(8)) == [(1, range(8))]  # nothing to choose
+    assert stages(2, range(2)) == [(2, range(0, 1)), (1, range(1, 2))]
+
+
+def test_the_best_trials_keep_their_order_and_a_failed_newborn_counts_as_0():
+    areas = np.array([[0.2, 0.4], [0.5, np.nan], [0.9, 0.1], [0.0, 0.6]])
+    assert best_trials(areas, 2).tolist() == [0, 2]
+    assert best_trials(areas, 1).tolist() == [2]
+
+
+class ScoredRun:
+    """Stands for a run whose newborns have the area that their shift says."""
+
+    def __init__(self, design):
+        self.design, self.raised = design, []
+
+    def raise_cell(self, step: str, cell, source: int) -> pd.DataFrame:
+        self.raised.append((step, len(cell.trials), len(cell.newborns)))
+        return pd.DataFrame(
+            {"trial": i, "pair": pair, "place": place.name, "area": 1 - abs(t["shift"] - 1.0)}
+            for i, t in enumerate(cell.trials)
+            for pair, place in cell.newborns
+        )
+
+
+def test_tuning_finds_the_best_trial_through_all_stages():
+    design = make_design(Settings(seeds=3))
+    run = ScoredRun(design)
+    choice, areas = tune(run, "value", "own", None)
+    _, points = tried(design, "value", "own", None)
+    best = min(points, key=lambda point: abs(point["shift"] - 1.0))
+    assert choice.numbers == best and choice.tried == 24
+    assert areas.tolist() == [pytest.approx(choice.score)] * 8
+    assert run.raised == [("chosen 1", 24, 2), ("chosen 2", 8, 2), ("chosen 3", 3, 4)]
 
 
 def test_every_carrier_gets_as_many_trials_and_other_bodies_choose_scale_and_shift_again():
@@ -68,7 +107,7 @@ def chosen_everywhere(design) -> Choices:
     names = list(design.carriers)
     cells = [(name, body) for body in design.bodies for name in design.carriers_in(body)]
     scores = {cell: Choice({}, names.index(cell[0]) / 100, 1, ()) for cell in cells}
-    return Choices(0.0, scores, dict.fromkeys(cells, np.arange(8.0)), {}, pd.DataFrame())
+    return Choices(0.0, scores, dict.fromkeys(cells, np.arange(8.0)), {})
 
 
 def test_the_claims_name_the_best_carrier_without_value_of_each_body():
