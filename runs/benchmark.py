@@ -96,7 +96,7 @@ def study(job: Job) -> Page:
     )
     failed = any(result.reason not in ("", INSTALL) for result in results)
     text = page_text("Benchmark", sections, job.command)
-    return Page(name, text, code=int(failed), csv=pairs_csv(results))
+    return Page(name, text, code=int(failed), tables={"": pairs_csv(results)})
 
 
 def measure(settings: Settings, new_worker: Callable, job: Job) -> Iterator[TimedResult]:

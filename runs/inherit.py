@@ -9,7 +9,7 @@ parent and newborn being the unit. A carrier of your own is a class in a file (`
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
@@ -18,6 +18,7 @@ from runs.cli.study import Job, run_study
 from runs.report.page import Page
 
 if TYPE_CHECKING:
+    from runs.inheritance.choices import Choices
     from runs.inheritance.design import InheritDesign
 
 COMMAND = "python -m runs.inherit"
@@ -37,6 +38,9 @@ class Settings(StudySettings):
         table: a YAML file of arms with numbers of your choice (`runs.inheritance.table`), which are
             raised without tuning and without claims.
         newborn_envs: environments of a newborn at a time, of which it learns in every update.
+        parts: the claims, and the exploratory part after them; or one of the two alone.
+        choices: numbers that an earlier study has chosen, its file `-choices.csv`; they are not
+            chosen again.
         base: seed of all seeds.
     """
 
@@ -47,6 +51,8 @@ class Settings(StudySettings):
     from_file: Annotated[str, arg(name="from")] = ""
     table: Path | None = None
     newborn_envs: int = 16
+    parts: Literal["both", "claims", "explored"] = "both"
+    choices: Path | None = None
     base: int = 0
 
 
@@ -67,7 +73,7 @@ def check(settings: Settings) -> None:
 
 def study(job: Job) -> Page:
     """Run the whole study -> page."""
-    from runs.inheritance.choices import OWN, choose_base, choose_numbers
+    from runs.inheritance.choices import OWN, choose_base, choose_numbers, read_choices
     from runs.inheritance.claims import make_claims, run_claims, verdicts
     from runs.inheritance.design import make_design
     from runs.inheritance.exploratory import explore
@@ -75,7 +81,8 @@ def study(job: Job) -> Page:
     from runs.inheritance.run import InheritRun
     from runs.inheritance.table import read_arms, run_table, table_page
 
-    design = make_design(job.settings)
+    design, parts = make_design(job.settings), job.settings.parts
+    known = job.settings.choices and read_choices(job.settings.choices, design)
     if job.settings.table is not None:
         arms = read_arms(job.settings.table, design)
         with InheritRun(design, job) as run:
@@ -83,24 +90,30 @@ def study(job: Job) -> Page:
             run.train_parents()
             return table_page(arms, run_table(run, arms), job)
     with InheritRun(design, job) as run:
-        job.progress.total = units(design, planned_newborns(design))
+        job.progress.total = units(design, planned_newborns(design, parts, known))
         success = run.train_parents()
-        run.base = choose_base(run)
-        choices = choose_numbers(run, (OWN, *design.claimed))
-        claims = make_claims(design, choices)
-        results = verdicts(claims, run_claims(run, choices, claims))
-        others = [body for body in design.bodies if body not in (OWN, *design.claimed)]
-        choices = choose_numbers(run, others, choices)
-        explored = explore(run, choices)
+        choices = choose_numbers(run, (OWN, *design.claimed), known or choose_base(run))
+        results, explored = [], None
+        if parts != "explored":
+            claims = make_claims(design, choices)
+            results = verdicts(claims, run_claims(run, choices, claims))
+        if parts != "claims":
+            choices = choose_numbers(run, design.bodies, choices)
+            explored = explore(run, choices)
     return inherit_page(design, success, choices, results, explored, job)
 
 
-def planned_newborns(design: "InheritDesign") -> int:
-    """Number of newborns of the whole study, at most."""
+def planned_newborns(design: "InheritDesign", parts: str, known: "Choices | None") -> int:
+    """Number of newborns of some parts of the study, at most; `known` numbers need none."""
     from runs.inheritance import choices, claims, exploratory
 
-    explored = sum(cell.count for _, cell in exploratory.cells(design))
-    return choices.planned_newborns(design) + claims.planned_newborns(design) + explored
+    bodies = (choices.OWN, *design.claimed) if parts == "claims" else design.bodies
+    count = choices.planned_newborns(design, bodies, known)
+    if parts != "explored":
+        count += claims.planned_newborns(design)
+    if parts != "claims":
+        count += sum(cell.count for _, cell in exploratory.cells(design))
+    return count
 
 
 def units(design: "InheritDesign", newborns: int) -> int:

@@ -1,11 +1,14 @@
 """Choices in development worlds: the base reward, the numbers of every carrier in every body."""
 
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from runs.errors import UserError
 from runs.inheritance.design import InheritDesign
 from runs.inheritance.run import Cell, InheritRun
 from runs.inheritance.tuning import Choice, best_trials, choose, stages, trials
@@ -42,28 +45,32 @@ class Choices(NamedTuple):
         return max(able, key=lambda name: self.chosen[name, body].score)
 
 
-def choose_base(run: InheritRun) -> float:
-    """The base reward with which a newborn that inherits nothing learns best, 0 or 1."""
+def choose_base(run: InheritRun) -> Choices:
+    """Choose the base reward: that with which a newborn that inherits nothing learns best, 0 or 1.
+
+    Nothing else is chosen yet.
+    """
     scores = {}
     for run.base in (0.0, 1.0):
         scores[run.base] = tune(run, "none", OWN, None, f"base {run.base:g}")[0].score
-    return max(scores, key=scores.get)
+    return Choices(max(scores, key=scores.get), {}, {}, {})
 
 
-def choose_numbers(
-    run: InheritRun, bodies: Iterable[str], before: Choices | None = None
-) -> Choices:
+def choose_numbers(run: InheritRun, bodies: Iterable[str], before: Choices) -> Choices:
     """Choose the numbers of every carrier in some bodies, beside what was chosen before.
 
     In another body than the parents' own `RETUNED` and the body's own numbers are chosen again; all
-    others stay as they were chosen there. A carrier gets as many trials as any other.
+    others stay as they were chosen there. A carrier gets as many trials as any other. What was
+    chosen before is kept.
     """
-    before = before or Choices(run.base, {}, {}, {})
+    design, run.base = run.design, before.base
     chosen, areas, misfits = dict(before.chosen), dict(before.areas), dict(before.misfits)
     for body in bodies:
-        for carrier in run.design.carriers_in(body):
+        for carrier in design.carriers_in(body):
             if reason := run.misfit(carrier, body):
                 misfits[carrier, body] = reason
+                continue
+            if (carrier, body) in chosen:
                 continue
             own = chosen.get((carrier, OWN))
             chosen[carrier, body], areas[carrier, body] = tune(run, carrier, body, own)
@@ -96,6 +103,52 @@ def tune(
     return choice, areas[best_trials(areas, 1)[0]]
 
 
+def choices_csv(choices: Choices) -> str:
+    """Choices as CSV, a row for each carrier and body; impossible ones have no numbers."""
+    rows = [
+        {"carrier": carrier, "body": body, "base": choices.base, **choice._asdict()}
+        | {"numbers": json.dumps(choice.numbers), "at_edge": " ".join(choice.at_edge)}
+        | {"areas": json.dumps([round(float(area), 6) for area in choices.areas[carrier, body]])}
+        for (carrier, body), choice in choices.chosen.items()
+    ]
+    return pd.DataFrame(rows).to_csv(index=False)
+
+
+def read_choices(path: Path, design: InheritDesign) -> Choices:
+    """Choices of an earlier study, from the file that `choices_csv` made.
+
+    Raises:
+        UserError: for a file that is missing, or has other columns, or numbers that are not those
+            of its carrier in its body.
+    """
+    try:
+        table = pd.read_csv(path, keep_default_na=False)
+        chosen, areas = {}, {}
+        for row in table.itertuples():
+            numbers = {str(k): float(v) for k, v in json.loads(row.numbers).items()}
+            at_edge = tuple(row.at_edge.split())
+            chosen[row.carrier, row.body] = Choice(numbers, row.score, row.tried, at_edge)
+            areas[row.carrier, row.body] = np.array(json.loads(row.areas), np.float64)
+        (base,) = set(table["base"])
+    except OSError as error:
+        raise UserError(f"--choices {path}: {str(error.strerror).lower()}") from None
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        cause = " ".join(str(error).split())[:120]
+        raise UserError(
+            f"--choices {path} is no table of choices ({cause}): give the -choices.csv of a study"
+        ) from None
+    for (carrier, body), choice in chosen.items():
+        if carrier in design.carriers and body in design.bodies:
+            expected = {*design.carriers[carrier].knobs, *design.bodies[body].knobs}
+            if set(choice.numbers) != expected:
+                raise UserError(
+                    f"--choices {path}: {carrier} in {body} has the numbers "
+                    f"{', '.join(sorted(choice.numbers)) or 'none'}, expected "
+                    f"{', '.join(sorted(expected)) or 'none'}: choose them again"
+                )
+    return Choices(float(base), chosen, areas, {})
+
+
 def areas_of(tables: Iterable[pd.DataFrame], trials: np.ndarray) -> np.ndarray:
     """Areas [N, newborns] of some trials [N] in the tables of all stages."""
     columns = [
@@ -117,12 +170,18 @@ def tried(
     return knobs, trials(knobs, design.trials if of_body else design.body_trials, fixed)
 
 
-def planned_newborns(design: InheritDesign) -> int:
-    """Number of newborns of all choices, if every carrier could enter each body."""
-    count = 2 * len(design.dev_newborns)
-    for body in design.bodies:
+def planned_newborns(
+    design: InheritDesign, bodies: Iterable[str], known: Choices | None = None
+) -> int:
+    """Number of newborns of choices in some bodies, if every carrier could enter each of them.
+
+    Those of the base are among them, and those of what is `known` are not.
+    """
+    chosen, count = known.chosen if known else {}, 0 if known else 2 * len(design.dev_newborns)
+    for body in bodies:
         for carrier in design.carriers_in(body):
-            _, points = tried(design, carrier, body, None)
-            parts = stages(len(points), design.dev_newborns)
-            count += sum(trials * len(newborns) for trials, newborns in parts)
+            if (carrier, body) not in chosen:
+                _, points = tried(design, carrier, body, None)
+                parts = stages(len(points), design.dev_newborns)
+                count += sum(trials * len(newborns) for trials, newborns in parts)
     return count

@@ -9,7 +9,7 @@ import pandas as pd
 
 from runs.analysis import stats
 from runs.cli.study import Job
-from runs.inheritance.choices import Choices
+from runs.inheritance.choices import Choices, choices_csv
 from runs.inheritance.claims import Verdict, detectable
 from runs.inheritance.design import CONSTANT, SIX, SMALL, VALUE, InheritDesign
 from runs.inheritance.exploratory import OF_STOPPED
@@ -25,11 +25,11 @@ def inherit_page(
     success: np.ndarray,
     choices: Choices,
     results: Sequence[Verdict],
-    explored: pd.DataFrame,
+    explored: pd.DataFrame | None,
     job: Job,
 ) -> Page:
-    """The page of a finished study."""
-    name = page_name("inherit", design.suite.name)
+    """The page of a study, of its claims and of its exploratory part, unless either is left out."""
+    name = page_name("inherit" if results else "inherit-explored", design.suite.name)
     title = f"Inheritance in {design.suite.name}: what should a newborn be given?"
     setup = (
         f"{design.parents} parents learn at home (success {success.mean():.2f}). {design.pairs} of "
@@ -39,25 +39,36 @@ def inherit_page(
         f"curve: the mean share of training episodes that succeeded. Every newborn gets the task's "
         f"reward {'and c = 1 - gamma' if choices.base else 'alone'}, as chosen in development."
     )
-    sections = [
-        setup,
-        "## Claims\n\n" + "\n".join(f"{i}. {sentence(v)}" for i, v in enumerate(results, 1)),
-        claims_table(results, design, choices),
-        "## Chosen numbers\n\n" + chosen_table(design, choices),
-        misfit_section(choices),
+    sections = [setup, *(claim_sections(design, choices, results) if results else ())]
+    sections += ["## Chosen numbers\n\n" + chosen_table(choices), misfit_section(choices)]
+    tables, figures = {"-choices": choices_csv(choices)}, {}
+    if explored is not None:
+        sections += explored_sections(design, explored)
+        tables[""] = explored.to_csv()
+        figures[""] = partial(draw_gains, design, explored)
+        figures["-curves"] = partial(draw_curves, design, explored)
+    sections += ["Protocol and literature: `runs/inheritance/README.md`."]
+    return Page(name, page_text(title, sections, job.command), figures, tables=tables)
+
+
+def claim_sections(
+    design: InheritDesign, choices: Choices, results: Sequence[Verdict]
+) -> list[str]:
+    """Sections of the claims: a sentence each, and their table."""
+    sentences = "\n".join(f"{i}. {sentence(v)}" for i, v in enumerate(results, 1))
+    return [f"## Claims\n\n{sentences}", claims_table(results, design, choices)]
+
+
+def explored_sections(design: InheritDesign, explored: pd.DataFrame) -> list[str]:
+    """Sections of the exploratory part."""
+    return [
         "## Exploratory: all carriers in the parents' own body\n\n"
         + worlds_table(design, explored),
         speed_table(design, explored),
         "## Exploratory: six carriers in every body, gain over the constant potential\n\n"
         + gains_table(design, explored),
         "## Exploratory: parents that were stopped\n\n" + stopped_table(design, explored),
-        "Protocol and literature: `runs/inheritance/README.md`.",
     ]
-    figures = {
-        "": partial(draw_gains, design, explored),
-        "-curves": partial(draw_curves, design, explored),
-    }
-    return Page(name, page_text(title, sections, job.command), figures, csv=explored.to_csv())
 
 
 def sentence(verdict: Verdict) -> str:
@@ -88,7 +99,7 @@ def claims_table(results: Sequence[Verdict], design: InheritDesign, choices: Cho
     return "\n\n".join([markdown_table(headings, rows), *notes])
 
 
-def chosen_table(design: InheritDesign, choices: Choices) -> str:
+def chosen_table(choices: Choices) -> str:
     """Table of the chosen numbers of each carrier in each body."""
     rows = []
     for (carrier, body), choice in choices.chosen.items():

@@ -136,4 +136,4 @@ def table_page(arms: list[GivenArm], table: pd.DataFrame, job: Job) -> Page:
     text = page_text(
         f"Newborns of {name}", [markdown_table(["arm", *worlds], rows), note], job.command
     )
-    return Page(f"inherit-{name}", text, csv=table.to_csv())
+    return Page(f"inherit-{name}", text, tables={"": table.to_csv()})

@@ -17,21 +17,21 @@ class Page(NamedTuple):
         figures: suffix of the file's name -> function that draws the figure to a path, such as
             `{"": draw, "-curves": draw_curves}` for `name.png` and `name-curves.png`.
         code: exit code of the study.
-        csv: content of `name.csv`, which is written unless it is empty.
+        tables: suffix of the file's name -> CSV text, such as `{"": text}` for `name.csv`.
     """
 
     name: str
     text: str
     figures: Mapping[str, Callable[[Path], None]] = MappingProxyType({})
     code: int = 0
-    csv: str = ""
+    tables: Mapping[str, str] = MappingProxyType({})
 
     def write(self, folder: Path) -> None:
         """Write all files to a folder, which is made if it is missing."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{self.name}.md").write_text(self.text)
-        if self.csv:
-            (folder / f"{self.name}.csv").write_text(self.csv)
+        for suffix, table in self.tables.items():
+            (folder / f"{self.name}{suffix}.csv").write_text(table)
         for suffix, draw in self.figures.items():
             draw(folder / f"{self.name}{suffix}.png")
 

@@ -63,7 +63,7 @@ def _write(
 ) -> str:
     """Write the page of a sweep with its table and figures -> its text, and where the files are."""
     text = page_text("Sweep", sections, command)
-    Page(NAME, text, dict(figures), csv=table.to_csv(index=False)).write(result.out)
+    Page(NAME, text, dict(figures), tables={"": table.to_csv(index=False)}).write(result.out)
     return f"{text}\npage, table   {result.out}/{NAME}.*"
 
 

@@ -6,7 +6,15 @@ import pytest
 
 from runs.errors import UserError
 from runs.inherit import Settings
-from runs.inheritance.choices import Choices, tried, tune
+from runs.inheritance.choices import (
+    Choices,
+    choices_csv,
+    choose_numbers,
+    planned_newborns,
+    read_choices,
+    tried,
+    tune,
+)
 from runs.inheritance.claims import Arm, Claim, arms_of, make_claims, verdicts
 from runs.inheritance.design import Place, make_design
 from runs.inheritance.page import median_steps
@@ -64,12 +72,18 @@ class ScoredRun:
     """Stands for a run whose newborns have the area that their shift says."""
 
     def __init__(self, design):
-        self.design, self.raised = design, []
+        self.design, self.raised, self.cells = design, [], []
 
     def raise_cell(self, step: str, cell, source: int) -> pd.DataFrame:
         self.raised.append((step, len(cell.trials), len(cell.newborns)))
+        self.cells.append(cell)
         return pd.DataFrame(
-            {"trial": i, "pair": pair, "place": place.name, "area": 1 - abs(t["shift"] - 1.0)}
+            {
+                "trial": i,
+                "pair": pair,
+                "place": place.name,
+                "area": 1 - abs(t.get("shift", 0) - 1.0),
+            }
             for i, t in enumerate(cell.trials)
             for pair, place in cell.newborns
         )
@@ -280,3 +294,54 @@ def test_a_table_that_is_missing_or_no_yaml_is_refused(tmp_path):
 def test_a_world_that_does_not_exist_is_refused(world, message):
     with pytest.raises(UserError, match=message):
         place_named(world, make_design(Settings(seeds=3)))
+
+
+# --- choices as a file ----------------------------------------------------------------------------
+
+
+def some_choices() -> Choices:
+    """Choices of two carriers, one of which has failed newborns."""
+    chosen = {
+        ("value", "own"): Choice({"scale": 1.5, "shift": -1.0}, 0.625, 24, ("scale", "shift")),
+        ("none", "16 units"): Choice({}, 0.25, 1, ()),
+    }
+    areas = {("value", "own"): np.array([0.5, np.nan]), ("none", "16 units"): np.array([0.25, 0.0])}
+    return Choices(1.0, chosen, areas, {})
+
+
+def test_choices_come_back_from_their_file_and_are_not_chosen_again(tmp_path):
+    path, design = tmp_path / "choices.csv", make_design(Settings(seeds=3))
+    path.write_text(choices_csv(some_choices()))
+    known = read_choices(path, design)
+    assert known.base == 1.0 and known.chosen == some_choices().chosen
+    for cell, areas in some_choices().areas.items():
+        np.testing.assert_array_equal(known.areas[cell], areas)
+    every = planned_newborns(design, ["own"])
+    assert planned_newborns(design, ["own"], known) == every - 16 - (24 * 2 + 8 * 2 + 3 * 4)
+    run = ScoredRun(design)
+    run.misfit = lambda carrier, body: ""
+    choices = choose_numbers(run, ["own"], known)
+    assert choices.chosen["value", "own"] == known.chosen["value", "own"] and run.base == 1.0
+    assert all(cell.carrier != "value" for cell in run.cells)
+    assert {name for name, body in choices.chosen if body == "own"} == set(design.carriers)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        ("carrier,body\nvalue,own\n", "is no table of choices"),
+        (
+            choices_csv(some_choices()).replace('""scale"": 1.5, ', ""),
+            "numbers shift, expected sca",
+        ),
+        (choices_csv(some_choices()).replace("{}", "{"), "is no table of choices"),
+    ],
+)
+def test_a_broken_file_of_choices_is_refused_in_one_line(tmp_path, content, message):
+    path, design = tmp_path / "choices.csv", make_design(Settings(seeds=3))
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=message) as error:
+        read_choices(path, design)
+    assert "\n" not in str(error.value)
