@@ -23,3 +23,8 @@ def representative(
         known.add(kind(case))
         params.append(pytest.param(case, id=name(case), marks=marks))
     return params
+
+
+def slow(case: Any) -> Any:
+    """A case of a parametrised test that is in the slow tier."""
+    return pytest.param(case, marks=pytest.mark.slow)

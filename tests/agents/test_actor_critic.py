@@ -120,6 +120,7 @@ def test_a_continuous_action_is_learned(agent):
     assert [float(steer[cue, 0.0][1][0]) for cue in CUES] == pytest.approx([-0.5, 0.5], abs=0.1)
 
 
+@pytest.mark.slow
 def test_normalise_whitens_observations(agent, results):
     """With an offset of 1000, an agent that does not whiten cannot use the cue."""
     normalised = replace(agent, normalise=True)
@@ -129,6 +130,7 @@ def test_normalise_whitens_observations(agent, results):
     assert plain[-1.0, 0.0][1] == plain[1.0, 0.0][1]
 
 
+@pytest.mark.slow
 def test_without_hidden_layers_policy_and_values_are_linear(agent):
     linear = replace(agent, width=0)
     results = train_on_probes(linear, {name: PROBES[name] for name in ("a cue", "a match")})
@@ -143,6 +145,7 @@ def test_without_hidden_layers_policy_and_values_are_linear(agent):
     assert linear.value(state, obs).shape == (SPEC.obs_dim, 8)
 
 
+@pytest.mark.slow
 def test_scale_values_learns_rewards_of_any_size(agent, results):
     scaled = train_on_probes(replace(agent, scale_values=True), {"rich": PROBES["rich"]})["rich"]
     assert [scaled[cue, 0.0][1] for cue in CUES] == [0, 1]

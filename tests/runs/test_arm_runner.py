@@ -22,6 +22,7 @@ from runs.errors import Interrupted, UserError
 from runs.names import REPORTED_SCORES, SCORES
 from tests.runs import small_study
 from tests.runs.small_study import CONFIG, Killed, Study, Watch, make_study, replace
+from tests.tiers import slow
 
 no_key_check = pytest.fixture(scope="module", autouse=True)(small_study.without_key_check)
 NUM_POINTS = 5  # of small_study.suite()
@@ -115,7 +116,7 @@ def test_study_stopped_and_resumed_equals_an_uninterrupted_one(finished, chunks,
     small_study.assert_same_files(finished.out, tmp_path)
 
 
-@pytest.mark.parametrize("done", [1, 3, CONFIG.chunks, CONFIG.chunks + 2])
+@pytest.mark.parametrize("done", [slow(1), 3, slow(CONFIG.chunks), CONFIG.chunks + 2])
 def test_study_killed_and_resumed_equals_an_uninterrupted_one(
     finished, done, tmp_path, monkeypatch
 ):
@@ -126,7 +127,7 @@ def test_study_killed_and_resumed_equals_an_uninterrupted_one(
     small_study.assert_same_files(finished.out, tmp_path)
 
 
-@pytest.mark.parametrize("bytes_left", [1, -1])
+@pytest.mark.parametrize("bytes_left", [slow(1), -1])
 @pytest.mark.parametrize(("name", "done"), [("metrics.jsonl", 3), ("scores.csv", 7)])
 def test_truncated_last_line_is_recomputed(finished, name, done, bytes_left, tmp_path):
     """Of a score row that lacks its last digit, the last number would still be a number."""

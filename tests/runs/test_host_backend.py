@@ -29,6 +29,7 @@ from runs.errors import Interrupted, UserError
 from runs.names import REPORTED_SCORES
 from tests.envs.strange import Clock
 from tests.runs import small_study
+from tests.tiers import slow
 
 no_key_check = pytest.fixture(scope="module", autouse=True)(small_study.without_key_check)
 AGENT = small_study.replace(small_study.CONFIG.agent, normalise=True)
@@ -427,7 +428,7 @@ def test_an_earlier_state_continues_as_it_did_before(cartpole):
     assert small_study.bits(first.learner) == small_study.bits(again.learner)
 
 
-@pytest.mark.parametrize("fault", ["raise", "exit", "hang"])
+@pytest.mark.parametrize("fault", ["raise", slow("exit"), slow("hang")])
 def test_permanently_failing_host_is_named_after_a_checkpoint(
     fault, strange, tmp_path, monkeypatch
 ):
@@ -446,7 +447,7 @@ def test_permanently_failing_host_is_named_after_a_checkpoint(
     assert len(rows) == CONFIG.seeds
 
 
-@pytest.mark.parametrize("fault", ["raise", "exit"])
+@pytest.mark.parametrize("fault", [slow("raise"), "exit"])
 def test_transient_fault_changes_nothing(fault, strange, tmp_path, monkeypatch):
     marker = tmp_path / "marker"
     marker.touch()  # as if the fault had happened
