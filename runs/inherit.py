@@ -9,7 +9,7 @@ parent and newborn being the unit. A carrier of your own is a class in a file (`
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
@@ -52,6 +52,7 @@ class Settings(StudySettings):
     table: Path | None = None
     newborn_envs: int = 16
     parts: Literal["both", "claims", "explored"] = "both"
+    neutral: ClassVar = ("parts",)
     choices: Path | None = None
     base: int = 0
 

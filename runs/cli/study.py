@@ -13,7 +13,8 @@ from runs.lock import claim_folder, hold_lock, replace_file
 from runs.names import LOGS, RESULTS, safe_name
 
 COMMAND_FILE = "command"  # in the folder of a study: the command line that made it
-NEUTRAL = ("out", "config", "record", "workers")  # settings that change no result
+NEUTRAL = ("out", "config", "record", "workers")
+"""Settings that change no result; those of one study alone are named by its `neutral`."""
 
 
 class Job(NamedTuple):
@@ -136,4 +137,5 @@ def identity(settings: Any) -> str:
         getattr(settings, "carrier", ""),
         getattr(settings, "env", ""),
     )
-    return fingerprint(settings, NEUTRAL, also=file_digests(named))
+    neutral = *NEUTRAL, *getattr(settings, "neutral", ())
+    return fingerprint(settings, neutral, also=file_digests(named))

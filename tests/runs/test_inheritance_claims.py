@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from runs.cli.study import study_folder
 from runs.errors import UserError
-from runs.inherit import Settings
+from runs.inherit import COMMAND, Settings
 from runs.inheritance.choices import (
     Choices,
     choices_csv,
@@ -345,3 +346,9 @@ def test_a_broken_file_of_choices_is_refused_in_one_line(tmp_path, content, mess
     with pytest.raises(UserError, match=message) as error:
         read_choices(path, design)
     assert "\n" not in str(error.value)
+
+
+def test_the_claims_alone_and_all_of_a_study_are_in_one_folder():
+    folders = {study_folder(Settings(parts=parts), COMMAND) for parts in ("claims", "both")}
+    assert len(folders) == 1
+    assert study_folder(Settings(base=1), COMMAND) not in folders
