@@ -75,7 +75,8 @@ def sentence(verdict: Verdict) -> str:
     """One claim in a sentence, whichever way it fell."""
     claim, row = verdict.claim, verdict.contrast
     stands = "stands" if verdict.holds else "is not shown"
-    numbers = f"{row.estimate}, p = {row.p_holm:.3f} after Holm"
+    p_value = "< .001" if row.p_holm < 0.001 else f"= {row.p_holm:.3f}"
+    numbers = f"{row.estimate}, p {p_value} after Holm"
     return f"{claim.title}: {numbers}. The claim {stands}: {claim.mechanism}."
 
 
