@@ -119,8 +119,9 @@ def planned_newborns(design: "InheritDesign", parts: str, known: "Choices | None
 
 def units(design: "InheritDesign", newborns: int) -> int:
     """Units of progress: updates of every parent in all trainings, and of every newborn."""
-    parents = design.parents * (2 + sum(design.stops))
-    return round(design.config.chunks * design.config.updates * (parents + newborns))
+    parents, newborn = (c.chunks * c.updates for c in (design.config, design.newborn_config))
+    trainings = design.parents * (2 + sum(design.stops))
+    return round(parents * trainings + newborn * newborns)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ VAGUE_VARIABLES = {"asked", "felt", "found", "lived", "said", "told"}  # of what
 SEALED_MODULE = re.compile(r"(envs(\.\w+)*\.sealed)([.:]\w+)?")  # of sealed shifts
 SEALED_ENTRIES = {"envs.SEALED", "envs.load_sealed_suite"}
 SEALED_IMPORTERS = {"envs/__init__.py", "runs/calibrate_sealed.py"}  # registry, calibration
-SEALED_CALLER = "runs/inheritance/claims.py"  # after its sealed draw
+SEALED_CALLER = "runs/inheritance/homes.py"  # after its sealed draw
 NNX_TRANSFORMS = {
     f"flax.nnx.{name}"
     for name in ("grad", "value_and_grad", "jit", "scan", "vmap", "pmap", "split", "merge")
@@ -358,7 +358,7 @@ VALID_TREE = {
     "runs/engine/__init__.py": "from ..engine import train",
     "runs/calibrate_sealed.py": "from envs.worlds.drive.sealed import sealed_suite",
     "runs/inheritance/__init__.py": "",
-    "runs/inheritance/claims.py": "from envs import load_sealed_suite as load",
+    "runs/inheritance/homes.py": "from envs import load_sealed_suite as load",
     "runs/validity.py": "from runs import credit, experiment\nimport runs.report.page",
 }
 

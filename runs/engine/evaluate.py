@@ -126,7 +126,8 @@ def evaluate(
 
     state = jax.lax.fori_loop(0, SORTINGS, sort_and_advance, state)
     original_order = jnp.argsort(state.index)
-    success = env.success(state.total, state.length) & state.passed
+    success = env.success(state.total, state.length)
+    success = jnp.where(state.passed, success, jnp.zeros_like(success))
     outcomes = state.total, state.length, success, state.ended, ~state.ended
     scores = (*outcomes, *reported_scores(state.reported, success))
     return {

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import factorial
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from runs.scale.grid import Axes, Range
 
 PERMUTATIONS = 5  # of the actions; a pair has one of them
 FINE_LEVELS = 5  # positions of pedal and wheel: 25 actions
+MIRRORED = (2, 1, 0, 5, 4, 3, 8, 7, 6)  # the wheel turned the other way
 LEFT, RIGHT = ((np.sign(ANGLES) == s) & (np.abs(np.sin(ANGLES)) > 0.7) for s in (1, -1))
 ROWS = 4 * 3 * 4 * 4 * 2 * 2  # of `drive_row`
 CLOSE = 0.9  # proximity of a box beside the car: within 6 m
@@ -61,12 +63,13 @@ def bodies(suite: Suite) -> dict[str, BodyKind]:
         "noisy": BodyKind(partial(Body, noise=0.3), extra=True),
     }
     actions = suite.env.spec.num_actions
-    if actions > 2:
-        orders = permutations(actions, PERMUTATIONS)
+    if actions >= 2:
+        orders = permutations(actions, min(PERMUTATIONS, factorial(actions) - 1))
         kinds["permuted"] = BodyKind(partial(Body, actions=orders[0]), orders=orders)
     if suite.name == "Drive":
         senses = tuple(range(21))  # own motion, progress, time and proximities
         kinds["25 actions"] = BodyKind(env=finer)
+        kinds["mirrored"] = BodyKind(partial(Body, actions=MIRRORED))
         kinds["table"] = BodyKind(as_table, knobs=TABLE)
         kinds["no closing speeds"] = BodyKind(partial(Body, senses=senses), extra=True)
     return kinds

@@ -17,7 +17,7 @@ SCALE = Range(0.25, 8.0, log=True)  # of f in phi = scale f + shift
 SHIFT = Range(-4.0, 4.0)  # also of a constant potential
 SOFTNESS = Range(0.05, 1.0, log=True)  # factor on the outputs of a policy
 HORIZONS = (10, 20, 50)  # steps, of the heads Hope of parents
-MOST_SAMPLES = 20_000  # observations on which a value is distilled
+MOST_SAMPLES = 60_000  # observations on which a value is distilled
 
 
 # --- weights --------------------------------------------------------------------------------------
@@ -108,6 +108,20 @@ class ValuePotential(Carrier):
     def value(self, inherited: Any, numbers: Numbers, obs: jax.Array) -> jax.Array:
         """The value f [...] at obs [..., D]."""
         return inherited.value(obs)
+
+
+class FadingValuePotential(ValuePotential):
+    """The parent's critic as a potential whose weight falls linearly to 0.
+
+    The weight is the same for all steps of an update, so that in each of them the potential changes
+    no optimal policy.
+    """
+
+    knobs = {"scale": SCALE, "shift": SHIFT, "end": Range(0.1, 1.0)}  # as a share of training
+
+    def schedule(self, numbers: Numbers, progress: jax.Array) -> dict[str, jax.Array]:
+        """Weight of the potential."""
+        return {"signal": jnp.maximum(1 - progress / numbers["end"], 0.0)}
 
 
 class SmallValuePotential(ValuePotential):
@@ -244,6 +258,7 @@ CARRIERS: dict[str, Carrier] = {
     "trunk + critic": TrunkAndCritic(),
     "critic": WarmCritic(),
     "value": ValuePotential(),
+    "fading value": FadingValuePotential(),
     "small value": SmallValuePotential(),
     "hope": HopePotential(),
     "wide hope": WideHopePotential(),

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from envs import load_sealed_suite, sealed_families
 from envs.suite import Suite
 from runs.analysis import stats
 from runs.analysis.contrasts import Contrast, contrasts
@@ -19,7 +18,8 @@ from runs.analysis.scores import rows_as_csv
 from runs.engine.checkpoint import Checkpoints
 from runs.errors import UserError
 from runs.inheritance.choices import OWN, Choices, Key
-from runs.inheritance.design import CONSTANT, SMALL, VALUE, InheritDesign, Place
+from runs.inheritance.design import CONSTANT, SMALL, VALUE, InheritDesign
+from runs.inheritance.homes import Place
 from runs.inheritance.run import Cell, InheritRun
 from runs.lock import replace_file
 from runs.names import SCORES, safe_name
@@ -102,14 +102,17 @@ def make_claims(design: InheritDesign, choices: Choices) -> list[Claim]:
         claim = "it carries more than the parents' critic", "no gain over the parents' critic"
         return [*claims, Claim(own[tested], own[VALUE], *claim)]
     gain = choices.chosen[VALUE, OWN].score - choices.chosen[CONSTANT, OWN].score
-    return [
-        *claims,
+    on_trunk = [
         Claim(
             permuted[ON_TRUNK],
             permuted[CONSTANT_ON_TRUNK],
             "the value goes on paying when copied weights have been overwritten",
             "a constant potential adds as much to copied weights",
-        ),
+        )
+    ]
+    return [
+        *claims,
+        *(on_trunk if PERMUTED in design.bodies else ()),
         Claim(
             own[SMALL],
             own[VALUE],
@@ -133,7 +136,8 @@ def detectable(claim: Claim, choices: Choices, pairs: int) -> float:
 
 def make_claims_plan(design: InheritDesign, choices: Choices, claims: Sequence[Claim]) -> Plan:
     """The plan that is registered: arms, contrasts, their reasons, and all chosen numbers."""
-    home, shifts = replace(design.suite, shifts=()), sealed_families(design.suite.name)
+    home, name = replace(design.suite, shifts=()), design.suite.name
+    shifts = design.home.sealed_shifts(name)
     pairs = [(claim.arm.name, claim.reference.name) for claim in claims]
     config = replace(design.newborn_config, seeds=design.pairs)
     plan = make_plan(home, config, list(arms_of(claims)), primary=pairs[0])
@@ -180,7 +184,7 @@ def run_claims(run: InheritRun, choices: Choices, claims: Sequence[Claim]) -> pd
             Checkpoints(folder, keep=1).save(0, content)
     seal.freeze_agents(out)
     digest = seal.draw_sealed(out)
-    suite = load_sealed_suite(design.suite.name, digest)
+    suite = design.home.sealed_suite(design.suite.name, digest)
     run.suites[SEALED], key = suite, seal.seal_key(digest)
     places = [Place(SEALED, shift.name) for shift in suite.shifts]
     newborns = [(design.dev_parents + i, place) for place in places for i in range(design.pairs)]

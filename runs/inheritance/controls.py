@@ -74,12 +74,11 @@ class YokedValue(ValuePotential):
     knows: ClassVar[str] = "nothing"
 
 
-class TrunkCriticAndConstant(TrunkAndCritic):
+class TrunkCriticAndConstant(ConstantPotential):
     """Hidden layers of the policy and the critic, copied, and a constant potential."""
 
-    knobs = {"k": SHIFT}
-    pays: ClassVar[str] = "potential"
-    phi = ConstantPotential.phi
+    knows: ClassVar[str] = "weights"
+    hand_over = TrunkAndCritic.hand_over
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,18 +11,18 @@ import numpy as np
 
 from affect import Blend, Hope
 from envs.suite import Suite
-from envs.worlds.drive.any_drive import any_suite
 from runs.engine import custom_head
 from runs.engine.config import RunConfig, head_epochs, make_run_config, whole_number
 from runs.engine.control_heads import LearnedReward
 from runs.engine.evaluate import EvalPoints, draw_points
 from runs.engine.jax_backend import DRAWS
-from runs.engine.presets import preset
+from runs.engine.presets import DRIVE
 from runs.errors import UserError
 from runs.inheritance.bodies import BodyKind, bodies
 from runs.inheritance.carrier import Carrier
 from runs.inheritance.carriers import CARRIERS, HORIZONS, FilePotential, HeadPotential
 from runs.inheritance.controls import KNOWLEDGE_FREE, rules
+from runs.inheritance.homes import HOMES, Home, Place
 
 CHUNKS = 13  # points of a learning curve
 BLOCK = 8  # newborns that are trained at once, or more: two a device
@@ -30,34 +30,12 @@ SMOKE = {"num_envs": 4, "num_steps": 32, "episodes": 4, "steps": 4 * 32 * 2}
 SMOKE_BODIES = ("own", "permuted")
 
 
-class Place(NamedTuple):
-    """A world in which newborns are raised: of a suite, under a shift; its home without one."""
-
-    suite: str
-    shift: str = "none"
-    severity: float = 1.0
-
-    @property
-    def name(self) -> str:
-        """As in tables, such as cross or cross .5; home worlds go by the name of their suite."""
-        if self.shift == "none":
-            return self.suite
-        return self.shift + ("" if self.severity == 1 else f" {self.severity:g}")
-
-
-PLACES = {
-    "Drive": (
-        (Place("Timid"), Place("Drive", "cross")),
-        (Place("Drive"), Place("Drive", "cones", 0.75)),
-    )
-}
-"""Suite -> worlds in which numbers are chosen, and further ones of the exploratory part."""
-
 BODIES = ("permuted", "25 actions", "16 units", "256 units")  # of the second claim, in Drive
-VALUE, CONSTANT, SMALL = "value", "constant potential", "small value"
 VALUE, CONSTANT, SMALL = "value", "constant potential", "small value"
 SIX = ("none", "constant potential", "value", "teacher", "trunk + critic", "trunk + critic + value")
 """Carriers that are raised in every body."""
+MISLED = ("mirrored", "table")  # bodies in which what was inherited may mislead
+BESIDE = ("policy", "fading value")  # carriers that are raised there too
 SMOKE_CARRIERS = (*SIX[:3], *SIX[4:], SMALL, "trunk + critic + constant")
 
 
@@ -68,8 +46,8 @@ class InheritDesign:
     Attributes:
         suites: name -> suite of public worlds; the first one is the parents'.
         config: sizes of the training of a parent; its seeds are of no meaning.
-        dev: worlds in which numbers are chosen.
-        shown: further worlds, of the exploratory part.
+        newborn_config: sizes of the training of a block of newborns.
+        home: worlds of newborns.
         carriers: name -> carrier, controls included.
         bodies: name -> body; the first one is the parents' own.
         claimed: names of the bodies of the second claim.
@@ -77,8 +55,6 @@ class InheritDesign:
         dev_parents: other parents, with which numbers are chosen.
         trials: for each carrier in the parents' own body.
         body_trials: for each carrier in another body.
-        newborn_envs: environments of a newborn.
-        block: newborns that are trained at once.
         blend: heads that learn beside the parents.
         stops: shares of the training after which parents of the exploratory part were stopped.
         tested: carrier of the claims: the parents' value, or one of a user.
@@ -86,8 +62,8 @@ class InheritDesign:
 
     suites: Mapping[str, Suite]
     config: RunConfig
-    dev: tuple[Place, ...]
-    shown: tuple[Place, ...]
+    newborn_config: RunConfig
+    home: Home
     carriers: Mapping[str, Carrier]
     bodies: Mapping[str, BodyKind]
     claimed: tuple[str, ...]
@@ -95,8 +71,6 @@ class InheritDesign:
     dev_parents: int
     trials: int
     body_trials: int
-    newborn_envs: int
-    block: int
     blend: Blend
     stops: tuple[float, ...]
     tested: str = VALUE
@@ -107,10 +81,14 @@ class InheritDesign:
         return next(iter(self.suites.values()))
 
     @property
-    def newborn_config(self) -> RunConfig:
-        """Sizes of the training of a block of newborns."""
-        changes = {"seeds": self.block, "rows": self.block, "num_envs": self.newborn_envs}
-        return replace(self.config, **changes)
+    def dev(self) -> tuple[Place, ...]:
+        """Worlds in which numbers are chosen."""
+        return self.home.dev
+
+    @property
+    def shown(self) -> tuple[Place, ...]:
+        """Further worlds, of the exploratory part."""
+        return self.home.shown
 
     @property
     def parents(self) -> int:
@@ -118,11 +96,13 @@ class InheritDesign:
         return self.dev_parents + self.pairs
 
     def carriers_in(self, body: str) -> list[str]:
-        """Carriers that are raised in a body: all in the own, SIX in one without claims."""
+        """Carriers that are raised in a body: all in the own, SIX and few more in others."""
         if body == next(iter(self.bodies)):
             return list(self.carriers)
         weights = [name for name, carrier in self.carriers.items() if carrier.knows == "weights"]
-        names = dict.fromkeys([*SIX, self.tested, *(weights if body in self.claimed else ())])
+        beside = BESIDE if body in MISLED else ()
+        rivals = weights if body in self.claimed else ()
+        names = dict.fromkeys([*SIX, self.tested, *beside, *rivals])
         return [name for name in names if name in self.carriers]
 
     @property
@@ -135,26 +115,14 @@ def make_design(settings: Any) -> InheritDesign:
     """The design that the settings of the command define.
 
     Raises:
-        UserError: for a suite without development worlds.
+        UserError: for a suite without development worlds, or a number of environments below 1.
     """
-    if settings.env not in PLACES:
-        raise UserError(f"--env {settings.env}: expected one of {', '.join(PLACES)}")
-    dev, shown = PLACES[settings.env]
-    whole_number("newborn_envs", settings.newborn_envs)
-    names = dict.fromkeys([settings.env, *(place.suite for place in (*dev, *shown))])
-    suites = {name: any_suite(name) for name in names}
+    if settings.env not in HOMES:
+        raise UserError(f"--env {settings.env}: expected one of {', '.join(HOMES)}")
+    home = HOMES[settings.env]
+    suites = home.suites()
     suite = suites[settings.env]
-    sizes = preset(suite)
-    chosen = {name: getattr(sizes, name) for name in SMOKE} | (SMOKE if settings.smoke else {})
-    config = make_run_config(
-        sizes.agent,
-        seeds=2,
-        chunks=CHUNKS,
-        draws=DRAWS,
-        base=settings.base,
-        optimise=not settings.smoke,
-        **chosen,
-    )
+    config, newborn_config = training_sizes(settings, home)
     carriers, tested = {**KNOWLEDGE_FREE, **rules(suite), **CARRIERS}, VALUE
     own = own_carriers(settings, suite)
     kinds = bodies(suite)
@@ -167,8 +135,8 @@ def make_design(settings: Any) -> InheritDesign:
     return InheritDesign(
         suites=suites,
         config=config,
-        dev=dev,
-        shown=shown,
+        newborn_config=newborn_config,
+        home=home,
         carriers=carriers,
         bodies=kinds,
         claimed=tuple(name for name in BODIES if name in kinds),
@@ -176,11 +144,26 @@ def make_design(settings: Any) -> InheritDesign:
         dev_parents=2 if settings.smoke else 8,
         trials=2 if settings.smoke else 24,
         body_trials=1 if settings.smoke else 8,
-        newborn_envs=SMOKE["num_envs"] if settings.smoke else settings.newborn_envs,
-        block=max(BLOCK, 2 * len(jax.devices())),
         blend=parents_blend(settings.heads, suite).with_epochs(head_epochs(config)),
         stops=(0.5,) if settings.smoke else (0.1, 0.25, 0.5),
         tested=tested,
+    )
+
+
+def training_sizes(settings: Any, home: Home) -> tuple[RunConfig, RunConfig]:
+    """Sizes of the training of a parent and of a block of newborns, in as many updates."""
+    envs = whole_number("newborn_envs", settings.newborn_envs)
+    chosen = {name: getattr(DRIVE, name) for name in SMOKE}
+    newborn = {"num_envs": envs, "steps": chosen["steps"] * envs // chosen["num_envs"]}
+    parent = {"steps": round(home.longer * chosen["steps"])}
+    if settings.smoke:
+        chosen, parent, newborn = SMOKE, {}, {}
+    block = max(BLOCK, 2 * len(jax.devices()))
+    common = {"chunks": CHUNKS, "draws": DRAWS, "base": settings.base}
+    common["optimise"] = not settings.smoke
+    return (
+        make_run_config(DRIVE.agent, seeds=2, **common, **(chosen | parent)),
+        make_run_config(DRIVE.agent, seeds=block, **common, **(chosen | newborn)),
     )
 
 

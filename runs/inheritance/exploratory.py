@@ -7,7 +7,8 @@ is corrected for the number of comparisons.
 import pandas as pd
 
 from runs.inheritance.choices import OWN, Choices
-from runs.inheritance.design import CONSTANT, SIX, VALUE, InheritDesign, Place
+from runs.inheritance.design import BESIDE, CONSTANT, MISLED, SIX, VALUE, InheritDesign
+from runs.inheritance.homes import Place
 from runs.inheritance.run import Cell, InheritRun, stopped_at
 
 PAIRS = 8
@@ -35,7 +36,8 @@ def cells(design: InheritDesign, choices: Choices | None = None) -> list[tuple[s
     for carrier in design.carriers:
         add("worlds", carrier, OWN, (*design.dev, *design.shown))
     for body in (name for name in design.bodies if name != OWN):
-        for carrier in dict.fromkeys((*SIX, design.tested)):
+        beside = BESIDE if body in MISLED else ()
+        for carrier in dict.fromkeys((*SIX, design.tested, *beside)):
             add("bodies", carrier, body, design.dev)
     for carrier in ALONG_SEVERITY:
         add("severity", carrier, OWN, tuple(severe))

@@ -7,7 +7,7 @@ one pair differ, between carriers, in nothing but what they inherit.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -58,12 +58,36 @@ class InheritedSignal(Head):
 UNTRAINED = Blend(epochs=0, **{REWARD: (1.0, Constant(0.0))})  # before anything is handed over
 
 
+NOT_PAID = {
+    "init",
+    "hand_over",
+    "schedule",
+    "reward",
+    "knobs",
+    "source",
+    "knows",
+    "yoked",
+    "teaches",
+}
+
+
+def payer(carrier: Carrier) -> Carrier:
+    """The most general carrier with the phi of this one: newborns of both share their program."""
+    kind = type(carrier)
+    while (base := kind.__base__) is not Carrier and issubclass(base, Carrier):
+        own = {name for name in vars(kind) if not name.startswith("_")} - NOT_PAID
+        if own or fields(base) != fields(kind):
+            break
+        kind = base
+    return kind(*(getattr(carrier, field.name) for field in fields(carrier)))
+
+
 @functools.cache
 def newborn_blend(carrier: Carrier) -> Blend:
     """The signals of a newborn: a constant reward, and what the carrier pays."""
     if not carrier.pays:
         return UNTRAINED
-    signal = Factory(InheritedSignal, {"carrier": carrier})
+    signal = Factory(InheritedSignal, {"carrier": payer(carrier)})
     paid = Potential(signal) if carrier.pays == "potential" else signal
     return Blend(epochs=0, **{INHERITED: (1.0, paid)}, **UNTRAINED.heads)
 

@@ -11,7 +11,15 @@ from runs.analysis import stats
 from runs.cli.study import Job
 from runs.inheritance.choices import Choices, choices_csv
 from runs.inheritance.claims import Verdict, detectable
-from runs.inheritance.design import CONSTANT, SIX, SMALL, VALUE, InheritDesign
+from runs.inheritance.design import (
+    BESIDE,
+    CONSTANT,
+    MISLED,
+    SIX,
+    SMALL,
+    VALUE,
+    InheritDesign,
+)
 from runs.inheritance.exploratory import OF_STOPPED
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import add_legend, draw_line, new_figure, new_panels, save_figure
@@ -195,12 +203,13 @@ def gains_table(design: InheritDesign, explored: pd.DataFrame) -> str:
     table, rows = gains(design, explored), []
     for body in design.bodies:
         cells = [body]
-        for carrier in SIX:
+        for carrier in (*SIX, *BESIDE):
             part = table[(table["body"] == body) & (table["carrier"] == carrier)]["gain"].to_numpy()
             enough = np.isfinite(part).sum() >= stats.FEWEST
-            cells.append(f"{stats.nan_estimate(part)}" if enough else "impossible")
+            raised = carrier in SIX or body in MISLED
+            cells.append(f"{stats.nan_estimate(part)}" if enough else "impossible" * raised)
         rows.append(cells)
-    return markdown_table(["body", *SIX], rows)
+    return markdown_table(["body", *SIX, *BESIDE], rows)
 
 
 def draw_gains(design: InheritDesign, explored: pd.DataFrame, path: Path) -> None:

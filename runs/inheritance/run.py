@@ -29,7 +29,8 @@ from runs.engine.seeds import Stream, stream_key, stream_keys
 from runs.errors import UserError
 from runs.inheritance.bodies import BodyKind
 from runs.inheritance.carrier import Carrier
-from runs.inheritance.design import InheritDesign, Place, place_points
+from runs.inheritance.design import InheritDesign, place_points
+from runs.inheritance.homes import Place
 from runs.inheritance.newborns import Raised, Rows, Upbringing, make_rows, misfit, raise_newborns
 from runs.inheritance.parent import Parent, make_parent, one_parent, stack
 from runs.inheritance.tuning import Numbers
@@ -38,7 +39,7 @@ from runs.signal_arms import AT_HOME
 from runs.study_run import StudyRun
 from runs.tree_io import leaves_digest
 
-RECORDED = 16  # episodes at home of a parent, and of each that was stopped, to fit something on
+RECORDED = 128  # episodes at home of a parent, and of each that was stopped, to fit something on
 LEAST_SUCCESS = 0.5  # of parents at home
 
 

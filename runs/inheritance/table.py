@@ -19,7 +19,8 @@ from runs.analysis import stats
 from runs.cli.study import Job
 from runs.errors import UserError
 from runs.inheritance.choices import OWN
-from runs.inheritance.design import InheritDesign, Place
+from runs.inheritance.design import InheritDesign
+from runs.inheritance.homes import Place
 from runs.inheritance.run import Cell, InheritRun
 from runs.names import checked_choice
 from runs.report.page import Page, markdown_table, page_text

@@ -20,7 +20,8 @@ from runs.inherit import main
 from runs.inheritance.carrier import Carrier
 from runs.inheritance.carriers import CARRIERS
 from runs.inheritance.controls import KNOWLEDGE_FREE
-from runs.inheritance.design import Place, place_points
+from runs.inheritance.design import place_points
+from runs.inheritance.homes import Place
 from runs.inheritance.newborns import Upbringing, make_rows, raise_newborns
 from runs.inheritance.parent import make_parent
 from tests.runs import small_study

@@ -14,9 +14,15 @@ from envs.worlds.drive.sensors import AHEAD
 from runs.engine.train import Learner, RunnerState
 from runs.inheritance.bodies import LEFT, RIGHT, ROWS, as_table, drive_row, permutations
 from runs.inheritance.carrier import copied, softened
-from runs.inheritance.carriers import CARRIERS, HeuristicGuided, PolicyTeacher, ValuePotential
+from runs.inheritance.carriers import (
+    CARRIERS,
+    HeadPotential,
+    HeuristicGuided,
+    PolicyTeacher,
+    ValuePotential,
+)
 from runs.inheritance.controls import KNOWLEDGE_FREE, ConstantPotential, CriticBias
-from runs.inheritance.newborns import enter, misfit, newborn_blend
+from runs.inheritance.newborns import enter, misfit, newborn_blend, payer
 from runs.inheritance.parent import Parent
 
 SPEC = Spec(obs_dim=3, num_actions=4, discount=0.9)
@@ -138,6 +144,19 @@ def test_a_teacher_fades_linearly():
         float(PolicyTeacher().schedule(numbers, p)["teacher"]) for p in (0.0, 0.25, 0.5, 1.0)
     ]
     assert weights == pytest.approx([2.0, 1.0, 0.0, 0.0])
+
+
+def test_carriers_of_one_phi_share_a_program_and_others_do_not():
+    every = {**KNOWLEDGE_FREE, **CARRIERS}
+    shared = {name: payer(carrier) for name, carrier in every.items() if carrier.pays}
+    with_value = {name for name, carrier in shared.items() if carrier == every["value"]}
+    controls = {f"{control} value" for control in ("untrained", "shuffled", "yoked")}
+    assert with_value == controls | {"value", "fading value", "trunk + critic + value"}
+    assert shared["trunk + critic + constant"] == every["constant potential"]
+    for name in ("small value", "hope", "wide hope", "HuRL", "classifier", "reward model"):
+        assert shared[name] == every[name], name
+    heads = HeadPotential("fear"), HeadPotential("hope")
+    assert [payer(carrier) for carrier in heads] == list(heads)
 
 
 def test_what_carriers_know_is_declared():

@@ -1,9 +1,13 @@
 """Tuning and claims: trials, chosen numbers, verdicts on tables made by hand, tables from files."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 
+from envs.normalised import Normalised
+from envs.world import World
 from runs.cli.study import study_folder
 from runs.errors import UserError
 from runs.inherit import COMMAND, Settings
@@ -17,7 +21,8 @@ from runs.inheritance.choices import (
     tune,
 )
 from runs.inheritance.claims import Arm, Claim, arms_of, make_claims, verdicts
-from runs.inheritance.design import Place, make_design
+from runs.inheritance.design import make_design
+from runs.inheritance.homes import HOMES, Place
 from runs.inheritance.page import median_steps
 from runs.inheritance.table import place_named, read_arms
 from runs.inheritance.tuning import Choice, best_trials, choose, stages, trials
@@ -352,3 +357,31 @@ def test_the_claims_alone_and_all_of_a_study_are_in_one_folder():
     folders = {study_folder(Settings(parts=parts), COMMAND) for parts in ("claims", "both")}
     assert len(folders) == 1
     assert study_folder(Settings(base=1), COMMAND) not in folders
+
+
+# --- homes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", HOMES)
+def test_sealed_shifts_are_in_no_public_suite_of_a_home(name):
+    home = HOMES[name]
+    sealed = home.sealed_shifts(name)
+    public = {(place.suite, place.shift) for place in (*home.dev, *home.shown)}
+    suites = home.suites()
+    assert sealed and not sealed.keys() & {shift.name for shift in suites[name].shifts}
+    for suite, shift in public:
+        assert shift == "none" or shift in {s.name for s in suites[suite].shifts}
+    assert {s.name for s in home.sealed_suite(name, "0" * 64).shifts} == sealed.keys()
+
+
+def test_a_normalised_environment_pays_in_units_and_grades_returns():
+    env = HOMES["MountainCar"].suites()["MountainCar"].env
+    assert env.success(np.array([-2.5, -1.5, -1.0, -0.5]), np.zeros(4)).tolist() == [0, 0.5, 1, 1]
+    plain = env.env
+    state, forward = plain.reset(jax.random.key(0), World(env.default_params)), jnp.array(2)
+    steps = [e.step(jax.random.key(1), state, forward)[1] for e in (env, plain)]
+    scaled, reference = steps
+    assert float(scaled.reward) == pytest.approx(float(reference.reward) / 100)
+    np.testing.assert_array_equal(scaled.next_obs, reference.next_obs)
+    with pytest.raises(ValueError, match="expected a unit above 0 and low < high"):
+        Normalised(plain, 0.0, -200.0, -100.0)

@@ -1,0 +1,127 @@
+"""Where parents learn, where numbers are chosen, and which worlds are sealed, by suite."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from envs import load_sealed_suite, load_suite, sealed_families
+from envs.normalised import Normalised
+from envs.suite import Suite
+from envs.worlds.drive.any_drive import any_suite
+
+
+class Place(NamedTuple):
+    """A world in which newborns are raised: of a suite, under a shift; its home without one."""
+
+    suite: str
+    shift: str = "none"
+    severity: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """As in tables, such as cross or cross .5; home worlds go by the name of their suite."""
+        if self.shift == "none":
+            return self.suite
+        return self.shift + ("" if self.severity == 1 else f" {self.severity:g}")
+
+
+@dataclass(frozen=True)
+class Home:
+    """The suite of parents, and the worlds of their newborns.
+
+    Attributes:
+        make: returns suites by name, with all their shifts; the first one is the parents'.
+        dev: worlds in which numbers are chosen.
+        shown: further worlds, of the exploratory part.
+        held_out: shifts that are sealed; () where the suite has a sealed part of its own.
+        longer: training of parents, as a multiple of that of Drive.
+    """
+
+    make: Callable[[], Mapping[str, Suite]]
+    dev: tuple[Place, ...]
+    shown: tuple[Place, ...]
+    held_out: tuple[str, ...] = ()
+    longer: float = 1.0
+
+    def suites(self) -> dict[str, Suite]:
+        """Suites by name, without the shifts that are held out."""
+        return {name: self._part(suite, False) for name, suite in self.make().items()}
+
+    def sealed_shifts(self, name: str) -> dict[str, str]:
+        """Family of each sealed shift by its name, for the plan that precedes a sealed draw."""
+        if not self.held_out:
+            return sealed_families(name)
+        return {shift.name: shift.family for shift in self._part(self.make()[name], True).shifts}
+
+    def sealed_suite(self, name: str, digest: str) -> Suite:
+        """Suite of the sealed shifts alone, for a study that has drawn its sealed worlds."""
+        if not self.held_out:
+            return load_sealed_suite(name, digest)
+        return self._part(self.make()[name], True)
+
+    def _part(self, suite: Suite, held_out: bool) -> Suite:
+        """The suite with only the shifts that are held out, or with only the others."""
+        kept = tuple(s for s in suite.shifts if (s.name in self.held_out) == held_out)
+        return replace(suite, shifts=kept)
+
+
+def drive_suites() -> dict[str, Suite]:
+    """Drive and Timid as worlds of one environment."""
+    return {name: any_suite(name) for name in ("Drive", "Timid")}
+
+
+@dataclass(frozen=True)
+class OneSuite:
+    """Makes a suite of `envs.load_suite`, with its returns as success where it has bounds.
+
+    Attributes:
+        name: of the suite.
+        unit: by which rewards are divided.
+        returns: that count as success 0 and 1; None to keep the suite's own success.
+    """
+
+    name: str
+    unit: float = 1.0
+    returns: tuple[float, float] | None = None
+
+    def __call__(self) -> dict[str, Suite]:
+        """The suite by its name."""
+        suite = load_suite(self.name)
+        if self.returns is not None:
+            suite = replace(suite, env=Normalised(suite.env, self.unit, *self.returns))
+        return {self.name: suite}
+
+
+HOMES = {
+    "Drive": Home(
+        drive_suites,
+        dev=(Place("Timid"), Place("Drive", "cross")),
+        shown=(Place("Drive"), Place("Drive", "cones", 0.75)),
+    ),
+    "MountainCar": Home(
+        OneSuite("MountainCar", 100.0, (-200.0, -100.0)),
+        dev=(Place("MountainCar", "gravity"), Place("MountainCar", "gravity", 0.5)),
+        shown=(Place("MountainCar"), Place("MountainCar", "noise")),
+        held_out=("force", "extrapolation"),
+        longer=4.0,
+    ),
+    "Acrobot": Home(
+        OneSuite("Acrobot", 100.0, (-500.0, -70.0)),
+        dev=(Place("Acrobot", "mass"), Place("Acrobot", "mass", 0.5)),
+        shown=(Place("Acrobot"), Place("Acrobot", "noise")),
+        held_out=("torque", "extrapolation"),
+    ),
+    "DeepSea": Home(
+        OneSuite("DeepSea"),
+        dev=(Place("DeepSea", "slip", 0.25), Place("DeepSea", "toll")),
+        shown=(Place("DeepSea"), Place("DeepSea", "flip")),
+        held_out=("currents",),
+    ),
+    "Keys": Home(
+        OneSuite("Keys"),
+        dev=(Place("Keys", "unseen"), Place("Keys", "unseen", 0.5)),
+        shown=(Place("Keys"), Place("Keys", "flip")),
+        held_out=("more_keys",),
+    ),
+}
+"""Suite -> where its parents and newborns learn."""
