@@ -256,14 +256,20 @@ def used(net: MLP, mask: MLP, bits: int | None, units: Units) -> MLP:
 
 
 def best_features(obs: np.ndarray, target: np.ndarray, count: int) -> list[int]:
-    """Indices of observations that predict best together, chosen one after the other."""
+    """Indices of observations that predict best together, chosen one after the other.
+
+    Args:
+        obs: [N, D], whitened.
+        target: [N], or [N, A] of several values, less their means.
+        count: of indices.
+    """
     covariance, with_target = obs.T @ obs / len(obs), obs.T @ target / len(obs)
     chosen: list[int] = []
 
     def explained(index: int) -> float:
         rows = [*chosen, index]
         weights = np.linalg.lstsq(covariance[np.ix_(rows, rows)], with_target[rows], rcond=None)[0]
-        return float(weights @ with_target[rows])
+        return float((weights * with_target[rows]).sum())
 
     for _ in range(count):
         left = [index for index in range(obs.shape[1]) if index not in chosen]

@@ -42,7 +42,7 @@ class Carrier:
         pays: "potential" if phi is paid as gamma (1 - terminated) phi(s') - phi(s); "reward" if phi
             of the successor is paid as it is, 0 at an end; "" if nothing is paid.
         yoked: whether the newborn gets the signal of another environment, less its mean.
-        teaches: whether the newborn imitates the parent's policy, with the weight of `schedule`.
+        teaches: whether the newborn imitates the policy `teacher`, with the weight of `schedule`.
         knows: "nothing" of the task; a "value" of the parents; their "weights", and no value that
             is paid; a "rule" that is made by hand.
     """
@@ -79,6 +79,15 @@ class Carrier:
         """
         del numbers, progress
         return {}
+
+    def teacher(self, parent: Parent, inherited: Any) -> tuple[Any, Any]:
+        """What is imitated if `teaches` is set: by default the parent's policy.
+
+        Returns:
+            (static description with `policy(state, obs)` as of `Parent`, its state).
+        """
+        del inherited
+        return parent.design, parent.agent
 
     def reward(self, numbers: Numbers) -> jax.Array | float:
         """Constant reward [], on top of that which all newborns get."""

@@ -62,6 +62,7 @@ NOT_PAID = {
     "init",
     "hand_over",
     "schedule",
+    "teacher",
     "reward",
     "knobs",
     "source",
@@ -145,20 +146,21 @@ class Upbringing:
     worlds: World
     base: float
 
-    def phase(self, rows: Rows, config: RunConfig, parents: Any) -> Phase:
+    def phase(self, rows: Rows, config: RunConfig, parents: Any, inherited: Any) -> Phase:
         """The training of these rows.
 
         Args:
             rows: of newborns.
             config: sizes.
-            parents: [P] of `Parent`, the teachers.
+            parents: [P] of `Parent`.
+            inherited: what the carrier hands on, of [P].
         """
         pools = jax.tree.map(lambda leaf: leaf[rows.world], self.worlds)
         own = sorted(rows.numbers.keys() - self.carrier.knobs.keys())
         teacher = None
         if self.carrier.teaches:
-            inside = in_body(self.agent, parents.design)
-            teacher = Teacher(inside, of_pairs(parents.agent, rows))
+            design, states = self.carrier.teacher(parents, inherited)
+            teacher = Teacher(in_body(self.agent, design), of_pairs(states, rows))
         return Phase(
             Sampler(sample_world, pools),
             config.chunks,
@@ -257,7 +259,8 @@ def misfit(carrier: Carrier, agent: Any, spec: Spec, parent: Parent, inherited: 
         return "a learner without probabilities of actions cannot imitate a teacher"
     if carrier.teaches:
         obs = jnp.zeros((spec.obs_dim,))
-        known = jax.eval_shape(parent.policy, obs)[0].shape[-1]
+        design, state = carrier.teacher(parent, inherited)
+        known = jax.eval_shape(design.policy, state, obs)[0].shape[-1]
         if known != actions:
             return f"the teacher has {known} actions and this body {actions}"
     try:
@@ -332,7 +335,7 @@ def raise_newborns(
             on_chunk(done)
 
         block = rows.block(first, size)
-        phase = upbringing.phase(block, backend.run_config, parents)
+        phase = upbringing.phase(block, backend.run_config, parents, inherited)
         start = partial(upbringing.start, backend, phase, block, inherited, key)
         state, alive = run_phase(backend, phase, start, stopped, on_chunk=keep)
         scores: dict[str, np.ndarray] = {}

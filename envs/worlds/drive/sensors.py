@@ -14,6 +14,11 @@ import numpy as np
 ANGLES = np.radians([0, 5, -5, 12, -12, 25, -25, 45, -45, 70, -70, 90, -90, 135, -135, 180])
 REACH, RUSH = 60.0, 20.0  # m, m/s: units of distance and closing speed under all shifts
 AHEAD = np.abs(ANGLES) < np.radians(15)
+SENSES = (
+    *("speed", "position", "drift", "progress", "time"),
+    *(f"{kind}[{angle:.0f}]" for kind in ("near", "closing") for angle in np.degrees(ANGLES)),
+)
+"""Names of the 37 numbers of an observation; rays by their angle in degrees, left positive."""
 NEVER = 10.0  # s; later collisions are ignored
 
 

@@ -1,0 +1,74 @@
+"""Genome: what does a kilobyte of inheritance buy, near home and far from it?
+
+The values and policies of parents are distilled into two numbers, linear functions and networks of
+1 to 64-64 units, with weights of 2 to 32 bits. A value is paid to newborns as a potential, a policy
+teaches them; every genome gets numbers of its own by the same trials, as do the controls: nothing,
+a constant potential, a value of shuffled senses, one rule of two senses for all. Newborns have the
+parents' body or permuted actions, and are raised at home, ever further from it, and in Timid.
+
+Stated before the run: forty bytes are equivalent to the whole critic with new parents; and the
+further from home, the smaller the best genome.
+"""
+
+from dataclasses import dataclass
+
+from runs.cli.settings import StudySettings, check_recordable, check_seeds, run_main
+from runs.cli.study import Job, run_study
+from runs.report.page import Page
+
+COMMAND = "python -m runs.genome"
+
+
+@dataclass(frozen=True)
+class Settings(StudySettings):
+    """Settings of the study.
+
+    Attributes:
+        env: the suite in which parents learn.
+        seeds: pairs of a parent and a newborn that are compared, at least 3.
+        base: seed of all seeds.
+    """
+
+    env: str = "Drive"
+    seeds: int = 8
+    base: int = 0
+
+
+def main(argv: list[str]) -> int:
+    """Run the study -> exit code."""
+    return run_study(argv, COMMAND, __doc__, Settings, check, study)
+
+
+def check(settings: Settings) -> None:
+    """Check the settings as far as that needs no jax.
+
+    Raises:
+        UserError: for too few pairs, or `record` of a smoke run.
+    """
+    check_seeds(settings)
+    check_recordable(settings)
+
+
+def study(job: Job) -> Page:
+    """Run the whole study -> page."""
+    from runs.genomes.newborns import (
+        GenomeRun,
+        choose,
+        genome_design,
+        planned_newborns,
+        raise_all,
+    )
+    from runs.genomes.page import genome_page
+    from runs.inherit import units
+
+    design = genome_design(job.settings)
+    with GenomeRun(design, job) as run:
+        job.progress.total = units(design, planned_newborns(design))
+        success = run.train_parents()
+        choices = choose(run)
+        table = raise_all(run, choices)
+        return genome_page(run, success, choices, table, job)
+
+
+if __name__ == "__main__":
+    run_main(main)
