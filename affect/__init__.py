@@ -2,6 +2,7 @@
 
 from affect import zoo
 from affect.blend import Blend, BlendState
+from affect.bridges.offline import transitions_from
 from affect.care import Care
 from affect.constant import Constant
 from affect.curiosity import Curiosity
@@ -66,6 +67,7 @@ __all__ = [
     "gradient_step",
     "load",
     "read_card",
+    "transitions_from",
     "zoo",
 ]
 

@@ -23,6 +23,7 @@ from affect.transition import is_a, is_number, is_whole, one_line
 
 FORMAT = 1
 KEY = "affect"  # of the card in the metadata of a safetensors file
+STATE_KEY = "affect-wrapper"  # of what the state of a wrapper depends on
 OTHER_KINDS = {
     b"\x80": "a pickle, which could run code when it is read",
     b"PK": "a zip archive, such as of torch or numpy",
@@ -186,18 +187,49 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray], card: Card) -> Non
         ValueError: arrays that hold no finite numbers, or a path that is none.
     """
     check_arrays(arrays)
-    path = _path_of(path)
     card = dataclasses.replace(card, date=card.date or datetime.date.today().isoformat())
-    text = canonical(card.content)
-    checked = canonical(card.content | {"checksum": digest(arrays, text)})
+    _write(path, arrays, card.content, KEY)
+
+
+def write_state(
+    path: str | Path, arrays: Mapping[str, np.ndarray], content: Mapping[str, Any]
+) -> None:
+    """Writes the state of a wrapper: arrays by name, whatever is in them, and what it depends on.
+
+    Raises:
+        OSError: the folder does not exist or cannot be written.
+        ValueError: a path that is none.
+    """
+    _write(path, arrays, dict(content), STATE_KEY)
+
+
+def _write(path: str | Path, arrays: Mapping[str, np.ndarray], content: dict, key: str) -> None:
+    """Writes arrays, and JSON with a checksum under a key of the metadata; whole or not at all."""
+    path = _path_of(path)
+    checked = canonical(content | {"checksum": digest(arrays, canonical(content))})
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_bytes(safetensors.numpy.save(dict(arrays), metadata={KEY: checked}))
+        partial.write_bytes(safetensors.numpy.save(dict(arrays), metadata={key: checked}))
         partial.replace(path)
     except OSError as error:  # named by the path that was given
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def read_state(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Reads what `write_state` wrote -> (arrays by name, what it depends on).
+
+    Raises:
+        ValueError: no such file, a damaged one, or one of another kind.
+    """
+    arrays, metadata = _read(path)
+    if STATE_KEY not in metadata:
+        raise ValueError(f"{path} is no state of a wrapper: it is made by wrapper.save(path)")
+    content, checksum = _content(path, metadata[STATE_KEY])
+    if checksum != digest(arrays, canonical(content)):
+        raise ValueError(f"{path} is corrupt: its checksum does not fit; get the file again")
+    return arrays, content
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], Card]:
@@ -206,23 +238,11 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], Card]:
     Raises:
         ValueError: no such file, a damaged one, one of another kind or of another format.
     """
-    try:
-        data = _path_of(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}: give the path of a saved head") from None
-    try:
-        arrays = safetensors.numpy.load(data)
-        size = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
-    except Exception as error:  # of the library, for whatever bytes there are
-        raise ValueError(_not_safetensors(path, data, error)) from None
+    arrays, metadata = _read(path)
     if KEY not in metadata:
         raise ValueError(f"{path} has no card: it is no head that was saved with head.save(path)")
-    try:
-        content = json.loads(metadata[KEY])
-        checksum, version = content.pop("checksum"), content["format"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ValueError(f"{path} is corrupt: its card is unreadable; get the file again") from None
+    content, checksum = _content(path, metadata[KEY])
+    version = content.get("format")
     if version != FORMAT:
         raise ValueError(
             f"{path} is of format {version!r}, and this version of affect-heads reads {FORMAT}: "
@@ -234,6 +254,30 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], Card]:
         return arrays, Card(**content)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} has a card that is none: {error}") from None
+
+
+def _read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Arrays by name and metadata of a file; ValueError if it is none or not safetensors."""
+    try:
+        data = _path_of(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}: give the path of a saved file") from None
+    try:
+        arrays = safetensors.numpy.load(data)
+        size = int.from_bytes(data[:8], "little")
+        return arrays, json.loads(data[8 : 8 + size]).get("__metadata__", {})
+    except Exception as error:  # of the library, for whatever bytes there are
+        raise ValueError(_not_safetensors(path, data, error)) from None
+
+
+def _content(path: str | Path, text: str) -> tuple[dict[str, Any], str]:
+    """Content and checksum of JSON that `_write` wrote; ValueError if it is not readable."""
+    try:
+        content = json.loads(text)
+        checksum = content.pop("checksum")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError(f"{path} is corrupt: its card is unreadable; get the file again") from None
+    return content, checksum
 
 
 def _not_safetensors(path: str | Path, data: bytes, error: Exception) -> str:

@@ -36,6 +36,11 @@ LEVELS = {
 TOP_LEVEL = 6
 OPEN_LEVELS = {0, 5, 6}  # levels whose modules may import each other
 CORE = {"jax", "flax", "optax", "numpy", "safetensors"} | set(sys.stdlib_module_names)
+BRIDGED = {  # folder or module of affect/bridges -> what it may import beside
+    "affect/bridges/gymnasium.py": {"gymnasium"},
+    "affect/bridges/spaces.py": {"gymnasium"},
+    "affect/bridges/stable_baselines3": {"stable_baselines3", "gymnasium"},
+}
 GRADIENTS = {f"jax.{name}" for name in ("grad", "value_and_grad", "vjp", "jacfwd", "jacrev")}
 VAGUE_MODULE = re.compile(r"utils?|common")
 VAGUE_CLASS = re.compile(r"_*Base([A-Z_]\w*)?|\w*Manager")
@@ -157,14 +162,27 @@ def runs_part(module: str) -> str | None:
 
 
 def core_dependencies(root: Path) -> list[str]:
-    """The library `affect` imports only its five dependencies and the standard library."""
-    allowed = CORE | {"affect"}
-    return [
-        f"{name}: affect must not import {target}"
-        for name, tree in sources(root, "affect")
-        for target in sorted({target for _, target in bindings(name, tree)})
-        if target.split(".")[0] not in allowed
-    ]
+    """The library `affect` imports only its five dependencies and the standard library.
+
+    Its bridges may import the libraries of BRIDGED, and are not imported by what needs none.
+    """
+    violations = []
+    for name, tree in sources(root, "affect"):
+        places = [place for place in BRIDGED if name.startswith(place)]
+        allowed = CORE | {"affect"}.union(*(BRIDGED[place] for place in places))
+        for target in sorted({target for _, target in bindings(name, tree)}):
+            if target.split(".")[0] not in allowed:
+                violations.append(f"{name}: affect must not import {target}")
+            elif not name.startswith("affect/bridges/") and is_bridge(target):
+                violations.append(f"{name}: {target} needs another library than the core has")
+    return violations
+
+
+def is_bridge(target: str) -> bool:
+    """Whether a dotted name belongs to a bridge that imports another library as it is imported."""
+    modules = [place.removesuffix(".py").replace("/", ".") for place in BRIDGED]
+    late = "affect.bridges.spaces"  # imports its library in functions alone
+    return any(f"{target}.".startswith(f"{module}.") for module in modules if module != late)
 
 
 def vague_names(root: Path) -> list[str]:
@@ -318,6 +336,8 @@ VIOLATIONS = [  # rule, file, source, a word of the complaint
     (runs_order, "runs/credit.py", "from runs import validity", "form a circle"),
     (core_dependencies, "affect/hope.py", "import scipy.stats", "scipy"),
     (core_dependencies, "affect/hope.py", "from gymnasium import spaces", "gymnasium.spaces"),
+    (core_dependencies, "affect/bridges/offline.py", "import gymnasium", "gymnasium"),
+    (core_dependencies, "affect/hope.py", "import affect.bridges.gymnasium", "another library"),
     (vague_names, "envs/utils.py", "", "utils"),
     (vague_names, "runs/engine/common/files.py", "", "common"),
     (vague_names, "agents/ppo.py", "class BaseAgent: pass", "BaseAgent"),
@@ -348,6 +368,9 @@ VIOLATIONS = [  # rule, file, source, a word of the complaint
 VALID_TREE = {
     "affect/__init__.py": "from .learn import step\nfrom affect.hope import Hope",
     "affect/hope.py": "import math\nimport jax.numpy as jnp\nfrom flax import nnx\nnnx.Param",
+    "affect/bridges/__init__.py": "",
+    "affect/bridges/gymnasium.py": "import gymnasium\nfrom affect.hope import Hope",
+    "affect/bridges/offline.py": "",
     "affect/learn.py": "import jax\nimport optax\nstep = jax.value_and_grad(loss, has_aux=True)",
     "agents/__init__.py": "",
     "agents/ppo.py": "import numpy\nfrom affect.learn import step\ndef f():\n  def g(): h.grad",

@@ -96,6 +96,7 @@ def test_wheel_requires_five_packages(wheel):
         "hosts",
         "envpool",
         "jaxenvs",
+        "offline",
         "bench",
         "ray",
         "slurm",
