@@ -41,6 +41,7 @@ TEACHER, SHUFFLED, RULE = "teacher", "shuffled senses", "one rule for all"
 SEVERITIES = (0.25, 0.5, 0.75, 1.0)  # of the development shift, beside home, which is 0
 TRIALS, EPISODES, MOST_SAMPLES = 8, 16, 20_000
 PERMUTED = "permuted"
+FORTY = Genome("value", "units", (2,))  # the value of forty bytes, without the scales of its layers
 
 
 # --- carriers -------------------------------------------------------------------------------------
@@ -94,21 +95,21 @@ class GenomeTeacher(PolicyTeacher):
 
 
 def genomes(smoke: bool = False) -> list[Genome]:
-    """The genomes: values of nine sizes at 4 bits, six at 32, two units at 8, 3 and 2; pruned.
+    """The genomes: values of nine sizes at 32 and at 4 bits, two units at 8, 3 and 2 bits, pruned.
 
-    Policies, whose newborns take half as long again, in five sizes at 4 bits.
+    Policies, whose newborns take longer, in five sizes at 32 bits and two at 4.
     """
-    senses = [Genome("value", "features", features=count) for count in (2, 5)]
-    units = [Genome("value", "units", (count,)) for count in (1, 2, 4, 16, 64)]
-    layers = Genome("value", "layers", (64, 64))
-    two, five, linear = *senses, Genome("value", "linear")
+    two, five = (Genome("value", "features", features=count, bits=None) for count in (2, 5))
+    linear, layers = Genome("value", "linear", bits=None), Genome("value", "layers", (64, 64))
+    units = [Genome("value", "units", (count,), bits=None) for count in (1, 2, 4, 16, 64)]
+    sizes = [two, five, linear, *units, layers._replace(bits=None)]
+    taught = [x._replace(of="policy") for x in (two, linear, units[1], units[3], sizes[-1])]
     if smoke:
-        return [two, units[1], linear._replace(of="policy"), units[1]._replace(of="policy")]
-    exact = [x._replace(bits=None) for x in (two, five, linear, units[1], units[3], layers)]
-    fewer = [units[1]._replace(bits=bits) for bits in (8, 3, 2)]
-    pruned = Genome("value", "pruned", (16,))
-    taught = [x._replace(of="policy") for x in (two, linear, units[1], units[3], layers)]
-    return [two, five, linear, *units, layers, *exact, *fewer, pruned, *taught]
+        return [two, FORTY, taught[1], taught[2]._replace(bits=4)]
+    fewer = [FORTY._replace(bits=bits) for bits in (8, 3, 2)]
+    pruned = Genome("value", "pruned", (16,), bits=None)
+    small = [x._replace(bits=4) for x in taught[1:3]]
+    return [*sizes, *(x._replace(bits=4) for x in sizes), *fewer, pruned, *taught, *small]
 
 
 def carrier_of(genome: Genome) -> Carrier:
@@ -119,12 +120,12 @@ def carrier_of(genome: Genome) -> Carrier:
 def genome_design(settings: Any) -> InheritDesign:
     """The design that the settings of the command define: that of `runs.inherit`, changed.
 
-    In full size there are 30 carriers. In the own body, 8 trials choose the numbers of each: 2
+    In full size there are 35 carriers. In the own body, 8 trials choose the numbers of each: 2
     newborns of each trial, 2 more of the best 3, 4 more of the best; then 8 pairs are raised in
-    each of 6 worlds: 30 (26 + 48). With permuted actions 6 teachers choose again, and pairs are
-    raised in 3 worlds: 6 x 26 + 30 x 24. Without numbers there is one trial of 8 newborns, 18 less;
-    the base reward takes 2 x 8 more. So 3,094 newborns (`planned_newborns`): 18 minutes at .35 s
-    each.
+    each of 6 worlds: 35 (26 + 48). With permuted actions 6 teachers choose again, and pairs of 21
+    carriers are raised in 3 worlds: 6 x 26 + 21 x 24. Without numbers there is one trial of 8
+    newborns, 18 less; the base reward takes 2 x 8 more. So 3,248 newborns (`planned_newborns`): 19
+    minutes at .35 s each.
 
     Raises:
         UserError: for a suite without development worlds.
@@ -175,9 +176,23 @@ def cells(design: InheritDesign, choices: Choices | None = None) -> Iterator[Cel
     pairs = range(design.dev_parents, design.parents)
     for body in design.bodies:
         newborns = [(pair, place) for place in places(design, body) for pair in pairs]
-        for carrier in design.carriers:
+        for carrier in carriers_in(design, body):
             numbers = {} if choices is None else choices.chosen[carrier, body].numbers
             yield Cell(carrier, body, [numbers], newborns)
+
+
+def carriers_in(design: InheritDesign, body: str) -> list[str]:
+    """Carriers that are raised in a body: all in the own; in others all but most rounded genomes.
+
+    Of those that are rounded or pruned only that of forty bytes is raised in another body.
+    """
+    left_out = {x.name for x in genomes() if not is_exact(x) and x != FORTY}
+    return [name for name in design.carriers if body == OWN or name not in left_out]
+
+
+def is_exact(genome: Genome) -> bool:
+    """Whether no weight is rounded or pruned."""
+    return genome.bits is None and genome.form != "pruned"
 
 
 def tuned_in(design: InheritDesign, body: str) -> list[str]:
@@ -186,7 +201,8 @@ def tuned_in(design: InheritDesign, body: str) -> list[str]:
     An untrained network's outputs are exchangeable, so that with permuted actions a newborn without
     a teacher is, in distribution, the one in the own body.
     """
-    return [name for name, x in design.carriers.items() if body == OWN or x.teaches]
+    names = carriers_in(design, body)
+    return [name for name in names if body == OWN or design.carriers[name].teaches]
 
 
 def planned_newborns(design: InheritDesign) -> int:
@@ -268,7 +284,8 @@ def choose(run: GenomeRun) -> Choices:
     for body in run.design.bodies:
         for carrier in tuned_in(run.design, body):
             results[carrier, body] = tune(run, carrier, body, None)
-    keys = [(carrier, body) for body in run.design.bodies for carrier in run.design.carriers]
+    bodies_of = {body: carriers_in(run.design, body) for body in run.design.bodies}
+    keys = [(carrier, body) for body, names in bodies_of.items() for carrier in names]
     chosen = {key: results.get(key, results[key[0], OWN]) for key in keys}
     numbers, areas = ({key: pair[i] for key, pair in chosen.items()} for i in (0, 1))
     return Choices(run.base, numbers, areas, {})

@@ -12,9 +12,8 @@ import pandas as pd
 from envs.worlds.drive.sensors import SENSES
 from runs.analysis import stats
 from runs.cli.study import Job
-from runs.genomes.newborns import PERMUTED, GenomeRun, tuned_in
+from runs.genomes.newborns import FORTY, PERMUTED, GenomeRun, tuned_in
 from runs.genomes.results import (
-    FORTY,
     FULL,
     Results,
     make_results,
@@ -109,7 +108,8 @@ def findings(results: Results, choices: Choices) -> list[str]:
         f"{difference}, margin {margin:.3f} (a fifth of the critic's gain in development), p = "
         f"{p:.3f} of two one-sided tests, mean over {len(results.places)} worlds, own body.",
         f"That the best genome is smaller the further from home {direction}: what ten times the "
-        f"bytes of a value add to the area changes by {change} from home to severity 1.",
+        f"bytes of a value, of 32 bits a weight, add to the area changes by {change} from home to "
+        f"severity 1.",
     ]
 
 
@@ -120,7 +120,11 @@ def gains_table(results: Results) -> str:
         if name == CONSTANT:
             continue
         gains = [
-            " / ".join(f"{results.gain(name, b, place):+.2f}" for b in raised_in(results, place))
+            " / ".join(
+                f"{results.gain(name, body, place):+.2f}"
+                for body in (OWN, PERMUTED)
+                if (name, body, place) in results.areas.index
+            )
             for place in results.places
         ]
         r2 = f"{size.r2:.3f}" if np.isfinite(size.r2) else "-"
@@ -130,11 +134,6 @@ def gains_table(results: Results) -> str:
         for place in results.places
     ]
     return markdown_table(["genome", "bytes", "R2", *names], rows)
-
-
-def raised_in(results: Results, place: str) -> list[str]:
-    """Bodies of newborns in a world."""
-    return [body for body in (OWN, PERMUTED) if (CONSTANT, body, place) in results.areas.index]
 
 
 PLURAL = {"value": "values", "policy": "policies"}
@@ -203,10 +202,10 @@ def draw_gains(results: Results, path: Path) -> None:
                 x = [results.sizes[name].num_bytes for name in names]
                 options = {"linestyle": style, "marker": "o", "markersize": 3}
                 draw_line(axis, x, gains, label, color, band=body == OWN, **options)
-        others = [k for k in results.by_size("value") if not results.sizes[k].in_line]
-        x = [results.sizes[name].num_bytes for name in others]
-        gains = [results.gain(name, OWN, place).value for name in others]
-        axis.plot(x, gains, "x", color="C0", markersize=4, label="value, other bits, own body")
+            others = [k for k in results.by_size(of) if not results.sizes[k].in_line]
+            x = [results.sizes[name].num_bytes for name in others]
+            gains = [results.gain(name, OWN, place).value for name in others]
+            axis.plot(x, gains, "x", color=color, markersize=4, label=f"{of}, rounded or pruned")
         axis.axhline(0, color="0.6", linewidth=0.8)
         where = "at home" if place == steps[0] else "far from it"
         title = f"{where}: severity {results.severities[place]:g}"

@@ -8,20 +8,19 @@ import numpy as np
 import pandas as pd
 
 from runs.analysis import stats
-from runs.genomes.distilled import Genome
 from runs.genomes.newborns import (
     RULE,
     SHUFFLED,
     TEACHER,
     GenomeRun,
     genomes,
+    is_exact,
     places,
     severities,
 )
 from runs.inheritance.choices import OWN
 from runs.inheritance.design import CONSTANT, VALUE, InheritDesign
 
-FORTY = Genome("value", "units", (2,))
 FULL = {"value": VALUE, "policy": TEACHER}  # what is distilled -> carrier of the whole of it
 
 
@@ -32,7 +31,8 @@ class Size(NamedTuple):
         of: "value", "policy", or "" of one that knows nothing.
         num_bytes: of its weights.
         r2: mean over parents, NaN where nothing is distilled.
-        in_line: whether it is a point of the line of its kind in the figure: 4 bits, or full.
+        in_line: whether it is a point of the line of its kind in the figure: neither rounded nor
+            pruned, or the whole.
     """
 
     of: str
@@ -53,7 +53,7 @@ def sizes_of(run: GenomeRun) -> dict[str, Size]:
     for name in [SHUFFLED, RULE, *(x.name for x in genomes(not design.config.optimise))]:
         distilled = run.distilled(name)
         kind: Any = design.carriers[name]
-        of, line = kind.genome.of, kind.genome.bits == 4 and kind.genome.form != "pruned"
+        of, line = kind.genome.of, is_exact(kind.genome)
         r2 = np.nan if name == SHUFFLED else float(distilled.r2.mean())
         results[name] = Size(of, distilled.num_bytes, r2, line and name not in (SHUFFLED, RULE))
     return results
@@ -128,7 +128,7 @@ def smallest_equal(results: Results, of: str, place: str) -> tuple[str, stats.Es
 def slope_change(results: Results) -> stats.Estimate:
     """Change, from home to severity 1, of the area that ten times the bytes of a value add.
 
-    Slopes are of least squares, over values of 4 bits and the critic in the parents' own body, a
+    Slopes are of least squares, over values of 32 bits and the critic in the parents' own body, a
     pair at a time: first over the logarithm of bytes in each world, then over severity.
     """
     names = results.by_size("value", in_line=True)

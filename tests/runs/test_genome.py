@@ -27,12 +27,14 @@ from runs.genomes.distilled import (
     with_senses,
 )
 from runs.genomes.newborns import (
+    FORTY,
     PERMUTED,
     RULE,
     SHUFFLED,
     TEACHER,
     GenomePotential,
     GenomeTeacher,
+    carriers_in,
     cells,
     genome_design,
     genomes,
@@ -42,7 +44,7 @@ from runs.genomes.newborns import (
     tuned_in,
 )
 from runs.genomes.page import draw_gains, findings, formula, gains_table, smallest_lines
-from runs.genomes.results import FORTY, Size, dense_bytes, make_results, slope_change
+from runs.genomes.results import FULL, Size, dense_bytes, make_results, slope_change
 from runs.genomes.results import smallest_equal as smallest
 from runs.genomes.road import X, Y, road_observations
 from runs.inheritance.carriers import CARRIERS
@@ -108,11 +110,11 @@ def test_logits_are_distilled_together_from_the_senses_that_predict_them(obs):
 
 @pytest.mark.slow
 def test_pruned_weights_are_0(obs):
-    genome = Genome("value", "pruned", (8,), weights=12, bits=8)
+    genome = Genome("value", "pruned", (8,), weights=30, bits=8)
     distilled = distil_all(genome, obs, np.asarray(bent(obs))[..., None], STEPS)
     for i in range(P):
         parts = (*distilled.kernels, *distilled.biases)
-        assert sum(int((part[i] != 0).sum()) for part in parts) <= 12
+        assert sum(int((part[i] != 0).sum()) for part in parts) <= 30
     assert (distilled.r2 > 0.8).all()
 
 
@@ -193,16 +195,20 @@ def test_genomes_of_all_forms_share_a_program_and_fit_into_a_body(parents):
 # --- design ---------------------------------------------------------------------------------------
 
 
-def test_every_genome_gets_as_many_trials_and_the_study_has_3094_newborns():
+def test_every_genome_gets_as_many_trials_and_the_study_has_3248_newborns():
     design = full_design()
-    assert len(design.carriers) == 30 and list(design.bodies) == [OWN, PERMUTED]
-    expected = 30 * (26 + 48) + 6 * 26 + 30 * 24 - 18 + 16
-    assert planned_newborns(design) == expected == 3094
-    assert len(tuned_in(design, OWN)) == 30 and len(tuned_in(design, PERMUTED)) == 6
+    assert len(design.carriers) == 35 and list(design.bodies) == [OWN, PERMUTED]
+    expected = 35 * (26 + 48) + 6 * 26 + 21 * 24 - 18 + 16
+    assert planned_newborns(design) == expected == 3248
+    assert len(tuned_in(design, OWN)) == 35 and len(tuned_in(design, PERMUTED)) == 6
+    permuted = carriers_in(design, PERMUTED)
+    assert {*FULL.values(), CONSTANT, "none", SHUFFLED, RULE, FORTY.name} < set(permuted)
+    assert "value, linear, 32 bits" in permuted and "value, linear, 4 bits" not in permuted
+    assert "value, 16 units, 32 weights, 32 bits" not in permuted
     for name, carrier in design.carriers.items():
         for body in design.bodies:
             assert len(tried(design, name, body, None)[1]) == (8 if carrier.knobs else 1)
-    assert sum(cell.count for cell in cells(design)) == 30 * (48 + 24)
+    assert sum(cell.count for cell in cells(design)) == 35 * 48 + 21 * 24
     assert list(severities(design).values()) == [0.0, 0.25, 0.5, 0.75, 1.0]
     steps = ("Drive", "cross 0.25", "cross 0.5", "cross 0.75", "cross", "Timid")
     assert tuple(place.name for place in places(design)) == steps
@@ -215,10 +221,10 @@ def test_every_genome_gets_as_many_trials_and_the_study_has_3094_newborns():
 
 def test_genomes_have_names_of_their_own():
     names = [genome.name for genome in genomes()]
-    assert len(set(names)) == len(names) == 24
-    assert names[0] == "value, 2 senses, 4 bits" and FORTY.name in names
+    assert len(set(names)) == len(names) == 29
+    assert names[0] == "value, 2 senses, 32 bits" and FORTY.name == "value, 2 units, 4 bits"
     assert "value, 1 unit, 4 bits" in names and "value, 64-64 units, 32 bits" in names
-    assert "value, 16 units, 32 weights, 4 bits" in names and "policy, linear, 4 bits" in names
+    assert {"policy, linear, 4 bits", FORTY.name} < set(names)
 
 
 @pytest.mark.parametrize(
@@ -243,12 +249,15 @@ SIZES = {
     TEACHER: Size("policy", 30_000, 1.0, True),
     SHUFFLED: Size("value", 300, np.nan, False),
     RULE: Size("value", 6, 0.8, False),
-    "value, 2 senses, 4 bits": Size("value", 6, 0.86, True),
-    FORTY.name: Size("value", 44, 0.96, True),
-    "value, 2 units, 32 bits": Size("value", 316, 0.97, False),
-    "policy, linear, 4 bits": Size("policy", 173, 0.9, True),
+    "value, 2 senses, 32 bits": Size("value", 14, 0.86, True),
+    FORTY.name: Size("value", 44, 0.96, False),
+    "value, 2 units, 32 bits": Size("value", 316, 0.97, True),
+    "policy, linear, 32 bits": Size("policy", 1368, 0.9, True),
 }
-GAINS = {CONSTANT: 0, VALUE: 0.3, TEACHER: -0.1, "value, 2 senses, 4 bits": 0.1, FORTY.name: 0.3}
+GAINS = {CONSTANT: 0, VALUE: 0.3, TEACHER: -0.1, FORTY.name: 0.3} | {
+    "value, 2 senses, 32 bits": 0.1,
+    "value, 2 units, 32 bits": 0.3,
+}
 
 
 @cache
@@ -279,7 +288,9 @@ def some_results(further: float = 0.0):
 
 def test_the_smallest_that_is_not_worse_than_the_whole():
     results = some_results()
-    assert results.by_size("value", in_line=True) == ["value, 2 senses, 4 bits", FORTY.name, VALUE]
+    assert results.by_size("value", in_line=True) == [
+        *("value, 2 senses, 32 bits", "value, 2 units, 32 bits", VALUE)
+    ]
     assert results.gain(VALUE, OWN, "Drive").value == pytest.approx(0.3, abs=0.03)
     name, estimate = smallest(results, "value", "cross")
     assert name == FORTY.name and estimate.low < 0 < estimate.high
@@ -290,7 +301,7 @@ def test_the_smallest_that_is_not_worse_than_the_whole():
 
 def test_the_slope_over_bytes_changes_with_severity_as_it_was_made_to():
     assert slope_change(some_results()).value == pytest.approx(0.0, abs=0.02)
-    x = np.log10([6, 44, 20_000])
+    x = np.log10([14, 316, 20_000])
     expected = 0.2 * (x - x.mean())[2] / np.square(x - x.mean()).sum()
     change = slope_change(some_results(further=0.2))
     assert change.value == pytest.approx(expected, abs=0.02) and change.low > 0
