@@ -68,6 +68,7 @@ def test_few_features_are_those_that_matter_and_pruned_weights_are_0(obs):
     assert sum(int((leaf != 0).sum()) for leaf in jax.tree.leaves(head.net)) <= 12
 
 
+@pytest.mark.slow
 def test_a_head_is_distilled_on_transitions_and_inherited(obs):
     batch = experience(seed=1, steps=500)
     hope = build(Hope, SPEC, KEY)

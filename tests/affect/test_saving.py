@@ -309,6 +309,7 @@ def test_a_head_that_reads_no_observations_fits_any(path):
 # --- populations ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_population_averages_or_draws_one_a_seed(tmp_path, batch):
     paths = [tmp_path / f"{seed}.safetensors" for seed in range(3)]
     for seed, file in enumerate(paths):

@@ -115,6 +115,7 @@ def test_values_bootstrap_at_truncation(results):
     assert value(results["endless"]) * (1 - GAMMA) == close(1.0)
 
 
+@pytest.mark.slow
 def test_a_continuous_action_is_learned(agent):
     steer = train_on_probes(agent, {"steer": Probe(shown=1.0)}, env=Steer())["steer"]
     assert [float(steer[cue, 0.0][1][0]) for cue in CUES] == pytest.approx([-0.5, 0.5], abs=0.1)

@@ -271,6 +271,7 @@ def test_shuffled_rewards_are_the_same_rewards_at_other_steps():
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.slow
 def test_shuffled_rewards_teach_nothing(shuffled):
     """The reward is the cue; its mean is what can be learned of it in random order."""
     agent = A2C(width=8, gamma=0.9, lr=1e-2, anneal=300)

@@ -46,6 +46,7 @@ def test_weight_0_and_lesion_equal_no_heads_bit_for_bit(trained):
     assert nonzero_channels(runs) == [True] + 7 * [False]
 
 
+@pytest.mark.slow
 def test_a_nonzero_weight_changes_the_agent(trained):
     runs = trained(0.1, 0.1, 1.0)
     for part, control_part in zip(without_heads(runs), without_heads(trained()), strict=True):

@@ -288,6 +288,7 @@ def test_message_names_the_source_of_the_nan(reference, where, source, tmp_path,
     assert_one_seed_stopped(reference.study, reference, tmp_path, 2, source)
 
 
+@pytest.mark.slow
 def test_saved_state_of_a_stopped_seed_reproduces_the_nan(reference, draws, tmp_path):
     study, seed = faulty_study(float(np.sort(draws)[-2:].mean())), int(draws.argmax())
     with pytest.raises(Interrupted):

@@ -387,6 +387,7 @@ def test_an_arm_that_trains_in_a_sealed_family_is_refused():
 # --- folders ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_interrupted_experiment_is_resumed_bit_for_bit(finished, tmp_path, monkeypatch):
     def advance(progress, label, done, fresh=True):
         if done == CHUNKS + POINTS + 4:  # in the training of the second arm
@@ -410,6 +411,7 @@ def test_another_experiment_in_the_same_folder_is_refused(finished):
     assert message.startswith(f"{finished.out} holds a study with other settings; choose another")
 
 
+@pytest.mark.slow
 def test_identity_depends_on_all_that_changes_a_result(monkeypatch):
     def identity(head=FEAR, weight=1.0, epochs=2, tx=HEAD_OPTIMISER, **options):
         fear = Blend(tx, epochs, fear=(weight, head))
@@ -498,6 +500,7 @@ class Corridor(gymnasium.Env):
         return obs, float(self.position >= 1), self.position >= 1, self.time >= self.length, {}
 
 
+@pytest.mark.slow
 def test_own_class_and_agent_in_memory_leave_nothing_behind():
     suite = load_suite(Corridor, [ramp("wind", "dynamics", "params.wind", to=0.9)])
     suite = replace(suite, severities=(1.0,), env=replace(suite.env, workers=0))
@@ -549,6 +552,7 @@ class Target(Env):
         return total > 2
 
 
+@pytest.mark.slow
 def test_own_jitted_world_runs_on_the_devices_of_a_jax_used_before(monkeypatch, capfd):
     def halve(world, severity, key):
         return world._replace(params=Target.Params(world.params.reward * (1 - severity / 2)))

@@ -191,6 +191,7 @@ def test_scores_are_those_of_a_plain_loop(id, shift, begin):
     study.backend.close()
 
 
+@pytest.mark.slow
 def test_points_side_by_side_have_the_scores_of_each_alone(monkeypatch):
     study = make_study("CartPole-v1", "noise", "dropout", "flip")
     learner = train(study, 2).learner
