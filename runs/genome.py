@@ -4,7 +4,7 @@ The values and policies of parents are distilled into two numbers, linear functi
 1 to 64-64 units, with weights of 2 to 32 bits. A value is paid to newborns as a potential, a policy
 teaches them; every genome gets numbers of its own by the same trials, as do the controls: nothing,
 a constant potential, a value of shuffled senses, one rule of two senses for all. Newborns have the
-parents' body or permuted actions, and are raised at home, ever further from it, and in Timid.
+parents' body or permuted actions, and are raised at home and ever further from it.
 
 Stated before the run: forty bytes are equivalent to the whole critic with new parents; and the
 further from home, the smaller the best genome.
@@ -24,7 +24,7 @@ class Settings(StudySettings):
     """Settings of the study.
 
     Attributes:
-        env: the suite in which parents learn.
+        env: the suite in which parents learn, of `runs.inheritance.homes`.
         seeds: pairs of a parent and a newborn that are compared, at least 3.
         base: seed of all seeds.
     """

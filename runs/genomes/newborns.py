@@ -25,8 +25,14 @@ from runs.genomes.distilled import (
 from runs.inherit import Settings as InheritSettings
 from runs.inheritance.bodies import bodies
 from runs.inheritance.carrier import Carrier, Numbers
-from runs.inheritance.carriers import CARRIERS, PolicyTeacher, ValuePotential
+from runs.inheritance.carriers import (
+    CARRIERS,
+    MOST_SAMPLES,
+    PolicyTeacher,
+    ValuePotential,
+)
 from runs.inheritance.choices import OWN, Choices, choose_base, tried, tune
+from runs.inheritance.claims import PERMUTED
 from runs.inheritance.controls import KNOWLEDGE_FREE
 from runs.inheritance.design import CONSTANT, VALUE, InheritDesign, make_design
 from runs.inheritance.homes import Place
@@ -39,8 +45,7 @@ from runs.tree_io import leaves_digest
 
 TEACHER, SHUFFLED, RULE = "teacher", "shuffled senses", "one rule for all"
 SEVERITIES = (0.25, 0.5, 0.75, 1.0)  # of the development shift, beside home, which is 0
-TRIALS, EPISODES, MOST_SAMPLES = 8, 16, 20_000
-PERMUTED = "permuted"
+TRIALS, EPISODES = 8, 16
 FORTY = Genome("value", "units", (2,))  # the value of forty bytes, without the scales of its layers
 
 
@@ -94,10 +99,11 @@ class GenomeTeacher(PolicyTeacher):
 # --- design ---------------------------------------------------------------------------------------
 
 
-def genomes(smoke: bool = False) -> list[Genome]:
+def genomes(senses: int, smoke: bool = False) -> list[Genome]:
     """The genomes: values of nine sizes at 32 and at 4 bits, two units at 8, 3 and 2 bits, pruned.
 
-    Policies, whose newborns take longer, in five sizes at 32 bits and two at 4.
+    Policies, whose newborns take longer, in five sizes at 32 bits and two at 4. Functions of a few
+    senses are left out where an observation has no more.
     """
     two, five = (Genome("value", "features", features=count, bits=None) for count in (2, 5))
     linear, layers = Genome("value", "linear", bits=None), Genome("value", "layers", (64, 64))
@@ -109,7 +115,8 @@ def genomes(smoke: bool = False) -> list[Genome]:
     fewer = [FORTY._replace(bits=bits) for bits in (8, 3, 2)]
     pruned = Genome("value", "pruned", (16,), bits=None)
     small = [x._replace(bits=4) for x in taught[1:3]]
-    return [*sizes, *(x._replace(bits=4) for x in sizes), *fewer, pruned, *taught, *small]
+    forms = [*sizes, *(x._replace(bits=4) for x in sizes), *fewer, pruned, *taught, *small]
+    return [x for x in forms if x.form != "features" or x.features < senses]
 
 
 def carrier_of(genome: Genome) -> Carrier:
@@ -132,8 +139,8 @@ def genome_design(settings: Any) -> InheritDesign:
     """
     shared = {name: getattr(settings, name) for name in ("env", "seeds", "smoke", "base")}
     design = make_design(InheritSettings(**shared))
-    kinds, smoke = bodies(design.suite), settings.smoke
-    episodes = {} if smoke else {"episodes": EPISODES}
+    kinds, smoke, newborn = bodies(design.suite), settings.smoke, design.newborn_config
+    forms = genomes(design.suite.env.spec.obs_dim, smoke)
     full = {VALUE: CARRIERS[VALUE], TEACHER: CARRIERS[TEACHER]}
     controls = {name: KNOWLEDGE_FREE[name] for name in ("none", CONSTANT)}
     small = {
@@ -142,9 +149,8 @@ def genome_design(settings: Any) -> InheritDesign:
     }
     return replace(
         design,
-        config=replace(design.config, **episodes),
-        newborn_config=replace(design.newborn_config, **episodes),
-        carriers={**controls, **full, **small, **{x.name: carrier_of(x) for x in genomes(smoke)}},
+        newborn_config=newborn if smoke else replace(newborn, episodes=EPISODES),
+        carriers={**controls, **full, **small, **{x.name: carrier_of(x) for x in forms}},
         bodies={name: kinds[name] for name in (OWN, PERMUTED)},
         claimed=(),
         dev_parents=2 if smoke else 8,
@@ -186,7 +192,8 @@ def carriers_in(design: InheritDesign, body: str) -> list[str]:
 
     Of those that are rounded or pruned only that of forty bytes is raised in another body.
     """
-    left_out = {x.name for x in genomes() if not is_exact(x) and x != FORTY}
+    forms = {name: getattr(kind, "genome", None) for name, kind in design.carriers.items()}
+    left_out = {x.name for x in forms.values() if x and not is_exact(x) and x != FORTY}
     return [name for name in design.carriers if body == OWN or name not in left_out]
 
 

@@ -13,7 +13,6 @@ from runs.genomes.newborns import (
     SHUFFLED,
     TEACHER,
     GenomeRun,
-    genomes,
     is_exact,
     places,
     severities,
@@ -50,7 +49,7 @@ def sizes_of(run: GenomeRun) -> dict[str, Size]:
     for of, outputs in (("value", 1), ("policy", spec.num_actions)):
         count = dense_bytes((spec.obs_dim, *(width, width)[: 2 * bool(width)], outputs))
         results[FULL[of]] = Size(of, count, 1.0, True)
-    for name in [SHUFFLED, RULE, *(x.name for x in genomes(not design.config.optimise))]:
+    for name in (name for name, kind in design.carriers.items() if hasattr(kind, "genome")):
         distilled = run.distilled(name)
         kind: Any = design.carriers[name]
         of, line = kind.genome.of, is_exact(kind.genome)

@@ -220,11 +220,13 @@ def test_every_genome_gets_as_many_trials_and_the_study_has_3248_newborns():
 
 
 def test_genomes_have_names_of_their_own():
-    names = [genome.name for genome in genomes()]
+    names = [genome.name for genome in genomes(37)]
     assert len(set(names)) == len(names) == 29
     assert names[0] == "value, 2 senses, 32 bits" and FORTY.name == "value, 2 units, 4 bits"
     assert "value, 1 unit, 4 bits" in names and "value, 64-64 units, 32 bits" in names
     assert {"policy, linear, 4 bits", FORTY.name} < set(names)
+    few = [genome.name for genome in genomes(2)]  # where an observation has two numbers
+    assert len(few) == 24 and not [name for name in few if "senses" in name]
 
 
 @pytest.mark.parametrize(

@@ -73,11 +73,12 @@ def test_a_continued_run_of_ppo_is_one_never_stopped(sb3, bridge, tmp_path):
         env = bridge.VecAffectReward(inner, blend)
         model = ppo(sb3, env).learn(64, callback=callback())
         if stopped:
-            state = torch.get_rng_state()
+            state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
             model.save(tmp_path / "model"), env.save(tmp_path / "feelings")
             env = bridge.VecAffectReward.load(tmp_path / "feelings", inner, blend)
             model = sb3.PPO.load(tmp_path / "model", env, device="cpu", force_reset=False)
-            torch.set_rng_state(state)
+            torch.set_rng_state(state[0])
+            np.random.set_state(state[1])  # noqa: NPY002
         model.learn(64, callback=callback(), reset_num_timesteps=False)
         runs.append(model)
     assert_same_weights(*runs)
