@@ -1,6 +1,7 @@
 """Distillation: a small network that imitates a head or a function, and its weights in few bits."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -220,6 +221,7 @@ class Units(NamedTuple):
         return net
 
 
+@partial(jax.jit, static_argnames="bits")
 def fit(net: MLP, mask: MLP, bits: int | None, data: tuple, keys: jax.Array) -> MLP:
     """Takes an Adam step a key on the mean squared error of the network that is used -> net.
 
@@ -242,8 +244,7 @@ def fit(net: MLP, mask: MLP, bits: int | None, data: tuple, keys: jax.Array) -> 
         rows = jax.random.randint(key, (min(SAMPLES, len(obs)),), 0, len(obs))
         return gradient_step(train_state, tx, loss, rows)[0], None
 
-    run = jax.jit(lambda start: jax.lax.scan(step, start, keys)[0])
-    return run(TrainState.create(net, tx)).net
+    return jax.lax.scan(step, TrainState.create(net, tx), keys)[0].net
 
 
 def used(net: MLP, mask: MLP, bits: int | None, units: Units) -> MLP:

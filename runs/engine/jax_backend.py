@@ -220,7 +220,9 @@ def _enter(learner, key, worlds, *, config, env, renew, hand_over):
 
 def _train(state, teacher, numbers, worlds, mix, *, config, env, updates):
     """Train one seed for `updates` updates."""
-    config = replace(config, agent=with_settings(config.agent, **numbers))
+    known = {name: number for name, number in numbers.items() if hasattr(config.teacher, name)}
+    teaching = with_settings(config.teacher, **known)
+    config = replace(config, agent=with_settings(config.agent, **numbers), teacher=teaching)
     return train(state, config, env, worlds, updates, mix, teacher)
 
 

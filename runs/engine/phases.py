@@ -97,7 +97,8 @@ class Phase:
             and all values of `mix` have a leading axis [S]. In jitted worlds alone.
         numbers: settings of the agent that are data of the program of training, instead of its own
             values: name -> [S, ...], one for each seed, such as {"lr": [S]}, or {"actions": [S, A]}
-            of a body. Heads are built for the agent's own discount. In jitted worlds alone.
+            of a body; the teacher gets those that it has. Heads are built for the agent's own
+            discount. In jitted worlds alone.
     """
 
     worlds: Sampler

@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 
 from affect import Blend, Constant, ConstantPotential, Curiosity, Fear, Innate, Spec, Transition
+from agents.body import Body
 from agents.ppo import PPO
 from envs import load_suite
 from runs.engine.backend import make_backend
@@ -345,16 +346,22 @@ def take_untrained_agent(learner, untrained):
     return learner._replace(agent=untrained.agent)
 
 
-def test_teacher_alone_moves_the_policy_to_its_own(setting):
+@pytest.mark.parametrize("numbers", [{}, {"actions": jnp.array([[0, 1], [1, 0]])}])
+def test_teacher_alone_moves_the_policy_to_its_own(setting, numbers):
+    """Also with permuted actions, in the order of each seed."""
     backend, worlds, _, trained = setting
     own = trained.learner.agent
     net = jax.tree.map(lambda leaf: leaf, own.train_state.net)
     net.actor.out = jax.tree.map(jnp.zeros_like, net.actor.out)
     net.actor.out.bias = nnx.Param(3 * jnp.eye(2))  # seed 0 is taught action 0, seed 1 action 1
-    teacher = Teacher(AGENT, own._replace(train_state=own.train_state._replace(net=net)))
+    state = own._replace(train_state=own.train_state._replace(net=net))
+    teacher = Teacher(Body(AGENT, actions=(0, 1)) if numbers else AGENT, state)
     agent = replace(AGENT, lr=0.03)
     mix = RewardMix(0.0, jnp.zeros(2), 0.0, teacher=1.0)
     phase = replace(make_phase(worlds, 0, mix, teacher=teacher), agent=agent, updates=40)
+    if numbers:
+        agent_in_body = Body(agent, actions=(0, 1))
+        phase = replace(phase, agent=agent_in_body, numbers=numbers)
     state = backend.enter(trained.learner, phase)
     obs = jax.random.normal(jax.random.key(0), (2, 64, 4)) / 10
     before, after = (
