@@ -190,6 +190,7 @@ def _host_rows() -> list[TimedPair]:
     step = replace(cartpole, prepare="training.time_host_steps", seeds=3)
     vector = replace(step, prepare="rivals.time_vector_steps")
     scoring = replace(cartpole, prepare="training.time_evaluation", updates=40, episodes=8)
+    apart = replace(scoring, prepare="training.time_evaluation_one_by_one")
     near = "difference < 0.3"
     return [
         *rows,
@@ -198,6 +199,7 @@ def _host_rows() -> list[TimedPair]:
         TimedPair("hosts", "EnvPool, 8 seeds / two SB3", through_envpool, two, "ratio >= 8"),
         TimedPair("hosts", "step of 24 / 24 CartPoles alone", step, vector, near, " ms/step"),
         TimedPair("hosts", "CartPole-v1, scoring / training", scoring, cartpole),
+        TimedPair("hosts", "CartPole-v1, points at once / apart", scoring, apart, "ratio >= 3"),
     ]
 
 

@@ -21,6 +21,7 @@ from envs.suite import Suite
 from envs.world import World, reset_batch, rollout
 from envs.worlds.classic.cartpole import CartPole
 from runs.bench.timing import Measure, Workload, timer
+from runs.engine import host_backend
 from runs.engine.arms import comparison_arms, weighted_head
 from runs.engine.backend import make_backend
 from runs.engine.config import RunConfig
@@ -225,6 +226,12 @@ def time_evaluation(load: Workload, readouts: bool = False) -> Measure:
 
     measure()
     return measure
+
+
+def time_evaluation_one_by_one(load: Workload) -> Measure:
+    """Time `time_evaluation` of a gymnasium environment with one point at a time."""
+    host_backend.GROUPED_ENVS = 0  # of this worker process, which measures nothing else
+    return time_evaluation(load)
 
 
 def time_compilation(load: Workload) -> Measure:
