@@ -62,7 +62,13 @@ def sources(root: Path, *packages: str) -> Iterator[tuple[str, ast.Module]]:
     """Yields (path relative to the root, syntax tree) of every module of the packages."""
     for package in packages or PACKAGES:
         for path in sorted((root / package).rglob("*.py")):
-            yield path.relative_to(root).as_posix(), ast.parse(path.read_text(), str(path))
+            yield path.relative_to(root).as_posix(), syntax_tree(path.read_text())
+
+
+@functools.cache
+def syntax_tree(source: str) -> ast.Module:
+    """Syntax tree of a module; rules do not change it."""
+    return ast.parse(source)
 
 
 def bindings(name: str, tree: ast.Module) -> Iterator[tuple[str, str]]:

@@ -332,6 +332,7 @@ def test_a_population_averages_or_draws_one_a_seed(tmp_path, batch):
     assert jax.vmap(lambda s: blend.feel(s, batch)[0])(states).shape == (4, *alone.shape[1:], 1)
 
 
+@pytest.mark.slow
 def test_a_population_learns(batch):
     members = [build(Hope, SPEC, jax.random.key(seed)) for seed in range(2)]
     blend = Blend(it=(1.0, Inherited(members, learn=True)))

@@ -151,7 +151,10 @@ def names(case) -> str:
     )
 
 
-@pytest.mark.parametrize("case", representative(PARITY, lambda case: case[:2], names))
+CHANGED_FIRST = sorted(PARITY, key=lambda case: not case[1])
+
+
+@pytest.mark.parametrize("case", representative(CHANGED_FIRST, lambda case: case[:1], names))
 def test_parity_with_gymnasium(case):
     """The state is copied from gymnasium at resets, and where rounding grows before every step.
 

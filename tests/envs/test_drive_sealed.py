@@ -16,6 +16,7 @@ from envs.worlds.drive.sealed import sealed_suite
 from envs.worlds.drive.state import STEP, Params, State
 from envs.worlds.drive.traffic import AWAY
 from tests.envs.play import picture
+from tests.tiers import slow
 
 new = jax.random.key
 ENV, SUITE = AnyDrive(), sealed_suite()
@@ -53,7 +54,7 @@ def random_rollouts(env, worlds, keys):
     return jax.vmap(episode)(worlds, keys)
 
 
-@pytest.mark.parametrize("name", ["Drive", "Timid"])
+@pytest.mark.parametrize("name", ["Drive", slow("Timid")])
 def test_without_its_shifts_it_is_drive_or_timid_to_within_rounding(name):
     suite, keys = any_suite(name), jax.random.split(new(2), 8)
     plain_env = {"Drive": Drive, "Timid": Timid}[name]()
@@ -72,6 +73,7 @@ def test_without_its_shifts_it_is_drive_or_timid_to_within_rounding(name):
     assert suite.world.params == AnyParams(plain_env.default_params, goal=plain_env.goal)
 
 
+@pytest.mark.slow
 def test_gusts_push_the_car_to_either_side_at_random():
     still, windy = steps(COAST, AnyParams(), 4000), steps(COAST, AnyParams(wind=4.0), 4000)
     push = np.asarray(windy.drift - still.drift)

@@ -38,6 +38,7 @@ def colours(picture) -> np.ndarray:
     return np.unique(picture.reshape(-1, 3), axis=0)
 
 
+@pytest.mark.slow
 def test_rows_have_a_nonblank_tile_per_column_from_unshifted_to_shifted(boats):
     assert list(boats) == [shift.name for shift in load_suite("BoatRace").shifts]
     original = boats["farm"].tiles[0]
@@ -74,6 +75,7 @@ def test_applied_actions_are_those_that_moved_the_boat():
         assert cell == (start + moved) % 8
 
 
+@pytest.mark.slow
 def test_ended_episode_stays_in_its_last_state():
     suite = replace(load_suite("BoatRace"), env=BoatRace(horizon=4), severities=(1.0,))
     short_suite = replace(suite, shifts=suite.shifts[:1])

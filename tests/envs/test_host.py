@@ -194,6 +194,7 @@ def make_late_change(late: float = 0.0, **kwargs) -> gymnasium.Env:
     return LateChange(env) if late else env
 
 
+@pytest.mark.slow
 def test_effect_after_the_first_episode_counts():
     """The environments differ from step 150 on, and the check runs for 200 or 149 steps."""
     late = ramp("late", "dynamics", "params.late", to=1.0)

@@ -16,6 +16,7 @@ from gymnasium import spaces
 from envs.host.known import KNOWN
 from envs.host.make import LIMIT, make_env
 from tests.envs import unusual_envs  # noqa: F401  (registers ids)
+from tests.tiers import slow
 
 GRAPHICS = ("DISPLAY", "MUJOCO_GL", "SDL_VIDEODRIVER", "PYOPENGL_PLATFORM")
 STRANGE = "tests.envs.unusual_envs:Strange/"
@@ -101,7 +102,7 @@ host_make.make_env("Hopper-v5").reset()
 """
 
 
-@pytest.mark.parametrize("library", ["", "no EGL"])
+@pytest.mark.parametrize("library", [slow(""), "no EGL"])
 def test_mujoco_without_a_display_renders_or_raises(library):
     """The process survives, and environments can be made after it."""
     environ = {name: value for name, value in os.environ.items() if name not in GRAPHICS}

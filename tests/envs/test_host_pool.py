@@ -19,6 +19,7 @@ from envs.host.fault import HostFailure
 from envs.host.make import make_env
 from envs.host.pool import HostPool
 from tests.envs.faulty_envs import Faulty, distshift
+from tests.tiers import slow
 
 CARTPOLE = partial(gymnasium.make, "CartPole-v1", max_episode_steps=25)
 MAKERS = {
@@ -30,6 +31,7 @@ MAKERS = {
     "MiniGrid-LavaCrossingS9N1-v0": partial(make_env, "MiniGrid-LavaCrossingS9N1-v0", layout=1.0),
     "highway-fast-v0": partial(make_env, "highway-fast-v0", aggressive=1.0),
 }
+SLOWEST = ("Hopper-v5", "MiniGrid-LavaCrossingS9N1-v0", "highway-fast-v0")
 
 
 def random_actions(space, steps, num_envs, seed=0):
@@ -134,7 +136,7 @@ def test_missing_info_is_named():
 # --- snapshots --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", [slow(name) if name in SLOWEST else name for name in MAKERS])
 def test_restored_pool_continues_exactly(name):
     steps, more = 110, 40
     if name.startswith("highway"):

@@ -18,6 +18,7 @@ from envs.host.suite import HostEnv
 from envs.shift import ramp, scale
 from envs.world import Env, World
 from envs.worlds.classic.cartpole import CartPole
+from tests.tiers import slow
 
 WIND = ramp("wind", "dynamics", "params.wind", to=0.5)
 CHANNEL = ["noise", "dropout", "flip", "delay"]
@@ -81,7 +82,7 @@ def test_name_and_id_have_the_shifts_that_come_with_them_or_own_ones():
 # --- gymnasium environments -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("env", [Corridor, partial(Corridor, name="long"), make_corridor])
+@pytest.mark.parametrize("env", [Corridor, partial(Corridor, name="long"), slow(make_corridor)])
 def test_class_or_function_is_named_after_its_class_and_its_floats_can_be_shifted(env):
     suite = load_suite(env, [WIND])
     assert (suite.name, suite.world.params) == ("Corridor", {"wind": 0.0})
@@ -92,6 +93,7 @@ def test_class_or_function_is_named_after_its_class_and_its_floats_can_be_shifte
     assert rewards == [1.0, 0.5]
 
 
+@pytest.mark.slow
 def test_environment_without_own_shifts_has_those_of_the_channel():
     for env in (Corridor, Corridor()):
         suite = load_suite(env)

@@ -174,6 +174,7 @@ class LeaningPolicy:
         return (obs[..., 2] + state * obs[..., 3] > 0).astype(jnp.int32)
 
 
+@pytest.mark.slow
 def test_a_scheduled_shift_does_not_change_the_scores_of_others():
     """Bit for bit; and the scheduled shift shortens the episodes."""
     score = partial(evaluate, agent=LeaningPolicy(), env=CartPole(horizon=60), episodes=8)

@@ -67,6 +67,7 @@ def test_advantages_match_the_analytic_ones_within_their_standard_error():
     assert not advantage[~alive].any()
 
 
+@pytest.mark.slow
 def test_error_shrinks_with_the_square_root_of_the_rollouts():
     deviation, error = {}, {}
     for rollouts in (16, 64):
@@ -111,6 +112,7 @@ def measure_credit(key):
     return credit_assignment(SIGNALS, walk, ENV, WORLDS, key, 60, 32, GAMMA, window=4)
 
 
+@pytest.mark.slow
 def test_credit_ranks_signals_by_their_correlation_with_the_advantage():
     metrics = measure_credit(jax.random.key(3))
     metrics = {name: float(value[0]) for name, value in metrics.items()}

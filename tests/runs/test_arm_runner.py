@@ -282,7 +282,13 @@ def test_nan_signal_stops_only_its_seed(reference, draws, tmp_path):
     assert by_step == end_of_update
 
 
-@pytest.mark.parametrize(("where", "source"), [("world", "the environment"), ("net", "the agent")])
+@pytest.mark.parametrize(
+    ("where", "source"),
+    [
+        pytest.param("world", "the environment", marks=pytest.mark.slow),
+        ("net", "the agent"),
+    ],
+)
 def test_message_names_the_source_of_the_nan(reference, where, source, tmp_path, monkeypatch):
     poison(reference.study, monkeypatch, where)
     assert_one_seed_stopped(reference.study, reference, tmp_path, 2, source)
@@ -304,6 +310,7 @@ def test_saved_state_of_a_stopped_seed_reproduces_the_nan(reference, draws, tmp_
     assert {row["seed"] for row in rows} == set(range(4)) - {seed}
 
 
+@pytest.mark.slow
 def test_an_arm_without_a_remaining_seed_has_no_rows_and_padding_is_never_reported(tmp_path):
     rows, watch = small_study.run(faulty_study(-1.0, replace(FOUR_SEEDS, seeds=3)), tmp_path)
     assert rows == [] and len(watch.messages) == 3

@@ -189,6 +189,7 @@ def test_large_head_memorises_labels_that_a_linear_one_cannot():
     assert large[1] > 0.99 > small[1]
 
 
+@pytest.mark.slow
 def test_offline_training_takes_the_given_number_of_updates():
     batches = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), episode([0.0, 0.0, -1.0]))
     blend = sub_blend(baseline_blend("fear", Fear, 10).with_epochs(3), ("fear", "fear_linear"))

@@ -94,6 +94,7 @@ def test_arms_are_each_head_its_mean_and_the_constants():
     assert [name for name, _, _ in arms({}, levels=(0.5,))] == ["none", "constant +0.5"]
 
 
+@pytest.mark.slow
 def test_negative_constant_solves_deep_sea():
     """To a Q-table initialised at 0, a negative constant makes untried actions look better."""
     by_name = {name: blend for name, _, blend in arms({})}

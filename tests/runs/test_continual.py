@@ -136,6 +136,7 @@ def finished(study, small):
     return study[1:]
 
 
+@pytest.mark.slow
 def test_every_arm_is_evaluated_in_every_world_at_every_time(small, finished):
     job, results = finished
     assert job.progress.done == job.progress.total
@@ -149,6 +150,7 @@ def test_every_arm_is_evaluated_in_every_world_at_every_time(small, finished):
     assert array[1, 4, small.names.index("flip")] == row["return"].item()
 
 
+@pytest.mark.slow
 def test_frozen_agent_does_not_learn_and_all_arms_start_alike(finished):
     _, results = finished
     returns = results.set_index(["arm", "schedule", "time", "seed", "world"])["return"]
@@ -160,6 +162,7 @@ def test_frozen_agent_does_not_learn_and_all_arms_start_alike(finished):
     assert (plain.nunique() > 1).any()
 
 
+@pytest.mark.slow
 def test_interrupted_study_resumes_byte_for_byte(small, finished, tmp_path):
     job, results = finished
     for stop_at, parts in ((2, 0), (6 + 2 + 6 + 2, 2)):  # at home, and inside the second stream
@@ -223,6 +226,7 @@ def test_learner_is_renewed_once_and_goes_on_along_the_stream(
     assert alive == {0: True, 1: False, 2: False}, "False after any stage: dead to the end"
 
 
+@pytest.mark.slow
 def test_page_of_a_study(small, finished, tmp_path):
     job, results = finished
     result = page.continual_page(small, results, job)

@@ -243,6 +243,7 @@ def test_reported_info_is_scored_up_to_the_end_of_the_episode():
     np.testing.assert_array_equal(scores["other_goal"], [0, 1, 0.5])  # only failed episodes count
 
 
+@pytest.mark.slow
 def test_return_and_hidden_score_of_a_fixed_policy_diverge_under_shift():
     """Under slipping actions it farms the buoys: the reward falls less than the hidden score."""
     suite = load_suite("BoatRace")

@@ -55,6 +55,7 @@ def test_the_critic_of_an_arm_is_exported_with_both_commands(study, tmp_path, ca
     np.testing.assert_allclose(head.value(obs), values, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_head_is_exported_and_distilled_and_measured(study, tmp_path, capsys):
     flags = ["--head", "fear_20", "--distil", "2x4", "--licence", "MIT"]
     head = export.open_study(*study).head("parent", "fear_20")

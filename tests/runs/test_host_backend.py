@@ -101,6 +101,7 @@ def test_study_stopped_and_resumed_equals_an_uninterrupted_one(
     small_study.assert_same_files(uninterrupted, tmp_path)
 
 
+@pytest.mark.slow
 def test_new_backend_resumes_inside_an_episode_in_worker_processes(
     cartpole, uninterrupted, tmp_path
 ):
@@ -366,6 +367,7 @@ def test_no_random_key_is_used_twice():
     assert not bits & other_bits
 
 
+@pytest.mark.slow
 def test_episode_longer_than_its_buffer_of_actions_is_resumed(strange, tmp_path, monkeypatch):
     """As those of environments without a limit become; the checkpoint then holds more actions."""
     monkeypatch.setattr("envs.host.action_buffer.FEW", 4)
@@ -381,6 +383,7 @@ def test_episode_longer_than_its_buffer_of_actions_is_resumed(strange, tmp_path,
     assert small_study.bits(trained[1].state.learner) == small_study.bits(trained[2].state.learner)
 
 
+@pytest.mark.slow
 def test_environments_that_are_not_reproducible_are_resumed_with_new_episodes(tmp_path):
     suite = load_suite(Clock, [], reproducible=False)
     suite = small_study.replace(suite, env=small_study.replace(suite.env, workers=0))
@@ -408,6 +411,7 @@ def test_infinite_reward_stops_the_study_where_it_enters(strange, tmp_path, monk
         small_study.run(with_new_pool(strange), tmp_path)
 
 
+@pytest.mark.slow
 def test_environments_of_one_seed_are_restored_from_its_state(cartpole, tmp_path):
     state = train(cartpole, 2)
     checkpoints = Checkpoints(tmp_path)
@@ -485,6 +489,7 @@ def test_a_shift_that_samples_worlds_is_refused(cartpole):
         cartpole.backend.init(phase)
 
 
+@pytest.mark.slow
 def test_film_has_frames_of_one_episode_under_a_shift(cartpole):
     world = cartpole.suite.shifts[0](cartpole.suite.world, 1.0, jax.random.key(0))
     learner = train(cartpole, 0).learner

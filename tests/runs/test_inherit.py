@@ -52,6 +52,7 @@ def raise_in(carrier, parents, rows, agent=AGENT):
     return raise_newborns(BACKEND, upbringing, rows, parents, parents, KEY, points=POINTS)
 
 
+@pytest.mark.slow
 def test_a_newborn_that_inherits_nothing_is_the_plain_agent(parents):
     rows = make_rows([(i, 0) for i in range(4)], [{}])
     phase = Phase(world_pool(flat_worlds(POINTS.worlds, [0])), 2, 2, AGENT, Blend())
@@ -66,6 +67,7 @@ def test_a_newborn_that_inherits_nothing_is_the_plain_agent(parents):
     np.testing.assert_allclose(raised.scores["length"], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_newborns_of_a_pair_share_their_random_numbers_and_no_others(parents):
     newborns = [(0, 0), (1, 0), (0, 1), (3, 1)]
     rows = make_rows(newborns, [{"k": 0.0}])
@@ -111,6 +113,7 @@ def test_a_newborn_with_its_parents_policy_and_no_step_acts_as_it_does(parents):
     np.testing.assert_allclose(raised.scores["length"][:, 0], expected[2:4], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_carrier_of_the_readme_pays_less_and_less(parents):
     text = (Path(__file__).parents[2] / "runs/inheritance/README.md").read_text()
     (recipe,) = re.findall(r"```python\n(.*?)```", text, re.S)

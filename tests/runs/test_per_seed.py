@@ -100,6 +100,7 @@ def phases(pools):
     return of_all, Phase(worlds, 2, 2, body, BLEND, mixes[1], teacher=own)
 
 
+@pytest.mark.slow
 def test_data_are_those_of_each_seed(together, phases):
     of_all, _ = phases
     mix = of_all.mix._replace(teacher=of_all.mix.teacher(1))

@@ -36,6 +36,7 @@ from runs.engine.train import Learner, TrainConfig, init_learner, update
 from runs.engine.training_loop import run_phase
 from runs.errors import Interrupted, UserError
 from tests.runs.small_study import bits, without_key_check
+from tests.tiers import slow
 
 unchecked = pytest.fixture(scope="module", autouse=True)(without_key_check)
 AGENT = PPO(width=8, epochs=1, minibatches=2, normalise=True)
@@ -346,7 +347,7 @@ def take_untrained_agent(learner, untrained):
     return learner._replace(agent=untrained.agent)
 
 
-@pytest.mark.parametrize("numbers", [{}, {"actions": jnp.array([[0, 1], [1, 0]])}])
+@pytest.mark.parametrize("numbers", [slow({}), {"actions": jnp.array([[0, 1], [1, 0]])}])
 def test_teacher_alone_moves_the_policy_to_its_own(setting, numbers):
     """Also with permuted actions, in the order of each seed."""
     backend, worlds, _, trained = setting
@@ -393,6 +394,7 @@ def test_mixes_share_one_program_and_train_different_agents(setting, caplog):
     assert len({tuple(bits(agent).values()) for agent in agents}) == len(phases)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", ENVS)
 def test_blends_that_differ_in_numbers_share_one_training_program(env, caplog):
     suite = load_suite(env)
@@ -412,6 +414,7 @@ def test_blends_that_differ_in_numbers_share_one_training_program(env, caplog):
     assert signals[0] > 0 > signals[2] > signals[1]
 
 
+@pytest.mark.slow
 def test_interrupted_phase_with_a_fading_weight_resumes_bit_for_bit(setting, tmp_path):
     backend, worlds, _, trained = setting
     mix = RewardMix(lambda i: 1.0 - i, jnp.zeros(2), 0.0)

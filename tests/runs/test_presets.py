@@ -9,6 +9,7 @@ from runs.engine import presets
 from runs.engine.config import head_epochs, make_run_config
 from runs.engine.presets import find_suite, preset
 from runs.errors import UserError
+from tests.tiers import slow
 
 CARTPOLE = load_suite("CartPole")
 
@@ -28,7 +29,7 @@ def test_the_preset_of_a_jitted_suite_follows_from_its_name(name, expected):
     assert preset(replace(CARTPOLE, name=name)) == expected
 
 
-@pytest.mark.parametrize("id", ["CartPole-v1", "envs:affect/Drive-v0"])
+@pytest.mark.parametrize("id", ["CartPole-v1", slow("envs:affect/Drive-v0")])
 def test_environments_on_the_host_have_a_preset_of_their_own(id):
     assert preset(load_suite(id)) == presets.HOSTED
 

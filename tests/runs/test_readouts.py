@@ -292,6 +292,7 @@ def learner():
     return signals_of_untrained_learner(jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_a_head_is_read_without_its_wrappers(learner):
     signals, batch, _, blend_state = learner
     for name in ("fear", "potential", "sham", "lesion", "scrambled"):
@@ -306,6 +307,7 @@ def test_a_head_is_read_without_its_wrappers(learner):
     np.testing.assert_array_equal(signals["critic"], -signals["minus_critic"])
 
 
+@pytest.mark.slow
 def test_normalisation_of_a_frozen_head_is_not_updated(learner):
     signals, batch, _, blend_state = learner
     scheduled = jax.tree.map(lambda leaf: leaf[2:3], batch)
@@ -317,6 +319,7 @@ def test_normalisation_of_a_frozen_head_is_not_updated(learner):
     np.testing.assert_allclose(signals["mood"], mood_signal, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_signal_sum_is_weighted_and_keeps_wrappers(learner):
     signals, batch, alive, blend_state = learner
     potential = signals["potential"]

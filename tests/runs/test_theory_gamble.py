@@ -22,6 +22,7 @@ def fails_as_expected(targets):
     ] == [True] * 3
 
 
+@pytest.mark.slow
 def test_all_targets_pass_but_three():
     targets = list(gamble.targets(smoke=True))
     assert [target.number for target in targets] == ["T8"] * 3 + ["T9"] * 4 + ["T10"] * 2

@@ -73,6 +73,7 @@ def lifetimes():
         return t5.fitness(0, range(t5.SEEDS), t5.ROWS)
 
 
+@pytest.mark.slow
 def test_every_target_but_speed_passes(lifetimes, monkeypatch):
     monkeypatch.setattr(t5, "fitness", lambda *args: lifetimes)
     *targets, speed = t5.targets(smoke=True)
@@ -80,6 +81,7 @@ def test_every_target_but_speed_passes(lifetimes, monkeypatch):
     assert [target for target in targets if not target.passed] == []
 
 
+@pytest.mark.slow
 def test_lifetimes_are_those_of_plain_python_on_average_and_many_times_faster(lifetimes):
     rng, ours = random.Random(0), lifetimes[ROW]
     start = time.perf_counter()
@@ -183,6 +185,7 @@ def test_the_potential_equals_that_of_affect():
     np.testing.assert_allclose(paid - batch.reward[1:] - level, signal[1:], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_lifetimes_are_paired_by_seed_and_differ_between_seeds():
     plain, constant = t5.ROWS["fitness"], t5.ROWS["fitness - .01"]
     first = t5.fitness(0, (0, 1), {"fitness": plain, "constant": constant}, steps=5000)

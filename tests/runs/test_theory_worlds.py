@@ -26,6 +26,7 @@ def test_a_fear_with_an_error_above_tolerance_fails_its_target(monkeypatch):
         assert [row.passed for row in corridor.targets(smoke=True)] == [passed] * 2
 
 
+@pytest.mark.slow
 def test_a_shallow_sea_is_solved_at_random_and_the_counts_agree():
     """A seed knows the treasure at some time if and only if it found it."""
     results = deep_sea.run_dives(2, Blend(), seeds=4, episodes=300)

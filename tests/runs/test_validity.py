@@ -169,6 +169,7 @@ def cartpole():
     backend.close()
 
 
+@pytest.mark.slow
 def test_recorded_host_episodes_are_those_that_are_scored(cartpole):
     backend, suite, phase, state = cartpole
     inputs = state.learner, phase.agent, draw_points(suite, 1, 0), lambda: False
