@@ -103,11 +103,11 @@ def distil(
         kernel = np.zeros((spec.obs_dim, 1), np.float32)
         kernel[best_features(*whitened, features)] = 1
         mask.out.kernel = nnx.Param(jnp.asarray(kernel))
-    net = fit(net, mask, None, data, keys[:steps])
+    net = fit(net, mask, None, data, keys[:steps], bits)
     if form == "pruned":
         mask = largest(net, weights)
     if form == "pruned" or bits is not None:
-        net = fit(net, mask, bits, data, keys[steps:])
+        net = fit(net, mask, bits, data, keys[steps:], bits)
     head = Distilled(spec, layers=layers, bits=bits, kept=kept, rngs=nnx.Rngs(0))
     final = used(net, mask, None, scale)
     if bits is not None:
@@ -221,9 +221,19 @@ class Units(NamedTuple):
         return net
 
 
-@partial(jax.jit, static_argnames="bits")
-def fit(net: MLP, mask: MLP, bits: int | None, data: tuple, keys: jax.Array) -> MLP:
+@partial(jax.jit, static_argnames=("bits", "final_bits"))
+def fit(
+    net: MLP,
+    mask: MLP,
+    bits: int | None,
+    data: tuple,
+    keys: jax.Array,
+    final_bits: int | None = None,
+) -> MLP:
     """Takes an Adam step a key on the mean squared error of the network that is used -> net.
+
+    To it is added the error that rounding a layered network to the final bits is expected to add:
+    of those that compute nearly the same it is to be the one that is rounded best.
 
     Args:
         net: in whitened units.
@@ -232,19 +242,46 @@ def fit(net: MLP, mask: MLP, bits: int | None, data: tuple, keys: jax.Array) -> 
             through (Bengio et al., 2013). None for float32.
         data: observations [N, D], values [N], and their `Units`.
         keys: [steps], of the samples.
+        final_bits: of a weight in the end, when all steps are taken.
     """
     tx = optax.adam(optax.cosine_decay_schedule(2e-2, len(keys)))
     obs, target, units = data
 
     def loss(net: MLP, rows: jax.Array) -> tuple[jax.Array, dict]:
         error = used(net, mask, bits, units)(obs[rows]) - target[rows]
-        return jnp.square(error / units.unit).mean(), {}
+        added = jnp.zeros(())
+        if final_bits is not None and net.hidden:  # a linear function has no other weights
+            exact = jax.tree.map(jnp.multiply, units.unfold(net), mask)
+            added = rounding_error(exact, final_bits, units) / jnp.square(units.unit)
+        return jnp.square(error / units.unit).mean() + added, {}
 
     def step(train_state: TrainState, key: jax.Array) -> tuple[TrainState, None]:
         rows = jax.random.randint(key, (min(SAMPLES, len(obs)),), 0, len(obs))
         return gradient_step(train_state, tx, loss, rows)[0], None
 
     return jax.lax.scan(step, TrainState.create(net, tx), keys)[0].net
+
+
+def rounding_error(net: MLP, bits: int, units: Units) -> jax.Array:
+    """Expected square of what rounding the weights to some bits adds to the outputs [], at most.
+
+    A weight that is rounded to multiples of a step has an error of variance step^2 / 12, which its
+    input and the weights of the layers after it pass on; the slope of tanh is taken as 1, and means
+    of inputs are left to the biases. The step of a layer is set by its largest weight, in a fit
+    without this term that of a sense that hardly varies: the others are rounded to nothing.
+
+    Args:
+        net: in own units.
+        bits: of a weight.
+        units: of the observations.
+    """
+    power, variance = jnp.square(units.spread).sum(), jnp.zeros(())
+    for layer, step in zip(layers_of(net), scales_of(net, bits), strict=True):
+        kernel = layer.kernel[...]
+        passed = variance @ jnp.square(kernel) if variance.ndim else variance
+        variance = passed + jnp.square(step) / 12 * (power + 1) * jnp.ones(kernel.shape[-1])
+        power = kernel.shape[-1]  # of outputs of tanh, at most 1 each
+    return variance.mean()
 
 
 def used(net: MLP, mask: MLP, bits: int | None, units: Units) -> MLP:

@@ -124,12 +124,12 @@ def distil_all(
     nets = stack([net for _ in parents])
     keys = jax.random.split(jax.random.key(0), 2 * steps)
     masks = stack([first_mask(genome, net, obs[i], targets[i]) for i in parents])
-    inputs = (*data, scale)
-    nets = _program(None, len(obs))(nets, masks, *inputs, keys[:steps])
+    inputs, bits = (*data, scale), genome.bits
+    nets = _program(None, bits, len(obs))(nets, masks, *inputs, keys[:steps])
     if genome.form == "pruned":
         masks = stack([largest(one_parent(nets, i), genome.weights) for i in parents])
-    if genome.form == "pruned" or genome.bits is not None:
-        nets = _program(genome.bits, len(obs))(nets, masks, *inputs, keys[steps:])
+    if genome.form == "pruned" or bits is not None:
+        nets = _program(bits, bits, len(obs))(nets, masks, *inputs, keys[steps:])
     nets, scales = jax.jit(jax.vmap(partial(rounded, bits=genome.bits)))(nets, masks, scale)
     predicted = jax.jit(jax.vmap(lambda net, obs: net(obs)))(nets, jnp.asarray(obs[:, test]))
     errors = np.square(np.asarray(predicted) - targets[:, test]).mean(1).sum(-1)
@@ -161,11 +161,11 @@ def first_mask(genome: Genome, net: Outputs, obs: np.ndarray, targets: np.ndarra
     return mask
 
 
-def _program(bits: int | None, parents: int) -> Any:
+def _program(bits: int | None, final_bits: int | None, parents: int) -> Any:
     """`affect.distil.fit`, compiled for all parents; all but the keys have their axis."""
 
     def fit_one(net, mask, obs, targets, units, keys):
-        return fit(net, mask, bits, (obs, targets, units), keys)
+        return fit(net, mask, bits, (obs, targets, units), keys, final_bits)
 
     return vmap_seeds(fit_one, parents, shared=1)
 

@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from affect import Curiosity, Distilled, Hope, Inherited, Value, build, distil, load
-from affect.genome import pack, unpack
+from affect.distil import Units, rounding_error
+from affect.genome import layers_of, pack, scales_of, unpack
+from affect.mlp import MLP
 from tests.affect.cases import KEY, SPEC, experience, run_head, same_bits
 
 D, STEPS = 6, 600
@@ -59,6 +62,36 @@ def test_weights_are_whole_multiples_of_a_scale(obs):
         weights = np.concatenate([layer.kernel[...].ravel(), layer.bias[...]])
         codes = weights / np.asarray(scale)
         assert set(codes.tolist()) <= {-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0}
+
+
+def faint(obs):
+    return jnp.tanh(obs[:, 0] - obs[:, 1]) + 10 * (obs[:, 3] - 1)  # the latter of deviation 0.1
+
+
+def test_a_sense_that_hardly_varies_does_not_take_the_few_bits_of_all(obs):
+    assert distil(faint, bits=4, on=obs, steps=STEPS).r2 > 0.9
+
+
+@pytest.mark.parametrize("layers", [(), (2,)])
+def test_rounding_error_is_that_of_weights_rounded_at_random(obs, layers):
+    obs = obs / 10  # where the slope of tanh is near 1
+    net, units = MLP(D, layers, rngs=nnx.Rngs(0)), Units.of(np.asarray(obs), np.asarray(obs)[:, 0])
+    centred, rng, squares = obs - obs.mean(0), np.random.default_rng(0), []
+    run = jax.jit(lambda net: net(centred))
+    for _ in range(300):
+        moved = jax.tree.map(lambda leaf: leaf, net)
+        for layer, step in zip(layers_of(moved), scales_of(net, 4), strict=True):
+            for name in ("kernel", "bias"):
+                exact = getattr(layer, name)[...]
+                error = rng.uniform(-0.5, 0.5, exact.shape).astype("f") * step
+                setattr(layer, name, nnx.Param(exact + error))
+        squares.append(jnp.square(run(moved) - run(net)).mean())
+    measured = np.mean(squares)
+    expected = float(rounding_error(net, 4, units))
+    if layers:
+        assert 0.2 * expected < measured < expected  # outputs of tanh are at most 1
+    else:
+        assert measured == pytest.approx(expected, rel=0.15)
 
 
 def test_few_features_are_those_that_matter_and_pruned_weights_are_0(obs):
