@@ -13,6 +13,7 @@ from affect.genome import Distilled
 from affect.head import Head, HeadFactory, MissingInfo, build
 from affect.homeostasis import Homeostasis
 from affect.hope import Hope
+from affect.image import Image
 from affect.inheritance import load, read_card
 from affect.inherited import Inherited
 from affect.innate import Innate
@@ -48,6 +49,7 @@ __all__ = [
     "HeadFactory",
     "Homeostasis",
     "Hope",
+    "Image",
     "Inherited",
     "Innate",
     "Lesion",

@@ -21,6 +21,7 @@ from affect.checks import (
 )
 from affect.head import Head, HeadFactory, build, check_factory
 from affect.learn import HeadState
+from affect.observation import read, read_spec
 from affect.transition import Spec, Transition, is_a, is_whole, one_line
 
 HEAD_OPTIMISER = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(1e-2))
@@ -116,7 +117,8 @@ class Blend:
             raise ValueError(f"a blend needs at least 1 environment, not num_envs={num_envs!r}")
         check_spec(spec)
         check_key(key)
-        nets = {name: build(head, spec, _head_key(key, name)) for name, _, head in self._terms()}
+        inner = read_spec(spec)
+        nets = {name: build(head, inner, _head_key(key, name)) for name, _, head in self._terms()}
         for name, weight, _ in self._terms():
             if nets[name].sign and weight < 0:
                 never = "positive" if nets[name].sign < 0 else "negative"
@@ -192,7 +194,8 @@ class Blend:
     ) -> tuple[Transition, jax.Array | None]:
         """Checks state and batch, removes what is not finite -> (batch, such steps [T, B]).
 
-        With no heads the batch stays as it is, and the steps are None.
+        Its observations are then those that heads read (`affect.observation.read`). With no heads
+        the batch stays as it is, and the steps are None.
         """
         if not self.heads:
             return batch, None
@@ -202,7 +205,8 @@ class Blend:
                 f"the state is of {got}, expected the state of a blend of the heads {self.names}, "
                 "in this order, as its init gives it: (state, batch)"
             )
-        return finite_batch(check_batch(batch, blend_state.shapes))
+        shapes = blend_state.shapes
+        return finite_batch(read(shapes.spec, check_batch(batch, shapes)))
 
     def _feel(
         self, blend_state: BlendState, batch: Transition, active: jax.Array | None = None

@@ -18,6 +18,7 @@ KINDS = {
     "number or bool": (jnp.floating, jnp.integer, jnp.bool_),
     "floating": (jnp.floating,),
     "integer": (jnp.integer,),
+    "uint8": (jnp.uint8,),
     "bool": (jnp.bool_,),
 }
 LIMIT = 1e6  # largest magnitude of a number that heads take in, and of a setting
@@ -75,9 +76,10 @@ register_serialization_state(Shapes, lambda shapes: {}, lambda shapes, state: sh
 def check_batch(batch: Transition, shapes: Shapes) -> Transition:
     """Checks shapes and dtypes of a batch -> the batch with the declared keys of `info` alone.
 
-    Checked are: at least one step; obs and next_obs floating [T, B, D]; action integer [T, B] or
-    floating [T, B, A]; reward a number [T, B]; terminated, truncated and first bool [T, B]; and
-    each key of `spec.info` as an array [T, B, ...] (`body` [T, B, n], `other` a dict of arrays).
+    Checked are: at least one step; obs and next_obs floating [T, B, D], or bytes of an image;
+    action integer [T, B], or [T, B, n] of n choices, or floating [T, B, A]; reward a number [T, B];
+    terminated, truncated and first bool [T, B]; and each key of `spec.info` as an array [T, B, ...]
+    (`body` [T, B, n], `other` a dict of arrays).
 
     Raises:
         ValueError: naming the field, what was expected and what it is.
@@ -92,11 +94,12 @@ def check_batch(batch: Transition, shapes: Shapes) -> Transition:
     grid = (steps, num_envs)
     if len(reward_shape) == 2 and reward_shape[1] != num_envs == steps:
         raise ValueError(f"reward is {one_line(batch.reward)}, [B, T]: swap the axes, time first")
-    action_shape = grid if spec.num_actions else (*grid, spec.action_dim)
+    kind = "floating" if spec.image is None else "uint8"
     _check("reward", batch.reward, grid, "number")
-    _check("obs", batch.obs, (*grid, spec.obs_dim), "floating")
-    _check("next_obs", batch.next_obs, (*grid, spec.obs_dim), "floating")
-    _check("action", batch.action, action_shape, "integer" if spec.num_actions else "floating")
+    _check("obs", batch.obs, (*grid, spec.row), kind)
+    _check("next_obs", batch.next_obs, (*grid, spec.row), kind)
+    kind = "integer" if spec.choices else "floating"
+    _check("action", batch.action, (*grid, *spec.action_shape), kind)
     for name in ("terminated", "truncated", "first"):
         _check(name, getattr(batch, name), grid, "bool")
     if steps < 1:
@@ -115,7 +118,7 @@ def check_batch(batch: Transition, shapes: Shapes) -> Transition:
         for path, leaf in jax.tree_util.tree_leaves_with_path(value, is_leaf=lambda x: x is None):
             name, trailing = f'info["{key}"]{jax.tree_util.keystr(path)}', jnp.shape(leaf)[2:]
             _check(name, leaf, (*grid, *trailing), "number or bool")
-    dtype = jnp.promote_types(batch.obs.dtype, jnp.float32)
+    dtype = jnp.promote_types(batch.obs.dtype, jnp.float32)  # float32 of bytes too
     return batch._replace(reward=jnp.asarray(batch.reward, dtype), info=declared)
 
 

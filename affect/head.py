@@ -285,7 +285,7 @@ def make_card(head: Head, given: dict[str, Any]) -> store.Card:
     if "obs" in cls.depends:
         reads["obs"] = {"shape": [spec.obs_dim], "units": units}
     if "action" in cls.depends:
-        reads["action"] = {"num_actions": spec.num_actions, "action_dim": spec.action_dim}
+        reads["action"] = spec.actions
     if "info" in cls.depends:
         reads["info"] = list(spec.info)
     ours = cls.__module__.startswith("affect.") and not cls.__module__.startswith("affect.examples")

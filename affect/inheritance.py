@@ -102,7 +102,7 @@ class Inheritance:
                 f"{spec.obs_dim}: say which, as in Inherited(..., obs=slice(0, {self.obs_dim})), "
                 "or by a function"
             )
-        actions = {"num_actions": spec.num_actions, "action_dim": spec.action_dim}
+        actions = spec.actions
         if self.card.reads.get("action", actions) != actions:
             raise ValueError(
                 f"{name} reads actions, of {self.card.reads['action']}, and gets {actions}: "

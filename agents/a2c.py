@@ -50,5 +50,6 @@ class A2C(ActorCriticAgent):
 
     def _loss(self, net: ActorCritic, samples: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Policy gradient with entropy bonus plus squared critic error (section 4)."""
+        samples = samples._replace(obs=net.encode(samples.obs))
         log_prob, entropy = net.actor.log_prob(samples.obs, samples.action)
         return self.total_loss(net, samples, -(log_prob * samples.advantage).mean(), entropy)

@@ -12,6 +12,7 @@ from flax import nnx
 
 from affect import Spec, TrainState, Transition
 from affect.moments import NEARLY_CONSTANT, Moments, empty_moments, running_moments, whiten
+from agents.convolution import Encoder, check_convolution
 from agents.gae import gae
 from agents.nets import ActorCritic, padded_channels
 
@@ -66,7 +67,7 @@ class Samples(NamedTuple):
     """Inputs of the loss, flattened to N = T B samples.
 
     Attributes:
-        obs: [N, D], whitened if the agent normalises.
+        obs: [N, D], whitened if the agent normalises; in the loss, what the networks get of it.
         action: [N, ...] taken at `obs`.
         log_prob: [N] of `action` under the policy that took it.
         advantage: [N], summed over the channels.
@@ -98,7 +99,11 @@ class ActorCriticAgent:
         entropy: weight of the entropy bonus.
         critic: weight of the critic's loss.
         max_norm: global norm at which a gradient is clipped.
-        normalise: whiten observations by their running moments.
+        normalise: whiten observations by their running moments; not those with an image, whose
+            brightness is divided by 255.
+        convolution: layers that see the image of an observation: None for small ones that are
+            chosen by its size, "nature" for those of Mnih et al. (2015), or (filters, kernel,
+            stride) of each and the units of a last one, as in ((16, 8, 4), (32, 4, 2), 128).
         scale_values: let the critic predict values in units of the root mean square of the returns
             so far, a unit a channel. Then a factor on all rewards changes nothing but rounding in
             PPO, which normalises advantages.
@@ -115,27 +120,32 @@ class ActorCriticAgent:
     max_norm: float = 0.5
     normalise: bool = False
     scale_values: bool = False
+    convolution: Any = None
 
     def __post_init__(self):
-        """Checks all settings that are numbers; ValueError for one that is not in its range."""
+        """Checks settings; ValueError for one that is not in its range."""
+        check_convolution(type(self).__name__, self.convolution)
         for name in RANGES.keys() & vars(self).keys():
             check_setting(type(self).__name__, name, getattr(self, name))
 
     def init(self, key: jax.Array, spec: Spec, num_signals: int = 0) -> AgentState:
         """Untrained agent for a world of shapes `spec` and K = `num_signals` signals."""
-        net = ActorCritic(spec, self.width, num_signals, rngs=nnx.Rngs(key))
-        moments = empty_moments((spec.obs_dim,)) if self.normalise else None
+        rngs = nnx.Rngs(key)
+        encoder = None if spec.image is None else Encoder(spec, self.convolution, rngs=rngs)
+        net = ActorCritic(spec, self.width, num_signals, encoder, rngs=rngs)
+        whitens = self.normalise and encoder is None
+        moments = empty_moments((spec.obs_dim,)) if whitens else None
         channels = padded_channels(1 + num_signals)
         size = ReturnSize(jnp.zeros(()), jnp.zeros(channels)) if self.scale_values else None
         return AgentState(TrainState.create(net, self.tx()), moments, size)
 
     def act(self, state: AgentState, key: jax.Array | None, obs: jax.Array) -> jax.Array:
         """Samples actions [...] at obs [..., D]; the mode if `key` is None."""
-        return state.train_state.net.actor.sample(key, self._whiten(state, obs))
+        return state.train_state.net.actor.sample(key, self._features(state, obs))
 
     def value(self, state: AgentState, obs: jax.Array) -> jax.Array:
         """Values [..., padded_channels(1 + K)] at obs [..., D], the task's first."""
-        value = state.train_state.net.critic(self._whiten(state, obs))
+        value = state.train_state.net.critic(self._features(state, obs))
         return value * value_unit(state, value.shape)
 
     def tx(self) -> optax.GradientTransformation:
@@ -144,13 +154,14 @@ class ActorCriticAgent:
 
     def update_moments(self, state: AgentState, batch: Transition) -> AgentState:
         """Adds the observations of a batch [T, B] to the running moments, if normalising."""
-        if not self.normalise:
+        if state.moments is None:
             return state
-        return state._replace(moments=running_moments(state.moments, batch.obs)[1])
+        numbers, _ = _without_mask(state.moments, batch.obs)
+        return state._replace(moments=running_moments(state.moments, numbers)[1])
 
     def policy(self, state: AgentState, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Policy at obs [..., D]: logits or means [..., A], and log deviations [..., A]."""
-        return state.train_state.net.actor.policy(self._whiten(state, obs))
+        return state.train_state.net.actor.policy(self._features(state, obs))
 
     def samples(
         self, state: AgentState, batch: Transition, signals: jax.Array, guide: Guide | None = None
@@ -161,6 +172,7 @@ class ActorCriticAgent:
         """
         obs, next_obs = self._whiten(state, batch.obs), self._whiten(state, batch.next_obs)
         net = state.train_state.net
+        features, next_features = net.encode(obs), net.encode(next_obs)
         channels = jnp.concatenate([batch.reward[..., None], signals], -1)
         unused = padded_channels(channels.shape[-1]) - channels.shape[-1]
         reward = jnp.pad(channels, ((0, 0), (0, 0), (0, unused)))
@@ -172,9 +184,9 @@ class ActorCriticAgent:
             returns = gae(reward, zero, zero, *ends, gammas, 1.0)
             state = state._replace(return_size=_add_returns(state.return_size, returns))
         unit = value_unit(state, reward.shape)
-        value, next_value = net.critic(obs) * unit, net.critic(next_obs) * unit
+        value, next_value = net.critic(features) * unit, net.critic(next_features) * unit
         advantage = gae(reward, value, next_value, *ends, gammas, self.lam)
-        log_prob, _ = net.actor.log_prob(obs, batch.action)
+        log_prob, _ = net.actor.log_prob(features, batch.action)
         target = (advantage + value) / unit
         samples = Samples(obs, batch.action, log_prob, advantage.sum(-1), target, guide)
         return state, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), samples)
@@ -182,7 +194,10 @@ class ActorCriticAgent:
     def total_loss(
         self, net: ActorCritic, samples: Samples, policy: jax.Array, entropy: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Weighted sum of the losses of policy [], critic and entropy [N] -> (scalar, metrics)."""
+        """Weighted sum of the losses of policy [], critic and entropy [N] -> (scalar, metrics).
+
+        `samples.obs` is what the networks get: `net.encode` of those of `samples`.
+        """
         critic = 0.5 * jnp.square(net.critic(samples.obs) - samples.target).sum(-1).mean()
         loss = policy + self.critic * critic - self.entropy * entropy.mean()
         metrics = {"critic": critic, "entropy": entropy.mean()}
@@ -193,7 +208,14 @@ class ActorCriticAgent:
         return loss, {"loss": loss} | metrics
 
     def _whiten(self, state: AgentState, obs: jax.Array) -> jax.Array:
-        return whiten(state.moments, obs, 10.0, NEARLY_CONSTANT) if self.normalise else obs
+        if state.moments is None:
+            return obs
+        numbers, mask = _without_mask(state.moments, obs)
+        whitened = whiten(state.moments, numbers, 10.0, NEARLY_CONSTANT)
+        return whitened if mask is None else jnp.concatenate([whitened, mask], -1)
+
+    def _features(self, state: AgentState, obs: jax.Array) -> jax.Array:
+        return state.train_state.net.encode(self._whiten(state, obs))
 
 
 def check_setting(agent: str, name: str, value: Any) -> None:
@@ -210,6 +232,12 @@ def check_setting(agent: str, name: str, value: Any) -> None:
         raise ValueError(
             f"{agent}: {name}={value!r}, expected a {number} from {least:g} to {most:g}"
         )
+
+
+def _without_mask(moments: Moments, obs: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    """The numbers of observations, of which there are moments, and the mask after them, or None."""
+    count = moments.mean.shape[-1]
+    return (obs, None) if count == obs.shape[-1] else (obs[..., :count], obs[..., count:])
 
 
 def _add_returns(size: ReturnSize, returns: jax.Array) -> ReturnSize:

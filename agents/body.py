@@ -55,6 +55,7 @@ class Body(AgentWrapper):
 
     def init(self, key: jax.Array, spec: Spec, num_signals: int = 0) -> Any:
         """Untrained agent inside, for a world of shapes `spec` and K = `num_signals` signals."""
+        spec.require_plain("Body")
         count, last = spec.num_actions or spec.action_dim, max(self.senses or (0,))
         if len(self.actions) not in (0, count):
             raise ValueError(f"Body: {len(self.actions)} actions, expected the world's {count}")

@@ -8,6 +8,7 @@ from flax import nnx
 
 from affect import Spec
 from agents.dense_vjp import dense_dot
+from agents.distributions import FORBIDDEN, distribution
 
 # Orthogonal initialisation batches a QR decomposition under `vmap`, which deadlocks XLA's thread
 # pool on two cores; variance scaling has the same second moments.
@@ -42,39 +43,29 @@ class Trunk(nnx.Module):
 
 
 class Actor(nnx.Module):
-    """Policy network: logits of a categorical, or mean and deviation of a diagonal Gaussian."""
+    """Policy network: outputs of a distribution of actions, of which a mask forbids some."""
 
     def __init__(self, spec: Spec, width: int, *, rngs: nnx.Rngs):
-        self.discrete = spec.num_actions > 0
+        self.actions, self.mask_dim = distribution(spec), spec.mask_dim
+        self.discrete = bool(spec.choices)
         self.trunk = Trunk(spec.obs_dim, width, rngs=rngs)
-        outputs = spec.num_actions or spec.action_dim
-        self.out = dense(self.trunk.features, outputs, 1e-4, rngs)
-        self.log_std = nnx.Param(jnp.zeros((0 if self.discrete else spec.action_dim,)))
+        self.out = dense(self.trunk.features, self.actions.outputs, 1e-4, rngs)
+        self.log_std = nnx.Param(jnp.zeros((self.actions.deviations,)))
 
     def __call__(self, obs: jax.Array) -> jax.Array:
         """Logits or means [..., A] of the policy at obs [..., D]."""
-        return self.out(self.trunk(obs))
+        if not self.mask_dim:
+            return self.out(self.trunk(obs))
+        numbers, mask = obs[..., : -self.mask_dim], obs[..., -self.mask_dim :]
+        return jnp.where(mask > 0, self.out(self.trunk(numbers)), FORBIDDEN)
 
     def sample(self, key: jax.Array | None, obs: jax.Array) -> jax.Array:
         """Samples an action [...] or [..., A] at obs [..., D]; the mode if `key` is None."""
-        out = self(obs)
-        if self.discrete:
-            return out.argmax(-1) if key is None else jax.random.categorical(key, out)
-        noise = 0.0 if key is None else jax.random.normal(key, out.shape)
-        return out + jnp.broadcast_to(jnp.exp(self.log_std[...]), out.shape) * noise
+        return self.actions.sample(key, self(obs), self.log_std[...])
 
     def log_prob(self, obs: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Log-probability [...] of `action` and entropy [...] of the policy at obs [..., D]."""
-        out = self(obs)
-        if self.discrete:
-            log_probs = jax.nn.log_softmax(out)
-            chosen = (log_probs * jax.nn.one_hot(action, out.shape[-1])).sum(-1)
-            return chosen, -(jnp.exp(log_probs) * log_probs).sum(-1)
-        log_std = jnp.broadcast_to(self.log_std[...], out.shape)
-        z = (action - out) * jnp.exp(-log_std)
-        log_prob = -0.5 * jnp.square(z) - log_std - 0.5 * jnp.log(2 * jnp.pi)
-        entropy = log_std + 0.5 * jnp.log(2 * jnp.pi * jnp.e)
-        return log_prob.sum(-1), entropy.sum(-1)
+        return self.actions.log_prob(self(obs), self.log_std[...], action)
 
     def policy(self, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Logits or means [..., A] at obs [..., D], and log deviations [..., A] (0 of logits)."""
@@ -84,12 +75,7 @@ class Actor(nnx.Module):
 
     def cross_entropy(self, obs: jax.Array, target: tuple[jax.Array, jax.Array]) -> jax.Array:
         """Cross-entropy [...] of a target `policy` with this one at obs [..., D]."""
-        (out, log_std), (target_out, target_log_std) = self.policy(obs), target
-        if self.discrete:
-            return -(jax.nn.softmax(target_out) * jax.nn.log_softmax(out)).sum(-1)
-        spread = jnp.square(target_out - out) + jnp.exp(2 * target_log_std)
-        terms = 0.5 * spread * jnp.exp(-2 * log_std) + log_std + 0.5 * jnp.log(2 * jnp.pi)
-        return terms.sum(-1)
+        return self.actions.cross_entropy(self.policy(obs), target)
 
 
 class Critic(nnx.Module):
@@ -101,6 +87,7 @@ class Critic(nnx.Module):
     """
 
     def __init__(self, spec: Spec, width: int, num_signals: int, *, rngs: nnx.Rngs):
+        self.mask_dim = spec.mask_dim
         self.trunk = Trunk(spec.obs_dim, width, rngs=rngs)
         self.out = nnx.Linear(
             self.trunk.features,
@@ -111,8 +98,8 @@ class Critic(nnx.Module):
         )
 
     def __call__(self, obs: jax.Array) -> jax.Array:
-        """Values [..., padded_channels(C)] at obs [..., D], the task's first."""
-        return self.out(self.trunk(obs))
+        """Values [..., padded_channels(C)] at obs [..., D], the task's first; of no mask."""
+        return self.out(self.trunk(obs[..., : -self.mask_dim] if self.mask_dim else obs))
 
 
 def padded_channels(channels: int) -> int:
@@ -127,8 +114,16 @@ def _task_column(key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Arra
 
 
 class ActorCritic(nnx.Module):
-    """Actor and critic networks with separate trunks."""
+    """Actor and critic networks with separate trunks, perhaps over features of an image."""
 
-    def __init__(self, spec: Spec, width: int, num_signals: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self, spec: Spec, width: int, num_signals: int, encoder: Any = None, *, rngs: nnx.Rngs
+    ):
+        spec = spec if encoder is None else encoder.encoded
         self.actor = Actor(spec, width, rngs=rngs)
         self.critic = Critic(spec, width, num_signals, rngs=rngs)
+        self.encoder = encoder
+
+    def encode(self, obs: jax.Array) -> jax.Array:
+        """What actor and critic get of obs [..., D]: the same, but for features of an image."""
+        return obs if self.encoder is None else self.encoder(obs)

@@ -46,6 +46,7 @@ class ORL:
     def init(self, key: jax.Array, spec: Spec, num_signals: int = 0) -> ORLState:
         """Initial state: all expectations are 0."""
         del key, num_signals
+        spec.require_plain("ORL")
         zeros = jnp.zeros(spec.num_actions)
         return ORLState(zeros, zeros, zeros)
 

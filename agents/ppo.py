@@ -64,6 +64,7 @@ class PPO(ActorCriticAgent):
 
     def _loss(self, net: ActorCritic, samples: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Clipped policy loss (eq. 7) with critic and entropy terms (eq. 9)."""
+        samples = samples._replace(obs=net.encode(samples.obs))
         log_prob, entropy = net.actor.log_prob(samples.obs, samples.action)
         advantage = (samples.advantage - samples.advantage.mean()) / (
             samples.advantage.std() + 1e-8

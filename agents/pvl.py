@@ -44,6 +44,7 @@ class PVL:
     def init(self, key: jax.Array, spec: Spec, num_signals: int = 0) -> PVLState:
         """Initial state: all expected utilities are 0."""
         del key, num_signals
+        spec.require_plain("PVL")
         return PVLState(jnp.zeros(spec.num_actions))
 
     def act(self, state: PVLState, key: jax.Array | None, obs: jax.Array) -> jax.Array:

@@ -43,9 +43,10 @@ class QLearning:
         """Table with `initial` in every entry.
 
         Raises:
-            ValueError: for a world without discrete actions.
+            ValueError: for a world without discrete actions, or with masks or images.
         """
         del key, num_signals
+        spec.require_plain("Q-learning")
         if not spec.num_actions:
             raise ValueError(
                 "Q-learning needs num_actions > 0: give it a world of discrete actions"

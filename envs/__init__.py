@@ -99,6 +99,8 @@ def load_suite(
     kwargs: Mapping[str, Any] | None = None,
     reproducible: bool = True,
     workers: int | None = None,
+    image: str | None = None,
+    reader: Any = None,
 ) -> Suite:
     """Makes the suite of an environment: its training world and its shifts.
 
@@ -115,6 +117,10 @@ def load_suite(
             resumed with new episodes, and not bit for bit.
         workers: processes that step a gymnasium environment, 0 for this one; None to choose by
             its speed. It changes no result.
+        image: what the image of a gymnasium environment is taken for, "pixels", "symbols" or
+            "numbers"; None to decide by its space (`envs.host.images`).
+        reader: function from images [T, B, H, W, C] of bytes to features [T, B, F] that heads read;
+            None for symbols as they are, or a frozen random convolution of pixels.
 
     Raises:
         ValueError: for an unknown name (the message lists similar names), a package that is not
@@ -125,11 +131,14 @@ def load_suite(
     check = import_entry("envs.suite:checked_shifts")
     shifts = check(shifts, kwargs, reproducible, workers)
     if not isinstance(env, str) or ".py:" in env:
-        return import_entry("envs.own:own_suite")(env, shifts, kwargs, reproducible, workers)
+        own_suite = import_entry("envs.own:own_suite")
+        return own_suite(env, shifts, kwargs, reproducible, workers, image, reader)
     if is_jitted(env) and kwargs:
         raise ValueError(f"{env} is made without kwargs; give a class of your own with defaults")
     if is_jitted(env) and workers is not None:
         raise ValueError(f"{env} is jitted: no worker process steps it; leave out workers")
+    if is_jitted(env) and (image is not None or reader is not None):
+        raise ValueError(f"{env} is jitted and observes no image; leave out image and reader")
     if env in SUITES:
         suite = import_entry(SUITES[env])()
     elif is_jitted(env):
@@ -137,7 +146,7 @@ def load_suite(
         suite = import_entry(ADAPTERS[prefix])(id)
     else:
         host_suite = import_entry("envs.host.suite:host_suite")
-        return host_suite(env, None, shifts, kwargs, reproducible, workers)
+        return host_suite(env, None, shifts, kwargs, reproducible, workers, image, reader)
     return suite if shifts is None else replace(suite, shifts=shifts)
 
 

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from affect.observation import split
+from envs.channel import random_allowed
 from envs.schedule import unscheduled
 from envs.shift import Shift, with_channel
 from envs.world import Env, World, mask_finished
@@ -136,7 +138,7 @@ def _random_rollout(env: Env, worlds: World, key: jax.Array) -> dict[str, Any]:
         env_states, active = carry
         k_act, k_step = jax.random.split(key)
         env_states, transition = jax.vmap(env.step)(
-            jax.random.split(k_step, DRAWS), env_states, _random_actions(k_act, env)
+            jax.random.split(k_step, DRAWS), env_states, _random_actions(k_act, env, env_states.obs)
         )
         row = {"obs": transition.next_obs, "states": env_states.state, "reward": transition.reward}
         row["ends"] = {"terminated": transition.terminated, "truncated": transition.truncated}
@@ -150,10 +152,17 @@ def _random_rollout(env: Env, worlds: World, key: jax.Array) -> dict[str, Any]:
     return rollout | {"first": start.obs}
 
 
-def _random_actions(key: jax.Array, env: Env) -> jax.Array:
-    if env.spec.num_actions:
-        return jax.random.randint(key, (DRAWS,), 0, env.spec.num_actions)
-    return jax.random.uniform(key, (DRAWS, env.spec.action_dim), minval=-1.0, maxval=1.0)
+def _random_actions(key: jax.Array, env: Env, obs: jax.Array) -> jax.Array:
+    spec = env.spec
+    if spec.masked:
+        draw = partial(random_allowed, spec=spec)
+        return jax.vmap(lambda k, o: draw(k, mask=split(spec, o).mask))(
+            jax.random.split(key, DRAWS), obs
+        )
+    shape = (DRAWS, *spec.action_shape)
+    if spec.choices:
+        return jax.random.randint(key, shape, 0, spec.num_actions or jnp.array([spec.action_sizes]))
+    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
 
 
 def _stacked(worlds: Iterable[World]) -> World:

@@ -51,6 +51,10 @@ class Normalised(Env):
         """Observation [D] of the environment."""
         return self.env.observation(state, rng, params)
 
+    def action_mask(self, state: Any, params: Any) -> jax.Array:
+        """Which actions the environment allows, bool [n]."""
+        return self.env.action_mask(state, params)
+
     def reward(
         self, state: Any, action: jax.Array, next_state: Any, rng: jax.Array, params: Any
     ) -> jax.Array:

@@ -1,19 +1,25 @@
 """Suites of a user's own environments: an object, a class, a function or a file that makes one."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import gymnasium
+import jax
+import numpy as np
 
+from affect import Transition
+from affect.observation import split
+from affect.transition import one_line
+from envs.channel import channel_of, random_allowed
 from envs.host.known import EnvFacts
 from envs.host.shifts import channel_shifts
 from envs.host.suite import host_suite
 from envs.host.user_code import call_user, from_file
 from envs.shift import Shift
 from envs.suite import Suite
-from envs.world import Env, World
+from envs.world import Env, World, reset_batch, rollout, some_allowed
 
 
 class CopyOf:
@@ -34,6 +40,8 @@ def own_suite(
     kwargs: Mapping[str, Any] | None = None,
     reproducible: bool = True,
     workers: int | None = None,
+    image: str | None = None,
+    reader: Callable | None = None,
 ) -> Suite:
     """Makes the suite of an environment, named after its class.
 
@@ -45,6 +53,8 @@ def own_suite(
         kwargs: arguments of the class or function.
         reproducible: as in `host_suite`.
         workers: as in `host_suite`.
+        image: as in `host_suite`.
+        reader: as in `host_suite`.
 
     Raises:
         ValueError: for anything else, or for spaces that are not supported.
@@ -59,15 +69,77 @@ def own_suite(
     if isinstance(made, Env):
         if workers is not None:
             raise ValueError(f"{name} is jitted: no worker process steps it; leave out workers")
+        if image is not None or reader is not None:
+            raise ValueError(
+                f"{name} is jitted: image and reader are of its own Spec; set them there"
+            )
         if shifts is None:
-            shifts = channel_shifts(made.spec.num_actions > 0)
-        return Suite(name, made, World(made.default_params), tuple(shifts))
+            shifts = channel_shifts(made.spec)
+        check_rows(made, name)
+        return Suite(name, made, World(made.default_params, channel_of(made.spec)), tuple(shifts))
     if isinstance(made, gymnasium.Env):
         constructor = constructor if callable(env) else CopyOf(env)
-        return host_suite(name, constructor, shifts, reproducible=reproducible, workers=workers)
+        options = {"reproducible": reproducible, "workers": workers}
+        return host_suite(name, constructor, shifts, **options, image=image, reader=reader)
     what = shown if made is env or isinstance(env, type) else f"{shown} returned {made!r}, which"
     message = (
         f"{what} is no environment: give a name, a gymnasium id, an environment, its class, or a "
         "function that makes it"
     )
     raise ValueError(" ".join(message.split()))
+
+
+def check_rows(env: Env, name: str, steps: int = 200, num_envs: int = 8) -> None:
+    """Checks image, numbers and mask of a jitted environment, in steps of random allowed actions.
+
+    Raises:
+        ValueError: naming a part of another shape or dtype, or the first step whose mask allows no
+            action.
+    """
+    spec, world = env.spec, World(env.default_params, channel_of(env.spec))
+    if spec.plain:
+        return
+    key = jax.random.key(0)
+    state = jax.eval_shape(env.initial, key, world.params)
+    for part, got, expected in _declared_parts(env, state, world.params):
+        if got != expected:
+            raise ValueError(
+                f"{name}: {part} is {got}, expected {expected} of its spec; correct it"
+            )
+    if not spec.masked:
+        return
+
+    def act(key: jax.Array, obs: jax.Array) -> jax.Array:
+        keys = jax.random.split(key, num_envs)
+        return jax.vmap(lambda k, o: random_allowed(k, spec, split(spec, o).mask))(keys, obs)
+
+    def run(key: jax.Array) -> Transition:
+        start = reset_batch(key, env, lambda key: world, num_envs)
+        return rollout(jax.random.clone(key), env, lambda key: world, act, start, steps)[1]
+
+    batch = jax.jit(run)(key)
+    allowed = jax.vmap(jax.vmap(partial(some_allowed, spec)))(batch.obs)
+    if not (allowed := np.asarray(allowed)).all():
+        step, i = np.argwhere(~allowed)[0]
+        begun = np.flatnonzero(np.asarray(batch.first)[: step + 1, i])[-1]
+        raise ValueError(
+            f"{name}: its action_mask allows no action at step {step - begun} of an episode: allow "
+            "one, or end the episode before"
+        )
+
+
+def _declared_parts(env: Env, state: Any, params: Any) -> Iterator[tuple[str, str, str]]:
+    """(part, what an environment gives, what its spec declares) of an observation."""
+    spec = env.spec
+    obs = jax.eval_shape(env.observation, state, jax.random.key(0), params)
+    if spec.image is not None:
+        image, numbers = obs if isinstance(obs, tuple) else (obs, None)
+        sizes = [spec.image.height, spec.image.width, spec.image.channels]
+        yield "the image of its observation", one_line(image), f"uint8{sizes}"
+    else:
+        numbers = obs
+    if numbers is not None or spec.obs_dim:
+        yield "its observation", one_line(numbers), f"float32[{spec.obs_dim}]"
+    if spec.masked:
+        mask = jax.eval_shape(env.action_mask, state, params)
+        yield "its action_mask", one_line(mask), f"bool[{spec.mask_dim}]"

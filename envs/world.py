@@ -5,9 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from gymnasium.experimental.functional import FuncEnv
 
 from affect import Spec, Transition
+from affect.observation import Parts, join, split
 from envs import channel as channels
 from envs.channel import Channel
 
@@ -64,12 +66,13 @@ class Env(FuncEnv):
 
     A subclass defines `get_default_params`, `initial`, `transition`, `observation`, `reward`,
     `terminal` and, optionally, `transition_info`, `success` and `render_image`; `spec`, `horizon`
-    and `obs_scale` are constants.
+    and `obs_scale` are constants. If `spec.masked` it defines `action_mask`. If `spec.image`, its
+    observation is the image [H, W, C] uint8, or a pair of that and of numbers [obs_dim].
 
     Attributes:
         spec: shapes of observation and action.
         horizon: steps after which an episode is truncated.
-        obs_scale: [D] the unit of each observation, for sensor noise.
+        obs_scale: [obs_dim] the unit of each number of an observation, for sensor noise.
         reset_pool_size: for worlds with an expensive reset, number of initial states that `rollout`
             computes beforehand and draws its resets from; 0 resets at every step, used or not.
     """
@@ -87,6 +90,16 @@ class Env(FuncEnv):
         """
         raise NotImplementedError(f"{type(self).__name__} must implement success(total, length)")
 
+    def action_mask(self, state: Any, params: Any) -> jax.Array:
+        """Which actions are allowed in a state, bool [n], of several choices one after another.
+
+        At least one of each choice must be, unless the episode has ended. Where none is, the reward
+        that led there is NaN, which ends the training of a seed with a message.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement action_mask(state, params)"
+        )
+
     def render_init(self, params: Any = None, **kwargs: Any) -> Any:
         """Initial render state of gymnasium's protocol: none is needed."""
 
@@ -97,7 +110,7 @@ class Env(FuncEnv):
         """Starts an episode: draws an initial state and its observation."""
         k_state, k_observe, k_sense = jax.random.split(key, 3)
         state = self.initial(k_state, world.params)
-        obs, queue = self.observation(state, k_observe, world.params), None
+        obs, queue = self._row(state, k_observe, world.params), None
         if world.channel is not None:
             obs, queue = channels.reset_obs(k_sense, world.channel, self.spec, self._scale(), obs)
         return EnvState(world, state, obs, queue, jnp.zeros((), jnp.int32))
@@ -111,15 +124,20 @@ class Env(FuncEnv):
         params, first = world.params, env_state.time == 0
         if world.channel is not None:
             executed, queue = channels.apply_action(
-                k_act, world.channel, queue, self.spec, first, action
+                k_act, world.channel, queue, self.spec, first, action, env_state.obs
             )
         state = self.transition(env_state.state, executed, k_state, params)
         reward = self.reward(env_state.state, executed, state, k_reward, params)
         terminated = self.terminal(state, k_end, params)
         truncated = (env_state.time + 1 >= self.horizon) & ~terminated
-        obs = self.observation(state, k_observe, params)
+        obs = self._row(state, k_observe, params)
+        if self.spec.masked:
+            goes_on = ~terminated & ~truncated
+            reward = jnp.where(goes_on & ~some_allowed(self.spec, obs), jnp.nan, reward)
         if world.channel is not None:
-            obs = channels.observe(k_sense, world.channel, env_state.obs, self._scale(), obs)
+            obs = channels.observe(
+                k_sense, world.channel, self.spec, env_state.obs, self._scale(), obs
+            )
             reward = channels.noisy_reward(k_pay, world.channel, reward)
         info = self.transition_info(env_state.state, executed, state, params)
         transition = Transition(
@@ -127,8 +145,26 @@ class Env(FuncEnv):
         )
         return EnvState(env_state.world, state, obs, queue, env_state.time + 1), transition
 
+    def _row(self, state: Any, key: jax.Array, params: Any) -> jax.Array:
+        """Observation [D] of a state, with image and mask where there are some."""
+        obs = self.observation(state, key, params)
+        if self.spec.plain:
+            return obs
+        image, numbers = None, obs
+        if self.spec.image is not None:
+            image, numbers = obs if isinstance(obs, tuple) else (obs, None)
+            image = self.spec.image.flat(jnp.asarray(image, jnp.uint8))
+        mask = self.action_mask(state, params) if self.spec.masked else None
+        return join(self.spec, Parts(image, numbers, mask))
+
     def _scale(self) -> jax.Array:
         return jnp.array(self.obs_scale)
+
+
+def some_allowed(spec: Spec, obs: jax.Array) -> jax.Array:
+    """Whether the mask of an observation [D] allows an action of each choice, bool []."""
+    parts = jnp.split(split(spec, obs).mask, np.cumsum(spec.choices)[:-1].tolist())
+    return jnp.stack([part.any() for part in parts]).all()
 
 
 def world_at(world: World, time: jax.Array) -> World:

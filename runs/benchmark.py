@@ -31,7 +31,7 @@ from runs.report.page import Page, markdown_table, page_text
 COMMAND = "python -m runs.benchmark"
 PARTS = (
     *("training", "hosts", "ceiling", "shares", "heads", "evaluation", "worlds", "compilation"),
-    *("memory", "readouts", "report"),
+    *("memory", "readouts", "report", "images"),
 )
 INSTALL = "not installed: pip install -e '.[bench,envpool]' -c constraints.txt"
 THREE_HEADS = ("fear", "hope", "curiosity")
@@ -47,7 +47,8 @@ class Settings(StudySettings):
         parts: what to measure, of training (against peers), hosts (gymnasium environments against
             Stable-Baselines3 and against the environments alone), ceiling (bare matrix products),
             shares (parts of a training step), heads, evaluation, worlds (Drive), compilation,
-            memory, readouts (probing the signals beside scoring), report (and sealing).
+            memory, readouts (probing the signals beside scoring), report (and sealing), images
+            (training and memory against Stable-Baselines3 with the same convolution).
         repeats: measurements of each side of a row.
     """
 
@@ -126,7 +127,7 @@ def installed(package: str) -> bool:
 
 def timed_pairs(settings: Settings) -> list[TimedPair]:
     """Rows of the chosen parts."""
-    parts = (_training_rows, _host_rows, _head_rows, _comparison_rows)
+    parts = (_training_rows, _host_rows, _head_rows, _comparison_rows, _image_rows)
     rows = [row for part in parts for row in part() if row.part in settings.parts]
     if not settings.smoke:
         return rows
@@ -234,6 +235,19 @@ def _comparison_rows() -> list[TimedPair]:
         TimedPair("report", "sealing / statistics and report", sealing, report, "ours < 2", " s"),
         TimedPair("compilation", cached, chunk, chunk, "ours < 3", " s", "empty"),
         TimedPair("memory", memory, long, short, "ratio < 1.1", " MB", "filled"),
+    ]
+
+
+def _image_rows() -> list[TimedPair]:
+    """Training on images, and its memory, against Stable-Baselines3 with the same convolution."""
+    ours = Workload("training.time_image_training", 1, 2, num_envs=8, world="pixels")
+    other = replace(ours, prepare="rivals.stable_baselines3_images")
+    race, races = (replace(load, updates=1, world="CarRacing-v3") for load in (ours, other))
+    title, faster = "84 x 84 x 4, 1 seed, 8 envs", "ratio >= 1.5"
+    return [
+        TimedPair("images", f"{title} / SB3", ours, other, faster),
+        TimedPair("images", f"{title}, memory / SB3", ours, other, "ratio < 1", " MB", "filled"),
+        TimedPair("images", "CarRacing-v3, 1 seed, 8 envs / SB3", race, races, faster),
     ]
 
 

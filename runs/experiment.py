@@ -68,7 +68,8 @@ class Experiment:
         base: seed of all seeds.
         recordings: also film the arms with heads, and record an episode of one of them step by
             step, for the report; None for only if `out` is given.
-        probe_signals: with the recordings, also measure what the signals of one arm predict.
+        probe_signals: with the recordings, also measure what the signals of one arm predict; not
+            of images of pixels.
         optimise: whether to compile with optimisation, which takes longer and runs faster; None
             for whether training and scoring an arm take more than LONG steps.
     """
@@ -341,7 +342,9 @@ class Experiment:
             runner.film(arm, phase, trained.state.learner)
         if arm.name == self._recorded_arm():
             runner.save_timelines(arm, phase, trained.state.learner, points, rows)
-            if self.probe_signals and hasattr(agent, "value") and hasattr(agent, "gamma"):
+            image = self.suite.env.spec.image  # episodes of large ones would fill the memory
+            probes = self.probe_signals and (image is None or image.symbols)
+            if probes and hasattr(agent, "value") and hasattr(agent, "gamma"):
                 runner.save_readouts(arm, phase, trained, points)
 
     def _recorded_arm(self) -> str | None:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from affect import Head, Transition
+from affect.observation import reading
 from runs.analysis.contrasts import Contrast, contrasts
 from runs.analysis.scores import check_complete, read_scores, seed_means
 from runs.arm_runner import METRICS, ArmRunner, Reporter
@@ -193,6 +194,7 @@ class Result:
                 arm.name: knob_values(run_config.agent, arm.blend)
                 for arm in self.experiment.all_arms
             },
+            reading=reading(self.experiment.suite.env.spec),
         )
 
     def _with_facts(self, head: Head, seed: int) -> Head:

@@ -199,8 +199,7 @@ def spec_of(
     Raises:
         ValueError: `info` is no such mapping, or the discount is none.
     """
-    sizes = {"num_actions": actions.num_actions, "action_dim": actions.action_dim}
-    return Spec(obs.size, info=info_keys(info), discount=discount, **sizes)
+    return Spec(obs.size, actions.num_actions, actions.action_dim, info_keys(info), discount)
 
 
 def info_keys(info: Any) -> tuple[str, ...]:

@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
 from affect import Head, Spec, Transition
 from affect.head import State
+from affect.observation import action_numbers
 
 
 class ICM(Head):
@@ -27,8 +29,8 @@ class ICM(Head):
     sign = 1
 
     def __init__(self, spec: Spec, width: int = 16, *, rngs: nnx.Rngs):
-        self.discrete = spec.num_actions > 0
-        actions = spec.num_actions or spec.action_dim
+        self.spec = spec
+        actions = sum(spec.choices) or spec.action_dim
         self.features = nnx.Linear(spec.obs_dim, width, rngs=rngs)
         self.inverse = nnx.Linear(2 * width, actions, rngs=rngs)
         self.forward = nnx.Linear(width + actions, width, rngs=rngs)
@@ -40,21 +42,23 @@ class ICM(Head):
     def loss(self, state: State, batch: Transition) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Errors of the inverse model, which trains f, and of the forward model, which trains g."""
         features = jnp.concatenate([self._encode(batch.obs), self._encode(batch.next_obs)], -1)
-        prediction, action = self.inverse(features), self._encode_action(batch)
-        loss_fn = optax.softmax_cross_entropy if self.discrete else optax.squared_error
-        inverse, forward = loss_fn(prediction, action).mean(), self._forward_error(batch).mean()
+        prediction, action = self.inverse(features), action_numbers(self.spec, batch.action)
+        if sizes := self.spec.choices:
+            ends = np.cumsum(sizes)[:-1].tolist()
+            parts = zip(jnp.split(prediction, ends, -1), jnp.split(action, ends, -1), strict=True)
+            inverse = sum(optax.softmax_cross_entropy(*pair).mean() for pair in parts)
+        else:
+            inverse = optax.squared_error(prediction, action).mean()
+        forward = self._forward_error(batch).mean()
         return inverse + forward, {"inverse": inverse, "error": forward}
 
     def _forward_error(self, batch: Transition) -> jax.Array:
         features, next_features = jax.lax.stop_gradient(
             (self._encode(batch.obs), self._encode(batch.next_obs))
         )
-        prediction = self.forward(jnp.concatenate([features, self._encode_action(batch)], -1))
+        action = action_numbers(self.spec, batch.action)
+        prediction = self.forward(jnp.concatenate([features, action], -1))
         return jnp.square(prediction - next_features).sum(-1) / 2
 
     def _encode(self, obs: jax.Array) -> jax.Array:
         return jnp.tanh(self.features(obs))
-
-    def _encode_action(self, batch: Transition) -> jax.Array:
-        actions = self.inverse.out_features
-        return jax.nn.one_hot(batch.action, actions) if self.discrete else batch.action

@@ -127,7 +127,7 @@ def suite(name: str) -> Suite:
         world=World(env.get_default_params()),
         shifts=(
             *(ramp_params(shift, *ends) for shift, ends in SHIFT_ENDS[name].items()),
-            *channel_shifts(bool(env.spec.num_actions)),
+            *channel_shifts(env.spec),
         ),
         severities=(0.5, 1.0),  # few, since steps are expensive
     )

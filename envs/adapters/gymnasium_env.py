@@ -10,11 +10,15 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 from gymnasium.error import ResetNeeded
 
-from affect import Transition
+from affect import Spec, Transition
+from affect.observation import split
 from envs import import_entry
+from envs.channel import is_allowed
+from envs.host.rows import MASK
 from envs.shift import Shift
 from envs.world import Env, EnvState, World, world_at
 
@@ -125,30 +129,35 @@ class WorldEnv(gymnasium.Env):
         self._stream, self._ended = None, True
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
-        """Starts the first episode of a seed, or the next one -> (obs [D], {})."""
+        """Starts the first episode of a seed, or the next one -> (obs, info).
+
+        `info` is empty, but for the `action_mask` of a world that has one.
+        """
         super().reset(seed=seed)
         self._episode += 1
         if seed is not None or self._seed_word is None:
             self._seed_word, self._episode = draw_seed_word(self.np_random), 0
         self._stream, self._ended = _reset(self._sampler, self._seed_word, self._episode), False
-        return np.array(self._stream.env_state.obs), {}
+        return parts_of(self.func_env.spec, self._stream.env_state.obs)
 
     def step(self, action):
         """Takes one step -> (obs [D], reward, terminated, truncated, info).
 
         Raises:
-            ValueError: if the action is not in the action space.
+            ValueError: if the action is not in the action space, or forbidden by the mask.
             ResetNeeded: before the first reset and after the end of an episode.
         """
         if self._ended:
             raise ResetNeeded("the episode is over or was not started: call reset first")
         action = checked_action(self.action_space, action)
+        check_allowed(self.func_env.spec, self._stream.env_state.obs, action)
         self._stream, transition = _step(self.func_env, self._stream, action)
         transition = jax.device_get(transition)
         terminated, truncated = bool(transition.terminated), bool(transition.truncated)
         self._ended = terminated or truncated
         info = jax.tree.map(lambda value: np.array(value)[()], transition.info)
-        return np.array(transition.next_obs), float(transition.reward), terminated, truncated, info
+        obs, masks = parts_of(self.func_env.spec, transition.next_obs)
+        return obs, float(transition.reward), terminated, truncated, info | masks
 
     def render(self) -> np.ndarray | None:
         """Renders the true state, uint8 [H, W, 3]; None without a render mode.
@@ -159,6 +168,26 @@ class WorldEnv(gymnasium.Env):
         if self._stream is None:
             raise ResetNeeded("no episode to draw: call reset first")
         return render_frame(self.func_env, self._stream.env_state) if self.render_mode else None
+
+
+def parts_of(spec: Spec, obs: jax.Array) -> tuple[Any, dict[str, np.ndarray]]:
+    """An observation [D] for gymnasium, and the `action_mask` [n] of its info if it has one.
+
+    It is the numbers, the image [H, W, C], or a tuple of image and numbers.
+    """
+    if spec.plain:
+        return np.array(obs), {}
+    image, numbers, mask = split(spec, jnp.asarray(obs))
+    shown = [np.array(spec.image.shaped(image))] if spec.image is not None else []
+    shown += [] if numbers is None else [np.array(numbers)]
+    masks = {} if mask is None else {MASK: np.array(mask, np.int8)}
+    return shown[0] if len(shown) == 1 else tuple(shown), masks
+
+
+def check_allowed(spec: Spec, obs: jax.Array, action: np.ndarray) -> None:
+    """Checks that the mask of an observation [D] allows an action; ValueError if not."""
+    if spec.masked and not is_allowed(spec, split(spec, obs).mask, jnp.asarray(action)):
+        raise ValueError(f"action {action} is forbidden by the mask: choose one that it allows")
 
 
 def render_metadata(env: Env, render_mode: str | None) -> dict[str, Any]:

@@ -68,6 +68,9 @@ class WorldVectorEnv(gymnasium.vector.VectorEnv):
     ):
         self._sampler = make_sampler(env, world, shift, severity, **options)
         self.func_env, self.render_mode = self._sampler.env, render_mode
+        if not self.func_env.spec.plain:
+            name = type(self.func_env).__name__
+            raise ValueError(f"{name} has masks or images: make it one by one, by gymnasium.make")
         self.num_envs, self._mode = num_envs, AutoresetMode(autoreset_mode)
         self.metadata = render_metadata(self.func_env, render_mode) | {"autoreset_mode": self._mode}
         self.single_observation_space = self.func_env.observation_space

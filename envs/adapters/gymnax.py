@@ -172,5 +172,5 @@ def suite(name: str) -> Suite:
         name=f"gymnax:{name}",
         env=env,
         world=World(env.get_default_params()),
-        shifts=physics + channel_shifts(bool(env.spec.num_actions)),
+        shifts=physics + channel_shifts(env.spec),
     )

@@ -128,7 +128,7 @@ def suite(name: str) -> Suite:
         name=f"navix:{name}",
         env=env,
         world=World(env.get_default_params()),
-        shifts=layout + channel_shifts(bool(env.spec.num_actions)),
+        shifts=layout + channel_shifts(env.spec),
     )
 
 

@@ -177,7 +177,7 @@ def _record_world(world, *, env, original, actions, key):
         k_act = jax.random.split(jax.random.clone(key), 7)[0]  # as `Env.step` splits it
         disturbance, first = world_at(env_state.world, env_state.time).channel, env_state.time == 0
         applied, _ = channel.apply_action(
-            k_act, disturbance, env_state.queue, env.spec, first, action
+            k_act, disturbance, env_state.queue, env.spec, first, action, env_state.obs
         )
         next_state, transition = env.step(key, env_state, action)
         kept = jax.tree.map(lambda new, old: jnp.where(ended, old, new), next_state, env_state)

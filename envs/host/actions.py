@@ -1,4 +1,7 @@
-"""Maps actions 0..n-1, or [A] in [-1, 1], to the action space of an environment; no jax."""
+"""Maps standard actions to the action space of an environment; no jax.
+
+Standard are 0..n-1, several such choices at once, and [A] in [-1, 1].
+"""
 
 import math
 from functools import partial
@@ -13,11 +16,12 @@ FARTHEST = 0.999  # of a component with one bound: an action up to here, 1,999 u
 
 
 def standard_actions(env: gymnasium.Env, id: str) -> gymnasium.Env:
-    """Wraps `env` so that its actions are 0..n-1, or [A] clipped to [-1, 1].
+    """Wraps `env` so that its actions are 0..n-1, several such choices, or [A] clipped to [-1, 1].
 
-    `Discrete` actions are counted from 0. Those of a box are flattened. A component with two bounds
-    is rescaled to them, to equal shares of every integer if it is of integers; one with one bound
-    is mapped to the half-line by bound + (1 + a) / (1 - a), or bound - (1 - a) / (1 + a).
+    `Discrete` actions are counted from 0, and so are those of `MultiDiscrete` and `MultiBinary`,
+    which are several choices [n], one after another. Those of a box are flattened. A component with
+    two bounds is rescaled to them, to equal shares of every integer if it is of integers; one with
+    one bound is mapped to the half-line by bound + (1 + a) / (1 - a), or bound - (1 - a) / (1 + a).
 
     Raises:
         ValueError: for a component without bounds, for more than LARGEST components or discrete
@@ -25,7 +29,10 @@ def standard_actions(env: gymnasium.Env, id: str) -> gymnasium.Env:
     """
     space = env.action_space
     discrete = isinstance(space, spaces.Discrete)
+    several = isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary)
     size = int(space.n) if discrete else math.prod(space.shape or ())
+    if several:
+        return _several_choices(env, id)
     if not 1 <= size <= LARGEST:
         raise ValueError(
             f"{id}: action space {space} has {size} {'actions' if discrete else 'components'}, "
@@ -38,7 +45,7 @@ def standard_actions(env: gymnasium.Env, id: str) -> gymnasium.Env:
         return wrappers.TransformAction(env, counted, spaces.Discrete(int(space.n)))
     if not isinstance(space, spaces.Box):
         raise ValueError(
-            f"{id}: action space {space} is neither Discrete nor a Box; map it by "
+            f"{id}: action space {space} is neither discrete nor a Box; map it by "
             "gymnasium.wrappers.TransformAction"
         )
     check_bounds(space, f"{id}: action space")
@@ -57,6 +64,32 @@ def standard_actions(env: gymnasium.Env, id: str) -> gymnasium.Env:
     to_action = partial(box_action, space=space, low=low, high=high)
     vector = spaces.Box(-1.0, 1.0, low.shape, np.float32)
     return wrappers.TransformAction(env, to_action, vector)
+
+
+def _several_choices(env: gymnasium.Env, id: str) -> gymnasium.Env:
+    """Wraps `env` so that its `MultiDiscrete` or `MultiBinary` actions are choices [n] from 0.
+
+    Raises:
+        ValueError: for more than LARGEST actions of all choices, or a choice of none.
+    """
+    space = env.action_space
+    binary = isinstance(space, spaces.MultiBinary)
+    sizes = np.full(space.shape, 2) if binary else space.nvec
+    if not 1 <= sizes.sum() <= LARGEST or sizes.min() < 1:
+        raise ValueError(
+            f"{id}: action space {space} has {sizes.sum()} actions in {sizes.size} choices, "
+            f"expected 1 to {LARGEST} in all; map it by gymnasium.wrappers.TransformAction"
+        )
+    start = np.zeros_like(sizes) if binary else np.broadcast_to(space.start, sizes.shape)
+    if not binary and sizes.ndim == 1 and not start.any():
+        return env
+    to_action = partial(shaped_choices, space=space, start=start)
+    return wrappers.TransformAction(env, to_action, spaces.MultiDiscrete(sizes.ravel()))
+
+
+def shaped_choices(action: np.ndarray, *, space: spaces.Space, start: np.ndarray) -> np.ndarray:
+    """Element of `space` for choices [n] from 0; `start` is the least of each."""
+    return (np.reshape(action, start.shape) + start).astype(space.dtype)
 
 
 def check_bounds(space: spaces.Box, name: str) -> None:

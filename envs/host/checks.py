@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.host.fault import LastingFault
+from envs.host.rows import MASK
 
 EXACT = 2**24  # the largest integer up to which float32 holds every integer
 ROUNDING = 1e-5  # relative to a bound or 1, by which a rounded observation may leave its space
@@ -28,14 +29,18 @@ class Checked(gymnasium.Wrapper):
         values: whether to check too that numbers are finite, and observations within their bounds;
             otherwise only types and shapes, and whatever would wrap around or lose digits.
         reproducible: whether a seed and actions determine an episode.
+
+    Attributes:
+        reports_mask: whether the last reset reported `info["action_mask"]`.
     """
 
     def __init__(self, env: gymnasium.Env, values: bool = False, reproducible: bool = True):
         super().__init__(env)
         self.reproducible, self.checks_values = reproducible, values
         space = env.observation_space
-        floats = isinstance(space, spaces.Box) and space.dtype.kind == "f" and not values
-        self._plain = (space.shape, space.dtype) if floats else None  # needs no look at its values
+        plain = isinstance(space, spaces.Box) and _any_value(space) and not values
+        self._plain = (space.shape, space.dtype) if plain else None  # needs no look at its values
+        self.reports_mask = False
         self._actions = env.action_space
 
     def reset(self, *, seed=None, options=None):
@@ -51,6 +56,7 @@ class Checked(gymnasium.Wrapper):
                 f"returned {_described(result)} from reset, expected (obs, info)", RESET_REMEDY
             )
         self._check_observation(result[0], "reset")
+        self.reports_mask = MASK in result[1]
         actions = self.env.action_space
         if actions is not self._actions and actions != self._actions:
             raise LastingFault(
@@ -123,6 +129,12 @@ class Checked(gymnasium.Wrapper):
                 "find its division by zero, logarithm or overflow, or clip it by "
                 "gymnasium.wrappers.TransformReward",
             )
+
+
+def _any_value(space: spaces.Box) -> bool:
+    """Whether values of the right dtype may be any: floats, checked elsewhere, and bytes."""
+    bytes_ = space.dtype == np.uint8 and (space.low == 0).all() and (space.high == 255).all()
+    return space.dtype.kind == "f" or bool(bytes_)
 
 
 def observation_fault(

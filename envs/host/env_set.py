@@ -67,7 +67,8 @@ class EnvSet:
                 info[:, i] = self._scalars(values)
         with np.errstate(over="ignore"):
             reward[:] = rewards
-            size = float(np.vdot(obs, obs)) + sum(map(abs, rewards))
+            size = 0.0 if obs.dtype == np.uint8 else float(np.vdot(obs, obs))  # bytes are finite
+            size += sum(map(abs, rewards))
         if not size < LARGE:  # or not a number
             self._check_finite(obs, indices, np.array(rewards, np.float64))
         return ended
@@ -142,7 +143,7 @@ class EnvSet:
     ) -> None:
         """Raises `LastingFault` for the first environment whose obs or reward is not finite."""
         for name, array in (("observation", obs), ("reward", reward)):
-            if array is None or not len(indices):
+            if array is None or array.dtype == np.uint8 or not len(indices):
                 continue
             with np.errstate(over="ignore"):
                 finite = np.isfinite(array if array.dtype == np.float32 else np.float32(array))

@@ -1,4 +1,4 @@
-"""Makes gymnasium environments with flat observations and actions in [-1, 1]; imports no jax."""
+"""Makes gymnasium environments with observations in one row and standard actions; no jax."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from gymnasium import spaces, wrappers
 from envs.host.action_buffer import LONGEST
 from envs.host.actions import LARGEST, check_bounds, standard_actions
 from envs.host.checks import Checked
+from envs.host.images import image_facts
 from envs.host.known import EnvFacts, env_facts, is_built_in
+from envs.host.rows import ImageRows, MaskedRows, choices
 from envs.host.user_code import call_user
 
 LIMIT = 1_000  # steps of an episode, for environments that declare no limit
@@ -28,15 +30,21 @@ def make_env(
     *,
     check_values: bool = False,
     reproducible: bool = True,
+    image: str | None = None,
+    masked: bool = False,
     **kwargs,
 ) -> gymnasium.Env:
-    """Makes an environment with observations [D] float32 and actions 0..n-1 or [A] in [-1, 1].
+    """Makes an environment with observations [D] and the actions of `envs.host.actions`.
+
+    Observations are float32, or bytes if there is an image among them (`envs.host.rows`).
 
     Args:
         id: a gymnasium id, or the name in messages of what `constructor` makes.
         constructor: makes the environment; None for `gymnasium.make(id)`.
         check_values: whether to check values too, as `envs.host.probe` does.
         reproducible: whether a seed and actions determine an episode.
+        image: what an image is taken for (`envs.host.images`); None to decide by its space.
+        masked: whether observations end with the mask of actions in `info`.
         **kwargs: declared setters (`envs.host.known`) and arguments of `gymnasium.make`.
 
     Raises:
@@ -55,7 +63,14 @@ def make_env(
             raise ValueError(f"{id} needs a package: pip install -e '.[hosts]' ({error})") from None
         raise
     env = Checked(_with_spaces(env, id), check_values, reproducible)
-    env = standard_actions(_flatten_observations(env, id), id)
+    facts_of_image = image_facts(env.observation_space, id, image)
+    if facts_of_image is None:
+        env = _flatten_observations(env, id)
+    else:
+        _check_numeric(env.observation_space, id)
+        env = ImageRows(env, facts_of_image)
+    env = standard_actions(env, id)
+    env = MaskedRows(env, choices(env.action_space)) if masked else env
     limit, _ = limit_and_goal(env, id)
     return (
         env if limit and limit <= LONGEST else wrappers.TimeLimit(env, LONGEST if limit else LIMIT)
@@ -103,14 +118,10 @@ def _render_offscreen() -> None:
 def _flatten_observations(env: gymnasium.Env, id: str) -> gymnasium.Env:
     """Wraps `env` so that it observes a vector [D] float32; ValueError if that is impossible."""
     space = env.observation_space
-    if not _is_numeric(space):
-        raise ValueError(
-            f"{id}: observation space {space} is not made of numbers; keep only numeric keys by "
-            "gymnasium.wrappers.FilterObservation, or map it by TransformObservation"
-        )
+    _check_numeric(space, id)
     size = spaces.flatdim(space)
     if size > LARGEST:
-        remedy = "shrink it by gymnasium.wrappers.GrayscaleObservation and ResizeObservation"
+        remedy = "shrink it, or make an image uint8, by gymnasium.wrappers.TransformObservation"
         if not (isinstance(space, spaces.Box) and len(space.shape) > 1):
             remedy = (
                 "map it to fewer by gymnasium.wrappers.TransformObservation, such as a class of "
@@ -131,6 +142,15 @@ def _flatten_observations(env: gymnasium.Env, id: str) -> gymnasium.Env:
     with np.errstate(over="ignore"):  # a bound beyond the largest float32 becomes infinite
         bounded = spaces.Box(low.astype(np.float32), high.astype(np.float32))
     return wrappers.TransformObservation(env, partial(np.asarray, dtype=np.float32), bounded)
+
+
+def _check_numeric(space: spaces.Space, id: str) -> None:
+    """Checks that every part of a space is numeric; ValueError if not."""
+    if not _is_numeric(space):
+        raise ValueError(
+            f"{id}: observation space {space} is not made of numbers; keep only numeric keys by "
+            "gymnasium.wrappers.FilterObservation, or map it by TransformObservation"
+        )
 
 
 def _is_numeric(space: spaces.Space) -> bool:

@@ -20,23 +20,31 @@ class TanhPolicy(NamedTuple):
     Attributes:
         layers: kernel [S, inputs, outputs] and bias [S, 1, outputs] of tanh layers and the last
             one, whose outputs are logits or means.
-        discrete: whether actions are the classes 0 .. outputs - 1.
+        discrete: whether actions are the classes 0 .. outputs - 1, or several choices.
         mean, scale: [S, 1, D] of whitened observations; None if they are not whitened.
+        sizes: numbers of actions of several choices, whose logits are one after another; () of one.
+        forbidden: logit of an action that the mask at the end of an observation does not allow;
+            None where there is no mask.
     """
 
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
     discrete: bool
     mean: np.ndarray | None = None
     scale: np.ndarray | None = None
+    sizes: tuple[int, ...] = ()
+    forbidden: float | None = None
 
     def act(self, obs: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
-        """Actions [S, B] int32, or [S, B, A], at obs [S, B, D].
+        """Actions [S, B] int32, [S, B, n] of several choices, or [S, B, A], at obs [S, B, D].
 
         Args:
             obs: observations.
             noise: [S, B, A] added to the last outputs, of a Gumbel distribution for a sample of a
                 categorical one; None for the mode.
         """
+        if self.forbidden is not None:
+            count = self.layers[-1][0].shape[-1]
+            obs, mask = obs[..., :-count], obs[..., -count:]
         if self.mean is not None:
             obs = np.clip((obs - self.mean) / self.scale, -CLIP, CLIP)
         for kernel, bias in self.layers[:-1]:
@@ -46,15 +54,20 @@ class TanhPolicy(NamedTuple):
         kernel, bias = self.layers[-1]
         out = np.matmul(obs, kernel)
         out += bias
+        if self.forbidden is not None:
+            out[mask <= 0] = self.forbidden
         if noise is not None:
             out += noise
-        return out.argmax(-1).astype(np.int32) if self.discrete else out
+        if not self.sizes:
+            return out.argmax(-1).astype(np.int32) if self.discrete else out
+        parts = np.split(out, np.cumsum(self.sizes)[:-1], -1)
+        return np.stack([part.argmax(-1) for part in parts], -1).astype(np.int32)
 
     def of_seeds(self, seeds: slice) -> TanhPolicy:
         """The policies of some of the seeds."""
         layers = tuple((kernel[seeds], bias[seeds]) for kernel, bias in self.layers)
-        moments = (None if x is None else x[seeds] for x in (self.mean, self.scale))
-        return TanhPolicy(layers, self.discrete, *moments)
+        mean, scale = (None if x is None else x[seeds] for x in (self.mean, self.scale))
+        return self._replace(layers=layers, mean=mean, scale=scale)
 
 
 def executed(actions: np.ndarray) -> np.ndarray:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 
 from envs.host.fault import HostFailure
 from envs.host.pool import HostPool, HostStep
+from envs.host.rows import random_action
 from envs.host.shard import REPLAY_REMEDY
 
 STEPS = 100  # random actions
@@ -19,8 +19,12 @@ AGAIN = "of an environment that was reset to a seed of before, with the same act
 
 
 def probe(
-    make: Callable[[], gymnasium.Env], name: str, workers: int | None, reproducible: bool = True
-) -> None:
+    make: Callable[[], gymnasium.Env],
+    name: str,
+    workers: int | None,
+    reproducible: bool = True,
+    mask_dim: int | None = None,
+) -> bool:
     """Steps two environments of one seed with the same random actions, in a worker process.
 
     What `envs.host.checks` requires is checked at every step, and that both environments return the
@@ -32,6 +36,11 @@ def probe(
         name: of the environment in messages.
         workers: as in `HostPool`.
         reproducible: whether to compare.
+        mask_dim: length of the mask with which observations end, 0 if there is none. None to stop
+            after the reset of an environment that reports one.
+
+    Returns:
+        Whether it stopped there: the environment has masks, and is to be made with them.
 
     Raises:
         ValueError: for any fault; the message names the step, what was expected, and the remedy.
@@ -40,36 +49,36 @@ def probe(
     try:
         with HostPool(make, 2, SEED, name=name, workers=processes, streams=(0, 0)) as pool:
             seen = []
-            for step, results in enumerate(_results(pool)):
+            for step, results in enumerate(_results(pool, mask_dim or 0)):
+                if step == 0 and mask_dim is None and pool.reports_mask():
+                    return True
                 seen.append(results)
                 if reproducible:
                     pair = ({part: both[i] for part, both in results.items()} for i in (0, 1))
                     _check_equal(f"{name}: step {step} {TWO}", *pair)
             if reproducible:
                 pool.restore(pool.snapshot())
-                for step, pair in enumerate(zip(seen, _results(pool), strict=False)):
+                again = _results(pool, mask_dim or 0)
+                for step, pair in enumerate(zip(seen, again, strict=False)):
                     _check_equal(f"{name}: step {step} {AGAIN}", *pair)
     except HostFailure as failure:
         raise ValueError(str(failure)) from failure
+    return False
 
 
-def _results(pool: HostPool) -> Iterator[dict[str, np.ndarray]]:
+def _results(pool: HostPool, mask_dim: int) -> Iterator[dict[str, np.ndarray]]:
     """Yields the results of a reset and of each step by name, [2, ...] each."""
     rng, end = np.random.default_rng(SEED), time.monotonic() + SECONDS
-    yield {"observation": pool.reset()}
+    obs = pool.reset()
+    yield {"observation": obs}
     for _ in range(STEPS):
-        action = _random_action(pool.single_action_space, rng)
+        allowed = obs[0, -mask_dim:] if mask_dim else None
+        action = random_action(pool.single_action_space, rng, allowed)
         results = pool.step(np.stack([action, action]))
+        obs = results.obs
         yield dict(zip(HostStep._fields[:-1], results[:-1], strict=True))
         if time.monotonic() > end:
             return
-
-
-def _random_action(space: spaces.Space, rng: np.random.Generator) -> np.ndarray:
-    """Random action: one of n, or uniform in [-1, 1]."""
-    if isinstance(space, spaces.Discrete):
-        return rng.integers(space.n)
-    return rng.uniform(-1.0, 1.0, space.shape).astype(space.dtype)
 
 
 def _check_equal(which: str, first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> None:

@@ -189,6 +189,11 @@ class EnvShard:
                 break
         return float(np.median(seconds))
 
+    def reports_mask(self) -> bool:
+        """Whether the last reset of the first environment reported `info["action_mask"]`."""
+        env = self._set.envs[0]
+        return env.has_wrapper_attr("reports_mask") and env.get_wrapper_attr("reports_mask")
+
     def close(self) -> None:
         """Closes the environments."""
         if self._set is not None:

@@ -1,8 +1,11 @@
 """Shifts under which gymnasium environments are scored: of their physics and of their channel."""
 
+from affect import Spec
 from envs.host.known import SIZES
 from envs.shift import Shift, ramp, scale
 
+NOISE = ramp("noise", "sensor", "channel.noise", to=0.2)
+TIGHTEN = ramp("tighten", "sensor|actuator", "channel.tighten", to=0.5)
 _MUJOCO = (
     scale("gravity", "dynamics", "params.gravity", to=1.5),
     scale("mass", "dynamics", "params.mass", to=2.0),
@@ -41,12 +44,23 @@ PHYSICS = {
 severity 1 are chosen by hand and not calibrated."""
 
 
-def channel_shifts(discrete: bool) -> tuple[Shift, ...]:
-    """Sensor and actuator shifts of an environment with discrete or continuous actions."""
-    slip = ("flip", "channel.flip", 0.5) if discrete else ("slip", "channel.action_noise", 1.0)
-    return (
-        ramp("noise", "sensor", "channel.noise", to=0.2),
+def channel_shifts(spec: Spec) -> tuple[Shift, ...]:
+    """Sensor and actuator shifts of an environment of shapes `spec`.
+
+    Those of an image are occlusion, and of its brightness, that and of three colours their mixture.
+    Of symbols there is no noise, and of a mask there is one that tightens.
+    """
+    slip = ("flip", "channel.flip", 0.5) if spec.choices else ("slip", "channel.action_noise", 1.0)
+    shifts = () if spec.image and spec.image.symbols else (NOISE,)
+    if spec.image:
+        shifts += (ramp("occlusion", "sensor", "channel.image.occlusion", to=0.5),)
+        if not spec.image.symbols:
+            shifts += (ramp("brightness", "sensor", "channel.gain", to=0.4),)
+            if spec.image.channels == 3:
+                shifts += (ramp("colour", "sensor", "channel.image.colour", to=1.0),)
+    shifts += (
         ramp("dropout", "sensor", "channel.dropout", to=0.6),
         ramp(slip[0], "actuator", slip[1], to=slip[2]),
         ramp("delay", "actuator", "channel.delay", to=3.0),
     )
+    return (*shifts, TIGHTEN) if spec.masked else shifts

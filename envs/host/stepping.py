@@ -14,6 +14,7 @@ import numpy as np
 from envs.host import make
 from envs.host.known import is_built_in
 from envs.host.pool import HostPool
+from envs.host.rows import random_action
 
 FAST = (
     1.5e-4  # seconds of a step of all environments, up to which messages cost more than they save
@@ -36,18 +37,16 @@ def measured_seconds(host: Any, timeout: float = 60.0) -> float | None:
     """
     if host.workers is not None or host.constructor is not None or not is_built_in(host.id):
         return None
-    options = {"reproducible": host.reproducible, **host.kwargs}
+    options = {"reproducible": host.reproducible, "image": host.image, **host.kwargs}
     make_one = partial(make.make_env, host.id, None, **options)
     with HostPool(make_one, 1, 0, name=host.id, workers=0, timeout=timeout) as pool:
         return pool.step_seconds(random_actions(pool.single_action_space, STEPS))
 
 
 def random_actions(space: gymnasium.Space, steps: int) -> np.ndarray:
-    """Random actions [steps, ...]: of 0 .. n - 1, or uniform in [-1, 1]."""
+    """Random actions [steps, ...] of a standard space."""
     rng = np.random.default_rng(0)
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return rng.integers(space.n, size=steps)
-    return rng.uniform(-1.0, 1.0, (steps, *space.shape)).astype(space.dtype)
+    return np.stack([random_action(space, rng) for _ in range(steps)])
 
 
 def choose_workers(host: Any, num_envs: int, seconds: float | None) -> int:

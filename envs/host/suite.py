@@ -4,7 +4,7 @@ import logging
 import math
 import pickle
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -13,11 +13,13 @@ import jax
 import numpy as np
 from gymnasium import spaces
 
-from affect import Spec
+from affect import Image, Spec
+from envs.channel import channel_of
 from envs.host import make
 from envs.host.fault import Fault
 from envs.host.known import EnvFacts, env_facts, is_built_in
 from envs.host.probe import probe
+from envs.host.rows import choices, random_action
 from envs.host.shifts import PHYSICS, channel_shifts
 from envs.host.user_code import call_user
 from envs.shift import Shift
@@ -25,7 +27,8 @@ from envs.suite import Suite
 from envs.world import World
 
 LOG = logging.getLogger(__name__)
-RESERVED = {"id", "constructor", "check_values", "reproducible"}  # arguments of `make_env`
+RESERVED = {"id", "constructor", "check_values", "reproducible", "image", "masked"}
+"""Arguments of `make_env` that are set here."""
 
 
 class NoEffect(ValueError):
@@ -40,7 +43,7 @@ class HostEnv:
         id: gymnasium id.
         spec: shapes of observation and action.
         horizon: steps after which an episode is truncated.
-        obs_scale: [D] the unit of each observation, for sensor noise.
+        obs_scale: [obs_dim] the unit of each number of an observation, for sensor noise.
         harmful: whether every termination counts as harm.
         goal: the return from which an episode is a success; None if success is not defined.
         constructor: makes the environment; None for `gymnasium.make(id)`.
@@ -48,6 +51,7 @@ class HostEnv:
             step (`envs.host.stepping`). No result depends on it.
         kwargs: further arguments of the constructor.
         reproducible: whether a seed and actions determine an episode.
+        image: what an image is taken for (`envs.host.images`); None to decide by its space.
     """
 
     id: str
@@ -60,6 +64,7 @@ class HostEnv:
     workers: int | None = field(default=None, compare=False)
     kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
     reproducible: bool = True
+    image: str | None = None
 
     def maker(self, world: World, **kwargs) -> Callable[[], gymnasium.Env]:
         """Picklable function that makes the environment with the params of `world`.
@@ -70,7 +75,8 @@ class HostEnv:
         if world.scheduled is not None:
             raise ValueError(f"{self.id}: a host environment has no schedule; drop `Schedule(...)`")
         params = {name: float(value) for name, value in world.params.items()}
-        arguments = {"reproducible": self.reproducible, **self.kwargs, **params, **kwargs}
+        own = {"reproducible": self.reproducible, "image": self.image, "masked": self.spec.masked}
+        arguments = {**own, **self.kwargs, **params, **kwargs}
         return partial(make.make_env, self.id, self.constructor, **arguments)
 
     def success(self, total: np.ndarray, length: np.ndarray) -> np.ndarray:
@@ -85,6 +91,8 @@ def host_suite(
     kwargs: Mapping[str, Any] | None = None,
     reproducible: bool = True,
     workers: int | None = None,
+    image: str | None = None,
+    reader: Callable | None = None,
 ) -> Suite:
     """Makes the suite of a gymnasium environment, after a probe of it (`envs.host.probe`).
 
@@ -98,6 +106,8 @@ def host_suite(
         reproducible: False for an environment that cannot be seeded: what it returns is not
             compared, and where a run is resumed, its episodes under way start anew.
         workers: as in `HostEnv`.
+        image: as in `HostEnv`.
+        reader: of an image, for heads (`affect.Spec`).
 
     Raises:
         ValueError: for an unknown id, a space that does not fit (see `envs.host.make.make_env`) or
@@ -113,31 +123,30 @@ def host_suite(
         )
     floats = facts.with_floats(kwargs, id)
     params = {name: floats.get(name, value) for name, value in facts.setters.items()}
-    env = make.make_env(id, constructor, **kwargs)
-    space, action = env.observation_space, env.action_space
-    discrete = isinstance(action, spaces.Discrete)
-    spec = Spec(
-        obs_dim=space.shape[0],
-        num_actions=int(action.n) if discrete else 0,
-        action_dim=0 if discrete else action.shape[0],
-        info=("harm",) if facts.harmful else (),
-    )
+    env = make.make_env(id, constructor, image=image, **kwargs)
+    info = ("harm",) if facts.harmful else ()
+    spec, numbers = _shapes(env, info, id, reader)
     limit, goal = make.limit_and_goal(env, id)
     limit, goal = limit or make.LIMIT, goal if facts.goal is None else facts.goal
     goal = None if goal is None or math.isnan(goal) else goal
     _close(env, id)
-    sizes = spec, limit, _obs_scale(space), facts.harmful, goal
+    sizes = spec, limit, _obs_scale(numbers), facts.harmful, goal
     workers = 0 if workers is None and not is_importable(constructor) else workers
-    host = HostEnv(id, *sizes, constructor, workers, kwargs, reproducible)
-    world = World({name: float(value) for name, value in params.items()})
-    probe(host.maker(world, check_values=True), id, workers, reproducible)
+    host = HostEnv(id, *sizes, constructor, workers, kwargs, reproducible, image)
+    world = World({name: float(value) for name, value in params.items()}, channel_of(spec))
+    probing = partial(probe, name=id, workers=workers, reproducible=reproducible)
+    mask_dim = None if spec.choices else 0
+    if probing(host.maker(world, check_values=True), mask_dim=mask_dim):
+        spec = replace(spec, masked=True)
+        host, world = replace(host, spec=spec), world._replace(channel=channel_of(spec))
+        probing(host.maker(world, check_values=True), mask_dim=spec.mask_dim)
     if limit == make.LONGEST:
         LOG.warning("%s: episodes are truncated after %d steps", id, limit)
     if facts.drops_text:
         LOG.warning("%s: the text `mission` of its observations is dropped", id)
     if shifts is None:
         known = PHYSICS.get(id.rpartition(":")[2], ()) if params else ()
-        shifts = known + channel_shifts(discrete)
+        shifts = known + channel_shifts(spec)
     shifts = tuple(shifts)
     severities = tuple((level + 1) / facts.levels for level in range(facts.levels))
     for shift in shifts:
@@ -202,14 +211,14 @@ def check_effect(host: HostEnv, world: World, shift: Shift, steps: int = 200) ->
     """
     shifted = shift(world, 1.0, jax.random.key(0))
     original_env, shifted_env = (host.maker(each)() for each in (world, shifted))
-    space = original_env.action_space
-    space.seed(0)
+    space, rng, mask_dim = original_env.action_space, np.random.default_rng(0), host.spec.mask_dim
     try:
         results = [env.reset(seed=0)[0] for env in (original_env, shifted_env)]
         for _ in range(steps):
             if not np.array_equal(*results):
                 return
-            action = space.sample()
+            allowed = results[0][host.spec.row - mask_dim : host.spec.row] if mask_dim else None
+            action = random_action(space, rng, allowed)
             transitions = [env.step(action) for env in (original_env, shifted_env)]
             results = [np.append(obs, [*map(float, rest[:3])]) for obs, *rest in transitions]
             if np.array_equal(*results) and results[0][-2:].any():
@@ -234,7 +243,36 @@ def _close(env: gymnasium.Env, id: str) -> None:
     call_user(f"{id}: its close fails", env.close)
 
 
-def _obs_scale(space: spaces.Box) -> tuple[float, ...]:
-    """Scale [D] of each observation: half the declared range if it is in (0, 1000), else 1."""
+def _shapes(
+    env: gymnasium.Env, info: tuple[str, ...], id: str, reader: Callable | None
+) -> tuple[Spec, spaces.Box | None]:
+    """Spec of an environment of `make_env` without masks, and the space of its numbers.
+
+    Raises:
+        ValueError: if there is a reader, and no image.
+    """
+    facts, numbers = None, env.observation_space
+    if env.has_wrapper_attr("image_facts"):
+        facts, numbers = (env.get_wrapper_attr(name) for name in ("image_facts", "rest_space"))
+    if reader is not None and facts is None:
+        raise ValueError(f"{id}: a reader of images, and {env.observation_space} has none")
+    action = env.action_space
+    several = isinstance(action, spaces.MultiDiscrete)
+    spec = Spec(
+        obs_dim=0 if numbers is None else numbers.shape[0],
+        num_actions=int(action.n) if isinstance(action, spaces.Discrete) else 0,
+        action_dim=action.shape[0] if isinstance(action, spaces.Box) else 0,
+        action_sizes=choices(action) if several else (),
+        info=info,
+        image=None if facts is None else Image(*facts[:-1]),
+        reader=reader,
+    )
+    return spec, numbers
+
+
+def _obs_scale(space: spaces.Box | None) -> tuple[float, ...]:
+    """Scale [D] of each number: half the declared range if it is in (0, 1000), else 1."""
+    if space is None:
+        return ()
     half = (space.high.astype(np.float64) - space.low) / 2
     return tuple(np.where((half > 0) & (half < 1e3), half, 1.0).tolist())

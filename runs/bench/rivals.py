@@ -19,6 +19,7 @@ import numpy as np
 from agents.dense_vjp import kernel_gradient
 from agents.ppo import PPO
 from envs.host.make import make_env
+from runs.bench.pixels import image_env
 from runs.bench.timing import Measure, Workload, timer
 from runs.engine.seeds import seed_keys, vmap_seeds
 
@@ -63,7 +64,21 @@ def stable_baselines3(load: Workload) -> Measure:
     import torch
     from stable_baselines3 import PPO as SB3
 
-    measure, seconds = _learn(SB3, load, torch.nn.Tanh), {}
+    return _with_best_threads(_learn(SB3, load, torch.nn.Tanh))
+
+
+def stable_baselines3_images(load: Workload) -> Measure:
+    """Time Stable-Baselines3's PPO on images with the same convolution, as `stable_baselines3`."""
+    from stable_baselines3 import PPO as SB3
+
+    return _with_best_threads(_learn(SB3, load, None))
+
+
+def _with_best_threads(measure: Measure) -> Measure:
+    """A measure of torch, which has from now on one thread or its default, whichever is faster."""
+    import torch
+
+    seconds = {}
     for threads in (torch.get_num_threads(), 1):
         torch.set_num_threads(threads)
         seconds[threads] = measure()["seconds"]
@@ -130,7 +145,7 @@ def learner(load: Workload) -> Callable[[], Any]:
 
 def stepper(load: Workload) -> Callable[[], None]:
     """Steps of all environments of all seeds, one after another, with random actions."""
-    envs = [make_env(load.world) for _ in range(load.seeds * load.num_envs)]
+    envs = [make_env(load.world, image="numbers") for _ in range(load.seeds * load.num_envs)]
     steps = load.num_steps * load.updates
     for seed, env in enumerate(envs):
         env.reset(seed=seed)
@@ -162,21 +177,30 @@ def _learn(algorithm: Any, load: Workload, activation: Any) -> Measure:
 
 
 def _model_of(algorithm: Any, load: Workload, activation: Any) -> Any:
-    """Untrained model of an algorithm with that interface, all its environments in this process."""
+    """Untrained model of an algorithm with that interface, all its environments in this process.
+
+    Args:
+        algorithm: class of the model.
+        load: its sizes.
+        activation: of two layers; None for convolutions over images.
+    """
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     env = {"CartPole": "CartPole-v1"}.get(load.world, load.world)
     if env.startswith("MiniGrid"):  # its observations are flattened as ours are
-        env = partial(make_env, env)
+        env = partial(make_env, env, image="numbers")
+    policy, networks = "MlpPolicy", {"net_arch": [WIDTH, WIDTH], "activation_fn": activation}
+    if activation is None:  # the layers of Mnih et al. (2015)
+        policy, networks, env = "CnnPolicy", {}, image_env(load.world)
     return algorithm(
-        "MlpPolicy",
+        policy,
         make_vec_env(env, n_envs=load.num_envs, seed=0, vec_env_cls=DummyVecEnv),
         n_steps=load.num_steps,
         batch_size=load.num_envs * load.num_steps // AGENT.minibatches,
         n_epochs=AGENT.epochs,
         clip_range=AGENT.clip,
-        policy_kwargs={"net_arch": [WIDTH, WIDTH], "activation_fn": activation},
+        policy_kwargs=networks,
         device="cpu",
         seed=0,
         **SETTINGS,

@@ -3,7 +3,9 @@
 import importlib
 import multiprocessing
 import os
+import resource
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -65,16 +67,26 @@ class Workload:
 
 
 def timer(work: Callable[[], Any], steps: int) -> Measure:
-    """Do the work once, which compiles it -> function that times it as {steps, seconds}."""
+    """Do the work once, which compiles it -> function that times it, and gives the memory so far.
+
+    Its values are {steps, seconds, megabytes}, the last as in `peak_megabytes`.
+    """
     import jax
 
     def measure() -> dict[str, float]:
         start = time.perf_counter()
         jax.block_until_ready(work())
-        return {"steps": steps, "seconds": time.perf_counter() - start}
+        seconds = time.perf_counter() - start
+        return {"steps": steps, "seconds": seconds, "megabytes": peak_megabytes()}
 
     measure()
     return measure
+
+
+def peak_megabytes() -> float:
+    """Peak memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 @dataclass(frozen=True)

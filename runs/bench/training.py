@@ -1,9 +1,8 @@
 """Measure our training and its parts, and an arm of a comparison as `runs.compare` runs it."""
 
-import resource
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,8 @@ from envs.host.stepping import choose_workers, measured_seconds
 from envs.suite import Suite
 from envs.world import World, reset_batch, rollout
 from envs.worlds.classic.cartpole import CartPole
-from runs.bench.timing import Measure, Workload, timer
+from runs.bench.pixels import WORLD, image_env
+from runs.bench.timing import Measure, Workload, peak_megabytes, timer
 from runs.engine import host_backend
 from runs.engine.arms import comparison_arms, weighted_head
 from runs.engine.backend import make_backend
@@ -47,8 +47,19 @@ def time_training(load: Workload) -> Measure:
 
 def time_host_training(load: Workload) -> Measure:
     """Time training in a gymnasium environment, stepped on the host, as `runs.compare` does it."""
-    suite = load_suite(load.world, [])
-    run_config = _run_config(load)
+    return _time_host(load, load_suite(load.world, [], image="numbers"), _run_config(load))
+
+
+def time_image_training(load: Workload) -> Measure:
+    """Time training on images with the convolution of Mnih et al. (2015), stepped on the host."""
+    workers = 0 if load.world == WORLD else None
+    suite = load_suite(image_env(load.world), [], workers=workers)
+    agent = PPO(width=0, convolution="nature")
+    return _time_host(load, suite, replace(_run_config(load), agent=agent))
+
+
+def _time_host(load: Workload, suite: Suite, run_config: RunConfig) -> Measure:
+    """Time training without heads in a host-stepped environment."""
     backend = make_backend(suite.env, run_config)
     phase = Phase(one_world(suite.world), 1, load.updates, run_config.agent, Blend())
     state = backend.init(phase)
@@ -254,8 +265,7 @@ def peak_memory(load: Workload) -> Measure:
 
     def measure():
         run_phase(backend, phase, partial(backend.init, phase), _never_stop)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return {"megabytes": peak / (2**20 if sys.platform == "darwin" else 2**10)}
+        return {"megabytes": peak_megabytes()}
 
     return measure
 

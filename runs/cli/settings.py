@@ -56,12 +56,15 @@ class EnvSettings(StudySettings):
             a stopped study then goes on with new episodes, and not bit for bit.
         workers: processes that step a gymnasium environment, 0 for the study's own; by default
             chosen by its speed. It changes no result.
+        image: what an image of a gymnasium environment is taken for, pixels, symbols or numbers;
+            by default decided by its shape, dtype and bounds.
     """
 
     env: str = "Drive"
     env_kwargs: str = ""
     not_reproducible: bool = False
     workers: int | None = None
+    image: str = ""
 
     def env_options(self) -> dict[str, Any]:
         """Options of `envs.load_suite`, read from the flags; UserError for invalid ones."""
@@ -74,7 +77,8 @@ class EnvSettings(StudySettings):
         if self.workers is not None and self.workers < 0:
             raise UserError(f"--workers {self.workers}: must not be negative")
         reproducible = not self.not_reproducible
-        return {"kwargs": kwargs, "reproducible": reproducible, "workers": self.workers}
+        options = {"kwargs": kwargs, "reproducible": reproducible, "workers": self.workers}
+        return options | {"image": self.image or None}
 
 
 def parse_settings(

@@ -22,8 +22,8 @@ def critic_head(agent: Any, state: Any, spec: Spec) -> Value:
         spec: of the world.
 
     Raises:
-        UserError: for an agent with another critic, or with none, and for one whose body does not
-            perceive observations as they are.
+        UserError: for an agent with another critic, or with none, for one whose body does not
+            perceive observations as they are, and for one that sees images.
     """
     if isinstance(agent, Body) and not agent.has_all_senses:
         raise UserError(
@@ -37,6 +37,8 @@ def critic_head(agent: Any, state: Any, spec: Spec) -> Value:
             f"{type(agent).__name__} has no critic network: distil a function that values "
             "observations instead, as in affect.distil(f, on=observations)"
         )
+    if spec.image is not None:
+        raise UserError("the critic of an agent that sees images values features of its own")
     critic, whitened = state.train_state.net.critic, agent.normalise
     layers = (agent.width,) * len(critic.trunk.hidden)
     factory = Value(layers=layers, gamma=agent.gamma, whitened=whitened)

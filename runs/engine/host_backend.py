@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from affect import Transition
-from envs.channel import Channel
 from envs.host.pool import HostPool
 from envs.host.results import HostStep
 from envs.host.stepping import choose_workers, measured_seconds, stepping_line
@@ -393,8 +392,8 @@ def _side_by_side(learner: Learner, worlds: list[World]) -> tuple[Learner, World
         return learner, worlds[0]
     rows, count = jax.tree.leaves(learner.agent)[0].shape[0], len(worlds)
     agent = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * count), learner.agent)
-    leaves = zip(*(world.channel for world in worlds), strict=True)
-    channel = Channel(*(np.repeat(np.float32(leaf), rows) for leaf in leaves))
+    channels = [world.channel for world in worlds]
+    channel = jax.tree.map(lambda *leaves: np.repeat(np.float32(leaves), rows), *channels)
     return Learner(agent, ()), worlds[0]._replace(channel=channel)
 
 

@@ -274,14 +274,14 @@ def transition(host: HostEnv, played: Played) -> Transition:
 
 def changes_nothing(channel: Channel) -> bool:
     """Whether a channel leaves every value as it is, as the default one does."""
-    return all(
-        (np.asarray(x) == default).all() for x, default in zip(channel, Channel(), strict=True)
-    )
+    default = channel_model.undisturbed(channel)
+    same = jax.tree.map(lambda x, y: bool((np.asarray(x) == y).all()), channel, default)
+    return all(jax.tree.leaves(same))
 
 
 def _of_rows(channel: Channel, rows: int) -> Channel:
     """A channel whose leaves [] or [S] are [S], with S = `rows`."""
-    return Channel(*(jnp.asarray(np.broadcast_to(np.float32(leaf), rows)) for leaf in channel))
+    return jax.tree.map(lambda x: jnp.asarray(np.broadcast_to(np.float32(x), rows)), channel)
 
 
 def _on_one_device(tree: Any) -> Any:
@@ -338,11 +338,12 @@ def choose_actions(
     """Choose one seed's actions [B] -> (chosen, executed after the channel, host_obs)."""
     action, k_slip = policy_actions(agent, key, learner.agent, host_obs.obs, time, greedy)
 
-    def apply_one(key, queue, first, action):
-        return channel_model.apply_action(key, channel, queue, host.spec, first, action)
+    def apply_one(key, queue, first, action, obs):
+        return channel_model.apply_action(key, channel, queue, host.spec, first, action, obs)
 
     keys = jax.random.split(k_slip, host_obs.first.shape[0])
-    executed, queue = jax.vmap(apply_one)(keys, host_obs.queue, host_obs.first, action)
+    inputs = keys, host_obs.queue, host_obs.first, action, host_obs.obs
+    executed, queue = jax.vmap(apply_one)(*inputs)
     if host.spec.action_dim:  # a stopped seed may choose NaN
         executed = jnp.clip(jnp.nan_to_num(executed), -1.0, 1.0)
     return action, executed, host_obs._replace(queue=queue)
@@ -362,7 +363,9 @@ def observe_step(
 
     def observe_one(key, host_obs, action, host_step):
         k_sense, k_reset, k_reward = jax.random.split(key, 3)
-        next_obs = channel_model.observe(k_sense, channel, host_obs.obs, scale, host_step.next_obs)
+        next_obs = channel_model.observe(
+            k_sense, channel, host.spec, host_obs.obs, scale, host_step.next_obs
+        )
         reset_sensed, reset_queue = channel_model.reset_obs(
             k_reset, channel, host.spec, scale, host_step.obs
         )

@@ -14,6 +14,7 @@ import numpy as np
 from affect import Spec
 from affect.moments import NEARLY_CONSTANT, Moments
 from agents.actor_critic import ActorCriticAgent, AgentState
+from agents.distributions import FORBIDDEN, Factored
 from envs.host.policy import TanhPolicy, is_small
 from envs.host.suite import HostEnv
 from runs.engine.seeds import Stream, stream_key
@@ -22,15 +23,15 @@ from runs.engine.seeds import Stream, stream_key
 def acts_in_numpy(agent: Any, host: HostEnv, num_envs: int) -> bool:
     """Whether an agent acts in NumPy in B = `num_envs` environments a seed, channel undisturbed.
 
-    It does if it has the networks of `ActorCriticAgent`, if they are small, and if the environments
-    are reproducible, as whole rollouts in worker processes require.
+    It does if it has the networks of `ActorCriticAgent`, if they are small and see no image, and if
+    the environments are reproducible, as whole rollouts in worker processes require.
     """
     kind, spec = type(agent), host.spec
-    if not (host.reproducible and issubclass(kind, ActorCriticAgent)):
+    if not (host.reproducible and issubclass(kind, ActorCriticAgent)) or spec.image is not None:
         return False
     if any(getattr(kind, name) is not getattr(ActorCriticAgent, name) for name in ("init", "act")):
         return False
-    outputs = spec.num_actions or spec.action_dim
+    outputs = sum(spec.choices) or spec.action_dim
     return is_small(spec.obs_dim, agent.width or outputs, outputs, num_envs)
 
 
@@ -39,8 +40,10 @@ def numpy_policy(agent: ActorCriticAgent, state: AgentState) -> TanhPolicy:
     actor = state.train_state.net.actor
     layers = [*actor.trunk.hidden, actor.out]
     arrays = [(np.asarray(x.kernel[...]), np.asarray(x.bias[...])[:, None]) for x in layers]
-    moments = _mean_and_scale(state.moments) if agent.normalise else ()
-    return TanhPolicy(tuple(arrays), actor.discrete, *moments)
+    mean, scale = _mean_and_scale(state.moments) if agent.normalise else (None, None)
+    sizes = actor.actions.sizes if isinstance(actor.actions, Factored) else ()
+    forbidden = FORBIDDEN if actor.mask_dim else None
+    return TanhPolicy(tuple(arrays), actor.discrete, mean, scale, sizes, forbidden)
 
 
 def policy_noise(state: AgentState, drawn: jax.Array) -> np.ndarray:
@@ -58,8 +61,8 @@ def policy_noise(state: AgentState, drawn: jax.Array) -> np.ndarray:
 
 def drawn_noise(key: jax.Array, *, spec: Spec, num_envs: int, steps: int) -> jax.Array:
     """What one seed's policy adds in T steps, [T, B, A]: Gumbel for logits, normal for means."""
-    sample = jax.random.gumbel if spec.num_actions else jax.random.normal
-    shape = num_envs, spec.num_actions or spec.action_dim
+    sample = jax.random.gumbel if spec.choices else jax.random.normal
+    shape = num_envs, sum(spec.choices) or spec.action_dim
 
     def draw(time: jax.Array) -> jax.Array:
         return sample(action_keys(key, time)[0], shape)

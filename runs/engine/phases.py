@@ -189,7 +189,7 @@ def flat_worlds(worlds: World, points: list[int]) -> World:
 PARTS = {
     "policy": ("actor",),
     "critic": ("critic",),
-    "trunk": ("actor.trunk", "critic.trunk"),
+    "trunk": ("actor.trunk", "critic.trunk", "encoder"),
     "output": ("actor.out", "critic.out"),
 }
 RENEWABLE = ("agent", "optimiser", "heads", *PARTS)

@@ -24,6 +24,7 @@ from affect import (
     build,
 )
 from affect.head import per_env
+from affect.observation import read
 from affect.wrappers import StatefulWrapper, Wrapper
 
 Prediction = Callable[[Transition], jax.Array]
@@ -40,8 +41,7 @@ def predictions(blend: Blend, blend_state: BlendState) -> dict[str, Prediction]:
         blend_state: its state, of one seed; it stays frozen.
     """
     return {
-        name: _prediction(blend_state.heads[name].net, blend_state.carry[name])
-        for name in blend.names
+        name: _prediction(blend_state, blend_state.heads[name].net, name) for name in blend.names
     }
 
 
@@ -51,7 +51,7 @@ def untrained_predictions(
     """Signal of each head with newly initialised weights, NAME_untrained, and the trained carry."""
     initial = blend.init(key, spec, 2).heads
     return {
-        f"{name}_untrained": _prediction(initial[name].net, blend_state.carry[name])
+        f"{name}_untrained": _prediction(blend_state, initial[name].net, name)
         for name in blend.names
     }
 
@@ -75,6 +75,7 @@ def signal_sum(blend: Blend, blend_state: BlendState) -> Prediction:
     """Weighted sum of all signals of a blend, wrappers on: the agent's reward beside the task's."""
 
     def total(batch):
+        batch = read(blend_state.shapes.spec, batch)
         signals = [
             blend_state.weights[k]
             * read_signal(blend_state.heads[name].net, blend_state.carry[name], batch)
@@ -98,7 +99,7 @@ def wrapped_signals(
         heads = {name: blend_state.heads[name].net, f"{name}_untrained": initial[name].net}
         for label, head in heads.items():
             wrapped = head.inner if isinstance(head, Lesion) else head
-            signals[label] = partial(read_signal, wrapped, blend_state.carry[name])
+            signals[label] = _reading(blend_state, wrapped, blend_state.carry[name])
     return signals
 
 
@@ -136,8 +137,13 @@ def read_signal(head: Head, carry: Any, batch: Transition) -> jax.Array:
     return jax.lax.scan(step, restore_shared(new), batch)[1]
 
 
-def _prediction(head: Head, carry: Any) -> Prediction:
-    head, carry = unwrapped(head, carry)
-    if head.sign < 0:
-        return lambda batch: -read_signal(head, carry, batch)
-    return partial(read_signal, head, carry)
+def _prediction(blend_state: BlendState, head: Head, name: str) -> Prediction:
+    """Signal of a head in the place of the one of this name, its sign turned if it is negative."""
+    head, carry = unwrapped(head, blend_state.carry[name])
+    signal = _reading(blend_state, head, carry)
+    return (lambda batch: -signal(batch)) if head.sign < 0 else signal
+
+
+def _reading(blend_state: BlendState, head: Head, carry: Any) -> Prediction:
+    """Signal of a head, on what heads read of observations."""
+    return lambda batch: read_signal(head, carry, read(blend_state.shapes.spec, batch))

@@ -106,6 +106,8 @@ def tables_as_markdown(printed: Sequence[Table], study: Study, score: str) -> st
         f"{study.episodes} episodes a point. Scores are averaged per seed first; t and "
         "Welch intervals at 95 %, not corrected for the number of arms."
     )
+    if study.reading:
+        sizes += f" Of observations, {study.reading}."
     if study.without:
         sizes += f" LEFT OUT ON REQUEST: {', '.join(study.without)}."
     sections = []

@@ -82,6 +82,7 @@ def render_page(
         ledger=study.ledger[-MAX_ENTRIES:],
         facts={
             "environment": study.env,
+            **({"observations": study.reading} if study.reading else {}),
             "arms": len(study.arms),
             "seeds per arm": study.seeds,
             "steps per seed": f"{study.steps:,}",

@@ -32,6 +32,7 @@ class Study(NamedTuple):
         ledger: its entries, with the fields of `runs.prereg.ledger.Entry`.
         sealed_rows: score rows of sealed worlds.
         knobs: settings of the agent and the heads of each arm, by name.
+        reading: how heads read the image of an observation, in one line; empty without one.
     """
 
     env: str
@@ -50,6 +51,7 @@ class Study(NamedTuple):
     ledger: Sequence[Any] = ()
     sealed_rows: Sequence[dict] = ()
     knobs: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    reading: str = ""
 
 
 def declared_contrasts(rows: Sequence[dict], study: Study) -> list[Contrast]:

@@ -28,7 +28,7 @@ def applied_actions(channel, spec, actions, seed=0):
 
     def step(queue, inputs):
         key, first, action = inputs
-        applied, queue = apply_action(key, channel, queue, spec, first, action)
+        applied, queue = apply_action(key, channel, queue, spec, first, action, OBS)
         return queue, applied
 
     first = jnp.arange(len(actions)) == 0
@@ -42,14 +42,14 @@ def test_gain_multiplies_the_observation_exactly(gain):
     channel = Channel(gain=gain)
     sensed, _ = reset_obs(jax.random.key(0), channel, DISCRETE, SCALE, OBS)
     np.testing.assert_array_equal(sensed, gain * OBS)
-    scheduled = observe(jax.random.key(1), channel, sensed, SCALE, 2 * OBS)
+    scheduled = observe(jax.random.key(1), channel, DISCRETE, sensed, SCALE, 2 * OBS)
     np.testing.assert_array_equal(scheduled, gain * 2 * OBS)
 
 
 def test_observation_noise_is_gaussian_in_units_of_obs_scale():
     channel = Channel(noise=0.5)
     first = over_keys(lambda key: reset_obs(key, channel, DISCRETE, SCALE, OBS)[0])
-    scheduled = over_keys(lambda key: observe(key, channel, OBS, SCALE, OBS), seed=1)
+    scheduled = over_keys(lambda key: observe(key, channel, DISCRETE, OBS, SCALE, OBS), seed=1)
     for sensed in (first, scheduled):
         error = (np.asarray(sensed) - np.asarray(OBS)) / np.asarray(SCALE)
         np.testing.assert_allclose(error.mean(0), 0.0, atol=0.02)
@@ -61,7 +61,7 @@ def test_observation_noise_is_gaussian_in_units_of_obs_scale():
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
 def test_dropout_repeats_the_last_observation_at_its_rate(rate):
     channel = Channel(dropout=rate)
-    sensed = np.asarray(over_keys(lambda key: observe(key, channel, OBS, SCALE, 7 * OBS)))
+    sensed = np.asarray(over_keys(lambda key: observe(key, channel, DISCRETE, OBS, SCALE, 7 * OBS)))
     dropped = (sensed == np.asarray(OBS)).all(1)
     assert ((sensed == 7 * np.asarray(OBS)).all(1) | dropped).all()
     assert dropped.mean() == pytest.approx(rate, abs=0.015)
@@ -71,7 +71,7 @@ def test_dropout_repeats_the_noisy_observation_and_not_the_true_one():
     channel = Channel(dropout=0.6, noise=0.1)
 
     def step(last, key):
-        sensed = observe(key, channel, last, SCALE, OBS)
+        sensed = observe(key, channel, DISCRETE, last, SCALE, OBS)
         return sensed, sensed
 
     start, _ = start_episode(channel)

@@ -45,7 +45,8 @@ def test_spec_and_constants_match_gymnasium(suites, id):
     actions = (0, space.shape[0]) if isinstance(space, spaces.Box) else (space.n, 0)
     assert (host.spec.num_actions, host.spec.action_dim) == actions
     assert host.spec.obs_dim == len(host.obs_scale)
-    assert all(np.isfinite(host.obs_scale)) and min(host.obs_scale) > 0
+    assert all(np.isfinite(host.obs_scale)) and min(host.obs_scale, default=1) > 0
+    assert (host.spec.image is not None) == id.startswith("MiniGrid")
     gym_env.reset(seed=0)
     assert host.horizon == (gym_env.spec.max_episode_steps or 1000)
     assert suites[id].world.params == KNOWN[id].setters
@@ -60,7 +61,8 @@ def test_shifts_are_those_of_physics_then_of_the_channel(suites, id):
     names = [shift.name for shift in suites[id].shifts]
     physics = [shift.name for shift in PHYSICS[id]]
     slip = "slip" if id in CONTINUOUS else "flip"
-    assert names == [*physics, "noise", "dropout", slip, "delay"]
+    first = "occlusion" if id.startswith("MiniGrid") else "noise"
+    assert names == [*physics, first, "dropout", slip, "delay"]
     levels = {"MiniGrid-DistShift1-v0": (1.0,)}
     if "Crossing" in id:
         levels[id] = pytest.approx((1 / 3, 2 / 3, 1))

@@ -37,12 +37,13 @@ def run_python(code: str, *args: str, **kwargs) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_spaces_are_a_float_vector_and_discrete_or_vector_actions(id):
+def test_spaces_are_a_vector_of_floats_or_bytes_and_discrete_or_vector_actions(id):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # fail on gymnasium's warnings about spaces
         env = make_env(id)
     obs_space, action_space = env.observation_space, env.action_space
-    assert isinstance(obs_space, spaces.Box) and obs_space.dtype == np.float32
+    dtype = np.uint8 if id.startswith("MiniGrid") else np.float32  # a grid of symbols
+    assert isinstance(obs_space, spaces.Box) and obs_space.dtype == dtype
     assert len(obs_space.shape) == 1
     if isinstance(action_space, spaces.Box):
         assert len(action_space.shape) == 1  # unbounded, since values beyond [-1, 1] are clipped
@@ -51,7 +52,7 @@ def test_spaces_are_a_float_vector_and_discrete_or_vector_actions(id):
     action_space.seed(0)
     obs, _ = env.reset(seed=0)
     for _ in range(30):
-        assert obs.shape == obs_space.shape and obs.dtype == np.float32
+        assert obs.shape == obs_space.shape and obs.dtype == dtype
         obs, reward, terminated, truncated, _ = env.step(action_space.sample())
         assert np.isfinite(float(reward))
         if terminated or truncated:
@@ -120,8 +121,10 @@ def test_mujoco_without_a_display_renders_or_raises(library):
     ("id", "parts"),
     [
         (STRANGE + "Text-v0", ["observation space Dict", "FilterObservation"]),
-        (STRANGE + "Image-v0", ["21168 numbers, more than 10000", "ResizeObservation"]),
-        (STRANGE + "Multi-v0", ["action space MultiDiscrete", "TransformAction"]),
+        (STRANGE + "Floats-v0", ["21168 numbers, more than 10000", "make an image uint8"]),
+        (STRANGE + "FloatImage-v0", ["a float image in [0, 255]", "expected uint8"]),
+        (STRANGE + "Pixel-v0", ["an image of one pixel", "image='numbers'"]),
+        (STRANGE + "Tuple-v0", ["action space Tuple", "TransformAction"]),
         (STRANGE + "Unbounded-v0", ["action space Box(-inf, inf", "TransformAction"]),
         ("CartPol-v1", ["unknown environment 'CartPol-v1'", "did you mean CartPole-v1?"]),
         ("cartpole", ["did you mean CartPole?"]),

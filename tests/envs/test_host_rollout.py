@@ -279,7 +279,13 @@ def host(**changes):
     """What `envs.host.stepping` reads of a `HostEnv`."""
     from types import SimpleNamespace
 
-    values = {"id": "CartPole-v1", "constructor": None, "workers": None, "kwargs": {}}
+    values = {
+        "id": "CartPole-v1",
+        "constructor": None,
+        "workers": None,
+        "kwargs": {},
+        "image": None,
+    }
     return SimpleNamespace(**{**values, "reproducible": True, **changes})
 
 

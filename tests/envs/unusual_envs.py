@@ -19,6 +19,10 @@ TWO_ACTIONS = spaces.Discrete(2)
 SPACES = {
     "Text": (spaces.Dict(seen=OBS, said=spaces.Text(10)), TWO_ACTIONS),
     "Image": (spaces.Box(0, 255, (84, 84, 3), np.uint8), TWO_ACTIONS),
+    "Floats": (spaces.Box(0, 1, (84, 84, 3), np.float32), TWO_ACTIONS),
+    "FloatImage": (spaces.Box(0, 255, (84, 84, 3), np.float32), TWO_ACTIONS),
+    "Pixel": (spaces.Box(0, 255, (1, 1, 3), np.uint8), TWO_ACTIONS),
+    "Tuple": (OBS, spaces.Tuple([TWO_ACTIONS, TWO_ACTIONS])),
     "Multi": (OBS, spaces.MultiDiscrete([2, 3])),
     "Unbounded": (OBS, spaces.Box(-np.inf, np.inf, (1,), np.float32)),
     "Dict": (spaces.Dict(seen=OBS, held=spaces.Discrete(4)), TWO_ACTIONS),

@@ -280,8 +280,11 @@ BAD_FLAGS = [
     ("--env LunarLander", "did you mean LunarLander-v3?"),
     ("--env no.such.module:Any-v0", "no.such.module is missing: pip install"),
     (f"--env {STRANGE}Text-v0", "is not made of numbers; keep only numeric keys by gymnasium.wrap"),
-    (f"--env {STRANGE}Image-v0", "21168 numbers, more than 10000; shrink it by gymnasium.wrappers"),
-    (f"--env {STRANGE}Multi-v0", "map it by gymnasium.wrappers.TransformAction"),
+    (
+        f"--env {STRANGE}Floats-v0",
+        "21168 numbers, more than 10000; shrink it, or make an image",
+    ),
+    (f"--env {STRANGE}Tuple-v0", "map it by gymnasium.wrappers.TransformAction"),
     ("--sealed dynamics", "random is sealed"),
     ("--seeds 2", "--seeds 2: an interval needs at least 3 seeds"),
     ("--smoke --record", "leave --smoke out"),

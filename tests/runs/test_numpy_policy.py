@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from affect import Spec
+from affect import Image, Spec
 from affect.moments import running_moments
 from agents.a2c import A2C
 from agents.body import Body
@@ -26,6 +26,8 @@ from tests.runs import small_study
 no_key_check = pytest.fixture(scope="module", autouse=True)(small_study.without_key_check)
 SEEDS, NUM_ENVS, STEPS = 2, 3, 50
 DISCRETE, CONTINUOUS = Spec(obs_dim=4, num_actions=5), Spec(obs_dim=4, action_dim=2)
+MASKED = Spec(obs_dim=4, num_actions=5, masked=True)
+SEVERAL = Spec(obs_dim=4, action_sizes=(3, 2), masked=True)
 
 
 def host(spec, **changes):
@@ -34,7 +36,13 @@ def host(spec, **changes):
 
 @pytest.mark.parametrize(
     ("spec", "normalise", "width"),
-    [(DISCRETE, True, 16), (CONTINUOUS, False, 16), (DISCRETE, False, 0)],
+    [
+        (DISCRETE, True, 16),
+        (CONTINUOUS, False, 16),
+        (DISCRETE, False, 0),
+        (MASKED, True, 16),
+        (SEVERAL, False, 16),
+    ],
 )
 def test_actions_are_those_of_the_compiled_policy(spec, normalise, width):
     agent, rng = PPO(width=width, normalise=normalise), np.random.default_rng(0)
@@ -46,6 +54,10 @@ def test_actions_are_those_of_the_compiled_policy(spec, normalise, width):
         for k, state in enumerate(states):
             moments = running_moments(state.moments, jnp.asarray(obs[:, k]))[1]
             states[k] = state._replace(moments=moments)
+    if spec.masked:
+        mask = rng.random((*obs.shape[:-1], 5)) < 0.5
+        mask[..., [0, 3]] = True  # an action of each choice
+        obs = np.concatenate([obs, mask.astype(np.float32)], -1)
     for state in states:  # logits that are far from equal
         actor = state.train_state.net.actor
         kernel = rng.standard_normal(actor.out.kernel.shape).astype(np.float32)
@@ -80,6 +92,8 @@ class OtherActions(PPO):
 def test_small_networks_of_actor_critics_act_in_numpy():
     assert acts_in_numpy(PPO(), host(DISCRETE), 8) and acts_in_numpy(A2C(), host(CONTINUOUS), 8)
     assert acts_in_numpy(PPO(width=0), host(DISCRETE), 8)
+    assert acts_in_numpy(PPO(), host(MASKED), 8) and acts_in_numpy(PPO(), host(SEVERAL), 8)
+    assert not acts_in_numpy(PPO(), host(replace(DISCRETE, image=Image(7, 7, 3))), 8)
     assert not acts_in_numpy(OtherActions(), host(DISCRETE), 8)
     assert not acts_in_numpy(Body(PPO()), host(DISCRETE), 8)
     assert not acts_in_numpy(object(), host(DISCRETE), 8)

@@ -1,0 +1,129 @@
+"""Experiments in worlds with images, masks and several actions: jitted, on the host, and learning.
+
+The slow ones train on public environments, five seeds each, against random actions.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+import gymnasium
+import jax
+import numpy as np
+import pytest
+
+from affect import Blend, Curiosity, Hope
+from agents import PPO
+from envs import load_suite
+from envs.shift import ramp, with_channel
+from runs.engine.host_step import changes_nothing
+from runs.engine.presets import preset
+from runs.experiment import Experiment
+from tests.envs.other_spaces import Bright, Doors, Lamp, Lane, Switches
+from tests.runs import small_study
+
+no_key_check = pytest.fixture(scope="module", autouse=True)(
+    small_study.without_key_check_in_threads
+)
+RANDOM = ramp("random", "actuator", "channel.flip", to=1.0)  # uniform among the actions allowed
+NONE = {"none": Blend()}
+SMALL = {"seeds": 3, "num_envs": 4, "num_steps": 16, "episodes": 4, "optimise": False}
+ARMS = {"none": Blend(), "hope": Blend(hope=(1.0, Hope), curiosity=(0.1, Curiosity))}
+
+
+def run(suite, out=None, **changes):
+    """Result of a small experiment, scored at severity 1."""
+    sizes = {"steps": 256, "agent": preset(suite).agent, "arms": ARMS, **SMALL, **changes}
+    suite = replace(suite, severities=(1.0,))
+    return Experiment(suite, out=out, **sizes).run()
+
+
+@pytest.mark.slow  # a minute of compiling each
+@pytest.mark.parametrize(
+    "env",
+    [partial(Doors, several=True), partial(Bright, (12, 12, 3), True), Lane, Lamp, Doors, Switches],
+)
+def test_an_experiment_trains_and_scores_under_all_shifts(env, tmp_path):
+    is_class = isinstance(env, type) and env in (Lane, Lamp)
+    suite = load_suite(env, workers=None if is_class else 0)
+    result = run(suite, tmp_path / "out")
+    scores = result.scores
+    assert set(scores["shift"]) == {"none", *(shift.name for shift in suite.shifts)}
+    assert np.isfinite(scores["return"]).all()
+    page = result.report().read_text()
+    assert ("through a frozen random convolution" in page) == (
+        suite.env.spec.image is not None and not suite.env.spec.image.symbols
+    )
+
+
+def test_the_channel_of_such_a_world_changes_nothing_until_it_is_shifted():
+    for env in (Lane, Lamp):
+        suite = load_suite(env)
+        channel = with_channel(suite.world).channel
+        assert changes_nothing(channel)
+        shifted = [s(suite.world, 1.0, jax.random.key(0)).channel for s in suite.shifts]
+        assert not any(map(changes_nothing, shifted))
+
+
+# --- learning ---------------------------------------------------------------------------------
+
+
+def rendered(id: str) -> gymnasium.Env:
+    """A MiniGrid environment that observes the cells before the agent as a picture, 56 x 56 x 3."""
+    from minigrid.wrappers import ImgObsWrapper, RGBImgPartialObsWrapper
+
+    return ImgObsWrapper(RGBImgPartialObsWrapper(gymnasium.make(id)))
+
+
+def small_race() -> gymnasium.Env:
+    """CarRacing with five actions, of which each lasts four frames, in gray, 48 x 48 x 1."""
+    env = gymnasium.make("CarRacing-v3", continuous=False, max_episode_steps=400)
+    env = gymnasium.wrappers.MaxAndSkipObservation(env, 4)
+    env = gymnasium.wrappers.GrayscaleObservation(env, keep_dim=True)
+    small = gymnasium.spaces.Box(0, 255, (48, 48, 1), np.uint8)
+    return gymnasium.wrappers.TransformObservation(env, lambda obs: obs[::2, ::2], small)
+
+
+PUBLIC = {  # name -> (environment, agent or None for the preset's, steps)
+    "Taxi-v4": ("Taxi-v4", PPO(lr=1e-3, scale_values=True), 200_000),
+    "MiniGrid, rendered": (partial(rendered, "MiniGrid-Empty-5x5-v0"), None, 60_000),
+    "CarRacing-v3": (small_race, None, 20_000),
+}
+
+
+@pytest.mark.slow  # minutes: five seeds of each, of which CarRacing takes most
+@pytest.mark.parametrize("name", PUBLIC)
+def test_agents_learn_in_public_environments(name):
+    """The mean return of five seeds is above that of random allowed actions, by Welch's t > 3."""
+    env, agent, steps = PUBLIC[name]
+    sizes = {"seeds": 5, "num_envs": 8, "num_steps": 128, "episodes": 16, "optimise": True}
+    result = run(load_suite(env, [RANDOM]), agent=agent, arms=NONE, steps=steps, **sizes)
+    returns = result.scores.groupby("shift")["return"]
+    one, other = (returns.get_group(shift).to_numpy() for shift in ("none", "random"))
+    assert len(one) == len(other) == 5
+    spread = np.sqrt((one.var(ddof=1) + other.var(ddof=1)) / 5)
+    assert one.mean() - other.mean() > 3 * spread + 1e-3, (one, other)
+
+
+@pytest.mark.slow  # 2 minutes
+def test_a_mask_helps_in_taxi():
+    """With the mask of Taxi, which forbids moves into walls, less is lost in a short training."""
+
+    class Unmasked(gymnasium.Wrapper):
+        def reset(self, **kwargs):
+            return self.env.reset(**kwargs)[0], {}
+
+        def step(self, action):
+            return *self.env.step(action)[:4], {}
+
+    def make():
+        return Unmasked(gymnasium.make("Taxi-v4"))
+
+    agent = PPO(lr=1e-3, scale_values=True)
+    sizes = {"seeds": 3, "num_envs": 8, "num_steps": 128, "episodes": 8, "optimise": True}
+    means = []
+    for env in ("Taxi-v4", make):
+        suite = load_suite(env, [RANDOM], workers=0)
+        result = run(suite, agent=agent, arms=NONE, steps=40_000, **sizes)
+        means.append(result.curves["return"].mean())
+    masked, unmasked = means
+    assert masked > unmasked + 100
