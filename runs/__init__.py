@@ -1,6 +1,6 @@
 """Experiments and studies: where a batch is rolled out, learned from, scored, compared, drawn.
 
-Rolled out   `engine.jax_backend`, `engine.host_backend`
+Rolled out   `engine.jax_backend`, `engine.host_backend`, `engine.foreign_backend`
 Learned from `engine.train.update`; a stretch of training is an `engine.phases.Phase`
 Scored       `engine.evaluate`, `engine.host_evaluate`
 Probed       `probes.readouts`, for a number that says what a signal predicts

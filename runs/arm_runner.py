@@ -82,9 +82,13 @@ class ArmRunner:
             self._log_chunk(arm.name, chunk)
             self.reporter.advance(arm.name, chunk.index + 1, True)
 
+        def on_seed(state: Any) -> None:
+            count = f"{int(state.trained.sum())} of {self.run_config.seeds} seeds"
+            self.reporter.advance(f"{arm.name}, {count}", 0, True)
+
         start, stopped = lambda: self.backend.init(phase), self.reporter.stopped  # noqa: E731
-        checkpoints = self._checkpoints(arm)
-        return run_phase(self.backend, phase, start, stopped, checkpoints, on_resume, on_chunk)
+        receivers = self._checkpoints(arm), on_resume, on_chunk, on_seed
+        return run_phase(self.backend, phase, start, stopped, *receivers)
 
     def load(self, arm: Arm, phase: Phase) -> Trained:
         """Load the trained agents of an arm.

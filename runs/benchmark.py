@@ -31,7 +31,7 @@ from runs.report.page import Page, markdown_table, page_text
 COMMAND = "python -m runs.benchmark"
 PARTS = (
     *("training", "hosts", "ceiling", "shares", "heads", "evaluation", "worlds", "compilation"),
-    *("memory", "readouts", "report", "images"),
+    *("memory", "readouts", "report", "images", "bridges"),
 )
 INSTALL = "not installed: pip install -e '.[bench,envpool]' -c constraints.txt"
 THREE_HEADS = ("fear", "hope", "curiosity")
@@ -48,7 +48,8 @@ class Settings(StudySettings):
             Stable-Baselines3 and against the environments alone), ceiling (bare matrix products),
             shares (parts of a training step), heads, evaluation, worlds (Drive), compilation,
             memory, readouts (probing the signals beside scoring), report (and sealing), images
-            (training and memory against Stable-Baselines3 with the same convolution).
+            (training and memory against Stable-Baselines3 with the same convolution), bridges
+            (Stable-Baselines3 paid by heads against itself without).
         repeats: measurements of each side of a row.
     """
 
@@ -127,7 +128,7 @@ def installed(package: str) -> bool:
 
 def timed_pairs(settings: Settings) -> list[TimedPair]:
     """Rows of the chosen parts."""
-    parts = (_training_rows, _host_rows, _head_rows, _comparison_rows, _image_rows)
+    parts = (_training_rows, _host_rows, _head_rows, _bridge_rows, _comparison_rows, _image_rows)
     rows = [row for part in parts for row in part() if row.part in settings.parts]
     if not settings.smoke:
         return rows
@@ -215,6 +216,18 @@ def _head_rows() -> list[TimedPair]:
     ]
 
 
+def _bridge_rows() -> list[TimedPair]:
+    """Training of Stable-Baselines3 paid by heads, as the bridge does by default, and without."""
+    plain = Workload("rivals.stable_baselines3_thread", 1, 8, 8, world="CartPole-v1")
+    goal = "ratio >= 0.85"
+    return [
+        TimedPair(
+            "bridges", f"SB3, 8 envs, {title} / none", replace(plain, heads=heads), plain, goal
+        )
+        for title, heads in (("curiosity", ("curiosity",)), ("three heads", THREE_HEADS))
+    ]
+
+
 def _comparison_rows() -> list[TimedPair]:
     """Evaluation, probing, report, compilation and memory of a comparison."""
     scoring = Workload("training.time_evaluation", seeds=20, num_envs=4)
@@ -253,7 +266,8 @@ def _image_rows() -> list[TimedPair]:
 
 def smoke_load(load: Workload) -> Workload:
     """Shrink a workload for a smoke run: few steps, and few programs to compile."""
-    heads = load.heads[:1] if load.prepare == "training.time_training" else ()
+    trained = load.prepare in ("training.time_training", "rivals.stable_baselines3_thread")
+    heads = load.heads[:1] if trained else ()
     updates, seeds = max(load.updates // 100, 1), min(load.seeds, 2)
     sizes = {"num_envs": 4, "num_steps": 8, "updates": updates, "episodes": 4, "shifts": 1}
     return replace(load, seeds=seeds, heads=heads, **sizes)

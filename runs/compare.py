@@ -14,6 +14,7 @@ from runs.cli.settings import (
     check_not_negative,
     check_recordable,
     check_seeds,
+    json_object,
     run_main,
 )
 from runs.cli.study import Job, run_study
@@ -35,6 +36,9 @@ class Settings(EnvSettings):
             are added.
         seeds: training runs per arm, at least 3.
         steps: environment steps per seed; 0 for the environment's preset.
+        agent: an algorithm of another library that learns instead of our PPO, such as sb3:PPO,
+            sb3:DQN or sbx:SAC, in a gymnasium environment; its seeds are trained one after another.
+        agent_kwargs: arguments of that algorithm, as JSON: {"learning_rate": 0.001}.
         shifts: names of the shifts to score; all by default.
         without: arms to leave out; the report names them.
         sealed: families of shifts that are scored only after every agent is frozen; their random
@@ -48,6 +52,8 @@ class Settings(EnvSettings):
     heads: tuple[str, ...] = ("fear", "hope", "curiosity")
     seeds: int = 20
     steps: int = 0
+    agent: str = ""
+    agent_kwargs: str = ""
     shifts: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     sealed: tuple[str, ...] = ()
@@ -67,6 +73,9 @@ def check(settings: Settings) -> None:
         UserError: for a number out of range, no head, a head named twice, or recording a smoke run.
     """
     check_env(settings)
+    json_object(settings, "agent_kwargs")
+    if settings.agent_kwargs and not settings.agent:
+        raise UserError("--agent-kwargs: name the algorithm too, such as --agent sb3:PPO")
     check_seeds(settings)
     check_not_negative(settings, "steps", "episodes")
     check_recordable(settings)
@@ -95,7 +104,7 @@ def make_experiment(settings: Settings) -> "Experiment":
     """
     from runs.engine.arms import HEADS, comparison_arms
     from runs.engine.custom_head import is_custom
-    from runs.engine.presets import find_suite, preset
+    from runs.engine.presets import find_suite, foreign_agent, preset
     from runs.experiment import Experiment
 
     suite = find_suite(settings.env, settings.shifts, **settings.env_options())
@@ -113,7 +122,10 @@ def make_experiment(settings: Settings) -> "Experiment":
         num_envs, num_steps = (4, 128) if sizes.jitted else (2, 32)
         steps, heads, seeds, episodes = 2 * num_envs * num_steps, heads[:1], 3, 4
         suite = replace(suite, severities=(1.0,))
-    arms = comparison_arms(heads, sizes.agent.gamma, suite)
+    agent = sizes.agent
+    if settings.agent:
+        agent = foreign_agent(settings.agent, json_object(settings, "agent_kwargs"), suite)
+    arms = comparison_arms(heads, agent.gamma, suite)
     optional = [arm.name for arm in arms if arm.name != "none"]
     for name in settings.without:
         checked_choice("arm", name, optional)
@@ -121,6 +133,7 @@ def make_experiment(settings: Settings) -> "Experiment":
     experiment = Experiment(
         suite,
         [arm for arm in arms if arm.name not in without],
+        agent if settings.agent else None,
         seeds=seeds,
         steps=steps,
         num_envs=num_envs,

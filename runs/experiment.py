@@ -18,6 +18,7 @@ from typing import Any
 import jax
 
 from affect import Blend
+from agents.foreign import Foreign
 from envs.host.fault import HostFailure
 from envs.host.suite import HostEnv
 from envs.suite import Suite
@@ -33,7 +34,7 @@ from runs.engine.jax_backend import DRAWS
 from runs.engine.numpy_policy import acts_in_numpy
 from runs.engine.phases import Phase, one_world, random_worlds
 from runs.engine.precompile import compile_ahead
-from runs.engine.presets import preset
+from runs.engine.presets import foreign_agent, preset
 from runs.engine.training_loop import Trained
 from runs.errors import Interrupted, UserError
 from runs.lock import claim_folder, hold_lock
@@ -53,8 +54,9 @@ class Experiment:
     Attributes:
         suite: world, shifts and severities (`envs.load_suite`).
         arms: name -> the arm's heads, or `runs.engine.arms.Arm`s; the first one is the control.
-        agent: any frozen dataclass with `init`, `act` and `update` (see `agents`); None for PPO
-            with the settings of the suite's preset.
+        agent: any frozen dataclass with `init`, `act` and `update` (see `agents`); an algorithm of
+            another library, `agents.Foreign("sb3:PPO")`, in an environment of gymnasium; None for
+            PPO with the settings of the suite's preset.
         seeds: training runs an arm, at least 3.
         steps: environment steps a seed; None for those of the preset.
         out: folder, in which an interrupted experiment is resumed by running it again; None keeps
@@ -207,6 +209,8 @@ class Experiment:
         def chosen(value: Any, default: Any) -> Any:
             return default if value is None else value
 
+        if isinstance(self.agent, Foreign):
+            foreign_agent(self.agent.name, self.agent.settings, self.suite)  # or refuses it
         steps, episodes = chosen(self.steps, sizes.steps), chosen(self.episodes, sizes.episodes)
         most_scored = len(self.suite.points()) * episodes * self.suite.env.horizon
         return make_run_config(
@@ -340,11 +344,11 @@ class Experiment:
         agent = phase.agent
         if not arm.control:
             runner.film(arm, phase, trained.state.learner)
-        if arm.name == self._recorded_arm():
+        if arm.name == self._recorded_arm() and hasattr(agent, "value"):
             runner.save_timelines(arm, phase, trained.state.learner, points, rows)
             image = self.suite.env.spec.image  # episodes of large ones would fill the memory
             probes = self.probe_signals and (image is None or image.symbols)
-            if probes and hasattr(agent, "value") and hasattr(agent, "gamma"):
+            if probes and hasattr(agent, "gamma"):
                 runner.save_readouts(arm, phase, trained, points)
 
     def _recorded_arm(self) -> str | None:
@@ -377,9 +381,10 @@ class Experiment:
 
 
 def _is_agent(agent: Any) -> bool:
-    """Whether this is None, or an object with the methods of an agent."""
+    """Whether this is None, of another library, or an object with the methods of an agent."""
     methods = (getattr(agent, name, None) for name in ("init", "act", "update"))
-    return agent is None or (not isinstance(agent, type) and all(map(callable, methods)))
+    is_ours = not isinstance(agent, type) and all(map(callable, methods))
+    return agent is None or isinstance(agent, Foreign) or is_ours
 
 
 def _is_path(path: Any) -> bool:

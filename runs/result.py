@@ -15,6 +15,7 @@ import pandas as pd
 
 from affect import Head, Transition
 from affect.observation import reading
+from agents.foreign import Foreign
 from runs.analysis.contrasts import Contrast, contrasts
 from runs.analysis.scores import check_complete, read_scores, seed_means
 from runs.arm_runner import METRICS, ArmRunner, Reporter
@@ -140,15 +141,22 @@ class Result:
             UserError: for an unknown arm or seed, or an agent without a critic network.
         """
         agent, state = self.experiment.run_config.agent, self._learner(arm, seed).agent
-        return self._with_facts(critic_head(agent, state, self.experiment.suite.env.spec), seed)
+        env = self.experiment.suite.env
+        if isinstance(agent, Foreign):
+            from runs.engine.foreign_training import foreign_critic
+
+            return self._with_facts(foreign_critic(agent, state, env), seed)
+        return self._with_facts(critic_head(agent, state, env.spec), seed)
 
     def agent(self, arm: str, seed: int = 0) -> "TrainedAgent":
         """The trained agent of one seed, which acts and values observations as NumPy arrays.
 
         Raises:
-            UserError: for an unknown arm or seed.
+            UserError: for an unknown arm or seed, or an agent of another library.
         """
         agent = self.experiment.run_config.agent
+        if isinstance(agent, Foreign):
+            raise UserError(f"{agent.name} acts by its library: read its scores and recordings")
         return TrainedAgent(agent, self._learner(arm, seed).agent)
 
     def recordings(self, arm: str, episodes: int) -> Iterator[tuple[Transition, np.ndarray]]:

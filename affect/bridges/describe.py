@@ -37,6 +37,12 @@ def _text(value: Any) -> str:
     return shown(value)
 
 
+def first_with(blend: Blend, kind: type) -> str | None:
+    """Name of the first head of a class, or with one of it inside; None without."""
+    names = (name for name, (_, factory) in blend.heads.items() if kind in classes_in(factory))
+    return next(names, None)
+
+
 def classes_in(factory: Any) -> list[Any]:
     """The classes of a head and of those inside it, as far as its factory shows them."""
     if is_a(factory, Factory):

@@ -6,17 +6,16 @@ Wrappers outside of these see what is paid, those inside the task's reward. An a
 of the wrapped environment: put wrappers that change actions outside or inside, as the agent needs.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from affect.blend import Blend
-from affect.bridges.describe import classes_in
+from affect.bridges.describe import first_with
 from affect.bridges.host import HostSignals
 from affect.bridges.optional import check_library
 from affect.bridges.options import check_options
-from affect.head import Head
+from affect.bridges.wrapping import SignalsWrapper, check_not_nested, successors
 from affect.transition import is_a
 from affect.wrappers import Sham
 
@@ -27,7 +26,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper  # noqa: E4
 from gymnasium.wrappers import Autoreset  # noqa: E402
 
 
-class AffectReward(gymnasium.Wrapper):
+class AffectReward(SignalsWrapper, gymnasium.Wrapper):
     """Environment whose reward includes the signals of a blend.
 
     `info` of a step has the task's reward as `task_reward`, and each weighted signal by its name in
@@ -48,7 +47,8 @@ class AffectReward(gymnasium.Wrapper):
         check_inside(env, AffectReward)
         super().__init__(env)
         spaces = env.observation_space, env.action_space
-        self.signals = with_discount(HostSignals(blend, *spaces, 1, **options))
+        self.signals = HostSignals(blend, *spaces, 1, **options)
+        _ = self.signals.state  # refuses a potential without a discount, which nobody will give
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Begins an episode -> (obs, info)."""
@@ -76,35 +76,8 @@ class AffectReward(gymnasium.Wrapper):
         same = self.signals.paid == "info" or paid[0] == task[0]
         return obs, reward if same else float(paid[0]), terminated, truncated, info
 
-    def head(self, name: str) -> Head:
-        """The head of this name as it is now; `head(name).save(path)` writes it."""
-        return self.signals.head(name)
 
-    def save(self, path: str | Path) -> None:
-        """Saves the state of heads and statistics, to be continued by `AffectReward.load`."""
-        self.signals.save(path)
-
-    @classmethod
-    def load(
-        cls, path: str | Path, env: gymnasium.Env, blend: Blend, **options: Any
-    ) -> "AffectReward":
-        """A wrapper that continues from a saved state, around an environment in the same state.
-
-        Args:
-            path: of the file.
-            env: to wrap.
-            blend: the heads that were saved.
-            **options: those of the wrapper that was saved.
-
-        Raises:
-            ValueError: a file of another blend, environment or other options, or a damaged one.
-        """
-        wrapper = cls(env, blend, **options)
-        wrapper.signals.load(path)
-        return wrapper
-
-
-class VectorAffectReward(VectorWrapper):
+class VectorAffectReward(SignalsWrapper, VectorWrapper):
     """Vector environment whose rewards include the signals of a blend.
 
     All three autoreset modes are served. The successor of a step that ends an episode is its own
@@ -137,7 +110,8 @@ class VectorAffectReward(VectorWrapper):
             check_no_sham(blend)
         super().__init__(env)
         spaces = env.single_observation_space, env.single_action_space
-        self.signals = with_discount(HostSignals(blend, *spaces, env.num_envs, **options))
+        self.signals = HostSignals(blend, *spaces, env.num_envs, **options)
+        _ = self.signals.state  # refuses a potential without a discount, which nobody will give
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         """Begins episodes, in all environments or where `options["reset_mask"]` -> (obs, infos)."""
@@ -154,10 +128,10 @@ class VectorAffectReward(VectorWrapper):
         made = ~self.signals.ended if next_step else np.ones(self.num_envs, bool)
         obs, rewards, terminated, truncated, infos = self.env.step(actions)
         after = self.signals.obs_reader(obs)
-        successor = after
         ended = np.asarray(terminated, bool) | np.asarray(truncated, bool)
-        if self.mode == AutoresetMode.SAME_STEP and ended.any():
-            successor = self._last_obs(after, ended, infos)
+        reset = ended & (self.mode == AutoresetMode.SAME_STEP)
+        last: Any = infos.get("final_obs")
+        successor = successors(self.signals.obs_reader, after, reset, last, "final_obs")
         values = {name: self._info(name, ended, infos) for name in self.signals.info}
         ends = terminated, truncated
         signals = self.signals.step(given, successor, after, rewards, *ends, values, made)
@@ -167,29 +141,6 @@ class VectorAffectReward(VectorWrapper):
         more = {"affect": affect, "_affect": made.copy()}
         more |= {"task_reward": task, "_task_reward": made.copy()}
         return obs, self.signals.pay(rewards, signals), *ends, {**infos, **more}
-
-    def _last_obs(self, after: np.ndarray, ended: np.ndarray, infos: dict) -> np.ndarray:
-        """Successors [B, D]: the last observations of episodes that ended, else those `after`.
-
-        Raises:
-            ValueError: there are none, or they are of another shape than observations.
-        """
-        last: Any = infos.get("final_obs")
-        successor = after.copy()
-        for b in np.flatnonzero(ended):
-            if last is None or last[b] is None:
-                raise ValueError(
-                    'an episode ended in the mode SAME_STEP, and infos has no "final_obs" of it: '
-                    "put the wrapper inside of the one that drops it"
-                )
-            try:
-                successor[b] = self.signals.obs_reader.one(last[b])[0]
-            except ValueError as error:
-                raise ValueError(
-                    f'"final_obs": {error}; put the wrapper inside of the one that changes '
-                    "observations but not these"
-                ) from None
-        return successor
 
     def _info(self, name: str, ended: np.ndarray, infos: dict) -> Any:
         """Values [B, ...] of a key of `infos`, those of the last step of an episode included."""
@@ -202,23 +153,6 @@ class VectorAffectReward(VectorWrapper):
             return last
         ended = ended.reshape(ended.shape + (1,) * (last.ndim - 1))
         return np.where(ended, last, values)
-
-    def head(self, name: str) -> Head:
-        """The head of this name as it is now; `head(name).save(path)` writes it."""
-        return self.signals.head(name)
-
-    def save(self, path: str | Path) -> None:
-        """Saves the state of heads and statistics, to be continued by `VectorAffectReward.load`."""
-        self.signals.save(path)
-
-    @classmethod
-    def load(
-        cls, path: str | Path, env: VectorEnv, blend: Blend, **options: Any
-    ) -> "VectorAffectReward":
-        """A wrapper that continues from a saved state; as `AffectReward.load`."""
-        wrapper = cls(env, blend, **options)
-        wrapper.signals.load(path)
-        return wrapper
 
 
 def check_inside(env: Any, kind: type) -> None:
@@ -233,26 +167,14 @@ def check_inside(env: Any, kind: type) -> None:
                 "gymnasium.wrappers.Autoreset inside hides how episodes end: put it outside, as in "
                 "Autoreset(AffectReward(env, blend))"
             )
-        if is_a(env, kind):
-            raise ValueError(
-                f"{kind.__name__} around {kind.__name__}: the outer one would take what the inner "
-                "pays for the task's reward, so put all heads into one Blend"
-            )
+        check_not_nested(env if is_a(env, kind) else None, kind)
         env = getattr(env, "env", None)
-
-
-def with_discount(signals: HostSignals) -> HostSignals:
-    """The signals, unless they wait for a discount that nobody will give: then a ValueError."""
-    if signals.waiting:
-        raise ValueError(signals.waiting)
-    return signals
 
 
 def check_no_sham(blend: Blend) -> None:
     """Checks that no head pays a neighbour's signal; ValueError naming the one that does."""
-    for name, (_, factory) in blend.heads.items():
-        if Sham in classes_in(factory):
-            raise ValueError(
-                f"{name} is a Sham, which pays a neighbour's signal, and under NEXT_STEP the "
-                "neighbour may make no step: make the environments with AutoresetMode.SAME_STEP"
-            )
+    if name := first_with(blend, Sham):
+        raise ValueError(
+            f"{name} is a Sham, which pays a neighbour's signal, and under NEXT_STEP the "
+            "neighbour may make no step: make the environments with AutoresetMode.SAME_STEP"
+        )

@@ -73,7 +73,7 @@ def feel_apart(core: StepwiseBlend, blend_state: Any, batch: Transition, count: 
     """
     carry = {}
     for name, head in blend_state.heads.items():
-        new, axes = head.net.initial_state(count), env_axes(head.net)
+        new, axes = head.net.initial_state(count), env_axes(head.net.initial_state)
         old = blend_state.carry[name]
         carry[name] = jax.tree.map(lambda new, old, axis: new if axis >= 0 else old, new, old, axes)
     shapes = type(blend_state.shapes)(core.spec, count, core.blend.names)
@@ -94,10 +94,8 @@ def _is_stateless(layer: Any, spec: Spec) -> bool:
         return False
     if is_a(layer, Potential):
         return True
-    if is_a(layer, StatefulWrapper):
-        two, three = (jax.eval_shape(lambda n=n: layer.own_state(n)) for n in (2, 3))
-    elif is_a(layer, Wrapper):
+    stateful = is_a(layer, StatefulWrapper)
+    if is_a(layer, Wrapper) and not stateful:
         return True
-    else:
-        two, three = (jax.eval_shape(lambda n=n: layer.initial_state(n)) for n in (2, 3))
-    return all(a.shape == b.shape for a, b in zip(*map(jax.tree.leaves, (two, three)), strict=True))
+    axes = env_axes(layer.own_state if stateful else layer.initial_state)
+    return all(axis < 0 for axis in jax.tree.leaves(axes))

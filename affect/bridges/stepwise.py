@@ -6,7 +6,7 @@ the last steps once there are enough of them. Where heads are trained at every s
 `Blend.update`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -215,7 +215,7 @@ class StepwiseBlend:
 
         Only so do statistics over environments, as of `Curiosity`, take in what is valid alone.
         """
-        axes = {name: env_axes(head.net) for name, head in blend_state.heads.items()}
+        axes = {name: env_axes(head.net.initial_state) for name, head in blend_state.heads.items()}
         alone = replace(blend_state.shapes, num_envs=1)
 
         def one(carry: dict, b: jax.Array) -> tuple[dict, jax.Array]:
@@ -231,9 +231,9 @@ class StepwiseBlend:
         return signals, blend_state._replace(carry=carry)
 
 
-def env_axes(head: Head) -> Any:
-    """The axis of environments of each leaf of a head's state, -1 where it has none."""
-    two, three = (jax.eval_shape(partial(head.initial_state, count)) for count in (2, 3))
+def env_axes(initial_state: Callable[[int], Any]) -> Any:
+    """The axis of environments of each leaf of a state that is made for B, -1 where it has none."""
+    two, three = (jax.eval_shape(partial(initial_state, count)) for count in (2, 3))
 
     def differing(two: Any, three: Any) -> int:
         pairs = enumerate(zip(two.shape, three.shape, strict=True))

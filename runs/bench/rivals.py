@@ -16,11 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from affect import Blend
 from agents.dense_vjp import kernel_gradient
 from agents.ppo import PPO
+from envs import load_suite
 from envs.host.make import make_env
 from runs.bench.pixels import image_env
 from runs.bench.timing import Measure, Workload, timer
+from runs.engine.arms import weighted_head
 from runs.engine.seeds import seed_keys, vmap_seeds
 
 OBS, ACTIONS, WIDTH = 4, 2, 64  # of CartPole and of the networks
@@ -86,6 +89,11 @@ def _with_best_threads(measure: Measure) -> Measure:
     return measure
 
 
+def stable_baselines3_thread(load: Workload) -> Measure:
+    """Time Stable-Baselines3's PPO with one thread, paid by the heads of the workload if any."""
+    return timer(learner(load), load.steps)
+
+
 def stable_baselines3_pair(load: Workload) -> Measure:
     """Time two of Stable-Baselines3's PPOs at once, each in a process with one thread."""
     return timer(_two_processes("learner", load), 2 * load.steps)
@@ -140,7 +148,12 @@ def learner(load: Workload) -> Callable[[], Any]:
 
     torch.set_num_threads(1)
     model = _model_of(SB3, load, torch.nn.Tanh)
-    return partial(model.learn, load.steps, reset_num_timesteps=False)
+    callback = None
+    if load.heads:
+        from affect.bridges.stable_baselines3 import AffectCallback
+
+        callback = AffectCallback()
+    return partial(model.learn, load.steps, callback, reset_num_timesteps=False)
 
 
 def stepper(load: Workload) -> Callable[[], None]:
@@ -193,9 +206,16 @@ def _model_of(algorithm: Any, load: Workload, activation: Any) -> Any:
     policy, networks = "MlpPolicy", {"net_arch": [WIDTH, WIDTH], "activation_fn": activation}
     if activation is None:  # the layers of Mnih et al. (2015)
         policy, networks, env = "CnnPolicy", {}, image_env(load.world)
+    venv = make_vec_env(env, n_envs=load.num_envs, seed=0, vec_env_cls=DummyVecEnv)
+    if load.heads:
+        from affect.bridges.stable_baselines3 import VecAffectReward
+
+        suite = load_suite(load.world)
+        blend = Blend(**{name: weighted_head(name, suite) for name in load.heads})
+        venv = VecAffectReward(venv, blend)
     return algorithm(
         policy,
-        make_vec_env(env, n_envs=load.num_envs, seed=0, vec_env_cls=DummyVecEnv),
+        venv,
         n_steps=load.num_steps,
         batch_size=load.num_envs * load.num_steps // AGENT.minibatches,
         n_epochs=AGENT.epochs,

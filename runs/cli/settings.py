@@ -22,7 +22,6 @@ from runs.errors import UserError
 from runs.names import closest_name
 
 T = TypeVar("T")
-KWARGS_FORM = """write a JSON object in quotes, such as --env-kwargs '{"size": 8}'"""
 SCIENTIFIC = r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"  # YAML 1.1 reads 3e-4 and 1.5e3 as text
 
 
@@ -68,12 +67,7 @@ class EnvSettings(StudySettings):
 
     def env_options(self) -> dict[str, Any]:
         """Options of `envs.load_suite`, read from the flags; UserError for invalid ones."""
-        try:
-            kwargs = json.loads(self.env_kwargs or "{}")
-        except json.JSONDecodeError as error:
-            raise UserError(f"--env-kwargs {self.env_kwargs}: {error}; {KWARGS_FORM}") from None
-        if not isinstance(kwargs, dict):
-            raise UserError(f"--env-kwargs {self.env_kwargs}: {KWARGS_FORM}")
+        kwargs = json_object(self, "env_kwargs")
         if self.workers is not None and self.workers < 0:
             raise UserError(f"--workers {self.workers}: must not be negative")
         reproducible = not self.not_reproducible
@@ -131,6 +125,19 @@ def check_env(settings: EnvSettings) -> None:
         known.check_env(settings.env)
     except ValueError as error:
         raise UserError(str(error)) from None
+
+
+def json_object(settings: Any, name: str) -> dict[str, Any]:
+    """The JSON object of a setting, empty if that is; raises UserError if it is none."""
+    text, flag = getattr(settings, name), f"--{name.replace('_', '-')}"
+    form = f"""write a JSON object in quotes, such as {flag} '{{"size": 8}}'"""
+    try:
+        value = json.loads(text or "{}")
+    except json.JSONDecodeError as error:
+        raise UserError(f"{flag} {text}: {error}; {form}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{flag} {text}: {form}")
+    return value
 
 
 def check_not_negative(settings: Any, *names: str) -> None:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from affect import Transition
+from agents.foreign import Foreign
 from envs.host.suite import HostEnv
 from envs.world import World
 from runs.engine.config import RunConfig
@@ -53,6 +54,8 @@ class Backend(Protocol):
         self, state: Any, phase: Phase, first: int, stopped: Callable[[], bool]
     ) -> tuple[Any, dict[str, Any], Any]:
         """Train one chunk of a phase -> (state, metrics [S], finite [S, U, sources]).
+
+        Where `finite` is None, the chunk has not ended: the call is repeated with the new state.
 
         Args:
             state: of `init`, `enter` or `train`.
@@ -102,8 +105,11 @@ class Backend(Protocol):
 
 
 def make_backend(env: Any, run_config: RunConfig) -> Backend:
-    """The backend of an environment: jitted, or stepped on the host."""
+    """The backend of an environment, jitted or stepped on the host, or of a foreign agent."""
+    from runs.engine.foreign_backend import ForeignBackend
     from runs.engine.host_backend import HostBackend
     from runs.engine.jax_backend import JaxBackend
 
+    if isinstance(run_config.agent, Foreign):
+        return ForeignBackend(env, run_config)
     return (HostBackend if isinstance(env, HostEnv) else JaxBackend)(env, run_config)

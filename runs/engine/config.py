@@ -5,6 +5,7 @@ from numbers import Integral
 from typing import Any
 
 from affect import Spec
+from agents.foreign import Foreign
 from agents.wrapper import with_settings
 from runs.errors import UserError
 
@@ -96,7 +97,7 @@ def make_run_config(
             f"num_envs={num_envs} times num_steps={num_steps} samples do not divide into "
             f"minibatches={agent.minibatches} of {type(agent).__name__}; change one of them"
         )
-    devices = len(jax.devices())
+    devices = 1 if isinstance(agent, Foreign) else len(jax.devices())
     updates = max(steps // (num_envs * num_steps), 1)
     chunk_updates = max(updates // chunks, 1)
     chunk_count = updates // chunk_updates

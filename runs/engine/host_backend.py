@@ -238,14 +238,14 @@ class HostBackend:
         learner = jax.tree.map(lambda leaf: leaf[0], learner)
         env = self.env.maker(world, render_mode="rgb_array")()
         channel, key = with_channel(world).channel, jax.random.key(seed)
-        choose = jax.jit(partial(choose_actions, agent, self.env, greedy=True))
+        choose = self._one_choice(agent, learner)
         observe, frames, steps, done = jax.jit(partial(observe_step, self.env)), [], [], False
         try:
             obs, _ = env.reset(seed=seed)
             host_obs = observe_reset(self.env, key, jnp.asarray(obs)[None], channel)
             while len(frames) < FILM and not done:
                 frames.append(env.render())
-                action, executed, host_obs = choose(key, learner, host_obs, channel, len(steps))
+                action, executed, host_obs = choose(key, host_obs, channel, len(steps))
                 obs, *step_arrays, _ = env.step(np.asarray(executed)[0])
                 step_arrays = [np.asarray([part]) for part in (obs, obs, *step_arrays)]
                 host_obs, transition = observe(
@@ -258,6 +258,11 @@ class HostBackend:
         batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps)
         copies = jax.tree.map(lambda leaf: jnp.repeat(leaf, self.run_config.num_envs, 1), batch)
         return copies, np.stack(frames)
+
+    def _one_choice(self, agent: Any, learner: Learner) -> Callable:
+        """Choice of actions of one seed by the mode of its policy, as `choose_actions`."""
+        choose = jax.jit(partial(choose_actions, agent, self.env, greedy=True))
+        return lambda key, *inputs: choose(key, learner, *inputs)
 
     def close(self) -> None:
         """End the worker processes; the next reset or evaluation starts new ones."""

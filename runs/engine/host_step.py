@@ -11,6 +11,7 @@ import numpy as np
 from affect import Transition
 from envs import channel as channel_model
 from envs.channel import Channel
+from envs.host.policy import executed
 from envs.host.pool import HostPool
 from envs.host.results import HostRollout, HostStep
 from envs.host.suite import HostEnv
@@ -78,7 +79,7 @@ class HostStepper:
     def observe_reset(self, keys: jax.Array, obs: np.ndarray, channel: Channel) -> HostObservation:
         """First observations [S, B, D] as sensed by the agents of keys [S]."""
         program = self._program("reset", partial(observe_reset, self.host), (0, 0, 0))
-        return program(_on_one_device(keys), obs, _of_rows(channel, self.rows))
+        return program(on_one_device(keys), obs, _of_rows(channel, self.rows))
 
     def play(
         self,
@@ -110,7 +111,7 @@ class HostStepper:
             Interrupted: if `stopped()` is true before a step.
         """
         leaves, structure = jax.tree.flatten(learner.agent)
-        leaves, keys = _on_one_device((leaves, jax.random.key_data(keys)))
+        leaves, keys = on_one_device((leaves, jax.random.key_data(keys)))
         policy = self._undisturbed if changes_nothing(channel) else self._disturbed
         choose, observe = policy(structure, greedy, keys, leaves, _of_rows(channel, self.rows))
         chosen, executed, queue = choose(host_obs)
@@ -181,7 +182,7 @@ class HostStepper:
         sizes = {"num_envs": pool.num_envs // self.rows, "steps": steps}
         draw = partial(drawn_noise, spec=self.host.spec, **sizes)
         program = self._program(("noise", *sizes.values()), draw, (0,))
-        return program(_on_one_device(keys))
+        return program(on_one_device(keys))
 
     def _observed(
         self, rollout: HostRollout, host_obs: HostObservation
@@ -194,10 +195,8 @@ class HostStepper:
         after = HostObservation(by_seed(last_obs, self.rows), host_obs.queue, ended[:, -1])
         return after, _transition(self.host, obs, *rest, first)
 
-    def _undisturbed(
-        self, structure: Any, greedy: bool, keys: jax.Array, leaves: list, channel: Channel
-    ) -> tuple[Callable, Callable]:
-        """Choice of actions, and observation of a step with the next choice, without a channel."""
+    def _policy(self, structure: Any, greedy: bool, keys: jax.Array, leaves: list) -> Callable:
+        """Function (observations [S, B, D], time) -> actions [S, B, ...] of the agents."""
 
         def act(key, leaves, obs, time):
             state = jax.tree.unflatten(structure, leaves)
@@ -206,11 +205,17 @@ class HostStepper:
             )[0]
 
         program = self._program((structure, greedy), act, (0, 0, 0, None))
+        return lambda obs, time: np.asarray(program(keys, leaves, obs, np.int32(time)))
+
+    def _undisturbed(
+        self, structure: Any, greedy: bool, keys: jax.Array, leaves: list, channel: Channel
+    ) -> tuple[Callable, Callable]:
+        """Choice of actions, and observation of a step with the next choice, without a channel."""
+        act = self._policy(structure, greedy, keys, leaves)
 
         def choose(host_obs, time=0):
-            action = np.asarray(program(keys, leaves, host_obs.obs, np.int32(time)))
-            executed = np.clip(np.nan_to_num(action), -1, 1) if action.dtype.kind == "f" else action
-            return action, executed, host_obs.queue
+            action = act(host_obs.obs, time)
+            return action, executed(action), host_obs.queue
 
         def observe(acted, step, time):
             after = HostObservation(step.obs, acted.queue, step.terminated | step.truncated)
@@ -244,7 +249,7 @@ class HostStepper:
         advance_program = self._program((structure, greedy, 1), advance, *axes)
 
         def choose(host_obs):
-            actions, queue = first_program(keys, leaves, _on_one_device(host_obs), channel)
+            actions, queue = first_program(keys, leaves, on_one_device(host_obs), channel)
             return *np.asarray(actions), queue
 
         def observe(acted, step, time):
@@ -284,7 +289,7 @@ def _of_rows(channel: Channel, rows: int) -> Channel:
     return jax.tree.map(lambda x: jnp.asarray(np.broadcast_to(np.float32(x), rows)), channel)
 
 
-def _on_one_device(tree: Any) -> Any:
+def on_one_device(tree: Any) -> Any:
     """A pytree of jax arrays on the default device, to which they are not committed."""
 
     def move(leaf: Any) -> jax.Array:
@@ -337,16 +342,23 @@ def choose_actions(
 ) -> tuple[jax.Array, jax.Array, HostObservation]:
     """Choose one seed's actions [B] -> (chosen, executed after the channel, host_obs)."""
     action, k_slip = policy_actions(agent, key, learner.agent, host_obs.obs, time, greedy)
+    return action, *executed_actions(host, k_slip, action, host_obs, channel)
+
+
+def executed_actions(
+    host: HostEnv, key: jax.Array, action: jax.Array, host_obs: HostObservation, channel: Channel
+) -> tuple[jax.Array, HostObservation]:
+    """Pass one seed's actions [B] through the channel -> (executed, host_obs)."""
 
     def apply_one(key, queue, first, action, obs):
         return channel_model.apply_action(key, channel, queue, host.spec, first, action, obs)
 
-    keys = jax.random.split(k_slip, host_obs.first.shape[0])
+    keys = jax.random.split(key, host_obs.first.shape[0])
     inputs = keys, host_obs.queue, host_obs.first, action, host_obs.obs
     executed, queue = jax.vmap(apply_one)(*inputs)
     if host.spec.action_dim:  # a stopped seed may choose NaN
         executed = jnp.clip(jnp.nan_to_num(executed), -1.0, 1.0)
-    return action, executed, host_obs._replace(queue=queue)
+    return executed, host_obs._replace(queue=queue)
 
 
 def observe_step(

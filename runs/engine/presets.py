@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from agents.foreign import Foreign
 from agents.ppo import PPO
-from envs import SUITES, load_suite
+from envs import SUITES, WORLDS, load_suite
 from envs.host.suite import HostEnv
 from envs.suite import Suite
 from runs.errors import UserError
@@ -76,6 +77,27 @@ def find_suite(env: str, shifts: tuple[str, ...] = (), **options: Any) -> Suite:
     if not names:
         return suite
     return replace(suite, shifts=tuple(s for s in suite.shifts if s.name in names))
+
+
+def foreign_agent(name: str, settings: Any, suite: Suite) -> Foreign:
+    """The agent of an algorithm of another library (`agents.Foreign`).
+
+    Raises:
+        UserError: for an algorithm or a setting that does not exist, a library that is not
+            installed, or a suite of jitted worlds.
+    """
+    try:
+        agent = Foreign(name, settings)
+        agent.algorithm()
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if not isinstance(suite.env, HostEnv):
+        id = f"affect/{suite.name}-v0"
+        remedy = f"choose {id}" if id in WORLDS else "choose one of those"
+        raise UserError(
+            f"{name} learns in environments of gymnasium, not in {suite.name}: {remedy}"
+        )
+    return agent
 
 
 def smoke_suite(suite: Suite) -> Suite:

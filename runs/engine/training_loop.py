@@ -52,6 +52,7 @@ def run_phase(
     checkpoints: Checkpoints | None = None,
     on_resume: Callable[[int], None] = lambda done: None,
     on_chunk: Callable[[Chunk], None] = lambda chunk: None,
+    on_seed: Callable[[Any], None] = lambda state: None,
 ) -> Trained:
     """Train all chunks of a phase, resuming from the newest checkpoint.
 
@@ -66,6 +67,8 @@ def run_phase(
         checkpoints: where to save; None saves nothing.
         on_resume: receives the number of chunks that a checkpoint holds, before the first chunk.
         on_chunk: receives each chunk before its checkpoint is saved.
+        on_seed: receives the state each time that a backend which trains seeds one after another
+            has trained one of them to its end, all before the first chunk.
 
     Raises:
         Interrupted: after saving a checkpoint, if the user requested a stop.
@@ -79,8 +82,10 @@ def run_phase(
         while done < phase.chunks:
             if stopped():
                 raise Interrupted
-            trained = _train_chunk(backend, phase, trained, done, stopped, on_chunk)
-            done += 1
+            trained, ended = _train_chunk(backend, phase, trained, done, stopped, on_chunk)
+            done += ended
+            if not ended:
+                on_seed(trained.state)
             if time.monotonic() > next_save or done == phase.chunks:
                 _save(checkpoints, done, trained)
                 next_save = time.monotonic() + CHECKPOINT_SECONDS
@@ -109,10 +114,15 @@ def _train_chunk(
     index: int,
     stopped: Callable[[], bool],
     on_chunk: Callable[[Chunk], None],
-) -> Trained:
-    """Train one chunk; seeds with non-finite values keep the state from before it."""
+) -> tuple[Trained, bool]:
+    """Train one chunk -> (state, whether the chunk has ended, or is to be trained on).
+
+    Seeds with non-finite values keep the state from before it.
+    """
     started, before = time.monotonic(), trained.state
     state, metrics, finite = backend.train(before, phase, index * phase.updates, stopped)
+    if finite is None:
+        return Trained(state, trained.alive), False
     finite = np.asarray(finite)  # [S, U, sources]
     failing = np.flatnonzero(trained.alive & ~finite.all((1, 2)))
     alive = trained.alive & finite.all((1, 2))
@@ -122,7 +132,7 @@ def _train_chunk(
     values = {name: np.asarray(value) for name, value in metrics.items()}
     seconds = time.monotonic() - started
     on_chunk(Chunk(index, before, values, alive, causes, seconds))
-    return Trained(state, alive)
+    return Trained(state, alive), True
 
 
 def _first_cause(finite: np.ndarray) -> tuple[str, int]:

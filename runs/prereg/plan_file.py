@@ -147,7 +147,7 @@ def make_plan(
         secondary=tuple(contrast for contrast in contrasts if contrast != first),
         seeds=run_config.seeds,
         base=run_config.base,
-        steps=run_config.chunks * run_config.chunk_steps,
+        steps=run_config.steps,
         episodes=run_config.episodes,
         severities=tuple(map(float, suite.severities)),
         sealed=tuple(sealed),

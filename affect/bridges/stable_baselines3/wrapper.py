@@ -1,21 +1,20 @@
 """Vector environments of Stable-Baselines3 whose rewards include the signals of a blend."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
 
 from affect.blend import Blend
-from affect.bridges.describe import classes_in
+from affect.bridges.describe import first_with
 from affect.bridges.host import HostSignals
 from affect.bridges.options import check_options
-from affect.head import Head
+from affect.bridges.wrapping import SignalsWrapper, check_not_nested, successors
 from affect.inherited import Inherited
 from affect.transition import is_a
 
 
-class VecAffectReward(VecEnvWrapper):
+class VecAffectReward(SignalsWrapper, VecEnvWrapper):
     """Vector environment whose rewards include the signals of a blend.
 
     Each dict of `infos` has the task's reward as `task_reward`, and each weighted signal by its
@@ -39,11 +38,7 @@ class VecAffectReward(VecEnvWrapper):
     """
 
     def __init__(self, venv: Any, blend: Blend, **options: Any):
-        if wrapper_in(venv, VecAffectReward) is not None:
-            raise ValueError(
-                "VecAffectReward around VecAffectReward: the outer one would take what the inner "
-                "pays for the task's reward, so put all heads into one Blend"
-            )
+        check_not_nested(wrapper_in(venv, VecAffectReward), VecAffectReward)
         check_options(blend)
         self.normalize = wrapper_in(venv, VecNormalize)
         if self.normalize is not None and self.normalize.norm_obs:
@@ -76,71 +71,16 @@ class VecAffectReward(VecEnvWrapper):
             for name in self.signals.info
             if all(name in info for info in infos)
         }
-        signals = self.signals.step(
-            self._given,
-            self._last_obs(after, dones, infos),
-            after,
-            task,
-            dones & ~cut,
-            dones & cut,
-            values,
-        )
+        last, key = [info.get("terminal_observation") for info in infos], "terminal_observation"
+        successor = successors(self.signals.obs_reader, after, dones, last, key)
+        ends = dones & ~cut, dones & cut
+        signals = self.signals.step(self._given, successor, after, task, *ends, values)
         by_env = [dict(zip(self.signals.names, row, strict=True)) for row in signals.tolist()]
         infos = [
             {**info, "affect": affect, "task_reward": reward}
             for info, affect, reward in zip(infos, by_env, task.tolist(), strict=True)
         ]
         return obs, self.signals.pay(received, signals), dones, infos
-
-    def _last_obs(self, after: np.ndarray, dones: np.ndarray, infos: list[dict]) -> np.ndarray:
-        """Successors [B, D]: the last observations of episodes that ended, else those `after`.
-
-        Raises:
-            ValueError: there are none, or they are of another shape than observations.
-        """
-        if not dones.any():
-            return after
-        successor = after.copy()
-        for b in np.flatnonzero(dones):
-            last = infos[b].get("terminal_observation")
-            if last is None:
-                raise ValueError(
-                    'an episode ended and its info has no "terminal_observation": put '
-                    "VecAffectReward inside of the wrapper that drops it"
-                )
-            try:
-                successor[b] = self.signals.obs_reader.one(last)[0]
-            except ValueError as error:
-                raise ValueError(
-                    f'"terminal_observation": {error}; put VecAffectReward inside of the wrapper '
-                    "that changes observations but not these"
-                ) from None
-        return successor
-
-    def head(self, name: str) -> Head:
-        """The head of this name as it is now; `head(name).save(path)` writes it."""
-        return self.signals.head(name)
-
-    def save(self, path: str | Path) -> None:
-        """Saves the state of heads and statistics, beside `model.save`."""
-        self.signals.save(path)
-
-    @classmethod
-    def load(cls, path: str | Path, venv: Any, blend: Blend, **options: Any) -> "VecAffectReward":
-        """A wrapper that continues from a saved state, around environments in the same state.
-
-        Args:
-            path: of the file.
-            venv: to wrap.
-            blend: the heads that were saved.
-            **options: those of the wrapper that was saved.
-
-        Raises:
-            ValueError: a file of another blend, environment or other options, or a damaged one.
-        """
-        wrapper = cls(venv, blend, **options)
-        wrapper.signals.load(path)
-        return wrapper
 
 
 class VecTaskReward(VecEnvWrapper):
@@ -172,10 +112,9 @@ def check_not_inherited(blend: Blend) -> None:
     Raises:
         ValueError: naming the head that was.
     """
-    for name, (_, factory) in blend.heads.items():
-        if Inherited in classes_in(factory):
-            raise ValueError(
-                f"{name} was trained before, on observations as they are, and VecNormalize inside "
-                "normalises them: put it outside, VecNormalize(VecAffectReward(venv, blend), "
-                "norm_reward=False)"
-            )
+    if name := first_with(blend, Inherited):
+        raise ValueError(
+            f"{name} was trained before, on observations as they are, and VecNormalize inside "
+            "normalises them: put it outside, VecNormalize(VecAffectReward(venv, blend), "
+            "norm_reward=False)"
+        )

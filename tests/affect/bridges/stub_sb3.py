@@ -6,6 +6,7 @@ actions depend on every bit of the rewards that it was paid.
 
 import hashlib
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -55,6 +56,10 @@ class DummyVecEnv(VecEnv):
             info["terminal_observation"] = obs
             obs, _ = env.reset()
         return obs, reward, terminated or truncated, info
+
+    def close(self):
+        for env in self.envs:
+            env.close()
 
     def _stacked(self, obs):
         if isinstance(obs[0], dict):
@@ -172,19 +177,52 @@ class ReplayBuffer:
         return SimpleNamespace(rewards=self.rewards[batch_inds, envs], steps=batch_inds, envs=envs)
 
 
+@dataclass
+class TrainState:
+    """Parameters as SBX has them, in a state of flax."""
+
+    params: dict
+    replace = replace
+
+
+class Policy:
+    """The sign of a linear function of observations, whose weights follow from a seed."""
+
+    def __init__(self, size):
+        self.actor_state, self.size = TrainState({"weights": np.zeros(size, np.float32)}), size
+
+    def state_dict(self):
+        return {}  # nothing in torch
+
+    def draw(self, digest):
+        rng = np.random.default_rng(list(digest))
+        weights = rng.normal(size=self.size).astype(np.float32)
+        self.actor_state = self.actor_state.replace(params={"weights": weights})
+
+    def predict(self, obs, deterministic):
+        assert deterministic and obs.shape[1:] == (self.size,)
+        return np.int64(obs @ self.actor_state.params["weights"] > 0), None
+
+
 class Model:
-    """A model whose actions follow from the bits of its rewards.
+    """A model whose actions, and in the end its policy, follow from the bits of its rewards.
 
     Args:
         policy: unused.
         env: vector environment.
         gamma: discount.
         n_steps: of a rollout.
+        device: unused.
         seed: of the environments.
         replay_buffer_class: as in off-policy algorithms; None for an on-policy one.
     """
 
-    def __init__(self, policy, env, gamma=0.5, n_steps=4, seed=0, replay_buffer_class=None) -> None:
+    def __init__(
+        self, policy, env, gamma=0.5, n_steps=4, seed=0, replay_buffer_class=None, device="cpu"
+    ) -> None:
+        if n_steps < 1:
+            raise AssertionError("`n_steps` must be\n at least 1")
+        self.policy = Policy(int(np.prod(env.observation_space.shape)))
         self.env, self.gamma, self.n_steps, self.logger = env, gamma, n_steps, Logger()
         self.observation_space, self.action_space = env.observation_space, env.action_space
         self.rewards, self.digest, self.obs = [], hashlib.sha256(), None
@@ -227,9 +265,11 @@ class Model:
                 rewards[dones] += 100.0  # as a bootstrapped value at a time limit, in place
             self.obs = obs
             if callback is not None:
+                callback.locals = {"infos": infos, "dones": dones}
                 callback._on_step()
                 if step % self.n_steps == self.n_steps - 1:
                     callback._on_rollout_end()
+        self.policy.draw(self.digest.digest())
         return self
 
 
@@ -253,7 +293,7 @@ def install(monkeypatch, **changes) -> None:
     """
     bridge = "affect.bridges.stable_baselines3"
     parts = [f"{bridge}.{part}" for part in ("callback", "replay", "value", "wrapper")]
-    for name in (bridge, *parts):
+    for name in (bridge, *parts, "runs.engine.foreign_training"):
         monkeypatch.setitem(sys.modules, name, None)  # so that it is as before afterwards
         del sys.modules[name]
     for name, attributes in PACKAGE.items():

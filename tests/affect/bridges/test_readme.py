@@ -29,6 +29,7 @@ def run(name, folder, monkeypatch):
     names = {"__name__": "example"}
     for each in ("functional", "rejax") if name == "rejax" else (name,):
         text = examples()[each].replace("100_000", "512").replace("1000", "10")
+        text = text.replace('"MlpPolicy", venv', '"MlpPolicy", venv, n_steps=64')  # by default 2048
         exec(compile(text, f"{TEXT}, {each}", "exec"), names)
     return names
 

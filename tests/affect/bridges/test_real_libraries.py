@@ -190,7 +190,8 @@ def test_sbx_trains_on_signals(bridge):
     sbx = pytest.importorskip("sbx")
     env = bridge.VecAffectReward(venv(), Blend(**SIMPLE))
     model = sbx.PPO("MlpPolicy", env, n_steps=16, batch_size=16, seed=0)
-    model.learn(64, callback=bridge.AffectCallback())
+    with jax.numpy_rank_promotion("allow"):  # which that library relies on
+        model.learn(64, callback=bridge.AffectCallback())
     assert model.num_timesteps == 64 and env.signals.core.spec.discount == model.gamma
 
 

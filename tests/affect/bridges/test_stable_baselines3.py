@@ -402,11 +402,11 @@ REFUSED = [
         lambda s: play(
             s.VecAffectReward(Changed(lambda i: {"TimeLimit.truncated": False}), PHI, **FROZEN), 1
         ),
-        ['no "terminal_observation"', "inside of the wrapper"],
+        ['no "terminal_observation"', "inside of the one"],
     ),
     (
         lambda s: play(s.VecAffectReward(Changed(lambda i: i | LONG), PHI, **FROZEN), 1),
-        ['"terminal_observation"', "expected [B, 2]", "inside of the wrapper"],
+        ['"terminal_observation"', "expected [B, 2]", "inside of the one"],
     ),
 ]
 

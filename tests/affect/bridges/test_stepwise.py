@@ -214,7 +214,7 @@ def test_axes_of_environments():
     cases.append((Sham(Mood), [-1, -1, -1, 0, 0]))
     for factory, axes in cases:
         head = build(factory, SPEC, jax.random.key(0))
-        assert jax.tree.leaves(env_axes(head)) == axes
+        assert jax.tree.leaves(env_axes(head.initial_state)) == axes
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,279 @@
+"""Algorithms of other libraries as agents: training a seed at a time, controls, scores, refusals.
+
+On a stub of Stable-Baselines3; with the libraries themselves in the slow tests.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from affect import Blend, Innate, Lesion, Potential
+from agents import Foreign
+from envs import load_suite
+from runs.cli.settings import from_yaml, json_object
+from runs.compare import Settings, check, main
+from runs.engine.arms import Arm
+from runs.engine.backend import make_backend
+from runs.engine.custom_head import is_custom, load_head
+from runs.engine.foreign_policies import ForeignPolicies
+from runs.engine.phases import RewardMix
+from runs.errors import Interrupted, UserError
+from runs.experiment import Experiment
+from tests.affect.bridges import stub_sb3
+from tests.affect.bridges.loop_envs import Slope, position
+from tests.runs import small_study
+
+no_key_check = pytest.fixture(scope="module", autouse=True)(
+    small_study.without_key_check_in_threads
+)
+AGENT = Foreign("sb3:PPO", {"gamma": 0.5})
+CONFIG = small_study.replace(small_study.CONFIG, agent=AGENT, rows=2)
+ARMS = {
+    "none": Blend(),
+    "slope": Blend(slope=(0.5, Slope)),
+    "lesion": Blend(slope=(0.5, Lesion(Slope))),
+}
+
+
+@pytest.fixture(scope="module")
+def stub():
+    """The library, stubbed."""
+    with pytest.MonkeyPatch.context() as patch:
+        stub_sb3.install(patch)
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def suite():
+    """CartPole-v1 with a shift of its physics and one of its sensors."""
+    full = load_suite("CartPole-v1")
+    shifts = tuple(shift for shift in full.shifts if shift.name in ("force", "noise"))
+    return replace(full, shifts=shifts, severities=(1.0,))
+
+
+def study_of(arm, suite):
+    return small_study.make_study(Arm(arm, ARMS[arm]), CONFIG, suite)
+
+
+@pytest.fixture(scope="module")
+def whole(stub, suite, tmp_path_factory):
+    """Folder in which all arms were trained without a stop, and their learners by arm."""
+    out, learners, backend = tmp_path_factory.mktemp("whole"), {}, None
+    for arm in ARMS:
+        study = study_of(arm, suite)
+        backend = backend or study.backend  # which keeps its programs
+        study = study._replace(backend=backend)
+        rows, _ = small_study.run(study, out)
+        assert len(rows) == 3 * CONFIG.seeds
+        learners[arm] = small_study.final(study, out)[1][0].learner
+    backend.close()
+    return out, learners
+
+
+def test_a_head_changes_what_is_learned_and_its_lesion_does_not(whole):
+    (none,), (slope,), (lesion,) = (whole[1][arm].agent for arm in ARMS)
+    np.testing.assert_array_equal(lesion, none)
+    assert (slope != none).any(1).all() and (none[0] != none[1]).any()
+    weight = whole[1]["slope"].blend_state.heads["slope"].net.weight[...]
+    assert np.isfinite(weight).all() and weight[0] != weight[1]
+
+
+def test_each_chunk_has_metrics_of_every_seed(whole):
+    lines = [line for line in small_study.metrics(whole[0]) if line["arm"] == "slope"]
+    assert [line["step"] for line in lines] == [32, 64, 96, 128]
+    for line in lines:
+        assert {"return", "length", "episodes", "slope/error"} <= set(line["metrics"])
+        assert all(error >= 0 for error in line["metrics"]["slope/error"])
+        for total, length in zip(*(line["metrics"][x] for x in ("return", "length")), strict=True):
+            assert total == length  # the task's reward, 1 a step, without what heads pay
+
+
+class StoppedInTheSecondSeed(small_study.Watch):
+    """Progress that requests a stop some steps after the first seed is trained."""
+
+    steps = 0
+
+    def stopped(self):
+        self.steps += any("1 of 2 seeds" in label for label in self.labels)
+        return self.steps > 5
+
+    def advance(self, arm, done, fresh):
+        self.labels.append(arm)
+        super().advance(arm, done, fresh)
+
+    def __init__(self):
+        super().__init__()
+        self.labels = []
+
+
+def test_a_stopped_training_goes_on_with_the_first_seed_that_is_not_trained(
+    whole, suite, stub, tmp_path
+):
+    study, seeds = study_of("slope", suite), []
+    learn = stub_sb3.Model.learn
+
+    def counted(self, *inputs, **options):
+        seeds.append(self.env.signals.seed)
+        return learn(self, *inputs, **options)
+
+    stub.setattr(stub_sb3.Model, "learn", counted)
+    with pytest.raises(Interrupted):
+        study.runner(tmp_path, StoppedInTheSecondSeed()).train(study.arm, study.phase)
+    study.runner(tmp_path, small_study.Watch()).train(study.arm, study.phase)
+    assert seeds[0] != seeds[1] and seeds[1:] == [seeds[1]] * 2
+    assert (
+        small_study.leaf_checksums(tmp_path)["slope"]
+        == (small_study.leaf_checksums(whole[0])["slope"])
+    )
+    lines = [line for line in small_study.metrics(whole[0]) if line["arm"] == "slope"]
+    assert small_study.metrics(tmp_path) == lines
+
+
+def test_policies_of_several_points_side_by_side_act_on_their_own_observations():
+    policies = ForeignPolicies(lambda: stub_sb3.Policy(2), 2)
+    act = policies.acting([np.float32([[1, 0], [0, 1]] * 3)])  # S = 2 at 3 points
+    obs = np.random.default_rng(0).normal(size=(6, 4, 2)).astype(np.float32)
+    expected = np.stack([obs[i, :, i % 2] > 0 for i in range(6)])
+    np.testing.assert_array_equal(act(obs), expected)
+    one = policies.acting([np.float32([[0, 1]])])  # as an episode is filmed
+    np.testing.assert_array_equal(one(obs[:1]), obs[:1, :, 1] > 0)
+
+
+def test_the_examples_are_settings_of_the_command(monkeypatch):
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    files = sorted((root / "examples" / "bridges").glob("*.yaml"))
+    for path in files:
+        settings = from_yaml(Settings, path)
+        check(settings)
+        assert settings.agent.startswith("sb3:") and json_object(settings, "agent_kwargs")
+        for name in settings.heads:
+            assert not is_custom(name) or load_head(name).cls is Potential
+    assert len(files) == 4
+
+
+# --- bad input --------------------------------------------------------------------------------
+
+PPO = "CartPole-v1", "--agent", "sb3:PPO", "--agent-kwargs"
+COMMANDS = [
+    (("CartPole-v1", "--agent", "sb3:PP0"), "stable_baselines3 has no 'PP0'; did you mean PPO?"),
+    (("CartPole", "--agent", "sb3:PPO"), "gymnasium, not in CartPole: choose affect/CartPole-v0"),
+    (("CartPole-v1", "--agent-kwargs", "{}"), "name the algorithm too"),
+    ((*PPO, "3"), "write a JSON object"),
+]
+AGENTS = [
+    (("PPO",), "write it as sb3:PPO"),
+    (("sbx:SAC",), "pip install 'sbx-rl"),
+    (("sb3:PPO", {"n_step": 8}), "no setting 'n_step'; did you mean n_steps?"),
+    (("sb3:PPO", {"gamma": 2}), "gamma=2, expected a number in [0, 1]"),
+    (("sb3:PPO", 3), "a mapping of settings"),
+]
+
+
+@pytest.mark.parametrize(("argv", "words"), COMMANDS, ids=[words for _, words in COMMANDS])
+def test_a_command_that_cannot_be_run_is_refused_in_one_line(argv, words, stub, tmp_path):
+    with pytest.raises(UserError) as caught:
+        main(["--env", *argv, "--out", str(tmp_path)])
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("given", "words"), AGENTS, ids=[words for _, words in AGENTS])
+def test_an_agent_that_there_is_not_is_refused_in_one_line(given, words, stub):
+    stub.setitem(sys.modules, "sbx", None)
+    with pytest.raises(ValueError) as caught:
+        Foreign(*given).algorithm()
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_is_not_supported_is_refused_in_one_line(suite, stub):
+    study = study_of("none", suite)
+    mixed = replace(study.phase, mix=RewardMix(task=0.5))
+    again = study.backend.init(study.phase)
+    calls = {
+        "give a reward mix": lambda: study.backend.init(mixed),
+        "give it one phase": lambda: study.backend.enter(again.learner, study.phase),
+        "`n_steps` must be at least 1": lambda: refused({"n_steps": 0}),
+    }
+
+    def refused(settings):
+        config = replace(CONFIG, agent=Foreign("sb3:PPO", settings))
+        phase = replace(study.phase, agent=config.agent)
+        make_backend(suite.env, config).init(phase)
+
+    for words, call in calls.items():
+        with pytest.raises(UserError) as caught:
+            call()
+        assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_the_command_reports_as_for_our_agents(stub, tmp_path, capsys):
+    argv = "--smoke", "--env", "CartPole-v1", "--agent", "sb3:PPO", "--shifts", "noise"
+    assert main([*argv, "--heads", "hope", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    assert "sb3:PPO trains seeds one after another" in printed.err
+    assert (tmp_path / "report.html").exists() and (tmp_path / "films" / "hope.done").exists()
+    assert "hope_untrained" in printed.out
+
+
+# --- the libraries themselves ------------------------------------------------------------------
+
+
+SMALL = {"policy_kwargs": {"net_arch": [16, 16]}}
+SAC = SMALL | {"learning_starts": 64, "buffer_size": 1000, "train_freq": 8}
+
+
+def flat(result, arm):
+    """Parameters of the policy of the first seed."""
+    return [np.ravel(x) for x in result._learner(arm, 0).agent]
+
+
+@pytest.fixture
+def rank_promotion():
+    """Broadcasting as JAX allows it by default, on which SBX relies, in all threads."""
+    jax.config.update("jax_numpy_rank_promotion", "allow")
+    yield
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("rank_promotion")
+@pytest.mark.parametrize(
+    ("name", "env", "settings"),
+    [
+        ("sb3:PPO", "CartPole-v1", {"n_steps": 32, "batch_size": 32}),
+        ("sb3:A2C", "CartPole-v1", {}),
+        (
+            "sb3:DQN",
+            "CartPole-v1",
+            {"learning_starts": 64, "replay_buffer_class": "AffectReplayBuffer"},
+        ),
+        ("sb3:SAC", "Pendulum-v1", SAC),
+        ("sbx:PPO", "CartPole-v1", {"n_steps": 32, "batch_size": 32}),
+        ("sbx:DQN", "CartPole-v1", {"learning_starts": 64}),
+        ("sbx:SAC", "Pendulum-v1", SAC),
+    ],
+)
+def test_an_algorithm_is_compared(name, env, settings):
+    pytest.importorskip({"sb3": "stable_baselines3", "sbx": "sbx"}[name[:3]])
+    full = load_suite(env)
+    suite = replace(full, shifts=full.shifts[-4:-2], severities=(1.0,))
+    arms = {
+        "none": Blend(),
+        "phi": Blend(phi=(1.0, Potential(Innate(position)))),
+        "lesion": Blend(phi=(1.0, Lesion(Potential(Innate(position))))),
+    }
+    sizes = {"seeds": 3, "steps": 256, "num_envs": 2, "num_steps": 32, "episodes": 2}
+    result = Experiment(suite, arms, Foreign(name, settings), **sizes, optimise=False).run()
+    scores = result.scores.set_index(["arm", "seed", "shift"])["return"]
+    assert len(scores) == 3 * 3 * 3 and np.isfinite(scores).all()
+    none, phi, lesion = (np.concatenate(flat(result, arm)) for arm in arms)
+    assert (lesion == none).all() and (phi != none).any()
+    if name == "sb3:PPO":
+        assert result.value("none").gamma == 0.99
+        with pytest.raises(UserError, match="acts by its library"):
+            result.agent("none")
