@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ import safetensors.numpy
 from affect.transition import is_a, is_number, is_whole, one_line
 
 FORMAT = 1
+MOST_BYTES = 2**28  # of a file that is read
 KEY = "affect"  # of the card in the metadata of a safetensors file
 STATE_KEY = "affect-wrapper"  # of what the state of a wrapper depends on
 OTHER_KINDS = {
@@ -92,7 +94,8 @@ class Card:
 
 
 def _is_text(x: Any) -> bool:
-    return is_a(x, str)
+    """Whether this is a text without characters that a terminal obeys."""
+    return is_a(x, str) and all(c.isprintable() or c == "\n" for c in x)
 
 
 def _is_texts(x: Any) -> bool:
@@ -259,9 +262,14 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], Card]:
 def _read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Arrays by name and metadata of a file; ValueError if it is none or not safetensors."""
     try:
-        data = _path_of(path).read_bytes()
+        if not stat.S_ISREG(_path_of(path).stat().st_mode):  # a pipe would be waited for
+            raise ValueError(f"{path} is no ordinary file: give the path of a saved file")
+        with _path_of(path).open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}: give the path of a saved file") from None
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"{path} is larger than {MOST_BYTES:,} bytes: it is no head")
     try:
         arrays = safetensors.numpy.load(data)
         size = int.from_bytes(data[:8], "little")
@@ -275,6 +283,7 @@ def _content(path: str | Path, text: str) -> tuple[dict[str, Any], str]:
     try:
         content = json.loads(text)
         checksum = content.pop("checksum")
+        canonical(content)  # which is as deep as it can be written again
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"{path} is corrupt: its card is unreadable; get the file again") from None
     return content, checksum

@@ -99,6 +99,7 @@ def load_suite(
     kwargs: Mapping[str, Any] | None = None,
     reproducible: bool = True,
     workers: int | None = None,
+    timeout: float = 60.0,
     image: str | None = None,
     reader: Any = None,
 ) -> Suite:
@@ -117,6 +118,8 @@ def load_suite(
             resumed with new episodes, and not bit for bit.
         workers: processes that step a gymnasium environment, 0 for this one; None to choose by
             its speed. It changes no result.
+        timeout: seconds that one call of a gymnasium environment, or of a constructor in a file,
+            may take.
         image: what the image of a gymnasium environment is taken for, "pixels", "symbols" or
             "numbers"; None to decide by its space (`envs.host.images`).
         reader: function from images [T, B, H, W, C] of bytes to features [T, B, F] that heads read;
@@ -129,10 +132,10 @@ def load_suite(
     from dataclasses import replace
 
     check = import_entry("envs.suite:checked_shifts")
-    shifts = check(shifts, kwargs, reproducible, workers)
+    shifts = check(shifts, kwargs, reproducible, workers, timeout)
+    host_options = kwargs, reproducible, workers, timeout, image, reader
     if not isinstance(env, str) or ".py:" in env:
-        own_suite = import_entry("envs.own:own_suite")
-        return own_suite(env, shifts, kwargs, reproducible, workers, image, reader)
+        return import_entry("envs.own:own_suite")(env, shifts, *host_options)
     if is_jitted(env) and kwargs:
         raise ValueError(f"{env} is made without kwargs; give a class of your own with defaults")
     if is_jitted(env) and workers is not None:
@@ -146,7 +149,7 @@ def load_suite(
         suite = import_entry(ADAPTERS[prefix])(id)
     else:
         host_suite = import_entry("envs.host.suite:host_suite")
-        return host_suite(env, None, shifts, kwargs, reproducible, workers, image, reader)
+        return host_suite(env, None, shifts, *host_options)
     return suite if shifts is None else replace(suite, shifts=shifts)
 
 

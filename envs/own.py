@@ -1,6 +1,7 @@
 """Suites of a user's own environments: an object, a class, a function or a file that makes one."""
 
 import copy
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -14,9 +15,11 @@ from affect.observation import split
 from affect.transition import one_line
 from envs.channel import channel_of, random_allowed
 from envs.host.known import EnvFacts
+from envs.host.make import make_env
+from envs.host.probe import try_apart
 from envs.host.shifts import channel_shifts
 from envs.host.suite import host_suite
-from envs.host.user_code import call_user, from_file
+from envs.host.user_code import FromFile, call_user, check_file, from_file
 from envs.shift import Shift
 from envs.suite import Suite
 from envs.world import Env, World, reset_batch, rollout, some_allowed
@@ -40,6 +43,7 @@ def own_suite(
     kwargs: Mapping[str, Any] | None = None,
     reproducible: bool = True,
     workers: int | None = None,
+    timeout: float = 60.0,
     image: str | None = None,
     reader: Callable | None = None,
 ) -> Suite:
@@ -53,13 +57,20 @@ def own_suite(
         kwargs: arguments of the class or function.
         reproducible: as in `host_suite`.
         workers: as in `host_suite`.
+        timeout: as in `host_suite`.
         image: as in `host_suite`.
         reader: as in `host_suite`.
 
     Raises:
         ValueError: for anything else, or for spaces that are not supported.
     """
-    shown, env = (env, from_file(env)) if isinstance(env, str) else (repr(env), env)
+    shown = env if isinstance(env, str) else repr(env)
+    if isinstance(env, str):
+        check_file(env)
+        path, _, name = env.rpartition(":")
+        first = partial(FromFile(os.path.abspath(path), name), **(kwargs or {}))
+        try_apart(partial(make_env, name, first), shown, timeout)
+        env = from_file(env)
     if kwargs and not callable(env):
         raise ValueError(f"{env!r} exists already and takes no kwargs; give its class instead")
     constructor = partial(env, **EnvFacts(env).with_floats(kwargs, shown)) if kwargs else env
@@ -79,7 +90,7 @@ def own_suite(
         return Suite(name, made, World(made.default_params, channel_of(made.spec)), tuple(shifts))
     if isinstance(made, gymnasium.Env):
         constructor = constructor if callable(env) else CopyOf(env)
-        options = {"reproducible": reproducible, "workers": workers}
+        options = {"reproducible": reproducible, "workers": workers, "timeout": timeout}
         return host_suite(name, constructor, shifts, **options, image=image, reader=reader)
     what = shown if made is env or isinstance(env, type) else f"{shown} returned {made!r}, which"
     message = (

@@ -1,8 +1,9 @@
 """Suites: a training world and the shifts that agents are evaluated under."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +26,7 @@ class Point(NamedTuple):
 
 
 def checked_shifts(
-    shifts: Any, kwargs: Any, reproducible: Any, workers: Any
+    shifts: Any, kwargs: Any, reproducible: Any, workers: Any, timeout: Any
 ) -> tuple[Shift, ...] | None:
     """Checks the types of the arguments of `envs.load_suite` -> the shifts, or None.
 
@@ -46,6 +47,8 @@ def checked_shifts(
             raise ValueError(f"load_suite: {name}={value!r}, expected {expected}, or None")
     if reproducible not in (True, False):
         raise ValueError(f"load_suite: reproducible={reproducible!r}, expected True or False")
+    if not (isinstance(timeout, Real) and 0 < timeout < math.inf):
+        raise ValueError(f"load_suite: timeout={timeout!r}, expected seconds, more than 0")
     return shifts
 
 

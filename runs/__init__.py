@@ -9,11 +9,13 @@ Compared     arms of `engine.arms`, in `analysis.contrasts`; numbers per arm in
 Drawn        `report.figures`, placed on the page by `report.html`
 
 All of it is run by `Experiment`, or by a study: a file here, run as `python -m runs.NAME`. Modules
-import only downwards: studies, theory and bench; experiment; report, prereg and cli, which do not
-import each other; probes; analysis; engine; and errors, lock, names and tree_io at the bottom
+import only downwards: studies, theory and bench; experiment; report and cli; probes and prereg;
+analysis; engine; and describe, errors, lock, names and tree_io at the bottom
 (`tests/test_house.py`).
 """
 
+import os
+import signal
 import sys
 from importlib.abc import MetaPathFinder
 from typing import Any
@@ -34,6 +36,17 @@ class _RenamedStudies(MetaPathFinder):
 
 
 sys.meta_path.append(_RenamedStudies())
+
+
+def _end(number: int, frame: object) -> None:
+    """End a command in one line on a signal; a study that has begun its work saves it instead."""
+    os.write(2, b"\nstopped; give the same command again to go on\n")
+    os._exit(128 + number)
+
+
+if sys.argv[:1] == ["-m"] and sys.orig_argv[sys.orig_argv.index("-m") + 1].startswith("runs"):
+    for _number in (signal.SIGINT, signal.SIGTERM):  # `python -m runs.NAME` is being imported
+        signal.signal(_number, _end)
 
 
 def __getattr__(name: str) -> Any:

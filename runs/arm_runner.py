@@ -14,24 +14,24 @@ import jax
 import numpy as np
 
 from envs.suite import Point, Suite
-from runs.analysis.scores import append_text, read_scores, rows_as_csv
+from runs.analysis.scores import read_scores, rows_as_csv
 from runs.engine.arms import Arm
 from runs.engine.backend import Backend
 from runs.engine.checkpoint import Checkpoints
 from runs.engine.evaluate import EvalPoints
 from runs.engine.jax_backend import train_config
 from runs.engine.phases import Phase
-from runs.engine.seeds import Stream, stream_seed
+from runs.engine.seeds import Stream, stream_seed, take_seeds
 from runs.engine.train import Learner
 from runs.engine.training_loop import Chunk, Trained, restore_phase, run_phase
 from runs.errors import UserError
-from runs.lock import replace_file
+from runs.lock import append_file, replace_file
 from runs.names import SCORES, safe_name
 from runs.probes.probe import probe_arm
 from runs.probes.readout_table import NAME as READOUTS
 from runs.probes.readout_table import readout_rows, write_readouts
 from runs.report.episode_trace import save_trace, trace_episode
-from runs.report.film import write_film
+from runs.report.film import has_film, write_film
 from runs.report.tb_export import TrainingCurves
 
 METRICS = "metrics.jsonl"
@@ -130,7 +130,7 @@ class ArmRunner:
         for point, scores in zip(points.points[done:], scored, strict=True):
             new_rows = [self._row(arm.name, seed, point, scores) for seed in seeds]
             self._report_non_finite(arm.name, point, new_rows)
-            append_text(path, rows_as_csv(new_rows))
+            append_file(path, rows_as_csv(new_rows))
             rows += new_rows
             done += 1
             self.reporter.advance(arm.name, before + done, True)
@@ -139,14 +139,14 @@ class ArmRunner:
     def film(self, arm: Arm, phase: Phase, learner: Learner) -> None:
         """Write an animation of one episode with the signals of the heads, unless there is one."""
         marker = self.out / "films" / f"{safe_name(arm.name)}.done"
-        if marker.exists():
+        if marker.exists() and has_film(self.out, self.suite.name, arm.name):
             return
         seed = stream_seed(self.run_config.base, Stream.FILM)
         recording = self._record(arm, phase, learner, self.suite.world, seed)
         if recording is None:
             return
         batch, frames = recording
-        first_seed = jax.tree.map(lambda leaf: leaf[0], learner)
+        first_seed = take_seeds(learner, 0)
         signals, _ = phase.blend.feel(first_seed.blend_state, batch)
         curves = {
             name: np.asarray(signals)[: len(frames), 0, k]
@@ -169,7 +169,7 @@ class ArmRunner:
             recording = self._record(arm, phase, learner, world, seed)
             if recording is None:
                 return
-            first_seed = jax.tree.map(lambda leaf: leaf[0], learner)
+            first_seed = take_seeds(learner, 0)
             config = train_config(phase, self.run_config)
             trace = trace_episode(config, first_seed, *recording, self.suite.env.success)
             shift, _, severity = points.points[index]
@@ -225,7 +225,7 @@ class ArmRunner:
             "seconds": round(chunk.seconds, 3),
             "metrics": metrics,
         }
-        append_text(self.out / METRICS, json.dumps(line) + "\n")
+        append_file(self.out / METRICS, json.dumps(line) + "\n")
         self.curves.append(line)
 
     def _report_failing(self, arm: str, chunk: Chunk, seed: int, source: str, update: int) -> None:
@@ -258,7 +258,7 @@ class ArmRunner:
     def _cut_metrics(self, arm: str, step: int) -> None:
         """Remove an arm's metric lines after `step`, and broken lines, before resuming there."""
         path = self.out / METRICS
-        text = path.read_text() if path.exists() else ""
+        text = path.read_text(errors="replace") if path.exists() else ""
         kept = "".join(f"{line}\n" for line in text.splitlines() if _is_kept(line, arm, step))
         if kept != text:
             replace_file(path, kept)
@@ -287,6 +287,6 @@ def _is_kept(line: str, arm: str, step: int) -> bool:
     """Whether a metrics line is whole and either of another arm or not after `step`."""
     try:
         row = json.loads(line)
-    except json.JSONDecodeError:
+        return row["arm"] != arm or row["step"] <= step
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False
-    return row["arm"] != arm or row["step"] <= step

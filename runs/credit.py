@@ -110,7 +110,7 @@ def probe_seeds(job: Job, experiment: Any) -> dict[str, np.ndarray]:
 
     from runs.arm_runner import ArmRunner, Reporter
     from runs.engine.cache import cached_part
-    from runs.engine.seeds import Stream, stream_key, stream_keys, vmap_seeds
+    from runs.engine.seeds import Stream, stream_key, stream_keys, take_seeds, vmap_seeds
     from runs.probes.advantage import learner_credit
 
     suite, run_config, (arm,) = experiment.suite, experiment.run_config, experiment.all_arms
@@ -131,7 +131,7 @@ def probe_seeds(job: Job, experiment: Any) -> dict[str, np.ndarray]:
         if job.stopped():
             raise Interrupted
         group = slice(begin, begin + together)
-        metrics = program(*jax.tree.map(lambda leaf: leaf[group], learners_and_keys), worlds)
+        metrics = program(*take_seeds(learners_and_keys, group), worlds)
         return {"metrics": {name: np.asarray(x).tolist() for name, x in metrics.items()}}
 
     for begin in range(0, run_config.rows, together):

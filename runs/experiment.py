@@ -35,11 +35,14 @@ from runs.engine.numpy_policy import acts_in_numpy
 from runs.engine.phases import Phase, one_world, random_worlds
 from runs.engine.precompile import compile_ahead
 from runs.engine.presets import foreign_agent, preset
+from runs.engine.resources import check_resources
 from runs.engine.training_loop import Trained
+from runs.engine.trial import try_heads
 from runs.errors import Interrupted, UserError
 from runs.lock import claim_folder, hold_lock
 from runs.names import safe_name
 from runs.prereg import seal
+from runs.prereg.manifest import check_kept
 from runs.prereg.plan_file import Plan, make_plan
 from runs.prereg.splits import HOME, RANDOM, refuse_training_on
 from runs.result import Result
@@ -102,7 +105,7 @@ class Experiment:
         for name in ("seeds", "base", "steps", "num_envs", "num_steps", "episodes"):
             value = getattr(self, name)
             if value is not None or name in ("seeds", "base"):
-                whole = whole_number(name, value, None if name == "base" else 1)
+                whole = whole_number(name, value, 0 if name == "base" else 1)
                 object.__setattr__(self, name, whole)
         for name, fits, expected in (
             ("suite", isinstance(self.suite, Suite), "a suite of envs.load_suite"),
@@ -133,8 +136,11 @@ class Experiment:
         if run_with_progress(stopped_message, partial(self._run_locked, out)):
             raise KeyboardInterrupt
         result = Result(self, out, folder)
-        if self.out:
-            result.report()
+        try:
+            if self.out:
+                result.report()
+        except OSError as error:
+            raise UserError(_disk_message(error, out)) from error
         return result
 
     def _run_locked(self, out: Path, progress: Any, stopped: Callable[[], bool]) -> int:
@@ -144,6 +150,8 @@ class Experiment:
             progress.say(f"jax was used before: {cores} cores are idle; import runs first")
         with hold_lock(out):
             claim_folder(out, self.identity)
+            check_kept(out)
+            seal.check_scores(out)
             try:
                 self.run_arms(out, progress, stopped)
             except Interrupted:
@@ -165,6 +173,9 @@ class Experiment:
             Interrupted: if the user requested a stop; finished work is kept.
             UserError: for a failing host environment or a full disk.
         """
+        check_resources(self.phases.values(), self.suite, self.run_config, out)
+        if any(not (out / "checkpoints" / safe_name(arm.name)).exists() for arm in self.all_arms):
+            try_heads(self.all_arms, self.suite, self.run_config)
         for departure in seal.register(out, self.plan):
             progress.say(f"not as declared: {departure}")
         run_config = self.run_config
@@ -183,8 +194,7 @@ class Experiment:
         except HostFailure as error:
             raise UserError(f"{error}; run it again to resume") from error
         except OSError as error:
-            cause = f"{error.filename or out}: {error.strerror or error}"
-            raise UserError(f"{cause}; mend this and run it again to resume") from error
+            raise UserError(_disk_message(error, out)) from error
         return rows
 
     # --- what is run --------------------------------------------------------------------------
@@ -378,6 +388,12 @@ class Experiment:
             say(f"unverified: {error}")
             return False
         return True
+
+
+def _disk_message(error: OSError, out: Path) -> str:
+    """Message of a file that could not be read or written."""
+    cause = f"{error.filename or out}: {error.strerror or error}"
+    return f"{cause}; mend this and run it again to resume"
 
 
 def _is_agent(agent: Any) -> bool:

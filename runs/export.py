@@ -138,11 +138,11 @@ def seed_recordings(
 ) -> Iterator[tuple["Transition", "np.ndarray"]]:
     """Whole episodes of one trained agent -> (transitions, alive), each [T, B], home first."""
     from envs.host.suite import HostEnv
-    from runs.result import one_seed
+    from runs.engine.seeds import take_seeds
 
     on_host = isinstance(result.experiment.suite.env, HostEnv)
     for recording in result.recordings(arm, HOST_EPISODES if on_host else EPISODES):
-        yield one_seed(recording, seed)
+        yield take_seeds(recording, seed)
 
 
 def observations(batch: "Transition", alive: "np.ndarray") -> "np.ndarray":

@@ -119,13 +119,12 @@ def train(job: Job, suite: Any) -> tuple[Any, Any]:
     Raises:
         Interrupted: if the user requested a stop.
     """
-    import jax
-
     from affect import Blend
     from agents.ppo import PPO
     from runs.engine.backend import make_backend
     from runs.engine.config import head_epochs, make_run_config
     from runs.engine.phases import Phase, RewardMix, one_world, signal_weights
+    from runs.engine.seeds import take_seeds
     from runs.engine.training_loop import run_phase
 
     smoke = job.settings.smoke
@@ -152,7 +151,7 @@ def train(job: Job, suite: Any) -> tuple[Any, Any]:
         job.stopped,
         on_chunk=lambda chunk: job.progress.advance("training", chunk.index + 1),
     )
-    return phase, jax.tree.map(lambda leaf: leaf[0], trained.state.learner)
+    return phase, take_seeds(trained.state.learner, 0)
 
 
 def available_factories(suite: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ CONSTANT_POTENTIAL = "potential_"
 """How the names of arms paid by a constant potential begin; its level follows."""
 RESULTS = Path("runs/results")  # of `--record`
 LOGS = Path("runs/logs")  # of studies without `--out`
+LARGEST = 10**11  # of whole numbers: more steps of a seed than a machine takes in a week
 
 
 def closest_name(name: str, choices: Iterable[str]) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -23,10 +22,12 @@ from runs.engine.critic_head import critic_head
 from runs.engine.evaluate import draw_points
 from runs.engine.knobs import knob_values
 from runs.engine.phases import Phase
+from runs.engine.seeds import take_seeds
 from runs.engine.train import Learner
 from runs.errors import UserError
 from runs.names import checked_choice
 from runs.prereg import audit, ledger, plan_file, seal
+from runs.prereg.manifest import enter_manifest
 from runs.probes.signals import unwrapped
 from runs.report.comparison import report_comparison
 from runs.report.tables import comparison_table
@@ -99,11 +100,14 @@ class Result:
 
     def report(self) -> Path:
         """Write tables, figures, TensorBoard aggregates and the HTML report -> its path."""
-        return report_comparison(self.out, self._complete_rows(), self.study(), quiet=True)
+        path = report_comparison(self.out, self._complete_rows(), self.study(), quiet=True)
+        enter_manifest(self.out)
+        return path
 
     def print_report(self, command: str, record: bool) -> None:
         """Write all reports and print the tables, the verdict, and where the files are."""
         report_comparison(self.out, self._complete_rows(), self.study(command), record)
+        enter_manifest(self.out)
 
     def tensorboard(self) -> Path:
         """Folder of the TensorBoard files: give it to `tensorboard --logdir`."""
@@ -182,6 +186,7 @@ class Result:
         except UserError:
             declared = None
         compares = declared is not None and declared.primary  # a single arm has no contrast
+        entries = ledger.read_entries(self.out / ledger.NAME)
         return Study(
             env=plan.env,
             arms=plan.arms,
@@ -196,7 +201,7 @@ class Result:
             changes=plan_file.plan_changes(declared, plan) if declared else (),
             watermark=audit.watermark(self.out),
             looks=audit.looks_sentence(self.out),
-            ledger=ledger.read_entries(self.out / ledger.NAME),
+            ledger=[entry for entry in entries if entry.split != ledger.FILES],
             sealed_rows=self.rows("sealed"),
             knobs={
                 arm.name: knob_values(run_config.agent, arm.blend)
@@ -239,16 +244,7 @@ class Result:
                 self._learners[name] = runner.load(arm, phase).state.learner
             finally:
                 backend.close()
-        return one_seed(self._learners[name], seed)
-
-
-def one_seed(tree: Any, seed: int) -> Any:
-    """One seed of a tree of arrays [S, ...], on one device.
-
-    The seeds are gathered on the host, leaf by leaf: indexing an array that is spread over devices
-    is a program on all of them, and several of these in flight can block the threads of a CPU.
-    """
-    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[seed]), tree)
+        return take_seeds(self._learners[name], seed)
 
 
 class TrainedAgent:

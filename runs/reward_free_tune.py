@@ -8,6 +8,7 @@ import pandas as pd
 
 from runs.analysis import stats
 from runs.cli.study import Job
+from runs.lock import replace_file
 from runs.names import RESULTS
 from runs.report.page import Page, markdown_table, page_text
 from runs.reward_free_design import CONTROLS, choices_path, make_design
@@ -53,7 +54,7 @@ def tune(job: Job) -> Page:
     )
     for folder in [job.out] + ([RESULTS] if job.settings.record else []):
         path = choices_path(design.suite.name, folder)
-        path.write_text(json.dumps({"rates": rates, "rival": rival}, indent=1) + "\n")
+        replace_file(path, json.dumps({"rates": rates, "rival": rival}, indent=1) + "\n")
     title = f"{design.suite.name}: chosen on {', '.join(design.dev)}"
     table = markdown_table(list(columns), list(zip(*columns.values(), strict=True)))
     return Page(path.stem, page_text(title, [table, note], job.command))

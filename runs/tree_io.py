@@ -1,10 +1,16 @@
-"""Convert the leaves of a pytree to named numpy arrays and back, for checkpoints."""
+"""Convert the leaves of a pytree to named numpy arrays and back, for checkpoints; read .npz."""
 
 import hashlib
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+
+from runs.errors import UserError
+
+MOST_BYTES = 2**32  # of all arrays of a .npz file, unpacked
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
@@ -54,3 +60,24 @@ def leaves_digest(tree: Any) -> str:
     """First 10 hex digits of the SHA-256 of all leaves of a pytree of arrays."""
     leaves = (np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree))
     return hashlib.sha256(b"".join(leaves)).hexdigest()[:10]
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of a .npz file by name; no object is unpickled.
+
+    Raises:
+        UserError: for a file that is missing or damaged, or whose arrays would take more than
+            MOST_BYTES.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            size = sum(info.file_size for info in file.infolist())
+        if size > MOST_BYTES:
+            raise ValueError(f"{size:,} bytes unpacked, at most {MOST_BYTES:,} are read")
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # damaged bytes may make a decoder raise anything
+        cause = " ".join(str(error).split())[:120]
+        raise UserError(
+            f"{path} cannot be read ({cause}): delete it, and it is made again"
+        ) from None

@@ -25,6 +25,7 @@ from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import make_experiment
 from runs.errors import UserError
+from runs.lock import replace_file, replacing
 from runs.names import RESULTS, safe_name
 from runs.report.page import Page, page_text
 
@@ -78,6 +79,7 @@ def comparison(settings: Settings) -> Comparison:
         "env_kwargs",
         "not_reproducible",
         "workers",
+        "env_timeout",
         "seeds",
         "steps",
         "shifts",
@@ -108,7 +110,7 @@ def study(job: Job) -> Page:
         probe.batches * run_config.batch_steps,
     )
     for folder in [job.out] + ([RESULTS] if job.settings.record else []):
-        (folder / f"{name}.csv").write_text(validity_page.csv_text(result))
+        replace_file(folder / f"{name}.csv", validity_page.csv_text(result))
     title = f"{suite.name}: validity of {probe.head} under shift"
     text = page_text(title, sections, job.command)
     return Page(name, text, validity_page.figures(result))
@@ -122,6 +124,7 @@ def make_probe(settings: Settings) -> tuple[Any, Any]:
     """
     from affect import Fear
     from runs.engine import arms, custom_head
+    from runs.engine.trial import try_heads
     from runs.probes.baselines import baseline_blend
     from runs.probes.validity_probe import ValidityProbe
 
@@ -135,6 +138,7 @@ def make_probe(settings: Settings) -> tuple[Any, Any]:
     if not (settings.episodes or settings.smoke):
         episodes = min(episodes, EPISODES)
     experiment = replace(experiment, arms={ARM: blend}, episodes=episodes)
+    try_heads(experiment.all_arms, suite, experiment.run_config)
     blend = experiment.phases[ARM].blend
     probe = ValidityProbe(name, blend, suite, experiment.run_config, settings.horizon)
     return experiment, replace(probe, samples=256, fitting=2) if settings.smoke else probe
@@ -149,10 +153,11 @@ def probe_seeds(job: Job, experiment: Any, probe: Any) -> dict[str, Any]:
     import numpy as np
 
     from runs.arm_runner import ArmRunner, Reporter
+    from runs.tree_io import read_npz
 
     path, run_config, points = job.out / "readouts.npz", probe.run_config, probe.suite.points()
     if path.exists():
-        return dict(np.load(path))
+        return read_npz(path)
     progress, (arm,), phase = job.progress, experiment.all_arms, experiment.phases[ARM]
     progress.total = run_config.chunks + len(points)
     progress.say(
@@ -169,9 +174,8 @@ def probe_seeds(job: Job, experiment: Any, probe: Any) -> dict[str, Any]:
         readouts = probe.readouts(backend, phase, trained.state, job.stopped, on_point)
     finite = np.flatnonzero(trained.alive[: run_config.seeds])
     readouts = {name: np.asarray(value, float)[finite] for name, value in readouts.items()}
-    part = path.with_suffix(".part.npz")
-    np.savez(part, **readouts)
-    part.replace(path)
+    with replacing(path) as part:
+        np.savez(part, **readouts)
     return readouts
 
 

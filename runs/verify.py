@@ -1,8 +1,10 @@
 """Verify that a study folder is complete, unaltered and run as preregistered.
 
-Recomputes from the folder: the hash chain of the ledger, the hash of the plan, the hashes of the
-checkpoints, the digests of the scores, the training worlds of the arms, and whether the study was
-run as planned. Exit code 0 only if all checks hold. Tamper-evident, not tamper-proof.
+Recomputes from the folder: the hash chain of the ledger, the digest of every file that was entered
+(scores, readouts, metrics, timelines, films, event files, report), the hash of the plan, the hashes
+of the checkpoints, the training worlds of the arms, and whether the study was run as planned. What
+fails is named, with what it costs to make it again. Exit code 0 only if all checks hold.
+Tamper-evident, not tamper-proof.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,11 @@
 """Shard of a pool in a thread of the caller's process."""
 
+import os
 import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from envs.host.fault import Fault, LastingFault
 from envs.host.shard import PROGRESS, EnvShard
 from envs.host.step_memory import rollout_parts
 
+THREAD = "environments"  # name of the threads that step them
+_EXIT = os._exit
 HUNG_REMEDY = "it cannot be ended here: step it in worker processes (workers=1, or --workers 1)"
 
 
@@ -35,7 +38,9 @@ class LocalShard:
         self._calls: queue.SimpleQueue = queue.SimpleQueue()
         self._answers: queue.SimpleQueue = queue.SimpleQueue()
         arguments = self._shard, self._calls, self._answers
-        self._thread = threading.Thread(target=_serve_queue, args=arguments, daemon=True)
+        os._exit = _exit
+        thread = {"target": _serve_queue, "args": arguments, "name": THREAD, "daemon": True}
+        self._thread = threading.Thread(**thread)
         self._thread.start()
 
     def send(self, *call) -> None:
@@ -83,6 +88,13 @@ class LocalShard:
         except queue.Empty:
             return False
         return True
+
+
+def _exit(code: int) -> NoReturn:
+    """`os._exit`; of an environment in a thread of this process it raises SystemExit instead."""
+    if threading.current_thread().name == THREAD:
+        raise SystemExit(f"os._exit({code}) would end this process")
+    _EXIT(code)
 
 
 def _always() -> bool:

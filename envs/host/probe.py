@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 import gymnasium
 import numpy as np
 
-from envs.host.fault import HostFailure
+from envs.host.fault import Fault, HostFailure, LastingFault
 from envs.host.pool import HostPool, HostStep
 from envs.host.rows import random_action
 from envs.host.shard import REPLAY_REMEDY
+from envs.host.worker import WorkerShard, pickled_make
 
 STEPS = 100  # random actions
 SECONDS = 10.0  # after which a slow environment is not stepped further
@@ -23,6 +24,7 @@ def probe(
     name: str,
     workers: int | None,
     reproducible: bool = True,
+    timeout: float = 60.0,
     mask_dim: int | None = None,
 ) -> bool:
     """Steps two environments of one seed with the same random actions, in a worker process.
@@ -36,6 +38,7 @@ def probe(
         name: of the environment in messages.
         workers: as in `HostPool`.
         reproducible: whether to compare.
+        timeout: seconds that one call may take.
         mask_dim: length of the mask with which observations end, 0 if there is none. None to stop
             after the reset of an environment that reports one.
 
@@ -47,7 +50,8 @@ def probe(
     """
     processes = 0 if workers == 0 else 1
     try:
-        with HostPool(make, 2, SEED, name=name, workers=processes, streams=(0, 0)) as pool:
+        options = {"name": name, "workers": processes, "timeout": timeout, "streams": (0, 0)}
+        with HostPool(make, 2, SEED, **options) as pool:
             seen = []
             for step, results in enumerate(_results(pool, mask_dim or 0)):
                 if step == 0 and mask_dim is None and pool.reports_mask():
@@ -64,6 +68,53 @@ def probe(
     except HostFailure as failure:
         raise ValueError(str(failure)) from failure
     return False
+
+
+def try_apart(make: Callable[[], gymnasium.Env], name: str, timeout: float) -> None:
+    """Makes, resets and closes an environment in a process of its own, before this one makes it.
+
+    So code that does not return, or ends its process, cannot do so to the caller. What raises is
+    left to be reported where it is made again.
+
+    Args:
+        make: makes one environment; what no process can be given is not tried.
+        name: of the environment in messages.
+        timeout: seconds that its import and constructor, reset or close may take.
+
+    Raises:
+        ValueError: if one of them takes longer or ends the process.
+    """
+    try:
+        packed = pickled_make(make, name)
+    except ValueError:
+        return
+    zero, shard = np.zeros(1, int), WorkerShard(timeout)
+    calls = {
+        "when made": ("make", packed, 1, ()),
+        "in reset": ("replay", (SEED, zero, zero), zero, np.zeros((1, 0)), None),
+        "in close": ("close",),
+    }
+    shard.start()
+    try:
+        for place, call in calls.items():
+            shard.send(*call)
+            if not _answers(shard, f"{name}: {place} it"):
+                return
+    finally:
+        shard.disconnect()
+        shard.stop()
+
+
+def _answers(shard: WorkerShard, what: str) -> bool:
+    """Whether a call of a shard returns and does not raise; ValueError if it hangs or dies."""
+    try:
+        shard.receive()
+    except Fault as fault:
+        cause, remedy = fault.args
+        if cause.startswith("raised") or isinstance(fault, LastingFault):
+            return False
+        raise ValueError(f"{what} {cause}: {remedy}") from None
+    return True
 
 
 def _results(pool: HostPool, mask_dim: int) -> Iterator[dict[str, np.ndarray]]:

@@ -22,7 +22,7 @@ FAST = (
 STEPS = 200  # that are timed at most
 
 
-def measured_seconds(host: Any, timeout: float = 60.0) -> float | None:
+def measured_seconds(host: Any) -> float | None:
     """Seconds of a step of one environment, random actions; None where that decides nothing.
 
     Only environments of gymnasium's own packages are stepped in this process unless it is
@@ -30,7 +30,6 @@ def measured_seconds(host: Any, timeout: float = 60.0) -> float | None:
 
     Args:
         host: `envs.host.suite.HostEnv`.
-        timeout: seconds that one call may take.
 
     Raises:
         HostFailure: if the environment fails.
@@ -39,7 +38,7 @@ def measured_seconds(host: Any, timeout: float = 60.0) -> float | None:
         return None
     options = {"reproducible": host.reproducible, "image": host.image, **host.kwargs}
     make_one = partial(make.make_env, host.id, None, **options)
-    with HostPool(make_one, 1, 0, name=host.id, workers=0, timeout=timeout) as pool:
+    with HostPool(make_one, 1, 0, name=host.id, workers=0, timeout=host.timeout) as pool:
         return pool.step_seconds(random_actions(pool.single_action_space, STEPS))
 
 

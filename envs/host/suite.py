@@ -18,7 +18,7 @@ from envs.channel import channel_of
 from envs.host import make
 from envs.host.fault import Fault
 from envs.host.known import EnvFacts, env_facts, is_built_in
-from envs.host.probe import probe
+from envs.host.probe import probe, try_apart
 from envs.host.rows import choices, random_action
 from envs.host.shifts import PHYSICS, channel_shifts
 from envs.host.user_code import call_user
@@ -51,6 +51,7 @@ class HostEnv:
             step (`envs.host.stepping`). No result depends on it.
         kwargs: further arguments of the constructor.
         reproducible: whether a seed and actions determine an episode.
+        timeout: seconds that one call of an environment may take. No result depends on it.
         image: what an image is taken for (`envs.host.images`); None to decide by its space.
     """
 
@@ -64,6 +65,7 @@ class HostEnv:
     workers: int | None = field(default=None, compare=False)
     kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
     reproducible: bool = True
+    timeout: float = field(default=60.0, compare=False)
     image: str | None = None
 
     def maker(self, world: World, **kwargs) -> Callable[[], gymnasium.Env]:
@@ -91,6 +93,7 @@ def host_suite(
     kwargs: Mapping[str, Any] | None = None,
     reproducible: bool = True,
     workers: int | None = None,
+    timeout: float = 60.0,
     image: str | None = None,
     reader: Callable | None = None,
 ) -> Suite:
@@ -106,6 +109,7 @@ def host_suite(
         reproducible: False for an environment that cannot be seeded: what it returns is not
             compared, and where a run is resumed, its episodes under way start anew.
         workers: as in `HostEnv`.
+        timeout: as in `HostEnv`.
         image: as in `HostEnv`.
         reader: of an image, for heads (`affect.Spec`).
 
@@ -123,6 +127,8 @@ def host_suite(
         )
     floats = facts.with_floats(kwargs, id)
     params = {name: floats.get(name, value) for name, value in facts.setters.items()}
+    if constructor is None and not is_built_in(id):
+        try_apart(partial(make.make_env, id, image=image, **kwargs), id, timeout)
     env = make.make_env(id, constructor, image=image, **kwargs)
     info = ("harm",) if facts.harmful else ()
     spec, numbers = _shapes(env, info, id, reader)
@@ -132,9 +138,9 @@ def host_suite(
     _close(env, id)
     sizes = spec, limit, _obs_scale(numbers), facts.harmful, goal
     workers = 0 if workers is None and not is_importable(constructor) else workers
-    host = HostEnv(id, *sizes, constructor, workers, kwargs, reproducible, image)
+    host = HostEnv(id, *sizes, constructor, workers, kwargs, reproducible, timeout, image)
     world = World({name: float(value) for name, value in params.items()}, channel_of(spec))
-    probing = partial(probe, name=id, workers=workers, reproducible=reproducible)
+    probing = partial(probe, name=id, workers=workers, reproducible=reproducible, timeout=timeout)
     mask_dim = None if spec.choices else 0
     if probing(host.maker(world, check_values=True), mask_dim=mask_dim):
         spec = replace(spec, masked=True)

@@ -1,17 +1,26 @@
 """Imports a user's environments from modules and files; faults are shown as theirs; no jax."""
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
 import json
+import os
 import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+LONGEST = 300  # characters of an exception's message
+_ROOT = Path(__file__).resolve().parents[2]
+_PACKAGES = (str(_ROOT / name) + os.sep for name in ("affect", "agents", "envs", "runs"))
+NOT_OWN = *_PACKAGES, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+"""How the paths of files begin that are of this project, of Python or of an installed package."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ def from_file(entry: str) -> FromFile:
 def check_file(entry: str) -> None:
     """Checks that the file of "path/to/file.py:Class" exists; ValueError if not."""
     path = entry.rpartition(":")[0]
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # which takes a path that is too long for none
         raise ValueError(f"{entry}: no such file {path}; write it as path/to/file.py:Class")
 
 
@@ -84,8 +93,9 @@ def import_module(
 
 
 def _import_file(path: Path) -> Any:
-    """Imports a file, once a process; what lies beside it can be imported from it."""
-    name = "own_env_" + re.sub(r"\W", "_", str(path))
+    """Imports a file, once a process and content; what lies beside it can be imported from it."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]  # an edited file is another module
+    name = f"own_{re.sub(r'[^A-Za-z0-9]', '_', path.stem)}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
     if str(path.parent) not in sys.path:
@@ -121,17 +131,28 @@ def call_user(what: str, function: Callable[[], Any], remedy: str = "fix the env
     try:
         return function()
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{what} ({_cause_of(error)}); {_remedy_of(error, remedy)}") from error
+        raise ValueError(f"{what} ({cause_of(error)}); {_remedy_of(error, remedy)}") from error
 
 
-def _cause_of(error: BaseException) -> str:
-    """An exception on one line, with the place in the user's code where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    frame = next(f for f in reversed(frames) if not f.filename.startswith("<frozen"))
+def cause_of(error: BaseException) -> str:
+    """An exception on one line, with the last place in the user's code that led to it.
+
+    That is a file which is neither of this project nor of an installed package; where there is
+    none, the place where the exception was raised.
+    """
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    if frame.filename == __file__ or isinstance(error, SyntaxError):  # which names its own place
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    if isinstance(error, SyntaxError):  # which names its own place
         return text
-    return f"{text}, {Path(frame.filename).name}:{frame.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in frames if not f.filename.startswith("<frozen")]
+    own = [f for f in frames if not f.filename.startswith(NOT_OWN)]
+    frame = (own or frames)[-1]
+    return (
+        text
+        if frame.filename == __file__
+        else f"{text}, {Path(frame.filename).name}:{frame.lineno}"
+    )
 
 
 def _remedy_of(error: BaseException, otherwise: str) -> str:

@@ -31,7 +31,7 @@ from envs.host.step_memory import RolloutMemory, StepMemory
 GRACE = 2.0  # seconds for a worker to close its environments after the caller closes or dies
 
 DIED_REMEDY = "the environment crashes its process, or memory ran out (then use fewer environments)"
-HUNG_REMEDY = "fix the environment, or increase `timeout` if it is only slow"
+HUNG_REMEDY = "fix the environment, or increase --env-timeout (timeout=) if it is only slow"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 PICKLE_REMEDY = "define it in a module, or use functools.partial(gymnasium.make, id), or workers=0"
 

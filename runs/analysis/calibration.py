@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from runs.analysis.scores import rows_as_csv
 from runs.errors import UserError
+from runs.lock import replace_file
 from runs.names import RESULTS, safe_name
 
 COST, SOLVED, ROOM = 0.1, 0.5, 0.1
@@ -59,7 +60,7 @@ def write_calibration(file: Path, levels: Iterable[Level]) -> None:
         {name: f"{x:.4g}" if isinstance(x, float) else x for name, x in level._asdict().items()}
         for level in levels
     ]
-    file.write_text(rows_as_csv(rows, header=True, columns=Level._fields))
+    replace_file(file, rows_as_csv(rows, header=True, columns=Level._fields))
 
 
 def read_calibration(file: Path) -> list[Level]:

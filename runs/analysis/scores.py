@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,17 +21,37 @@ def read_scores(path: Path) -> list[dict]:
         UserError: if a column is missing, as in a file of an earlier version.
     """
     numbers = ("severity", "score", *SCORES)
-    return [row | {"episodes": int(row["episodes"])} for row in parse_rows(path, COLUMNS, numbers)]
+    return parse_rows(path, COLUMNS, numbers, ("seed", "episodes"))
 
 
-def parse_rows(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> list[dict]:
-    """Rows of a CSV file, `seed` as int and `numbers` as float; incomplete lines are left out.
+def parse_rows(
+    path: Path, columns: Sequence[str], numbers: Sequence[str], whole: Sequence[str] = ("seed",)
+) -> list[dict]:
+    """Rows of a CSV file, `whole` as int and `numbers` as float; incomplete lines are left out.
 
     Raises:
-        UserError: if a column is missing, as in a file of an earlier version.
+        UserError: if a column is missing, as in a file of an earlier version, or a row is damaged.
     """
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
     table = csv.DictReader(line for line in lines if line.endswith("\n"))
+    try:
+        return _checked_rows(path, table, columns, numbers, whole)
+    except (ValueError, TypeError, csv.Error) as error:  # a field that is no number, or missing
+        cause = " ".join(str(error).split())[:80]
+        raise UserError(
+            f"{path}, line {table.line_num} is damaged ({cause}): restore it from a copy, or "
+            "delete it and repeat the command that made it, which computes it again"
+        ) from None
+
+
+def _checked_rows(
+    path: Path,
+    table: csv.DictReader,
+    columns: Sequence[str],
+    numbers: Sequence[str],
+    whole: Sequence[str],
+) -> list[dict]:
+    """Rows with numbers; UserError if a column is missing, ValueError if a number is none."""
     missing = [name for name in columns if name not in (table.fieldnames or columns)]
     if missing:
         raise UserError(
@@ -40,7 +59,9 @@ def parse_rows(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> li
             "--out, or delete its folder"
         )
     return [
-        row | {name: float(row[name]) for name in numbers} | {"seed": int(row["seed"])}
+        row
+        | {name: float(row[name]) for name in numbers}
+        | {name: int(row[name]) for name in whole}
         for row in table
     ]
 
@@ -134,11 +155,3 @@ def rows_as_csv(
         writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def append_text(path: Path, text: str) -> None:
-    """Appends text to a file and syncs it to disk, before the checkpoint that relies on it."""
-    with path.open("a") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

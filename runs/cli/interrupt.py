@@ -29,7 +29,7 @@ class Progress:
         self.first_units, self.first_time = 0, self.started  # of those that this process has done
         self.console = Console(stderr=True)
         columns = (
-            TextColumn("{task.description:<16}"),
+            TextColumn("{task.description:<16}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

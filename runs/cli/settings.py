@@ -9,8 +9,10 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import re
 import shlex
+import signal
 import sys
 import types
 import typing
@@ -19,10 +21,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from runs.errors import UserError
-from runs.names import closest_name
+from runs.names import LARGEST, closest_name
 
 T = TypeVar("T")
 SCIENTIFIC = r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"  # YAML 1.1 reads 3e-4 and 1.5e3 as text
+MOST_YAML, DEEPEST = 1_000_000, 20  # bytes and levels of a YAML file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,8 @@ class EnvSettings(StudySettings):
             a stopped study then goes on with new episodes, and not bit for bit.
         workers: processes that step a gymnasium environment, 0 for the study's own; by default
             chosen by its speed. It changes no result.
+        env_timeout: seconds that one call of a gymnasium environment may take, its import and its
+            constructor included. It changes no result.
         image: what an image of a gymnasium environment is taken for, pixels, symbols or numbers;
             by default decided by its shape, dtype and bounds.
     """
@@ -63,16 +68,22 @@ class EnvSettings(StudySettings):
     env_kwargs: str = ""
     not_reproducible: bool = False
     workers: int | None = None
+    env_timeout: float = 60.0
     image: str = ""
 
     def env_options(self) -> dict[str, Any]:
         """Options of `envs.load_suite`, read from the flags; UserError for invalid ones."""
-        kwargs = json_object(self, "env_kwargs")
         if self.workers is not None and self.workers < 0:
             raise UserError(f"--workers {self.workers}: must not be negative")
-        reproducible = not self.not_reproducible
-        options = {"kwargs": kwargs, "reproducible": reproducible, "workers": self.workers}
-        return options | {"image": self.image or None}
+        if not self.env_timeout > 0:
+            raise UserError(f"--env-timeout {self.env_timeout:g}: must be more than 0 seconds")
+        return {
+            "kwargs": json_object(self, "env_kwargs"),
+            "reproducible": not self.not_reproducible,
+            "workers": self.workers,
+            "timeout": self.env_timeout,
+            "image": self.image or None,
+        }
 
 
 def parse_settings(
@@ -91,6 +102,9 @@ def parse_settings(
     """
     import tyro
 
+    for flag, value in zip(argv, [*argv[1:], None], strict=False):
+        if flag in ("--out=", "--config=") or (flag in ("--out", "--config") and value == ""):
+            raise UserError(f"{flag.rstrip('=')} is empty: give a path, or leave it out")
     config = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     config.add_argument("--config", type=Path)
     try:
@@ -101,13 +115,32 @@ def parse_settings(
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
-            return tyro.cli(
+            parsed = tyro.cli(
                 settings, prog=prog, args=argv, default=default, description=description
             )
     except SystemExit as stop:
         if stop.code:
             raise UserError(_one_line(stderr.getvalue())) from None
         raise
+    for field in dataclasses.fields(settings):
+        _check_size(f"--{field.name.replace('_', '-')}", getattr(parsed, field.name))
+    return parsed
+
+
+def _check_size(flag: str, value: Any) -> None:
+    """Check that numbers are finite and no larger than LARGEST, and texts no longer than a path.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    if isinstance(value, tuple):
+        for member in value:
+            _check_size(flag, member)
+    elif isinstance(value, int | float) and not abs(value) <= LARGEST:
+        shown = str(value) if isinstance(value, float) or abs(value) < 10**30 else "a larger one"
+        raise UserError(f"{flag} {shown}: expected a finite number, at most {LARGEST:,}")
+    elif isinstance(value, str | Path) and (len(str(value)) > 4000 or "\0" in str(value)):
+        raise UserError(f"{flag} {str(value)[:40]!r}...: expected at most 4,000 characters, no \\0")
 
 
 def check_seeds(settings: Any) -> None:
@@ -133,10 +166,10 @@ def json_object(settings: Any, name: str) -> dict[str, Any]:
     form = f"""write a JSON object in quotes, such as {flag} '{{"size": 8}}'"""
     try:
         value = json.loads(text or "{}")
-    except json.JSONDecodeError as error:
-        raise UserError(f"{flag} {text}: {error}; {form}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{flag} {text:.80}: {error}; {form}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{flag} {text}: {form}")
+        raise UserError(f"{flag} {text:.80}: {form}")
     return value
 
 
@@ -169,16 +202,7 @@ def from_yaml(settings: type[T], path: Path) -> T:
     Raises:
         UserError: for a missing file, broken YAML, a tag, an unknown key or a wrong type.
     """
-    import yaml
-
-    try:
-        with path.open("rb") as file:
-            data = yaml.safe_load(file)
-    except OSError as error:
-        raise UserError(f"config {path}: {str(error.strerror).lower()}") from None
-    except yaml.YAMLError as error:
-        cause = " ".join(str(error).split())
-        raise UserError(f"config {path} is not YAML: {cause}; use plain values, no tags") from None
+    data = read_yaml(path, "config ")
     if not isinstance(data, dict):
         raise UserError(f"config {path}: write one `key: value` a line")
     field_types = typing.get_type_hints(settings)
@@ -197,6 +221,55 @@ def from_yaml(settings: type[T], path: Path) -> T:
     return settings(**values)
 
 
+def read_yaml(path: Path, kind: str = "") -> Any:
+    """Content of a YAML file: plain values, no tags, aliases or key that occurs twice.
+
+    Raises:
+        UserError: for a file that is missing, too large or not such YAML; `kind` precedes its path.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_YAML + 1)
+    except OSError as error:
+        raise UserError(f"{kind}{path}: {str(error.strerror).lower()}") from None
+    if len(content) > MOST_YAML:
+        raise UserError(f"{kind}{path} is larger than {MOST_YAML:,} bytes: it is no such file")
+    return parse_yaml(content, f"{kind}{path}")
+
+
+def parse_yaml(content: str | bytes, where: str) -> Any:
+    """Value of YAML text, as `read_yaml`; errors begin with `where` it stands."""
+    import yaml
+
+    try:
+        depth = 0
+        for event in yaml.parse(content, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if getattr(event, "tag", None) or isinstance(event, yaml.AliasEvent):
+                raise yaml.YAMLError(f"a tag or an alias in line {event.start_mark.line + 1}")
+            if depth > DEEPEST:
+                raise yaml.YAMLError(f"more than {DEEPEST} levels")
+        node = yaml.compose(content, yaml.SafeLoader)
+        _check_keys(node)
+        return None if node is None else yaml.SafeLoader("").construct_document(node)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 99
+        cause = " ".join(str(error).split())[:200]
+        raise UserError(f"{where} is not YAML: {cause}; use plain values, no tags") from None
+
+
+def _check_keys(node: Any) -> None:
+    """Raise a ValueError for a mapping with a key that occurs twice, anywhere in a YAML node."""
+    children = node.value if getattr(node, "id", "scalar") != "scalar" else ()
+    if children and node.id == "mapping":
+        names = [key.value for key, _ in children if key.id == "scalar"]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"the key {twice[0]} occurs twice")
+        children = [value for _, value in children]
+    for child in children:
+        _check_keys(child)
+
+
 def fingerprint(settings: Any, leave_out: Iterable[str] = (), also: tuple[str, ...] = ()) -> str:
     """Hash all settings except `leave_out`, plus `also`, to 8 hex digits."""
     fields = {k: v for k, v in dataclasses.asdict(settings).items() if k not in set(leave_out)}
@@ -205,11 +278,24 @@ def fingerprint(settings: Any, leave_out: Iterable[str] = (), also: tuple[str, .
 
 
 def run_main(main: Callable[[list[str]], int | None]) -> None:
-    """Run a command and exit; bad input or a missing package prints one line, exit code 2."""
+    """Run a command and exit; bad input or a missing package prints one line, exit code 2.
+
+    So does a file that cannot be read or written. A reader of the output that ends first, such as
+    `head -1`, ends the command without a word.
+    """
     try:
         code = main(sys.argv[1:])
+        sys.stdout.flush()
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {plain_line(error)}", file=sys.stderr)
+        code = 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+        code = 128 + signal.SIGPIPE
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        cause = f"{place}{error.strerror or error}; mend this and repeat the command"
+        print(f"error: {plain_line(cause)}", file=sys.stderr)
         code = 2
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
@@ -217,33 +303,40 @@ def run_main(main: Callable[[list[str]], int | None]) -> None:
             raise
         print(f"error: {package} is missing: pip install -e '.[lab]'", file=sys.stderr)
         code = 2
-    except KeyboardInterrupt:  # before the work started
+    except KeyboardInterrupt:  # in an interactive session; others end in `runs.__init__`
         code = 130
     sys.exit(code or 0)
+
+
+def plain_line(text: Any) -> str:
+    """A text in one line, without characters that a terminal would obey, of at most 1,000."""
+    line = "".join(x if x.isprintable() else "?" for x in " ".join(str(text).split()))
+    return line if len(line) <= 1000 else f"{line[:900]} ... {line[-90:]}"
 
 
 def typed_value(value: Any, kind: Any, where: str) -> Any:
     """Check a YAML value against the type `kind`, converting ints, 3e-4, lists and paths.
 
     Raises:
-        UserError: for a value of another type, beginning with `where` it stands.
+        UserError: for a value of another type or size, beginning with `where` it stands.
     """
+    _check_size(where, value)
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         if value is None:
             return None
         kind = next(member for member in typing.get_args(kind) if member is not type(None))
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list):
-            raise UserError(f"{where} must be a list, not {value!r}")
+            raise UserError(f"{where} must be a list, not {value!r:.80}")
         return tuple(typed_value(member, typing.get_args(kind)[0], where) for member in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is float and isinstance(value, str) and re.fullmatch(SCIENTIFIC, value):
         return float(value)
-    if kind is Path and isinstance(value, str):
+    if kind is Path and isinstance(value, str) and value:
         return Path(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"{where} must be {kind.__name__}, not {value!r}")
+        raise UserError(f"{where} must be {kind.__name__}, not {value!r:.80}")
     return value
 
 

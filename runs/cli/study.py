@@ -13,7 +13,7 @@ from runs.lock import claim_folder, hold_lock, replace_file
 from runs.names import LOGS, RESULTS, safe_name
 
 COMMAND_FILE = "command"  # in the folder of a study: the command line that made it
-NEUTRAL = ("out", "config", "record", "workers")
+NEUTRAL = ("out", "config", "record", "workers", "env_timeout")
 """Settings that change no result; those of one study alone are named by its `neutral`."""
 
 
@@ -81,16 +81,21 @@ def _run_in_folder(
     """Run `work` in the locked folder of the study, and write its page -> exit code."""
     from envs.host.fault import HostFailure
     from runs.engine.devices import prepare_devices
+    from runs.prereg import seal
+    from runs.prereg.manifest import check_kept, enter_manifest
 
     prepare_devices()
     out = study_folder(settings, program)
     try:
         with claimed_folder(settings, program):
+            check_kept(out)
+            seal.check_scores(out)
             replace_file(out / COMMAND_FILE, command + "\n")
             page = work(Job(settings, out, command, progress, stopped))
             targets = [out] + ([RESULTS] if getattr(settings, "record", False) else [])
             for target in targets if page is not None else ():
                 page.write(target)
+            enter_manifest(out)
     except Interrupted:
         return 0  # `run_with_progress` prints how to resume
     except HostFailure as error:

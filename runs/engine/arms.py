@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 
@@ -26,9 +27,12 @@ from affect import (
     Untrained,
 )
 from envs import SUITES, load_suite
+from envs.host.user_code import cause_of
 from envs.suite import Suite
+from runs.describe import PROJECT
 from runs.engine import custom_head
 from runs.engine.config import RunConfig, head_spec
+from runs.engine.knobs import chain_of
 from runs.errors import UserError
 from runs.names import CONSTANT_POTENTIAL, checked_choice, safe_name
 
@@ -36,6 +40,8 @@ HEADS = ("fear", "hope", "curiosity", "mood", "satiation", "homeostasis", "care"
 POTENTIALS = ("fear", "hope", "homeostasis", "care", "innate")
 LEVELS = {f"{CONSTANT_POTENTIAL}{k:+g}": k for k in (-2.0, -1.0, -0.5, 0.5)}
 """Arms of the constant potentials -> level."""
+TAKEN = {"self", "tx", "epochs", "constant", "potential", "none", "random", "lesion", *LEVELS}
+TAKEN |= {"constant_plus", "constant_minus"}
 LONGEST_NAME = 200  # characters of an arm, whose folders add a few to it
 CONSTANT_POTENTIALS = tuple(name + end for name in LEVELS for end in ("", "_constant"))
 
@@ -111,6 +117,11 @@ def comparison_arms(heads: tuple[str, ...], gamma: float, suite: Suite) -> tuple
     weighted = {custom_head.short_name(name): weighted_head(name, suite) for name in heads}
     if len(weighted) < len(heads):
         raise UserError(f"heads {' '.join(heads)}: two of them go by one name; rename one")
+    if taken := [name for name in weighted if name in TAKEN or not name.isidentifier()]:
+        raise UserError(
+            f"head {taken[0]!r}: an arm, a head or a setting of every comparison has this name; "
+            "rename the class"
+        )
     lesioned = {name: (weight, Lesion(factory)) for name, (weight, factory) in weighted.items()}
     shaped = any(getattr(factory, "cls", None) is Potential for _, factory in weighted.values())
     arms = [Arm("none", Blend())]
@@ -182,5 +193,15 @@ def check_arms(arms: tuple[Arm, ...], suite: Suite, run_config: RunConfig) -> No
                 f"{arm.name} in {suite.name}: {error.head} reads info[{error.key!r}], reported by "
                 f"{', '.join(reporting) or 'no built-in world'}: choose another --env or head"
             ) from None
-        except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
-            raise UserError(f"{arm.name} in {suite.name}: {error}") from None
+        except (Exception, SystemExit) as error:
+            own = any(is_own(factory) for _, factory in arm.blend.heads.values())
+            known = ValueError, TypeError, AttributeError, NotImplementedError
+            if not (own or isinstance(error, known)):
+                raise
+            cause = cause_of(error) if own else error
+            raise UserError(f"{arm.name} in {suite.name}: {cause}") from None
+
+
+def is_own(factory: Any) -> bool:
+    """Whether a factory of heads, or one inside it, is a class or function of a user's."""
+    return any(cls.__module__.partition(".")[0] not in PROJECT for cls, _ in chain_of(factory))

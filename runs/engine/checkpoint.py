@@ -230,6 +230,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def read_arrays(path: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
     """Read every leaf as a numpy array; raises if one is missing or fails its checksum."""
     for name, sha in manifest["files"].items():  # Checked before Orbax reads, which floods stderr.
+        if not (path / name).resolve().is_relative_to(path.resolve()):
+            raise ValueError(f"{name} lies outside of it")
         if _sha((path / name).read_bytes()) != sha:
             raise ValueError(f"{name} does not match its checksum")
     with _orbax() as checkpointer:

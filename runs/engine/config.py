@@ -8,6 +8,7 @@ from affect import Spec
 from agents.foreign import Foreign
 from agents.wrapper import with_settings
 from runs.errors import UserError
+from runs.names import LARGEST
 
 
 @dataclass(frozen=True)
@@ -115,12 +116,13 @@ def make_run_config(
     )
 
 
-def whole_number(name: str, value: Any, least: int | None = 1) -> int:
-    """The value of a setting as Python's int; UserError unless it is whole and at least `least`."""
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """The value of a setting as Python's int; UserError unless whole, from `least` to LARGEST."""
     is_whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_whole or (least is not None and value < least):
-        bound = "" if least is None else f" of at least {least}"
-        raise UserError(f"{name}={value!r}: expected a whole number{bound}")
+    if not (is_whole and least <= value <= LARGEST):
+        shown = f"{value!r}" if not is_whole or abs(value) < 10**30 else "a larger one"
+        bound = f" of at least {least}" if not is_whole or value < least else f" up to {LARGEST:,}"
+        raise UserError(f"{name}={shown}: expected a whole number{bound}")
     return int(value)
 
 

@@ -1,14 +1,13 @@
 """Load a user's head, or another class or function, from a file given as `FILE.py:NAME`."""
 
 import hashlib
-import importlib.util
+import os
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from affect import HeadFactory
-from envs.host.user_code import call_user, callables_of
+from envs.host.user_code import from_file
 from runs.errors import UserError
 
 
@@ -33,23 +32,13 @@ def load_callable(name: str, kind: str, example: str) -> Any:
     Raises:
         UserError: for a missing file, one that raises on import, or a name that is not callable.
     """
-    file, _, attribute = name.rpartition(":")
-    path = Path(file)
-    if path.suffix != ".py" or not path.is_file():
-        raise UserError(f"{kind} {name}: no such file {file}; write it as {example}")
-    module_name = f"own_{kind}_{file_digest(name)}"
-    spec = importlib.util.spec_from_file_location(module_name, path.resolve())
-    module = importlib.util.module_from_spec(spec)
+    file, _, _ = name.rpartition(":")
+    if Path(file).suffix != ".py" or not os.path.isfile(file):
+        raise UserError(f"{kind} {name:.200}: no such file {file:.200}; write it as {example}")
     try:
-        execute = partial(spec.loader.exec_module, module)
-        call_user(f"{kind} {name}: {file} fails", execute, "fix it")
+        return from_file(name).load()
     except ValueError as fault:
-        raise UserError(str(fault)) from fault
-    loaded = getattr(module, attribute, None)
-    if not callable(loaded):
-        available = callables_of(module)
-        raise UserError(f"{kind} {name}: {file} has no {attribute!r}; it has {available}")
-    return loaded
+        raise UserError(f"{kind} {name}: {fault}") from fault
 
 
 def file_digest(name: str) -> str:

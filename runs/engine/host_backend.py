@@ -34,7 +34,14 @@ from runs.engine.host_step import (
 )
 from runs.engine.jax_backend import agent_key, train_config
 from runs.engine.phases import Phase, RewardMix, Sampler, carry_over
-from runs.engine.seeds import Stream, stream_key, stream_keys, stream_seed, vmap_seeds
+from runs.engine.seeds import (
+    Stream,
+    stream_key,
+    stream_keys,
+    stream_seed,
+    take_seeds,
+    vmap_seeds,
+)
 from runs.engine.train import (
     EpisodeStats,
     Learner,
@@ -85,7 +92,7 @@ class HostRunnerState(NamedTuple):
 
     def one_seed(self, seed: int) -> "HostRunnerState":
         """Slice of one seed: leaves [1, ...], and its B environments."""
-        parts = jax.tree.map(lambda leaf: leaf[seed : seed + 1], tuple(self[:4]))
+        parts = take_seeds(tuple(self[:4]), slice(seed, seed + 1))
         count = self.host_obs.first.shape[1]
         rows = slice(seed * count, (seed + 1) * count)
         pool = {name: leaf[rows] for name, leaf in self.pool.items()}
@@ -235,7 +242,7 @@ class HostBackend:
         self, learner: Learner, agent: Any, world: World, seed: int
     ) -> tuple[Transition, np.ndarray]:
         """One episode of the first seed -> (transitions [T, B] of B copies, frames)."""
-        learner = jax.tree.map(lambda leaf: leaf[0], learner)
+        learner = take_seeds(learner, 0)
         env = self.env.maker(world, render_mode="rgb_array")()
         channel, key = with_channel(world).channel, jax.random.key(seed)
         choose = self._one_choice(agent, learner)
@@ -304,7 +311,8 @@ class HostBackend:
         if self._pool is None or self._pool.closed:
             count = self.run_config.rows * self.run_config.num_envs
             workers = choose_workers(self.env, count, self._step_seconds)
-            self._pool = HostPool(make, count, seed, name=self.env.id, workers=workers)
+            options = {"name": self.env.id, "workers": workers, "timeout": self.env.timeout}
+            self._pool = HostPool(make, count, seed, **options)
         else:
             self._pool.remake(make, seed)
 

@@ -139,6 +139,7 @@ class HostEvaluator:
         if self._pool is None or self._pool.closed:
             streams = np.tile(np.arange(self.episodes_per_seed), self.rows)
             options = {"name": self.host.id, "workers": self._workers, "streams": streams}
+            options["timeout"] = self.host.timeout
             self._pool = HostPool(make, len(streams), seed, **options)
         else:
             self._pool.remake(make, seed)

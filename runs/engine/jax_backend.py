@@ -1,5 +1,6 @@
 """Backend of jitted worlds: training and evaluation are compiled and `vmap`ped over seeds."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -20,11 +21,15 @@ from runs.engine.seeds import (
     FAST_COMPILE,
     SEED_AXIS,
     Stream,
+    largest_divisor,
     stream_keys,
+    take_seeds,
     vmap_seeds,
 )
 from runs.engine.train import Learner, RunnerState, TrainConfig, init_runner, train
+from runs.errors import UserError
 
+LOG = logging.getLogger(__name__)
 DRAWS = 16  # worlds per point, at most; equal ones if the shift is not random
 PROGRAMS = 12  # compiled programs that are kept, at most
 
@@ -47,6 +52,7 @@ class JaxBackend:
         self.env, self.run_config = env, run_config
         self.draws = min(DRAWS, run_config.episodes)
         self._programs: dict[Any, Callable] = {}
+        self.most_at_once: int | None = None  # seeds that a device computes at once; None for all
 
     def init(self, phase: Phase, keys: jax.Array | None = None) -> RunnerState:
         """Untrained learners, in environments reset in the phase's worlds."""
@@ -69,7 +75,8 @@ class JaxBackend:
     ) -> tuple[RunnerState, dict[str, jax.Array], jax.Array]:
         """Train a chunk of a phase -> (state, metrics [S], finite [S, U, sources])."""
         del stopped
-        return self._training(phase, state)(state, *_training_data(phase, first))
+        data = _training_data(phase, first)
+        return self._fitting(lambda: self._training(phase, state)(state, *data))
 
     def evaluate(
         self,
@@ -89,8 +96,9 @@ class JaxBackend:
         count, draws = points.worlds.channel.noise.shape
         episodes, shared = max(self.run_config.episodes // draws, 1), 2 - points.key.ndim
         score = partial(_evaluate, agent=agent, env=self.env, episodes=episodes)
-        program = self._compile((_evaluate, agent_key(agent), draws, shared), score, shared)
-        results = program(learner.agent, dict(numbers or {}), points.key, points.worlds)
+        key, numbers = (_evaluate, agent_key(agent), draws, shared), dict(numbers or {})
+        inputs = learner.agent, numbers, points.key, points.worlds
+        results = self._fitting(lambda: self._compile(key, score, shared)(*inputs))
         scores = {name: np.asarray(score) for name, score in results.items()}
         for i in range(first, count):
             yield {name: score[:, i] for name, score in scores.items()}
@@ -118,7 +126,7 @@ class JaxBackend:
         self, learner: Learner, agent: Any, world: World, seed: int
     ) -> tuple[Transition, np.ndarray]:
         """One horizon of the first seed -> (transitions [T, B], frames of the first episode)."""
-        first_seed = jax.tree.map(lambda leaf: leaf[0], learner.agent)
+        first_seed = take_seeds(learner.agent, 0)
         filmed = partial(_film, agent=agent, env=self.env, num_envs=self.run_config.num_envs)
         program = jax.jit(filmed, compiler_options=FAST_COMPILE)
         program = self._programs.setdefault((_film, agent_key(agent)), program)
@@ -166,6 +174,27 @@ class JaxBackend:
         together = ENVS_AT_ONCE // self.run_config.num_envs if fn is _train else None
         return self._compile(key, program, shared, optimise, together)
 
+    def _fitting(self, run: Callable[[], Any]) -> Any:
+        """Result of `run`, which calls a program; with fewer seeds at once if memory runs out.
+
+        Raises:
+            UserError: if it does even with one seed at once.
+        """
+        rows = self.run_config.rows
+        while True:
+            try:
+                return jax.block_until_ready(run())
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                together = self.most_at_once or rows // largest_divisor(rows, jax.device_count())
+                if together == 1:
+                    fewer = "take fewer num_envs, num_steps or episodes"
+                    raise UserError(f"memory runs out with one seed at once: {fewer}") from None
+                self.most_at_once = together // 2
+                self._programs.clear()
+                LOG.warning("memory ran out: from here on %d seeds at once", self.most_at_once)
+
     def _compile(
         self,
         key: Any,
@@ -177,7 +206,7 @@ class JaxBackend:
         """`program` compiled over seeds; the last PROGRAMS that were used are kept by their key."""
         optimise = self.run_config.optimise if optimise is None else optimise
         compiled = self._programs.pop(key, None) or vmap_seeds(
-            program, self.run_config.rows, shared, optimise, together
+            program, self.run_config.rows, shared, optimise, together, self.most_at_once
         )
         self._programs[key] = compiled
         if len(self._programs) > PROGRAMS:

@@ -53,7 +53,7 @@ def knob_values(agent: Any, blend: Blend) -> dict[str, Any]:
     columns = {f"agent.{name}": value for name, value in values.items()}
     for head, (weight, factory) in blend.heads.items():
         columns[f"heads.{head}.weight"] = weight
-        for cls, settings in _chain(factory):
+        for cls, settings in chain_of(factory):
             for name, value in bound_settings(cls, **settings).items():
                 if name != "head" and not isinstance(value, Factory):
                     columns.setdefault(f"heads.{head}.{name}", value)
@@ -77,7 +77,7 @@ def masked(factory: Any) -> Any:
 
 def knob_kinds(factory: Any) -> Iterator[tuple[str, Any]]:
     """(name, type) of the settings of a head and its wrappers, the innermost first."""
-    for cls, _ in reversed(list(_chain(factory))):
+    for cls, _ in reversed(list(chain_of(factory))):
         for name, parameter in _parameters(cls).items():
             default = parameter.default
             if is_plain(parameter.annotation):
@@ -86,12 +86,12 @@ def knob_kinds(factory: Any) -> Iterator[tuple[str, Any]]:
                 yield name, type(default)
 
 
-def _chain(factory: Any) -> Iterator[tuple[Any, dict]]:
+def chain_of(factory: Any) -> Iterator[tuple[Any, dict]]:
     """(class, settings) of a factory, from its outermost wrapper to its head."""
     cls, settings = _parts(factory)
     yield cls, settings
     if "head" in settings:
-        yield from _chain(settings["head"])
+        yield from chain_of(settings["head"])
 
 
 def _parts(factory: Any) -> tuple[Any, dict[str, Any]]:

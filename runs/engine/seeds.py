@@ -71,12 +71,30 @@ def seed_keys(key: jax.Array, seeds: Any) -> jax.Array:
     return jax.vmap(partial(jax.random.fold_in, key))(jnp.asarray(seeds))
 
 
+def take_seeds(tree: Any, index: Any) -> Any:
+    """Seeds of a tree of arrays [S, ...]: one (an integer), or some (a slice or integers).
+
+    They are taken on the host, leaf by leaf: indexing an array that is spread over devices compiles
+    to a collective operation of all of them. On a CPU, whose devices share threads, these can wait
+    for one another for ever, and XLA then ends the process.
+    """
+
+    def take(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            bits = jnp.asarray(np.asarray(jax.random.key_data(leaf))[index])
+            return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(leaf))
+        return jnp.asarray(np.asarray(leaf)[index])
+
+    return jax.tree.map(take, tree)
+
+
 def vmap_seeds(
     fn: Callable,
     num_seeds: int,
     shared: int = 0,
     optimise: bool = True,
     together: int | None = None,
+    most: int | None = None,
 ) -> Callable:
     """Compile `fn` over a leading axis of seeds, sharded over devices and `vmap`ped on each.
 
@@ -89,15 +107,16 @@ def vmap_seeds(
         optimise: False compiles in a third of the time, for programs that run once.
         together: most seeds that a CPU device computes at once, so that they fit its cache; groups
             run in sequence. None, and any accelerator, computes all at once.
+        most: seeds that any device computes at once, so that they fit its memory; None for all.
     """
     devices = jax.devices()
     count = largest_divisor(num_seeds, len(devices))
     seeds_per_device = num_seeds // count
     mesh = jax.sharding.Mesh(np.array(devices[:count]), ("seed",))
     sharded_axis, replicated = jax.sharding.PartitionSpec("seed"), jax.sharding.PartitionSpec()
-    group = seeds_per_device
-    if together is not None and devices[0].platform == "cpu":
-        group = largest_divisor(seeds_per_device, together)
+    if together is None or devices[0].platform != "cpu":
+        together = seeds_per_device
+    group = largest_divisor(seeds_per_device, min(together, most or together))
 
     def mapped(*args):
         num_mapped = len(args) - shared

@@ -15,6 +15,7 @@ from agents.wrapper import with_settings
 from envs.world import Env, EnvState, World, reset_batch, rollout
 from runs.engine.config import head_spec
 from runs.engine.phases import TASK, RewardMix
+from runs.engine.seeds import take_seeds
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class RunnerState(NamedTuple):
 
     def one_seed(self, seed: int) -> "RunnerState":
         """Slice of one seed of states [S, ...]: leaves [1, ...]."""
-        return jax.tree.map(lambda leaf: leaf[seed : seed + 1], self)
+        return take_seeds(self, slice(seed, seed + 1))
 
 
 def select_leaves(alive: np.ndarray, new: Any, old: Any) -> Any:

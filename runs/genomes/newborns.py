@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from runs.cli.study import Job
+from runs.engine.seeds import take_seeds
 from runs.genomes.distilled import (
     STEPS,
     CommonForm,
@@ -269,7 +270,7 @@ class GenomeRun(InheritRun):
         count = min(MOST_SAMPLES, *(len(obs) for obs in self.observations))
         rows = [np.linspace(0, len(obs) - 1, count).astype(int) for obs in self.observations]
         obs = np.stack([x[i] for x, i in zip(self.observations, rows, strict=True)])
-        parents = jax.tree.map(lambda leaf: leaf[: len(obs)], self.parents["trained"])
+        parents = take_seeds(self.parents["trained"], slice(len(obs)))
         target = value_of if of == "value" else centred_logits
         return obs, np.asarray(jax.jit(jax.vmap(target))(parents, jnp.asarray(obs)))
 

@@ -24,7 +24,7 @@ from runs.engine.backend import Backend
 from runs.engine.config import RunConfig, head_spec
 from runs.engine.evaluate import EvalPoints
 from runs.engine.phases import Phase, RewardMix, Sampler, Teacher, sample_world
-from runs.engine.seeds import seed_keys, vmap_seeds
+from runs.engine.seeds import seed_keys, take_seeds, vmap_seeds
 from runs.engine.train import Learner, RunnerState
 from runs.engine.training_loop import Chunk, run_phase
 from runs.inheritance.carrier import Carrier, Numbers
@@ -349,7 +349,7 @@ def raise_newborns(
 
 def of_pairs(tree: Any, rows: Rows) -> Any:
     """Leaves [P, ...] of pairs as [R, ...] of rows."""
-    return jax.tree.map(lambda leaf: leaf[rows.pair], tree)
+    return take_seeds(tree, np.asarray(rows.pair))
 
 
 def one_row(numbers: Mapping[str, jax.Array], row: int) -> dict[str, jax.Array]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from affect import Head, Transition
 from agents.actor_critic import ActorCriticAgent, AgentState
 from agents.nets import ActorCritic
+from runs.engine.seeds import take_seeds
 
 
 @partial(
@@ -74,7 +75,7 @@ def make_parent(design: ActorCriticAgent, learner: Any, info: tuple[str, ...] = 
 
 def one_parent(parents: Any, index: int) -> Any:
     """The parent at an index of parents with leaves [P, ...]."""
-    return jax.tree.map(lambda leaf: leaf[index], parents)
+    return take_seeds(parents, index)
 
 
 def stack(trees: list[Any]) -> Any:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from runs.analysis import stats
+from runs.cli.settings import read_yaml
 from runs.cli.study import Job
 from runs.errors import UserError
 from runs.inheritance.choices import OWN
@@ -49,13 +49,7 @@ def read_arms(path: Path, design: InheritDesign) -> list[GivenArm]:
         UserError: for a file that cannot be read, an unknown key, carrier, body or world, a number
             that the carrier does not have or lacks, or more pairs than there are.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"--table {path}: {str(error.strerror).lower()}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        cause = " ".join(str(error).split())
-        raise UserError(f"--table {path} is no YAML file: {cause}") from None
+    content = read_yaml(path, "--table ")
     expected = ("worlds", "pairs", "arms")
     if not isinstance(content, dict) or set(content) != set(expected):
         raise UserError(f"--table {path}: expected the keys {', '.join(expected)}, and no others")

@@ -8,7 +8,7 @@ from runs.analysis.scores import read_scores
 from runs.engine.checkpoint import read_arrays, read_manifest
 from runs.errors import UserError
 from runs.names import safe_name
-from runs.prereg import ledger, seal
+from runs.prereg import ledger, manifest, seal
 from runs.prereg.plan_file import PLAN_FILE, Plan, read_plan, score_departures
 from runs.prereg.splits import refuse_training_on
 
@@ -23,8 +23,14 @@ class AuditFinding(NamedTuple):
     detail: str = ""  # what was checked, for printing
 
 
-def audit(out: Path) -> list[AuditFinding]:
-    """Check ledger, plan, training worlds, checkpoints, scores, and scores against the plan.
+def audit(out: Path, rewritten: bool = True) -> list[AuditFinding]:
+    """Check ledger, files, plan, training worlds, checkpoints, scores, and scores against the plan.
+
+    A study that declared no plan, such as `runs.validity`, has only a ledger and files.
+
+    Args:
+        out: folder of the study.
+        rewritten: whether to check too the files that the study's command writes anew.
 
     Raises:
         UserError: for a folder that holds no study.
@@ -34,7 +40,12 @@ def audit(out: Path) -> list[AuditFinding]:
     path = out / ledger.NAME
     entries = ledger.read_entries(path)
     last = f"{len(entries)} lines, last hash {entries[-1].hash[:16]}" if entries else ""
-    findings = [AuditFinding("ledger", ledger.problems(path), last)]
+    findings = [
+        AuditFinding("ledger", ledger.problems(path), last),
+        AuditFinding("files", manifest.problems(out, rewritten), manifest.count_files(out)),
+    ]
+    if entries and not any(entry.plan for entry in entries) and not (out / PLAN_FILE).exists():
+        return [*findings, AuditFinding("plan", [], "none was declared: an exploratory study")]
     try:
         plan = read_plan(out / PLAN_FILE)
     except UserError as error:
@@ -52,9 +63,12 @@ def audit(out: Path) -> list[AuditFinding]:
 
 
 def watermark(out: Path) -> str | None:
-    """Message that a study is unverified, with all problems; None if every check holds."""
+    """Message that a study is unverified, with all problems; None if every check holds.
+
+    Files that the study's command writes anew, as the report with this message, are left out.
+    """
     try:
-        findings = audit(Path(out))
+        findings = audit(Path(out), rewritten=False)
     except UserError as error:
         return f"unverified: {error}"
     problems = [f"{finding.check}: {x}" for finding in findings for x in finding.problems]
@@ -62,12 +76,17 @@ def watermark(out: Path) -> str | None:
 
 
 def looks_sentence(out: Path) -> str:
-    """Sentence with the looks at this study's suite, in this study and those beside it."""
+    """Sentence with the looks at this study's suite, in this study and those beside it.
+
+    A study beside it whose ledger is damaged is named; what can be read of it is counted.
+    """
     folder = Path(out).absolute()
     entries = ledger.read_entries(folder / ledger.NAME)
-    ledgers = folder.parent.glob(f"*/{ledger.NAME}")
+    ledgers = sorted(folder.parent.glob(f"*/{ledger.NAME}"))
     looks = ledger.count_looks(ledgers, entries[0].suite) if entries else ledger.Looks(0, 0)
-    return ledger.looks_text(looks)
+    damaged = [path.parent.name for path in ledgers if not ledger.is_readable(path)]
+    skipped = f"; damaged and not fully counted: {', '.join(damaged)}" if damaged else ""
+    return ledger.looks_text(looks) + skipped
 
 
 def _plan_problems(plan: Plan, entries: list[ledger.Entry]) -> Iterator[str]:

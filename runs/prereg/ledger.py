@@ -3,14 +3,14 @@
 `ledger.jsonl` holds one line per event, with the hash of the line before it and its own hash.
 `ledger.head` beside it holds the number of completed lines and the hash of the last one. It reveals
 lines that were cut off at the end, and tells them from a line half written in a crash, which was
-never counted. Tamper-evident, not tamper-proof: rewriting both files leaves no trace in them, only
-in copies of the last hash kept elsewhere.
+never counted and is written again when the study is resumed. Nothing that was entered is replaced:
+another result of the same plan and agents is refused. Tamper-evident, not tamper-proof: rewriting
+both files leaves no trace in them, only in copies of the last hash kept elsewhere.
 """
 
 import functools
 import hashlib
 import json
-import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -19,10 +19,11 @@ from typing import NamedTuple
 
 from runs.analysis import stats
 from runs.errors import UserError
-from runs.lock import replace_file
+from runs.lock import append_file, replace_file
 
 NAME = "ledger.jsonl"
 GENESIS = "0" * 64  # previous hash of the first line
+FILES = "files"  # split of the entries of a manifest
 ABSENT = "there is none"  # the problem of a ledger that was never begun
 
 
@@ -35,13 +36,13 @@ class Entry(NamedTuple):
         time: UTC.
         commit: of the code; None outside a checkout.
         dirty: whether the code differed from the commit.
-        split: "train" for an entry without evaluation, otherwise the evaluated split: "dev" or
-            "sealed".
+        split: "train" for an entry without evaluation, FILES for one of a manifest, otherwise the
+            evaluated split: "dev" or "sealed".
         suite: hash of the suite.
         plan: hash of the plan.
         checkpoints: content hash of each arm's checkpoint; empty before training.
         seeds: training runs an arm.
-        result: sha256 of the score file; None before scoring.
+        result: sha256 of the score file, or of the manifest; None before scoring.
         hash: of all other fields.
     """
 
@@ -102,9 +103,11 @@ def append_entries(path: Path, looks: Iterable[Look]) -> list[Entry]:
     """Append a line for each look, as `append_entry` does, and check the ledger once for all.
 
     Raises:
-        UserError: if the ledger was tampered with; nothing is added then.
+        UserError: if the ledger was tampered with, or a result of the same plan and checkpoints
+            was entered before and differs; nothing is added then.
     """
-    entries = read_entries(path)
+    entries, looks = read_entries(path), list(looks)
+    _refuse_other_results(path, entries, looks)
     last = {_kind(entry): entry for entry in entries}
     index, previous = len(entries), entries[-1].hash if entries else GENESIS
     appended, checked = [], False
@@ -113,18 +116,33 @@ def append_entries(path: Path, looks: Iterable[Look]) -> list[Entry]:
         content = look._replace(checkpoints=hashes, seeds=int(look.seeds))._asdict()
         entry = last.get(_kind(look))
         if entry is None or entry != entry._replace(**content):
+            time, (commit, dirty) = datetime.now(UTC).isoformat(timespec="seconds"), code_version()
             if not checked:
                 _prepare(path)
                 checked = True
-            time = datetime.now(UTC).isoformat(timespec="seconds")
-            index, (commit, dirty) = index + 1, code_version()
+            index += 1
             entry = Entry(index, previous, time, commit, dirty, **content)
             entry = entry._replace(hash=_hash(entry))
-            _append_line(path, f"{_text(entry)}\n")
+            append_file(path, f"{_text(entry)}\n")
             replace_file(_head_path(path), f"{index} {entry.hash}\n")
             previous, last[_kind(look)] = entry.hash, entry
         appended.append(entry)
     return appended
+
+
+def _refuse_other_results(path: Path, entries: Iterable[Entry], looks: Iterable[Look]) -> None:
+    """Raise a UserError for a result other than one that was entered for the same agents."""
+    entered: dict[tuple, Entry | Look] = {}
+    for line in (*entries, *looks):
+        if line.result is None or line.split == FILES:
+            continue
+        key = line.split, line.suite, line.plan, *sorted(line.checkpoints.items())
+        if entered.setdefault(key, line).result != line.result and isinstance(line, Look):
+            raise UserError(
+                f"{path}: another result of the same agents on the {line.split} worlds was entered "
+                "before, and what was entered is never replaced: restore that result, or start "
+                "another study"
+            )
 
 
 def _kind(entry: "Entry | Look") -> tuple[str, bool]:
@@ -148,17 +166,24 @@ def _prepare(path: Path) -> None:
         file.truncate(len(_complete_lines(path)))
 
 
-def _append_line(path: Path, line: str) -> None:
-    """Append a line to a file and flush it to disk."""
-    with path.open("ab") as file:
-        file.write(line.encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def read_entries(path: Path) -> list[Entry]:
-    """Entries of a ledger, lines that cannot be parsed left out; check them with `problems`."""
-    return [entry for line in _lines(path) if (entry := _parse(line)) is not None]
+    """Entries of a ledger, lines that cannot be parsed left out; check them with `problems`.
+
+    A ledger that cannot be read has none.
+    """
+    try:
+        lines = _lines(path)
+    except OSError:
+        return []
+    return [entry for line in lines if (entry := _parse(line)) is not None]
+
+
+def is_readable(path: Path) -> bool:
+    """Whether a ledger can be read, with every complete line of it."""
+    try:
+        return all(map(_parse, _lines(path)))
+    except OSError:
+        return False
 
 
 def problems(path: Path) -> list[str]:
@@ -167,7 +192,11 @@ def problems(path: Path) -> list[str]:
     if not path.exists():
         return [f"it was deleted: {_span(1, head[0])}" if head and head[0] > 0 else ABSENT]
     signs, number, previous, hashes = [], 0, GENESIS, {0: GENESIS}
-    for line in _lines(path):
+    try:
+        lines = _lines(path)
+    except OSError as error:
+        return [f"it cannot be read: {error.strerror}"]
+    for line in lines:
         number, entry = number + 1, _parse(line)
         if entry is None or line != _text(entry) or entry.hash != _hash(entry):
             signs.append(f"line {number} was edited: it does not match its own hash")
@@ -251,11 +280,12 @@ def _lines(path: Path) -> list[str]:
 def _parse(line: str) -> Entry | None:
     try:
         entry = Entry(**json.loads(line))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return None
-    fields = (entry.previous, entry.split, entry.suite, entry.plan, entry.result or "", entry.hash)
-    valid = isinstance(entry.index, int) and isinstance(entry.checkpoints, dict)
-    texts = (*fields, *entry.checkpoints.values()) if valid else (None,)
+    if not (isinstance(entry.index, int) and isinstance(entry.checkpoints, dict)):
+        return None
+    fields = entry.previous, entry.time, entry.split, entry.suite, entry.plan, entry.hash
+    texts = *fields, entry.commit or "", entry.result or "", *entry.checkpoints.values()
     return entry if all(isinstance(text, str) for text in texts) else None
 
 

@@ -196,7 +196,7 @@ def read_plan(path: Path) -> Plan:
         data = tomllib.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of tomllib, numbers or text
         raise UserError(f"{path} is not TOML: {error}") from None
     if data.get("version") != VERSION:
         raise UserError(
@@ -210,7 +210,13 @@ def read_plan(path: Path) -> Plan:
         raise UserError(f"{path} lacks the field {key}: declare it")
     try:
         return Plan(**{key: _tuples(value) for key, value in data.items()})
-    except (UserError, AttributeError, TypeError) as error:  # a value of the wrong type
+    except (
+        UserError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:  # a value of the wrong type
         raise UserError(f"{path}: {error}") from None
 
 

@@ -46,7 +46,10 @@ def register(out: Path, plan: Plan) -> list[str]:
         replace_file(path, plan_text(plan))
     first_plan = read_plan(path)
     _reject_renamed_arms(out, first_plan)
-    if not (out / ledger.NAME).exists():
+    # The entry comes after the plan is in place: an entry never vouches for what is not there yet.
+    # A run that was killed in between has a plan without a ledger, or a ledger without a line, and
+    # enters it here, before anything is trained.
+    if not ledger.read_entries(out / ledger.NAME):
         _enter(out, "train", first_plan, checkpoint_hashes(out))
     return plan_changes(first_plan, plan)
 
@@ -68,13 +71,34 @@ def enter_scores(out: Path, split: str = "dev") -> None:
     """Enter the score file of a split in the ledger: a look, unless the same scores are entered.
 
     Raises:
-        UserError: if there are no scores, or checkpoints have changed since they were frozen.
+        UserError: if there are no scores, if others were entered before, or if checkpoints have
+            changed since they were frozen.
     """
     plan, hashes = _unchanged(out)
     path = out / SCORES[split]
     if not path.exists():
         raise UserError(f"{path}: no scores to enter; score the study first")
+    check_scores(out)
     _enter(out, split, plan, hashes, file_hash(path))
+
+
+def check_scores(out: Path) -> None:
+    """Check that score files are those that were entered, as far as they were entered.
+
+    Raises:
+        UserError: naming the altered file, and how its scores are computed again.
+    """
+    entries = ledger.read_entries(out / ledger.NAME)
+    for split, name in SCORES.items():
+        lines = [entry for entry in entries if entry.split == split and entry.result]
+        path = out / name
+        if lines and path.exists() and file_hash(path) != lines[-1].result:
+            aside = f"{path.stem}.changed.csv"
+            raise UserError(
+                f"{path} is not what line {lines[-1].index} of the ledger entered, and what was "
+                f"entered is never replaced: restore it, or move it to {aside} and repeat the "
+                "command, which scores the frozen agents again into a new file"
+            )
 
 
 def draw_sealed(out: Path) -> str:
@@ -116,7 +140,7 @@ def checkpoint_hashes(out: Path) -> dict[str, str]:
 def newest_checkpoint(folder: Path) -> Path | None:
     """Path of the newest checkpoint in an arm's folder; None if there is none."""
     serials = {path: path.name.partition("-")[0] for path in folder.glob("*-step-*")}
-    paths = [path for path, serial in serials.items() if serial.isdigit()]
+    paths = [path for path, serial in serials.items() if serial.isdecimal()]
     return max(paths, key=lambda path: int(serials[path]), default=None)
 
 
@@ -129,7 +153,7 @@ def content_hash(path: Path) -> str:
     try:
         manifest = json.loads((path / "manifest.json").read_bytes())
         content = {"step": manifest["step"], "leaves": manifest["leaves"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"unreadable: {type(error).__name__}"
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -154,7 +178,8 @@ def checkpoint_changes(frozen: Mapping[str, str], current: Mapping[str, str]) ->
 
 def file_hash(path: Path) -> str:
     """Hash (sha256) of a file, hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reject_renamed_arms(out: Path, plan: Plan) -> None:

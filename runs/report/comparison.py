@@ -83,7 +83,8 @@ def print_tables(printed: Sequence[Table]) -> None:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    console = Console(width=2 * WIDTH)  # wide enough: columns keep tables within WIDTH
+    # Wide enough: columns keep tables within WIDTH. Names are shown as they are, without markup.
+    console = Console(width=2 * WIDTH, markup=False, emoji=False)
     for i, table in enumerate(printed):
         columns = list(table.cells.items())
         full = sum(max(map(len, (heading, *texts))) + 3 for heading, texts in columns)

@@ -1,6 +1,5 @@
 """Recording of one episode with the signal of every head at each step, saved as .npz."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,8 +11,11 @@ import numpy as np
 from affect import Transition
 from runs.engine.episodes import episode_length
 from runs.engine.train import Learner, TrainConfig
+from runs.errors import UserError
+from runs.lock import replacing
 from runs.probes import signals
 from runs.report.film import WIDTH
+from runs.tree_io import read_npz
 
 
 class EpisodeTrace(NamedTuple):
@@ -47,26 +49,23 @@ def save_trace(path: Path, episode: EpisodeTrace, title: str) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     shrink = max(1, round(episode.frames.shape[2] / WIDTH))
-    partial = path.with_suffix(".part.npz")
     blunder = -1 if episode.blunder is None else episode.blunder
     metadata = {"title": title, "ended": episode.ended, "blunder": blunder}
     signals = {f"signal/{name}": values for name, values in episode.signals.items()}
-    np.savez_compressed(
-        partial, frames=episode.frames[:, ::shrink, ::shrink], **metadata, **signals
-    )
-    os.replace(partial, path)
+    frames = episode.frames[:, ::shrink, ::shrink]
+    with replacing(path) as part:
+        np.savez_compressed(part, frames=frames, **metadata, **signals)
 
 
 def load_trace(path: Path) -> tuple[str, EpisodeTrace] | None:
     """Title and trace of a saved episode; None if the file is missing or unreadable."""
     try:
-        with np.load(path) as file:
-            signals = {key[7:]: file[key] for key in file.files if key.startswith("signal/")}
-            step = int(file["blunder"])
-            ended = str(file["ended"])
-            blunder = None if step < 0 else step
-            return str(file["title"]), EpisodeTrace(file["frames"], signals, blunder, ended)
-    except (OSError, ValueError, KeyError, EOFError):
+        file = read_npz(path)
+        signals = {key[7:]: file[key] for key in file if key.startswith("signal/")}
+        step, ended = int(file["blunder"]), str(file["ended"])
+        blunder = None if step < 0 else step
+        return str(file["title"]), EpisodeTrace(file["frames"], signals, blunder, ended)
+    except (UserError, KeyError, TypeError, ValueError):
         return None
 
 

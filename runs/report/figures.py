@@ -95,7 +95,7 @@ def severity_figure(
     figure, panels = plots.new_panels(len(curves), 5, (2.6, 2.2), 0.35 * rows)
     for axis, (shift, panel) in zip(panels, curves.items(), strict=True):
         draw_curves(axis, panel, styles)
-        axis.set_title(shift, fontsize=10)
+        axis.set_title(shift, fontsize=10, parse_math=False)
     figure.supxlabel("severity", fontsize=10)
     figure.supylabel(score, fontsize=10)
     plots.add_legend(figure)

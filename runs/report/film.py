@@ -35,7 +35,7 @@ def write_film(
     Raises:
         ValueError: there is no frame, or a signal is not as long as the episode.
     """
-    folder = Path(out) / "tb" / "compare" / safe_name(env) / safe_name(arm)
+    folder = _folder(out, env, arm)
     delete_files(folder, RUN_FILES + ".rollout")
     frames = np.asarray(frames, np.uint8)
     if not len(frames):
@@ -52,6 +52,16 @@ def write_film(
         film = np.concatenate([film, curves], axis=1)
     with EventWriter(folder, ".rollout") as events:
         events.gif("rollout", film, step=0, fps=FPS / stride)
+
+
+def has_film(out: Path, env: str, arm: str) -> bool:
+    """Whether there is a film of an arm in the folder of a study."""
+    return any(_folder(out, env, arm).glob(RUN_FILES + ".rollout"))
+
+
+def _folder(out: Path, env: str, arm: str) -> Path:
+    """Folder of the event files of an arm."""
+    return Path(out) / "tb" / "compare" / safe_name(env) / safe_name(arm)
 
 
 def _strip(name: str, signal: np.ndarray, length: int, width: int) -> np.ndarray:

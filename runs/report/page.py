@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from runs.engine.devices import describe_machine
+from runs.lock import replace_file, replacing
 
 
 class Page(NamedTuple):
@@ -29,11 +30,12 @@ class Page(NamedTuple):
     def write(self, folder: Path) -> None:
         """Write all files to a folder, which is made if it is missing."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{self.name}.md").write_text(self.text)
+        replace_file(folder / f"{self.name}.md", self.text)
         for suffix, table in self.tables.items():
-            (folder / f"{self.name}{suffix}.csv").write_text(table)
+            replace_file(folder / f"{self.name}{suffix}.csv", table)
         for suffix, draw in self.figures.items():
-            draw(folder / f"{self.name}{suffix}.png")
+            with replacing(folder / f"{self.name}{suffix}.png") as part:
+                draw(part)
 
 
 def page_text(title: str, sections: Sequence[str | None], command: str) -> str:

@@ -61,7 +61,9 @@ def add_legend(figure: Any, columns: int = 5, **options: Any) -> None:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     options = {"loc": "outside upper center", "frameon": False, "fontsize": 8, **options}
-    figure.legend(list(entries.values()), list(entries), ncol=columns, **options)
+    legend = figure.legend(list(entries.values()), list(entries), ncol=columns, **options)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a name with $ is no formula
 
 
 def save_figure(figure: Any, path: Path) -> None:

@@ -4,21 +4,21 @@ Uses TensorBoard's own protobufs and `RecordWriter`, but not its `EventFileWrite
 thread per file (180 for nine arms of twenty seeds), prints a traceback from that thread when the
 disk is full, and imports TensorFlow wherever it is installed. tensorboardX blocks for ever on a
 full disk and needs moviepy for an animation. Here records are buffered in memory and `flush`
-appends them to the file in one synchronous write, so a full disk is an ordinary `OSError`: it
-causes one warning, the file is abandoned and the experiment goes on, because the data are in
-`metrics.jsonl` anyway.
+appends them to the file in one synchronous write, so a full disk is an ordinary `OSError`; the data
+are in `metrics.jsonl`, from which a repeated command rewrites the file.
 """
 
 import io
 import math
 import os
 import time
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from runs.lock import append_file
 
 RUN_FILES = "events.out.tfevents.*"
 
@@ -138,20 +138,10 @@ class EventWriter:
         self._tensor(metadata.CONFIG_SUMMARY_TAG, np.array(layout, object), summary_metadata, 0)
 
     def flush(self) -> None:
-        """Appends pending records to the file; the first `OSError` warns and stops all output."""
-        try:
-            if self._open and self._pending.tell():
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                with self._path.open("ab") as file:
-                    file.write(self._pending.getvalue())
-        except OSError as error:
-            self._open = False
-            warnings.warn(
-                f"TensorBoard output stopped ({error.strerror}): free some disk space; the next "
-                "start rewrites it from metrics.jsonl",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        """Appends pending records to the file; raises OSError, such as for a full disk."""
+        if self._open and self._pending.tell():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            append_file(self._path, self._pending.getvalue(), flush=False)
         self._pending.seek(0)
         self._pending.truncate()
 

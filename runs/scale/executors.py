@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
-
+from runs.cli.settings import parse_yaml
 from runs.errors import UserError
 from runs.scale import processes
 from runs.scale.processes import LOST, LocalProcesses
@@ -58,7 +57,7 @@ def make_executor(
     for key, equals, value in (option.partition("=") for option in options):
         if not (key and equals and value):
             raise UserError(f"--options {key}: write it as KEY=VALUE")
-        values[key] = yaml.safe_load(value)
+        values[key] = parse_yaml(value, f"--options {key}")
     of_ray, of_both = {"--address": address, "--collect": collect}, {"--options": options}
     for flag, value in (of_ray | of_both if name == "local" else of_ray).items():
         if value and name != "ray":

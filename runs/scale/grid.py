@@ -10,8 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
+from runs.cli.settings import parse_yaml
 from runs.errors import UserError
 
 MOST = 10_000  # points of a sweep
@@ -59,10 +58,7 @@ def parse_axes(words: Iterable[str]) -> dict[str, Sequence[Any] | Range]:
                 raise UserError(f"--grid {word}: expected LOW < HIGH, and LOW > 0 for a logarithm")
             axes[name] = axis
         else:
-            try:
-                axes[name] = yaml.safe_load(f"[{text}]")
-            except yaml.YAMLError:
-                raise UserError(f"--grid {word}: {text} is no list of values") from None
+            axes[name] = parse_yaml(f"[{text}]", f"--grid {word}: {text}")
     return axes
 
 
@@ -78,8 +74,9 @@ def read_list(path: Path) -> list[Point]:
         for i, row in enumerate(rows):
             if None in row or None in row.values():
                 raise UserError(f"--list {path}, row {i + 1}: expected a value a column")
-        return [{name: yaml.safe_load(text) for name, text in row.items()} for row in rows]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        where = f"--list {path}"
+        return [{name: parse_yaml(text, where) for name, text in row.items()} for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"--list {path}: {error}") from None
 
 

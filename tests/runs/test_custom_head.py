@@ -82,10 +82,10 @@ def test_editing_the_environments_file_changes_the_identity_of_the_study(tmp_pat
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("{file}:Angst", "has no 'Angst'; it has Head, Dread, nothing"),
+        ("{file}:Angst", "has no class or function 'Angst'; it has Head, Dread, nothing"),
         ("nowhere.py:Dread", "no such file nowhere.py; write it as"),
         ("{folder}/broken.py:Dread", r"\(ZeroDivisionError: .* by zero, broken.py:1\); fix it"),
-        ("{folder}/exits.py:Dread", r"fails \(SystemExit: 5, exits.py:1\); fix it"),
+        ("{folder}/exits.py:Dread", r"fails when imported \(SystemExit: 5, exits.py:1\); fix it"),
     ],
 )
 def test_missing_or_broken_file_is_a_user_error(head_file, tmp_path, name, message):

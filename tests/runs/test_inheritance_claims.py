@@ -286,7 +286,7 @@ def test_a_table_that_is_missing_or_no_yaml_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"table.yaml: no such file or directory$"):
         read_arms(path, design)
     path.write_text("worlds: [")
-    with pytest.raises(UserError, match="is no YAML file"):
+    with pytest.raises(UserError, match="is not YAML"):
         read_arms(path, design)
 
 

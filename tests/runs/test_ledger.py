@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def append(path: Path, result: str | None, split: str = "dev", suite: str = "suite") -> None:
-    append_entry(path, split, suite, "plan", {"none": "c"}, 20, result)
+    agents = "c" if split == "sealed" else f"c {result}"
+    append_entry(path, split, suite, "plan", {"none": agents}, 20, result)
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_appended_entries_are_read_back_and_chained(path):
     assert [entry.index for entry in entries] == [1, 2, 3, 4, 5]
     previous = [entry.previous for entry in entries]
     assert previous == [ledger.GENESIS, *(entry.hash for entry in entries[:-1])]
-    assert entries[-1][5:-1] == ("dev", "suite", "plan", {"none": "c"}, 20, "r4")
+    assert entries[-1][5:-1] == ("dev", "suite", "plan", {"none": "c r4"}, 20, "r4")
     assert entries[-1].time.endswith("+00:00")
     assert problems(path) == []
 
@@ -57,6 +58,25 @@ def test_an_entry_equal_to_the_last_of_its_kind_is_not_repeated(path):
     assert path.read_text() == lines
     append(path, "r3")
     assert len(read_entries(path)) == 7
+
+
+def test_another_result_of_the_same_agents_is_refused(path):
+    lines = path.read_text()
+    for split, result, refused in (
+        ("dev", "r5", True),
+        ("sealed", "s", False),
+        ("dev", "r4", False),
+    ):
+        arguments = split, "suite", "plan", {"none": "c r4"}, 20, result
+        if refused:
+            with pytest.raises(UserError, match="what was entered is never replaced"):
+                append_entry(path, *arguments)
+            assert path.read_text() == lines
+        else:
+            append_entry(path, *arguments)
+    append_entry(path, ledger.FILES, "suite", "plan", {"none": "c r4"}, 20, "one")
+    append_entry(path, ledger.FILES, "suite", "plan", {"none": "c r4"}, 20, "two")
+    assert problems(path) == []
 
 
 def test_a_line_holds_the_commit_that_wrote_it(path, monkeypatch):
@@ -97,6 +117,7 @@ REWRITTEN = "line 5 was rewritten: it is not the one that was counted"
         (lambda lines: [*lines[:2], "3\n", *lines[3:]], EDITED),
         (lambda lines: [*lines[:2], "\n", *lines[3:]], EDITED),
         (lambda lines: [*lines[:2], '{"index": [], "checkpoints": 1}\n', *lines[3:]], EDITED),
+        (lambda lines: [*lines[:2], "[" * 10**5 + "\n", *lines[3:]], EDITED),
         (lambda lines: forge(lines, 2, 3), "the chain is broken between lines 3 and 4"),
         (lambda lines: forge(lines, 0), REWRITTEN),
         (lambda lines: forge(lines, 4), REWRITTEN),
@@ -154,7 +175,7 @@ KILLED = """
 import itertools, pathlib, sys
 from runs.prereg.ledger import append_entry
 for i in itertools.count():
-    append_entry(pathlib.Path(sys.argv[1]), "dev", "suite", "plan", {}, 20, str(i))
+    append_entry(pathlib.Path(sys.argv[1]), "dev", "suite", "plan", {"none": str(i)}, 20, str(i))
     print(i, flush=True)
 """
 

@@ -108,6 +108,10 @@ def test_a_directory_that_cannot_be_made_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--out"), hold_lock(tmp_path / "file"):
         pass
+    for name in ("a\\b", "a[b"):
+        with pytest.raises(UserError, match="need a path without"), hold_lock(tmp_path / name):
+            pass
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_a_folder_is_claimed_by_one_identity(tmp_path):

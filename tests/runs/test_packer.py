@@ -169,7 +169,7 @@ def test_the_command_prints_the_table_and_reuses_saved_trainings(tmp_path, monke
     interval = "50.0 [50.0, 50.0]"
     assert ["CartPole", "A2C", "interpolation", "100.0", interval, "-50.0 *"] in rows
     assert ["CartPole", "PPO", "extrapolation", "86.2", "0.0 [0.0, 0.0]", "-86.2 *"] in rows
-    files = {path.stem for path in tmp_path.glob("*.json")}
+    files = {path.stem for path in tmp_path.glob("CartPole-*.json")}
     assert files == {f"CartPole-{agent}-{t}" for agent in ("A2C", "PPO") for t in "DR"}
     monkeypatch.setattr(packer, "train_and_test", pytest.fail)  # nothing is trained again
     assert main(argv) == 0

@@ -98,8 +98,22 @@ def test_values_of_every_type_are_read_floats_in_any_notation(tmp_path):
         ("a: 1\n--- \nb: 2", "is not YAML: "),
         (b"name: \xff\xfe", "is not YAML: "),
         (b"name: \x00", "is not YAML: "),
-        ("name: !mine 3", "could not determine a constructor for the tag '!mine'"),
-        ("name: !!python/name:os.system", "line 1, column 7; use plain values, no tags"),
+        ("name: !mine 3", "a tag or an alias in line 1"),
+        ("name: !!python/name:os.system", "in line 1; use plain values, no tags"),
+        ("name: !!int x", "a tag or an alias in line 1"),
+        ("name: &a x\nheads: [*a]", "a tag or an alias in line 2"),
+        ("lr: 1.0\ncount: 2\nlr: 2.0", "the key lr occurs twice"),
+        ("heads: [{a: 1, a: 2}]", "the key a occurs twice"),
+        ("count: " + "[" * 3000 + "]" * 3000, "is not YAML: more than 20 levels"),
+        ("name: 2020-99-99", "is not YAML: "),
+        ("count: 99999999999999999999", "count 99999999999999999999: expected a finite number"),
+        ("lr: .inf", "lr inf: expected a finite number"),
+        ("lr: .nan", "lr nan: expected a finite number"),
+        ("lr: 1" + "0" * 400, "lr a larger one: expected a finite number"),
+        ("count: 1" + "0" * 5000, "is not YAML: "),
+        ('out: ""', "out must be Path, not ''"),
+        ("name: " + "x" * 5000, "expected at most 4,000 characters"),
+        ("#" * 10**6 + "\nlr: 1.0", "is larger than 1,000,000 bytes"),
     ],
 )
 def test_an_invalid_file_is_refused_by_its_name_key_or_position(text, complaint, tmp_path):
@@ -128,6 +142,11 @@ def test_flags_override_the_file_and_the_file_overrides_defaults(tmp_path):
         ("--count", "Missing value for argument '--count'"),
         ("stray", "Unrecognized options: stray"),
         ("--fast maybe", "Unrecognized options: maybe"),
+        ("--count 99999999999999999999", "--count 99999999999999999999: expected a finite"),
+        ("--lr nan", "--lr nan: expected a finite number, at most 100,000,000,000"),
+        ("--lr=-inf", "--lr -inf: expected a finite number"),
+        ("--sizes 1 inf", "--sizes inf: expected a finite number"),
+        ("--out=", "--out is empty: give a path"),
         ("--config", "--config needs a value"),
         ("--config --fast", "--config needs a value"),
         ("--config nowhere.yaml", "config nowhere.yaml: no such file"),
@@ -180,12 +199,14 @@ def test_a_fingerprint_changes_with_all_fields_but_those_left_out():
 def test_arguments_of_the_environment_are_json():
     settings = EnvSettings(env_kwargs='{"size": 8, "kind": null}', not_reproducible=True, workers=2)
     options = {"kwargs": {"size": 8, "kind": None}, "reproducible": False, "workers": 2}
-    assert settings.env_options() == options
-    default = {"kwargs": {}, "reproducible": True, "workers": None}
+    assert settings.env_options() == options | {"timeout": 60.0}
+    default = {"kwargs": {}, "reproducible": True, "workers": None, "timeout": 60.0}
     assert EnvSettings().env_options() == default
+    with pytest.raises(UserError, match="--env-timeout 0: must be more than 0 seconds"):
+        EnvSettings(env_timeout=0).env_options()
     with pytest.raises(UserError, match="--workers -1: must not be negative"):
         EnvSettings(workers=-1).env_options()
-    for text in ("{size: 8}", "[8]", "8"):
+    for text in ("{size: 8}", "[8]", "8", "[" * 10**5, "1" * 5000):
         with pytest.raises(UserError, match="^--env-kwargs .*write a JSON object in quotes"):
             EnvSettings(env_kwargs=text).env_options()
 
@@ -207,6 +228,12 @@ def test_a_file_gives_arguments_of_the_environment_as_a_mapping_or_as_json(tmp_p
         (130, 130, ""),
         (UserError("two\n  lines"), 2, "error: two lines\n"),
         (KeyboardInterrupt(), 130, ""),
+        (UserError("\x1b[2Jgone"), 2, "error: ?[2Jgone\n"),
+        (
+            OSError(28, "No space left", "a"),
+            2,
+            "error: a: No space left; mend this and repeat the command\n",
+        ),
         (
             ModuleNotFoundError("No module named 'scipy'", name="scipy"),
             2,
@@ -248,5 +275,5 @@ def test_bad_settings_are_refused_in_one_line_without_importing_jax(tmp_path):
     )
     assert (done.returncode, done.stdout) == (2, "False\n")
     assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith(f"error: config {path} is not YAML: could not determine a")
+    assert done.stderr.startswith(f"error: config {path} is not YAML: a tag or an alias")
     assert not (tmp_path / "marker").exists()

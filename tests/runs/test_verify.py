@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from runs.errors import UserError
 from runs.prereg import ledger, seal
 from runs.prereg.audit import audit, looks_sentence, watermark
 from runs.verify import main
+from tests.runs import sealed_study
 from tests.runs.sealed_study import ARMS, score, sealed_plan, study, train
 
 ROOT = Path(__file__).parents[2]
+SPLITS = {name: split for split, name in seal.SCORES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def test_an_untouched_study_is_verified(out, capsys, monkeypatch):
         assert main([str(folder)]) == 0
         text = capsys.readouterr().out
         assert "FAILS" not in text
-        assert text.count("holds ") == 6
+        assert text.count("holds ") == 7
         assert "dev looks 1, sealed looks 1" in text
         assert text.endswith(f"\nverified: {folder}\n")
         assert watermark(folder) is None
@@ -84,9 +87,16 @@ def swap_numbers_and_their_hashes(out):
     (inside / "manifest.json").write_text(json.dumps(manifest))
 
 
+def name_a_file_outside(out):
+    path = seal.newest_checkpoint(out / "checkpoints" / "fear") / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"]["../" * 30 + "dev/zero"] = "0"
+    del manifest["sha256"]
+    path.write_text(json.dumps(manifest | {"sha256": _manifest_sha(manifest)}))
+
+
 def drop_an_arm(out):
     score(out, arms=ARMS[:-1])
-    seal.enter_scores(out)
 
 
 def change_primary(text: str) -> str:
@@ -104,6 +114,7 @@ TAMPERINGS = {
     "checkpoint of fear was swapped after it was frozen": lambda out: train(out, ["fear"], luck=1),
     "checkpoints: checkpoint of fear is damaged": swap_numbers_under_the_manifest,
     "checkpoints: checkpoint of fear is damaged: leaf": swap_numbers_and_their_hashes,
+    "dev/zero lies outside of it": name_a_file_outside,
     "plan: plan.toml was changed after it was entered": edited("plan.toml", change_primary),
     "plan.toml is not TOML": edited("plan.toml", lambda text: "nonsense"),
     "scores: scores.csv was changed after it was entered": lambda out: score(out, better=0.2),
@@ -145,15 +156,39 @@ def test_a_plan_written_after_training_is_caught(tmp_path):
     assert "written after training had begun: there were checkpoints of fear" in watermark(tmp_path)
 
 
-def test_a_stopped_seed_is_not_taken_for_tampering(out):
-    for split, name in seal.SCORES.items():
+def test_a_stopped_seed_is_not_taken_for_tampering(tmp_path, monkeypatch):
+    def score_without_a_seed(out, name="scores.csv", *options, **others):
+        score(out, name, *options, **others)
         lines = (out / name).read_text().splitlines(keepends=True)
         kept = [line for line in lines if not line.startswith("CartPole,fear,1,")]
         (out / name).write_text("".join(kept))
-        seal.enter_scores(out, split)
+
+    monkeypatch.setattr(sealed_study, "score", score_without_a_seed)
+    out = study(tmp_path / "study")
     assert "seeds of fear: 3 were declared, 2 scored" in watermark(out)
     (out / "stopped" / "fear-s1").mkdir(parents=True)
     assert watermark(out) is None
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "sealed.csv"])
+def test_edited_scores_are_refused_by_the_command_that_made_them(name, out):
+    lines = (out / ledger.NAME).read_text()
+    score(out, name, better=0.2)
+    for call in (seal.check_scores, partial(seal.enter_scores, split=SPLITS[name])):
+        with pytest.raises(UserError, match=f"{name} is not what line . of the ledger entered"):
+            call(out)
+    assert (out / ledger.NAME).read_text() == lines
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"\xff\n"), Path.mkdir])
+def test_a_damaged_ledger_of_a_neighbour_is_named(damage, out):
+    neighbour = Path(shutil.copytree(out, out.parent / "neighbour")) / ledger.NAME
+    neighbour.unlink()
+    damage(neighbour)
+    sentence = "dev looks 1, sealed looks 1; damaged and not fully counted: neighbour"
+    assert looks_sentence(out) == sentence
+    assert watermark(out) is None
+    assert "ledger: " in watermark(neighbour.parent)
 
 
 def test_looks_of_neighbouring_studies_count(out):

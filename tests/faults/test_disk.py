@@ -1,0 +1,103 @@
+"""A full disk at any write is one line, and after room is made the same command ends identical."""
+
+import random
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runs.engine.cache import save_part
+from runs.engine.checkpoint import Checkpoints
+from runs.errors import UserError
+from runs.lock import append_file, claim_folder, replace_file
+from runs.prereg import seal
+from runs.prereg.manifest import enter_manifest
+from runs.report.episode_trace import EpisodeTrace, save_trace
+from runs.report.film import write_film
+from runs.report.page import Page
+from runs.report.plots import save_figure
+from runs.report.tb_writer import EventWriter
+from tests.faults.bench import FAULTS, SMOKE, assert_one_error, end, report, results, start
+from tests.runs.sealed_study import sealed_plan
+
+FRAMES = np.random.default_rng(0).integers(0, 255, (8, 60, 60, 3), np.uint8)
+
+
+def write_events(out: Path) -> None:
+    with EventWriter(out / "tb") as events:
+        for step in range(200):
+            events.scalars({"x": step}, step)
+
+
+def draw(path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    figure.subplots().plot([1, 2])
+    save_figure(figure, path)
+
+
+WRITES: dict[str, Callable[[Path], None]] = {
+    "identity": lambda out: claim_folder(out, "x"),
+    "scores": lambda out: append_file(out / "scores.csv", "1,2\n" * 2000),
+    "part": lambda out: save_part(out / "parts" / "a.json", {"x": [0.5] * 2000}),
+    "plan and ledger": lambda out: seal.register(out, sealed_plan()),
+    "manifest": lambda out: (replace_file(out / "a", "a" * 90), enter_manifest(out)),
+    "checkpoint": lambda out: Checkpoints(out / "checkpoints").save(1, {"w": np.ones(5000)}),
+    "events": write_events,
+    "film": lambda out: write_film(out, "Env", "arm", FRAMES, {}),
+    "timeline": lambda out: save_trace(
+        out / "timelines" / "home.npz", EpisodeTrace(FRAMES, {}, None, ""), "title"
+    ),
+    "page": lambda out: Page("page", "text " * 2000, {"": draw}, tables={"": "a,b\n" * 900}).write(
+        out
+    ),
+}
+
+
+@contextmanager
+def full_disk(most: int) -> Iterator[None]:
+    """No file can become larger than `most` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("what", WRITES)
+def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_no_half_of_it(
+    what, tmp_path, record_property
+):
+    write, out = WRITES[what], tmp_path / "out"
+    out.mkdir()
+    for most in (0, 80):
+        with full_disk(most), pytest.raises((OSError, UserError)) as caught:
+            write(out)
+        message = str(caught.value)
+        assert "\n" not in message and (str(tmp_path) in message), message
+    halves = [path for path in out.rglob("*") if ".part" in path.name]
+    assert halves == []
+    write(out)
+    assert any(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    report(record_property, "full disks at one write", 2)
+
+
+@pytest.mark.slow
+def test_a_study_on_a_full_disk_ends_identical_after_room_is_made(tmp_path, record_property):
+    begun = end(start(*SMOKE, "--out", tmp_path / "whole"))
+    assert begun.code == 0, begun.err
+    rng, out = random.Random(0), tmp_path / "full"
+    for _ in range(FAULTS):
+        ended = end(start(*SMOKE, "--out", out, most_bytes=int(10 ** rng.uniform(1, 5))))
+        if ended.code != 0:  # the limit is larger than every file otherwise
+            assert_one_error(ended)
+    ended = end(start(*SMOKE, "--out", out))
+    assert ended.code == 0, ended.err
+    assert results(out) == results(tmp_path / "whole")
+    assert end(start("runs.verify", out)).code == 0
+    report(record_property, "full disks during a study", FAULTS)
