@@ -18,6 +18,7 @@ from affect.inheritance import load, read_card
 from affect.inherited import Inherited
 from affect.innate import Innate
 from affect.learn import TrainState, gradient_step
+from affect.monitor import Monitor
 from affect.mood import Mood
 from affect.satiation import Satiation
 from affect.shaping import GRM, ConstantPotential, Potential
@@ -54,6 +55,7 @@ __all__ = [
     "Innate",
     "Lesion",
     "MissingInfo",
+    "Monitor",
     "Mood",
     "Normalised",
     "Potential",

@@ -10,15 +10,25 @@ import pytest
 
 import affect
 from affect import Blend, Innate, MissingInfo, Spec, build
-from affect.examples import e3b, icm, learning_progress, regret
+from affect.examples import (
+    e3b,
+    icm,
+    inequity_aversion,
+    learning_progress,
+    regret,
+    source_satiation,
+)
 from affect.examples.e3b import E3B, RIDGE
 from affect.examples.icm import ICM
+from affect.examples.inequity_aversion import ENVY, GUILT, TRACE, InequityAversion
 from affect.examples.learning_progress import LearningProgress
 from affect.examples.regret import Regret
 from tests.affect.cases import KEY, SPEC, B, T, apply_head, experience, run_head
 
 
-@pytest.mark.parametrize("module", [e3b, icm, learning_progress, regret])
+@pytest.mark.parametrize(
+    "module", [e3b, icm, inequity_aversion, learning_progress, regret, source_satiation]
+)
 def test_an_example_has_at_most_65_lines_and_outside_the_core(module):
     assert len(Path(module.__file__).read_text().splitlines()) <= 65
     assert not set(affect.__all__) & {"E3B", "ICM", "LearningProgress", "Regret"}
@@ -142,3 +152,20 @@ def test_regret_is_reward_minus_the_best_foregone_reward():
 def test_regret_requires_foregone_in_info():
     with pytest.raises(MissingInfo, match=r'Regret reads info\["foregone"\] .* reports harm'):
         build(Regret, Spec(obs_dim=3, num_actions=2, info=("harm",)), KEY)
+
+
+# --- inequity aversion ------------------------------------------------------------------------
+
+
+def test_inequity_costs_envy_and_guilt_of_smoothed_rewards():
+    batch = experience(seed=4, steps=30)
+    head, signal, _ = run_head(InequityAversion, batch)
+    own, other = np.asarray(batch.reward), np.asarray(batch.info["other"]["reward"])
+    traces = np.zeros((2, B))
+    for t in range(30):
+        traces = TRACE * np.where(batch.first[t], 0, traces) + np.stack([own[t], other[t]])
+        behind = traces[1] - traces[0]
+        cost = ENVY * np.maximum(behind, 0) + GUILT * np.maximum(-behind, 0)
+        np.testing.assert_allclose(signal[t], -cost, rtol=1e-4, atol=1e-5)
+    with pytest.raises(MissingInfo, match=r'InequityAversion reads info\["other"\]'):
+        build(InequityAversion, Spec(obs_dim=3, num_actions=2), KEY)

@@ -25,14 +25,14 @@ def test_a_shift_of_two_families_counts_in_both(rows):
     assert (bare.total, rich.total) == (3, 1)
     assert (bare.randomised, rich.randomised) == (False, True)
     assert (bare.innate, rich.innate) == (False, True)
-    assert bare.info == ("hidden",)
+    assert bare.info == ("hidden", "source")
 
 
 def test_the_table_has_a_line_per_suite_the_sums_and_worlds_without_suite(rows):
     head, *lines, sums, empty, last = coverage_table(rows).splitlines()
     assert head.split() == ["suite", *FAMILIES, "shifts", "random", "innate", "info"]
-    assert lines[0].split() == ["Bare", *"---3-2-3--", "hidden"]
-    assert lines[1].split() == ["Rich", *"---1---1", "yes", "yes", "hidden"]
+    assert lines[0].split() == ["Bare", *"---3-2-3--", "hidden", "source"]
+    assert lines[1].split() == ["Rich", *"---1---1", "yes", "yes", "hidden", "source"]
     assert sums.split() == list("00040204")
     assert empty == "" and last.startswith("worlds without a suite: Corridor, ")
     assert "Drive" not in last

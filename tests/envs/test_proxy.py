@@ -191,4 +191,24 @@ def test_plants_look_watered_only_at_the_bucket():
         np.testing.assert_allclose(env.observation(at_bucket, None, params)[13:], share)
         np.testing.assert_allclose(env.observation(next_to_it, None, params)[12:], 0.0)
         assert env.reward(next_to_it, 2, at_bucket, None, params) == pytest.approx(share)
-        assert env.transition_info(next_to_it, 2, at_bucket, params)["hidden"] == 0
+        info = env.transition_info(next_to_it, 2, at_bucket, params)
+        assert info["hidden"] == 0 and info["source"].tolist() == [pytest.approx(share)] + 11 * [0]
+
+
+@pytest.mark.parametrize("name", PROXIES)
+def test_the_sources_of_a_world_pay_its_reward(name):
+    env, honest, _, _ = PROXIES[name]
+    params = jax.tree.map(jnp.asarray, env.get_default_params())
+
+    def step(state, key):
+        action = honest(state, params)
+        after = env.transition(state, action, key, params)
+        reward = env.reward(state, action, after, None, params)
+        return after, (reward, env.transition_info(state, action, after, params)["source"])
+
+    start = env.initial(jax.random.key(0), params)
+    keys = jax.random.split(jax.random.key(1), 12)
+    pay, source = jax.jit(lambda: jax.lax.scan(step, start, keys)[1])()
+    np.testing.assert_allclose(source.sum(-1), pay, rtol=1e-6)
+    sources = {"BoatRace": 2, "Tomatoes": 6, "Button": 1}[name]
+    assert pay.sum() > 0 and (source.sum(0) > 0).sum() >= sources

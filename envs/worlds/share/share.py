@@ -96,6 +96,10 @@ class Share(Env):
         """Both bodies act simultaneously; if both reach a bush, the agent picks it."""
         k_partner, k_grow = jax.random.split(rng)
         actions = jnp.stack([action, partner_action(state, k_partner)]).astype(jnp.int32)
+        return self.both_act(state, actions, k_grow, params)
+
+    def both_act(self, state: State, actions: jax.Array, rng: jax.Array, params: Params) -> State:
+        """State after the actions [2] of both bodies, whoever chooses those of the second."""
         cell = jnp.clip(state.cell + jnp.array(MOVES)[actions], 0, SIDE - 1)
         on_bush = (cell[:, None] == jnp.array(BUSHES)[None]).all(-1)  # [body, bush]
         reach = on_bush & state.ripe[None] & (state.hand == 0)[:, None]
@@ -104,7 +108,7 @@ class Share(Env):
         eats = holds & (actions == EAT)
         gives = holds & (actions == GIVE) & free[::-1] & within_one_step(cell)
         hand = state.hand + picks.any(1) - eats - gives + gives[::-1]
-        grows = jax.random.uniform(k_grow, (2,)) < REGROWTH
+        grows = jax.random.uniform(rng, (2,)) < REGROWTH
         balance = state.balance + gives[0].astype(jnp.int32) - gives[1].astype(jnp.int32)
         return State(
             cell=cell,
