@@ -117,11 +117,14 @@ def planned_newborns(design: "InheritDesign", parts: str, known: "Choices | None
     return count
 
 
-def units(design: "InheritDesign", newborns: int) -> int:
-    """Units of progress: updates of every parent in all trainings, and of every newborn."""
+def units(design: "InheritDesign", newborns: float, trainings: float | None = None) -> int:
+    """Units of progress: updates of every newborn, and of every parent in all its `trainings`.
+
+    By default these are its own, that on shuffled rewards, and those that are stopped.
+    """
     parents, newborn = (c.chunks * c.updates for c in (design.config, design.newborn_config))
-    trainings = design.parents * (2 + sum(design.stops))
-    return round(parents * trainings + newborn * newborns)
+    trainings = 2 + sum(design.stops) if trainings is None else trainings
+    return round(parents * design.parents * trainings + newborn * newborns)
 
 
 if __name__ == "__main__":

@@ -101,6 +101,7 @@ def test_wheel_requires_five_packages(wheel):
         "ray",
         "slurm",
         "optuna",
+        "evolve",
         "dev",
     }
 

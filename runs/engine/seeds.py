@@ -41,6 +41,8 @@ class Stream(IntEnum):
     PROBE = 7  # untrained heads, rollouts and heads of a probe, of each seed
     NEWBORNS = 14  # of each pair of a parent and a newborn
     TWINS = 15  # of parents, which stay untrained
+    OWN_HEADS = 16  # of a newborn, from its key
+    GENERATIONS = 17  # of parents, and of the newborns and worlds of a generation
 
     RESET = 8  # of an episode
     STEP = 9  # of an environment, by time

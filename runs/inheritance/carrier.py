@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from affect import HeadFactory
 from agents.actor_critic import AgentState
 from runs.inheritance.parent import Parent
 from runs.scale.grid import Range
@@ -43,6 +44,8 @@ class Carrier:
             of the successor is paid as it is, 0 at an end; "" if nothing is paid.
         yoked: whether the newborn gets the signal of another environment, less its mean.
         teaches: whether the newborn imitates the policy `teacher`, with the weight of `schedule`.
+        beside: heads of the newborn's own by name, which learn during its life; their signals are
+            rewards, and the numbers of the same names their weights.
         knows: "nothing" of the task; a "value" of the parents; their "weights", and no value that
             is paid; a "rule" that is made by hand.
     """
@@ -52,6 +55,7 @@ class Carrier:
     pays: ClassVar[str] = ""
     yoked: ClassVar[bool] = False
     teaches: ClassVar[bool] = False
+    beside: ClassVar[Mapping[str, HeadFactory]] = {}
     knows: ClassVar[str] = "nothing"
 
     def init(self, parent: Parent, obs: np.ndarray) -> Any:

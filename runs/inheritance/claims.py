@@ -6,6 +6,7 @@ arm of several bodies is the mean over them, a pair at a time; the pair is the u
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from runs.errors import UserError
 from runs.inheritance.choices import OWN, Choices, Key
 from runs.inheritance.design import CONSTANT, SMALL, VALUE, InheritDesign
 from runs.inheritance.homes import Place
+from runs.inheritance.parent import Parent
 from runs.inheritance.run import Cell, InheritRun
 from runs.lock import replace_file
 from runs.names import SCORES, safe_name
@@ -161,8 +163,15 @@ def make_claims_plan(design: InheritDesign, choices: Choices, claims: Sequence[C
     )
 
 
-def run_claims(run: InheritRun, choices: Choices, claims: Sequence[Claim]) -> pd.DataFrame:
+def run_claims(
+    run: InheritRun,
+    choices: Choices,
+    claims: Sequence[Claim],
+    others: Mapping[str, Parent] = MappingProxyType({}),
+) -> pd.DataFrame:
     """Register, freeze, draw the sealed worlds, raise the newborns -> a row each, with `arm`.
+
+    Beside the trained parents, `others` are frozen by name.
 
     Raises:
         UserError: if another plan is registered in the folder, or something frozen has changed.
@@ -178,7 +187,7 @@ def run_claims(run: InheritRun, choices: Choices, claims: Sequence[Claim]) -> pd
         arm.name: [run.base, *(choices.chosen[cell].numbers for cell in arm.cells)]
         for arm in arms.values()
     }
-    for name, content in {"parents": run.parents["trained"], **frozen}.items():
+    for name, content in {"parents": run.parents["trained"], **others, **frozen}.items():
         folder = out / "checkpoints" / safe_name(name)
         if not folder.exists():
             Checkpoints(folder, keep=1).save(0, content)

@@ -18,19 +18,21 @@ from flax import nnx
 
 from affect import Blend, Constant, Factory, Head, Potential, Spec, Transition
 from affect.head import State
+from affect.learn import HeadState
 from agents.body import Body
 from envs.world import World
 from runs.engine.backend import Backend
 from runs.engine.config import RunConfig, head_spec
 from runs.engine.evaluate import EvalPoints
 from runs.engine.phases import Phase, RewardMix, Sampler, Teacher, sample_world
-from runs.engine.seeds import seed_keys, take_seeds, vmap_seeds
+from runs.engine.seeds import Stream, seed_keys, stream_key, take_seeds, vmap_seeds
 from runs.engine.train import Learner, RunnerState
 from runs.engine.training_loop import Chunk, run_phase
 from runs.inheritance.carrier import Carrier, Numbers
 from runs.inheritance.parent import Parent
 
 INHERITED, REWARD = "inherited", "constant"  # heads of a newborn
+EPOCHS = 2  # gradient steps on each batch of heads of its own
 
 
 class InheritedSignal(Head):
@@ -85,12 +87,13 @@ def payer(carrier: Carrier) -> Carrier:
 
 @functools.cache
 def newborn_blend(carrier: Carrier) -> Blend:
-    """The signals of a newborn: a constant reward, and what the carrier pays."""
+    """The signals of a newborn: what the carrier pays, a constant reward, heads of its own."""
     if not carrier.pays:
         return UNTRAINED
     signal = Factory(InheritedSignal, {"carrier": payer(carrier)})
     paid = Potential(signal) if carrier.pays == "potential" else signal
-    return Blend(epochs=0, **{INHERITED: (1.0, paid)}, **UNTRAINED.heads)
+    own = {name: (1.0, head) for name, head in carrier.beside.items()}
+    return Blend(epochs=EPOCHS * bool(own), **{INHERITED: (1.0, paid)}, **UNTRAINED.heads, **own)
 
 
 class Rows(NamedTuple):
@@ -168,7 +171,7 @@ class Upbringing:
             self.agent,
             newborn_blend(self.carrier),
             self.mix(rows, config),
-            heads="frozen",
+            heads="learn" if self.carrier.beside else "frozen",
             teacher=teacher,
             per_seed=True,
             numbers={name: jnp.asarray(rows.numbers[name]) for name in own},
@@ -198,9 +201,11 @@ class Upbringing:
 
         schedules = {name: partial(at, name) for name in names}
         changes = {name: schedules[name] for name in ("teacher",) if name in schedules}
-        if "signal" in schedules:
+        if "signal" in schedules or carrier.beside:
             ones = jnp.ones((rows.count,))
-            changes["signals"] = lambda i: jnp.stack([schedules["signal"](i), ones], -1)
+            inherited = schedules.get("signal", lambda update: ones)
+            own = [ones, *(numbers[name] for name in carrier.beside)]
+            changes["signals"] = lambda i: jnp.stack([inherited(i), *own], -1)
         if "discount" in schedules:
             changes["discount"] = lambda i: self.agent.gamma * schedules["discount"](i)
         if carrier.yoked:
@@ -227,14 +232,16 @@ def enter(
 ) -> RunnerState:
     """One untrained learner with what it inherits, and a constant reward `base` []."""
     blend = newborn_blend(carrier)
-    blend_state = blend.init(jax.random.key(0), spec, num_envs)  # nothing in it is random
+    key = stream_key(state.key, Stream.OWN_HEADS)  # heads of its own alone are random
+    blend_state = blend.init(key, spec, num_envs)
     heads = dict(blend_state.heads)
     constant = heads[REWARD].net
     constant.value = constant.value.replace(base + carrier.reward(numbers))
+    heads[REWARD] = HeadState.create(constant, blend.tx)
     if INHERITED in heads:
         heads[INHERITED].net.alone().data = nnx.data((inherited, numbers))
     agent = carrier.hand_over(state.learner.agent, inherited, numbers)
-    return state._replace(learner=Learner(agent, blend_state))
+    return state._replace(learner=Learner(agent, blend_state._replace(heads=heads)))
 
 
 def in_body(body: Any, agent: Any) -> Any:
@@ -307,6 +314,7 @@ def raise_newborns(
     stopped: Callable[[], bool] = lambda: False,
     on_chunk: Callable[[int], None] = lambda done: None,
     points: EvalPoints | None = None,
+    chunks: int = 0,
 ) -> Raised:
     """Train newborns, in blocks of the backend's rows, and score them -> what became of them.
 
@@ -320,11 +328,13 @@ def raise_newborns(
         stopped: returns whether the user requested a stop.
         on_chunk: receives, after each chunk of a block, the chunks of single newborns so far.
         points: at which they are scored in the end.
+        chunks: of training, after which they are scored; 0 for all.
 
     Raises:
         Interrupted: if a stop is requested.
     """
     size, parts, done = backend.run_config.rows, [], 0
+    config = replace(backend.run_config, chunks=chunks or backend.run_config.chunks)
     for first in range(0, rows.count, size):
         count, curve = min(size, rows.count - first), []
 
@@ -335,7 +345,7 @@ def raise_newborns(
             on_chunk(done)
 
         block = rows.block(first, size)
-        phase = upbringing.phase(block, backend.run_config, parents, inherited)
+        phase = upbringing.phase(block, config, parents, inherited)
         start = partial(upbringing.start, backend, phase, block, inherited, key)
         state, alive = run_phase(backend, phase, start, stopped, on_chunk=keep)
         scores: dict[str, np.ndarray] = {}

@@ -52,6 +52,8 @@ class Cell(NamedTuple):
         newborns: (parent, world) of those of each trial.
         robust: whether they are also scored under every shift of the suite they were raised in.
         source: of which parents; empty for those of the carrier.
+        draw: indices of their random numbers, which differ between draws; () for the only one.
+        chunks: of their training, after which they are scored; 0 for all.
     """
 
     carrier: str
@@ -60,6 +62,8 @@ class Cell(NamedTuple):
     newborns: Sequence[tuple[int, Place]]
     robust: bool = False
     source: str = ""
+    draw: tuple[int, ...] = ()
+    chunks: int = 0
 
     @property
     def count(self) -> int:
@@ -118,17 +122,26 @@ class InheritRun(StudyRun):
             ("untrained", untrained.learner),
         ):
             self.parents[name] = make_parent(agent, learner, info)
-        points = self._home_points()
         learner = trained.state.learner
-        success = next(iter(self.backend.evaluate(learner, agent, points, self.stopped)))["success"]
-        success = np.asarray(success)[: self.design.parents]
-        if not success.mean() > LEAST_SUCCESS and home.optimise:
+        success = self.home_success(learner)
+        recorded = [self._observations(learner) for learner in (*learners, learner)]
+        self.observations = [np.concatenate(of_parent) for of_parent in zip(*recorded, strict=True)]
+        return success
+
+    def home_success(self, learner: Any) -> np.ndarray:
+        """Success at home of parents [P].
+
+        Raises:
+            UserError: if they fail there.
+        """
+        inputs = learner, self.home.agent, self._home_points(), self.stopped
+        success = np.asarray(next(iter(self.backend.evaluate(*inputs)))["success"])
+        success = success[: self.design.parents]
+        if not success.mean() > LEAST_SUCCESS and self.home.optimise:
             raise UserError(
                 f"{self.design.suite.name}: parents succeed in {success.mean():.0%} of episodes at "
                 f"home, expected more than {LEAST_SUCCESS:.0%}: there is nothing to inherit"
             )
-        recorded = [self._observations(learner) for learner in (*learners, learner)]
-        self.observations = [np.concatenate(of_parent) for of_parent in zip(*recorded, strict=True)]
         return success
 
     def _observations(self, learner: Any) -> list[np.ndarray]:
@@ -173,6 +186,8 @@ class InheritRun(StudyRun):
             source: base seed, or key, of their worlds.
         """
         design, config = self.design, self.design.newborn_config
+        config = replace(config, chunks=cell.chunks or config.chunks)
+        key = drawn_key(stream_key(config.base, Stream.NEWBORNS), cell.draw)
         carrier, body = design.carriers[cell.carrier], design.bodies[cell.body]
         agent = body.agent(config.agent)
         places = list(dict.fromkeys(place for _, place in cell.newborns))
@@ -188,7 +203,8 @@ class InheritRun(StudyRun):
         backend = self.newborns_backend(body.env(self.suites[places[0].suite].env))
         sizes = config.chunks, config.updates, config.num_envs, config.num_steps, config.episodes
         parts = [describe(part) for part in (carrier, agent, backend.env, sizes, upbringing.base)]
-        content = leaves_digest((handed, points.worlds, scored.worlds, rows)), parts
+        data = handed, points.worlds, scored.worlds, rows
+        content = leaves_digest(data), parts, *filter(None, (list(cell.draw),))
         label = ", ".join(filter(None, (step, cell.carrier, cell.body, cell.source)))
         before = self.done
 
@@ -199,10 +215,11 @@ class InheritRun(StudyRun):
                 rows,
                 self.parents["trained"],
                 handed,
-                stream_key(config.base, Stream.NEWBORNS),
+                key,
                 self.stopped,
                 lambda done: self.progress.advance(label, before + done * config.updates, True),
                 scored,
+                cell.chunks,
             )
             return columns_of(raised, rows, places, scored.points)
 
@@ -227,6 +244,13 @@ class InheritRun(StudyRun):
         spec = kind.env(self.design.suite.env).spec
         agent, parent = kind.agent(self.home.agent), one_parent(self.parents["trained"], 0)
         return misfit(hands, agent, spec, parent, one_parent(self.inherited(carrier), 0))
+
+
+def drawn_key(key: jax.Array, draw: Iterable[int]) -> jax.Array:
+    """Key of a draw: its indices are folded in one after another; of none, the key itself."""
+    for index in draw:
+        key = jax.random.fold_in(key, index)
+    return key
 
 
 def stopped_at(share: float) -> str:

@@ -9,7 +9,17 @@ import numpy as np
 import optax
 import pytest
 
-from affect import Blend, ConstantOf, Curiosity, Fear, Hope, Normalised, Potential, gradient_step
+from affect import (
+    Blend,
+    ConstantOf,
+    Curiosity,
+    Fear,
+    Hope,
+    Normalised,
+    Potential,
+    Satiation,
+    gradient_step,
+)
 from affect.learn import HeadState
 from tests.affect.cases import SPEC, B, T, assert_close, chunk, experience, same_bits
 
@@ -76,6 +86,17 @@ def test_each_epoch_is_one_gradient_step_on_the_whole_batch(batch):
     assert_close(learned.heads["curiosity"].trained, train_state, rtol=1e-5)
     mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *nets)
     assert_close(learned.heads["curiosity"].net, mean, rtol=1e-5)
+
+
+def test_a_head_without_parameters_takes_no_step(batch):
+    blend = Blend(epochs=3, satiation=(1.0, Satiation), curiosity=(1.0, Curiosity))
+    initial = blend.init(KEY, SPEC, B)
+    learned, metrics = blend.learn(initial, batch)
+    assert {name: int(state.steps) for name, state in learned.heads.items()} == {
+        "satiation": 0,
+        "curiosity": 3,
+    }
+    assert set(metrics) == {"heads/skipped", "curiosity/error"}
 
 
 def test_weights_are_averaged_over_about_the_last_hundred_steps():

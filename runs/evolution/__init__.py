@@ -1,0 +1,1 @@
+"""Parts of `runs.evolve`: alphabets of a genome, searches, sizes and arms, generations, page."""
