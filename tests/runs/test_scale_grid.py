@@ -79,7 +79,7 @@ def test_a_list_of_settings_is_read_from_a_file(tmp_path):
         (["a=1", "a=2"], 0, "given twice"),
         (["a=3:1"], 0, "LOW < HIGH"),
         (["a=0:1:log"], 0, "LOW > 0"),
-        (["a=[1,2"], 0, "no list of values"),
+        (["a=[1,2"], 0, "is not YAML"),
         (["a="], 0, "at least one value"),
         ([], 0, "name at least one setting"),
         (["a=1:2"], 0, "give --samples"),
