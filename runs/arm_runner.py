@@ -30,7 +30,7 @@ from runs.names import SCORES, safe_name
 from runs.probes.probe import probe_arm
 from runs.probes.readout_table import NAME as READOUTS
 from runs.probes.readout_table import readout_rows, write_readouts
-from runs.report.episode_trace import save_trace, trace_episode
+from runs.report.episode_trace import EpisodeTrace, save_trace, trace_episode
 from runs.report.film import has_film, write_film
 from runs.report.tb_export import TrainingCurves
 
@@ -164,17 +164,32 @@ class ArmRunner:
             path = self.out / "timelines" / f"{name}.npz"
             if path.exists() or index is None:
                 continue
-            world = jax.tree.map(lambda leaf, i=index: leaf[i, 0], points.worlds)
-            seed = stream_seed(self.run_config.base, Stream.FILM)
-            recording = self._record(arm, phase, learner, world, seed)
-            if recording is None:
+            traced = self.trace(arm, phase, learner, points, index)
+            if traced is None:
                 return
-            first_seed = take_seeds(learner, 0)
-            config = train_config(phase, self.run_config)
-            trace = trace_episode(config, first_seed, *recording, self.suite.env.success)
-            shift, _, severity = points.points[index]
-            where = f"under {shift}, {severity:g}" if index else f"at home in {self.suite.name}"
-            save_trace(path, trace, f"{arm.name} {where}")
+            title, trace = traced
+            save_trace(path, trace, title)
+
+    def trace(
+        self, arm: Arm, phase: Phase, learner: Learner, points: EvalPoints, index: int
+    ) -> tuple[str, EpisodeTrace] | None:
+        """Record an episode of the first seed at one of the points, with the signal of each step.
+
+        Returns:
+            Its title and trace; None, with a message, where the world cannot be drawn. All arms and
+            points have the same random key.
+        """
+        world = jax.tree.map(lambda leaf: leaf[index, 0], points.worlds)
+        seed = stream_seed(self.run_config.base, Stream.FILM)
+        recording = self._record(arm, phase, learner, world, seed)
+        if recording is None:
+            return None
+        first_seed = take_seeds(learner, 0)
+        config = train_config(phase, self.run_config)
+        trace = trace_episode(config, first_seed, *recording, self.suite.env.success)
+        shift, _, severity = points.points[index]
+        where = f"under {shift}, {severity:g}" if index else f"at home in {self.suite.name}"
+        return f"{arm.name} {where}", trace
 
     def save_readouts(self, arm: Arm, phase: Phase, trained: Trained, points: EvalPoints) -> None:
         """Measure how well the arm's signals predict harm and return, and write them, once."""

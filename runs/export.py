@@ -115,8 +115,8 @@ def study_command(folder: Path) -> str:
     command = file.read_text().strip()
     if EXPORTED.fullmatch(command) is None:
         raise UserError(
-            f"{folder} was made by `{command}`: only those of runs.compare and runs.parents are "
-            "exported"
+            f"{folder} was made by `{command}`: its agents cannot be loaded; only those of "
+            "runs.compare and runs.parents can"
         )
     if not (folder / "scores.csv").is_file():
         raise UserError(f"{folder} is not finished: go on with `{command}`")

@@ -30,6 +30,7 @@ from runs.prereg import audit, ledger, plan_file, seal
 from runs.prereg.manifest import enter_manifest
 from runs.probes.signals import unwrapped
 from runs.report.comparison import report_comparison
+from runs.report.episode_trace import EpisodeTrace
 from runs.report.tables import comparison_table
 from runs.report.verdict import Study, verdict_sentence
 
@@ -177,6 +178,41 @@ class Result:
             points = draw_points(experiment.split("dev"), backend.draws, experiment.base)
             agent, learner = experiment.run_config.agent, self._learners[arm]
             yield from backend.record(learner, agent, points, lambda: False, episodes)
+
+    def episode(
+        self, arm: str, shift: str = "none", severity: float = 0.0, seed: int = 0
+    ) -> tuple[str, EpisodeTrace]:
+        """Record one episode of a trained agent with the signal of each step -> (title, trace).
+
+        Every arm and shift is recorded under the same random key. `runs.report.html.write_replay`
+        plays episodes.
+
+        Args:
+            arm: of the experiment.
+            shift: public, or "none".
+            severity: one that was scored.
+            seed: of the training run.
+
+        Raises:
+            UserError: for an unknown arm, shift, severity or seed, or a world that is not drawn.
+        """
+        experiment, messages = self.experiment, []
+        suite = experiment.split("dev")
+        places = [(point.shift, point.severity) for point in suite.points()]
+        if (shift, severity) not in places:
+            checked_choice("shift", shift, dict(places))
+            scored = ", ".join(f"{place[1]:g}" for place in places if place[0] == shift)
+            raise UserError(f"severity {severity:g} of {shift}: not scored, only {scored}")
+        learner = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], self._learner(arm, seed))
+        with closing(experiment.make_backend()) as backend:
+            points = draw_points(suite, backend.draws, experiment.base)
+            reporter = Reporter(messages.append, lambda *progress: None, lambda: False)
+            runner = ArmRunner(self.out, experiment.suite, backend, reporter)
+            index, phase = places.index((shift, severity)), experiment.phases[arm]
+            traced = runner.trace(self._arm(arm), phase, learner, points, index)
+        if traced is None:
+            raise UserError(messages[-1])
+        return traced
 
     def study(self, command: str = "") -> Study:
         """What reports state about this experiment beside its scores."""

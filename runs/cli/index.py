@@ -1,7 +1,7 @@
 """List all studies with summary, run time and last recorded result, without importing them.
 
 The summary is the first line of a module's docstring, the minutes on two cores come from the
-README's table, the last finding from runs/results/.
+table of STUDIES, the last finding from runs/results/.
 """
 
 import ast
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 ROW = re.compile(r"^\| `runs\.(\w+)` \| .+ \| ([\d.]+) \|$", re.MULTILINE)
 INTERVAL = re.compile(r"\[[-+\d.,]+, [-+\d.,]+\]")
+STUDIES = "docs/reference/studies.md"
 RECORDED = ("StudySettings", "EnvSettings")  # bases of the settings of what records results
 SENTENCE = re.compile(r"(?<=[.?!]) (?=[A-Z(])")
 
@@ -31,7 +32,7 @@ class ListedStudy(NamedTuple):
     name: str
     summary: str  # the first line of its docstring
     recorded: bool  # whether it can record a table in runs/results/; the others are tools
-    minutes: float | None  # run time on two cores; None if the README has no number
+    minutes: float | None  # run time on two cores; None if STUDIES has no number
     last: RecordedResult | None  # None if there is none
 
 
@@ -51,9 +52,9 @@ def list_studies(root: Path) -> list[ListedStudy]:
 
 
 def read_minutes(root: Path) -> dict[str, float]:
-    """Read minutes by study name from the README's table; empty without a README."""
-    readme = root / "README.md"
-    rows = ROW.findall(readme.read_text()) if readme.exists() else []
+    """Read minutes by study name from the table of STUDIES; empty without that page."""
+    page = root / STUDIES
+    rows = ROW.findall(page.read_text()) if page.exists() else []
     return {name: float(minutes) for name, minutes in rows}
 
 

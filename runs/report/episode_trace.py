@@ -72,17 +72,24 @@ def load_trace(path: Path) -> tuple[str, EpisodeTrace] | None:
 def trace_episode(
     config: TrainConfig, learner: Learner, batch: Transition, frames: np.ndarray, success: Callable
 ) -> EpisodeTrace:
-    """Trace of the first episode of a batch [T, B]: signals of the bare heads and of the critic."""
+    """Trace of the first episode of a batch [T, B]: signals of the bare heads and of the critic.
+
+    An agent without a critic has neither its signal nor a blunder.
+    """
     length, agent = episode_length(batch), config.agent
     batch = jax.tree.map(lambda leaf: leaf[:length], batch)
     predictors = signals.predictions(config.blend, learner.blend_state)
-    predictors["critic"] = signals.critic_signals(agent, learner.agent)["critic"]
+    has_critic = hasattr(agent, "value") and hasattr(agent, "gamma")
+    if has_critic:
+        predictors["critic"] = signals.critic_signals(agent, learner.agent)["critic"]
     values = {name: np.asarray(predict(batch))[:, 0] for name, predict in predictors.items()}
-    value = np.asarray(agent.value(learner.agent, batch.obs)[..., 0])[:, 0]
     reward, terminated = np.asarray(batch.reward)[:, 0], np.asarray(batch.terminated)[:, 0]
-    td_errors = reward + agent.gamma * values["critic"] * ~terminated - value
     succeeded = float(success(jnp.asarray(reward.sum()), jnp.asarray(length)))
     if "success" in batch.info:
         succeeded *= float(batch.info["success"][-1, 0] > 0)
-    blunder = largest_drop(td_errors, succeeded == 1)
+    blunder = None
+    if has_critic:
+        value = np.asarray(agent.value(learner.agent, batch.obs)[..., 0])[:, 0]
+        td_errors = reward + agent.gamma * values["critic"] * ~terminated - value
+        blunder = largest_drop(td_errors, succeeded == 1)
     return EpisodeTrace(frames, values, blunder, describe_ending(succeeded, bool(terminated[-1])))

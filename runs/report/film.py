@@ -20,10 +20,7 @@ def write_film(
     frames: np.ndarray,
     signals: Mapping[str, np.ndarray],
 ) -> None:
-    """Writes one episode as an animation above the curve of every signal.
-
-    Long episodes are thinned to at most `FRAMES` frames, which are shrunk or enlarged by a whole
-    number to about `WIDTH` pixels; the GIF of a simple environment stays under a megabyte.
+    """Writes the animation of `draw_film` to TensorBoard; a simple world's has under a megabyte.
 
     Args:
         out: directory of the study.
@@ -37,6 +34,24 @@ def write_film(
     """
     folder = _folder(out, env, arm)
     delete_files(folder, RUN_FILES + ".rollout")
+    film, stride = draw_film(frames, signals)
+    with EventWriter(folder, ".rollout") as events:
+        events.gif("rollout", film, step=0, fps=FPS / stride)
+
+
+def draw_film(frames: np.ndarray, signals: Mapping[str, np.ndarray]) -> tuple[np.ndarray, int]:
+    """Draws one episode above the curve of every signal -> (frames, steps from one to the next).
+
+    Long episodes are thinned to at most `FRAMES` frames, which are shrunk or enlarged by a whole
+    number to about `WIDTH` pixels.
+
+    Args:
+        frames: uint8 [T, H, W, 3].
+        signals: `{name: float [T]}`; may be empty.
+
+    Raises:
+        ValueError: there is no frame, or a signal is not as long as the episode.
+    """
     frames = np.asarray(frames, np.uint8)
     if not len(frames):
         raise ValueError("an episode without a frame cannot be shown")
@@ -50,8 +65,7 @@ def write_film(
         cursor = np.arange(0, len(frames), stride) * (width - 1) // max(1, len(frames) - 1)
         curves[np.arange(len(film)), :, cursor] = (200, 30, 30)
         film = np.concatenate([film, curves], axis=1)
-    with EventWriter(folder, ".rollout") as events:
-        events.gif("rollout", film, step=0, fps=FPS / stride)
+    return film, stride
 
 
 def has_film(out: Path, env: str, arm: str) -> bool:

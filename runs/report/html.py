@@ -1,16 +1,12 @@
-"""HTML report of a study as one self-contained file, without scripts or external resources."""
+"""HTML report of a study as one self-contained file: no external resource, one script at most."""
 
-import base64
-import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup, escape
-from matplotlib.ticker import MaxNLocator
 
 from runs.analysis import stats
 from runs.analysis.robustness import ArmScores, scores_by_arm
@@ -18,20 +14,20 @@ from runs.analysis.scores import finite_rows, score_name, seed_means
 from runs.engine.devices import describe_machine
 from runs.lock import replace_file
 from runs.report import figures
-from runs.report.arm_style import KINDS, STYLE_SHEET, ArmStyle, arm_styles
+from runs.report.arm_style import KINDS, STYLE_SHEET, arm_styles
 from runs.report.episode_trace import EpisodeTrace
-from runs.report.svg import INK, short
+from runs.report.player import PLAYER_POLICY, POLICY, SCRIPT, timelines
+from runs.report.svg import INK
 from runs.report.tables import Table
 from runs.report.verdict import Study, declared_contrasts, verdict_sentence
 
 NAME = "report.html"
-POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
-    "form-action 'none'"
-)
-"""Content security policy of the page, which forbids scripts and external resources."""
 MAX_ENTRIES = 12  # how many of the newest ledger entries are shown
-MAX_FRAMES, WIDTH, PALETTE = 10, 320, 40  # frames per episode; pixels; colours of a frame
+TIMELINE_NOTE = (
+    "One episode in each setting, all under the same random key. A signal has the same scale in "
+    "all of them. The blunder is the step of a failed episode at which the critic's value fell "
+    "furthest below what it expected (its lowest TD error)."
+)
 
 
 def write_page(out: Path, *content: Any, **other: Any) -> Path:
@@ -66,18 +62,17 @@ def render_page(
         difference = stats.split_half_difference(baseline)
         estimates["A-A control: none, even less odd seeds"] = difference
     forest_title = "declared contrasts and the A-A control"
-    loader = FileSystemLoader(Path(__file__).parent)
-    template = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template.filters |= {"minus": _minus, "code": _code}
-    page = template.get_template("html.jinja").render(
+    page = _template("html.jinja").render(
         study=study,
-        policy=POLICY,
+        policy=PLAYER_POLICY if episodes else POLICY,
+        script=Markup(SCRIPT),
         style_sheet=Markup(STYLE_SHEET),
+        timeline_note=TIMELINE_NOTE,
         verdict=_minus(verdict_sentence(rows, study)),
         forest=figures.forest_plot(estimates, forest_title) if estimates else None,
         **(_score_figures(arm_scores, score_name(rows)) if arm_scores else {}),
         validity=figures.validity_figures(readouts),
-        episodes=list(_timelines(episodes, arm_styles(study.arms))),
+        episodes=list(timelines(episodes, arm_styles(study.arms))),
         tables=printed,
         ledger=study.ledger[-MAX_ENTRIES:],
         facts={
@@ -91,6 +86,37 @@ def render_page(
         },
     )
     return page.lstrip()
+
+
+def write_replay(
+    path: Path, title: str, episodes: Sequence[tuple[str, EpisodeTrace]], arms: Sequence[str] = ()
+) -> Path:
+    """Writes a page that plays recorded episodes, and nothing else, atomically -> its path.
+
+    Args:
+        path: of the file.
+        title: what is played.
+        episodes: (title, trace) of each.
+        arms: of the study, in its order, for their colours.
+    """
+    page = _template("replay.jinja").render(
+        title=title,
+        policy=PLAYER_POLICY,
+        script=Markup(SCRIPT),
+        style_sheet=Markup(STYLE_SHEET),
+        note=TIMELINE_NOTE,
+        episodes=list(timelines(episodes, arm_styles(arms))),
+    )
+    replace_file(path, page.lstrip().encode("utf-8", "replace").decode())
+    return path
+
+
+def _template(name: str) -> Any:
+    """A template of this folder, which escapes all texts."""
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"minus": _minus, "code": _code}
+    return environment.get_template(name)
 
 
 def _score_figures(arm_scores: Mapping[str, ArmScores], score: str) -> dict[str, Any]:
@@ -116,69 +142,6 @@ def _score_figures(arm_scores: Mapping[str, ArmScores], score: str) -> dict[str,
         "scatter": figures.home_shift_scatter(arm_scores, styles, score),
         "legend": [(arm, figures.swatch(style, arm)) for arm, style in styles.items()],
     }
-
-
-# --- episodes -------------------------------------------------------------------------------------
-
-
-def _timelines(
-    episodes: Sequence[tuple[str, EpisodeTrace]], styles: Mapping[str, ArmStyle]
-) -> Iterator[dict[str, Any]]:
-    """Timeline of each episode; a signal has one scale in all, and the colour of its arm."""
-    names = dict.fromkeys(name for _, episode in episodes for name in episode.signals)
-    ranges = {
-        name: figures.extent(e.signals[name] for _, e in episodes if name in e.signals)
-        for name in names
-    }
-    for title, episode in episodes:
-        length, signals = len(episode.frames), []
-        for name, values in episode.signals.items():
-            finite = values[np.isfinite(values)]
-            text = f"{short(finite.min())} to {short(finite.max())}" if finite.size else ""
-            colour = styles[name].colour if name in styles else INK
-            description = f"{name} over the steps of {title}"
-            curve = figures.signal_curve(values, ranges[name], colour, episode.blunder, description)
-            signals.append((name, text or "no finite value", curve))
-        ticks = MaxNLocator(6, integer=True).tick_values(0, max(length - 1, 1))
-        yield {
-            "title": title,
-            "summary": f"{length} steps" + (f", ended: {episode.ended}" if episode.ended else ""),
-            "last": max(length - 1, 1),
-            "blunder": episode.blunder,
-            "frames": [
-                (step, png_data_url(episode.frames[step]))
-                for step in steps_to_show(length, episode.blunder)
-            ],
-            "signals": signals,
-            "ticks": [int(step) for step in ticks if step < length],
-        }
-
-
-def steps_to_show(length: int, blunder: int | None) -> list[int]:
-    """Steps to show: middles of MAX_FRAMES equal spans, but always the blunder and last step."""
-    count = min(MAX_FRAMES, length)
-    edges = np.arange(count + 1) * length / count
-    steps = [int((a + b) / 2) for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    steps[-1] = length - 1
-    if blunder is not None and 0 <= blunder < length:
-        steps[int(np.searchsorted(edges, blunder, side="right")) - 1] = blunder
-    return sorted(set(steps))
-
-
-def png_data_url(frame: np.ndarray) -> str:
-    """Encodes a frame [H, W, 3] as a PNG at most WIDTH wide, of few colours, in a data URL."""
-    from PIL import Image
-
-    image = Image.fromarray(np.ascontiguousarray(frame, np.uint8))
-    if image.width > WIDTH:
-        image = image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.LANCZOS)
-    elif image.width * 2 <= WIDTH:
-        times = WIDTH // image.width
-        image = image.resize((image.width * times, image.height * times), Image.NEAREST)
-    image = image.quantize(PALETTE, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 # --- filters of the template ----------------------------------------------------------------------

@@ -42,40 +42,101 @@ const labelColour = page => {
   return text ? getComputedStyle(text).fill : "";
 };
 const isHidden = element => getComputedStyle(element).display == "none";
-addEventListener("load", () => {
-  const layouts = {};
-  for (const frame of document.querySelectorAll("iframe")) {
-    const page = frame.contentDocument, width = page.documentElement.clientWidth;
-    const figures = [...page.querySelectorAll("main svg, header svg, img")];
-    const hidden = [], out = [], words = [];
-    for (const figure of figures) {
-      const box = figure.getBoundingClientRect();
-      const title = figure.querySelector("title")?.textContent;
-      const name = figure.alt || title || figure.className.baseVal;
-      const broken = figure.tagName == "IMG" && !(figure.complete && figure.naturalWidth);
-      if (box.width < 8 || box.height < 8 || broken) hidden.push(name);
-      if (!within(figure, width)) out.push(name);
-      const texts = figure.tagName == "IMG" ? [] : [...figure.querySelectorAll("text")];
-      words.push(...texts.map(size(figure)));
-      for (const text of texts)
-        if (!within(text, width)) out.push(text.textContent);
-    }
-    for (const block of page.querySelectorAll("body > *, .scroll, p, h1, h2, li, .flag"))
-      if (!within(block, width)) out.push(block.className || block.tagName);
-    const box = page.querySelector(".legend input"), kind = box?.id.split("-").pop();
-    box?.click();
-    const ticked = [...page.querySelectorAll(`main .panel .${kind}`)].map(isHidden);
-    box?.click();
-    const style = page.defaultView.getComputedStyle(page.body);
-    layouts[frame.id] = {
-      width, hidden, out, figures: figures.length, least: Math.min(...words),
-      unticked: ticked.filter(Boolean).length,
-      wide: page.documentElement.scrollWidth, scripts: page.scripts.length,
-      paper: style.backgroundColor, ink: style.color, label: labelColour(page),
-    };
+const measure = page => {
+  const width = page.documentElement.clientWidth;
+  const figures = [...page.querySelectorAll("main svg, header svg, img")];
+  const hidden = [], out = [], words = [];
+  for (const figure of figures) {
+    const box = figure.getBoundingClientRect();
+    const title = figure.querySelector("title")?.textContent;
+    const name = figure.alt || title || figure.className.baseVal;
+    const broken = figure.tagName == "IMG" && !(figure.complete && figure.naturalWidth);
+    if (box.width < 8 || box.height < 8 || broken) hidden.push(name);
+    if (!within(figure, width)) out.push(name);
+    const texts = figure.tagName == "IMG" ? [] : [...figure.querySelectorAll("text")];
+    words.push(...texts.map(size(figure)));
+    for (const text of texts)
+      if (!within(text, width)) out.push(text.textContent);
   }
+  for (const block of page.querySelectorAll("body > *, .scroll, p, h1, h2, li, .flag"))
+    if (!within(block, width)) out.push(block.className || block.tagName);
+  const box = page.querySelector(".legend input"), kind = box?.id.split("-").pop();
+  box?.click();
+  const ticked = [...page.querySelectorAll(`main .panel .${kind}`)].map(isHidden);
+  box?.click();
+  const style = page.defaultView.getComputedStyle(page.body);
+  return {
+    width, hidden, out, figures: figures.length, least: Math.min(...words),
+    unticked: ticked.filter(Boolean).length,
+    wide: page.documentElement.scrollWidth, scripts: page.scripts.length,
+    paper: style.backgroundColor, ink: style.color, label: labelColour(page),
+  };
+};
+"""
+PLAY = """
+const wait = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
+const measure = async page => {
+  const section = page.getElementById("timeline"), canvas = page.querySelector("canvas");
+  const [first, back, play, ahead, last] = page.querySelectorAll(".player button");
+  const slider = page.querySelector(".player input");
+  const outputs = [...page.querySelectorAll("output")];
+  const { Event, KeyboardEvent, PointerEvent } = page.defaultView;
+  const press = (key, more) => section.dispatchEvent(
+    new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...more }));
+  const copy = new OffscreenCanvas(9, 9).getContext("2d", { willReadFrequently: true });
+  const red = () => {
+    copy.drawImage(canvas, 0, 0);
+    return copy.getImageData(2, 2, 1, 1).data[0];
+  };
+  const state = () => ({
+    step: Number(slider.value),
+    red: red(),
+    words: outputs.map(output => output.textContent),
+    cursors: [...page.querySelectorAll(".cursor")].map(cursor => cursor.style.left),
+    ended: [...page.querySelectorAll(".ended")].map(note => !note.hidden),
+  });
+  await wait(300);
+  const states = { start: state() };
+  ahead.click();
+  press("ArrowRight");
+  states.stepped = state();
+  press("ArrowRight", { shiftKey: true });
+  back.click();
+  states.jumped = state();
+  last.click();
+  states.last = state();
+  press("Home");
+  states.home = state();
+  play.click();
+  states.playing = play.textContent;
+  await wait(450);
+  press(" ");
+  const paused = state();
+  await wait(200);
+  states.played = state();
+  states.paused = [paused.step, state().step, play.textContent];
+  slider.value = 7;
+  slider.dispatchEvent(new Event("input"));
+  const plot = page.querySelector("[data-values]"), box = plot.getBoundingClientRect();
+  const point = { clientX: box.left + box.width, clientY: box.top + 1, bubbles: true };
+  plot.dispatchEvent(new PointerEvent("pointermove", point));
+  states.hovered = state();
+  plot.dispatchEvent(new PointerEvent("pointerdown", point));
+  states.clicked = state();
+  page.querySelector(".flag")?.click();
+  states.flag = state();
+  states.hidden = page.querySelectorAll("[hidden]").length;
+  states.scripts = page.scripts.length;
+  return states;
+};
+"""
+IN_FRAMES = """
+addEventListener("load", async () => {
+  const measures = {};
+  for (const frame of document.querySelectorAll("iframe"))
+    measures[frame.id] = await measure(frame.contentDocument);
   document.body.textContent = "";
-  document.title = JSON.stringify(layouts);
+  document.title = JSON.stringify(measures);
 });
 """
 
@@ -95,8 +156,18 @@ def load_page(page: Path, home: Path, *flags: str) -> tuple[str, list[str]]:
     return document.decode(errors="replace"), [line for line in lines if "CONSOLE" in line]
 
 
-def measure_layout(page: Path, home: Path, widths: tuple[int, ...], dark: bool) -> dict[str, dict]:
-    """Measure the layout of a page in frames of some widths -> measures by frame id (`w420`)."""
+def measure_layout(
+    page: Path, home: Path, widths: tuple[int, ...], dark: bool, script: str = MEASURE
+) -> dict[str, dict]:
+    """Measure a page in frames of some widths -> measures by frame id (`w420`).
+
+    Args:
+        page: the file.
+        home: a new folder, of the browser.
+        widths: of the frames, in pixels.
+        dark: whether the page is shown dark.
+        script: defines `measure(page)`: the layout, or how the player answers (PLAY).
+    """
     source = html.escape(page.read_text())
     frames = [
         f'<iframe id="w{width}" style="width:{width}px;height:900px;border:0" srcdoc="{source}">'
@@ -105,7 +176,9 @@ def measure_layout(page: Path, home: Path, widths: tuple[int, ...], dark: bool) 
     ]
     home.mkdir()
     wrapper = home / "wrapper.html"
-    wrapper.write_text(f"<!doctype html><script>{MEASURE}</script><body>{''.join(frames)}")
+    wrapper.write_text(
+        f"<!doctype html><script>{script}{IN_FRAMES}</script><body>{''.join(frames)}"
+    )
     scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
     document, console = load_page(wrapper, home / "profile", scheme, "--window-size=1400,1000")
     assert console == []

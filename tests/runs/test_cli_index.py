@@ -10,7 +10,7 @@ import pytest
 
 from runs.__main__ import index_entry
 from runs.cli import index
-from runs.cli.index import ListedStudy, RecordedResult, first_finding, list_studies
+from runs.cli.index import STUDIES, ListedStudy, RecordedResult, first_finding, list_studies
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = '''"""Does it work?
@@ -25,14 +25,15 @@ TOOL = '"""Mends it."""\ndef main(argv): ...\n'
 
 @pytest.fixture
 def checkout(tmp_path):
-    """Make a checkout with a README, two studies and a tool, without git."""
+    """Make a checkout with a page of minutes, two studies and a tool, without git."""
     (tmp_path / "runs" / "results").mkdir(parents=True)
     table = "| `python -m` | asks | minutes |\n|---|---|---:|\n| `runs.one` | it | 7 |\n"
     files = {"__init__": '"""The laboratory."""\n', "__main__": TOOL, "mend": TOOL}
     files |= {"one": STUDY, "once_more": STUDY, "part": '"""No command."""\n'}
     for name, text in files.items():
         (tmp_path / "runs" / f"{name}.py").write_text(text)
-    (tmp_path / "README.md").write_text(table)
+    (tmp_path / STUDIES).parent.mkdir(parents=True)
+    (tmp_path / STUDIES).write_text(table)
     return tmp_path
 
 

@@ -21,6 +21,7 @@ import pytest
 
 from envs.host.fault import HostFailure
 from envs.host.suite import HostEnv
+from runs import replay
 from runs.analysis.scores import read_scores
 from runs.arm_runner import ArmRunner
 from runs.cli.study import identity
@@ -174,6 +175,63 @@ def test_same_command_again_computes_nothing_and_prints_the_same(smoke, monkeypa
         monkeypatch.setattr(JaxBackend, name, lambda *args: pytest.fail("computed again"))
     assert run_here(*SMOKE, "--out", out) == printed
     assert [(out / name).read_bytes() for name in names] == before
+
+
+# --- its replay -------------------------------------------------------------------------------
+
+
+def replay_page(smoke, monkeypatch, *flags) -> str:
+    """The page that `runs.replay` writes of the smoke run."""
+    monkeypatch.setattr(devices, "prepare_devices", lambda: None)
+    with redirect_stdout(io.StringIO()) as printed:
+        assert replay.main([str(smoke[0]), *map(str, flags)]) == 0
+    return Path(printed.getvalue().strip()).read_text()
+
+
+def test_a_replay_plays_the_recorded_episodes(smoke, monkeypatch):
+    titles = re.findall("<figcaption><b>(.*?)</b>", replay_page(smoke, monkeypatch))
+    assert len(titles) == 2 and titles[0] == "fear at home in CartPole"
+    assert re.fullmatch("fear under (force|noise), 1", titles[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "titles"),
+    [
+        (("--arms", "none", "fear"), ("none at home in CartPole", "fear at home in CartPole")),
+        (
+            ("--arms", "fear", "--shift", "noise", "--seed", "1"),
+            ("fear at home in CartPole", "fear under noise, 1"),
+        ),
+    ],
+)
+def test_a_replay_records_arms_and_shifts_anew(flags, titles, smoke, monkeypatch, tmp_path):
+    page = replay_page(smoke, monkeypatch, *flags, "--save", tmp_path / "page.html")
+    assert tuple(re.findall("<figcaption><b>(.*?)</b>", page)) == titles
+    assert page.count("<b>critic</b>") == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("{tmp}/none",), "no such folder; name that of a study"),
+        (("{tmp}",), "has no recorded episode; record some: --arms none"),
+        (("{tmp}", "--arms", "none"), "is no study with its command"),
+        (("{study}", "--shift", "noise"), "--shift: name whose agents act there"),
+        (("{study}", "--arms", "feer"), "unknown arm 'feer'; did you mean fear?"),
+        (("{study}", "--arms", "none", "--shift", "nois"), "unknown shift 'nois'; did you mean"),
+        (
+            ("{study}", "--arms", "none", "--shift", "noise", "--severity", "0.3"),
+            "severity 0.3 of noise: not scored, only 1",
+        ),
+        (("{study}", "--save", "{tmp}/none/page.html"), "there is no folder {tmp}/none"),
+    ],
+)
+def test_what_cannot_be_replayed_is_refused(flags, message, smoke, monkeypatch, tmp_path):
+    monkeypatch.setattr(devices, "prepare_devices", lambda: None)
+    paths = {"tmp": tmp_path, "study": smoke[0]}
+    with pytest.raises(UserError, match=re.escape(message.format(**paths))):
+        replay.main([flag.format(**paths) for flag in flags])
 
 
 # --- designs ----------------------------------------------------------------------------------

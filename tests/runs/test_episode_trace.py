@@ -1,8 +1,12 @@
 """Episode traces: the largest drop of the value, the ending, saving and loading."""
 
+from types import SimpleNamespace
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from affect import Blend, Transition
 from runs.report import episode_trace
 from runs.report.episode_trace import EpisodeTrace, describe_ending, largest_drop
 
@@ -43,6 +47,19 @@ def test_trace_round_trip_halves_the_resolution(tmp_path, step):
         "critic": [1.0] * 4,
     }
     assert not list(path.parent.glob("*.part*"))
+
+
+def test_an_agent_without_a_critic_has_neither_its_signal_nor_a_blunder():
+    zeros = jnp.zeros((3, 1))
+    ends, obs = zeros.astype(bool).at[-1].set(True), jnp.zeros((3, 1, 2))
+    batch = Transition(obs, zeros.astype(int), obs, zeros, ends, ends & False, ends & False)
+    config = SimpleNamespace(agent=object(), blend=Blend())
+    learner = SimpleNamespace(agent=None, blend_state=None)
+    frames = np.zeros((3, 2, 2, 3), np.uint8)
+    trace = episode_trace.trace_episode(
+        config, learner, batch, frames, lambda total, length: total > 1
+    )
+    assert (trace.signals, trace.blunder, trace.ended) == ({}, None, "failure")
 
 
 def test_unreadable_or_missing_trace_is_none(tmp_path):

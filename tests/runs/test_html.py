@@ -1,6 +1,7 @@
 """The HTML report: its text, well-formed and harmless markup, figures, and layout in a browser."""
 
 import base64
+import hashlib
 import io
 import re
 import time
@@ -17,10 +18,11 @@ from runs.analysis import robustness, stats
 from runs.analysis.robustness import ArmScores
 from runs.analysis.scores import seed_means
 from runs.prereg.ledger import Entry
-from runs.report import figures, html
+from runs.report import figures, player
 from runs.report.arm_style import BASELINE, COLOURS, KINDS, STYLE_SHEET, arm_styles
 from runs.report.episode_trace import EpisodeTrace
-from runs.report.html import png_data_url, render_page, steps_to_show, write_page
+from runs.report.html import render_page, write_page, write_replay
+from runs.report.player import png_data_url, sheet_of_frames, steps_to_show, values_as_json
 from runs.report.svg import STYLE, clipped, short, svg_text
 from runs.report.tables import all_tables
 from runs.report.verdict import Study, declared_contrasts, verdict_sentence
@@ -104,6 +106,12 @@ def content() -> tuple:
 def page_path(tmp_path_factory):
     """Path of the report of that study."""
     return write_page(tmp_path_factory.mktemp("study"), *content())
+
+
+@pytest.fixture(scope="module")
+def replay_path(tmp_path_factory):
+    """Path of the replay of its episodes."""
+    return write_replay(tmp_path_factory.mktemp("replay") / "replay.html", EVIL, content()[-1])
 
 
 # --- the verdict ----------------------------------------------------------------------------------
@@ -328,6 +336,34 @@ def test_a_frame_becomes_a_small_png_data_url():
         assert len(data) < 2_000
 
 
+@pytest.mark.parametrize(
+    ("frames", "count", "exact"),
+    [
+        (episode(60).frames, 60, True),
+        (episode(61).frames[:, :5, :6], 61, True),
+        (np.zeros((1, 4, 4, 3), np.uint8), 1, True),
+        (np.random.default_rng(0).integers(0, 256, (40, 90, 160, 3), np.uint8), 10, False),
+    ],
+)
+def test_frames_are_tiles_of_one_picture_that_is_not_too_large(frames, count, exact, monkeypatch):
+    monkeypatch.setattr(player, "MAX_BYTES", 100_000)
+    sheet = sheet_of_frames(frames)
+    kind, _, data = sheet.url.partition(",")
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+    assert kind == "data:image/webp;base64" and len(data) < 4 / 3 * 100_001
+    assert (sheet.count, sheet.height, sheet.width) == (count, *frames.shape[1:3])
+    rows = picture.reshape(-1, sheet.height, sheet.columns, sheet.width, 3)
+    tiles = rows.swapaxes(1, 2).reshape(-1, *frames.shape[1:])[:count]
+    steps = np.linspace(0, len(frames) - 1, count).round().astype(int)
+    assert not exact or (tiles == frames[steps]).all()
+
+
+def test_values_of_a_signal_are_json_without_what_is_not_finite():
+    assert values_as_json(np.array([0.123456, np.nan, -np.inf, 3, 1e-9])) == (
+        "[0.1235, null, null, 3.0, 1e-09]"
+    )
+
+
 def test_a_signal_has_the_same_scale_in_all_episodes():
     low = EpisodeTrace(np.zeros((3, 4, 4, 3), np.uint8), {"fear": np.array([0, 0.5, 1])}, None, "")
     high = low._replace(signals={"fear": np.array([0, 5, 10.0])})
@@ -381,18 +417,42 @@ class Reader(HTMLParser):
 
 def test_a_page_is_small_balanced_and_loads_nothing(page_path):
     text = page_path.read_text()
-    assert page_path.stat().st_size < 2_000_000
+    assert page_path.stat().st_size < 4_000_000
+    check_loads_nothing(text)
+    assert "".join(Reader(text).words).count(EVIL) > 20  # escaped, as text
+
+
+def test_a_replay_is_small_balanced_and_loads_nothing(replay_path):
+    text = replay_path.read_text()
+    assert "".join(check_loads_nothing(text).words).count(EVIL) > 5
+    assert text.count("<section") == 1 and "severity" not in text.partition("</style>")[2]
+
+
+def test_a_page_without_an_episode_allows_no_script():
+    text = render_page(study(), [])
     reader = Reader(text)
-    assert not {"script", "iframe", "object", "embed", "form", "base"} & set(reader.tags)
+    assert "script" not in reader.tags
+    assert [value for _, value in reader.attributes if value == player.POLICY]
+
+
+def check_loads_nothing(text: str) -> Reader:
+    """Check that a page loads nothing, and runs nothing but the player, whose hash it states."""
+    reader = Reader(text)
+    assert not {"iframe", "object", "embed", "form", "base"} & set(reader.tags)
+    assert reader.tags.count("script") == 1
+    script = text.rpartition("<script>")[2].partition("</script>")[0]
+    assert script == player.SCRIPT and len(script.splitlines()) <= 300
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert not [name for name, _ in reader.attributes if name.startswith("on")]
     urls = [v for k, v in reader.attributes if k in ("src", "href", "xlink:href", "action")]
     assert {url[:5] for url in urls if url[0] != "#"} == {"data:"}
     ids = [value for key, value in reader.attributes if key == "id"]
     assert len(ids) == len(set(ids))
     assert {url[1:] for url in urls if url[0] == "#"} <= set(ids)
-    policy = [value for key, value in reader.attributes if value == html.POLICY]
-    assert policy and policy[0].startswith("default-src 'none'; ")
-    assert "".join(reader.words).count(EVIL) > 20  # escaped, as text
+    [policy] = [value for _, value in reader.attributes if (value or "").startswith("default-src")]
+    assert policy.startswith("default-src 'none'; ")
+    assert policy.endswith(f"; script-src 'sha256-{digest}'")
+    return reader
 
 
 def test_a_page_has_its_sections_in_order(page_path):
@@ -448,7 +508,7 @@ def test_every_figure_is_visible_at_every_width(page_path, tmp_path, dark):
     layouts = page_browser.measure_layout(page_path, tmp_path / "home", WIDTHS, dark)
     for width in WIDTHS:
         layout = layouts[f"w{width}"]
-        assert (layout["width"], layout["wide"], layout["scripts"]) == (width, width, 0)
+        assert (layout["width"], layout["wide"], layout["scripts"]) == (width, width, 1)
         assert (layout["hidden"], layout["out"]) == ([], [])
         assert layout["figures"] > len(SHIFTS) + 20
         assert layout["unticked"] == len(SHIFTS)  # the first box hides its arm in every panel
@@ -460,11 +520,37 @@ def test_every_figure_is_visible_at_every_width(page_path, tmp_path, dark):
 
 
 @browser
-def test_a_page_makes_no_request_and_logs_nothing(page_path, tmp_path):
+@pytest.mark.parametrize("name", ["page_path", "replay_path"])
+def test_a_page_makes_no_request_and_logs_nothing(name, request, tmp_path):
+    path = request.getfixturevalue(name)
     with page_browser.Proxy() as proxy:
-        _, console = page_browser.load_page(page_path, tmp_path / "profile", *proxy.flags)
+        document, console = page_browser.load_page(path, tmp_path / "profile", *proxy.flags)
     assert console == []
     assert proxy.requests == []
+    assert 'class="plays"' in document  # the script ran
+
+
+@browser
+def test_the_player_answers_buttons_keys_and_the_pointer(replay_path, tmp_path):
+    """Its episodes have 60 and 35 steps; the red of a frame is its step."""
+    home = tmp_path / "home"
+    states = page_browser.measure_layout(replay_path, home, WIDTHS, False, page_browser.PLAY)
+    for width in WIDTHS:
+        state = states[f"w{width}"]
+        steps = {name: state[name]["step"] for name in ("start", "stepped", "jumped", "last")}
+        assert steps == {"start": 0, "stepped": 2, "jumped": 11, "last": 59}
+        assert [state[name]["red"] for name in steps] == list(steps.values())
+        assert state["last"]["ended"] == [True, True] and state["home"]["ended"] == [False] * 2
+        assert {x for x in state["last"]["cursors"]} == {"100%"}
+        overall, sine, hope, lost, *_ = state["stepped"]["words"]
+        assert (overall, sine) == ("step 2 of 59", "0.389 at step 2")
+        assert (hope, lost) == ("0.02 at step 2", "– at step 2")
+        assert state["playing"] == "Pause" and 5 < state["played"]["step"] < 59
+        before, after, label = state["paused"]
+        assert before == after and label == "Play"
+        assert state["hovered"]["step"] == 7 and "at step 59" in state["hovered"]["words"][1]
+        assert (state["clicked"]["step"], state["flag"]["step"]) == (59, 20)
+        assert state["scripts"] == 1
 
 
 @browser

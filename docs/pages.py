@@ -1,0 +1,235 @@
+"""Pages of the site that are made of code, of READMEs and of recorded results; a hook of mkdocs.
+
+`mkdocs build` calls `on_files` and `on_page_markdown`. Nothing here imports jax or the laboratory:
+commands and their flags are read from the source, results from `runs/results`.
+"""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "runs" / "results"
+INCLUDED = {
+    "tutorials/bridges.md": "affect/bridges/README.md",
+    "tutorials/sweep.md": "runs/scale/README.md",
+    "guides/inheritance.md": "runs/inheritance/README.md",
+    "findings/signals.md": "runs/README.md",
+    "reference/heads.md": "affect/README.md",
+    "reference/worlds.md": "envs/README.md",
+    "design/contributing.md": "CONTRIBUTING.md",
+    "design/changelog.md": "CHANGELOG.md",
+}
+"""Page of the site -> the file of the repository that it shows."""
+FIGURES = {"figures/results": "runs/results", "figures/worlds": "envs/gallery"}
+"""Folder of the site -> the folder of the repository whose pictures it holds."""
+RECORDED = re.compile(r"^<!-- recorded: ([\w.-]+) -->$", re.MULTILINE)
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
+
+
+class Flag(NamedTuple):
+    """A setting of a command: its name, default and description, as the source has them."""
+
+    name: str
+    default: str
+    text: str
+
+
+# --- hook ---------------------------------------------------------------------------------------
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pages that are made here, and the pictures that they and others show."""
+    from mkdocs.structure.files import File
+
+    for page, text in made_pages().items():
+        files.append(File.generated(config, page, content=text))
+    for folder, source in FIGURES.items():
+        for path in sorted((ROOT / source).glob("*.png")):
+            files.append(File.generated(config, f"{folder}/{path.name}", abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Put recorded results in the place of their marks."""
+    return with_results(markdown, page.file.src_uri)
+
+
+def with_results(markdown: str, page: str) -> str:
+    """A page with each mark `<!-- recorded: NAME -->` replaced by that file of runs/results."""
+    return RECORDED.sub(lambda match: recorded(match[1], page), markdown)
+
+
+# --- pages --------------------------------------------------------------------------------------
+
+
+def made_pages() -> dict[str, str]:
+    """Text of every page that is made: those of other files, and that of all commands."""
+    pages = {
+        page: with_links((ROOT / source).read_text(), page, source)
+        for page, source in INCLUDED.items()
+    }
+    return pages | {"reference/commands.md": commands_page()}
+
+
+def with_links(markdown: str, page: str, source: str) -> str:
+    """A file's text with links that hold on its page; a link to what has no page becomes text."""
+
+    def rewritten(match: re.Match) -> str:
+        picture, text, target, anchor = match.groups("")
+        if "://" in target:
+            return match[0]
+        path = os.path.normpath(f"{os.path.dirname(source)}/{target}".lstrip("/"))
+        places = {file: place for place, file in INCLUDED.items()} | {"README.md": "index.md"}
+        for folder, pictures in FIGURES.items():
+            places |= {path: f"{folder}/{Path(path).name}"} if path.startswith(pictures) else {}
+        if path.startswith("docs/"):
+            places[path] = path.removeprefix("docs/")
+        if path not in places:
+            return text
+        return f"{picture}[{text}]({relative(places[path], page)}{anchor})"
+
+    return LINK.sub(rewritten, markdown)
+
+
+def relative(target: str, page: str) -> str:
+    """Path of a file of the site, as seen from a page."""
+    return os.path.relpath(target, os.path.dirname(page) or ".")
+
+
+def recorded(name: str, page: str) -> str:
+    """A recorded result as a part of a page: when it was made and from what, then its text."""
+    text = (RESULTS / name).read_text()
+    title, _, body = text.partition("\n")
+    body = re.sub("^(#+) ", r"#\1 ", with_links(body, page, f"runs/results/{name}"), flags=re.M)
+    title = title.lstrip("# ").rstrip("?")
+    return f"*{title}. Recorded {origin(name)}; the file is `runs/results/{name}`.*\n{body}"
+
+
+def origin(name: str) -> str:
+    """Date and commit of the last recording of a result, as git knows them."""
+    command = ["git", "log", "-1", "--format=on %cs in commit `%h`", "--", f"runs/results/{name}"]
+    try:
+        git = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
+    except OSError:
+        return "before this copy was made"
+    return git.stdout.strip() or "before this copy was made"
+
+
+# --- commands -----------------------------------------------------------------------------------
+
+
+def commands_page() -> str:
+    """Page of all commands: what each does, and its flags."""
+    studies = listed_studies()
+    parts = [
+        "# Commands\n\nThis page is made from the source; `--help` of a command prints the same. A "
+        "study writes into a folder under `runs/logs/` that is named by its settings, so the same "
+        "command resumes it. Flags of a study can be written in a YAML file: `--config FILE`."
+    ]
+    for title, kind in (("Studies", True), ("Tools", False)):
+        parts.append(f"## {title}")
+        for study in studies:
+            if study.recorded == kind:
+                parts.append(command_section(study))
+    return "\n\n".join(parts) + "\n"
+
+
+def listed_studies() -> list:
+    """All commands of `python -m runs`, studies first."""
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    from runs.cli.index import list_studies
+
+    return list_studies(ROOT)
+
+
+def command_section(study: Any) -> str:
+    """Section of one command."""
+    path = ROOT / "runs" / f"{study.name}.py"
+    text = ast.get_docstring(parsed(path)) or ""
+    minutes = "" if study.minutes is None else f" About {study.minutes:g} minutes on two cores."
+    lines = [f"### `python -m runs.{study.name}`", text + minutes]
+    flags = list(flags_of(path))
+    if flags:
+        rows = [
+            f"| `{flag.name}` | {cell(flag.default)} | {escaped(flag.text)} |" for flag in flags
+        ]
+        lines.append("\n".join(["| flag | default | what |", "|---|---|---|", *rows]))
+    return "\n\n".join(lines)
+
+
+def flags_of(path: Path) -> Iterator[Flag]:
+    """Flags of a command in the order of `--help`: of its Settings and what they extend."""
+    tree = parsed(path)
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    if "Settings" in classes:
+        yield from settings_flags(classes["Settings"], path)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "add":
+            given = {
+                word.arg: ast.literal_eval(word.value)
+                for word in node.keywords
+                if word.arg in ("default", "help", "action")
+            }
+            flag = node.args[0].value
+            default = "off" if given.get("action") else repr(given.get("default", ""))
+            yield Flag(flag, default, given.get("help", ""))
+
+
+def settings_flags(settings: ast.ClassDef, path: Path) -> Iterator[Flag]:
+    """Flags of a dataclass of settings, its own last."""
+    for base in settings.bases:
+        base_class = settings_class(ast.unparse(base), path)
+        if base_class is not None:
+            yield from settings_flags(*base_class)
+    texts = attribute_texts(ast.get_docstring(settings) or "")
+    for node in settings.body:
+        if isinstance(node, ast.AnnAssign) and node.target.id in texts:
+            name, kind = node.target.id, ast.unparse(node.annotation)
+            positional = kind.startswith("Positional")
+            flag = name.upper() if positional else f"--{name.replace('_', '-')}"
+            yield Flag(flag, ast.unparse(node.value) if node.value else "", texts[name])
+
+
+def settings_class(name: str, path: Path) -> tuple[ast.ClassDef, Path] | None:
+    """The class of this name in a module, and the module that defines it; None if it is foreign."""
+    for node in parsed(path).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return node, path
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("runs."):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return settings_class(alias.name, ROOT / f"{node.module.replace('.', '/')}.py")
+    return None
+
+
+def attribute_texts(docstring: str) -> dict[str, str]:
+    """Name -> description of each entry under `Attributes:` of a docstring."""
+    entries = docstring.partition("Attributes:\n")[2]
+    texts = re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", entries, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in texts}
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """Syntax tree of a module."""
+    return ast.parse(path.read_text(), str(path))
+
+
+def cell(default: str) -> str:
+    """A default as code, or nothing."""
+    return (
+        f"`{escaped(default)}`" if default not in ("", "''", '""', "None", "Path()", "()") else ""
+    )
+
+
+def escaped(text: str) -> str:
+    """Text that does not end its cell of a table."""
+    return text.replace("|", r"\|")

@@ -1,0 +1,1 @@
+"""Worlds played by hand: keys, the game, the page that shows it."""
