@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-ROW = re.compile(r"^\| `runs\.(\w+)` \| .+ \| ([\d.]+) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| `runs\.(\w+)` \| .+ \| ([\d.]+|-) \|$", re.MULTILINE)
 INTERVAL = re.compile(r"\[[-+\d.,]+, [-+\d.,]+\]")
 STUDIES = "docs/reference/studies.md"
 RECORDED = ("StudySettings", "EnvSettings")  # bases of the settings of what records results
@@ -51,11 +51,11 @@ def list_studies(root: Path) -> list[ListedStudy]:
     return sorted(studies, key=lambda study: not study.recorded)
 
 
-def read_minutes(root: Path) -> dict[str, float]:
-    """Read minutes by study name from the table of STUDIES; empty without that page."""
+def read_minutes(root: Path) -> dict[str, float | None]:
+    """Read minutes by study name from the table of STUDIES, None for -; empty without that page."""
     page = root / STUDIES
     rows = ROW.findall(page.read_text()) if page.exists() else []
-    return {name: float(minutes) for name, minutes in rows}
+    return {name: None if minutes == "-" else float(minutes) for name, minutes in rows}
 
 
 def commit_dates(root: Path) -> dict[str, str]:

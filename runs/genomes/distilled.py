@@ -14,7 +14,8 @@ import numpy as np
 from flax import nnx
 
 from affect import Distilled, Spec
-from affect.distil import HELD_OUT, Units, best_features, fit, largest, used
+from affect.distil import HELD_OUT
+from affect.fitting import Units, best_features, fit, largest, used
 from affect.genome import layers_of, on_grid, pack, scales_of
 from affect.mlp import MLP
 from runs.engine.seeds import vmap_seeds
@@ -162,7 +163,7 @@ def first_mask(genome: Genome, net: Outputs, obs: np.ndarray, targets: np.ndarra
 
 
 def _program(bits: int | None, final_bits: int | None, parents: int) -> Any:
-    """`affect.distil.fit`, compiled for all parents; all but the keys have their axis."""
+    """`affect.fitting.fit`, compiled for all parents; all but the keys have their axis."""
 
     def fit_one(net, mask, obs, targets, units, keys):
         return fit(net, mask, bits, (obs, targets, units), keys, final_bits)

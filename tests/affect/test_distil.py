@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from affect import Curiosity, Distilled, Hope, Inherited, Value, build, distil, load
-from affect.distil import Units, rounding_error
+from affect.fitting import Units, rounding_error
 from affect.genome import layers_of, pack, scales_of, unpack
 from affect.mlp import MLP
 from tests.affect.cases import KEY, SPEC, experience, run_head, same_bits
