@@ -1,5 +1,6 @@
 """Page of `runs.evolve`: finding, areas by generation, claims, winners with their spread."""
 
+import json
 import textwrap
 from functools import partial
 from pathlib import Path
@@ -72,7 +73,8 @@ def last_less(areas: pd.DataFrame, arm: str, reference: str) -> stats.Estimate:
 
 def generations_csv(generations: pd.DataFrame) -> str:
     """A row a newborn of a favourite: arm, evolution, generation, its index, area, numbers."""
-    table = generations.explode("areas").rename(columns={"areas": "area"})
+    table = generations.assign(genome=generations["genome"].map(json.dumps))
+    table = table.explode("areas").rename(columns={"areas": "area"})
     keys = ["arm", "evolution", "generation"]
     return table.assign(newborn=table.groupby(keys).cumcount()).to_csv(index=False)
 
@@ -158,18 +160,19 @@ def spread(numbers: list[float]) -> str:
 
 
 def formulas(study: EvolveDesign, winners: Choices) -> str:
-    """The winners of the evolved genome and of the forty bytes as formulas, in blocks of code."""
+    """The evolved winners, and the first of the forty bytes, as formulas in blocks of code."""
     parts = []
     for arm in (name for name in (EVOLVED, BYTES) if name in study.arms):
         carrier: Any = study.alphabets[study.arms[arm].alphabet]
-        for i in range(study.evolutions):
+        for i in range(1 if arm == BYTES else study.evolutions):
             name = winner(arm, i)
             text = carrier.formula(winners.chosen[name, OWN].numbers, study.senses)
             parts.append(f"{name}:\n\n{textwrap.indent(text, '    ')}")
     notes = {"fear": "-P(harm within ten steps)", "innate": "-looming (Lee, 1976)"}
     known = study.alphabets["feelings"].knobs
     legend = ", ".join(f"`{name}` is {note}" for name, note in notes.items() if name in known)
-    return "\n\n".join(["## Formulas", *parts, f"F(phi) is the potential's reward; {legend}."])
+    note = f"F(phi) is the potential's reward; {legend}. The other winners: `-winners.csv`."
+    return "\n\n".join(["## Formulas", *parts, note])
 
 
 # --- figure ---------------------------------------------------------------------------------------
@@ -184,7 +187,7 @@ def draw_areas(study: EvolveDesign, areas: pd.DataFrame, path: Path) -> None:
             bounds = stats.mean_and_bounds(areas.loc[arm].to_numpy())
             color = f"C{list(study.arms).index(arm)}"
             draw_line(axis, areas.columns, bounds.T, arm, color, marker="o", markersize=3)
-        axis.set(xlabel="generation")
+        axis.set(xlabel="generation", xticks=list(areas.columns))
     axes[0, 0].set(ylabel="area under newborns' learning curves", title="alphabets and baselines")
     axes[0, 1].set(title="variants and controls")
     add_legend(figure, columns=4)
