@@ -132,8 +132,8 @@ def evolve_design(settings: Any) -> EvolveDesign:
     """The design that the settings of the command define.
 
     One evolution of the default size raises 8 x (16 + 1) + 1 genomes with 8 newborns each, 1,096
-    newborns, of which none is raised longer than `runs.evolution.generations.life` says: 11 minutes
-    at .6 s each, beside 9 generations of parents.
+    newborns, which live as long as `runs.evolution.generations.life` says: at 1 s a whole life at
+    most 18 minutes, beside 9 generations of its 8 parents.
 
     Raises:
         UserError: for an unknown suite or arm, a start out of bounds, or numbers of `runs.inherit`
