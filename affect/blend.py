@@ -259,7 +259,10 @@ class Blend:
             return head.step(self.tx, loss)
 
         epochs = EPOCHS if self.epochs is None else self.epochs
-        if epochs == 0 or not jax.tree.leaves(head.trained.net):
+        if epochs == 0:
+            return head, {}
+        if not jax.tree.leaves(head.trained.net):
+            jax.eval_shape(loss, head.trained.net)  # checks what it returns
             return head, {}
         head, metrics = jax.lax.scan(step, head, length=epochs)
         return head, jax.tree.map(lambda metric: metric[-1], metrics)

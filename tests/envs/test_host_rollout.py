@@ -285,6 +285,7 @@ def host(**changes):
         "workers": None,
         "kwargs": {},
         "image": None,
+        "timeout": 60.0,
     }
     return SimpleNamespace(**{**values, "reproducible": True, **changes})
 

@@ -281,7 +281,7 @@ BROKEN = [
     (Shift("s", "dynamics", Schedule(2)(PUSH).fn), "dynamics must not touch scheduled"),
     (Shift("s", "time", PUSH.fn), "a shift of family time must not touch params"),
 ]
-CHANNEL = {  # field -> family
+CHANNEL = {  # field of every channel -> family
     **dict.fromkeys(("noise", "gain", "dropout"), "sensor"),
     **dict.fromkeys(("action_noise", "flip", "delay"), "actuator"),
     "reward_noise": "reward",
@@ -293,7 +293,7 @@ SOUND = [
     add_to("social", "params.push"),
     add_to("sensor", "params.glare"),
     add_to("reward", "params.pay"),
-    *(add_to(CHANNEL[field], f"channel.{field}", by=2.0) for field in Channel._fields),
+    *(add_to(CHANNEL[field], f"channel.{field}", by=2.0) for field in CHANNEL),
     NOISE | PUSH,
     swap("s", "dynamics", "params.push", (2.0, 3.0)),
     Schedule(10)(PUSH),

@@ -305,7 +305,7 @@ def test_arguments_of_known_ids_are_set_and_can_still_be_shifted():
 
 def test_babyai_drops_its_mission_with_a_word(caplog):
     pytest.importorskip("minigrid")
-    suite = load_suite("minigrid:BabyAI-GoToRedBall-v0", [])
+    suite = load_suite("minigrid:BabyAI-GoToRedBall-v0", [], image="numbers")
     assert suite.env.spec.obs_dim == 147 and suite.env.goal == 0.01
     assert "the text `mission` of its observations is dropped" in caplog.text
     assert not env_facts("CartPole-v1").drops_text

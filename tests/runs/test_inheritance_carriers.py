@@ -58,7 +58,7 @@ def some_batch() -> Transition:
 def paid(carrier, numbers, inherited) -> np.ndarray:
     """Signal [T, B] that a newborn is paid, as the engine computes it."""
     blend = newborn_blend(carrier)
-    runner = RunnerState(Learner(newborn_of(), None), None, None, None)
+    runner = RunnerState(Learner(newborn_of(), None), None, None, jax.random.key(0))
     sizes = {"carrier": carrier, "spec": SPEC, "num_envs": B}
     learner = enter(runner, inherited, numbers, jnp.zeros(()), **sizes).learner
     signals, _ = blend.feel(learner.blend_state, some_batch())

@@ -234,7 +234,7 @@ def test_a_head_or_a_file_of_a_user_becomes_a_potential(tmp_path):
     [
         ({"carrier": "nowhere.py:Mine"}, "no such file nowhere.py; write it as mine.py:Mine"),
         ({"carrier": "{}/mine.py:NotOne"}, "expected a class of runs.inheritance.carrier.Carrier"),
-        ({"carrier": "{}/mine.py:Other"}, "has no 'Other'"),
+        ({"carrier": "{}/mine.py:Other"}, "has no class or function 'Other'"),
         ({"from_file": "zoo:drive"}, "the zoo has no 'drive'"),
         ({"from_file": "zoo:cartpole-value"}, "reads 4 numbers, and here are 37"),
         ({"env": "CartPole"}, "expected one of Drive"),

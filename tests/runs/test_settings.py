@@ -199,8 +199,9 @@ def test_a_fingerprint_changes_with_all_fields_but_those_left_out():
 def test_arguments_of_the_environment_are_json():
     settings = EnvSettings(env_kwargs='{"size": 8, "kind": null}', not_reproducible=True, workers=2)
     options = {"kwargs": {"size": 8, "kind": None}, "reproducible": False, "workers": 2}
-    assert settings.env_options() == options | {"timeout": 60.0}
+    assert settings.env_options() == options | {"timeout": 60.0, "image": None}
     default = {"kwargs": {}, "reproducible": True, "workers": None, "timeout": 60.0}
+    default["image"] = None
     assert EnvSettings().env_options() == default
     with pytest.raises(UserError, match="--env-timeout 0: must be more than 0 seconds"):
         EnvSettings(env_timeout=0).env_options()
