@@ -176,6 +176,7 @@ def test_a_spec_has_either_discrete_or_continuous_actions(kinds):
         Spec(obs_dim=3, **kinds)
 
 
+@pytest.mark.slow
 def test_curiosity_of_the_same_steps_has_the_same_scale_in_1_and_in_8_environments():
     side_by_side = experience(steps=64, envs=8)
     in_turn = jax.tree.map(lambda leaf: leaf.reshape(512, 1, *leaf.shape[2:]), side_by_side)

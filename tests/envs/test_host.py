@@ -20,6 +20,7 @@ from envs.world import World
 from runs.analysis.scores import read_scores
 from runs.compare import Settings, make_experiment
 from tests.envs import unusual_envs  # noqa: F401  (registers ids)
+from tests.tiers import slow
 
 IDS = tuple(id for id in KNOWN if not id.startswith("highway"))
 EACH_KNOWN = [pytest.param(id, marks=() if id in IDS else pytest.mark.slow) for id in KNOWN]
@@ -154,7 +155,7 @@ def make_changing_env(which: str, at: float, lost: float = 0.0, **kwargs) -> gym
     return gymnasium.make("Strange/Wide-v0", **space_options, **kwargs)
 
 
-@pytest.mark.parametrize("at", [0.5, 1.0])
+@pytest.mark.parametrize("at", [slow(0.5), 1.0])
 @pytest.mark.parametrize(
     ("which", "old", "new", "wrapper"),
     [

@@ -186,6 +186,7 @@ def test_taxi_has_its_own_mask():
 # --- jitted worlds ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_jitted_worlds_observe_their_mask_and_image():
     suite = load_suite(Lane)
     env, spec = suite.env, suite.env.spec

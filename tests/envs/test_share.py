@@ -192,6 +192,7 @@ def survival_and_gifts(policy, partner):
     return alive.sum(0), -last.balance
 
 
+@pytest.mark.slow
 def test_an_agent_that_never_forages_survives_with_a_generous_partner_only():
     results = [survival_and_gifts(beg, partner) for partner in range(len(SCRIPTED))]
     length, gifts = (np.stack(x) for x in zip(*results, strict=True))
@@ -203,6 +204,7 @@ def test_an_agent_that_never_forages_survives_with_a_generous_partner_only():
     assert mean["selfish"] < mean["tit-for-tat"] < mean["generous"]
 
 
+@pytest.mark.slow
 def test_a_passive_partner_survives_by_gifts_only():
     (with_generous, _), (with_grab, _) = (
         survival_and_gifts(policy, PASSIVE) for policy in (generous, grab)

@@ -177,6 +177,7 @@ def test_interrupted_study_resumes_byte_for_byte(small, finished, tmp_path):
     assert again.progress.fresh == 0
 
 
+@pytest.mark.slow
 def test_worlds_of_the_stream_are_at_full_severity(small, tmp_path):
     run = StreamRun(small, make_job(SETTINGS, tmp_path))
     home, force, flip = run.pools

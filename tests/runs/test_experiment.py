@@ -290,6 +290,7 @@ def test_sealed_worlds_are_drawn_once_after_all_agents_are_frozen(finished):
     assert audit.looks_sentence(finished.out) == "dev looks 1, sealed looks 1"
 
 
+@pytest.mark.slow
 def test_running_again_computes_nothing_and_changes_no_result(finished, monkeypatch):
     before = {path: path.read_bytes() for path in finished.out.glob("*.*") if path.is_file()}
     for name in ("train", "evaluate", "film", "record"):

@@ -83,6 +83,7 @@ def test_newborns_of_a_pair_share_their_random_numbers_and_no_others(parents):
     assert len({tuple(row) for row in nothing.scores["length"]}) == 4
 
 
+@pytest.mark.slow
 def test_rows_of_several_trials_are_those_of_each_trial(parents):
     newborns, trials = [(0, 0), (1, 1)], [{"scale": 1.0, "shift": 0.0}, {"scale": 3.0, "shift": -1}]
     carrier = CARRIERS["value"]
