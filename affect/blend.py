@@ -247,10 +247,7 @@ class Blend:
     def _train_head(
         self, name: str, head: HeadState, carry: Any, batch: Transition
     ) -> tuple[HeadState, dict[str, jax.Array]]:
-        """Takes `epochs` gradient steps on one head's loss on the batch.
-
-        None, and no metrics, for 0 epochs or a head without parameters.
-        """
+        """Takes `epochs` gradient steps on a head's loss; none if it has no parameters."""
 
         def loss(net: Head) -> tuple[jax.Array, dict[str, jax.Array]]:
             return check_returned(f"the loss of {name}", net.loss(carry, batch), (), dict)
@@ -259,10 +256,10 @@ class Blend:
             return head.step(self.tx, loss)
 
         epochs = EPOCHS if self.epochs is None else self.epochs
-        if epochs == 0:
-            return head, {}
-        if not jax.tree.leaves(head.trained.net):
+        if epochs and not jax.tree.leaves(head.trained.net):
             jax.eval_shape(loss, head.trained.net)  # checks what it returns
+            epochs = 0
+        if epochs == 0:
             return head, {}
         head, metrics = jax.lax.scan(step, head, length=epochs)
         return head, jax.tree.map(lambda metric: metric[-1], metrics)
