@@ -114,7 +114,8 @@ def study(job: Job) -> Page:
     ]
     text = page_text("Over-optimisation of a proxy", sections, job.command)
     draw = partial(draw_worlds, curves, at_home, steps)
-    return Page("overoptimisation", text, {"": draw}, tables={"": rows.to_csv(index=False)})
+    last = rows[rows["time"] == rows["time"].max()]  # the figure has what came before
+    return Page("overoptimisation", text, {"": draw}, tables={"": last.to_csv(index=False)})
 
 
 # --- results ----------------------------------------------------------------------------------
