@@ -29,13 +29,13 @@ import numpy as np
 from runs.analysis import stats
 from runs.cli.settings import (
     StudySettings,
+    check_jitted,
     check_not_negative,
     check_recordable,
     check_seeds,
     run_main,
 )
 from runs.cli.study import Job, run_study
-from runs.handover import check_jitted
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import add_legend, draw_line, new_panels, save_figure
 

@@ -31,6 +31,7 @@ import numpy as np
 from runs.analysis import stats
 from runs.cli.settings import (
     StudySettings,
+    check_jitted,
     check_not_negative,
     check_recordable,
     check_seeds,
@@ -103,15 +104,6 @@ def check(settings: Settings) -> None:
     check_seeds(settings)
     check_not_negative(settings, "steps", "episodes")
     check_recordable(settings, "shifts")
-
-
-def check_jitted(env: str) -> None:
-    """Check that an environment is a suite of this project or another jitted one; UserError."""
-    from envs import SUITES, is_jitted
-    from runs.names import checked_choice
-
-    if not is_jitted(env):
-        checked_choice("suite", env, SUITES)
 
 
 def study(job: Job) -> Page:

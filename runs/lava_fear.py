@@ -110,7 +110,10 @@ def finding(measures: dict[str, np.ndarray]) -> str:
     }
     finite = {name: x[np.isfinite(x)] for name, x in pairs.items()}
     if min(map(len, finite.values())) < stats.FEWEST:
-        return "Too few seeds met harm where lava moves to tell why fear is below chance."
+        return (
+            "Too few seeds have both calm and dangerous steps, over all and within the episodes "
+            "that end in harm, to tell why fear is below chance where lava moves."
+        )
     p = stats.holm({name: stats.p_paired(x, 0 * x) for name, x in finite.items()})
     place, company = (f"{stats.mean(x)} (p {p[name]:.2g})" for name, x in finite.items())
     return (

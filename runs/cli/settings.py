@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from runs.errors import UserError
-from runs.names import LARGEST, closest_name
+from runs.names import LARGEST, checked_choice, closest_name
 
 T = TypeVar("T")
 SCIENTIFIC = r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"  # YAML 1.1 reads 3e-4 and 1.5e3 as text
@@ -147,6 +147,14 @@ def check_seeds(settings: Any) -> None:
     """Check that there are at least 3 seeds, as confidence intervals need; raises UserError."""
     if settings.seeds < 3:
         raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
+
+
+def check_jitted(env: str) -> None:
+    """Check that an environment is a suite of this project or another jitted one; UserError."""
+    from envs import SUITES, is_jitted
+
+    if not is_jitted(env):
+        checked_choice("suite", env, SUITES)
 
 
 def check_env(settings: EnvSettings) -> None:
