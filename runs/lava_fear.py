@@ -1,20 +1,21 @@
 """Fear where lava moves: why does it rank harm below chance there, though it sees the new lava?
 
 `runs.validity --env Lava` found an AUROC of .43 where the rivers of lava are rotated. Two causes
-are told apart. Place: the walls tell where in the room the agent is, and fear learned which places
-were dangerous. Then a fear that sees the walls alone (`place`) is as bad, and one that sees only
-lava, relative to itself, or only its neighbourhood (`lava`, `near`, `adjacent`), is above chance.
-Company: where the agent is stuck beside lava until time is up, calm steps are those close to lava,
-and a fear that sees it rightly ranks them above the steps before a harm. Then even the distance to
-the nearest lava (`nearness`, nothing learned) is below chance over all steps, and all are above
-chance within the episodes that end in harm. Fears learn beside one agent, without effect on it.
+are told apart. Place: the walls of the room, which the agent sees relative to itself, tell where in
+it the agent is, and fear learned which places were dangerous. Then a fear of the walls alone
+(`place`) is below chance where lava moves, and one that sees lava alone (`lava`) is above the fear
+that sees both. Company: where the agent is stuck beside lava until time is up, calm steps are those
+close to lava. Then even the distance to the nearest lava (`nearness`, nothing learned) is below
+chance. Fears learn beside one agent, without effect on it.
 
-Declared: in lava_moves, near less fear over all steps (place), and fear within harmed episodes less
-.5 (company); paired by seed, Holm over the two. What would refute both: near no better than fear,
-and fear at or below chance within harmed episodes. An interrupted run is resumed by the same
-command.
+Declared, where lava moves: lava less fear and place less .5 (place); nearness less .5 (company);
+paired by seed, Holm over the three. What would refute place: lava no better than fear, or walls
+alone at chance. A pilot with other seeds had lava .75, fear .46, place .39, nearness .62; the
+measure for company that was first declared was undefined in it, since the episodes that end in
+harm last less than the horizon. An interrupted run is resumed by the same command.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +35,10 @@ from runs.report.page import Page, markdown_table, page_text
 COMMAND = "python -m runs.lava_fear"
 MOVED = "lava_moves"
 NOTE = (
-    "AUROC of harm within ten steps, at every step that did not end its episode: over all steps, "
-    "and over those of episodes that end in harm. `idle`: mean signal over calm steps of episodes "
-    "that run out of time less that before a harm, in standard deviations. Means over seeds, t "
-    "intervals at 95 %."
+    "AUROC of harm within ten steps, at every step that did not end its episode. Means over seeds, "
+    "t intervals at 95 %; p: paired t test over seeds, Holm-adjusted over the three. `fear` sees "
+    "the whole observation, `near` walls and lava at most two cells away, `adjacent` lava at most "
+    "one cell away."
 )
 
 
@@ -81,10 +82,9 @@ def study(job: Job) -> Page:
     with LavaRun(design, job) as run:
         rows = finite_seeds(run.run())
     names = [*design.blend.names, "nearness"]
-    tables = [f"## {shift}\n\n{rank_table(of_shift(rows, shift), names)}" for shift in SHIFTS]
     sections = [
         finding(of_shift(rows, MOVED)),
-        *tables,
+        rank_table({shift: of_shift(rows, shift) for shift in SHIFTS}, names),
         NOTE,
         f"{design.config.seeds} seeds x {design.config.steps:,} steps, {design.config.episodes} "
         "episodes a point.",
@@ -102,36 +102,43 @@ def of_shift(rows: Any, shift: str) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy(float) for name in table}
 
 
-def finding(measures: dict[str, np.ndarray]) -> str:
-    """One sentence with the two declared contrasts."""
+def lava_contrasts(measures: Mapping[str, np.ndarray]) -> dict[str, tuple[stats.Estimate, float]]:
+    """The declared contrasts over the seeds that define them -> (difference, p of Holm).
+
+    None of them where fewer than `stats.FEWEST` seeds do.
+    """
     pairs = {
-        "place": measures["near"] - measures["fear"],
-        "company": measures["fear/harmed"] - 0.5,
+        "lava less fear": measures["lava"] - measures["fear"],
+        "place less .5": measures["place"] - 0.5,
+        "nearness less .5": measures["nearness"] - 0.5,
     }
     finite = {name: x[np.isfinite(x)] for name, x in pairs.items()}
     if min(map(len, finite.values())) < stats.FEWEST:
-        return (
-            "Too few seeds have both calm and dangerous steps, over all and within the episodes "
-            "that end in harm, to tell why fear is below chance where lava moves."
-        )
+        return {}
     p = stats.holm({name: stats.p_paired(x, 0 * x) for name, x in finite.items()})
-    place, company = (f"{stats.mean(x)} (p {p[name]:.2g})" for name, x in finite.items())
+    return {name: (stats.mean(x), p[name]) for name, x in finite.items()}
+
+
+def finding(measures: Mapping[str, np.ndarray]) -> str:
+    """One sentence with the three declared contrasts."""
+    contrasts = lava_contrasts(measures)
+    if not contrasts:
+        return "Too few seeds have both calm and dangerous steps to tell why fear fails."
+    lava, place, nearness = (f"{x} (p {p:.2g})" for x, p in contrasts.values())
     return (
-        f"Where lava moves, a fear that sees only its neighbourhood is better than one that sees "
-        f"the room by {place}, and fear is above chance within the episodes that end in harm by "
-        f"{company}; {stats.nan_mean(measures['late']):.0%} of the calm steps are of episodes that "
-        "run out of time."
+        f"Where lava moves, a fear that sees lava alone ranks harm better than one that sees the "
+        f"whole room by {lava}; one that sees its walls alone differs from chance by {place}, and "
+        f"the distance to lava by {nearness}; {len(measures['fear'])} seeds."
     )
 
 
-def rank_table(measures: dict[str, np.ndarray], names: list[str]) -> str:
-    """Table with a row per signal."""
+def rank_table(measures: Mapping[str, Mapping[str, np.ndarray]], names: Sequence[str]) -> str:
+    """Table with a row per signal and a column per shift."""
     rows = [
-        [name, *(f"{stats.nan_estimate(measures[name + end]):.3f}" for end in ("", "/harmed"))]
-        + [f"{stats.nan_mean(measures[name + '/idle']):+.2f}"]
+        [name, *(f"{stats.nan_estimate(of_shift[name]):.3f}" for of_shift in measures.values())]
         for name in names
     ]
-    return markdown_table(["signal", "all steps", "episodes that end in harm", "idle"], rows)
+    return markdown_table(["signal", *measures], rows)
 
 
 if __name__ == "__main__":

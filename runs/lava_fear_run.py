@@ -12,7 +12,6 @@ from flax import nnx
 
 from affect import Blend, Fear, Lesion, Spec, Transition
 from affect.head import State
-from affect.predict import harm
 from envs.suite import Suite
 from envs.worlds.grid.grid import OBSERVED
 from envs.worlds.grid.layouts import LAVA, SIDE, WALL
@@ -106,27 +105,13 @@ def fear_signals(learner: Learner, blend: Blend) -> dict[str, Prediction]:
 def ranks(
     learner: Learner, batch: Transition, alive: jax.Array, *, blend: Blend, gamma: float
 ) -> dict[str, jax.Array]:
-    """AUROC of each signal for harm within HORIZON over whole episodes [T, B], [] each.
-
-    Keys: NAME, over all steps; NAME/harmed, over the steps of episodes that end in harm; NAME/idle,
-    its mean over the steps of episodes that run out of time, less that over harm to come, in
-    standard deviations of the signal; `late`, the share of calm steps in such episodes.
-    """
+    """AUROC of each signal for harm within HORIZON over whole episodes [T, B], [] each."""
     labels = outcome_labels(batch, alive, HORIZON, gamma)
-    harmed = jnp.broadcast_to((harm(batch) & alive).any(0), alive.shape)
-    late = jnp.broadcast_to((batch.truncated & alive).any(0), alive.shape)
-    calm, due = labels.known & ~labels.harmed, labels.known & labels.harmed
-    measures = {"late": (calm & late).sum() / calm.sum()}
-    for name, signal in fear_signals(learner, blend).items():
-        values = signal(batch)
-        measures[name] = discrimination(values, labels.harmed, labels.known)[0]
-        within = labels.known & harmed
-        measures[f"{name}/harmed"] = discrimination(values, labels.harmed, within)[0]
-        mean = jnp.where(labels.known, values, 0.0).sum() / labels.known.sum()
-        spread = jnp.where(labels.known, jnp.square(values - mean), 0.0).sum() / labels.known.sum()
-        idle, coming = (jnp.where(m, values, 0.0).sum() / m.sum() for m in (calm & late, due))
-        measures[f"{name}/idle"] = (idle - coming) / jnp.sqrt(spread + 1e-12)
-    return measures
+    signals = fear_signals(learner, blend)
+    return {
+        name: discrimination(signal(batch), labels.harmed, labels.known)[0]
+        for name, signal in signals.items()
+    }
 
 
 @dataclass(frozen=True)

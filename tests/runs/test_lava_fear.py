@@ -54,12 +54,12 @@ def test_nearness_is_minus_the_distance_to_lava():
     assert nearness(batch)[:, 0].tolist() == [0, -2, -2]
 
 
-def test_the_sentence_names_both_causes():
-    measures = {"fear": np.array([0.4, 0.42, 0.45]), "near": np.array([0.7, 0.74, 0.75])}
-    measures |= {"fear/harmed": np.array([0.6, 0.61, 0.66]), "late": np.full(3, 0.8)}
+def test_the_sentence_names_the_declared_contrasts():
+    measures = {"fear": np.array([0.4, 0.42, 0.45]), "lava": np.array([0.7, 0.74, 0.75])}
+    measures |= {"place": np.array([0.3, 0.31, 0.36]), "nearness": np.array([0.6, 0.61, 0.66])}
     sentence = study.finding(measures)
-    assert "by +0.307" in sentence and "by +0.123" in sentence and "80% of the calm" in sentence
-    assert "Too few" in study.finding(measures | {"near": np.full(3, np.nan)})
+    assert all(x in sentence for x in ("by +0.307", "by -0.177", "by +0.123", "3 seeds"))
+    assert "Too few" in study.finding(measures | {"lava": np.full(3, np.nan)})
 
 
 @pytest.mark.slow
