@@ -10,9 +10,10 @@ chance. Fears learn beside one agent, without effect on it.
 
 Declared, where lava moves: lava less fear and place less .5 (place); nearness less .5 (company);
 paired by seed, Holm over the three. What would refute place: lava no better than fear, or walls
-alone at chance. A pilot with other seeds had lava .75, fear .46, place .39, nearness .62; the
-measure for company that was first declared was undefined in it, since the episodes that end in
-harm last less than the horizon. An interrupted run is resumed by the same command.
+alone at chance. The seeds of base 0 were looked at before this was declared (lava .75, fear .46,
+place .39, nearness .62; the measure for company that was first declared was undefined there, since
+episodes that end in harm last less than the horizon), so the claim is made with `--base 1`. An
+interrupted run is resumed by the same command.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,7 +50,7 @@ class Settings(StudySettings):
     Attributes:
         seeds: training runs, at least 3.
         steps: environment steps a seed; 0 for 300,000, those of the recorded validity.
-        base: seed of all seeds: claims use 0, pilots another.
+        base: seed of all seeds: 0 was a pilot, the claim uses 1.
     """
 
     seeds: int = 20
