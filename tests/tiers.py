@@ -25,6 +25,6 @@ def representative(
     return params
 
 
-def slow(case: Any) -> Any:
+def slow(*values: Any) -> Any:
     """A case of a parametrised test that is in the slow tier."""
-    return pytest.param(case, marks=pytest.mark.slow)
+    return pytest.param(*values, marks=pytest.mark.slow)

@@ -396,6 +396,7 @@ def test_a_corrupt_field_gives_one_line_or_the_same_signals(data, initial):
 # --- numbers ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     name=st.sampled_from((*FLOATS, "body")),

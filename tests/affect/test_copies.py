@@ -12,6 +12,7 @@ from flax import serialization
 
 from affect import Blend, Curiosity, Mood, Potential
 from tests.affect.cases import CASES, KEY, SPEC, B, experience, same_bits
+from tests.tiers import slow
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [slow(way) if way == "orbax" else way for way in WAYS])
 def test_the_state_of_every_head_and_wrapper_comes_back(way, state, tmp_path):
     again = WAYS[way](state, tmp_path)
     for name in CASES:
@@ -59,7 +60,7 @@ def test_the_state_of_every_head_and_wrapper_comes_back(way, state, tmp_path):
     assert same_bits(again, state)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [way if way in ("pickle", "orbax") else slow(way) for way in WAYS])
 def test_training_goes_on_as_before_without_another_trace(way, tmp_path):
     blend, traces = Blend(epochs=1, it=(1.0, Potential(Curiosity)), mood=(1.0, Mood)), []
 

@@ -11,6 +11,7 @@ from affect.fitting import Units, rounding_error
 from affect.genome import layers_of, pack, scales_of, unpack
 from affect.mlp import MLP
 from tests.affect.cases import KEY, SPEC, experience, run_head, same_bits
+from tests.tiers import slow
 
 D, STEPS = 6, 600
 
@@ -30,17 +31,17 @@ def bent(obs):
 
 
 FORMS = [
-    ({"form": "linear"}, linear, 0.999, 4 * (D + 1)),
+    slow({"form": "linear"}, linear, 0.999, 4 * (D + 1)),
     ({"form": "linear", "bits": 8}, linear, 0.95, 2 + D + 1),
     ({"form": "features", "features": 2}, linear, 0.999, 4 * 3 + 2),
     ({"form": "units", "units": 2, "bits": 6}, bent, 0.95, 4 + 17 * 6 // 8 + 1),
-    ({"form": "units", "units": 8}, bent, 0.97, 4 * (8 * (D + 1) + 9)),
-    ({"form": "layers", "units": (8, 4), "bits": 8}, bent, 0.95, 6 + 56 + 36 + 5),
-    ({"form": "pruned", "units": 8, "weights": 32, "bits": 8}, bent, 0.9, 4 + 32 * 15 // 8),
+    slow({"form": "units", "units": 8}, bent, 0.97, 4 * (8 * (D + 1) + 9)),
+    slow({"form": "layers", "units": (8, 4), "bits": 8}, bent, 0.95, 6 + 56 + 36 + 5),
+    slow({"form": "pruned", "units": 8, "weights": 32, "bits": 8}, bent, 0.9, 4 + 32 * 15 // 8),
 ]
 
 
-@pytest.mark.parametrize(("options", "f", "r2", "size"), FORMS, ids=[str(o) for o, *_ in FORMS])
+@pytest.mark.parametrize(("options", "f", "r2", "size"), FORMS, ids=str)
 def test_a_form_fits_in_the_bytes_that_it_counts_and_comes_back_exactly(
     options, f, r2, size, obs, tmp_path
 ):

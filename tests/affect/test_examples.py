@@ -65,6 +65,7 @@ def noisy_walk(steps=32, envs=16):
     return experience(steps=steps, envs=envs)._replace(**jax.tree.map(jnp.asarray, fields))
 
 
+@pytest.mark.slow
 def test_icm_error_rises_for_a_wrong_effect_of_the_action_and_not_for_noise():
     """After training, the error is high if the action has the reverse effect."""
     blend, batch = Blend(epochs=1500, it=(1.0, ICM)), noisy_walk()
@@ -80,6 +81,7 @@ def test_icm_error_rises_for_a_wrong_effect_of_the_action_and_not_for_noise():
     assert error(batch.next_obs.at[..., 2].set(jnp.roll(noise, 1))) < 1.2 * baseline
 
 
+@pytest.mark.slow
 def test_the_features_of_icm_are_trained_by_the_inverse_model_only():
     """The error of the forward model has a gradient for the forward model only."""
     batch = experience(seed=1, steps=16)

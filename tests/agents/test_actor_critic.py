@@ -34,7 +34,7 @@ PROBES = {
 }
 
 
-@pytest.fixture(scope="module", params=AGENTS)
+@pytest.fixture(scope="module", params=["PPO", pytest.param("A2C", marks=pytest.mark.slow)])
 def agent(request):
     return AGENTS[request.param]
 

@@ -157,6 +157,7 @@ def test_missing_senses_are_0():
         assert (fn(state, obs) != fn(state, obs + 5.0)).any()
 
 
+@pytest.mark.slow
 def test_noise_is_normal_and_a_function_of_the_observation():
     body, obs = Body(Recorder(), noise=0.5), jax.random.normal(jax.random.key(0), (50, 20, 4))
     noise = np.asarray(body.perceive(obs) - obs).reshape(-1, 4)

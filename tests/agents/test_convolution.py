@@ -13,6 +13,7 @@ from affect.image import FEATURES, output_sizes, patches, small_layers
 from affect.observation import Parts, join, read, read_spec, reading, split
 from agents import A2C, PPO
 from agents.convolution import Encoder
+from tests.tiers import slow
 
 ATARI, GRID = Image(84, 84, 4), Image(7, 7, 3, unit=1.0)
 PIXELS = Spec(obs_dim=0, num_actions=3, image=ATARI)
@@ -151,8 +152,8 @@ READER = Spec(obs_dim=1, num_actions=2, image=GRID, reader=mean_colour)
     ("spec", "size", "text"),
     [
         (PIXELS, FEATURES, "through a frozen random convolution, of 64 features"),
-        (SYMBOLS, 7 * 7 * 3 + 2, "the 147 symbols of an image of 7 x 7 x 3 as they are"),
-        (READER, 4, "an image of 7 x 7 x 3 through mean_colour"),
+        slow(SYMBOLS, 7 * 7 * 3 + 2, "the 147 symbols of an image of 7 x 7 x 3 as they are"),
+        slow(READER, 4, "an image of 7 x 7 x 3 through mean_colour"),
     ],
 )
 def test_heads_read_features_of_an_image_and_no_mask(spec, size, text):

@@ -8,6 +8,7 @@ from flax import nnx
 
 from agents.dense_vjp import dense_dot
 from agents.nets import dense
+from tests.tiers import slow
 
 
 def normal(seed, *shape):
@@ -26,7 +27,7 @@ def assert_same_gradients(actual, expected):
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
-@pytest.mark.parametrize("lead", [(), (7,), (4, 5)], ids=str)
+@pytest.mark.parametrize("lead", [slow(()), slow((7,)), (4, 5)], ids=str)
 @pytest.mark.parametrize(("wide", "narrow"), [(6, 6), (3, 6), (6, 3), (6, 1)])
 def test_values_and_gradients_equal_those_of_matmul(lead, wide, narrow, backend, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)

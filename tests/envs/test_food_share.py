@@ -141,6 +141,7 @@ def test_without_a_sufficient_care_an_error_is_raised():
         least_sufficient_care(params=Params(plenty=0.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("care", "lifetime"), [(0.0, 14.5), (0.02, 200.0)])
 def test_the_optimal_policy_has_the_computed_lifetime_in_rollouts(care, lifetime):
     policy = jnp.array(optimal_policy(care).policy)

@@ -48,6 +48,7 @@ def test_rows_have_a_nonblank_tile_per_column_from_unshifted_to_shifted(boats):
         assert all(len(colours(tile.picture)) > 3 for tile in row.tiles)
 
 
+@pytest.mark.slow
 def test_a_tile_shows_what_its_shift_changes_and_nothing_else(boats):
     original, half, full = boats["farm"].tiles
     assert original.total_reward < half.total_reward < full.total_reward

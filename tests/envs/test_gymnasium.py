@@ -19,6 +19,7 @@ from envs.channel import Channel
 from envs.shift import box, scale
 from envs.world import World
 from envs.worlds.classic.cartpole import CartPole, Params
+from tests.tiers import slow
 
 CARTPOLE = "envs:affect/CartPole-v0"
 NOISY = World(Params(), Channel(noise=0.1, dropout=0.2, flip=0.1, delay=1.0, reward_noise=0.3))
@@ -54,7 +55,7 @@ def equal(first, second):
 @pytest.mark.parametrize(
     ("name", "options"), [*((name, {}) for name in envs.WORLDS), (CARTPOLE[5:], NOISY_SHIFTED)]
 )
-@pytest.mark.parametrize("render_mode", [None, "rgb_array"])
+@pytest.mark.parametrize("render_mode", [slow(None), "rgb_array"])
 def test_registered_worlds_pass_gymnasiums_checks_and_are_drawn(name, options, render_mode):
     env = gymnasium.make(f"envs:{name}", render_mode=render_mode, **options).unwrapped
     with warnings.catch_warnings(record=True) as caught:

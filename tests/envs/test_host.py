@@ -104,6 +104,7 @@ def test_mujoco_shifts_keep_the_first_observation(suites, id):
     assert all((obs == first_obs[0]).all() for obs in first_obs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", EACH_KNOWN)
 def test_compare_accepts_every_known_id(id):
     if id.startswith("highway"):

@@ -228,10 +228,10 @@ def test_killed_workers_change_nothing(healthy):
 @pytest.mark.parametrize(
     ("fault", "cause", "workers"),
     [
-        ("raise", "raised ZeroDivisionError: a wheel came off (faulty_envs.py:", 0),
+        slow("raise", "raised ZeroDivisionError: a wheel came off (faulty_envs.py:", 0),
         ("raise", "raised ZeroDivisionError: a wheel came off (faulty_envs.py:", 2),
         ("exit", "died with exit code 3", 2),
-        ("kill", "died with exit code -9 (Killed)", 2),
+        slow("kill", "died with exit code -9 (Killed)", 2),
         ("hang", "gave no answer within 0.3 s", 2),
     ],
 )
@@ -263,6 +263,7 @@ def test_three_faults_in_a_row_raise(fault, cause, workers, healthy):
     assert_same({"obs": rest["obs"]}, {"obs": healthy["obs"][steps_done:]})
 
 
+@pytest.mark.slow
 def test_faults_in_make_and_reset_raise():
     with pytest.raises(HostFailure, match="environment 0, when made, raised OSError: no such map"):
         faulty(fault="make")

@@ -17,6 +17,7 @@ from envs.worlds.theory.gamble import SHUFFLED, Gamble, decks
 from envs.worlds.theory.hungry_thirsty import DRINK, EAT, LAYOUTS, NEXT, HungryThirsty
 from envs.worlds.theory.ponder import LEFT, RIGHT, WAIT, Ponder
 from tests.envs.play import picture, play, random_actions
+from tests.tiers import slow
 
 
 def take_actions(env, actions, params, seed=0):
@@ -123,7 +124,7 @@ def test_hitting_value_of_a_random_walk_equals_gamblers_ruin():
     np.testing.assert_allclose(hitting_value(7, gamma), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("ends", ["both", "left"])
+@pytest.mark.parametrize("ends", ["both", slow("left")])
 def test_hitting_value_equals_the_mean_discounted_harm_in_rollouts(ends):
     env, gamma, n = Corridor(6, ends), 0.9, 4000
 

@@ -78,6 +78,7 @@ def test_error_shrinks_with_the_square_root_of_the_rollouts():
     assert deviation[16] / deviation[64] == pytest.approx(2, rel=0.25)
 
 
+@pytest.mark.slow
 def test_both_branches_share_their_random_numbers():
     """A deterministic policy has no advantage, even where the environment is stochastic."""
     advantage, error, _, alive = branched_walk(jax.random.key(1), 1.0, 16, 0.5)

@@ -173,6 +173,7 @@ def test_progress_is_observed_or_counts_steps():
 # --- offline training ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_large_head_memorises_labels_that_a_linear_one_cannot():
     obs = jax.random.normal(key(), (64, 4))
 

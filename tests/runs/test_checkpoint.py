@@ -156,6 +156,7 @@ def test_manifest_names_every_leaf_with_its_shape(tmp_path):
     assert manifest["leaves"][".key"]["dtype"] == "key<fry>"
 
 
+@pytest.mark.slow
 def test_leaves_are_restored_with_their_shardings(tmp_path):
     script = """
 import sys

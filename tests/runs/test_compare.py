@@ -211,6 +211,7 @@ def test_a_replay_records_arms_and_shifts_anew(flags, titles, smoke, monkeypatch
     assert page.count("<b>critic</b>") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -289,6 +290,7 @@ def test_settings_override_the_preset():
     assert make_experiment(Settings(env="CartPole", steps=1)).run_config.steps == 512  # one update
 
 
+@pytest.mark.slow
 def test_class_in_a_file_with_arguments_and_what_cannot_be_seeded_is_accepted_on_request():
     file = Path(__file__).parents[1] / "envs" / "strange.py"
     settings = Settings(env=f"{file}:NeedsSize", env_kwargs='{"size": 2}', heads=("hope",))

@@ -121,6 +121,7 @@ def test_command_writes_the_page_and_keeps_finished_worlds(worlds, tmp_path, mon
     assert main(command) == 0 and capsys.readouterr().out == printed.out
 
 
+@pytest.mark.slow
 def test_a_stopped_world_is_not_kept(tmp_path):
     job = make_job(Settings(), tmp_path, stop_at=0)
     with pytest.raises(Interrupted):

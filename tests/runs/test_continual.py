@@ -187,6 +187,7 @@ def test_worlds_of_the_stream_are_at_full_severity(small, tmp_path):
     assert np.asarray(flip.channel.flip).min() > np.asarray(home.channel.flip).max() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "schedule", "task", "heads", "renew"),
     [

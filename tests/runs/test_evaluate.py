@@ -114,6 +114,7 @@ def test_every_point_and_agent_is_scored_on_the_same_episodes():
     assert (scores["length"] != other["length"]).all()
 
 
+@pytest.mark.slow
 def test_vmapped_seeds_are_scored_as_one_by_one():
     worlds = SUITE.worlds(jax.random.key(1), DRAWS)
     states = jnp.array([0.0, 0.2, 1.0])
@@ -126,6 +127,7 @@ def test_vmapped_seeds_are_scored_as_one_by_one():
             np.testing.assert_allclose(together[name][i], score, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sortings", "width"), [(40, 1), (7, 4), (1, 6)])
 def test_sorting_of_episodes_does_not_change_scores(sortings, width, monkeypatch):
     worlds = SUITE.worlds(jax.random.key(1), DRAWS)

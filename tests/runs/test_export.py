@@ -70,6 +70,7 @@ def test_a_head_is_exported_and_distilled_and_measured(study, tmp_path, capsys):
     assert abs(card.shift) < 2 and Potential.from_card(small).settings["shift"] == card.shift
 
 
+@pytest.mark.slow
 def test_the_shift_of_a_potential_is_minus_the_highest_signal_at_home(study):
     """Oracle: 99 of 100 steps that went on have a signal of at most minus the shift."""
     result = export.open_study(*study)
@@ -80,6 +81,7 @@ def test_the_shift_of_a_potential_is_minus_the_highest_signal_at_home(study):
     assert np.mean(values <= -advice["shift"] + 1e-3) == pytest.approx(0.99, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -74,6 +74,7 @@ def whole(stub, suite, tmp_path_factory):
     return out, learners
 
 
+@pytest.mark.slow
 def test_a_head_changes_what_is_learned_and_its_lesion_does_not(whole):
     (none,), (slope,), (lesion,) = (whole[1][arm].agent for arm in ARMS)
     np.testing.assert_array_equal(lesion, none)

@@ -98,6 +98,7 @@ def test_values_of_all_parents_are_distilled_as_each_by_itself(obs):
     jax.tree.map(np.testing.assert_array_equal, again, genomes_of_all)
 
 
+@pytest.mark.slow
 def test_logits_are_distilled_together_from_the_senses_that_predict_them(obs):
     logits = np.stack([obs[..., 0], -obs[..., 0], 2 * obs[..., 3]], -1)
     genome = Genome("policy", "features", features=2, bits=8)
@@ -162,6 +163,7 @@ def whole_policies(parents: Parent) -> CommonForm:
     return common_form(Distillations(kernels, biases, np.ones(P), 1))
 
 
+@pytest.mark.slow
 def test_a_distilled_policy_teaches_as_the_whole_policy_does(parents):
     inherited = whole_policies(parents)
     rows, body = make_rows([(1, 0), (0, 0)], [{"weight": 1.0, "fade": 1.0}]), Body(AGENT, (2, 0, 1))

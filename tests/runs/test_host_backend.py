@@ -208,6 +208,7 @@ def test_points_side_by_side_have_the_scores_of_each_alone(monkeypatch):
     assert len({scores["return"].tobytes() for scores in together}) == 4
 
 
+@pytest.mark.slow
 def test_rewards_after_the_scored_episode_do_not_count(strange, monkeypatch):
     """An environment that finishes before the others starts a next episode, which is not scored."""
     learner = train(with_new_pool(strange), 0).learner
@@ -284,6 +285,7 @@ def test_default_channel_changes_nothing():
     assert (rollout.transition.reward == 1).all()
 
 
+@pytest.mark.slow
 def test_observation_noise_is_in_units_of_the_observation_scale():
     rollout = simulate_channel(Channel(noise=0.2))
     errors = rollout.transition.obs - np.stack([np.arange(T), np.zeros(T)], -1)[:, None]
@@ -319,6 +321,7 @@ def test_delayed_actions_do_not_come_from_the_previous_episode(delay):
         assert (taken[begin:end] == delayed[:, None]).all()
 
 
+@pytest.mark.slow
 def test_action_noise_stays_in_the_action_space():
     spec = Spec(obs_dim=2, action_dim=1)
     zeros = np.zeros((T, 1), np.float32)
@@ -433,6 +436,7 @@ def test_an_earlier_state_continues_as_it_did_before(cartpole):
     assert small_study.bits(first.learner) == small_study.bits(again.learner)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["raise", slow("exit"), slow("hang")])
 def test_permanently_failing_host_is_named_after_a_checkpoint(
     fault, strange, tmp_path, monkeypatch

@@ -27,6 +27,7 @@ from runs.report.svg import STYLE, clipped, short, svg_text
 from runs.report.tables import all_tables
 from runs.report.verdict import Study, declared_contrasts, verdict_sentence
 from tests.runs import page_browser
+from tests.tiers import slow
 
 EVIL = "<script>alert(1)</script>"
 ARMS = ("none", "random", "constant_plus", EVIL, f"{EVIL}_sham", f"{EVIL}_constant", "lesion")
@@ -466,6 +467,7 @@ def test_a_page_has_its_sections_in_order(page_path):
     assert text.count('<img src="data:image/png') == 20
 
 
+@pytest.mark.slow
 def test_the_same_study_gives_the_same_page_in_seconds(page_path):
     start = time.process_time()
     assert render_page(*content()) == page_path.read_text()
@@ -503,7 +505,7 @@ def brightness(colour: str) -> float:
 
 
 @browser
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("dark", [slow(False), True], ids=["light", "dark"])
 def test_every_figure_is_visible_at_every_width(page_path, tmp_path, dark):
     layouts = page_browser.measure_layout(page_path, tmp_path / "home", WIDTHS, dark)
     for width in WIDTHS:

@@ -105,6 +105,7 @@ def test_a_yoked_newborn_keeps_its_own_constant_reward():
     np.testing.assert_allclose(mixed[..., 0], others, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_newborn_with_its_parents_policy_and_no_step_acts_as_it_does(parents):
     rows = make_rows([(2, 0), (3, 0)], [{}])
     frozen = replace(AGENT, lr=0.0)

@@ -22,6 +22,7 @@ from runs.engine.numpy_policy import (
     policy_noise,
 )
 from tests.runs import small_study
+from tests.tiers import slow
 
 no_key_check = pytest.fixture(scope="module", autouse=True)(small_study.without_key_check)
 SEEDS, NUM_ENVS, STEPS = 2, 3, 50
@@ -38,8 +39,8 @@ def host(spec, **changes):
     ("spec", "normalise", "width"),
     [
         (DISCRETE, True, 16),
-        (CONTINUOUS, False, 16),
-        (DISCRETE, False, 0),
+        slow(CONTINUOUS, False, 16),
+        slow(DISCRETE, False, 0),
         (MASKED, True, 16),
         (SEVERAL, False, 16),
     ],

@@ -323,6 +323,7 @@ def observations(state: Any) -> Any:
     return state.host_obs if hasattr(state, "host_obs") else state.env_states.obs
 
 
+@pytest.mark.slow
 def test_frozen_heads_do_not_learn_and_the_agent_does(setting):
     backend, worlds, _, trained = setting
     blend_state = trained.learner.blend_state
@@ -347,6 +348,7 @@ def take_untrained_agent(learner, untrained):
     return learner._replace(agent=untrained.agent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("numbers", [slow({}), {"actions": jnp.array([[0, 1], [1, 0]])}])
 def test_teacher_alone_moves_the_policy_to_its_own(setting, numbers):
     """Also with permuted actions, in the order of each seed."""

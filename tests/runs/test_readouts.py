@@ -197,6 +197,7 @@ def walks():
     return [({name: leaf[i] for name, leaf in metrics.items()}, alive[i]) for i in range(2)]
 
 
+@pytest.mark.slow
 def test_readouts_of_a_walk_to_the_harmful_end(walks):
     metrics, alive = walks[0]
     assert {leaf.shape[0] for leaf in metrics.values()} == {2}

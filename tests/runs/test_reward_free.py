@@ -350,6 +350,7 @@ def test_tuning_runs_every_arm_at_each_step_size_from_one_training_at_home(small
     assert reward_free_tune.tune(again).text == first.text and again.progress.fresh == 0
 
 
+@pytest.mark.slow
 def test_aurocs_are_the_shares_of_pairs_in_the_right_order():
     """Four episodes: harm at step 15, a good end at 18, and two cut off at 20."""
     steps, ends = np.arange(20)[:, None], np.array([15, 18, 19, 19])

@@ -13,6 +13,7 @@ from runs.errors import UserError
 from runs.share_partners import WIDTH, main, policy_layers, untrained_policy, write_policies
 
 
+@pytest.mark.slow
 def test_a_partner_takes_the_actions_of_the_trained_agent(tmp_path, monkeypatch):
     agent, spec = PPO(width=WIDTH), load_suite("Share").env.spec
     states = [jax.jit(lambda key: agent.init(key, spec))(jax.random.key(seed)) for seed in range(3)]

@@ -15,7 +15,7 @@ unchecked = pytest.fixture(autouse=True)(without_key_check)
     [
         (shaping, {"T1", "T2", "T3", "T4"}),
         pytest.param(control, {"T14"}, marks=pytest.mark.slow),
-        (mood, {"T15"}),
+        pytest.param(mood, {"T15"}, marks=pytest.mark.slow),
     ],
 )
 def test_every_target_passes(module, numbers):

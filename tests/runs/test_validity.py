@@ -182,6 +182,7 @@ def test_recorded_host_episodes_are_those_that_are_scored(cartpole):
         assert (batch.first.sum(1) == 1).all() and batch.first[:, 0].all()
 
 
+@pytest.mark.slow
 def test_recorded_host_batches_are_contiguous(cartpole):
     backend, _, phase, state = cartpole
     batches = backend.record_batches(state, phase, 3, lambda: False)
