@@ -18,9 +18,16 @@ from affect.care import other_perspective
 from affect.examples.inequity_aversion import InequityAversion
 from agents.ppo import PPO
 from envs import load_suite
+from envs.shift import ramp, swap
 from envs.suite import Suite
 from envs.world import World, mask_finished
-from envs.worlds.share.partners import FULL_MEAL, GIVE, seat_observation
+from envs.worlds.share.partners import (
+    FULL_MEAL,
+    GIVE,
+    TRAIN_POPULATION,
+    partner_population,
+    seat_observation,
+)
 from envs.worlds.share.share import Share
 from runs.cli.study import Job
 from runs.engine.config import RunConfig, head_epochs, make_run_config
@@ -33,13 +40,27 @@ from runs.names import safe_name
 from runs.study_run import SMOKE_SIZES, StudyRun
 from runs.tree_io import leaves_digest
 
-PARTNERS = ("stranger", "erratic", "nothing_back", "trained", "partner_need", "own_need")
-"""Shifts of Share to partners and needs that no training had."""
+HOME = "passive"  # the partner of training: it cannot forage, and lives on gifts alone
+SHIFTS = (
+    swap("peers", "social", "params.population", [TRAIN_POPULATION]),
+    *(
+        swap(name, "social", "params.population", [partner_population(x) for x in partners])
+        for name, partners in {
+            "erratic": ("random",),
+            "nothing_back": ("selfish",),
+            "trained": ("spoilt", "keeper"),
+        }.items()
+    ),
+    ramp("partner_need", "social", "params.other_need", to=0.035),
+    ramp("own_need", "dynamics", "params.need", to=0.035),
+)
+"""Partners and needs that no training had: bodies that feed themselves and give (those that the
+suite trains among), one that acts at random, one that gives nothing back, two trained policies."""
 TWO = "two carers"  # the place where the partner is the agent of the next seed
 WIDTHS = (4, 16, 64)  # units of the fear that is read from the other's seat
 WEIGHTS = (0.25, 1.0, 4.0)  # of care
-SIZES = {"num_envs": 16, "num_steps": 128, "episodes": 128}
-CHUNKS, STEPS = 4, 300_000
+SIZES = {"num_envs": 4, "num_steps": 128, "episodes": 128}
+CHUNKS, STEPS = 4, 400_000
 MEASURES = ("own", "other", "both", "gifts", "needy", "full")
 """Shares of episodes in which the agent, the other, and both survive; gifts an episode; share of
 the chances to give that are taken while the other has at most half of its energy, and more."""
@@ -99,7 +120,7 @@ def care_arms(gamma: float) -> dict[str, Mapping[str, float]]:
 
 @dataclass(frozen=True)
 class CareDesign:
-    """Everything that the study runs: suite with PARTNERS alone, sizes, and the blend."""
+    """Everything that the study runs: suite with SHIFTS alone, sizes, and the blend."""
 
     suite: Suite
     config: RunConfig
@@ -109,8 +130,9 @@ class CareDesign:
 def make_design(settings: Any) -> CareDesign:
     """The design that these settings define."""
     suite = load_suite("Share")
-    shifts = tuple(next(s for s in suite.shifts if s.name == name) for name in PARTNERS)
-    suite = replace(suite, shifts=shifts, severities=(1.0,))
+    params = suite.world.params._replace(population=jnp.array(partner_population(HOME)))
+    world = suite.world._replace(params=params)
+    suite = replace(suite, world=world, shifts=SHIFTS, severities=(1.0,))
     size, steps = SIZES | {"seeds": settings.seeds}, settings.steps or STEPS
     if settings.smoke:
         size = SMOKE_SIZES
