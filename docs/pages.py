@@ -168,9 +168,9 @@ def command_section(study: Any) -> str:
 def flags_of(path: Path) -> Iterator[Flag]:
     """Flags of a command in the order of `--help`: of its Settings and what they extend."""
     tree = parsed(path)
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    if "Settings" in classes:
-        yield from settings_flags(classes["Settings"], path)
+    settings = settings_class("Settings", path) or settings_class("TrainingSettings", path)
+    if settings is not None:
+        yield from settings_flags(*settings)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "add":
             given = {

@@ -28,11 +28,10 @@ import numpy as np
 
 from runs.analysis import stats
 from runs.cli.settings import (
-    StudySettings,
+    TrainingSettings,
     check_jitted,
     check_not_negative,
-    check_recordable,
-    check_seeds,
+    check_training,
     run_main,
 )
 from runs.cli.study import Job, run_study
@@ -55,24 +54,18 @@ Arm = tuple[str, str]  # diet, heads
 
 
 @dataclass(frozen=True)
-class Settings(StudySettings):
+class Settings(TrainingSettings):
     """Settings of the study.
 
     Attributes:
         env: a jitted suite with a box of worlds.
-        seeds: training runs an arm, at least 3.
-        steps: environment steps of a diet; 0 for those of runs.compare.
         new: shifts in which all go on learning; by default cross and ice, elsewhere the first two.
         episodes: at each point; 0 for a quarter of those of runs.compare.
-        base: seed of all seeds: claims use 0, pilots another.
     """
 
     env: str = "Drive"
-    seeds: int = 20
-    steps: int = 0
     new: tuple[str, ...] = ()
     episodes: int = 0
-    base: int = 0
 
 
 def main(argv: list[str]) -> int:
@@ -88,9 +81,8 @@ def check(settings: Settings) -> None:
             smoke run.
     """
     check_jitted(settings.env)
-    check_seeds(settings)
-    check_not_negative(settings, "steps", "episodes")
-    check_recordable(settings)
+    check_not_negative(settings, "episodes")
+    check_training(settings)
 
 
 def study(job: Job) -> Page:

@@ -30,11 +30,10 @@ import numpy as np
 
 from runs.analysis import stats
 from runs.cli.settings import (
-    StudySettings,
+    TrainingSettings,
     check_jitted,
     check_not_negative,
-    check_recordable,
-    check_seeds,
+    check_training,
     run_main,
 )
 from runs.cli.study import Job, run_study
@@ -68,24 +67,18 @@ NOTE = (
 
 
 @dataclass(frozen=True)
-class Settings(StudySettings):
+class Settings(TrainingSettings):
     """Settings of the study.
 
     Attributes:
         env: a jitted suite with discrete actions, such as Drive or Lava.
-        seeds: training runs, at least 3.
-        steps: environment steps a seed at home; 0 for those of runs.compare.
         shifts: names of the shifts; by default four of Drive's, elsewhere all.
         episodes: at each point; 0 for 64.
-        base: seed of all seeds: claims use 0, pilots another.
     """
 
     env: str = "Drive"
-    seeds: int = 20
-    steps: int = 0
     shifts: tuple[str, ...] = ()
     episodes: int = 0
-    base: int = 0
 
 
 def main(argv: list[str]) -> int:
@@ -101,9 +94,8 @@ def check(settings: Settings) -> None:
             partial run.
     """
     check_jitted(settings.env)
-    check_seeds(settings)
-    check_not_negative(settings, "steps", "episodes")
-    check_recordable(settings, "shifts")
+    check_not_negative(settings, "episodes")
+    check_training(settings, "shifts")
 
 
 def study(job: Job) -> Page:

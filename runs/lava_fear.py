@@ -17,19 +17,12 @@ interrupted run is resumed by the same command.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from runs.analysis import stats
-from runs.cli.settings import (
-    StudySettings,
-    check_not_negative,
-    check_recordable,
-    check_seeds,
-    run_main,
-)
+from runs.cli.settings import TrainingSettings, check_training, run_main
 from runs.cli.study import Job, run_study
 from runs.report.page import Page, markdown_table, page_text
 
@@ -43,35 +36,9 @@ NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class Settings(StudySettings):
-    """Settings of the study.
-
-    Attributes:
-        seeds: training runs, at least 3.
-        steps: environment steps a seed; 0 for 300,000, those of the recorded validity.
-        base: seed of all seeds: 0 was a pilot, the claim uses 1.
-    """
-
-    seeds: int = 20
-    steps: int = 0
-    base: int = 0
-
-
 def main(argv: list[str]) -> int:
     """Run the study -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
-def check(settings: Settings) -> None:
-    """Check the settings as far as that needs no jax.
-
-    Raises:
-        UserError: for a number out of range, or `record` of a smoke run.
-    """
-    check_seeds(settings)
-    check_not_negative(settings, "steps")
-    check_recordable(settings)
+    return run_study(argv, COMMAND, __doc__, TrainingSettings, check_training, study)
 
 
 def study(job: Job) -> Page:

@@ -14,7 +14,8 @@ from typing import NamedTuple
 ROW = re.compile(r"^\| `runs\.(\w+)` \| .+ \| ([\d.]+|-) \|$", re.MULTILINE)
 INTERVAL = re.compile(r"\[[-+\d.,]+, [-+\d.,]+\]")
 STUDIES = "docs/reference/studies.md"
-RECORDED = ("StudySettings", "EnvSettings")  # bases of the settings of what records results
+RECORDED = ("StudySettings", "TrainingSettings", "EnvSettings")
+"""Bases of the settings of what records results."""
 SENTENCE = re.compile(r"(?<=[.?!]) (?=[A-Z(])")
 
 

@@ -46,6 +46,21 @@ class StudySettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class TrainingSettings(StudySettings):
+    """Settings of studies that train agents in worlds of their own.
+
+    Attributes:
+        seeds: training runs an arm, at least 3.
+        steps: environment steps of a training; 0 for those that the study has by default.
+        base: seed of all seeds: a claim and its pilots have different ones.
+    """
+
+    seeds: int = 20
+    steps: int = 0
+    base: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class EnvSettings(StudySettings):
     """Settings of studies that take any environment.
 
@@ -147,6 +162,13 @@ def check_seeds(settings: Any) -> None:
     """Check that there are at least 3 seeds, as confidence intervals need; raises UserError."""
     if settings.seeds < 3:
         raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
+
+
+def check_training(settings: Any, *parts: str) -> None:
+    """Check seeds, steps, and that a recorded study is complete (`check_recordable`); UserError."""
+    check_seeds(settings)
+    check_not_negative(settings, "steps")
+    check_recordable(settings, *parts)
 
 
 def check_jitted(env: str) -> None:

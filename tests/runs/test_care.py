@@ -130,7 +130,7 @@ def test_sentence_tables_and_figure_of_made_up_rows(tmp_path):
 )
 def test_bad_input_is_refused(wrong, complaint):
     with pytest.raises(UserError, match=complaint):
-        study.check(study.Settings(**wrong))
+        study.check_training(study.TrainingSettings(**wrong))
 
 
 @pytest.mark.slow
