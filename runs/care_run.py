@@ -1,7 +1,4 @@
-"""Training of agents that care in Share, and what they do with partners that they never met.
-
-All heads of all arms are in one blend, so an arm is a mix of weights and all share one program.
-"""
+"""Training of agents that care in Share, and what they do with partners that they never met."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -34,7 +31,7 @@ from runs.engine.config import RunConfig, head_epochs, make_run_config
 from runs.engine.control_heads import SignalDifference
 from runs.engine.evaluate import draw_points
 from runs.engine.jax_backend import DRAWS
-from runs.engine.phases import Phase, RewardMix, flat_worlds, signal_weights, world_pool
+from runs.engine.phases import Phase, flat_worlds, world_pool
 from runs.engine.seeds import Stream, stream_keys, vmap_seeds
 from runs.names import safe_name
 from runs.study_run import SMOKE_SIZES, StudyRun
@@ -78,8 +75,8 @@ def scrambled(batch: Transition) -> Transition:
     return swapped._replace(obs=swapped.obs[..., ::-1], next_obs=swapped.next_obs[..., ::-1])
 
 
-def care_blend() -> Blend:
-    """The heads of all arms. Care is paid as its change over a step, undiscounted.
+def care_heads() -> dict[str, Any]:
+    """Name -> head of all arms. Care is paid as its change over a step, undiscounted.
 
     The change of minus a drive is drive reduction, the reward of Keramati & Gutkin (2014) for a
     body, here the other's; a level below zero at each step would pay for the end of an episode.
@@ -87,7 +84,7 @@ def care_blend() -> Blend:
     body = Homeostasis(setpoint=1.0)
     change = partial(SignalDifference, gamma=1.0)
     fears = {f"fear_{w}": change(Care(Fear(width=w))) for w in WIDTHS}
-    heads: dict[str, Any] = {
+    return {
         "care": change(Care(body)),
         "explicit": Innate(fn=worry, reads=("other",)),
         "prosocial": Innate(fn=_others_reward, reads=("other",)),
@@ -98,7 +95,6 @@ def care_blend() -> Blend:
         "untrained": change(Care(Untrained(Fear(width=16)))),
         "constant": Constant(value=1.0),
     }
-    return Blend(**{name: (1.0, head) for name, head in heads.items()})
 
 
 def _others_reward(batch: Transition) -> jax.Array:
@@ -120,11 +116,11 @@ def care_arms(gamma: float) -> dict[str, Mapping[str, float]]:
 
 @dataclass(frozen=True)
 class CareDesign:
-    """Everything that the study runs: suite with SHIFTS alone, sizes, and the blend."""
+    """Everything that the study runs: suite with SHIFTS alone, sizes, and the blend of each arm."""
 
     suite: Suite
     config: RunConfig
-    blend: Blend
+    arms: Mapping[str, Blend]
 
 
 def make_design(settings: Any) -> CareDesign:
@@ -139,7 +135,11 @@ def make_design(settings: Any) -> CareDesign:
         steps = 2 * size["num_envs"] * size["num_steps"]
     options = {"chunks": CHUNKS, "base": settings.base, "optimise": not settings.smoke}
     config = make_run_config(PPO(lr=1e-3), steps=steps, draws=DRAWS, **size, **options)
-    return CareDesign(suite, config, care_blend().with_epochs(head_epochs(config)))
+    heads, blends = care_heads(), {}
+    for arm, weights in care_arms(config.agent.gamma).items():
+        blend = Blend(**{name: (weight, heads[name]) for name, weight in weights.items()})
+        blends[arm] = blend.with_epochs(head_epochs(config))
+    return CareDesign(suite, config, blends)
 
 
 # --- measures -----------------------------------------------------------------------------------
@@ -223,25 +223,23 @@ class CareRun(StudyRun):
             A row per arm, place and seed: MEASURES, and whether the seed is `alive`.
         """
         config, tables = self.home, []
-        arms, updates = care_arms(config.agent.gamma), config.chunks * config.updates
+        arms, updates = self.design.arms, config.chunks * config.updates
         self.progress.total = len(arms) * updates
         self.progress.say(
             f"Share: {len(arms)} arms x {config.seeds} seeds x {config.steps:,} steps, "
             f"{len(self.places)} places -> {self.out}"
         )
         digest = leaves_digest(self.points.worlds)
-        for name, weights in arms.items():
-            compute = partial(self._run_arm, name, weights)
+        for name, blend in arms.items():
+            compute = partial(self._run_arm, name, blend)
             columns = self.part(safe_name(name), digest, updates, compute)
             tables.append(pd.DataFrame(columns).assign(arm=name))
         return pd.concat(tables, ignore_index=True)
 
-    def _run_arm(self, name: str, weights: Mapping[str, float]) -> dict[str, list]:
+    def _run_arm(self, name: str, blend: Blend) -> dict[str, list]:
         """Train one arm and measure what it does in every place -> columns (`run`)."""
         design, config = self.design, self.home
-        mix = RewardMix(1.0, signal_weights(design.blend, weights))
-        sizes = config.chunks, config.updates, config.agent
-        phase = Phase(self.home_worlds, *sizes, design.blend, mix)
+        phase = Phase(self.home_worlds, config.chunks, config.updates, config.agent, blend)
         state, alive = self.train(name, phase)
         learner = state.learner
         inputs = learner, config.agent, self.points, self.stopped, config.episodes
