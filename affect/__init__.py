@@ -27,7 +27,7 @@ from affect.transition import Spec, Transition
 from affect.value import Value
 from affect.wrappers import ConstantOf, Lesion, Normalised, Sham, Untrained
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 HEADS = (Hope, Fear, Value, Curiosity, Mood, Satiation)  # those without required arguments
 WRAPPERS = (Potential, GRM, Normalised, Care, Lesion, ConstantOf, Sham, Untrained)

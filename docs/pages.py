@@ -29,6 +29,7 @@ INCLUDED = {
 """Page of the site -> the file of the repository that it shows."""
 FIGURES = {"figures/results": "runs/results", "figures/worlds": "envs/gallery"}
 """Folder of the site -> the folder of the repository whose pictures it holds."""
+HOUSE = "figures/house.svg"  # drawn from the source by docs/house.py
 RECORDED = re.compile(r"^<!-- recorded: ([\w.-]+) -->$", re.MULTILINE)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
@@ -53,6 +54,7 @@ def on_files(files: Any, config: Any) -> Any:
     for folder, source in FIGURES.items():
         for path in sorted((ROOT / source).glob("*.png")):
             files.append(File.generated(config, f"{folder}/{path.name}", abs_src_path=str(path)))
+    files.append(File.generated(config, HOUSE, content=picture_of_the_house()))
     return files
 
 
@@ -75,7 +77,10 @@ def made_pages() -> dict[str, str]:
         page: with_links((ROOT / source).read_text(), page, source)
         for page, source in INCLUDED.items()
     }
-    return pages | {"reference/commands.md": commands_page()}
+    return pages | {
+        "reference/commands.md": commands_page(),
+        "findings/recorded.md": recordings_page("findings/recorded.md"),
+    }
 
 
 def with_links(markdown: str, page: str, source: str) -> str:
@@ -122,6 +127,54 @@ def origin(name: str) -> str:
     return git.stdout.strip() or "before this copy was made"
 
 
+# --- recordings ---------------------------------------------------------------------------------
+
+
+def recordings_page(page: str) -> str:
+    """Page of all recorded results, chosen by nobody: what each says, and how many nulls it has."""
+    prepare_imports()
+    from runs.cli.index import commit_dates, first_finding
+
+    days, places = commit_dates(ROOT), places_of_results()
+    lines = [
+        "# Every recording\n\nThis page is made from all files in `runs/results/`; nothing is left "
+        "out because of what it says. *Differences* counts the numbers with a sign and a 95 % "
+        "interval in a file, exploratory and repeated ones included; *null*, those whose interval "
+        "contains 0, before any correction for their number.\n",
+        "| recorded | what it says | differences | null |\n|---|---|---:|---:|",
+    ]
+    for path in sorted(RESULTS.glob("*.md")):
+        text, name = path.read_text(), f"`{path.stem}`"
+        nulls = [low <= 0 <= high for low, high in signed_intervals(text)]
+        if path.name in places:
+            name = f"[{name}]({relative(places[path.name], page)})"
+        says = first_finding(text) or text.partition("\n")[0].lstrip("# ")
+        day = days.get(f"runs/results/{path.name}", "")
+        lines.append(f"| {name} {day} | {escaped(says)} | {len(nulls) or '-'} | {sum(nulls)} |")
+    lines.append("\n## Not recorded yet\n\nThese can be run, and nobody has recorded them:\n")
+    words = [set(re.split("[-_.]", path.name)) for path in RESULTS.iterdir()]
+    for study in listed_studies():
+        if study.recorded and not any(set(study.name.split("_")) <= name for name in words):
+            lines.append(f"- `runs.{study.name}`: {study.summary}")
+    return "\n".join(lines) + "\n"
+
+
+def places_of_results() -> dict[str, str]:
+    """Recorded result -> the page of the site that shows it."""
+    return {
+        name: path.relative_to(ROOT / "docs").as_posix()
+        for path in sorted((ROOT / "docs").rglob("*.md"))
+        for name in RECORDED.findall(path.read_text())
+    }
+
+
+def signed_intervals(text: str) -> list[tuple[float, float]]:
+    """(low, high) of every signed number with an interval, as in `+.049 [+.040, +.058]`."""
+    number = r"[-+]?[\d,]*\.?\d+(?:e[-+]?\d+)?"
+    pairs = re.findall(rf"[-+][\d,]*\.?\d+ \[({number}), ({number})\]", " ".join(text.split()))
+    return [tuple(float(bound.replace(",", "")) for bound in pair) for pair in pairs]
+
+
 # --- commands -----------------------------------------------------------------------------------
 
 
@@ -143,11 +196,24 @@ def commands_page() -> str:
 
 def listed_studies() -> list:
     """All commands of `python -m runs`, studies first."""
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
+    prepare_imports()
     from runs.cli.index import list_studies
 
     return list_studies(ROOT)
+
+
+def picture_of_the_house() -> str:
+    """SVG of the project's import graph."""
+    prepare_imports()
+    from docs.house import drawing
+
+    return drawing(ROOT)
+
+
+def prepare_imports() -> None:
+    """Let Python import from the root; mkdocs does not, and undoes what a hook sets when loaded."""
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
 
 
 def command_section(study: Any) -> str:

@@ -1,18 +1,26 @@
 """The documentation against the code: examples, names, flags, messages, numbers, links, site."""
 
 import doctest
+import html
 import importlib
 import importlib.util
+import json
 import os
 import re
 import shutil
 import subprocess
+import tomllib
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+import yaml
+from PIL import Image
 
+import affect
+import agents
 import envs
 import runs
 from runs.experiment import Experiment
@@ -29,17 +37,19 @@ LIBRARIES = ("stable_baselines3",)  # optional ones that examples import
 MKDOCS = next(
     filter(None, (shutil.which(p) for p in (ROOT / ".venv-docs/bin/mkdocs", "mkdocs"))), None
 )
+with_mkdocs = pytest.mark.skipif(MKDOCS is None, reason="there is no mkdocs: .[docs]")
+with_browser = pytest.mark.skipif(page_browser.CHROMIUM is None, reason="there is no Chromium")
 
 
-def load_pages():
-    """The module docs/pages.py, which lies in no package."""
-    spec = importlib.util.spec_from_file_location("pages", DOCS / "pages.py")
+def load_script(name):
+    """A module of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-pages = load_pages()
+pages = load_script("pages")
 MADE = pages.made_pages()
 
 
@@ -67,8 +77,22 @@ def small_experiment(*args, **options):
     return Experiment(*args, **(options | SMALL))
 
 
+EXAMPLES = [*WRITTEN, ROOT / "runs/scale/README.md"]  # other files that the site shows have tests
+TUTORIALS_TESTED_ELSEWHERE = {"tutorials/bridges.md": "tests/affect/bridges/test_readme.py"}
+
+
+def test_every_tutorial_of_the_site_is_run_by_a_test():
+    listed = re.findall(r"tutorials/[\w-]+\.md", (ROOT / "mkdocs.yml").read_text())
+    assert len(listed) > 9
+    for page in listed:
+        source = ROOT / pages.INCLUDED.get(page, f"docs/{page}")
+        test = ROOT / TUTORIALS_TESTED_ELSEWHERE.get(page, "")
+        assert blocks(source, "python")
+        assert source in EXAMPLES or source.parent.name in test.read_text(), page
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [p for p in WRITTEN if blocks(p, "python")], ids=name_of)
+@pytest.mark.parametrize("path", [p for p in EXAMPLES if blocks(p, "python")], ids=name_of)
 def test_examples_run_in_one_session_each_page(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(envs, "suite_of", envs.load_suite, raising=False)
@@ -143,6 +167,13 @@ def resolves(name: str) -> bool:
     return False
 
 
+@pytest.mark.parametrize("package", [affect, agents], ids=["affect", "agents"])
+def test_every_public_name_is_on_the_page_of_its_package(package):
+    text = (DOCS / f"reference/{package.__name__}.md").read_text()
+    shown = set(re.findall(r"^::: [\w.]+?(\w+)$", text, re.MULTILINE))
+    assert set(package.__all__) - shown <= {"HeadFactory"}  # a type of hints
+
+
 @dataclass
 class Empty:
     """Settings of a command that has none."""
@@ -195,11 +226,98 @@ def test_numbers_with_intervals_are_recorded_ones(path):
     assert intervals(path.read_text()) - recorded <= earlier
 
 
+def test_the_page_of_recordings_shows_every_result_with_its_nulls_and_what_is_not_recorded():
+    assert pages.signed_intervals("+.1 [-.1, +.3], -1,2.5 [-3, -1] .7 [.6, .8] -0 [-1e-3, 0]") == [
+        (-0.1, 0.3),
+        (-3.0, -1.0),
+        (-0.001, 0.0),
+    ]
+    text = MADE["findings/recorded.md"]
+    for path in pages.RESULTS.glob("*.md"):
+        (row,) = [line for line in text.splitlines() if f"`{path.stem}`" in line]
+        bounds = pages.signed_intervals(path.read_text())
+        nulls = sum(low <= 0 <= high for low, high in bounds)
+        assert row.endswith(f"| {len(bounds) or '-'} | {nulls} |")
+    known = {study.name for study in pages.listed_studies() if study.recorded and study.last}
+    missing = re.findall(r"^- `runs.(\w+)`", text, re.M)
+    assert known.isdisjoint(missing) and "calibrate_sealed" not in missing
+
+
 def test_the_number_of_targets_that_hold_is_the_recorded_one():
     text = (pages.RESULTS / "targets.md").read_text()
     passed, failed = text.count("| yes |"), text.count("| NO |")
     for path in (ROOT / "README.md", DOCS / "findings/literature.md"):
         assert f"{passed} of {passed + failed}" in path.read_text()
+
+
+def test_versions_and_dates_of_the_release_agree():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    released = re.search(r"^## \[(\S+)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert affect.__version__ == cited["version"] == released[1] == version
+    assert str(cited["date-released"]) == released[2]
+    assert f"{'.'.join(version.split('.')[:2])}, alpha" in (ROOT / "README.md").read_text()
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "assets").glob("*.png")), ids=name_of)
+def test_screenshots_are_small_and_shown_by_a_page(path):
+    assert path.stat().st_size < 150_000
+    assert any(f"assets/{path.name})" in page.read_text() for page in WRITTEN)
+
+
+@pytest.mark.slow
+@with_browser
+def test_screenshots_are_taken_of_every_view(tmp_path, monkeypatch):
+    screens, suite = load_script("screens"), envs.load_suite("CartPole")
+    (length,) = (shift for shift in suite.shifts if shift.name == "length")
+    suite = replace(suite, shifts=(length,), severities=(1.0,))
+    smaller = {"Experiment": small_experiment, "load_suite": lambda name: suite}
+    for name, value in (smaller | {"ASSETS": tmp_path, "OUT": tmp_path}).items():
+        monkeypatch.setattr(screens, name, value)
+    screens.main()
+    names = {path.name for path in tmp_path.glob("*.png")}
+    assert names == {path.name for path in (DOCS / "assets").glob("board-*.png")}
+    for path in tmp_path.glob("*.png"):
+        assert len(Image.open(path).convert("RGB").getcolors(256)) > 20, path.name
+
+
+def test_the_picture_of_the_house_shows_every_part_above_what_it_imports(tmp_path):
+    house = load_script("house")
+    for path, text in {
+        "affect/__init__.py": "",
+        "envs/world.py": "from affect import Head",
+        "runs/__init__.py": "def f():\n    from runs.experiment import Experiment",
+        "runs/names.py": "import os",
+        "runs/engine/train.py": "def f():\n    from runs import names\n    import envs.world",
+        "runs/experiment.py": "import runs.engine.train, affect",
+        "runs/theory/gamble.py": "from runs.engine.train import f",
+        "runs/deep/folder.py": "import runs.study",
+        "runs/study.py": "import runs.deep.folder, runs.experiment, runs.theory.gamble",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    modules = house.module_graph(tmp_path)
+    graph = house.part_graph(modules, house.parts_of(modules))
+    assert house.rows_of(graph) == [
+        ["affect", house.SHARED],
+        ["envs"],
+        ["engine"],
+        [house.API, "theory"],
+        [house.STUDIES],
+    ]
+    assert house.reduced(graph)[house.API] == {"engine"}
+    assert house.drawing(tmp_path).count("marker-end") == 7
+    with pytest.raises(ValueError, match="in a circle: \\['a', 'b'\\]"):
+        house.rows_of({"a": {"b"}, "b": {"a"}})
+
+
+def test_the_picture_of_the_house_is_made_and_well_formed():
+    texts = ElementTree.fromstring(pages.picture_of_the_house()).itertext()
+    assert {"affect", "agents", "envs", "engine", "analysis", "studies"} <= set(texts)
+    assert f"]({os.path.relpath(pages.HOUSE, 'design')})" in (DOCS / "design/house.md").read_text()
 
 
 # --- links and site -----------------------------------------------------------------------------
@@ -218,6 +336,7 @@ def test_links_lead_to_what_there_is():
                 place.startswith(folder) and (ROOT / source / Path(place).name).exists()
                 for folder, source in pages.FIGURES.items()
             )
+            made = made or place == pages.HOUSE
             assert place in texts or made or (DOCS / place).exists(), f"{page}: {target}"
             assert not anchor or anchor[1:] in anchors(texts[place]), f"{page}: {anchor}"
     for _, _, target, _ in pages.LINK.findall((ROOT / "README.md").read_text()):
@@ -235,13 +354,11 @@ def site(tmp_path_factory):
     """Folder of the site, built so that a warning is an error."""
     folder = tmp_path_factory.mktemp("site") / "site"
     command = [MKDOCS, "build", "--strict", "--quiet", "--site-dir", str(folder)]
-    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    options = {"capture_output": True, "text": True, "timeout": 600}
+    built = subprocess.run(command, cwd=ROOT, env=environ, **options)
     assert built.returncode == 0, built.stdout + built.stderr
     return folder
-
-
-with_mkdocs = pytest.mark.skipif(MKDOCS is None, reason="there is no mkdocs: .[docs]")
-with_browser = pytest.mark.skipif(page_browser.CHROMIUM is None, reason="there is no Chromium")
 
 
 @pytest.mark.slow
@@ -256,12 +373,58 @@ def test_the_site_loads_nothing_from_elsewhere(site):
         assert not [url for url in loaded if re.match("(https?:)?//", url)], path
 
 
+MEASURE_SITE = """
+const wait = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
+const overflow = page => {
+  const width = page.documentElement.clientWidth;
+  const images = [...page.images].filter(image => !image.naturalWidth).map(image => image.src);
+  return page.documentElement.scrollWidth > width + 1 ? [page.URL, ...images] : images;
+};
+addEventListener("load", async () => {
+  const faults = [];
+  let pages = 0, hits = 0;
+  for (const url of PAGES) {
+    const frame = document.createElement("iframe");
+    frame.style.cssText = "width:WIDTHpx;height:900px;border:0";
+    const loaded = new Promise(resolve => (frame.onload = resolve));
+    const first = url == PAGES[0];
+    frame.src = first ? url + "?q=potential" : url;
+    document.body.append(frame);
+    await loaded;
+    await wait(first ? 5000 : 300);
+    faults.push(...overflow(frame.contentDocument));
+    pages += frame.contentDocument.querySelectorAll("h1").length > 0;
+    hits += frame.contentDocument.querySelectorAll(".md-search-result__item").length;
+    frame.remove();
+  }
+  document.body.textContent = "";
+  document.title = JSON.stringify({ pages, faults, hits });
+});
+"""
+
+
 @pytest.mark.slow
 @with_mkdocs
 @with_browser
-@pytest.mark.parametrize("page", ["index", "findings/inheritance", "reference/affect"])
-def test_a_page_of_the_site_requests_nothing_and_logs_nothing(site, page, tmp_path):
-    path = site / f"{page}.html"
+@pytest.mark.parametrize("width", [420, 1280])
+def test_pages_fit_load_from_files_request_nothing_log_nothing_and_are_found(
+    site, width, tmp_path, monkeypatch
+):
+    """Every page of the site in a frame of a width; the search for a word on the first."""
+    monkeypatch.setattr(page_browser, "SECONDS", 400)
+    urls = [path.as_uri() for path in sorted(site.rglob("*.html")) if path.name != "404.html"]
+    urls.sort(key=lambda url: not url.endswith("site/index.html"))
+    script = MEASURE_SITE.replace("PAGES", json.dumps(urls)).replace("WIDTH", str(width))
+    wrapper = tmp_path / "wrapper.html"
+    wrapper.write_text(f"<!doctype html><script>{script}</script><body>")
+    flags = ["--allow-file-access-from-files", "--virtual-time-budget=120000"]
     with page_browser.Proxy() as proxy:
-        _, console = page_browser.load_page(path, tmp_path / "profile", *proxy.flags)
+        document, console = page_browser.load_page(
+            wrapper, tmp_path / "profile", *flags, "--window-size=1400,1000", *proxy.flags
+        )
     assert (console, proxy.requests) == ([], [])
+    title = re.search("<title>(.*?)</title>", document)
+    assert title, document[-2000:]
+    measures = json.loads(html.unescape(title[1]))
+    assert (measures["faults"], measures["pages"]) == ([], len(urls))
+    assert measures["hits"] > 0

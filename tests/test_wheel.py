@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import test_pythons
+
 ROOT = Path(__file__).resolve().parents[1]
 LABORATORY = ("envs", "agents", "runs")
 LAB_ONLY = ("gymnasium", "matplotlib", "minigrid", "orbax", "pandas", "statsmodels", "tensorboard")
@@ -167,3 +169,14 @@ def test_library_passes_its_tests_without_the_laboratory(site, tmp_path):
     printed = run_with_wheel(site, tmp_path, code + "sys.exit(code)", timeout=600)
     assert " passed" in printed
     assert Path(printed.split()[-1]).is_relative_to(site)
+
+
+@pytest.mark.slow
+def test_twine_accepts_the_wheel_and_the_sdist(wheel, tmp_path):
+    sdist = build("sdist", tmp_path / "dist")
+    version = "{}.{}".format(*sys.version_info)
+    python = test_pythons.environment(version, tmp_path, "twine>=6")
+    printed = test_pythons.run(
+        python, "-m", "twine", "check", "--strict", wheel, sdist, cwd=tmp_path
+    )
+    assert printed.count("PASSED") == 2

@@ -60,8 +60,8 @@ def study(
 class BoardProcess:
     """`python -m runs.board` in a subprocess; `links` are those it prints, by title."""
 
-    def __init__(self, folder: Path):
-        command = [sys.executable, "-m", "runs.board", str(folder), "--port", "0"]
+    def __init__(self, *folders: Path):
+        command = [sys.executable, "-m", "runs.board", *map(str, folders), "--port", "0"]
         self.start_time = time.monotonic()
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self.process = subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
@@ -176,30 +176,87 @@ def test_films_and_settings_are_served(served):
 
 
 def test_every_link_selects_the_runs_and_tags_it_names(served):
-    """The filters of each link, regular expressions, match runs and tags that are served."""
-    runs, tags = served.get_json("runs"), served.get_json("plugin/scalars/tags")
     titles = ["every shift, arm by arm", *SHIFTS, "training, seed by seed"]
     titles += ["films of one episode", "settings against scores"]
     assert list(served.links) == titles
+    views = views_of(served)
+    assert views.pop("every shift, arm by arm")["regexInput"] == "^compare/"
+    for title, view in views.items():
+        assert len(view["runs"]) <= 6 and len(view["tags"]) == 1, title
+        assert set(view["colours"]) == {("Drive/arm0",), ("Drive/arm1",), ("Drive/arm2",)}, title
+
+
+def views_of(served: BoardProcess) -> dict[str, dict]:
+    """Title of each link to series -> its query, and the runs, tags and colours that it selects."""
+    runs, tags = served.get_json("runs"), served.get_json("plugin/scalars/tags")
+    views = {}
     for title, link in served.links.items():
         address = urlsplit(link)
         assert address.hostname == "127.0.0.1"
-        query = dict(parse_qsl(address.query))
         view, _, rest = address.fragment.partition("&")
-        query |= dict(parse_qsl(rest))
         if view == "hparams":
             continue
-        run_filter = query.get("runFilter", rest and "^compare/")
-        matching_runs = [run for run in runs if re.search(run_filter, run)]
-        assert 0 < len(matching_runs) <= 6, title
+        query = dict(parse_qsl(address.query)) | dict(parse_qsl(rest))
+        pattern = query.get("runFilter") or query["regexInput"]
+        selected = [run for run in runs if re.search(pattern, run)]
+        assert selected, title
         if view == "timeseries":
-            all_tags = {"rollout", *(tag for run in matching_runs for tag in tags[run])}
-            assert sum(bool(re.search(query["tagFilter"], tag)) for tag in all_tags) == 1, title
+            known = {"rollout", *(tag for run in selected for tag in tags[run])}
+            query["tags"] = {tag for tag in known if re.search(query["tagFilter"], tag)}
             colour = query["runColorGroup"].removeprefix("regex:")
-            groups = {re.search(colour, run).groups() for run in matching_runs}
-            assert groups == {("Drive/arm0",), ("Drive/arm1",), ("Drive/arm2",)}, title
-        else:
-            assert query["regexInput"] == "^compare/"
+            query["colours"] = {}
+            for run in selected:
+                query["colours"].setdefault(re.search(colour, run).groups(), []).append(run)
+        views[title] = query | {"runs": selected}
+    return views
+
+
+def test_several_studies_are_served_together_and_arms_of_one_name_are_one_colour(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    first = study(tmp_path / "one" / "same", 3, 2, 2)
+    second = study(tmp_path / "two" / "same", 2, 1, 2, film=True)
+    process = BoardProcess(first, second)
+    try:
+        process.seconds_until(3 * 3 + 2 * 2)
+        runs, views = set(process.get_json("runs")), views_of(process)
+    finally:
+        assert_clean_stop(process, signal.SIGINT)
+    assert [line.split() for line in process.lines[:2]] == [
+        ["1-same", str(first)],
+        ["2-same", str(second)],
+    ]
+    assert {"1-same/compare/Drive/arm2", "2-same/runs/Drive/arm1/s0"} <= runs
+    titles = ["every shift, arm by arm", *SHIFTS, "training, seed by seed", "films of one episode"]
+    assert list(views) == titles
+    assert len(views["every shift, arm by arm"]["tags"]) == len(SHIFTS)
+    for title in titles[:-2]:
+        assert views[title]["colours"] == {
+            ("arm0",): ["1-same/compare/Drive/arm0", "2-same/compare/Drive/arm0"],
+            ("arm1",): ["1-same/compare/Drive/arm1", "2-same/compare/Drive/arm1"],
+            ("arm2",): ["1-same/compare/Drive/arm2"],
+        }
+    colours = views["training, seed by seed"]["colours"]
+    assert colours[("arm1",)] == [f"1-same/runs/Drive/arm1/s{i}" for i in (0, 1)] + [
+        "2-same/runs/Drive/arm1/s0"
+    ]
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_seeds_of_several_studies_are_left_out_where_runs_are_too_many(tmp_path, monkeypatch):
+    studies = {name: study(tmp_path / name, 2, 3, 1) for name in ("a", "b")}
+    for most, seeds in ((16, True), (15, False)):
+        monkeypatch.setattr(board, "MOST_RUNS", most)
+        with board.served_folder(studies) as (folder, with_seeds):
+            assert with_seeds == seeds
+            for name in studies:
+                assert bool([*folder.glob(f"{name}/runs/Drive/arm1/s2/*")]) == seeds
+                assert [*folder.glob(f"{name}/compare/Drive/arm1/events*")]
+        titles = [title for title, _ in board.board_links([*studies.values()], "", with_seeds)]
+        assert ("training, seed by seed" in titles) == seeds
+        assert ("training, arm by arm" in titles) != seeds
 
 
 def test_board_stops_cleanly_on_sigterm(tmp_path):
@@ -270,6 +327,31 @@ def test_find_study_by_name_or_path(logs, name, folder):
     assert board.find_study(name) == logs / folder
 
 
+def test_find_studies_labels_them_by_folder_and_numbers_equal_names(logs):
+    newest = {"b": logs / "compare/b"}
+    assert board.find_studies(()) == board.find_studies(("b",)) == newest
+    a, b = logs / "first/a", logs / "compare/b"
+    assert board.find_studies(("first/a", "b")) == {"a": a, "b": b}
+    assert board.find_studies(("first/a", "b", "compare/a")) == {
+        "1-a": a,
+        "2-b": b,
+        "3-a": logs / "compare/a",
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (("b", "compare/b"), "compare/b: this study is given twice"),
+        (("b", "nope"), "no study nope with anything to show"),
+        (("b", ""), "compare/b: this study is given twice"),
+    ],
+)
+def test_find_studies_refuses_what_is_unknown_or_given_twice(logs, names, complaint):
+    with pytest.raises(UserError, match=complaint):
+        board.find_studies(names)
+
+
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [("a", "a is runs/logs/compare/a and runs/logs/first/a: name one"), ("B", "did you mean b")]
@@ -287,7 +369,7 @@ def test_without_any_study_the_error_names_a_command_that_makes_one(tmp_path, mo
 
 
 def test_study_without_scores_has_links_to_its_training(tmp_path):
-    titles = [title for title, _ in board.board_links(tmp_path, "http://127.0.0.1:1/")]
+    titles = [title for title, _ in board.board_links([tmp_path], "http://127.0.0.1:1/")]
     expected = ["every shift, arm by arm", "training, seed by seed", "settings against scores"]
     assert titles == expected
 
@@ -310,9 +392,13 @@ def test_a_port_that_is_invalid_or_taken_is_refused(tmp_path, monkeypatch):
                 board.main([str(tmp_path), "--port", port])
 
 
-def test_a_missing_package_is_named_in_one_line_with_exit_code_2(tmp_path):
+def test_errors_are_one_line_with_exit_code_2(tmp_path):
     (tmp_path / "tb").mkdir()
-    command = [sys.executable, "-c", HIDE, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr == "error: tensorboard is missing: pip install -e '.[lab]'\n"
+    errors = {
+        (tmp_path,): "tensorboard is missing: pip install -e '.[lab]'",
+        (tmp_path, tmp_path): f"{tmp_path}: this study is given twice; name each study once",
+    }
+    for folders, error in errors.items():
+        command = [sys.executable, "-c", HIDE, *map(str, folders)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (2, f"error: {error}\n")
