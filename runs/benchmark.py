@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib import metadata, util
 
+from runs.bench.accelerator import accelerator_rows
 from runs.bench.table import HEADINGS, LEGEND, pairs_csv, ratios, remarks, spread, table_row
 from runs.bench.timing import (
     PEERS,
@@ -33,6 +34,7 @@ PARTS = (
     *("training", "hosts", "ceiling", "shares", "heads", "evaluation", "worlds", "compilation"),
     *("memory", "readouts", "report", "images", "bridges"),
 )
+ON_REQUEST = ("accelerator",)  # parts that are measured if they are named
 INSTALL = "not installed: pip install -e '.[bench,envpool]' -c constraints.txt"
 THREE_HEADS = ("fear", "hope", "curiosity")
 ALL_HEADS = (*THREE_HEADS, "mood", "satiation", "homeostasis", "care", "innate")
@@ -49,7 +51,8 @@ class Settings(StudySettings):
             shares (parts of a training step), heads, evaluation, worlds (Drive), compilation,
             memory, readouts (probing the signals beside scoring), report (and sealing), images
             (training and memory against Stable-Baselines3 with the same convolution), bridges
-            (Stable-Baselines3 paid by heads against itself without).
+            (Stable-Baselines3 paid by heads against itself without); on request alone accelerator
+            (speed and memory by number of seeds, deterministic sums).
         repeats: measurements of each side of a row.
     """
 
@@ -71,7 +74,7 @@ def check(settings: Settings) -> None:
     if not settings.parts:
         raise UserError(f"--parts: choose at least one of {', '.join(PARTS)}")
     for part in settings.parts:
-        checked_choice("part", part, PARTS)
+        checked_choice("part", part, (*PARTS, *ON_REQUEST))
     if settings.repeats < 1:
         raise UserError(f"--repeats {settings.repeats}: must be at least 1")
     check_recordable(settings)
@@ -129,6 +132,7 @@ def installed(package: str) -> bool:
 def timed_pairs(settings: Settings) -> list[TimedPair]:
     """Rows of the chosen parts."""
     parts = (_training_rows, _host_rows, _head_rows, _bridge_rows, _comparison_rows, _image_rows)
+    parts = (*parts, accelerator_rows)
     rows = [row for part in parts for row in part() if row.part in settings.parts]
     if not settings.smoke:
         return rows

@@ -37,6 +37,7 @@ class Workload:
         episodes: per point of an evaluation.
         shifts: of a made-up study.
         world: name of the suite, for an arm of a comparison and for random actions.
+        flags: of XLA, set before the worker process uses it.
     """
 
     prepare: str
@@ -48,6 +49,7 @@ class Workload:
     episodes: int = 256
     shifts: int = 10
     world: str = "CartPole"
+    flags: str = ""
 
     @property
     def steps(self) -> int:
@@ -84,7 +86,11 @@ def timer(work: Callable[[], Any], steps: int) -> Measure:
 
 
 def peak_megabytes() -> float:
-    """Peak memory of this process so far."""
+    """Peak memory so far: of the accelerators in use, or of this process."""
+    jax = sys.modules.get("jax")
+    stats = [device.memory_stats() or {} for device in jax.local_devices()] if jax else []
+    if stats and jax.default_backend() != "cpu" and all("peak_bytes_in_use" in x for x in stats):
+        return sum(x["peak_bytes_in_use"] for x in stats) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
@@ -185,6 +191,8 @@ def serve(connection: Connection, cache: str | None) -> None:
             return
         try:
             if verb == "prepare" and load not in prepared:
+                if load.flags:
+                    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {load.flags}"
                 if not load.package:
                     prepare_devices()
                 module, _, name = load.prepare.partition(".")

@@ -239,6 +239,14 @@ def time_evaluation(load: Workload, readouts: bool = False) -> Measure:
     return measure
 
 
+def time_arm(load: Workload) -> Measure:
+    """Time the whole training of an arm."""
+    backend, phase, _ = _comparison_arm(load)
+    start = partial(backend.init, phase)
+    steps = load.seeds * backend.run_config.steps
+    return timer(lambda: run_phase(backend, phase, start, _never_stop).state, steps)
+
+
 def time_evaluation_one_by_one(load: Workload) -> Measure:
     """Time `time_evaluation` of a gymnasium environment with one point at a time."""
     host_backend.GROUPED_ENVS = 0  # of this worker process, which measures nothing else

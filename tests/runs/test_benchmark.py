@@ -49,7 +49,7 @@ ALL = pytest.param(benchmark.PARTS, marks=pytest.mark.slow)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parts", [("report",), ALL])
+@pytest.mark.parametrize("parts", [("report",), ("accelerator",), ALL])
 def test_smoke_run_prints_every_row_or_why_it_is_left_out(parts, tmp_path, monkeypatch, capsys):
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
     monkeypatch.setenv("XLA_FLAGS", flags)  # of the worker process
