@@ -30,6 +30,11 @@ def bent(obs):
     return jnp.tanh(obs[:, 0] + obs[:, 1]) + 0.5 * jnp.tanh(0.4 * obs[:, 4])
 
 
+def text_of(value):
+    """Id of a parameter, the same in every process."""
+    return getattr(value, "__name__", str(value))
+
+
 FORMS = [
     slow({"form": "linear"}, linear, 0.999, 4 * (D + 1)),
     ({"form": "linear", "bits": 8}, linear, 0.95, 2 + D + 1),
@@ -41,7 +46,7 @@ FORMS = [
 ]
 
 
-@pytest.mark.parametrize(("options", "f", "r2", "size"), FORMS, ids=str)
+@pytest.mark.parametrize(("options", "f", "r2", "size"), FORMS, ids=text_of)
 def test_a_form_fits_in_the_bytes_that_it_counts_and_comes_back_exactly(
     options, f, r2, size, obs, tmp_path
 ):
