@@ -488,6 +488,7 @@ def test_one_large_number_does_not_blind_curiosity():
     assert (jnp.sqrt(grown.carry["it"].variance) > 50).all()  # a lasting change is followed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", WRAPPERS)
 def test_every_wrapper_learns_in_a_blend_of_several_environments_and_chunks(wrap):
     blend = Blend(epochs=1, it=(1.0, wrap(Hope)))

@@ -78,6 +78,7 @@ def test_a_sense_that_hardly_varies_does_not_take_the_few_bits_of_all(obs):
     assert distil(faint, bits=4, on=obs, steps=STEPS).r2 > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [(), (2,)])
 def test_rounding_error_is_that_of_weights_rounded_at_random(obs, layers):
     obs = obs / 10  # where the slope of tanh is near 1

@@ -202,6 +202,7 @@ def test_an_inherited_head_is_frozen_unless_it_learns(path, batch):
     assert own.keys() == metrics.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", affect.WRAPPERS)
 def test_it_composes_with_every_wrapper_as_the_head_itself(wrap, path, batch):
     head = built(Curiosity)

@@ -148,6 +148,7 @@ def mean_colour(image: jax.Array) -> jax.Array:
 READER = Spec(obs_dim=1, num_actions=2, image=GRID, reader=mean_colour)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "size", "text"),
     [

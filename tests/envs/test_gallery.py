@@ -167,6 +167,7 @@ def test_every_suite_has_a_description_and_valid_actions(name):
 # --- the command ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_command_draws_only_the_chosen_suites(tmp_path, capsys):
     assert main(["--only", "Button", "--out", str(tmp_path)]) == 0
     assert [path.name for path in tmp_path.glob("*/*")] == ["Button.png"]

@@ -39,6 +39,7 @@ def highway():
     return host_suite("highway-fast-v0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", IDS)
 def test_spec_and_constants_match_gymnasium(suites, id):
     host, gym_env = suites[id].env, gymnasium.make(id)

@@ -80,6 +80,7 @@ def jitted_batch() -> Transition:
     return rollout(jax.random.key(1), suite.env, worlds, act, start, STEPS)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_batch", [host_batch, jitted_batch])
 def test_advantages_at_a_time_limit_are_those_computed_by_hand(make_batch):
     """With a trace of 1 and values equal to the number of steps."""
