@@ -17,6 +17,7 @@ import pytest
 from affect import Blend, Hope, Potential
 from agents import A2C, PPO
 from runs import compare
+from runs.engine.arms import CONSTANT_POTENTIALS
 from runs.engine.jax_backend import JaxBackend
 from runs.errors import UserError
 from runs.experiment import Experiment
@@ -138,13 +139,13 @@ def assert_same_scores(first: pd.DataFrame, second: pd.DataFrame) -> None:
 # --- the command ------------------------------------------------------------------------------
 
 PENDULUM = ("compare", "--env", "Pendulum", "--heads", "hope", "--shifts", "mass")
-SMOKE = (*PENDULUM, "--smoke")
+SMOKE = ("compare", "--smoke", *PENDULUM[1:])
 # Small, but compiled with optimisation: without it sums over rows of a device depend on their
 # number in the last bit, and cells hold other numbers of seeds than the plain command.
-SMALL = (*PENDULUM, "--seeds", "3", "--steps", "1", "--episodes", "4")
+SMALL = ("compare", "--seeds", "3", "--steps", "1", "--episodes", "4", *PENDULUM[1:])
 WITHOUT = ("--without", *("random", "constant_plus", "constant_minus", "hope_sham"))
 WITHOUT += ("hope_untrained", "hope_constant", "lesion")
-WITHOUT += ("potential_-2", "potential_-2_constant")
+WITHOUT += CONSTANT_POTENTIALS
 GRID = ("--grid", "heads.hope.horizon=5,20", "weight=.3,3", "--contrast", "hope", "none")
 FLAGS = (*SMALL, *WITHOUT, *GRID, "--block", "2", "--together", "2")
 
