@@ -1,4 +1,4 @@
-"""Breadth: ten thousand hours on one road or a hundred on each of many, for the same experience?
+"""Breadth: for as many steps, is an agent trained in many worlds more robust than in one world?
 
 Four diets of the same number of steps: narrow (home alone), noisy (home with sensor noise, a
 data augmentation), broad (a box of worlds, `Suite.randomised`), curriculum (the box, ever further

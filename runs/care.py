@@ -1,4 +1,4 @@
-"""Care: does an agent that reads its own feeling from another's seat keep strangers alive?
+"""Care: does reward for a partner's body, by the agent's own signal, keep unseen partners alive?
 
 In Share two bodies forage and may give each other food. An agent is trained beside a partner that
 cannot forage and lives on gifts, and then acts, frozen, with partners that it never met: peers that

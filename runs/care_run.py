@@ -1,4 +1,4 @@
-"""Training of agents that care in Share, and what they do with partners that they never met."""
+"""Train the arms of the care study in Share; measure survival and gifts with unseen partners."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

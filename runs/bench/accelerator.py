@@ -1,4 +1,4 @@
-"""Rows of `runs.benchmark` for an accelerator: speed and memory by number of seeds, Drive, order.
+"""Rows of `runs.benchmark` for an accelerator: speed and memory by seeds, deterministic sums.
 
 They run on a CPU too, but 2,000 seeds are made for a GPU: the part is measured on request alone.
 """
