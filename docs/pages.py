@@ -141,7 +141,7 @@ def recordings_page(page: str) -> str:
         "out because of what it says. *Differences* counts the numbers with a sign and a 95 % "
         "interval in a file, exploratory and repeated ones included; *null*, those whose interval "
         "contains 0, before any correction for their number.\n",
-        "| recorded | what it says | differences | null |\n|---|---|---:|---:|",
+        "| recorded | on | what it says | differences | null |\n|---|---|---|---:|---:|",
     ]
     for path in sorted(RESULTS.glob("*.md")):
         text, name = path.read_text(), f"`{path.stem}`"
@@ -150,7 +150,8 @@ def recordings_page(page: str) -> str:
             name = f"[{name}]({relative(places[path.name], page)})"
         says = first_finding(text) or text.partition("\n")[0].lstrip("# ")
         day = days.get(f"runs/results/{path.name}", "")
-        lines.append(f"| {name} {day} | {escaped(says)} | {len(nulls) or '-'} | {sum(nulls)} |")
+        counts = f"{len(nulls) or '-'} | {sum(nulls)}"
+        lines.append(f"| {name} | {day} | {escaped(says)} | {counts} |")
     lines.append("\n## Not recorded yet\n\nThese can be run, and nobody has recorded them:\n")
     words = [set(re.split("[-_.]", path.name)) for path in RESULTS.iterdir()]
     for study in listed_studies():
@@ -236,7 +237,7 @@ def flags_of(path: Path) -> Iterator[Flag]:
     tree = parsed(path)
     settings = settings_class("Settings", path) or settings_class("TrainingSettings", path)
     if settings is not None:
-        yield from settings_flags(*settings)
+        yield from {flag.name: flag for flag in settings_flags(*settings)}.values()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "add":
             given = {
@@ -245,12 +246,12 @@ def flags_of(path: Path) -> Iterator[Flag]:
                 if word.arg in ("default", "help", "action")
             }
             flag = node.args[0].value
-            default = "off" if given.get("action") else repr(given.get("default", ""))
-            yield Flag(flag, default, given.get("help", ""))
+            default = "off" if given.get("action") else given.get("default", "")
+            yield Flag(flag, "" if default == [] else str(default), given.get("help", ""))
 
 
 def settings_flags(settings: ast.ClassDef, path: Path) -> Iterator[Flag]:
-    """Flags of a dataclass of settings, its own last."""
+    """Flags of a dataclass of settings, its own last; those that it defines anew come twice."""
     for base in settings.bases:
         base_class = settings_class(ast.unparse(base), path)
         if base_class is not None:
@@ -259,9 +260,33 @@ def settings_flags(settings: ast.ClassDef, path: Path) -> Iterator[Flag]:
     for node in settings.body:
         if isinstance(node, ast.AnnAssign) and node.target.id in texts:
             name, kind = node.target.id, ast.unparse(node.annotation)
+            named = re.search(r"\barg\(name='([\w-]+)'\)", kind)
             positional = kind.startswith("Positional")
-            flag = name.upper() if positional else f"--{name.replace('_', '-')}"
-            yield Flag(flag, ast.unparse(node.value) if node.value else "", texts[name])
+            flag = f"--{named[1] if named else name.replace('_', '-')}"
+            flag = name.upper() if positional else flag
+            yield Flag(flag, " ".join(default_words(node.value, parsed(path))), texts[name])
+
+
+def default_words(node: ast.expr | None, module: ast.Module) -> list[str]:
+    """Words of a default as a command line has them; constants of the module by their value."""
+    match node:
+        case None | ast.Constant(value=None | ""):
+            return []
+        case ast.Constant(value=bool()):
+            return ["on" if node.value else "off"]
+        case ast.Constant():
+            return [str(node.value)]
+        case ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Dict(keys=parts):
+            return [word for part in parts for word in default_words(part, module)]
+        case ast.Starred(value=inner) | ast.Call(args=[inner]):  # *NAMES; tuple(NAMES), Path(NAME)
+            return default_words(inner, module)
+        case ast.Call():
+            return []
+        case ast.Name():
+            for statement in module.body:
+                if isinstance(statement, ast.Assign) and ast.unparse(statement.targets) == node.id:
+                    return default_words(statement.value, module)
+    return [ast.unparse(node)]
 
 
 def settings_class(name: str, path: Path) -> tuple[ast.ClassDef, Path] | None:
@@ -291,9 +316,7 @@ def parsed(path: Path) -> ast.Module:
 
 def cell(default: str) -> str:
     """A default as code, or nothing."""
-    return (
-        f"`{escaped(default)}`" if default not in ("", "''", '""', "None", "Path()", "()") else ""
-    )
+    return f"`{escaped(default)}`" if default else ""
 
 
 def escaped(text: str) -> str:

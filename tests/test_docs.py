@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
@@ -179,15 +179,24 @@ class Empty:
     """Settings of a command that has none."""
 
 
+def as_words(default) -> str:
+    """A default as it would be given on a command line; nothing for one that says nothing."""
+    if default in (None, "", (), Path(), MISSING):
+        return ""
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return " ".join(default) if isinstance(default, tuple) else str(default)
+
+
 def test_every_setting_of_every_command_is_on_the_page_of_commands():
     for study in pages.listed_studies():
         module = importlib.import_module(f"runs.{study.name}")
-        expected = {
-            f"--{x.name.replace('_', '-')}" for x in fields(getattr(module, "Settings", Empty))
-        }
-        listed = known_flags(f"runs.{study.name}")
-        named = {flag if flag.startswith("--") else f"--{flag.lower()}" for flag in listed}
-        assert expected - {"--neutral"} <= named, study.name
+        expected = {x.name: as_words(x.default) for x in fields(getattr(module, "Settings", Empty))}
+        if "from_file" in expected:
+            expected["from"] = expected.pop("from_file")  # renamed by `arg(name=)`
+        flags = list(pages.flags_of(ROOT / f"runs/{study.name}.py"))
+        shown = {flag.name.lstrip("-").lower().replace("-", "_"): flag.default for flag in flags}
+        assert len(shown) == len(flags) and expected.items() <= shown.items(), study.name
         assert f"### `python -m runs.{study.name}`" in MADE["reference/commands.md"]
 
 
@@ -380,8 +389,27 @@ const overflow = page => {
   const images = [...page.images].filter(image => !image.naturalWidth).map(image => image.src);
   return page.documentElement.scrollWidth > width + 1 ? [page.URL, ...images] : images;
 };
+const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+const over = ([r, g, b, alpha = 1], back) =>
+  [r, g, b].map((value, i) => alpha * value + (1 - alpha) * back[i]);
+const ground = element => element
+  ? over(numbers(getComputedStyle(element).backgroundColor), ground(element.parentElement))
+  : [255, 255, 255];
+const linear = value => value <= 10.31 ? value / 3294.6 : ((value / 255 + 0.055) / 1.055) ** 2.4;
+const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+const contrast = element => {
+  const back = ground(element), ink = over(numbers(getComputedStyle(element).color), back);
+  const [low, high] = [luminance(back), luminance(ink)].sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+};
+const TEXTS = ["p", "li", "a:not(.headerlink)", "td", "th", ":not(pre) > code"];
+const pale = page => {
+  const texts = page.querySelectorAll(TEXTS.map(text => `.md-content ${text}`).join());
+  const tags = [...texts].filter(text => contrast(text) < 4.5).map(text => text.tagName);
+  return [...new Set(tags)].map(tag => `${page.URL}: pale ${tag}`);
+};
 addEventListener("load", async () => {
-  const faults = [];
+  const faults = [], schemes = new Set();
   let pages = 0, hits = 0;
   for (const url of PAGES) {
     const frame = document.createElement("iframe");
@@ -392,13 +420,14 @@ addEventListener("load", async () => {
     document.body.append(frame);
     await loaded;
     await wait(first ? 5000 : 300);
-    faults.push(...overflow(frame.contentDocument));
+    faults.push(...overflow(frame.contentDocument), ...pale(frame.contentDocument));
+    schemes.add(frame.contentDocument.body.dataset.mdColorScheme);
     pages += frame.contentDocument.querySelectorAll("h1").length > 0;
     hits += frame.contentDocument.querySelectorAll(".md-search-result__item").length;
     frame.remove();
   }
   document.body.textContent = "";
-  document.title = JSON.stringify({ pages, faults, hits });
+  document.title = JSON.stringify({ pages, faults, hits, schemes: [...schemes] });
 });
 """
 
@@ -406,11 +435,12 @@ addEventListener("load", async () => {
 @pytest.mark.slow
 @with_mkdocs
 @with_browser
+@pytest.mark.parametrize("scheme", ["default", "slate"])
 @pytest.mark.parametrize("width", [420, 1280])
-def test_pages_fit_load_from_files_request_nothing_log_nothing_and_are_found(
-    site, width, tmp_path, monkeypatch
+def test_pages_fit_are_legible_load_from_files_request_nothing_log_nothing_and_are_found(
+    site, width, scheme, tmp_path, monkeypatch
 ):
-    """Every page of the site in a frame of a width; the search for a word on the first."""
+    """Every page of the site in a frame of a width, light and dark; the search on the first."""
     monkeypatch.setattr(page_browser, "SECONDS", 400)
     urls = [path.as_uri() for path in sorted(site.rglob("*.html")) if path.name != "404.html"]
     urls.sort(key=lambda url: not url.endswith("site/index.html"))
@@ -418,6 +448,7 @@ def test_pages_fit_load_from_files_request_nothing_log_nothing_and_are_found(
     wrapper = tmp_path / "wrapper.html"
     wrapper.write_text(f"<!doctype html><script>{script}</script><body>")
     flags = ["--allow-file-access-from-files", "--virtual-time-budget=120000"]
+    flags.append(page_browser.scheme_flag(dark=scheme == "slate"))
     with page_browser.Proxy() as proxy:
         document, console = page_browser.load_page(
             wrapper, tmp_path / "profile", *flags, "--window-size=1400,1000", *proxy.flags
@@ -427,4 +458,5 @@ def test_pages_fit_load_from_files_request_nothing_log_nothing_and_are_found(
     assert title, document[-2000:]
     measures = json.loads(html.unescape(title[1]))
     assert (measures["faults"], measures["pages"]) == ([], len(urls))
+    assert measures["schemes"] == [scheme]
     assert measures["hits"] > 0

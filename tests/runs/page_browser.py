@@ -141,6 +141,11 @@ addEventListener("load", async () => {
 """
 
 
+def scheme_flag(dark: bool) -> str:
+    """Flag of Chromium with which pages are shown to somebody who prefers dark or light ones."""
+    return f"--blink-settings=preferredColorScheme={0 if dark else 1}"
+
+
 def load_page(page: Path, home: Path, *flags: str) -> tuple[str, list[str]]:
     """Load a page in Chromium -> (its document after loading, lines of its console)."""
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={home}", *flags, page.as_uri()]
@@ -179,8 +184,8 @@ def measure_layout(
     wrapper.write_text(
         f"<!doctype html><script>{script}{IN_FRAMES}</script><body>{''.join(frames)}"
     )
-    scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
-    document, console = load_page(wrapper, home / "profile", scheme, "--window-size=1400,1000")
+    flags = scheme_flag(dark), "--window-size=1400,1000"
+    document, console = load_page(wrapper, home / "profile", *flags)
     assert console == []
     title = re.search("<title>(.*?)</title>", document)
     assert title, document[-2000:]
