@@ -260,6 +260,21 @@ def test_report_and_board_are_written_and_films_of_arms_that_are_no_controls(fin
     }
 
 
+@pytest.mark.slow
+def test_episodes_in_a_gymnasium_environment_are_recorded_under_the_same_keys(tmp_path):
+    """An agent whose head pays nothing acts as one without a head, so its episode is the same."""
+    suite = load_suite("CartPole-v1")
+    suite = replace(suite, shifts=suite.shifts[:1], severities=(1.0,))
+    arms = {"none": Blend(), "unpaid": Blend(epochs=2, fear=(1.0, Lesion(FEAR)))}
+    result = make(arms, suite, out=tmp_path / "study", probe_signals=False).run()
+    for place, words in (((), "at home"), ((suite.shifts[0].name, 1.0), suite.shifts[0].name)):
+        (title, plain), (_, unpaid) = (result.episode(arm, *place) for arm in arms)
+        assert words in title and np.ptp(plain.frames) > 0
+        np.testing.assert_array_equal(plain.frames, unpaid.frames)
+        assert set(unpaid.signals) - set(plain.signals) == {"fear"}
+        assert {len(values) for values in unpaid.signals.values()} == {len(plain.frames)}
+
+
 # --- controls and the sealed order ------------------------------------------------------------
 
 
