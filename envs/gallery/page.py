@@ -71,11 +71,11 @@ SHIFTS = {
 
 HEAD = """# Worlds and shifts
 
-Every suite of this folder under each of its shifts, without shift ("home") and at severities .5
-and 1, drawn by `python -m envs.gallery`; shifts and suites are defined in `envs/shift.py` and
-`envs/suite.py`. A row of a sheet is a shift; below its name is what it changes at severity 1. All
-tiles of a sheet start with the same random key and take the same actions, until the episode ends.
-Below a picture:
+This page shows every suite of this folder under each of its shifts: without the shift ("home") and
+at severities .5 and 1. `python -m envs.gallery` draws it; shifts and suites are defined in
+`envs/shift.py` and `envs/suite.py`. A row of a sheet is a shift; below its name is what it changes
+at severity 1. All tiles of a sheet start with the same random key and take the same actions, until
+the episode ends. Below a picture are:
 
 - the number of steps, and the sum of their rewards ("paid");
 - the chosen actions, a colour for each, above the actions that took effect; the two rows differ
