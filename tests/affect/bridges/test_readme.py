@@ -46,7 +46,7 @@ def test_every_example_is_short_and_imports_what_there_is():
 def test_gymnasium(tmp_path, monkeypatch, capsys):
     pytest.importorskip("gymnasium")
     names = run("gymnasium", tmp_path, monkeypatch)
-    assert (tmp_path / "fear.safetensors").exists() and names["reward"].shape == (4,)
+    assert (tmp_path / "hope.safetensors").exists() and names["reward"].shape == (4,)
     assert capsys.readouterr().out.startswith("[")
 
 
@@ -64,7 +64,7 @@ def test_stable_baselines3_on_the_stub(tmp_path, monkeypatch):
     monkeypatch.setattr(bridge, "value_of", lambda model: critic())
     names = run("stable_baselines3", tmp_path, monkeypatch)
     assert (tmp_path / "feelings.safetensors").exists()
-    assert set(names["model"].logger.values) >= {"affect/novelty", "affect/fear_share"}
+    assert set(names["model"].logger.values) >= {"affect/novelty", "affect/hope_share"}
 
 
 @pytest.mark.slow
