@@ -110,6 +110,7 @@ class HostBackend:
     """
 
     draws = 1  # a shift of a host environment samples nothing
+    block: int | None = None  # seeds that a device computes together (`vmap_seeds`)
     free = ("['actions']",)  # the longer an episode without a limit, the more actions a state holds
 
     def __init__(self, env: HostEnv, run_config: RunConfig):
@@ -135,7 +136,7 @@ class HostBackend:
     def init(self, phase: Phase, keys: jax.Array | None = None) -> HostRunnerState:
         """Untrained learners, in environments reset in the phase's world."""
         program = partial(_init, config=train_config(phase, self.run_config), env=self.env)
-        return self._reset(phase, keys, vmap_seeds(program, self.run_config.rows, optimise=False))
+        return self._reset(phase, keys, self._over_seeds(program, optimise=False))
 
     def enter(
         self, learner: Learner, phase: Phase, keys: jax.Array | None = None
@@ -143,7 +144,7 @@ class HostBackend:
         """Trained learners at the beginning of a phase, in environments reset in its world."""
         config = train_config(phase, self.run_config)
         program = partial(_enter, config=config, env=self.env, phase=phase)
-        program = vmap_seeds(program, self.run_config.rows, optimise=False)
+        program = self._over_seeds(program, optimise=False)
         return self._reset(phase, keys, partial(program, learner))
 
     def prepare(self, phase: Phase) -> None:
@@ -365,10 +366,12 @@ class HostBackend:
         key = agent_key(phase.agent), heads, phase.heads, agent_key(config.teacher)
         if key not in self._programs:
             program = partial(_update, config=config, env=self.env)
-            self._programs[key] = vmap_seeds(
-                program, self.run_config.rows, shared=1, optimise=self.run_config.optimise
-            )
+            self._programs[key] = self._over_seeds(program, 1, self.run_config.optimise)
         return self._programs[key]
+
+    def _over_seeds(self, program: Callable, shared: int = 0, optimise: bool = True) -> Callable:
+        """`program` compiled over seeds (`vmap_seeds`)."""
+        return vmap_seeds(program, self.run_config.rows, shared, optimise, block=self.block)
 
     def _worlds(self, points: EvalPoints) -> list[World]:
         """The world of each point."""

@@ -47,6 +47,7 @@ class JaxBackend:
 
     free = ()
     stepping = ""
+    block: int | None = None  # seeds that a device computes together (`vmap_seeds`)
 
     def __init__(self, env: Env, run_config: RunConfig):
         self.env, self.run_config = env, run_config
@@ -187,7 +188,8 @@ class JaxBackend:
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error):
                     raise
-                together = self.most_at_once or rows // largest_divisor(rows, jax.device_count())
+                together = self.most_at_once or self.block
+                together = together or rows // largest_divisor(rows, jax.device_count())
                 if together == 1:
                     fewer = "take fewer num_envs, num_steps or episodes"
                     raise UserError(f"memory runs out with one seed at once: {fewer}") from None
@@ -206,7 +208,7 @@ class JaxBackend:
         """`program` compiled over seeds; the last PROGRAMS that were used are kept by their key."""
         optimise = self.run_config.optimise if optimise is None else optimise
         compiled = self._programs.pop(key, None) or vmap_seeds(
-            program, self.run_config.rows, shared, optimise, together, self.most_at_once
+            program, self.run_config.rows, shared, optimise, together, self.most_at_once, self.block
         )
         self._programs[key] = compiled
         if len(self._programs) > PROGRAMS:

@@ -97,10 +97,11 @@ def vmap_seeds(
     optimise: bool = True,
     together: int | None = None,
     most: int | None = None,
+    block: int | None = None,
 ) -> Callable:
     """Compile `fn` over a leading axis of seeds, sharded over devices and `vmap`ped on each.
 
-    Uses as many devices (virtual CPU devices or GPUs) as divide `num_seeds`.
+    Uses as many devices (virtual CPU devices or GPUs) as divide the number of blocks.
 
     Args:
         fn: function of one seed.
@@ -110,15 +111,18 @@ def vmap_seeds(
         together: most seeds that a CPU device computes at once, so that they fit its cache; groups
             run in sequence. None, and any accelerator, computes all at once.
         most: seeds that any device computes at once, so that they fit its memory; None for all.
+        block: seeds that stay together, a divisor of S: a device computes a block at once, or equal
+            parts of it, so that the bits of a seed depend on neither S nor the number of devices.
+            None: all that a device has are one block.
     """
     devices = jax.devices()
-    count = largest_divisor(num_seeds, len(devices))
-    seeds_per_device = num_seeds // count
+    count = largest_divisor(num_seeds // (block or 1), len(devices))
+    block = block or num_seeds // count
     mesh = jax.sharding.Mesh(np.array(devices[:count]), ("seed",))
     sharded_axis, replicated = jax.sharding.PartitionSpec("seed"), jax.sharding.PartitionSpec()
     if together is None or devices[0].platform != "cpu":
-        together = seeds_per_device
-    group = largest_divisor(seeds_per_device, min(together, most or together))
+        together = block
+    group = largest_divisor(block, min(together, most or together))
 
     def mapped(*args):
         num_mapped = len(args) - shared

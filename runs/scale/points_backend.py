@@ -23,6 +23,7 @@ from runs.engine.seeds import Stream, seed_keys, stream_key
 from runs.engine.train import RunnerState
 
 AGENT_NUMBERS = ("lr", "entropy", "critic", "max_norm", "lam", "clip")
+AT_ONCE = 4  # rows that a device of a CPU computes at once
 
 
 class PointsBackend(JaxBackend):
@@ -33,11 +34,14 @@ class PointsBackend(JaxBackend):
         run_config: sizes; its seeds are all rows.
         phases: of the arm at each point, [P].
         seeds: of the study, [S]; each has at every point the random numbers that it has alone.
+        block: rows that a device computes together, a divisor of all rows.
     """
 
-    def __init__(self, env: Env, run_config: RunConfig, phases: Sequence[Phase], seeds: range):
+    def __init__(
+        self, env: Env, run_config: RunConfig, phases: Sequence[Phase], seeds: range, block: int
+    ):
         super().__init__(env, run_config)
-        self.phases = phases
+        self.phases, self.block = phases, block
         self.seeds = np.resize(np.tile(seeds, len(phases)), run_config.rows)
         self.point = np.resize(np.repeat(np.arange(len(phases)), len(seeds)), run_config.rows)
         agents = [phase.agent for phase in phases]
@@ -80,10 +84,17 @@ def numbers_of(agent: Any) -> tuple[str, ...]:
     return tuple(name for name in AGENT_NUMBERS if isinstance(getattr(agent, name, None), float))
 
 
-def padded_rows(count: int, devices: int) -> int:
-    """Rows for `count` seeds, so that every device computes an even number.
+def rows_at_once(count: int, devices: int, platform: str) -> int:
+    """Rows that a device computes at once, of `count`: AT_ONCE on a CPU, all it has elsewhere.
 
-    XLA compiles another program for one seed than for several at once, so that only then a seed has
-    the same bits in a block of any size, on any number of devices.
+    XLA compiles another program for another number of rows, which may sum in another order. With
+    one number, a row has the same bits in a cell of any size, on any number of cores.
     """
-    return -(-count // (2 * devices)) * 2 * devices
+    return AT_ONCE if platform == "cpu" else -(-count // (2 * devices)) * 2
+
+
+def padded_rows(count: int, devices: int, at_once: int) -> int:
+    """Rows for `count` seeds: blocks of `at_once`, equally many on each device that is used."""
+    blocks = -(-count // at_once)
+    of_device = -(-blocks // devices)
+    return -(-blocks // of_device) * of_device * at_once

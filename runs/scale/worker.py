@@ -23,7 +23,7 @@ from runs.analysis.scores import COLUMNS, rows_as_csv
 from runs.arm_runner import ArmRunner, Reporter
 from runs.cli.index import first_finding
 from runs.cli.interrupt import run_with_progress
-from runs.engine.backend import Backend
+from runs.engine.backend import Backend, make_backend
 from runs.engine.devices import prepare_devices
 from runs.engine.evaluate import draw_points
 from runs.engine.phases import Phase
@@ -35,7 +35,7 @@ from runs.prereg.seal import SCORES, content_hash, newest_checkpoint
 from runs.scale.cell import FAILED, STUDY, Cell, is_done, read_cell, write_result
 from runs.scale.division import check_name
 from runs.scale.grid import point_digest
-from runs.scale.points_backend import PointsBackend, padded_rows
+from runs.scale.points_backend import PointsBackend, padded_rows, rows_at_once
 from runs.scale.processes import cell_command
 from runs.scale.space import Space, study_space, typed_point
 
@@ -124,14 +124,21 @@ def _train_and_score(
 
 
 def points_backend(experiment: Experiment, phases: Sequence[Phase], cell: Cell) -> Backend:
-    """Backend of the rows of a cell; that of the experiment if its environment is on the host."""
-    if isinstance(experiment.suite.env, HostEnv):
-        return experiment.make_backend()
+    """Backend of the rows of a cell, whose bits do not depend on the number of CPU cores."""
+    env, run_config = experiment.suite.env, experiment.run_config
+    devices, platform = len(jax.devices()), jax.devices()[0].platform
+    if isinstance(env, HostEnv):
+        on_cpu = platform == "cpu"
+        rows = run_config.seeds if on_cpu else run_config.rows
+        backend = make_backend(env, dataclasses.replace(run_config, rows=rows))
+        backend.block = 1 if on_cpu else None
+        return backend
     count = len(phases) * cell.seeds
-    rows = padded_rows(count, len(jax.devices()))
-    run_config = dataclasses.replace(experiment.run_config, seeds=count, rows=rows)
+    block = rows_at_once(count, devices, platform)
+    rows = padded_rows(count, devices, block)
+    run_config = dataclasses.replace(run_config, seeds=count, rows=rows)
     seeds = range(cell.first, cell.first + cell.seeds)
-    return PointsBackend(experiment.suite.env, run_config, phases, seeds)
+    return PointsBackend(env, run_config, phases, seeds, block)
 
 
 def run_study(folder: Path, space: Space, cell: Cell) -> int:
