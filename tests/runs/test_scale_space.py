@@ -10,11 +10,12 @@ from agents import PPO
 from agents.qlearning import QLearning
 from runs import compare, selection_bias
 from runs.engine.knobs import knob_values, with_knobs, with_setting
+from runs.engine.seeds import largest_divisor
 from runs.errors import UserError
 from runs.experiment import Experiment
 from runs.scale.division import check_name, digests, divide
 from runs.scale.grid import Range, point_digest
-from runs.scale.points_backend import numbers_of, padded_rows
+from runs.scale.points_backend import AT_ONCE, numbers_of, padded_rows, rows_at_once
 from runs.scale.space import Space
 from tests.runs import small_study
 
@@ -160,11 +161,19 @@ def test_blocks_cover_every_seed_once_and_names_tell_cells_apart(space):
     assert not {cell.name for cell in longer} & {cell.name for cell in cells}
 
 
-def test_every_device_computes_an_even_number_of_seeds():
-    for devices in (1, 2, 8):
+def test_every_device_computes_whole_blocks_and_none_waits_for_another():
+    for devices in (1, 2, 3, 8, 64):
         for count in range(1, 40):
-            rows = padded_rows(count, devices)
-            assert rows % (2 * devices) == 0 and count <= rows < count + 2 * devices
+            rows = padded_rows(count, devices, AT_ONCE)
+            blocks, rounds = -(-count // AT_ONCE), -(-rows // (devices * AT_ONCE))
+            assert rows % AT_ONCE == 0 and rows >= count
+            assert rounds == -(-blocks // devices)  # as few as can be
+            used = largest_divisor(rows // AT_ONCE, devices)  # as `vmap_seeds` chooses
+            assert rows == used * rounds * AT_ONCE and (used - 1) * rounds < blocks
+            assert rows_at_once(count, devices, "cpu") == AT_ONCE
+            block = rows_at_once(count, devices, "gpu")  # all that a device has, evenly many
+            rows = padded_rows(count, devices, block)
+            assert block % 2 == 0 and count <= rows < count + block
 
 
 def test_a_study_that_is_more_than_one_experiment_is_one_cell_a_point():

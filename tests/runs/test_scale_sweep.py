@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from affect import Blend, Hope, Potential
+from affect import Blend, ConstantPotential, Hope, Potential
 from agents import A2C, PPO
 from runs import compare
 from runs.engine.arms import CONSTANT_POTENTIALS
@@ -23,9 +23,10 @@ from runs.errors import UserError
 from runs.experiment import Experiment
 from runs.prereg.seal import SCORES as SCORE_FILES
 from runs.scale import sweep
-from runs.scale.cell import Cell, read_cell
+from runs.scale.cell import RESULT, Cell, read_cell
 from runs.scale.division import divide
 from runs.scale.grid import point_digest
+from runs.scale.points_backend import AT_ONCE
 from runs.scale.space import Space
 from runs.scale.table import read_results
 from runs.scale.worker import points_backend, run_cell
@@ -41,6 +42,7 @@ ARMS = {"none": Blend(), "hope": Blend(epochs=2, hope=(1.0, Potential(Hope, shif
 AGENT = PPO(width=8, epochs=1, minibatches=2)
 SIZES = {"steps": 96, "num_envs": 2, "num_steps": 8, "episodes": 2, "optimise": False}
 SCORES = ["arm", "seed", "shift", "severity", "return", "length", "success", "score"]
+PLAIN = 2 * AT_ONCE  # seeds, of which a plain command computes AT_ONCE on each of two devices
 DATA = [{"weight": 0.3}, {"heads.hope.scale": 2.0, "heads.hope.shift": -0.7}, {}]
 
 
@@ -71,18 +73,33 @@ def cell_of(space: Space, points, **options) -> tuple[Cell, list, list]:
 
 @pytest.mark.slow
 def test_points_that_share_a_program_have_the_bits_of_their_own_programs():
-    space = Space(Experiment(SUITE, ARMS, AGENT, seeds=4, **SIZES))
+    space = Space(Experiment(SUITE, ARMS, AGENT, seeds=PLAIN, **SIZES))
     cell, experiments, phases = cell_of(space, DATA)
     backend = points_backend(experiments[0], phases, cell)
-    assert not backend.numbers and backend.run_config.rows == 12
+    assert not backend.numbers and backend.run_config.rows == 3 * PLAIN
     different = set()
     for i, (experiment, phase) in enumerate(zip(experiments, phases, strict=True)):
-        shared = trained(backend, phases[0], slice(4 * i, 4 * i + 4))
-        assert shared == trained(experiment.make_backend(), phase, slice(0, 4))
+        shared = trained(backend, phases[0], slice(PLAIN * i, PLAIN * (i + 1)))
+        assert shared == trained(experiment.make_backend(), phase, slice(0, PLAIN))
         different.add(tuple(shared.values()))
     assert len(different) == 3  # control: the points do differ
     training = [key for key in backend._programs if key[0].__name__ == "_train"]
     assert len(training) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_envs", [2, 40])  # 40: training fits 3 rows at once in the cache
+def test_a_row_has_the_same_bits_in_a_cell_of_any_size(num_envs):
+    """Constant potentials too, whose sums depend on the number of rows of a device."""
+    arms = {"hope": Blend(potential=(1.0, ConstantPotential(-1.0)))}
+    sizes = SIZES | {"num_envs": num_envs}
+    space = Space(Experiment(SUITE, arms, AGENT, seeds=7, **sizes))
+    cell, experiments, phases = cell_of(space, [{"weight": 0.3}, {"weight": 3.0}])
+    backend = points_backend(experiments[0], phases, cell)
+    small = cell._replace(points=cell.points[1:], first=3, seeds=2)
+    alone = points_backend(experiments[1], phases[1:], small)
+    assert (backend.run_config.rows, alone.run_config.rows) == (16, AT_ONCE)
+    assert trained(backend, phases[0], slice(10, 12)) == trained(alone, phases[1], slice(0, 2))
 
 
 @pytest.mark.slow
@@ -105,7 +122,7 @@ def test_numbers_of_agents_share_a_program_to_within_rounding(agent):
 
 @pytest.mark.slow
 def test_a_sweep_in_python_equals_plain_experiments_and_resumes(tmp_path):
-    experiment = Experiment(SUITE, ARMS, AGENT, seeds=4, **SIZES)
+    experiment = Experiment(SUITE, ARMS, AGENT, seeds=PLAIN, **SIZES)
     grid = {"weight": [0.5, 2], "heads.hope.horizon": [5, 20]}
     result = sweep(experiment, grid, out=tmp_path)
     arms = result.table.groupby("point")["arm"].unique()
@@ -140,14 +157,14 @@ def assert_same_scores(first: pd.DataFrame, second: pd.DataFrame) -> None:
 
 PENDULUM = ("compare", "--env", "Pendulum", "--heads", "hope", "--shifts", "mass")
 SMOKE = ("compare", "--smoke", *PENDULUM[1:])
-# Small, but compiled with optimisation: without it sums over rows of a device depend on their
-# number in the last bit, and cells hold other numbers of seeds than the plain command.
-SMALL = ("compare", "--seeds", "3", "--steps", "1", "--episodes", "4", *PENDULUM[1:])
+# Compiled with optimisation; the plain command computes AT_ONCE seeds on each of two devices.
+SEEDS = 7
+SMALL = ("compare", "--seeds", str(SEEDS), "--steps", "1", "--episodes", "4", *PENDULUM[1:])
 WITHOUT = ("--without", *("random", "constant_plus", "constant_minus", "hope_sham"))
 WITHOUT += ("hope_untrained", "hope_constant", "lesion")
-WITHOUT += CONSTANT_POTENTIALS
-GRID = ("--grid", "heads.hope.horizon=5,20", "weight=.3,3", "--contrast", "hope", "none")
-FLAGS = (*SMALL, *WITHOUT, *GRID, "--block", "2", "--together", "2")
+WITHOUT += tuple(name for name in CONSTANT_POTENTIALS if name != "potential_-1")
+GRID = ("--grid", "weight=1,3", "--contrast", "hope", "none")
+FLAGS = (*SMALL, *WITHOUT, *GRID, "--block", "5", "--together", "2")
 
 
 def command(out: Path, *flags: str) -> list[str]:
@@ -174,16 +191,21 @@ def finished(tmp_path_factory):
 @pytest.mark.slow
 def test_scores_are_those_of_the_plain_command(finished, tmp_path):
     out, printed = finished
-    assert "Best of 4: heads.hope.horizon = " in printed
-    assert len(pd.read_csv(out / "sweep.csv")) == 4 * 2 * 3
+    assert "Best of 2: weight = " in printed
+    assert len(pd.read_csv(out / "sweep.csv")) == 2 * 3 * SEEDS
     assert compare.main([*SMALL[1:], *WITHOUT, "--out", str(tmp_path)]) == 0
     plain = pd.read_csv(tmp_path / "scores.csv", keep_default_na=False, na_values=["nan", ""])
-    plain = plain[plain["arm"] == "none"].sort_values(["severity", "seed"])
-    paths = out.glob("cells/*/result.csv")
-    rows = pd.concat(pd.read_csv(path, keep_default_na=False, na_values=["nan"]) for path in paths)
-    rows = rows[rows["arm"] == "none"].sort_values(["severity", "seed"])
-    assert_same_scores(rows, plain)
-    assert rows["return"].nunique() == len(rows)  # sums of costs, which show the last bits
+    variants, tables = set(), []
+    for folder in sorted((out / "cells").iterdir()):
+        cell, *_ = read_cell(folder)
+        variants.add(cell.variants[cell.points.index({"weight": 1.0})])
+        tables.append(pd.read_csv(folder / RESULT, keep_default_na=False, na_values=["nan"]))
+    rows = pd.concat(tables)
+    rows = rows[rows["variant"].isin(variants)]
+    order = ["arm", "severity", "seed"]
+    assert_same_scores(rows.sort_values(order), plain.sort_values(order))
+    for _, arm in rows.groupby("arm"):
+        assert arm["return"].nunique() == len(arm)  # sums of costs, which show the last bits
 
 
 @pytest.mark.slow
