@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 
-def prepare_devices() -> None:
-    """Give jax one virtual CPU device per core and an on-disk compilation cache.
+def prepare_devices(least: int = 1) -> None:
+    """Give jax one virtual CPU device per core, at `least` so many, and an on-disk program cache.
 
     One program of small networks does not use all cores; seeds sharded over devices do. An
     accelerator is used as it is. Set JAX_COMPILATION_CACHE_DIR to move the cache. Where jax has
@@ -15,7 +15,7 @@ def prepare_devices() -> None:
     import jax
 
     with contextlib.suppress(RuntimeError):  # jax was used before
-        jax.config.update("jax_num_cpu_devices", cores())
+        jax.config.update("jax_num_cpu_devices", max(cores(), least))
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(cache / "affect-heads" / "jax"))

@@ -12,7 +12,7 @@ from runs.engine.knobs import masked
 from runs.experiment import Experiment
 from runs.scale.cell import Cell
 from runs.scale.grid import Point, digest, point_digest
-from runs.scale.points_backend import AT_ONCE, numbers_of
+from runs.scale.points_backend import AT_ONCE, LEAST_DEVICES, numbers_of
 from runs.scale.space import Space
 
 Sources = dict[tuple[str, str], str]  # (digest of a point, arm) -> variant
@@ -75,7 +75,9 @@ def digests(experiment: Experiment, agent_numbers: bool = False) -> dict[str, tu
     """Name of each arm -> digests of what changes its results, and of what its program compiles."""
     run_config = experiment.run_config
     sizes = replace(run_config, agent=None, seeds=1, rows=1)
-    shared = digest([describe(experiment.suite), describe(sizes), experiment.sealed, AT_ONCE])
+    shared = digest(
+        [describe(experiment.suite), describe(sizes), experiment.sealed, AT_ONCE, LEAST_DEVICES]
+    )
     agent = program = run_config.agent
     if agent_numbers and (names := numbers_of(agent)):
         program = replace(agent, **dict.fromkeys(names, 1.0))

@@ -24,6 +24,7 @@ from runs.engine.train import RunnerState
 
 AGENT_NUMBERS = ("lr", "entropy", "critic", "max_norm", "lam", "clip")
 AT_ONCE = 4  # rows that a device of a CPU computes at once
+LEAST_DEVICES = 2  # virtual devices of the process of a cell, also on one core
 
 
 class PointsBackend(JaxBackend):
@@ -94,7 +95,10 @@ def rows_at_once(count: int, devices: int, platform: str) -> int:
 
 
 def padded_rows(count: int, devices: int, at_once: int) -> int:
-    """Rows for `count` seeds: blocks of `at_once`, equally many on each device that is used."""
-    blocks = -(-count // at_once)
+    """Rows for `count` seeds: blocks of `at_once`, equally many on each device that is used.
+
+    These are two at least, if there are two: for one device XLA compiles another program.
+    """
+    blocks = max(-(-count // at_once), min(devices, LEAST_DEVICES))
     of_device = -(-blocks // devices)
     return -(-blocks // of_device) * of_device * at_once

@@ -35,7 +35,7 @@ from runs.prereg.seal import SCORES, content_hash, newest_checkpoint
 from runs.scale.cell import FAILED, STUDY, Cell, is_done, read_cell, write_result
 from runs.scale.division import check_name
 from runs.scale.grid import point_digest
-from runs.scale.points_backend import PointsBackend, padded_rows, rows_at_once
+from runs.scale.points_backend import LEAST_DEVICES, PointsBackend, padded_rows, rows_at_once
 from runs.scale.processes import cell_command
 from runs.scale.space import Space, study_space, typed_point
 
@@ -51,7 +51,7 @@ def run_folder(folder: Path) -> int:
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(END_WITH_PARENT, signal.SIGTERM)
-    prepare_devices()
+    prepare_devices(LEAST_DEVICES)
     try:
         cell, study, argv = read_cell(folder)
         space = study_space(study, argv)
@@ -128,10 +128,10 @@ def points_backend(experiment: Experiment, phases: Sequence[Phase], cell: Cell) 
     env, run_config = experiment.suite.env, experiment.run_config
     devices, platform = len(jax.devices()), jax.devices()[0].platform
     if isinstance(env, HostEnv):
-        on_cpu = platform == "cpu"
-        rows = run_config.seeds if on_cpu else run_config.rows
-        backend = make_backend(env, dataclasses.replace(run_config, rows=rows))
-        backend.block = 1 if on_cpu else None
+        if platform != "cpu":
+            return experiment.make_backend()
+        backend = make_backend(env, dataclasses.replace(run_config, rows=run_config.seeds))
+        backend.block = run_config.seeds  # all on one device
         return backend
     count = len(phases) * cell.seeds
     block = rows_at_once(count, devices, platform)

@@ -1,5 +1,6 @@
 """Settings that a sweep may vary: names, types, values that are refused, and what they change."""
 
+import itertools
 from dataclasses import replace
 from functools import partial
 
@@ -15,7 +16,13 @@ from runs.errors import UserError
 from runs.experiment import Experiment
 from runs.scale.division import check_name, digests, divide
 from runs.scale.grid import Range, point_digest
-from runs.scale.points_backend import AT_ONCE, numbers_of, padded_rows, rows_at_once
+from runs.scale.points_backend import (
+    AT_ONCE,
+    LEAST_DEVICES,
+    numbers_of,
+    padded_rows,
+    rows_at_once,
+)
 from runs.scale.space import Space
 from tests.runs import small_study
 
@@ -162,18 +169,17 @@ def test_blocks_cover_every_seed_once_and_names_tell_cells_apart(space):
 
 
 def test_every_device_computes_whole_blocks_and_none_waits_for_another():
-    for devices in (1, 2, 3, 8, 64):
-        for count in range(1, 40):
-            rows = padded_rows(count, devices, AT_ONCE)
-            blocks, rounds = -(-count // AT_ONCE), -(-rows // (devices * AT_ONCE))
-            assert rows % AT_ONCE == 0 and rows >= count
-            assert rounds == -(-blocks // devices)  # as few as can be
-            used = largest_divisor(rows // AT_ONCE, devices)  # as `vmap_seeds` chooses
-            assert rows == used * rounds * AT_ONCE and (used - 1) * rounds < blocks
-            assert rows_at_once(count, devices, "cpu") == AT_ONCE
-            block = rows_at_once(count, devices, "gpu")  # all that a device has, evenly many
-            rows = padded_rows(count, devices, block)
-            assert block % 2 == 0 and count <= rows < count + block
+    for devices, count in itertools.product((1, 2, 3, 8, 64), range(1, 40)):
+        rows = padded_rows(count, devices, AT_ONCE)
+        least, rounds = -(-count // AT_ONCE), -(-rows // (devices * AT_ONCE))
+        assert rows % AT_ONCE == 0 and rows >= count
+        assert rounds == -(-least // devices)  # as few as can be
+        used = largest_divisor(rows // AT_ONCE, devices)  # as `vmap_seeds` chooses
+        assert rows == used * rounds * AT_ONCE and used >= min(devices, LEAST_DEVICES)
+        assert (used - 1) * rounds < max(least, 2)  # none more than needed
+        assert rows_at_once(count, devices, "cpu") == AT_ONCE
+        block = rows_at_once(count, devices, "gpu")  # all that a device has, evenly many
+        assert block % 2 == 0 and count <= padded_rows(count, devices, block) <= 2 * block + count
 
 
 def test_a_study_that_is_more_than_one_experiment_is_one_cell_a_point():

@@ -98,7 +98,7 @@ def test_a_row_has_the_same_bits_in_a_cell_of_any_size(num_envs):
     backend = points_backend(experiments[0], phases, cell)
     small = cell._replace(points=cell.points[1:], first=3, seeds=2)
     alone = points_backend(experiments[1], phases[1:], small)
-    assert (backend.run_config.rows, alone.run_config.rows) == (16, AT_ONCE)
+    assert (backend.run_config.rows, alone.run_config.rows) == (16, 2 * AT_ONCE)
     assert trained(backend, phases[0], slice(10, 12)) == trained(alone, phases[1], slice(0, 2))
 
 
