@@ -87,19 +87,37 @@ def test_points_that_share_a_program_have_the_bits_of_their_own_programs():
     assert len(training) == 1
 
 
+def potential_rows(num_envs: int, alone: bool) -> dict[str, bytes]:
+    """Final bits of two seeds of a constant potential, alone or in a cell of 14 rows.
+
+    Its sums depend on the number of rows that a program computes at once.
+    """
+    arms = {"hope": Blend(potential=(1.0, ConstantPotential(-1.0)))}
+    space = Space(Experiment(SUITE, arms, AGENT, seeds=7, **SIZES | {"num_envs": num_envs}))
+    cell, experiments, phases = cell_of(space, [{"weight": 0.3}, {"weight": 3.0}])
+    if alone:
+        cell, phases = cell._replace(points=cell.points[1:], first=3, seeds=2), phases[1:]
+    backend = points_backend(experiments[-1], phases, cell)
+    return trained(backend, phases[0], slice(0, 2) if alone else slice(10, 12))
+
+
+ON_DEVICES = """
+import sys, jax
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+from tests.runs.test_scale_sweep import potential_rows
+print(potential_rows(int(sys.argv[2]), alone=True))
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("num_envs", [2, 40])  # 40: training fits 3 rows at once in the cache
-def test_a_row_has_the_same_bits_in_a_cell_of_any_size(num_envs):
-    """Constant potentials too, whose sums depend on the number of rows of a device."""
-    arms = {"hope": Blend(potential=(1.0, ConstantPotential(-1.0)))}
-    sizes = SIZES | {"num_envs": num_envs}
-    space = Space(Experiment(SUITE, arms, AGENT, seeds=7, **sizes))
-    cell, experiments, phases = cell_of(space, [{"weight": 0.3}, {"weight": 3.0}])
-    backend = points_backend(experiments[0], phases, cell)
-    small = cell._replace(points=cell.points[1:], first=3, seeds=2)
-    alone = points_backend(experiments[1], phases[1:], small)
-    assert (backend.run_config.rows, alone.run_config.rows) == (16, 2 * AT_ONCE)
-    assert trained(backend, phases[0], slice(10, 12)) == trained(alone, phases[1], slice(0, 2))
+def test_a_row_has_the_same_bits_in_a_cell_of_any_size_on_any_devices(num_envs):
+    own = potential_rows(num_envs, alone=True)
+    assert own == potential_rows(num_envs, alone=False)
+    for devices in ("3", "4"):
+        command = [sys.executable, "-c", ON_DEVICES, devices, str(num_envs)]
+        done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+        assert done.stdout.strip() == str(own), done.stderr
 
 
 @pytest.mark.slow
