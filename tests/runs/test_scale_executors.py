@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -150,10 +152,32 @@ def test_twenty_kills_of_workers_drivers_and_the_sweep_change_nothing(name, opti
 
 
 def wait_for_worker(process: subprocess.Popen, out: Path) -> None:
-    """Wait until a driver has begun a cell, at most a minute."""
-    deadline = time.monotonic() + 60
-    while not cell_processes(out) and process.poll() is None and time.monotonic() < deadline:
+    """Wait until a driver has begun a cell or has ended, at most a minute."""
+    wait_until(lambda: cell_processes(out) or process.poll() is not None)
+
+
+def wait_until(true: Callable[[], Any], seconds: float = 60.0) -> None:
+    """Wait until `true()`, at most some seconds."""
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_job_that_slurm_preempts_is_queued_again(tmp_path, monkeypatch):
+    skip_if_missing("slurm")
+    monkeypatch.setattr(processes, "cell_command", stub_cells.stub_command)
+    (folder,) = make_folders(tmp_path, 1)
+    (folder / "wait").touch()
+    executor = make_executor("slurm", tmp_path, 1, options=("cluster=local", "timeout_min=5"))
+    (job,) = executor.start([folder])
+    wait_until(lambda: (folder / "pid").exists())
+    job._interrupt()  # as Slurm does before it takes the machine back
+    wait_until(lambda: "Requeued" in f"{job.stdout()}{job.stderr()}")
+    (folder / "wait").unlink()
+    wait_until(lambda: executor.code(job) is not None)
+    assert executor.code(job) == 0 and results([folder]) == ["result of cell-00"]
+    assert (folder / "tries").read_text() == "xx"  # the second found the result of the first
 
 
 LISTEN = """

@@ -1,5 +1,6 @@
 """Sweeps with real training: bits of shared programs, blocks and processes; the command."""
 
+import contextlib
 import os
 import random
 import signal
@@ -16,6 +17,8 @@ import pytest
 
 from affect import Blend, ConstantPotential, Hope, Potential
 from agents import A2C, PPO
+from envs import load_suite
+from envs.shift import ramp
 from runs import compare
 from runs.engine.arms import CONSTANT_POTENTIALS
 from runs.engine.jax_backend import JaxBackend
@@ -163,6 +166,22 @@ def test_a_sweep_in_python_equals_plain_experiments_and_resumes(tmp_path):
         sweep(experiment, grid, out=tmp_path).table, result.table, check_exact=True
     )
     assert len(list(tmp_path.rglob("done.json"))) == 4
+
+
+@pytest.mark.slow
+def test_seeds_of_a_host_environment_are_computed_together_by_one_device(tmp_path):
+    flips = ramp("flip", "actuator", "channel.flip", to=1.0)
+    suite = replace(load_suite("CartPole-v1", [flips], workers=0), severities=(1.0,))
+    experiment = Experiment(suite, ARMS, AGENT, seeds=3, **SIZES | {"steps": 16})
+    assert experiment.run_config.rows == 4  # on two devices
+    result = sweep(experiment, {"weight": [0.5]}, out=tmp_path)
+    assert len(result.table) == 2 * 3
+    cell = result.cells[0]
+    with contextlib.closing(points_backend(experiment, [], cell)) as backend:
+        state = backend.init(experiment.phases["none"])
+    assert backend.run_config.rows == backend.block == 3
+    leaves = [leaf for leaf in jax.tree.leaves(state.learner) if isinstance(leaf, jax.Array)]
+    assert {len(leaf.devices()) for leaf in leaves} == {1}
 
 
 def assert_same_scores(first: pd.DataFrame, second: pd.DataFrame) -> None:
