@@ -23,7 +23,7 @@ from tests.runs import small_study
 from tests.runs.small_study import bits
 
 unchecked = pytest.fixture(scope="module", autouse=True)(small_study.without_key_check)
-SEEDS, HALF = 8, 4  # an even number on each of two devices, also in halves (see `padded_rows`)
+SEEDS, HALF = 8, 4  # an even number on each of two devices, also in halves
 FIRST, SECOND = slice(0, HALF), slice(HALF, SEEDS)
 AGENT, BODY = A2C(width=8), Body(A2C(width=8), actions=(0, 1))
 BLEND = Blend(epochs=1, constant=(1.0, partial(Constant, value=1.0)))
