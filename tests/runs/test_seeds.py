@@ -27,6 +27,16 @@ def test_groups_of_seeds_give_the_results_of_all_at_once(together):
     assert empty.shape == (SEEDS, 0)
 
 
+@pytest.mark.parametrize(("block", "devices"), [(None, 2), (3, 2), (4, 1)])
+def test_blocks_of_seeds_are_not_divided_among_devices(block, devices):
+    keys = jax.random.split(jax.random.key(0), SEEDS)
+    expected, _ = vmap_seeds(one_seed, SEEDS, shared=1)(keys, jnp.array(2.0))
+    keys = jax.random.clone(keys)
+    results, _ = vmap_seeds(one_seed, SEEDS, shared=1, block=block)(keys, jnp.array(2.0))
+    np.testing.assert_array_equal(results, expected)
+    assert len(results.sharding.device_set) == devices
+
+
 def test_a_prime_number_of_seeds_runs():
     keys = jax.random.split(jax.random.key(0), 7)
     assert vmap_seeds(one_seed, 7, shared=1, together=3)(keys, jnp.array(1.0))[0].shape == (7, 3)
