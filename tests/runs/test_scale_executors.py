@@ -172,8 +172,9 @@ def test_a_job_that_slurm_preempts_is_queued_again(tmp_path, monkeypatch):
     executor = make_executor("slurm", tmp_path, 1, options=("cluster=local", "timeout_min=5"))
     (job,) = executor.start([folder])
     wait_until(lambda: (folder / "pid").exists())
-    job._interrupt()  # as Slurm does before it takes the machine back
-    wait_until(lambda: "Requeued" in f"{job.stdout()}{job.stderr()}")
+    job_process = int((folder / "pid").read_text().split()[1])
+    os.kill(job_process, signal.SIGUSR2)  # as Slurm does before it takes the machine back
+    wait_until(lambda: "Requeued" in f"{job.stdout()}{job.stderr()}", seconds=25)
     (folder / "wait").unlink()
     wait_until(lambda: executor.code(job) is not None)
     assert executor.code(job) == 0 and results([folder]) == ["result of cell-00"]
