@@ -196,6 +196,17 @@ def random_allowed(key: jax.Array, spec: Spec, mask: jax.Array) -> jax.Array:
     return drawn[0] if spec.num_actions else drawn
 
 
+def random_actions(spec: Spec, key: jax.Array, obs: jax.Array) -> jax.Array:
+    """Uniformly random actions [B, ...] at obs [B, D], of those allowed where there is a mask."""
+    if spec.masked:
+        keys, mask = jax.random.split(key, len(obs)), split(spec, obs).mask
+        return jax.vmap(lambda key, mask: random_allowed(key, spec, mask))(keys, mask)
+    shape = (len(obs), *spec.action_shape)
+    if spec.choices:
+        return jax.random.randint(key, shape, 0, spec.num_actions or jnp.array([spec.action_sizes]))
+    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+
+
 def is_allowed(spec: Spec, mask: jax.Array, action: jax.Array) -> jax.Array:
     """Whether a mask [n] allows all choices of an action, bool []."""
     starts = jnp.array(np.cumsum([0, *spec.choices[:-1]]))

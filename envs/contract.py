@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from affect.observation import split
-from envs.channel import random_allowed
+from envs.channel import random_actions
 from envs.schedule import unscheduled
 from envs.shift import Shift, with_channel
 from envs.world import Env, World, mask_finished
@@ -137,8 +136,9 @@ def _random_rollout(env: Env, worlds: World, key: jax.Array) -> dict[str, Any]:
     def step(carry, key):
         env_states, active = carry
         k_act, k_step = jax.random.split(key)
+        actions = random_actions(env.spec, k_act, env_states.obs)
         env_states, transition = jax.vmap(env.step)(
-            jax.random.split(k_step, DRAWS), env_states, _random_actions(k_act, env, env_states.obs)
+            jax.random.split(k_step, DRAWS), env_states, actions
         )
         row = {"obs": transition.next_obs, "states": env_states.state, "reward": transition.reward}
         row["ends"] = {"terminated": transition.terminated, "truncated": transition.truncated}
@@ -150,19 +150,6 @@ def _random_rollout(env: Env, worlds: World, key: jax.Array) -> dict[str, Any]:
     initial = (start, jnp.ones(DRAWS, bool))
     _, rollout = jax.lax.scan(step, initial, jax.random.split(k_steps, STEPS))
     return rollout | {"first": start.obs}
-
-
-def _random_actions(key: jax.Array, env: Env, obs: jax.Array) -> jax.Array:
-    spec = env.spec
-    if spec.masked:
-        draw = partial(random_allowed, spec=spec)
-        return jax.vmap(lambda k, o: draw(k, mask=split(spec, o).mask))(
-            jax.random.split(key, DRAWS), obs
-        )
-    shape = (DRAWS, *spec.action_shape)
-    if spec.choices:
-        return jax.random.randint(key, shape, 0, spec.num_actions or jnp.array([spec.action_sizes]))
-    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
 
 
 def _stacked(worlds: Iterable[World]) -> World:

@@ -11,9 +11,8 @@ import jax
 import numpy as np
 
 from affect import Transition
-from affect.observation import split
 from affect.transition import one_line
-from envs.channel import channel_of, random_allowed
+from envs.channel import channel_of, random_actions
 from envs.host.known import EnvFacts
 from envs.host.make import make_env
 from envs.host.probe import try_apart
@@ -120,11 +119,8 @@ def check_rows(env: Env, name: str, steps: int = 200, num_envs: int = 8) -> None
     if not spec.masked:
         return
 
-    def act(key: jax.Array, obs: jax.Array) -> jax.Array:
-        keys = jax.random.split(key, num_envs)
-        return jax.vmap(lambda k, o: random_allowed(k, spec, split(spec, o).mask))(keys, obs)
-
     def run(key: jax.Array) -> Transition:
+        act = partial(random_actions, spec)
         start = reset_batch(key, env, lambda key: world, num_envs)
         return rollout(jax.random.clone(key), env, lambda key: world, act, start, steps)[1]
 

@@ -13,7 +13,7 @@ import numpy as np
 from affect import Blend, Innate, Spec
 from agents.ppo import PPO
 from envs import load_suite
-from envs.channel import Channel
+from envs.channel import Channel, random_actions
 from envs.host.pool import HostPool
 from envs.host.stepping import choose_workers, measured_seconds
 from envs.suite import Suite
@@ -174,9 +174,7 @@ def time_env_steps(load: Workload) -> Measure:
     """Time environment steps with random actions."""
     suite = load_suite(load.world)
     env, worlds = suite.env, one_world(suite.world)
-
-    def act(key, obs):
-        return jax.random.randint(key, obs.shape[:1], 0, env.spec.num_actions)
+    act = partial(random_actions, env.spec)
 
     def step(carry):
         key, env_states = carry

@@ -84,7 +84,7 @@ def foreign_agent(name: str, settings: Any, suite: Suite) -> Foreign:
 
     Raises:
         UserError: for an algorithm or a setting that does not exist, a library that is not
-            installed, or a suite of jitted worlds.
+            installed, or a suite of jitted worlds, or of images or masks, which it does not read.
     """
     try:
         agent = Foreign(name, settings)
@@ -97,6 +97,12 @@ def foreign_agent(name: str, settings: Any, suite: Suite) -> Foreign:
         raise UserError(
             f"{name} learns in environments of gymnasium, not in {suite.name}: {remedy}"
         )
+    spec = suite.env.spec
+    if not spec.plain:
+        what, remedy = "action masks", "choose PPO or A2C of ours"
+        if spec.image is not None:
+            what, remedy = "images", f"{remedy}, or take the image for numbers (--image numbers)"
+        raise UserError(f"{name} reads no {what}, which {suite.name} has: {remedy}")
     return agent
 
 

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from affect import Blend, Head, Sham, Spec, Transition, Untrained
+from envs.channel import random_actions
+from envs.host.rows import random_action
 from envs.host.suite import HostEnv
 from envs.host.user_code import cause_of
 from envs.suite import Suite
@@ -59,7 +61,7 @@ def sample_batches(suite: Suite) -> list[Transition]:
     if isinstance(suite.env, HostEnv):
         return _host_batches(suite, *shape)
     env, worlds = suite.env, lambda key: suite.world
-    act = partial(_random_action, env.spec)
+    act = partial(random_actions, env.spec)
 
     def sample(key: jax.Array) -> list[Transition]:
         k_reset, *keys = jax.random.split(key, 3)
@@ -72,23 +74,13 @@ def sample_batches(suite: Suite) -> list[Transition]:
     return jax.jit(sample)(jax.random.key(0))
 
 
-def _random_action(spec: Spec, key: jax.Array, obs: jax.Array) -> jax.Array:
-    """Random actions [B] or [B, A]."""
-    count = len(obs)
-    if spec.num_actions:
-        return jax.random.randint(key, (count,), 0, spec.num_actions)
-    return jax.random.uniform(key, (count, spec.action_dim), minval=-1.0, maxval=1.0)
-
-
 def _host_batches(suite: Suite, steps: int, envs: int) -> list[Transition]:
     """Two batches [T, B] of random actions in a host environment, from one after the other."""
     env, spec, rng = suite.env.maker(suite.world)(), suite.env.spec, np.random.default_rng(0)
     rows, obs, first = [], env.reset(seed=0)[0], True
     for _ in range(2 * steps * envs):
-        action = rng.integers(spec.num_actions) if spec.num_actions else None
-        action = (
-            rng.uniform(-1, 1, spec.action_dim).astype(np.float32) if action is None else action
-        )
+        allowed = obs[-spec.mask_dim :] if spec.masked else None
+        action = random_action(env.action_space, rng, allowed)
         after, reward, terminated, truncated, _ = env.step(action)
         rows.append((obs, action, after, np.float32(reward), terminated, truncated, first))
         first = bool(terminated or truncated)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from affect import Blend, Innate, Lesion, Potential
+from affect import Blend, Image, Innate, Lesion, Potential
 from agents import Foreign
 from envs import load_suite
 from runs.cli.settings import from_yaml, json_object
@@ -21,6 +21,7 @@ from runs.engine.backend import make_backend
 from runs.engine.custom_head import is_custom, load_head
 from runs.engine.foreign_policies import ForeignPolicies
 from runs.engine.phases import RewardMix
+from runs.engine.presets import foreign_agent
 from runs.errors import Interrupted, UserError
 from runs.experiment import Experiment
 from tests.affect.bridges import stub_sb3
@@ -31,6 +32,7 @@ no_key_check = pytest.fixture(scope="module", autouse=True)(
     small_study.without_key_check_in_threads
 )
 AGENT = Foreign("sb3:PPO", {"gamma": 0.5})
+PLAIN = "sb3:PPO", {}
 CONFIG = small_study.replace(small_study.CONFIG, agent=AGENT, rows=2)
 ARMS = {
     "none": Blend(),
@@ -194,7 +196,14 @@ def test_what_is_not_supported_is_refused_in_one_line(suite, stub):
     study = study_of("none", suite)
     mixed = replace(study.phase, mix=RewardMix(task=0.5))
     again = study.backend.init(study.phase)
+    spec = suite.env.spec
+    masked, seeing = (
+        replace(suite, env=replace(suite.env, spec=replace(spec, **changes)))
+        for changes in ({"masked": True}, {"image": Image(7, 7, 3, unit=1.0)})
+    )
     calls = {
+        "reads no action masks, which CartPole-v1 has": lambda: foreign_agent(*PLAIN, masked),
+        "take the image for numbers": lambda: foreign_agent(*PLAIN, seeing),
         "give a reward mix": lambda: study.backend.init(mixed),
         "give it one phase": lambda: study.backend.enter(again.learner, study.phase),
         "`n_steps` must be at least 1": lambda: refused({"n_steps": 0}),

@@ -12,14 +12,18 @@ import numpy as np
 import pytest
 
 from affect import Blend, Curiosity, Hope
+from affect.observation import split
 from agents import PPO
 from envs import load_suite
+from envs.channel import is_allowed
 from envs.shift import ramp, with_channel
 from runs.engine.host_step import changes_nothing
 from runs.engine.presets import preset
+from runs.engine.trial import sample_batches
 from runs.experiment import Experiment
 from tests.envs.other_spaces import Bright, Doors, Lamp, Lane, Switches
 from tests.runs import small_study
+from tests.tiers import slow
 
 no_key_check = pytest.fixture(scope="module", autouse=True)(
     small_study.without_key_check_in_threads
@@ -64,6 +68,17 @@ def test_the_channel_of_such_a_world_changes_nothing_until_it_is_shifted():
         assert not any(map(changes_nothing, shifted))
 
 
+@pytest.mark.parametrize("env", [Lane, slow(partial(Doors, several=True))])
+def test_heads_of_a_user_are_tried_with_allowed_actions(env):
+    suite = load_suite(env, [], workers=None if env is Lane else 0)
+    spec = suite.env.spec
+    for batch in sample_batches(suite):
+        mask, action = split(spec, batch.obs).mask, batch.action
+        assert batch.action.shape[2:] == spec.action_shape and mask.any() and not mask.all()
+        allowed = jax.vmap(jax.vmap(partial(is_allowed, spec)))(mask, action)
+        assert allowed.all()
+
+
 # --- learning ---------------------------------------------------------------------------------
 
 
@@ -92,11 +107,12 @@ PUBLIC = {  # name -> (environment, agent or None for the preset's, steps)
 
 @pytest.mark.slow  # minutes: five seeds of each, of which CarRacing takes most
 @pytest.mark.parametrize("name", PUBLIC)
-def test_agents_learn_in_public_environments(name):
+def test_agents_learn_in_public_environments(name, tmp_path):
     """The mean return of five seeds is above that of random allowed actions, by Welch's t > 3."""
     env, agent, steps = PUBLIC[name]
     sizes = {"seeds": 5, "num_envs": 8, "num_steps": 128, "episodes": 16, "optimise": True}
-    result = run(load_suite(env, [RANDOM]), agent=agent, arms=NONE, steps=steps, **sizes)
+    suite, out = load_suite(env, [RANDOM]), tmp_path / "out"
+    result = run(suite, out, agent=agent, arms=NONE, steps=steps, **sizes)
     returns = result.scores.groupby("shift")["return"]
     one, other = (returns.get_group(shift).to_numpy() for shift in ("none", "random"))
     assert len(one) == len(other) == 5
