@@ -83,10 +83,9 @@ def own_suite(
             raise ValueError(
                 f"{name} is jitted: image and reader are of its own Spec; set them there"
             )
-        if shifts is None:
-            shifts = channel_shifts(made.spec)
-        check_rows(made, name)
-        return Suite(name, made, World(made.default_params, channel_of(made.spec)), tuple(shifts))
+        shifts = channel_shifts(made.spec) if shifts is None else tuple(shifts)
+        check_rows(made, name, shifts)
+        return Suite(name, made, World(made.default_params, channel_of(made.spec)), shifts)
     if isinstance(made, gymnasium.Env):
         constructor = constructor if callable(env) else CopyOf(env)
         options = {"reproducible": reproducible, "workers": workers, "timeout": timeout}
@@ -99,12 +98,14 @@ def own_suite(
     raise ValueError(" ".join(message.split()))
 
 
-def check_rows(env: Env, name: str, steps: int = 200, num_envs: int = 8) -> None:
+def check_rows(
+    env: Env, name: str, shifts: tuple[Shift, ...], steps: int = 200, num_envs: int = 8
+) -> None:
     """Checks image, numbers and mask of a jitted environment, in steps of random allowed actions.
 
     Raises:
         ValueError: naming a part of another shape or dtype, or the first step whose mask allows no
-            action.
+            action, without a shift or under one.
     """
     spec, world = env.spec, World(env.default_params, channel_of(env.spec))
     if spec.plain:
@@ -119,20 +120,23 @@ def check_rows(env: Env, name: str, steps: int = 200, num_envs: int = 8) -> None
     if not spec.masked:
         return
 
-    def run(key: jax.Array) -> Transition:
+    def run(key: jax.Array, world: World) -> Transition:
         act = partial(random_actions, spec)
         start = reset_batch(key, env, lambda key: world, num_envs)
         return rollout(jax.random.clone(key), env, lambda key: world, act, start, steps)[1]
 
-    batch = jax.jit(run)(key)
-    allowed = jax.vmap(jax.vmap(partial(some_allowed, spec)))(batch.obs)
-    if not (allowed := np.asarray(allowed)).all():
-        step, i = np.argwhere(~allowed)[0]
-        begun = np.flatnonzero(np.asarray(batch.first)[: step + 1, i])[-1]
-        raise ValueError(
-            f"{name}: its action_mask allows no action at step {step - begun} of an episode: allow "
-            "one, or end the episode before"
-        )
+    worlds = {f" under shift {s.name}": s(world, 1.0, jax.random.key(0)) for s in shifts}
+    program = jax.jit(run)
+    for where, each in ({"": world} | worlds).items():
+        batch = program(jax.random.clone(key), jax.tree.map(np.asarray, each))
+        allowed = jax.vmap(jax.vmap(partial(some_allowed, spec)))(batch.obs)
+        if not (allowed := np.asarray(allowed)).all():
+            step, i = np.argwhere(~allowed)[0]
+            begun = np.flatnonzero(np.asarray(batch.first)[: step + 1, i])[-1]
+            raise ValueError(
+                f"{name}:{where} its action_mask allows no action at step {step - begun} of an "
+                "episode: allow one, or end the episode before"
+            )
 
 
 def _declared_parts(env: Env, state: Any, params: Any) -> Iterator[tuple[str, str, str]]:

@@ -282,7 +282,7 @@ class HostSignals:
             "heads": blend_text(core.blend),
             "environments": core.num_envs,
             "observations": spec.obs_dim,
-            "actions": [spec.num_actions, spec.action_dim],
+            "actions": list(spec.actions.values()),
             "info": {name: list(shape) for name, shape in self.info.items()},
             "discount": spec.discount,
             "learn_every": core.learn_every,

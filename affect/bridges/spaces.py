@@ -1,7 +1,7 @@
 """Observations and actions in spaces of gymnasium, as the numbers that heads read.
 
-Observations become vectors [D] as by `gymnasium.spaces.flatten`, and actions 0..n-1, or [A] in
-[-1, 1]. gymnasium is imported when a reader is made.
+Observations become vectors [D] as by `gymnasium.spaces.flatten`, and actions 0..n-1, several of
+them, or [A] in [-1, 1]. gymnasium is imported when a reader is made.
 """
 
 import math
@@ -13,7 +13,6 @@ import numpy as np
 from affect.transition import Spec, is_a, is_whole, one_line
 
 Reader = Callable[[Any], np.ndarray]
-LARGEST = 10_000  # most combinations of a MultiDiscrete action
 
 
 class ObsReader:
@@ -120,50 +119,46 @@ def _one_hot(counts: np.ndarray, start: np.ndarray) -> Reader:
 
 
 class ActionReader:
-    """Function from a batch of actions to 0..n-1 [B] int32, or [B, A] float32 in [-1, 1].
+    """Function from actions [B, ...] to 0..n-1 [B], those of several choices [B, n], or [B, A].
 
-    Several discrete choices become one, of their product; each component of a box is mapped to
-    [-1, 1] by its bounds, and clipped; one without two bounds by x / (1 + |x|).
+    Those of choices are int32; each component of a box is mapped to [-1, 1] float32 by its bounds,
+    and clipped; one without two bounds by x / (1 + |x|).
 
     Args:
         space: of one action, of gymnasium.
 
     Raises:
-        ValueError: a space of another kind, or of more than LARGEST choices.
+        ValueError: a space of another kind.
     """
 
     def __init__(self, space: Any):
         from gymnasium import spaces
 
         self.num_actions = self.action_dim = 0
+        self.action_sizes: tuple[int, ...] = ()
         if is_a(space, spaces.Box):
             self.action_dim, self.box = math.prod(space.shape), _to_unit(space)
-        elif is_a(space, spaces.Discrete):
-            self.counts, self.start = np.array([space.n]), np.array([space.start])
+            return
+        if is_a(space, spaces.Discrete):
+            self.num_actions, counts, start = int(space.n), np.array([space.n]), space.start
         elif is_a(space, spaces.MultiDiscrete):
-            self.counts = space.nvec.ravel()
-            self.start = np.broadcast_to(space.start, space.nvec.shape).ravel()
+            counts = space.nvec.ravel()
+            start = np.broadcast_to(space.start, space.nvec.shape).ravel()
         elif is_a(space, spaces.MultiBinary):
-            self.counts = np.full(math.prod(space.shape), 2)
-            self.start = np.zeros_like(self.counts)
+            counts, start = np.full(math.prod(space.shape), 2), 0
         else:
             raise ValueError(f"the action space {space} is no Box and not discrete: map it to one")
-        if not self.action_dim:
-            self.num_actions = math.prod(map(int, self.counts))
-            if self.num_actions > LARGEST:
-                raise ValueError(
-                    f"the action space {space} has {self.num_actions} combinations, more than "
-                    f"{LARGEST}: map it to fewer, as by gymnasium.wrappers.TransformAction"
-                )
+        self.action_sizes = () if self.num_actions else tuple(map(int, counts))
+        self.start, self.last = start, counts - 1
 
     def __call__(self, action: Any) -> np.ndarray:
-        """Actions [B], or [B, A], of actions of the space [B, ...]."""
+        """Actions [B], [B, n] or [B, A], of actions of the space [B, ...]."""
         batch = np.asarray(action)
+        rows = batch.reshape(len(batch), -1)
         if self.action_dim:
-            return self.box(batch.reshape(len(batch), -1))
-        choices = batch.reshape(len(batch), -1).astype(np.int64) - self.start
-        index = np.ravel_multi_index(tuple(choices.T), tuple(map(int, self.counts)), mode="clip")
-        return index.astype(np.int32)
+            return self.box(rows)
+        chosen = np.clip(rows.astype(np.int64) - self.start, 0, self.last).astype(np.int32)
+        return chosen[:, 0] if self.num_actions else chosen
 
 
 def _to_unit(space: Any) -> Reader:
@@ -199,7 +194,8 @@ def spec_of(
     Raises:
         ValueError: `info` is no such mapping, or the discount is none.
     """
-    return Spec(obs.size, actions.num_actions, actions.action_dim, info_keys(info), discount)
+    sizes = actions.num_actions, actions.action_dim
+    return Spec(obs.size, *sizes, info_keys(info), discount, actions.action_sizes)
 
 
 def info_keys(info: Any) -> tuple[str, ...]:

@@ -114,8 +114,8 @@ class StepwiseBlend:
         """Transitions [N, B, ...] of zeros."""
         grid, spec = (self.steps, self.num_envs), self.spec
         obs, flags = jnp.zeros((*grid, spec.obs_dim)), jnp.zeros(grid, bool)
-        discrete = jnp.zeros(grid, jnp.int32)
-        action = discrete if spec.num_actions else jnp.zeros((*grid, spec.action_dim))
+        kind = jnp.int32 if spec.choices else jnp.float32
+        action = jnp.zeros((*grid, *spec.action_shape), kind)
         info = {name: jnp.zeros((*grid, *(self.info or {})[name])) for name in spec.info}
         return Transition(obs, action, obs, jnp.zeros(grid), flags, flags, flags, info)
 

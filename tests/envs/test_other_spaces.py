@@ -18,7 +18,7 @@ from envs.contract import violations
 from envs.host.images import ImageFacts, image_facts
 from envs.host.make import make_env
 from envs.host.pool import HostPool
-from envs.shift import with_channel
+from envs.shift import ramp, with_channel
 from envs.world import World, reset_batch, rollout
 from tests.envs.other_spaces import Bright, Closed, Doors, Lamp, Lane, Switches, WrongMask
 from tests.tiers import slow
@@ -235,6 +235,13 @@ def test_a_jitted_world_reports_its_mask_and_image_to_gymnasium():
 def test_a_wrong_mask_of_a_jitted_world_is_refused(env, message):
     with pytest.raises(ValueError, match=message):
         load_suite(env)
+
+
+def test_a_shift_under_which_a_mask_allows_nothing_is_refused():
+    closes = ramp("closes", "dynamics", "params.gap", to=3.0)
+    message = "Lane: under shift closes its action_mask allows no action at step . of an episode"
+    with pytest.raises(ValueError, match=message):
+        load_suite(Lane, [closes])
 
 
 def test_a_mask_that_allows_nothing_in_training_makes_the_reward_nan():

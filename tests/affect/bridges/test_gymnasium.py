@@ -40,6 +40,7 @@ from tests.affect.bridges.loop_envs import (  # noqa: E402
     updates,
 )
 from tests.affect.cases import KEY, same_bits  # noqa: E402
+from tests.envs.other_spaces import Switches  # noqa: E402
 
 SPEC = Spec(2, 2, discount=GAMMA)
 MODES = list(AutoresetMode)
@@ -285,6 +286,15 @@ def test_heads_read_observations_of_all_kinds(kind):
         alone = single_env.step(1)[-1]["affect"]["it"]
         together = vector.step(np.array([1, 0]))[-1]["affect"]["it"]
         assert float(together[0]) == pytest.approx(alone) and np.isfinite(alone), t
+
+
+def test_heads_read_several_choices_one_after_another():
+    paid = Innate(lambda batch: batch.action[..., 0] + 10.0 * batch.action[..., 2])
+    env = AffectReward(Switches(), Blend(it=(1.0, paid)), learn_every=2)
+    env.reset(seed=0)
+    for first in (1, 0, 1):
+        info = env.step(np.array([[first], [0], [1]], np.int8))[-1]
+        assert float(info["affect"]["it"]) == 10 + first
 
 
 @pytest.mark.parametrize("mode", [MODES[1], pytest.param(MODES[0], marks=pytest.mark.slow)])
