@@ -17,7 +17,7 @@ from agents import PPO
 from envs import load_suite
 from envs.channel import is_allowed
 from envs.host.rows import random_action
-from envs.shift import with_channel
+from envs.shift import ramp, with_channel
 from runs.engine.host_step import changes_nothing
 from runs.engine.presets import preset
 from runs.engine.trial import sample_batches
@@ -29,6 +29,7 @@ from tests.tiers import slow
 no_key_check = pytest.fixture(scope="module", autouse=True)(
     small_study.without_key_check_in_threads
 )
+RANDOM = ramp("random", "actuator", "channel.flip", to=1.0)  # uniform among the actions allowed
 EPISODES = 16  # of each seed, in public environments
 NONE = {"none": Blend()}
 SMALL = {"seeds": 3, "num_envs": 4, "num_steps": 16, "episodes": 4, "optimise": False}
@@ -127,9 +128,9 @@ def test_agents_learn_in_public_environments(name):
     """The mean return of five seeds is above that of five of random actions, by Welch's t > 3."""
     env, agent, steps = PUBLIC[name]
     sizes = {"seeds": 5, "num_envs": 8, "num_steps": 128, "episodes": EPISODES, "optimise": True}
-    suite = load_suite(env, [])
+    suite = load_suite(env, [RANDOM])
     result = run(suite, agent=agent, arms=NONE, steps=steps, **sizes)
-    one = result.scores["return"].to_numpy()
+    one = result.scores.groupby("shift")["return"].get_group("none").to_numpy()
     other = np.array([random_return(suite, seed) for seed in range(5)])
     assert len(one) == 5
     spread = np.sqrt((one.var(ddof=1) + other.var(ddof=1)) / 5)
@@ -154,7 +155,7 @@ def test_a_mask_helps_in_taxi():
     sizes = {"seeds": 3, "num_envs": 8, "num_steps": 128, "episodes": 8, "optimise": True}
     means = []
     for env in ("Taxi-v4", make):
-        suite = load_suite(env, [], workers=0)
+        suite = load_suite(env, [RANDOM], workers=0)
         result = run(suite, agent=agent, arms=NONE, steps=40_000, **sizes)
         means.append(result.curves["return"].mean())
     masked, unmasked = means
