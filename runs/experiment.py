@@ -248,6 +248,8 @@ class Experiment:
         plan = make_plan(self.suite, self.run_config, names, **options)
         for arm in self.all_arms:
             refuse_training_on(RANDOM if arm.randomised else HOME, plan.splits)
+        if not self.suite.shifts:
+            raise UserError(f"{self.suite.name} has no shifts: give one to score under")
         if not plan.splits.names("dev"):
             raise UserError("sealed: no public shift is left to score; seal fewer families")
         return plan

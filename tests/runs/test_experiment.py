@@ -358,6 +358,10 @@ def test_experiments_that_do_not_fit_are_refused_before_training(options, messag
     ("fields", "message"),
     [
         ({"suite": "CartPole"}, "suite='CartPole': expected a suite of envs.load_suite"),
+        (
+            {"suite": replace(CARTPOLE, shifts=())},
+            "CartPole has no shifts: give one to score under",
+        ),
         ({"agent": PPO}, "agent=<class 'agents.ppo.PPO'>: expected an agent, such as PPO()"),
         ({"agent": "PPO"}, "agent='PPO': expected an agent"),
         ({"agent": PPO(minibatches=3)}, "num_envs=2 times num_steps=8 samples do not divide into "),
