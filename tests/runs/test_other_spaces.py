@@ -102,7 +102,7 @@ def small_race() -> gymnasium.Env:
 
 PUBLIC = {  # name -> (environment, agent or None for the preset's, steps)
     "Taxi-v4": ("Taxi-v4", PPO(lr=1e-3, scale_values=True), 200_000),
-    "MiniGrid, rendered": (partial(rendered, "MiniGrid-Empty-5x5-v0"), None, 20_000),
+    "MiniGrid, rendered": (partial(rendered, "MiniGrid-Empty-5x5-v0"), None, 60_000),
     "CarRacing-v3": (small_race, None, 10_000),
 }
 
