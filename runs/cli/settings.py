@@ -159,9 +159,11 @@ def _check_size(flag: str, value: Any) -> None:
 
 
 def check_seeds(settings: Any) -> None:
-    """Check that there are at least 3 seeds, as confidence intervals need; raises UserError."""
+    """Check that there are 3 seeds or more, as intervals need, and their base; raises UserError."""
     if settings.seeds < 3:
         raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
+    if hasattr(settings, "base"):
+        check_not_negative(settings, "base")
 
 
 def check_training(settings: Any, *parts: str) -> None:

@@ -1,6 +1,7 @@
 """Commands with faults: their processes, their files, and the table of what was tried.
 
-FAULTS in the environment is the number of times that each slow test tries its fault.
+FAULTS in the environment is the share of the full number of times that each slow test tries its
+fault: `FAULTS=1 python -m pytest -m slow tests/faults` tries all of them.
 """
 
 import json
@@ -17,10 +18,11 @@ from typing import NamedTuple
 import jax
 
 from runs.prereg.seal import newest_checkpoint
+from tests.runs import test_compare
 
 ROOT = Path(__file__).parents[2]
-SMOKE = "runs.compare", "--smoke", "--env", "CartPole", "--shifts", "force", "--heads", "mood"
-FAULTS = int(os.environ.get("FAULTS", "2"))
+SMOKE = "runs.compare", *test_compare.SMOKE  # two arms, whose programs are compiled for that test
+SHARE = float(os.environ.get("FAULTS", "0.1"))
 
 
 class Ended(NamedTuple):
@@ -31,6 +33,11 @@ class Ended(NamedTuple):
     err: str
 
 
+def tries(full: int) -> int:
+    """Number of times that a fault is tried, of `full`."""
+    return max(round(full * SHARE), 1)
+
+
 def report(record_property: Callable, what: str, times: int, lost: int = 0) -> None:
     """Adds a row to the table: what was tried, how often, and what was lost."""
     record_property("faults", [what, times, lost])
@@ -39,6 +46,7 @@ def report(record_property: Callable, what: str, times: int, lost: int = 0) -> N
 def start(*argv: object, most_bytes: int | None = None) -> subprocess.Popen:
     """Starts `python -m ARGV`, which can write no file larger than `most_bytes`."""
     cache = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
+    cache["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     process = subprocess.Popen(
         [sys.executable, "-m", *map(str, argv)],
         cwd=ROOT,
@@ -52,21 +60,29 @@ def start(*argv: object, most_bytes: int | None = None) -> subprocess.Popen:
     return process
 
 
-def end(process: subprocess.Popen, seconds: float = 600) -> Ended:
-    """Waits for a process to end."""
-    out, err = process.communicate(timeout=seconds)
+def end(process: subprocess.Popen, seconds: float = 1800) -> Ended:
+    """Waits for a process to end; one that does not is killed, and fails the test."""
+    try:
+        out, err = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
     return Ended(process.returncode, out, err)
 
 
 def stop(process: subprocess.Popen, number: signal.Signals, after: float, times: int = 1) -> Ended:
-    """Sends a signal after some seconds, unless the command ends before."""
-    deadline = time.monotonic() + after
-    while time.monotonic() < deadline and process.poll() is None:
+    """Sends a signal after some seconds of computing, unless the command ends before."""
+    while process.poll() is None and computed(process) < after:
         time.sleep(0.01)
     for _ in range(times):
         process.send_signal(number)
         time.sleep(0.05)
-    return end(process, 60)
+    return end(process)
+
+
+def computed(process: subprocess.Popen) -> float:
+    """Seconds that a process has computed, as opposed to waited for a busy machine."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def assert_one_error(ended: Ended) -> None:

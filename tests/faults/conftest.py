@@ -1,7 +1,21 @@
 """Print one table of what the tests of this folder tried, how often, and what was lost."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
+
+import pytest
+
+from tests.faults.bench import SMOKE, end, start
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory) -> Path:
+    """A finished study, of the real command; not to be changed."""
+    out = tmp_path_factory.mktemp("smoke") / "-a study's 100% 'ünïcode'"
+    ended = end(start(*SMOKE, "--out", out))
+    assert ended.code == 0, ended.err
+    return out
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

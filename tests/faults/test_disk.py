@@ -2,6 +2,8 @@
 
 import random
 import resource
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +22,7 @@ from runs.report.film import write_film
 from runs.report.page import Page
 from runs.report.plots import save_figure
 from runs.report.tb_writer import EventWriter
-from tests.faults.bench import FAULTS, SMOKE, assert_one_error, end, report, results, start
+from tests.faults.bench import SMOKE, assert_one_error, end, report, results, start, tries
 from tests.runs.sealed_study import sealed_plan
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (8, 60, 60, 3), np.uint8)
@@ -84,20 +86,89 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_no_half_of_it(
     assert halves == []
     write(out)
     assert any(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    report(record_property, "full disks at one write", 2)
+    report(record_property, "full and read-only disks at one write", 2)
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Path]:
+    """Folder of a file system of its own, in memory; a test is skipped where none is mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if mount("-t", "tmpfs", "none", folder) != 0:
+        pytest.skip("no file system may be mounted")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def mount(*argv: object) -> int:
+    """Exit code of `mount`."""
+    return subprocess.run(["mount", *map(str, argv)], capture_output=True).returncode
+
+
+def used(folder: Path) -> int:
+    """Bytes of a file system that are used."""
+    return shutil.disk_usage(folder).used
 
 
 @pytest.mark.slow
-def test_a_study_on_a_full_disk_ends_identical_after_room_is_made(tmp_path, record_property):
-    begun = end(start(*SMOKE, "--out", tmp_path / "whole"))
-    assert begun.code == 0, begun.err
-    rng, out = random.Random(0), tmp_path / "full"
-    for _ in range(FAULTS):
-        ended = end(start(*SMOKE, "--out", out, most_bytes=int(10 ** rng.uniform(1, 5))))
-        if ended.code != 0:  # the limit is larger than every file otherwise
+@pytest.mark.parametrize("options", ["rw", "ro"])
+def test_a_file_system_without_room_or_read_only_is_such_an_error(options, disk, record_property):
+    folders = {what: disk / what for what in WRITES}
+    for out in folders.values():
+        out.mkdir()
+    assert mount("-o", f"remount,{options},size={max(used(disk), 4096)}", disk) == 0
+    if options == "rw":
+        (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free))
+    for what, out in folders.items():
+        with pytest.raises((OSError, UserError)) as caught:
+            WRITES[what](out)
+        message = str(caught.value)
+        assert "\n" not in message and str(disk) in message, (what, message)
+    assert mount("-o", "remount,rw,size=1g", disk) == 0
+    for what, out in folders.items():
+        assert [path for path in out.rglob("*") if ".part" in path.name] == [], what
+        WRITES[what](out)
+    report(record_property, "full and read-only disks at one write", len(WRITES))
+
+
+@pytest.mark.slow
+def test_a_study_on_a_small_file_system_ends_identical_after_room_is_made(
+    disk, smoke, record_property
+):
+    rng, out, times = random.Random(1), disk / "full", 0
+    while times < tries(15):
+        room = used(disk) + int(10 ** rng.uniform(3.6, 6.6))
+        assert mount("-o", f"remount,size={room}", disk) == 0
+        ended = end(start(*SMOKE, "--out", out))
+        if ended.code == 0:  # it is complete: the next disks are of another
+            assert results(out) == results(smoke)
+            shutil.rmtree(out)
+        else:
             assert_one_error(ended)
+            times += 1
+    assert mount("-o", "remount,ro", disk) == 0
+    assert_one_error(end(start(*SMOKE, "--out", out)))
+    assert mount("-o", "remount,rw,size=1g", disk) == 0
     ended = end(start(*SMOKE, "--out", out))
     assert ended.code == 0, ended.err
-    assert results(out) == results(tmp_path / "whole")
+    assert results(out) == results(smoke)
     assert end(start("runs.verify", out)).code == 0
-    report(record_property, "full disks during a study", FAULTS)
+    report(record_property, "full disks during a study", times)
+
+
+@pytest.mark.slow
+def test_a_study_on_a_full_disk_ends_identical_after_room_is_made(smoke, tmp_path, record_property):
+    rng, out, times = random.Random(0), tmp_path / "full", 0
+    while times < tries(15):
+        ended = end(start(*SMOKE, "--out", out, most_bytes=int(10 ** rng.uniform(1, 5))))
+        if ended.code == 0:  # the limit is larger than every file: the next disks are of another
+            assert results(out) == results(smoke)
+            shutil.rmtree(out)
+        else:
+            assert_one_error(ended)
+            times += 1
+    ended = end(start(*SMOKE, "--out", out))
+    assert ended.code == 0, ended.err
+    assert results(out) == results(smoke)
+    assert end(start("runs.verify", out)).code == 0
+    report(record_property, "full disks during a study", times)

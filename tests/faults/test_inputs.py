@@ -1,9 +1,13 @@
-"""Random and hostile input of a command: a study folder, a configuration, flags, a saved head."""
+"""Random and hostile input of commands: a study folder, a configuration, flags, a saved head."""
 
+import dataclasses
 import json
 import os
 import struct
 import zipfile
+from collections.abc import Callable
+from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +18,22 @@ from hypothesis import strategies as st
 
 import affect
 from runs.analysis.scores import read_scores
-from runs.cli.settings import parse_settings, plain_line
-from runs.compare import Settings, check
+from runs.cli.settings import TrainingSettings, check_training, parse_settings, plain_line
 from runs.errors import UserError
+from runs.names import LARGEST
 from runs.prereg.plan_file import read_plan
 from runs.report.episode_trace import load_trace
 from runs.tree_io import read_npz
-from tests.faults.bench import FAULTS, report
+from tests.faults.bench import ROOT, report, tries
 
-FIELDS = tuple(Settings.__dataclass_fields__)
+STUDIES = sorted(
+    path.stem for path in (ROOT / "runs").glob("*.py") if "return run_study(" in path.read_text()
+)
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-(10**30), 10**30),
+    st.integers(-2, 9),
     st.floats(),
     st.text(max_size=40),
     st.lists(st.text(max_size=5), max_size=3),
@@ -35,86 +42,115 @@ VALUES = st.one_of(
 PLAIN = {"smoke": True, "seeds": 3, "heads": ["hope"]}
 
 
-def refused_or_valid(argv: list[str]) -> bool:
-    """Whether flags are accepted; asserts that they are refused in one line otherwise."""
+def settings_of(study: str) -> tuple[type, Callable]:
+    """Settings of a study, and what checks them."""
+    module = import_module(f"runs.{study}")
+    return (
+        getattr(module, "Settings", TrainingSettings),
+        getattr(module, "check", check_training),
+    )
+
+
+def refused_or_valid(study: str, argv: list[str]) -> None:
+    """Asserts that flags of a study are refused in one line, or are such as it can have."""
+    kind, check = settings_of(study)
     try:
-        parsed = parse_settings(Settings, argv, "", prog="python -m runs.compare")
+        parsed = parse_settings(kind, argv, "", prog=f"python -m runs.{study}")
         check(parsed)
     except UserError as error:
         assert "\n" not in plain_line(error) and plain_line(error).isprintable()
-        return False
+        return
     except SystemExit as stop:  # --help
         assert not stop.code
-        return False
-    assert parsed.seeds >= 3 and parsed.steps >= 0 and parsed.heads and str(parsed.out) != ""
-    return True
+        return
+    values = dataclasses.asdict(parsed)
+    numbers = [x for x in values.values() if isinstance(x, int | float)]
+    assert all(0 <= x <= LARGEST for x in numbers), parsed
+    assert values.get("seeds", 3) >= 3 and values.get("heads") != () and str(parsed.out) != ""
+    assert not (parsed.record and parsed.smoke)
 
 
 def fuzzed(count: int):
     """Runs a test with `count` random examples."""
     quiet = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
     return settings(
-        max_examples=count, deadline=None, derandomize=True, suppress_health_check=quiet
+        max_examples=count,
+        deadline=timedelta(minutes=2),
+        derandomize=True,
+        suppress_health_check=quiet,
     )
 
 
-def check_config(content: bytes, folder: Path) -> None:
+def check_config(study: str, content: bytes, folder: Path) -> None:
     path = folder / "config.yaml"
     path.write_bytes(content)
-    refused_or_valid(["--config", str(path)])
+    refused_or_valid(study, ["--config", str(path)])
 
 
-CONFIGS = st.one_of(
-    st.binary(max_size=60),
-    st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace")),
-    st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=4).map(
-        lambda content: yaml.safe_dump(PLAIN | content).encode()
-    ),
-)
-FLAGS = st.lists(
-    st.one_of(
-        st.sampled_from([f"--{name.replace('_', '-')}" for name in FIELDS]),
-        st.text(
-            st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=20
+def configs(study: str) -> st.SearchStrategy:
+    """Strategy of a study and a configuration file of it."""
+    fields = tuple(settings_of(study)[0].__dataclass_fields__)
+    plain = {name: value for name, value in PLAIN.items() if name in fields}
+    content = st.one_of(
+        st.binary(max_size=60),
+        st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace")),
+        st.dictionaries(st.sampled_from(fields), VALUES, max_size=4).map(
+            lambda content: yaml.safe_dump(plain | content).encode()
         ),
-        st.integers(-(10**30), 10**30).map(str),
-    ),
-    max_size=5,
-)
+    )
+    return st.tuples(st.just(study), content)
+
+
+def flags(study: str) -> st.SearchStrategy:
+    """Strategy of a study and flags of it."""
+    text = st.characters(blacklist_categories=("Cs",), blacklist_characters="\0")
+    names = [f"--{name.replace('_', '-')}" for name in settings_of(study)[0].__dataclass_fields__]
+    values = st.text(text, max_size=20), st.integers(-(10**30), 10**30).map(str)
+    argv = st.lists(st.one_of(st.sampled_from(names), *values), max_size=5)
+    return st.tuples(st.just(study), argv)
+
+
+CONFIGS = st.sampled_from(STUDIES).flatmap(configs)
+FLAGS = st.sampled_from(STUDIES).flatmap(flags)
 
 
 @fuzzed(25)
-@given(CONFIGS)
-@example(b"seeds: 3\nseeds: 4\n")
-@example(b"steps: !!timestamp x\n")
-@example(b"env: !!bool x\n")
-@example(b"a: " + b"[" * 3000)
-def test_a_random_configuration_is_valid_or_refused_in_one_line(tmp_path, content):
-    check_config(content, tmp_path)
+@given(configs("compare"))
+@example(("compare", b"seeds: 3\nseeds: 4\n"))
+@example(("compare", b"steps: !!timestamp x\n"))
+@example(("compare", b"env: !!bool x\n"))
+@example(("compare", b"a: " + b"[" * 3000))
+def test_a_random_configuration_is_valid_or_refused_in_one_line(tmp_path, config):
+    check_config(*config, tmp_path)
 
 
 @fuzzed(10)
-@given(FLAGS)
-@example(["--out", ""])
-@example(["--seeds", "1" + "0" * 12])
-@example(["--steps", "9" * 5000])
-@example(["--episodes", "1000000000000"])
-@example(["--env", "x" * 5000])
-@example(["--env", "x" * 3000 + ".py:X"])
-@example(["--heads", "x" * 3000 + ".py:X"])
-def test_random_flags_are_valid_or_refused_in_one_line(argv):
-    refused_or_valid(argv)
+@given(flags("compare"))
+@example(("compare", ["--out", ""]))
+@example(("compare", ["--seeds", "1" + "0" * 12]))
+@example(("compare", ["--steps", "9" * 5000]))
+@example(("compare", ["--episodes", "1000000000000"]))
+@example(("compare", ["--env", "x" * 5000]))
+@example(("compare", ["--env", "x" * 3000 + ".py:X"]))
+@example(("compare", ["--heads", "x" * 3000 + ".py:X"]))
+def test_random_flags_are_valid_or_refused_in_one_line(given_flags):
+    refused_or_valid(*given_flags)
 
 
 @pytest.mark.slow
-def test_many_random_configurations_and_flags(tmp_path, record_property):
-    fuzzed(FAULTS)(given(CONFIGS)(lambda content: check_config(content, tmp_path)))()
-    fuzzed(FAULTS)(given(FLAGS)(refused_or_valid_only))()
-    report(record_property, "fuzzed configurations and flags", 2 * FAULTS)
+def test_many_random_configurations_and_flags_of_all_studies(tmp_path, record_property):
+    fuzzed(tries(250))(given(CONFIGS)(lambda config: check_config(*config, tmp_path)))()
+    fuzzed(tries(250))(given(FLAGS)(lambda given_flags: refused_or_valid(*given_flags)))()
+    report(record_property, "fuzzed configurations and flags", 2 * tries(250))
 
 
-def refused_or_valid_only(argv: list[str]) -> None:
-    refused_or_valid(argv)
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_number_that_is_negative_is_refused(study):
+    kind, check = settings_of(study)
+    for field in dataclasses.fields(kind):
+        if isinstance(field.default, int | float) and not isinstance(field.default, bool):
+            with pytest.raises(UserError, match=field.name.replace("_", "[_-]")):
+                check(parse_settings(kind, [f"--{field.name.replace('_', '-')}=-1"], ""))
 
 
 # --- files of others ----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.faults.bench import FAULTS, ROOT, SMOKE, end, report, results, start, stop
+from tests.faults.bench import ROOT, SMOKE, end, report, results, start, stop, tries
 from tests.tiers import slow
 
 
@@ -20,18 +20,17 @@ def test_a_signal_while_a_command_is_imported_is_one_line(number, tmp_path):
 
 
 @pytest.mark.slow
-def test_signals_at_random_times_lose_nothing(tmp_path, record_property):
-    whole, out, rng = tmp_path / "whole", tmp_path / "stopped", random.Random(0)
-    assert end(start(*SMOKE, "--out", whole)).code == 0
-    for i in range(FAULTS):
+def test_signals_at_random_times_lose_nothing(smoke, tmp_path, record_property):
+    out, rng = tmp_path / "stopped", random.Random(0)
+    for i in range(tries(30)):
         number = (signal.SIGINT, signal.SIGTERM)[i % 2]
         ended = stop(start(*SMOKE, "--out", out), number, rng.uniform(0.1, 40), times=1 + i % 3)
         assert ended.code in (0, 128 + number), ended
         assert "Traceback" not in ended.err, ended.err
         assert ended.code == 0 or "stopped; " in ended.err
     assert end(start(*SMOKE, "--out", out)).code == 0
-    assert results(out) == results(whole)
-    report(record_property, "Ctrl-C and SIGTERM at random times", FAULTS)
+    assert results(out) == results(smoke)
+    report(record_property, "Ctrl-C and SIGTERM at random times", tries(30))
 
 
 def test_a_reader_that_ends_early_ends_the_command_without_a_word(tmp_path):

@@ -1,5 +1,6 @@
 """The board command: serves all runs at its links, finds studies, stops on signals."""
 
+import http.client
 import json
 import os
 import re
@@ -173,6 +174,25 @@ def test_films_and_settings_are_served(served):
     assert content.startswith(b"GIF89a")
     [text] = served.get_json("plugin/text/text?run=compare/Drive/arm1&tag=settings")
     assert "12345" in text["text"] and "<table>" in text["text"]
+
+
+def test_no_other_site_and_no_file_outside_the_folder_is_served(served):
+    url = next(iter(served.links.values()))
+    host, port = urlsplit(url).hostname, urlsplit(url).port
+    assert host == board.HOST == "127.0.0.1"
+    for path, allowed in (
+        ("/data/runs", True),
+        ("/../../../../../../etc/passwd", False),
+        ("/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd", False),
+        ("/data/plugin/projector/bookmarks?run=/etc&name=passwd", False),
+    ):
+        connection = http.client.HTTPConnection(host, port, timeout=10)
+        connection.request("GET", path, headers={"Origin": "http://elsewhere.example"})
+        response = connection.getresponse()
+        assert (response.status == 200) == allowed, path
+        assert response.getheader("Access-Control-Allow-Origin") is None
+        assert b"root:" not in response.read()
+        connection.close()
 
 
 def test_every_link_selects_the_runs_and_tags_it_names(served):
