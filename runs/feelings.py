@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from runs.cli.settings import StudySettings, check_recordable, run_main
+from runs.cli.settings import StudySettings, check_not_negative, check_recordable, run_main
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.names import checked_choice, safe_name
@@ -59,6 +59,7 @@ def check(settings: Settings) -> None:
     checked_choice("env", settings.env, SUITES)
     if settings.steps < 1 or not 0 <= settings.severity <= 1:
         raise UserError("--steps must be positive and --severity within [0, 1]")
+    check_not_negative(settings, "seed")
     check_recordable(settings)
 
 

@@ -15,6 +15,7 @@ from tyro.conf import arg
 
 from runs.cli.settings import StudySettings, check_recordable, check_seeds, run_main
 from runs.cli.study import Job, run_study
+from runs.errors import UserError
 from runs.report.page import Page
 
 if TYPE_CHECKING:
@@ -66,9 +67,11 @@ def check(settings: Settings) -> None:
     """Check the settings as far as that needs no jax.
 
     Raises:
-        UserError: for too few pairs, or `record` of a partial run.
+        UserError: for too few pairs or environments, or `record` of a partial run.
     """
     check_seeds(settings)
+    if settings.newborn_envs < 1:
+        raise UserError(f"--newborn-envs {settings.newborn_envs}: expected at least 1")
     check_recordable(settings)
 
 

@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -269,9 +270,14 @@ def _flush(path: Path) -> None:
 
 
 def _check_space(directory: Path, size: int) -> None:
-    """Raise OSError if the disk is too full; Orbax would write hundreds of lines to stderr."""
+    """Raise OSError if a disk, a quota or a limit has no room for `size` bytes.
+
+    Where Orbax finds that out, its threads print hundreds of lines to standard error.
+    """
     if shutil.disk_usage(directory).free < size + 2**20:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with tempfile.TemporaryFile(dir=directory) as file:
+        os.posix_fallocate(file.fileno(), 0, max(size, 1))
 
 
 def _save_error_message(error: Exception, directory: Path) -> str:

@@ -22,6 +22,7 @@ from tests.runs import test_compare
 
 ROOT = Path(__file__).parents[2]
 SMOKE = "runs.compare", *test_compare.SMOKE  # two arms, whose programs are compiled for that test
+LONGEST = 20.0  # seconds that a command computes before its kill or signal
 SHARE = float(os.environ.get("FAULTS", "0.1"))
 
 

@@ -68,7 +68,7 @@ def test_it_is_refused_in_one_line(case, tmp_path, record_property):
     with pytest.raises(ValueError) as caught:
         load_suite(write(tmp_path, **{place: code}), [], timeout=1.0)
     assert "\n" not in str(caught.value) and word in str(caught.value)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 120  # what hangs sleeps for 600 s
     report(record_property, "kinds of fault of an environment", 1)
 
 

@@ -154,13 +154,13 @@ def attempt(text: str, folder: Path) -> None:
 @pytest.mark.parametrize("fault", [f if f in DEFAULT else slow(f) for f in FAULTS])
 def test_a_fault_is_one_line_before_anything_is_trained(fault, tmp_path, record_property):
     text, words = FAULTS[fault]
-    begun = time.monotonic()
+    begun = time.process_time()  # of a machine that may be busy
     with pytest.raises(UserError) as caught:
         attempt(text, tmp_path)
     message = str(caught.value)
     assert "\n" not in message and len(message) < 700, message
     assert re.search(words, message), message
-    assert time.monotonic() - begun < 10
+    assert time.process_time() - begun < 10
     report(record_property, "kinds of fault of a head", 1)
 
 

@@ -13,13 +13,12 @@ from runs.prereg import ledger, seal
 from runs.prereg.audit import watermark
 from runs.prereg.manifest import check_kept, enter_manifest, problems
 from runs.prereg.plan_file import Plan
-from tests.faults.bench import end, report, results, start, stop, tries
+from tests.faults.bench import LONGEST, end, report, results, start, stop, tries
 from tests.runs import sealed_study, test_compare
 from tests.runs.small_study import Killed
 
 ARMS, SLOW = ("none", "fear"), pytest.mark.slow
 OPERATIONS = [(os, "replace"), (os, "fsync"), (io, "open"), (os, "unlink"), (Path, "write_bytes")]
-LONGEST = 20.0  # seconds that a study computes before its kill
 STUDIES = {
     "compare": test_compare.WITHOUT,  # in the flagship world, Drive
     "validity": ("--env", "CartPole"),

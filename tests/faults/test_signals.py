@@ -1,13 +1,14 @@
 """Ctrl-C and SIGTERM at any time, once or twice, and readers that end early: one line each."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from tests.faults.bench import ROOT, SMOKE, end, report, results, start, stop, tries
+from tests.faults.bench import LONGEST, ROOT, SMOKE, end, report, results, start, stop, tries
 from tests.tiers import slow
 
 
@@ -22,15 +23,22 @@ def test_a_signal_while_a_command_is_imported_is_one_line(number, tmp_path):
 @pytest.mark.slow
 def test_signals_at_random_times_lose_nothing(smoke, tmp_path, record_property):
     out, rng = tmp_path / "stopped", random.Random(0)
-    for i in range(tries(30)):
-        number = (signal.SIGINT, signal.SIGTERM)[i % 2]
-        ended = stop(start(*SMOKE, "--out", out), number, rng.uniform(0.1, 40), times=1 + i % 3)
+    stops = 0
+    while stops < tries(30):
+        number = (signal.SIGINT, signal.SIGTERM)[stops % 2]
+        process, after = start(*SMOKE, "--out", out), rng.uniform(0.1, LONGEST)
+        ended = stop(process, number, after, times=1 + stops % 3)
         assert ended.code in (0, 128 + number), ended
         assert "Traceback" not in ended.err, ended.err
-        assert ended.code == 0 or "stopped; " in ended.err
+        if ended.code == 0:  # it is complete: the next stops are of another
+            assert results(out) == results(smoke)
+            shutil.rmtree(out)
+        else:
+            assert "stopped; " in ended.err
+            stops += 1
     assert end(start(*SMOKE, "--out", out)).code == 0
     assert results(out) == results(smoke)
-    report(record_property, "Ctrl-C and SIGTERM at random times", tries(30))
+    report(record_property, "Ctrl-C and SIGTERM at random times", stops)
 
 
 def test_a_reader_that_ends_early_ends_the_command_without_a_word(tmp_path):
