@@ -277,7 +277,11 @@ def _check_space(directory: Path, size: int) -> None:
     if shutil.disk_usage(directory).free < size + 2**20:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with tempfile.TemporaryFile(dir=directory) as file:
-        os.posix_fallocate(file.fileno(), 0, max(size, 1))
+        try:
+            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+        except OSError as error:  # of another number where files cannot be allocated
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
 
 
 def _save_error_message(error: Exception, directory: Path) -> str:

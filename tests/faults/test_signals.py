@@ -24,7 +24,7 @@ def test_a_signal_while_a_command_is_imported_is_one_line(number, tmp_path):
 def test_signals_at_random_times_lose_nothing(smoke, tmp_path, record_property):
     out, rng = tmp_path / "stopped", random.Random(0)
     stops = 0
-    while stops < tries(30):
+    while stops < tries(12):
         number = (signal.SIGINT, signal.SIGTERM)[stops % 2]
         process, after = start(*SMOKE, "--out", out), rng.uniform(0.1, LONGEST)
         ended = stop(process, number, after, times=1 + stops % 3)
