@@ -14,6 +14,7 @@ import pytest
 from affect import Blend, Image, Innate, Lesion, Potential
 from agents import Foreign
 from envs import load_suite
+from runs import export, inherit
 from runs.cli.settings import from_yaml, json_object
 from runs.compare import Settings, check, main
 from runs.engine.arms import Arm
@@ -24,6 +25,7 @@ from runs.engine.phases import RewardMix
 from runs.engine.presets import foreign_agent
 from runs.errors import Interrupted, UserError
 from runs.experiment import Experiment
+from runs.inheritance.design import make_design
 from tests.affect.bridges import stub_sb3
 from tests.affect.bridges.loop_envs import Slope, position
 from tests.runs import small_study
@@ -248,6 +250,29 @@ def rank_promotion():
     jax.config.update("jax_numpy_rank_promotion", "allow")
     yield
     jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.mark.slow
+def test_a_critic_is_exported_as_a_file_that_pays_newborns(tmp_path, monkeypatch, capsys):
+    """`runs.export` of a comparison, and `runs.inherit --from` with its file."""
+    pytest.importorskip("stable_baselines3")
+    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
+    study, path = str(tmp_path / "study"), tmp_path / "sb3-value.safetensors"
+    flags = "--smoke", "--env", "affect/Drive-v0", "--agent", "sb3:PPO", "--shifts", "noise"
+    assert main([*flags, "--heads", "curiosity", "--out", study]) == 0
+    assert export.main([study, "--save", str(path), "--seed", "1"]) == 0
+    assert "Value of none, seed 1" in capsys.readouterr().out
+    card, head = read_card(path), load(path)
+    assert (card.world, card.seeds, card.scale) == ("affect/Drive-v0", (1,), 2.0)
+    assert "--agent sb3:PPO" in card.commands[0] and "runs.export" in card.commands[1]
+    obs = np.random.default_rng(0).normal(size=(5, 37)).astype(np.float32)
+    values = [export.open_study(Path(study), card.commands[0]).value("none", i) for i in (0, 1)]
+    np.testing.assert_array_equal(head.value(obs), values[1].value(obs))
+    assert (head.value(obs) != values[0].value(obs)).any()
+    design = make_design(inherit.Settings(seeds=3, from_file=str(path)))
+    carrier = design.carriers["sb3-value"]
+    paid = carrier.value(carrier.init(None, obs), {}, obs)
+    np.testing.assert_allclose(paid, head.value(obs), rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -1,0 +1,299 @@
+"""Agents of Stable-Baselines3: do our signals help them learn, and its critic an agent of ours?
+
+A part is one comparison: `deep_sea` and `mountain_car` pay curiosity to their PPO where reward is
+rare, against constant rewards; `timid_ppo` and `timid_dqn` pay the zoo's value of Drive as a
+potential, with the scale and the shift of its card, in Timid, where agents seldom arrive, against
+constant potentials; `timid_ours` pays our PPO there the critic of their PPO from Drive, exported as
+`python -m runs.export` does.
+
+Declared for each part: the signal less no signal, and less the best of the constants, in the area
+under the learning curve, the mean of the task's return over the training. The best constant is
+chosen by the same areas, in favour of the control. An interrupted part is resumed by the same
+command.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from runs.analysis import stats
+from runs.analysis.scores import rows_as_csv
+from runs.cli.settings import TrainingSettings, check_training, run_main
+from runs.cli.study import Job, run_study
+from runs.names import checked_choice
+from runs.report.page import Page, markdown_table, page_text
+from runs.report.plots import add_legend, draw_line, new_figure, save_figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from affect import Factory
+    from runs.experiment import Experiment
+    from runs.result import Result
+
+COMMAND = "python -m runs.bridges"
+SIGNAL, SHIFT = "signal", "noise"
+REWARDS = ("none", "constant_plus", "constant_minus")
+POTENTIALS = ("none", "potential_-2", "potential_-1", "potential_-0.5")
+PPO = {"n_steps": 64, "batch_size": 128, "learning_rate": 0.001}
+DQN = {"train_freq": 4, "gradient_steps": 8, "batch_size": 64, "learning_rate": 0.0005}
+DQN |= {"learning_starts": 2000, "buffer_size": 50_000, "target_update_interval": 1000}
+SIZES = {"num_steps": 64, "recordings": False, "probe_signals": False}
+SMALL = {"seeds": 3, "steps": 256, "num_envs": 2, "num_steps": 64, "episodes": 2, "optimise": False}
+COLUMNS = ("part", "arm", "seed", "area", "home", "shifted")
+HEADINGS = ("arm", "area", "return at home", f"under {SHIFT}", "area less none")
+
+
+class Part(NamedTuple):
+    """One comparison.
+
+    Attributes:
+        title: of its page.
+        signal: what is paid, in words.
+        env: where agents learn.
+        controls: arms of `runs.engine.arms.comparison_arms`, `none` among them.
+        steps: environment steps a seed.
+        agent: an algorithm of Stable-Baselines3; empty for our PPO.
+        settings: of the algorithm.
+    """
+
+    title: str
+    signal: str
+    env: str
+    controls: tuple[str, ...]
+    steps: int
+    agent: str = "sb3:PPO"
+    settings: Mapping[str, Any] = PPO
+
+
+VALUE = "the zoo's value of Drive"
+PARTS = {
+    "deep_sea": Part(
+        "Curiosity for PPO of Stable-Baselines3 in DeepSea",
+        *("curiosity", "affect/DeepSea-v0", REWARDS, 30_000),
+    ),
+    "mountain_car": Part(
+        "Curiosity for PPO of Stable-Baselines3 in MountainCar",
+        *("curiosity", "MountainCar-v0", REWARDS, 60_000),
+    ),
+    "timid_ppo": Part(
+        "The value of our agents for PPO of Stable-Baselines3",
+        *(VALUE, "affect/Timid-v0", POTENTIALS, 50_000),
+    ),
+    "timid_dqn": Part(
+        "The value of our agents for DQN of Stable-Baselines3",
+        *(VALUE, "affect/Timid-v0", POTENTIALS, 50_000, "sb3:DQN", DQN),
+    ),
+    "timid_ours": Part(
+        "The critic of Stable-Baselines3 for our PPO",
+        *("a critic of Stable-Baselines3 from Drive", "Timid", POTENTIALS, 150_000, "", {}),
+    ),
+}
+PARENT = Part("Parents", "", "affect/Drive-v0", ("none",), 100_000)
+
+
+@dataclass(frozen=True)
+class Settings(TrainingSettings):
+    """Settings of the study.
+
+    Attributes:
+        part: deep_sea, mountain_car, timid_ppo, timid_dqn or timid_ours.
+        seeds: training runs an arm, at least 3.
+    """
+
+    part: str = "timid_ppo"
+    seeds: int = 10
+
+
+def main(argv: list[str]) -> int:
+    """Run one part -> exit code."""
+    return run_study(argv, COMMAND, __doc__, Settings, check, study)
+
+
+def check(settings: Settings) -> None:
+    """Reject invalid settings; raises UserError."""
+    checked_choice("part", settings.part, PARTS)
+    check_training(settings)
+
+
+def study(job: Job) -> Page:
+    """Train, score and report one part."""
+    part, before, head = PARTS[job.settings.part], 0, None
+    if part.signal == VALUE:
+        from affect import Potential, zoo
+
+        head = Potential.from_card(zoo.path("drive-value"))
+    elif part.agent == "":
+        head, before = critic_of_parent(job)
+    result = trained(job, comparison(part, job.settings, head), job.out, before)
+    return page(job, part, result)
+
+
+# --- what is trained ----------------------------------------------------------------------------
+
+
+def comparison(part: Part, settings: Settings, head: "Factory | None" = None) -> "Experiment":
+    """The experiment of a part, whose signal is `head`, or curiosity.
+
+    Raises:
+        UserError: Stable-Baselines3 is not installed.
+    """
+    from affect import Blend
+    from agents import Foreign
+    from envs import load_suite
+    from runs.engine.arms import Arm, comparison_arms
+    from runs.engine.presets import preset
+    from runs.experiment import Experiment
+
+    suite = load_suite(part.env)
+    noise = tuple(shift for shift in suite.shifts if shift.name == SHIFT)
+    suite = replace(suite, shifts=noise, severities=(1.0,))
+    agent = Foreign(part.agent, part.settings) if part.agent else None
+    gamma = (agent or preset(suite).agent).gamma
+    known = {arm.name: arm for arm in comparison_arms(("curiosity", "hope"), gamma, suite)}
+    arms = [known[name] for name in part.controls]
+    if part.signal:
+        blend = known["curiosity"].blend if head is None else Blend(signal=(1.0, head))
+        arms.append(Arm(SIGNAL, blend))
+    sizes = {"seeds": settings.seeds, "steps": settings.steps or part.steps, "base": settings.base}
+    sizes |= SIZES if agent else {"recordings": False, "probe_signals": False}
+    sizes |= SMALL if settings.smoke else {"episodes": 16 if agent else 256}
+    primary = (SIGNAL, "none") if part.signal else None
+    return Experiment(suite, arms, agent, primary=primary, **sizes)
+
+
+def critic_of_parent(job: Job) -> "tuple[Factory, int]":
+    """Trains PPO of Stable-Baselines3 in Drive -> (the first critic as a potential, units done).
+
+    Its scale and shift are those that `python -m runs.export` writes into a card.
+    """
+    from affect import Potential
+    from runs.export import recommended, seed_recordings
+
+    path = job.out / "value.safetensors"
+    experiment = comparison(PARENT, replace(job.settings, seeds=3, steps=0))
+    result = trained(job, experiment, job.out / "parents")
+    head = result.value("none")
+    head.save(path, **recommended(head, *next(seed_recordings(result, "none", 0))))
+    return Potential.from_card(path), experiment.units
+
+
+def trained(job: Job, experiment: "Experiment", out: Path, before: int = 0) -> "Result":
+    """Result of an experiment, trained and scored in a folder; `before` units came before it."""
+    from runs.result import Result
+
+    job.progress.total = before + experiment.units
+    experiment.run_arms(out, job.progress, job.stopped, before)
+    return Result(experiment, out)
+
+
+# --- results ------------------------------------------------------------------------------------
+
+
+def page(job: Job, part: Part, result: "Result") -> Page:
+    """Page, table and figure of a part."""
+    rows = score_rows(job.settings.part, result)
+    config, name = result.experiment.run_config, f"bridges-{job.settings.part}"
+    agent = f"{part.agent} {dict(part.settings)}" if part.agent else "our PPO"
+    sections = [
+        finding(part.signal, rows),
+        markdown_table(HEADINGS, table(rows)),
+        f"{config.seeds} seeds an arm, {config.steps:,} steps a seed in {part.env}, {agent}. "
+        "`area`: mean of the task's return over the training episodes, by seed. Greedy returns "
+        f"after training are means of {config.episodes} episodes. `{SIGNAL}`: {part.signal}. Means "
+        "and differences with t and Welch intervals at 95 %, not corrected for their number.",
+        f"![Learning curves]({name}.png)",
+    ]
+    if "parents" in {path.name for path in job.out.iterdir()}:
+        home = _home_returns(job.out / "parents")
+        sections.insert(3, f"The parent, {PARENT.agent} in Drive, returns {home:.2f} there.")
+    figures = {"": partial(draw_areas, result.curves)}
+    tables = {"": rows_as_csv(rows, header=True, columns=COLUMNS)}
+    return Page(name, page_text(part.title, sections, job.command), figures, tables=tables)
+
+
+def score_rows(name: str, result: "Result") -> list[dict]:
+    """A row per arm and seed: area under the learning curve, and greedy returns at two points."""
+    curves = result.curves.astype({"return": float})
+    areas = curves.groupby(["arm", "seed"])["return"].mean()
+    scores = result.scores.assign(home=result.scores["shift"] == "none")
+    means = scores.groupby(["arm", "seed", "home"])["return"].mean()
+    return [
+        {"part": name, "arm": arm.name, "seed": seed, "area": areas[arm.name, seed]}
+        | {"home": means[arm.name, seed, True], "shifted": means[arm.name, seed, False]}
+        for arm in result.experiment.all_arms
+        for seed in range(result.experiment.run_config.seeds)
+    ]
+
+
+def by_arm(rows: list[dict], measure: str) -> dict[str, np.ndarray]:
+    """A measure of the seeds [S] of each arm."""
+    arms = dict.fromkeys(row["arm"] for row in rows)
+    return {name: np.array([r[measure] for r in rows if r["arm"] == name]) for name in arms}
+
+
+def best_constant(areas: Mapping[str, np.ndarray]) -> str:
+    """The control of the highest mean area, other than none."""
+    controls = [name for name in areas if name not in (SIGNAL, "none")]
+    return max(controls, key=lambda name: float(np.mean(areas[name])))
+
+
+def finding(signal: str, rows: list[dict]) -> str:
+    """One sentence with the two declared contrasts."""
+    areas = by_arm(rows, "area")
+    best = best_constant(areas)
+    over_none, over_best = (stats.difference(areas[SIGNAL], areas[x]) for x in ("none", best))
+    verdict = "does not differ measurably from no signal"
+    if over_none.low > 0 or over_none.high < 0:
+        verdict = f"makes the agent learn {'faster' if over_none.value > 0 else 'more slowly'}"
+    end = "which is not told apart from it"
+    if over_best.low > 0 or over_best.high < 0:
+        end = f"{'more' if over_best.value > 0 else 'less'} than it"
+    return (
+        f"Finding: {signal} {verdict}: area under the learning curve {over_none:+.3f}; less the "
+        f"best of the constants, {best}, {over_best:+.3f}, {end}."
+    )
+
+
+def table(rows: list[dict]) -> list[list[str]]:
+    """Cells in the order of HEADINGS, a row per arm."""
+    measures = {name: by_arm(rows, name) for name in ("area", "home", "shifted")}
+    areas, cells = measures["area"], []
+    for arm in areas:
+        less = "-" if arm == "none" else f"{stats.difference(areas[arm], areas['none']):+.3f}"
+        cells.append([arm, *(f"{stats.mean(x[arm]):.3f}" for x in measures.values()), less])
+    return cells
+
+
+def draw_areas(curves: "pd.DataFrame", path: Path) -> None:
+    """Draw the task's return while training, a line per arm with its interval."""
+    from runs.report.arm_style import arm_styles
+
+    figure, axes = new_figure(size=(6.4, 3.8))
+    axis, styles = axes[0, 0], arm_styles(list(curves["arm"].unique()))
+    for name, rows in curves.groupby("arm", sort=False):
+        seeds = rows.pivot(index="step", columns="seed", values="return").astype(float)
+        bins = np.array_split(seeds, min(len(seeds), 20))
+        steps = [part.index[-1] for part in bins]
+        lines = [stats.nan_estimate(part.mean().to_numpy()) for part in bins]
+        draw_line(axis, steps, lines, name, styles[name].colour)
+    axis.set_xlabel("steps", fontsize=9)
+    axis.set_ylabel("return of the task", fontsize=9)
+    add_legend(figure)
+    save_figure(figure, path)
+
+
+def _home_returns(folder: Path) -> float:
+    """Mean greedy return at home of the first seed of the parents in a folder."""
+    from runs.analysis.scores import read_scores
+
+    rows = read_scores(folder / "scores.csv")
+    return float(np.mean([r["return"] for r in rows if r["shift"] == "none" and not r["seed"]]))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,76 @@
+"""Study of other libraries' agents: contrasts and page from numbers, bad input, runs with SB3."""
+
+import re
+
+import numpy as np
+import pytest
+
+from affect import Potential, load
+from runs import bridges
+from runs.bridges import PARTS, Settings, best_constant, check, finding, main, table
+from runs.errors import UserError
+from tests.runs.small_study import without_key_check_in_threads
+
+no_key_check = pytest.fixture(scope="module", autouse=True)(without_key_check_in_threads)
+
+
+def rows(**means):
+    """Score rows of three seeds an arm, .1 apart."""
+    return [
+        {"arm": arm, "seed": seed, "area": mean + 0.1 * (seed - 1), "home": mean, "shifted": 0.0}
+        for arm, mean in means.items()
+        for seed in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("signal", "words"),
+    [
+        (0.9, "learn faster: area under the learning curve +0.900 [+0.673, +1.127]; less the"),
+        (0.9, "best of the constants, potential_-1, +0.500 [+0.273, +0.727], more than it"),
+        (0.0, "does not differ measurably from no signal"),
+        (-0.9, "learn more slowly"),
+        (-0.9, "less than it"),
+        (0.4, "not told apart from it"),
+    ],
+)
+def test_the_finding_is_the_two_declared_contrasts(signal, words):
+    """Oracle: Welch of two arms with a spread of .1 has 4 degrees of freedom, t = 2.776."""
+    scores = rows(none=0.0, **{"potential_-1": 0.4, "potential_-2": 0.3}, signal=signal)
+    assert words in finding("curiosity", scores)
+    assert best_constant(bridges.by_arm(scores, "area")) == "potential_-1"
+    cells = table(scores)
+    assert [row[0] for row in cells] == ["none", "potential_-1", "potential_-2", "signal"]
+    assert cells[0][-1] == "-" and cells[1][-1] == "+0.400 [+0.173, +0.627]"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (Settings(part="deepsea"), "unknown part 'deepsea'; did you mean deep_sea"),
+        (Settings(seeds=2), "--seeds 2"),
+        (Settings(smoke=True, record=True), "leave --smoke out"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(settings, words):
+    with pytest.raises(UserError) as caught:
+        check(settings)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_is_run_and_reported(part, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("stable_baselines3")
+    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
+    assert main(["--smoke", "--part", part, "--out", str(tmp_path)]) == 0
+    text = (tmp_path / f"bridges-{part}.md").read_text()
+    assert "Finding: " in text and text in capsys.readouterr().out
+    assert len(re.findall(r"\[", text)) > 10 and (tmp_path / f"bridges-{part}.png").exists()
+    lines = (tmp_path / f"bridges-{part}.csv").read_text().splitlines()
+    arms = (*PARTS[part].controls, "signal")
+    assert [line.split(",")[1] for line in lines[1:]] == list(np.repeat(arms, 3))
+    if part == "timid_ours":
+        head = load(tmp_path / "value.safetensors")
+        assert Potential.from_card(head).settings["scale"] == 2 and "The parent" in text
+        assert np.isfinite(head.value(np.zeros((1, 37), np.float32))).all()
