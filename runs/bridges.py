@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -43,7 +44,7 @@ PPO = {"n_steps": 64, "batch_size": 128, "learning_rate": 0.001}
 DQN = {"train_freq": 4, "gradient_steps": 8, "batch_size": 64, "learning_rate": 0.0005}
 DQN |= {"learning_starts": 2000, "buffer_size": 50_000, "target_update_interval": 1000}
 SIZES = {"num_steps": 64, "recordings": False, "probe_signals": False}
-SMALL = {"seeds": 3, "steps": 256, "num_envs": 2, "num_steps": 64, "episodes": 2, "optimise": False}
+SMALL = {"steps": 256, "num_envs": 2, "num_steps": 64, "episodes": 2, "optimise": False}
 COLUMNS = ("part", "arm", "seed", "area", "home", "shifted")
 HEADINGS = ("arm", "area", "return at home", f"under {SHIFT}", "area less none")
 
@@ -59,6 +60,7 @@ class Part(NamedTuple):
         steps: environment steps a seed.
         agent: an algorithm of Stable-Baselines3; empty for our PPO.
         settings: of the algorithm.
+        world: arguments of the environment.
     """
 
     title: str
@@ -68,32 +70,33 @@ class Part(NamedTuple):
     steps: int
     agent: str = "sb3:PPO"
     settings: Mapping[str, Any] = PPO
+    world: Mapping[str, Any] = MappingProxyType({})
 
 
 VALUE = "the zoo's value of Drive"
 PARTS = {
     "deep_sea": Part(
         "Curiosity for PPO of Stable-Baselines3 in DeepSea",
-        *("curiosity", "affect/DeepSea-v0", REWARDS, 30_000),
+        *("curiosity", "affect/DeepSea-v0", REWARDS, 16_384, "sb3:PPO", PPO, {"size": 8}),
     ),
     "mountain_car": Part(
         "Curiosity for PPO of Stable-Baselines3 in MountainCar",
-        *("curiosity", "MountainCar-v0", REWARDS, 60_000),
+        *("curiosity", "MountainCar-v0", REWARDS, 40_000),
     ),
     "timid_ppo": Part(
         "The value of our agents for PPO of Stable-Baselines3",
-        *(VALUE, "affect/Timid-v0", POTENTIALS, 50_000),
+        *(VALUE, "affect/Timid-v0", POTENTIALS, 30_000),
     ),
     "timid_dqn": Part(
         "The value of our agents for DQN of Stable-Baselines3",
-        *(VALUE, "affect/Timid-v0", POTENTIALS, 50_000, "sb3:DQN", DQN),
+        *(VALUE, "affect/Timid-v0", POTENTIALS, 30_000, "sb3:DQN", DQN),
     ),
     "timid_ours": Part(
         "The critic of Stable-Baselines3 for our PPO",
         *("a critic of Stable-Baselines3 from Drive", "Timid", POTENTIALS, 150_000, "", {}),
     ),
 }
-PARENT = Part("Parents", "", "affect/Drive-v0", ("none",), 100_000)
+PARENT = Part("Parent", "", "affect/Drive-v0", ("none",), 100_000)
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def comparison(part: Part, settings: Settings, head: "Factory | None" = None) ->
     from runs.engine.presets import preset
     from runs.experiment import Experiment
 
-    suite = load_suite(part.env)
+    suite = load_suite(part.env, kwargs=dict(part.world) or None)
     noise = tuple(shift for shift in suite.shifts if shift.name == SHIFT)
     suite = replace(suite, shifts=noise, severities=(1.0,))
     agent = Foreign(part.agent, part.settings) if part.agent else None
@@ -159,7 +162,8 @@ def comparison(part: Part, settings: Settings, head: "Factory | None" = None) ->
     if part.signal:
         blend = known["curiosity"].blend if head is None else Blend(signal=(1.0, head))
         arms.append(Arm(SIGNAL, blend))
-    sizes = {"seeds": settings.seeds, "steps": settings.steps or part.steps, "base": settings.base}
+    seeds = min(settings.seeds, 3) if settings.smoke else settings.seeds
+    sizes = {"seeds": seeds, "steps": settings.steps or part.steps, "base": settings.base}
     sizes |= SIZES if agent else {"recordings": False, "probe_signals": False}
     sizes |= SMALL if settings.smoke else {"episodes": 16 if agent else 256}
     primary = (SIGNAL, "none") if part.signal else None
@@ -167,7 +171,7 @@ def comparison(part: Part, settings: Settings, head: "Factory | None" = None) ->
 
 
 def critic_of_parent(job: Job) -> "tuple[Factory, int]":
-    """Trains PPO of Stable-Baselines3 in Drive -> (the first critic as a potential, units done).
+    """Trains PPO of Stable-Baselines3 in Drive -> (its critic as a potential, units done).
 
     Its scale and shift are those that `python -m runs.export` writes into a card.
     """
@@ -175,8 +179,8 @@ def critic_of_parent(job: Job) -> "tuple[Factory, int]":
     from runs.export import recommended, seed_recordings
 
     path = job.out / "value.safetensors"
-    experiment = comparison(PARENT, replace(job.settings, seeds=3, steps=0))
-    result = trained(job, experiment, job.out / "parents")
+    experiment = comparison(PARENT, replace(job.settings, seeds=1, steps=0))
+    result = trained(job, experiment, job.out / "parent")
     head = result.value("none")
     head.save(path, **recommended(head, *next(seed_recordings(result, "none", 0))))
     return Potential.from_card(path), experiment.units
@@ -208,8 +212,8 @@ def page(job: Job, part: Part, result: "Result") -> Page:
         "and differences with t and Welch intervals at 95 %, not corrected for their number.",
         f"![Learning curves]({name}.png)",
     ]
-    if "parents" in {path.name for path in job.out.iterdir()}:
-        home = _home_returns(job.out / "parents")
+    if not part.agent:
+        home = home_return(job.out / "parent")
         sections.insert(3, f"The parent, {PARENT.agent} in Drive, returns {home:.2f} there.")
     figures = {"": partial(draw_areas, result.curves)}
     tables = {"": rows_as_csv(rows, header=True, columns=COLUMNS)}
@@ -287,12 +291,12 @@ def draw_areas(curves: "pd.DataFrame", path: Path) -> None:
     save_figure(figure, path)
 
 
-def _home_returns(folder: Path) -> float:
-    """Mean greedy return at home of the first seed of the parents in a folder."""
+def home_return(folder: Path) -> float:
+    """Mean greedy return at home of the parent in a folder."""
     from runs.analysis.scores import read_scores
 
     rows = read_scores(folder / "scores.csv")
-    return float(np.mean([r["return"] for r in rows if r["shift"] == "none" and not r["seed"]]))
+    return float(np.mean([row["return"] for row in rows if row["shift"] == "none"]))
 
 
 if __name__ == "__main__":
