@@ -39,10 +39,13 @@ if TYPE_CHECKING:
 COMMAND = "python -m runs.bridges"
 SIGNAL, SHIFT = "signal", "noise"
 REWARDS = ("none", "constant_plus", "constant_minus")
-POTENTIALS = ("none", "potential_-2", "potential_-1", "potential_-0.5")
+POTENTIALS = ("none", "potential_-1", "potential_-0.5")
 PPO = {"n_steps": 64, "batch_size": 128, "learning_rate": 0.001}
+DRIVING = {"n_steps": 128, "batch_size": 256, "n_epochs": 4, "learning_rate": 0.001}
+DRIVING |= {"ent_coef": 0.01}  # as those of our PPO in Drive
 DQN = {"train_freq": 4, "gradient_steps": 8, "batch_size": 64, "learning_rate": 0.0005}
 DQN |= {"learning_starts": 2000, "buffer_size": 50_000, "target_update_interval": 1000}
+DQN |= {"exploration_fraction": 0.3}
 SIZES = {"num_steps": 64, "recordings": False, "probe_signals": False}
 SMALL = {"steps": 256, "num_envs": 2, "num_steps": 64, "episodes": 2, "optimise": False}
 COLUMNS = ("part", "arm", "seed", "area", "home", "shifted")
@@ -81,22 +84,22 @@ PARTS = {
     ),
     "mountain_car": Part(
         "Curiosity for PPO of Stable-Baselines3 in MountainCar",
-        *("curiosity", "MountainCar-v0", REWARDS, 40_000),
+        *("curiosity", "MountainCar-v0", REWARDS, 40_960),
     ),
     "timid_ppo": Part(
         "The value of our agents for PPO of Stable-Baselines3",
-        *(VALUE, "affect/Timid-v0", POTENTIALS, 30_000),
+        *(VALUE, "affect/Timid-v0", POTENTIALS, 40_960, "sb3:PPO", DRIVING),
     ),
     "timid_dqn": Part(
         "The value of our agents for DQN of Stable-Baselines3",
-        *(VALUE, "affect/Timid-v0", POTENTIALS, 30_000, "sb3:DQN", DQN),
+        *(VALUE, "affect/Timid-v0", POTENTIALS, 40_960, "sb3:DQN", DQN),
     ),
     "timid_ours": Part(
         "The critic of Stable-Baselines3 for our PPO",
         *("a critic of Stable-Baselines3 from Drive", "Timid", POTENTIALS, 150_000, "", {}),
     ),
 }
-PARENT = Part("Parent", "", "affect/Drive-v0", ("none",), 100_000)
+PARENT = Part("Parent", "", "affect/Drive-v0", ("none",), 61_440, "sb3:PPO", DRIVING)
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ def comparison(part: Part, settings: Settings, head: "Factory | None" = None) ->
 
 
 def critic_of_parent(job: Job) -> "tuple[Factory, int]":
-    """Trains PPO of Stable-Baselines3 in Drive -> (its critic as a potential, units done).
+    """Trains PPO of Stable-Baselines3 in Drive -> (the first critic as a potential, units done).
 
     Its scale and shift are those that `python -m runs.export` writes into a card.
     """
@@ -179,7 +182,7 @@ def critic_of_parent(job: Job) -> "tuple[Factory, int]":
     from runs.export import recommended, seed_recordings
 
     path = job.out / "value.safetensors"
-    experiment = comparison(PARENT, replace(job.settings, seeds=1, steps=0))
+    experiment = comparison(PARENT, replace(job.settings, seeds=3, steps=0))
     result = trained(job, experiment, job.out / "parent")
     head = result.value("none")
     head.save(path, **recommended(head, *next(seed_recordings(result, "none", 0))))
@@ -203,10 +206,11 @@ def page(job: Job, part: Part, result: "Result") -> Page:
     rows = score_rows(job.settings.part, result)
     config, name = result.experiment.run_config, f"bridges-{job.settings.part}"
     agent = f"{part.agent} {dict(part.settings)}" if part.agent else "our PPO"
+    env = f"{part.env} {dict(part.world)}" if part.world else part.env
     sections = [
         finding(part.signal, rows),
         markdown_table(HEADINGS, table(rows)),
-        f"{config.seeds} seeds an arm, {config.steps:,} steps a seed in {part.env}, {agent}. "
+        f"{config.seeds} seeds an arm, {config.steps:,} steps a seed in {env}, {agent}. "
         "`area`: mean of the task's return over the training episodes, by seed. Greedy returns "
         f"after training are means of {config.episodes} episodes. `{SIGNAL}`: {part.signal}. Means "
         "and differences with t and Welch intervals at 95 %, not corrected for their number.",
@@ -292,11 +296,11 @@ def draw_areas(curves: "pd.DataFrame", path: Path) -> None:
 
 
 def home_return(folder: Path) -> float:
-    """Mean greedy return at home of the parent in a folder."""
+    """Mean greedy return at home of the first parent in a folder."""
     from runs.analysis.scores import read_scores
 
     rows = read_scores(folder / "scores.csv")
-    return float(np.mean([row["return"] for row in rows if row["shift"] == "none"]))
+    return float(np.mean([r["return"] for r in rows if r["shift"] == "none" and not r["seed"]]))
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from agents.foreign import Foreign
 from envs.host.suite import HostEnv
 from envs.suite import Suite
-from runs.engine.config import RunConfig
+from runs.engine.config import RunConfig, head_spec
 from runs.engine.jax_backend import train_config
 from runs.engine.phases import Phase
 from runs.engine.train import init_learner, init_runner
@@ -68,10 +69,13 @@ def free_memory() -> int:
 
 
 def _seed_bytes(phase: Phase, suite: Suite, run_config: RunConfig) -> int:
-    """Bytes of what one seed carries through a phase."""
+    """Bytes of what one seed carries through a phase; of another library's agent, its heads."""
     config, key, env = train_config(phase, run_config), jax.random.key(0), suite.env
 
     def init(key: jax.Array) -> Any:
+        if isinstance(phase.agent, Foreign):
+            spec = head_spec(env.spec, phase.agent)
+            return phase.blend.init(key, spec, run_config.num_envs)
         if isinstance(env, HostEnv):
             return init_learner(key, config, env.spec)
         return init_runner(key, config, env, phase.worlds)

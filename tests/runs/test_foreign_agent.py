@@ -194,6 +194,14 @@ def test_an_agent_that_there_is_not_is_refused_in_one_line(given, words, stub):
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_memory_is_estimated_of_the_heads_alone(suite, stub, tmp_path, monkeypatch):
+    phases = [study_of(arm, suite).phase for arm in ARMS]
+    check_resources(phases, suite, CONFIG, tmp_path)
+    monkeypatch.setattr("runs.engine.resources.free_memory", lambda: 0)
+    with pytest.raises(UserError, match="2 seeds need at least .* and 0 bytes are free"):
+        check_resources(phases, suite, CONFIG, tmp_path)
+
+
 def test_what_is_not_supported_is_refused_in_one_line(suite, stub):
     study = study_of("none", suite)
     mixed = replace(study.phase, mix=RewardMix(task=0.5))
