@@ -283,11 +283,11 @@ def draw_areas(curves: "pd.DataFrame", path: Path) -> None:
 
     figure, axes = new_figure(size=(6.4, 3.8))
     axis, styles = axes[0, 0], arm_styles(list(curves["arm"].unique()))
-    for name, rows in curves.groupby("arm", sort=False):
-        seeds = rows.pivot(index="step", columns="seed", values="return").astype(float)
-        bins = np.array_split(seeds, min(len(seeds), 20))
-        steps = [part.index[-1] for part in bins]
-        lines = [stats.nan_estimate(part.mean().to_numpy()) for part in bins]
+    for name, part in curves.groupby("arm", sort=False):
+        seeds = part.pivot(index="step", columns="seed", values="return").astype(float)
+        bins = np.array_split(np.arange(len(seeds)), min(len(seeds), 20))
+        steps = [seeds.index[rows[-1]] for rows in bins]
+        lines = [stats.nan_estimate(seeds.iloc[rows].mean().to_numpy()) for rows in bins]
         draw_line(axis, steps, lines, name, styles[name].colour)
     axis.set_xlabel("steps", fontsize=9)
     axis.set_ylabel("return of the task", fontsize=9)

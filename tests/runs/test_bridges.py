@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from affect import Potential, load
@@ -42,6 +43,17 @@ def test_the_finding_is_the_two_declared_contrasts(signal, words):
     cells = table(scores)
     assert [row[0] for row in cells] == ["none", "potential_-1", "potential_-2", "signal"]
     assert cells[0][-1] == "-" and cells[1][-1] == "+0.400 [+0.173, +0.627]"
+
+
+def test_the_figure_takes_curves_in_which_no_episode_ended(tmp_path):
+    curves = [
+        {"arm": arm, "seed": seed, "step": step, "return": None if step == 1 else seed}
+        for arm in ("none", "signal")
+        for seed in range(3)
+        for step in range(1, 45)
+    ]
+    bridges.draw_areas(pd.DataFrame(curves), tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
