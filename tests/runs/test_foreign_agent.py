@@ -267,7 +267,9 @@ def test_a_critic_is_exported_as_a_file_that_pays_newborns(tmp_path, monkeypatch
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     study, path = str(tmp_path / "study"), tmp_path / "sb3-value.safetensors"
     flags = "--smoke", "--env", "affect/Drive-v0", "--agent", "sb3:PPO", "--shifts", "noise"
-    assert main([*flags, "--heads", "curiosity", "--out", study]) == 0
+    dropped = [f"curiosity_{end}" for end in ("sham", "untrained", "constant")]
+    dropped += ["constant_plus", "constant_minus", "lesion"]
+    assert main([*flags, "--heads", "curiosity", "--without", *dropped, "--out", study]) == 0
     assert export.main([study, "--save", str(path), "--seed", "1"]) == 0
     assert "Value of none, seed 1" in capsys.readouterr().out
     card, head = read_card(path), load(path)
