@@ -139,6 +139,10 @@ class ActorCriticAgent:
         size = ReturnSize(jnp.zeros(()), jnp.zeros(channels)) if self.scale_values else None
         return AgentState(TrainState.create(net, self.tx()), moments, size)
 
+    def padded_signals(self, count: int) -> int:
+        """Number of signals with which the agent computes where it gets `count`, the others 0."""
+        return padded_channels(1 + count) - 1
+
     def act(self, state: AgentState, key: jax.Array | None, obs: jax.Array) -> jax.Array:
         """Samples actions [...] at obs [..., D]; the mode if `key` is None."""
         return state.train_state.net.actor.sample(key, self._features(state, obs))

@@ -82,9 +82,24 @@ def select_leaves(alive: np.ndarray, new: Any, old: Any) -> Any:
 def init_learner(key: jax.Array, config: TrainConfig, spec: Spec) -> Learner:
     """Initialise agent and heads of one seed; the agent's key does not depend on the blend."""
     k_agent, k_heads = jax.random.split(key)
-    agent = config.agent.init(k_agent, spec, len(config.blend.names))
-    spec = head_spec(spec, config.agent)
-    return Learner(agent, config.blend.init(k_heads, spec, config.num_envs))
+    agent = config.agent.init(k_agent, spec, agent_signals(config))
+    return Learner(agent, init_heads(k_heads, config, spec))
+
+
+def init_heads(key: jax.Array, config: TrainConfig, spec: Spec) -> BlendState:
+    """Initialise the heads of one seed for the discount of the agent."""
+    return config.blend.init(key, head_spec(spec, config.agent), config.num_envs)
+
+
+def agent_signals(config: TrainConfig) -> int:
+    """Number of signals K that the agent gets: at least those of the blend.
+
+    An agent with `padded_signals` computes with more in any case, which are 0: it gets these, so
+    that arms of few heads have one program.
+    """
+    count = len(config.blend.names)
+    padded = getattr(config.agent, "padded_signals", None)
+    return count if padded is None else padded(count)
 
 
 def update(
@@ -109,22 +124,46 @@ def update(
         mix: weights of the task reward and of the signals, at this update.
         teacher: state of the agent `config.teacher`.
     """
+    signals, blend_state, head_metrics = update_heads(config, learner.blend_state, batch, mix)
+    inputs = config, learner.agent, key, batch, signals, mix, teacher
+    agent_state, agent_metrics = update_agent(*inputs)
+    return Learner(agent_state, blend_state), head_metrics | agent_metrics
+
+
+def update_heads(
+    config: TrainConfig, blend_state: BlendState, batch: Transition, mix: RewardMix = TASK
+) -> tuple[jax.Array, BlendState, dict[str, jax.Array]]:
+    """First half of `update`: signals [T, B, K] as the agent gets them, and the heads after it."""
     if config.heads_learn:
-        signals, blend_state, head_metrics = config.blend.update(learner.blend_state, batch)
+        signals, blend_state, metrics = config.blend.update(blend_state, batch)
     else:
-        signals, blend_state = config.blend.feel(learner.blend_state, batch, mix.signals)
-        head_metrics = {}
+        signals, blend_state = config.blend.feel(blend_state, batch, mix.signals)
+        metrics = {}
+    signals = mixed_signals(mix, signals)
+    unused = agent_signals(config) - signals.shape[-1]
+    return jnp.pad(signals, ((0, 0), (0, 0), (0, unused))), blend_state, metrics
+
+
+def update_agent(
+    config: TrainConfig,
+    agent_state: Any,
+    key: jax.Array,
+    batch: Transition,
+    signals: jax.Array,
+    mix: RewardMix = TASK,
+    teacher: Any = None,
+) -> tuple[Any, dict[str, jax.Array]]:
+    """Second half of `update`: the agent, with the signals of `update_heads`."""
     agent, reward = config.agent, batch.reward
     if mix.task is not None:
         reward = mix.task * reward
     if mix.discount is not None:
         agent = with_settings(agent, gamma=mix.discount)
-    inputs = [batch._replace(reward=reward), mixed_signals(mix, signals)]
+    inputs = [batch._replace(reward=reward), signals]
     if config.teacher is not None:
         weight = jnp.broadcast_to(mix.teacher, reward.shape)
         inputs.append(Guide(config.teacher.policy(teacher, batch.obs), weight))
-    agent_state, agent_metrics = agent.update(learner.agent, key, *inputs)
-    return Learner(agent_state, blend_state), head_metrics | agent_metrics
+    return agent.update(agent_state, key, *inputs)
 
 
 def mixed_signals(mix: RewardMix, signals: jax.Array) -> jax.Array:
@@ -171,10 +210,55 @@ def update_stats(
 
 def init_runner(key: jax.Array, config: TrainConfig, env: Env, worlds: Callable) -> RunnerState:
     """Initialise the training state of one seed: learner, and environments reset."""
+    state, k_heads = init_agent(key, config, env, worlds)
+    learner = Learner(state.learner.agent, init_heads(k_heads, config, env.spec))
+    return state._replace(learner=learner)
+
+
+def init_agent(
+    key: jax.Array, config: TrainConfig, env: Env, worlds: Callable
+) -> tuple[RunnerState, jax.Array]:
+    """Initialise all of a seed's training state but the heads -> (state, key of `init_heads`)."""
     k_learner, k_envs, key = jax.random.split(key, 3)
-    learner = init_learner(k_learner, config, env.spec)
+    k_agent, k_heads = jax.random.split(k_learner)
+    learner = Learner(config.agent.init(k_agent, env.spec, agent_signals(config)), ())
     env_states = reset_batch(k_envs, env, worlds, config.num_envs)
-    return RunnerState(learner, env_states, zero_stats(config.num_envs), key)
+    return RunnerState(learner, env_states, zero_stats(config.num_envs), key), k_heads
+
+
+class Collected(NamedTuple):
+    """What a rollout of one seed gives, beside the learner.
+
+    Attributes:
+        env_states, episode_stats, key: of the state after it (`RunnerState`).
+        update_key: of the update.
+        batch: [T, B].
+    """
+
+    env_states: EnvState
+    episode_stats: EpisodeStats
+    key: jax.Array
+    update_key: jax.Array
+    batch: Transition
+
+    def state(self, learner: Learner) -> RunnerState:
+        """State of training after it, with this learner."""
+        return RunnerState(learner, self.env_states, self.episode_stats, self.key)
+
+
+def collect(
+    state: RunnerState, config: TrainConfig, env: Env, worlds: Callable[[jax.Array], World]
+) -> tuple[Collected, dict[str, jax.Array]]:
+    """Roll out one batch of one seed, of whose learner only the agent is used.
+
+    Returns:
+        (what it gives, sums over the episodes that ended in it).
+    """
+    key, k_rollout, k_update = jax.random.split(state.key, 3)
+    act = partial(config.agent.act, state.learner.agent)
+    env_states, batch = rollout(k_rollout, env, worlds, act, state.env_states, config.num_steps)
+    episode_stats, sums = update_stats(state.episode_stats, batch, env.success)
+    return Collected(env_states, episode_stats, key, k_update, batch), sums
 
 
 def train(
@@ -202,16 +286,10 @@ def train(
     """
 
     def step(state, mix):
-        key, k_rollout, k_update = jax.random.split(state.key, 3)
-        act = partial(config.agent.act, state.learner.agent)
-        env_states, batch = rollout(k_rollout, env, worlds, act, state.env_states, config.num_steps)
-        learner, metrics = update(config, state.learner, k_update, batch, mix, teacher)
-        episode_stats, sums = update_stats(state.episode_stats, batch, env.success)
-        return RunnerState(learner, env_states, episode_stats, key), (
-            metrics,
-            sums,
-            finite_checks(learner, batch, metrics),
-        )
+        made, sums = collect(state, config, env, worlds)
+        learner, metrics = update(config, state.learner, made.update_key, made.batch, mix, teacher)
+        finite = finite_checks(learner, made.batch, metrics)
+        return made.state(learner), (metrics, sums, finite)
 
     state, (metrics, sums, finite) = jax.lax.scan(step, state, mix, length=num_updates)
     return state, summary(metrics, sums), finite
@@ -225,6 +303,8 @@ def summary(metrics: dict, sums: dict) -> dict[str, jax.Array]:
     return jax.tree.map(jnp.mean, metrics) | means | {"episodes": sums["episodes"]}
 
 
+summaries = jax.jit(jax.vmap(summary))  # of metrics and episode sums, leaves [S, U]
+
 SOURCES = ("the environment", "a head", "the agent")  # in the order in which NaN spreads
 
 
@@ -232,10 +312,10 @@ def finite_checks(learner: Learner, batch: Transition, metrics: dict) -> jax.Arr
     """Whether the outputs of each of SOURCES are free of NaN and infinity, bool [3]."""
     head_metrics = {key: value for key, value in metrics.items() if "/" in key}
     parts = batch, (learner.blend_state, head_metrics), (learner.agent, metrics)
-    return jnp.stack([_all_finite(part) for part in parts])
+    return jnp.stack([all_finite(part) for part in parts])
 
 
-def _all_finite(tree: Any) -> jax.Array:
+def all_finite(tree: Any) -> jax.Array:
     """Whether every floating leaf is free of NaN and infinity, bool []."""
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(x), jnp.floating)]
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
