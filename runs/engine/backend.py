@@ -98,7 +98,7 @@ class Backend(Protocol):
         """
 
     def prepare(self, phase: Phase) -> None:
-        """Compile the training program of untrained learners ahead of their first chunk."""
+        """Compile the training programs of untrained learners ahead of their first chunk."""
 
     def close(self) -> None:
         """End worker processes, if there are any."""

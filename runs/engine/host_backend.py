@@ -49,7 +49,7 @@ from runs.engine.train import (
     finite_checks,
     init_learner,
     select_leaves,
-    summary,
+    summaries,
     update,
     update_stats,
     zero_stats,
@@ -59,9 +59,6 @@ from runs.errors import UserError
 FILM = 300  # most frames of a recorded episode
 GROUPED_ENVS = 512  # environments in which points are scored side by side, at most
 PROBED_KEYS = 4  # keys at which a sampler must return the same world
-
-
-_summaries = jax.jit(jax.vmap(summary))  # of metrics and episode sums, leaves [S, U]
 
 
 class HostRunnerState(NamedTuple):
@@ -159,17 +156,15 @@ class HostBackend:
             Interrupted: if a stop is requested.
         """
         state = self._restore(state, phase)
-        mix = phase.mix.at(np.arange(first, first + phase.updates))
         channel, stepper = with_channel(state.world).channel, self._stepper(phase.agent)
         update_seeds, rows = self._updating(phase, state.learner), []
         learner, host_obs, episode_stats, keys = state[:4]
         teacher = () if phase.teacher is None else phase.teacher.state
-        for i in range(phase.updates):
+        for mix in phase.mixes(first):
             inputs = self._pool, learner, host_obs, keys, channel
             host_obs, batch = stepper.rollout(*inputs, self.run_config.num_steps, stopped)
-            mix_now = jax.tree.map(lambda leaf, i=i: leaf[i], mix)
             learner, episode_stats, keys, *row = update_seeds(
-                learner, episode_stats, batch, keys, teacher, mix_now
+                learner, episode_stats, batch, keys, teacher, mix
             )
             rows.append(row)
         rows = jax.tree.map(np.asarray, rows)
@@ -177,7 +172,7 @@ class HostBackend:
         state = HostRunnerState(
             learner, host_obs, episode_stats, keys, self._snapshot(), state.world, state.seed
         )
-        return state, _summaries(metrics, sums), finite
+        return state, summaries(metrics, sums), finite
 
     def evaluate(
         self,

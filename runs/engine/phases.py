@@ -42,9 +42,9 @@ class RewardMix(NamedTuple):
     def at(self, updates: np.ndarray) -> "RewardMix":
         """Evaluate the mix at update indices [U] -> the mix with leading axis U, float32."""
 
-        def evaluate(value: Value) -> jax.Array:
+        def evaluate(value: Value) -> np.ndarray:
             values = [value(int(i)) if callable(value) else value for i in updates]
-            return jnp.stack([jnp.asarray(value, jnp.float32) for value in values])
+            return np.stack([np.asarray(value, np.float32) for value in values])
 
         return RewardMix(*(None if value is None else evaluate(value) for value in self))
 
@@ -130,12 +130,10 @@ class Phase:
         """Updates in all chunks."""
         return self.chunks * self.updates
 
-    def mix_from(self, first: int) -> RewardMix:
-        """Mix of the updates [U] of a chunk from `first` on: leaves [U, ...], or [S, U, ...]."""
+    def mixes(self, first: int) -> list[RewardMix]:
+        """Mix of each update of a chunk from `first` on: leaves [...], or [S, ...] of each seed."""
         mix = self.mix.at(np.arange(first, first + self.updates))
-        if self.per_seed:
-            mix = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), mix)
-        return mix
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], mix) for i in range(self.updates)]
 
     def check_seeds(self, count: int) -> None:
         """Check that all data that each seed has of its own are given for `count` = S seeds.
@@ -145,8 +143,7 @@ class Phase:
         """
         data: dict[str, Any] = {"numbers": dict(self.numbers)}
         if self.per_seed:
-            mix = jax.tree.map(lambda leaf: leaf[0], self.mix.at(np.arange(1)))
-            data |= {"worlds": self.worlds, "mix": mix}
+            data |= {"worlds": self.worlds, "mix": self.mixes(0)[0]}
         for path, leaf in jax.tree_util.tree_leaves_with_path(data):
             if (shape := jnp.shape(leaf))[:1] != (count,):
                 raise UserError(

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from runs.engine.jax_backend import JaxBackend, _training_data
+from runs.engine.jax_backend import JaxBackend, _flat
 from runs.engine.phases import Phase, one_world
 from runs.engine.seeds import SEED_AXIS, take_seeds, vmap_seeds
 from tests.faults.bench import ROOT
@@ -42,12 +42,17 @@ def test_seeds_share_nothing_and_are_taken_on_the_host():
 
 
 @pytest.mark.slow
-def test_the_training_program_of_sharded_seeds_has_no_collective():
+def test_no_training_program_of_sharded_seeds_has_a_collective():
     backend, world = JaxBackend(suite().env, CONFIG), one_world(suite().world)
     phase = Phase(world, CONFIG.chunks, CONFIG.updates, CONFIG.agent, ARMS["fear"].blend)
-    state = backend.init(phase)
-    program = backend._training(phase, state).lower(state, *_training_data(phase, 0))
-    assert not COLLECTIVE.search(program.compile().as_text())
+    texts = []
+
+    def call(program, *args):
+        texts.append(program.fn.lower(*args).compile().as_text())
+        return program(*args)
+
+    backend._update(_flat(backend.init(phase)), phase, phase.mixes(0)[0], call)
+    assert len(texts) == 3 and not any(map(COLLECTIVE.search, texts))
 
 
 def numbers(leaf: jax.Array) -> np.ndarray:
