@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata, util
 
 from runs.bench.accelerator import accelerator_rows
@@ -23,7 +24,8 @@ from runs.bench.timing import (
     alternate,
     in_new_processes,
 )
-from runs.cli.settings import StudySettings, check_recordable, run_main
+from runs.cli.settings import StudySettings, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import Interrupted, UserError
 from runs.names import checked_choice
@@ -60,11 +62,6 @@ class Settings(StudySettings):
     repeats: int = 5
 
 
-def main(argv: list[str]) -> int:
-    """Run the benchmark -> exit code, 1 if a row failed for a reason other than a missing peer."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
     """Reject invalid settings.
 
@@ -77,11 +74,11 @@ def check(settings: Settings) -> None:
         checked_choice("part", part, (*PARTS, *ON_REQUEST))
     if settings.repeats < 1:
         raise UserError(f"--repeats {settings.repeats}: must be at least 1")
-    check_recordable(settings)
+    check_shared(settings)
 
 
 def study(job: Job) -> Page:
-    """Measure all rows."""
+    """Measure all rows; the exit code is 1 if one failed but for a missing peer."""
     settings, load = job.settings, os.getloadavg()[0]
     if load > QUIET:
         job.progress.say(f"the machine is busy (load {load:.1f}): figures will be too low and wide")
@@ -276,6 +273,8 @@ def smoke_load(load: Workload) -> Workload:
     sizes = {"num_envs": 4, "num_steps": 8, "updates": updates, "episodes": 4, "shifts": 1}
     return replace(load, seeds=seeds, heads=heads, **sizes)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

@@ -27,16 +27,12 @@ from typing import Any
 import numpy as np
 
 from runs.analysis import stats
-from runs.cli.settings import (
-    TrainingSettings,
-    check_jitted,
-    check_not_negative,
-    check_training,
-    run_main,
-)
+from runs.analysis.contrasts import Contrast, contrast_cells, contrasts
+from runs.cli.settings import TrainingSettings, check_jitted, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_line, new_panels, save_figure
+from runs.report.plots import add_legend, draw_means, new_panels, save_figure
 
 COMMAND = "python -m runs.breadth"
 NARROW = ("narrow", "none")
@@ -68,11 +64,6 @@ class Settings(TrainingSettings):
     episodes: int = 0
 
 
-def main(argv: list[str]) -> int:
-    """Run the study -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
     """Check the settings as far as that needs no jax.
 
@@ -81,8 +72,7 @@ def check(settings: Settings) -> None:
             smoke run.
     """
     check_jitted(settings.env)
-    check_not_negative(settings, "episodes")
-    check_training(settings)
+    check_shared(settings)
 
 
 def study(job: Job) -> Page:
@@ -145,37 +135,28 @@ def arm_measures(scores: Any, curves: Any) -> dict[Arm, dict[str, np.ndarray]]:
     return measures
 
 
-def declared(measures: Mapping[Arm, Any]) -> dict[str, tuple[str, Arm, Arm]]:
-    """The declared family: label -> (measure, arm, reference)."""
+def breadth_contrasts(measures: Mapping[Arm, Mapping[str, np.ndarray]]) -> dict[str, Contrast]:
+    """The declared family by label, paired by seed."""
     pairs: list[tuple[Arm, Arm]] = [
         ((diet, "none"), NARROW) for diet in ("broad", "curriculum", "noisy")
     ]
     if ("narrow", "inherited") in measures:
         pairs.append((("narrow", "inherited"), ("narrow", "constant")))
+    scores = {(name, arm): x for arm, values in measures.items() for name, x in values.items()}
+    family = [((name, arm), (name, other)) for name in ("shifted", "area") for arm, other in pairs]
     return {
-        f"{measure}: {', '.join(arm)} less {', '.join(other)}": (measure, arm, other)
-        for measure in ("shifted", "area")
-        for arm, other in pairs
+        f"{row.arm[0]}: {', '.join(row.arm[1])} less {', '.join(row.reference[1])}": row
+        for row in contrasts(scores, family, paired=True)
     }
-
-
-def breadth_contrasts(
-    measures: Mapping[Arm, Mapping[str, np.ndarray]],
-) -> dict[str, tuple[stats.Estimate, float]]:
-    """The declared contrasts by label -> (difference paired by seed, p of Holm)."""
-    family = declared(measures)
-    pairs = {k: (measures[arm][m], measures[other][m]) for k, (m, arm, other) in family.items()}
-    p = stats.holm({label: stats.p_paired(*pair) for label, pair in pairs.items()})
-    return {label: (stats.paired(*pair), p[label]) for label, pair in pairs.items()}
 
 
 def finding(measures: Mapping[Arm, Mapping[str, np.ndarray]], env: str) -> str:
     """One sentence: broad less narrow under shift, at home, and on new shifts."""
-    contrasts, broad = breadth_contrasts(measures), ("broad", "none")
+    family, broad = breadth_contrasts(measures), ("broad", "none")
     parts = []
     for measure, place in (("shifted", "under shift"), ("area", "while it learns new shifts")):
-        estimate, p = contrasts[f"{measure}: broad, none less narrow, none"]
-        parts.append(f"{place} {estimate} (p {p:.2g})")
+        estimate, p = contrast_cells(family[f"{measure}: broad, none less narrow, none"])
+        parts.append(f"{place} {estimate} (p {p})")
     home = stats.paired(measures[broad]["at home"], measures[NARROW]["at home"])
     gain = stats.paired(measures[broad]["gain"], measures[NARROW]["gain"])
     return (
@@ -187,7 +168,7 @@ def finding(measures: Mapping[Arm, Mapping[str, np.ndarray]], env: str) -> str:
 
 def contrast_table(measures: Mapping[Arm, Mapping[str, np.ndarray]]) -> str:
     """Table of the declared contrasts."""
-    rows = [[k, f"{x}", f"{p:.2g}"] for k, (x, p) in breadth_contrasts(measures).items()]
+    rows = [[label, *contrast_cells(row)] for label, row in breadth_contrasts(measures).items()]
     return markdown_table(["declared contrast", "difference", "p"], rows)
 
 
@@ -226,9 +207,10 @@ def draw_diets(env: str, scores: Any, curves: Any, path: Path) -> None:
 
 def _draw(panel: Any, table: Any, label: str, colour: str) -> None:
     """Draw means over seeds with their intervals from a table [seeds, x]."""
-    estimates = list(zip(*stats.mean_and_bounds(table.to_numpy(float)), strict=True))
-    draw_line(panel, list(table.columns), estimates, label, colour, lw=1.6)
+    draw_means(panel, list(table.columns), table.to_numpy(float), label, colour, lw=1.6)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

@@ -18,7 +18,7 @@ from envs.suite import Suite
 from envs.world import World
 from runs.cli.study import Job
 from runs.engine.config import RunConfig, head_epochs
-from runs.engine.evaluate import draw_points, select_points
+from runs.engine.evaluate import EvalPoints, draw_points, select_points
 from runs.engine.phases import Phase, RewardMix, flat_worlds, signal_weights, world_pool
 from runs.engine.presets import find_suite, preset
 from runs.engine.seeds import Stream, seed_keys, stream_key
@@ -81,16 +81,10 @@ def make_design(settings: Any) -> BreadthDesign:
         shifts = tuple(suite.shifts[i] for i in new)
         suite, new = replace(suite, shifts=shifts, severities=(1.0,)), list(range(len(new)))
     sizes = preset(suite)
-    steps = settings.steps or sizes.steps
-    home, further = run_configs(
-        suite,
-        settings.seeds,
-        (steps, round(FURTHER * steps)),
-        (STAGES, 1 if settings.smoke else EVALS),
-        settings.episodes or sizes.episodes // 4,
-        settings.base,
-        smoke_updates=(STAGES, 1) if settings.smoke else (),
-    )
+    at_home = settings.steps or sizes.steps
+    steps, chunks = (at_home, round(FURTHER * at_home)), (STAGES, 1 if settings.smoke else EVALS)
+    episodes = settings.episodes or sizes.episodes // 4
+    home, further = run_configs(settings, suite, steps, chunks, episodes, smoke_updates=(STAGES, 1))
     terms: dict[str, Any] = {"own": Potential(Hope), "constant": ConstantPotential(LEVEL)}
     if suite.name in ZOO:
         terms["inherited"] = Potential.from_card(zoo.path(ZOO[suite.name]))
@@ -173,13 +167,12 @@ class BreadthRun(StudyRun):
         """Train one arm on its diet, score it, and go on in each new shift -> columns of both."""
         design, config, label = self.design, self.home, f"{diet}, {heads}"
         mix = RewardMix(1.0, signal_weights(design.blend, design.heads[heads]))
-        alive, start = np.ones(config.rows, bool), None
+        alive, state = np.ones(config.rows, bool), None
         for i in range(config.chunks):
             pool = world_pool(self.pools[diet][i * STAGES // config.chunks])
             phase = Phase(pool, 1, config.updates, config.agent, design.blend, mix)
-            start = start or partial(self.backend.init, phase)
-            state, finite = self.train(label, phase, start)
-            alive, start = alive & finite, partial(_same, state)
+            state, finite = self.train(label, phase, state)
+            alive &= finite
         scored = list(self.backend.evaluate(state.learner, config.agent, self.points, self.stopped))
         curves = [self._continue(i, label, mix, state.learner) for i in design.new]
         rows = np.arange(config.seeds)
@@ -202,13 +195,11 @@ class BreadthRun(StudyRun):
         )
         keys = stream_key(config.base, Stream.LATER_PHASES)
         keys = seed_keys(jax.random.fold_in(keys, index), range(config.rows))
-        start: Any = partial(self.backend.enter, learner, phase, keys)
-        success = [self._success(learner, points)]
-        for _ in range(config.chunks):
-            state, _ = self.train(label, phase, start)
-            start = partial(_same, state)
-            success.append(self._success(state.learner, points))
-        table = np.stack(success, 1)
+        start = partial(self.backend.enter, learner, phase, keys)
+        score = partial(self._success, points)
+        before = score(learner)
+        _, success = self.train_and_measure(label, phase, start, config.chunks, score)
+        table = np.stack([before, *success], 1)
         seed, time = (axis.ravel() for axis in np.indices(table.shape))
         columns = {"seed": seed, "time": time, "success": table.ravel()}
         return pd.DataFrame(columns).assign(shift=design.suite.shifts[index].name)
@@ -217,12 +208,7 @@ class BreadthRun(StudyRun):
         """Index of the point of a shift at the highest severity."""
         return (1 + index) * len(self.design.suite.severities)
 
-    def _success(self, learner: Learner, points: Any) -> np.ndarray:
+    def _success(self, points: EvalPoints, learner: Learner) -> np.ndarray:
         """Success [seeds] at one point."""
         (score,) = self.backend.evaluate(learner, self.home.agent, points, self.stopped)
         return score["success"][: self.home.seeds]
-
-
-def _same(state: Any) -> Any:
-    """The state itself, as the start of a phase that goes on."""
-    return state

@@ -15,17 +15,12 @@ from typing import Any
 import numpy as np
 
 from runs.analysis import calibration, stats
-from runs.analysis.calibration import Level, calibration_path
+from runs.analysis.calibration import Level, calibration_csv, calibration_path
 from runs.analysis.stats import Estimate
-from runs.cli.settings import (
-    StudySettings,
-    check_not_negative,
-    check_recordable,
-    check_seeds,
-    run_main,
-)
+from runs.cli.settings import StudySettings, check_jitted, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
-from runs.names import RESULTS, checked_choice, safe_name
+from runs.names import safe_name
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import add_legend, draw_line, new_panels, save_figure
 
@@ -65,6 +60,7 @@ class Settings(StudySettings):
         episodes: scored at each point; 0 for those of runs.compare.
     """
 
+    narrowed_by = ("shifts",)
     env: str = "Drive"
     seeds: int = 8
     steps: int = 0
@@ -73,24 +69,14 @@ class Settings(StudySettings):
     episodes: int = 0
 
 
-def main(argv: list[str]) -> int:
-    """Run the calibration -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
     """Reject invalid settings, without importing jax.
 
     Raises:
         UserError: for an unknown suite, a number out of range, or recording a smoke or partial run.
     """
-    from envs import SUITES, is_jitted
-
-    if not is_jitted(settings.env):
-        checked_choice("suite", settings.env, SUITES)
-    check_seeds(settings)
-    check_not_negative(settings, "steps", "further", "episodes")
-    check_recordable(settings, "shifts")
+    check_jitted(settings.env)
+    check_shared(settings)
 
 
 def study(job: Job) -> Page:
@@ -98,13 +84,11 @@ def study(job: Job) -> Page:
     suite, run_config, chunks = design(job.settings)
     results = calibrate(job, suite, run_config, chunks)
     levels = level_rows(suite, results)
-    for folder in [job.out] + ([RESULTS] if job.settings.record else []):
-        folder.mkdir(parents=True, exist_ok=True)
-        calibration.write_calibration(calibration_path(suite.name, folder), levels)
     sections = [*level_sections(levels, results, run_config, chunks), NORMALISED]
     text = page_text(f"{suite.name}: how hard its shifts are", sections, job.command)
     draw = partial(draw_levels, suite.name, levels)
-    return Page(calibration_path(suite.name).stem, text, {"": draw})
+    tables = {"": calibration_csv(levels)}  # the file of `calibration_path`
+    return Page(calibration_path(suite.name).stem, text, {"": draw}, tables=tables)
 
 
 # --- training ---------------------------------------------------------------------------------
@@ -305,6 +289,8 @@ def draw_levels(name: str, levels: list[Level], path: Path) -> None:
     add_legend(figure, fontsize=10)
     save_figure(figure, path)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

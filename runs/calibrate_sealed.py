@@ -14,7 +14,7 @@ import numpy as np
 
 from runs import calibrate
 from runs.analysis import stats
-from runs.cli.settings import StudySettings, check_recordable, check_seeds, run_main
+from runs.cli.settings import StudySettings, check, run_main
 from runs.cli.study import Job, run_study
 from runs.report.page import Page, markdown_table, page_text
 
@@ -39,17 +39,6 @@ class Settings(StudySettings):
     """
 
     seeds: int = 8
-
-
-def main(argv: list[str]) -> int:
-    """Run the calibration -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
-def check(settings: Settings) -> None:
-    """Reject fewer than 3 seeds, and recording a smoke run, with a UserError."""
-    check_seeds(settings)
-    check_recordable(settings)
 
 
 def study(job: Job) -> Page:
@@ -118,6 +107,8 @@ def newborn_table(curves: dict[str, np.ndarray]) -> str:
         rows.append([name, f"{area:.2f}", f"{end:.2f}", ", ".join(flags) or "fine"])
     return markdown_table(["shift", "newborn: area", "newborn: end", "verdict"], rows)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

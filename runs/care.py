@@ -33,12 +33,14 @@ from typing import Any
 import numpy as np
 
 from runs.analysis import stats
-from runs.cli.settings import TrainingSettings, check_training, run_main
+from runs.analysis.contrasts import Contrast, contrast_cells, rival_contrasts
+from runs.cli.settings import TrainingSettings, check, run_main
 from runs.cli.study import Job, run_study
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import new_figure, save_figure
 
 COMMAND = "python -m runs.care"
+Settings = TrainingSettings
 TESTED, CONTROL = "care_1", "none"
 RIVALS = (
     *("none", "explicit", "prosocial", "inequity", "sham", "scrambled", "untrained"),
@@ -54,11 +56,6 @@ NOTE = (
     "survival of both, paired t test over seeds, Holm-adjusted. Means over seeds, t intervals at "
     "95 %."
 )
-
-
-def main(argv: list[str]) -> int:
-    """Run the study -> exit code."""
-    return run_study(argv, COMMAND, __doc__, TrainingSettings, check_training, study)
 
 
 def study(job: Job) -> Page:
@@ -104,11 +101,9 @@ def arm_measures(rows: Any, places: Sequence[str]) -> dict[str, dict[str, np.nda
     return result
 
 
-def care_contrasts(measures: Measures) -> dict[str, tuple[stats.Estimate, float]]:
-    """Survival of both, TESTED less each rival -> (difference paired by seed, p of Holm)."""
-    tested = measures[TESTED]["both"]
-    p = stats.holm({name: stats.p_paired(tested, measures[name]["both"]) for name in RIVALS})
-    return {name: (stats.paired(tested, measures[name]["both"]), p[name]) for name in RIVALS}
+def care_contrasts(measures: Measures) -> dict[str, Contrast]:
+    """Survival of both, TESTED less each rival, paired by seed."""
+    return rival_contrasts({arm: x["both"] for arm, x in measures.items()}, TESTED, RIVALS)
 
 
 def selectivity(measures: Mapping[str, np.ndarray]) -> stats.Estimate:
@@ -119,15 +114,13 @@ def selectivity(measures: Mapping[str, np.ndarray]) -> stats.Estimate:
 def finding(measures: Measures) -> str:
     """One sentence with the declared contrast, the best rival, and selectivity."""
     contrasts = care_contrasts(measures)
-    difference, p = contrasts[CONTROL]
-    verb = "is not told apart from"
-    if p < 0.05:
-        verb = "keeps more strangers alive than" if difference.value > 0 else "loses to"
+    verb = contrasts[CONTROL].verdict("keeps more strangers alive than", "loses to")
+    difference, p = contrast_cells(contrasts[CONTROL])
     best = max(RIVALS, key=lambda name: measures[name]["both"].mean())
     return (
         f"Care by one's own circuits {verb} no care: survival of both {difference}, "
-        f"{len(measures[TESTED]['both'])} seeds, p {p:.2g}; less the best rival, {best}: "
-        f"{contrasts[best][0]}; gifts to the needy less those to the full: "
+        f"{len(measures[TESTED]['both'])} seeds, p {p}; less the best rival, {best}: "
+        f"{contrasts[best].estimate}; gifts to the needy less those to the full: "
         f"{selectivity(measures[TESTED])}."
     )
 
@@ -140,8 +133,7 @@ def arm_table(measures: Measures) -> str:
         cells += [f"{values[name].mean():.3f}" for name in ("own", "other")]
         cells += [f"{stats.nan_mean(values[name]):.2f}" for name in ("gifts", "needy", "full")]
         cells += [f"{values['unfair_gifts'].mean():.2f}, {values['unfair_own'].mean():.2f}"]
-        difference, p = contrasts.get(arm, (None, 0.0))
-        rows.append([*cells, *((f"{difference}", f"{p:.2g}") if difference else ("", ""))])
+        rows.append([*cells, *contrast_cells(contrasts.get(arm))])
     headings = ["arm", "both", "own", "other", "gifts", "to needy", "to full", "unfair"]
     return markdown_table([*headings, "care_1 less it", "p"], rows)
 
@@ -181,6 +173,8 @@ def draw_arms(measures: Measures, path: Path) -> None:
     axes[0, 0].invert_yaxis()
     save_figure(figure, path)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

@@ -34,7 +34,7 @@ from runs.engine.jax_backend import DRAWS
 from runs.engine.phases import Phase, flat_worlds, world_pool
 from runs.engine.seeds import Stream, stream_keys, vmap_seeds
 from runs.names import safe_name
-from runs.study_run import SMOKE_SIZES, StudyRun
+from runs.study_run import SMOKE_SIZES, StudyRun, seed_rows
 from runs.tree_io import leaves_digest
 
 HOME = "passive"  # the partner of training: it cannot forage, and lives on gifts alone
@@ -240,17 +240,15 @@ class CareRun(StudyRun):
         """Train one arm and measure what it does in every place -> columns (`run`)."""
         design, config = self.design, self.home
         phase = Phase(self.home_worlds, config.chunks, config.updates, config.agent, blend)
-        state, alive = self.train(name, phase)
-        learner = state.learner
+        trained = self.train(name, phase)
+        learner = trained.state.learner
         inputs = learner, config.agent, self.points, self.stopped, config.episodes
         measured = [self._behaviour(*recording) for recording in self.backend.record(*inputs)]
         partner = jax.tree.map(lambda leaf: np.roll(np.asarray(leaf), -1, 0), learner.agent)
         keys = stream_keys(config, Stream.PROBE)
         measured.append(self._two(learner.agent, partner, keys, design.suite.world))
         tables = [
-            pd.DataFrame({k: np.asarray(x, float) for k, x in measures.items()}).assign(
-                place=place, seed=range(config.rows), alive=alive
-            )[: config.seeds]
+            seed_rows(measures, trained, config.seeds, place=place)
             for place, measures in zip(self.places, measured, strict=True)
         ]
         return pd.concat(tables).to_dict("list")

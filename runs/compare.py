@@ -5,18 +5,12 @@ arm without heads. Writes TensorBoard logs, a tidy score file, checkpoints, a ta
 The same command resumes an interrupted run.
 """
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from runs.cli.settings import (
-    EnvSettings,
-    check_env,
-    check_not_negative,
-    check_recordable,
-    check_seeds,
-    json_object,
-    run_main,
-)
+from runs.cli.settings import EnvSettings, check_env, json_object, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.names import checked_choice
@@ -61,11 +55,6 @@ class Settings(EnvSettings):
     quick: bool = False
 
 
-def main(argv: list[str]) -> int:
-    """Run the comparison -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
     """Reject invalid settings, without importing jax.
 
@@ -76,13 +65,18 @@ def check(settings: Settings) -> None:
     json_object(settings, "agent_kwargs")
     if settings.agent_kwargs and not settings.agent:
         raise UserError("--agent-kwargs: name the algorithm too, such as --agent sb3:PPO")
-    check_seeds(settings)
-    check_not_negative(settings, "steps", "episodes")
-    check_recordable(settings)
+    check_shared(settings)
     if not settings.heads:
         raise UserError("--heads: name at least one head")
     if len(set(settings.heads)) < len(settings.heads):
         raise UserError(f"--heads {' '.join(settings.heads)}: name each head once")
+
+
+def comparison(settings: Any, **changes: Any) -> Settings:
+    """Settings of a comparison: those of another study that a comparison has too, and `changes`."""
+    names = {field.name for field in fields(Settings)} & {field.name for field in fields(settings)}
+    shared = {name: getattr(settings, name) for name in names - {"config", "record"}}
+    return Settings(**shared | changes)
 
 
 def study(job: Job) -> None:
@@ -160,6 +154,8 @@ def omitted_arms(settings: Settings) -> tuple[str, ...]:
     smoke = CONSTANT_POTENTIALS[2:] if settings.smoke else ()  # one level is enough to try them
     return tuple(dict.fromkeys((*settings.without, *quick, *smoke)))
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

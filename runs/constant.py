@@ -18,7 +18,8 @@ import numpy as np
 
 from runs.analysis import stats
 from runs.analysis.stats import Estimate
-from runs.cli.settings import StudySettings, check_recordable, check_seeds, run_main
+from runs.cli.settings import StudySettings, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import Interrupted, UserError
 from runs.names import checked_choice
@@ -84,11 +85,6 @@ class ConstantRow(NamedTuple):
     beyond: Estimate | None
 
 
-def main(argv: list[str]) -> int:
-    """Run the study -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
     """Reject invalid settings.
 
@@ -100,11 +96,10 @@ def check(settings: Settings) -> None:
         checked_choice("world", name, UNITS)
     if not settings.worlds or len(set(settings.worlds)) < len(settings.worlds):
         raise UserError(f"--worlds: name each of {', '.join(UNITS)} at most once, and one at least")
-    check_seeds(settings)
     for name, least in (("steps", 1), ("episodes", 1), ("size", 2)):
         if getattr(settings, name) < least:
             raise UserError(f"--{name} {getattr(settings, name)}: must be at least {least}")
-    check_recordable(settings)
+    check_shared(settings)
 
 
 def study(job: Job) -> Page:
@@ -293,6 +288,8 @@ def draw_scores(rows: list[ConstantRow], path: Path) -> None:
     add_legend(figure, loc="outside lower center")
     save_figure(figure, path)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

@@ -11,15 +11,10 @@ the same command.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
-from runs.cli.settings import (
-    EnvSettings,
-    check_env,
-    check_not_negative,
-    check_recordable,
-    check_seeds,
-    run_main,
-)
+from runs.cli.settings import EnvSettings, check_env, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.names import checked_choice
@@ -51,11 +46,6 @@ class Settings(EnvSettings):
     episodes: int = 0
 
 
-def main(argv: list[str]) -> int:
-    """Run the study -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
     """Check the settings as far as that needs no jax.
 
@@ -70,9 +60,7 @@ def check(settings: Settings) -> None:
             raise UserError(f"--{flag} {' '.join(values)}: name at least one, and each once")
     for schedule in settings.pay:
         checked_choice("schedule", schedule, Settings.pay)
-    check_seeds(settings)
-    check_not_negative(settings, "steps", "episodes")
-    check_recordable(settings)
+    check_shared(settings)
 
 
 def study(job: Job) -> Page:
@@ -85,6 +73,8 @@ def study(job: Job) -> Page:
         results = run.run()
     return continual_page(design, results, job)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

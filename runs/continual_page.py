@@ -14,7 +14,7 @@ from runs.analysis.transfer_metrics import TransferMetrics, last_return, transfe
 from runs.cli.study import Job
 from runs.continual_stream import HOME, ContinualDesign
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_line, new_figure, save_figure
+from runs.report.plots import add_legend, draw_means, new_figure, save_figure
 from runs.signal_arms import SIGNAL_CONTROLS, TESTED
 from runs.study_run import finite_seeds, page_name
 
@@ -111,8 +111,8 @@ def schedule_contrasts(metrics: Mapping[str, Mapping[str, TransferMetrics]]) -> 
     """The declared contrasts: hope - fear less the best control, a row a schedule.
 
     Columns: `schedule` of the task reward; `control`, the best of CONTROLS after the second visit,
-    chosen on these seeds; `second`, the difference there, paired by seed; `p_holm`, adjusted over
-    the schedules; `first_control` and `first`, the same at the end of the first visit, exploratory.
+    chosen on these seeds; `second`, the contrast there, paired by seed and Holm-adjusted over the
+    schedules; `first_control` and `first`, the same at the end of the first visit, exploratory.
 
     Args:
         metrics: by schedule and arm.
@@ -125,8 +125,7 @@ def schedule_contrasts(metrics: Mapping[str, Mapping[str, TransferMetrics]]) -> 
         rows.append((schedule, control, first_control, first))
     pairs = [((schedule, TESTED), (schedule, control)) for schedule, control, *_ in rows]
     table = pd.DataFrame(rows, columns=["schedule", "control", "first_control", "first"])
-    adjusted = contrasts(second, pairs, paired=True)
-    return table.assign(second=[c.estimate for c in adjusted], p_holm=[c.p_holm for c in adjusted])
+    return table.assign(second=contrasts(second, pairs, paired=True))
 
 
 def best_control(arms: Mapping[str, TransferMetrics], visit: str) -> str:
@@ -140,15 +139,11 @@ def best_control(arms: Mapping[str, TransferMetrics], visit: str) -> str:
 
 def finding(rows: pd.DataFrame, world: str, seeds: int) -> str:
     """One sentence with the contrast of each schedule and its verdict."""
-    clauses = []
-    for row in rows.itertuples():
-        verb = "is not told apart from"
-        if row.p_holm < 0.05:
-            verb = "gains over" if row.second.value > 0 else "loses to"
-        clauses.append(
-            f"{SCHEDULE_TEXTS[row.schedule]} it {verb} {row.control} ({row.second}; first visit: "
-            f"{row.first} over {row.first_control})"
-        )
+    clauses = [
+        f"{SCHEDULE_TEXTS[row.schedule]} it {row.second.verdict('gains over', 'loses to')} "
+        f"{row.control} ({row.second.estimate}; first visit: {row.first} over {row.first_control})"
+        for row in rows.itertuples()
+    ]
     return (
         f"After the second visit to {world}, hope - fear against the best of {len(CONTROLS)} "
         f"controls: {'; '.join(clauses)}; {seeds} seeds, paired."
@@ -158,7 +153,8 @@ def finding(rows: pd.DataFrame, world: str, seeds: int) -> str:
 def contrast_table(rows: pd.DataFrame) -> str:
     """Table with a row a schedule."""
     cells = [
-        (r.schedule, f"{r.second}", r.control, f"{r.p_holm:.3f}", f"{r.first}", r.first_control)
+        (r.schedule, f"{r.second.estimate}", r.control, f"{r.second.p_holm:.3f}")
+        + (f"{r.first}", r.first_control)
         for r in rows.itertuples()
     ]
     headings = ("task reward", "hope - fear less the best control", "control", "p (Holm)")
@@ -216,11 +212,11 @@ def draw_stream(design: ContinualDesign, scores: Scores, metric: str, path: Path
         for w, axis in enumerate(row):
             shade_stages(axis, design, w)
             for arm in sorted(arms, key=lambda arm: order.index(arm) if arm in order else 0):
-                estimates = stats.mean_and_bounds(arms[arm][:, :, w]).T
-                x = design.stage.chunk_steps * np.arange(len(estimates))
+                scores = arms[arm][:, :, w]
+                x = design.stage.chunk_steps * np.arange(scores.shape[1])
                 colour, label = COLOURS.get(arm, OTHERS), arm if arm in COLOURS else "other arms"
                 band, width = arm in (TESTED, "plain"), 2.2 if arm == TESTED else 1.1
-                draw_line(axis, x, estimates, label, colour, band, lw=width)
+                draw_means(axis, x, scores, label, colour, band=band, lw=width)
             if metric == "success":
                 axis.set_ylim(-0.03, 1.03)
         row[0].set_ylabel(f"{metric}, task reward {schedule}")

@@ -86,8 +86,7 @@ def make_design(settings: Any) -> ContinualDesign:
     steps = sizes.steps, settings.steps or round(STAGE_SHARE * sizes.steps)
     chunks = HOME_CHUNKS, 1 if settings.smoke or not sizes.jitted else EVALS
     episodes = settings.episodes or sizes.episodes // 2
-    smoke = (2, 1) if settings.smoke else ()
-    home, stage = run_configs(suite, settings.seeds, steps, chunks, episodes, smoke_updates=smoke)
+    home, stage = run_configs(settings, suite, steps, chunks, episodes, smoke_updates=(2, 1))
     stage = replace(stage, agent=replace(stage.agent, anneal=0))
     heads = available_heads(suite, settings.heads)
     blend = signal_blend(heads, suite, home.agent).with_epochs(head_epochs(home))
@@ -190,10 +189,9 @@ class StreamRun(StudyRun):
             phase = Phase(pool, 1, stage.updates, stage.agent, design.blend, mix, heads, renew)
             keys = seed_keys(jax.random.fold_in(key, i), range(stage.rows))
             start = partial(self.backend.enter, learner, phase, keys)
-            for _ in range(stage.chunks):
-                state, finite = self.train(f"{arm.name}, {schedule}", phase, start)
-                learner, alive, start = state.learner, alive & finite, partial(_same, state)
-                rows.append(self.score(learner))
+            name = f"{arm.name}, {schedule}"
+            trained, scores = self.train_and_measure(name, phase, start, stage.chunks, self.score)
+            learner, alive, rows = trained.state.learner, alive & trained.alive, rows + scores
         if not arm.learns:
             rows *= 1 + len(design.stages) * stage.chunks
         scores = {name: np.stack([row[name] for row in rows], 1) for name in SCORES}
@@ -206,8 +204,3 @@ class StreamRun(StudyRun):
         """Scores [S, W] in every world, the same episodes each time."""
         scored = list(self.backend.evaluate(learner, self.home.agent, self.points, self.stopped))
         return {name: np.stack([s[name][: self.home.seeds] for s in scored], 1) for name in SCORES}
-
-
-def _same(state: Any) -> Any:
-    """The state itself, as the start of a phase that goes on."""
-    return state

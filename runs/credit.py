@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from runs.analysis.stats import nan_estimate, nan_mean
-from runs.cli.settings import StudySettings, check_recordable, run_main
+from runs.cli.settings import StudySettings, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, identity, run_study
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
-from runs.compare import make_experiment
+from runs.compare import comparison, make_experiment
 from runs.errors import Interrupted, UserError
 from runs.names import safe_name
 from runs.report.page import Page, markdown_table, page_text
@@ -53,11 +54,6 @@ class Settings(StudySettings):
     shifts: tuple[str, ...] = ()
 
 
-def main(argv: list[str]) -> int:
-    """Run the study -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
     """Reject invalid settings, without importing jax.
 
@@ -67,8 +63,8 @@ def check(settings: Settings) -> None:
     """
     from envs import is_jitted
 
-    check_comparison(comparison(settings))
-    check_recordable(settings)
+    check_comparison(with_shifts(settings))
+    check_shared(settings)
     if not is_jitted(settings.env):
         raise UserError(
             f"--env {settings.env}: branching needs a jitted environment, whose states can be "
@@ -76,16 +72,15 @@ def check(settings: Settings) -> None:
         )
 
 
-def comparison(settings: Settings) -> Comparison:
-    """Settings of the comparison (`runs.compare`) with the same worlds, sizes and agent."""
-    names = ("env", "heads", "seeds", "steps", "smoke", "out")
+def with_shifts(settings: Settings) -> Comparison:
+    """Settings of the comparison with the same worlds, sizes and agent, and the default shifts."""
     shifts = settings.shifts or (SHIFTS if settings.env in ("Drive", "Timid") else ())
-    return Comparison(shifts=shifts, **{name: getattr(settings, name) for name in names})
+    return comparison(settings, shifts=shifts)
 
 
 def study(job: Job) -> Page:
     """Train the agents, branch every step of their episodes, and report."""
-    experiment = make_experiment(comparison(job.settings))
+    experiment = make_experiment(with_shifts(job.settings))
     suite = replace(experiment.suite, severities=(1.0,))
     lesion = next(arm for arm in experiment.arms if arm.name == "lesion")
     metrics = probe_seeds(job, replace(experiment, suite=suite, arms=[lesion]))
@@ -227,6 +222,8 @@ def figure(env: str, metrics: Mapping[str, Any], path: Path) -> None:
     add_legend(sheet)
     save_figure(sheet, path)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

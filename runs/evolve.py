@@ -16,9 +16,11 @@ sealed families, whose shift alone needs no parents, or not above a random searc
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from runs.cli.settings import StudySettings, check_recordable, check_seeds, run_main
+from runs.cli.settings import StudySettings, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.report.page import Page
@@ -58,11 +60,6 @@ class Settings(StudySettings):
     base: int = 0
 
 
-def main(argv: list[str]) -> int:
-    """Run the study -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
     """Check the settings as far as that needs no jax.
 
@@ -70,8 +67,7 @@ def check(settings: Settings) -> None:
         UserError: for a size that is too small or too large, arms without `evolved`, `record` of a
             smoke run, or a missing library.
     """
-    check_seeds(settings)
-    check_recordable(settings)
+    check_shared(settings)
     for name, least, most, why in (
         ("evolutions", 3, 999, "an interval needs at least 3"),
         ("population", 4, 999, "selection needs at least 4 members"),
@@ -112,6 +108,8 @@ def study(job: Job) -> Page:
             results = verdicts(claims, run_claims(run, winners, claims, others))
         return evolve_page(run, generations, winners, results, job)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from runs.cli.settings import StudySettings, check_not_negative, check_recordable, run_main
+from runs.cli.settings import StudySettings, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.names import checked_choice, safe_name
@@ -43,11 +44,6 @@ class Settings(StudySettings):
     seed: int = 0
 
 
-def main(argv: list[str]) -> int:
-    """Train, play one episode and draw it -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
     """Reject invalid settings, without importing jax.
 
@@ -59,8 +55,7 @@ def check(settings: Settings) -> None:
     checked_choice("env", settings.env, SUITES)
     if settings.steps < 1 or not 0 <= settings.severity <= 1:
         raise UserError("--steps must be positive and --severity within [0, 1]")
-    check_not_negative(settings, "seed")
-    check_recordable(settings)
+    check_shared(settings)
 
 
 def study(job: Job) -> Page:
@@ -209,6 +204,8 @@ def draw_episode(
     figure.suptitle(f"Signal of each head over one episode of {title}", fontsize=11)
     save_figure(figure, path)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

@@ -24,15 +24,15 @@ from runs.analysis.contrasts import (
     potential_sentence,
 )
 from runs.analysis.scores import seed_means
-from runs.cli.settings import StudySettings, check_recordable, run_main
+from runs.cli.settings import StudySettings, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, claimed_folder, run_study
 from runs.compare import COMMAND as COMPARE
-from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
-from runs.compare import make_experiment
+from runs.compare import comparison, make_experiment
 from runs.names import CONSTANT_POTENTIAL
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_line, new_figure, save_figure
+from runs.report.plots import add_legend, draw_means, new_figure, save_figure
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -61,28 +61,17 @@ class Settings(StudySettings):
     seeds: int = 20
 
 
-def main(argv: list[str]) -> int:
-    """Run the study -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
     """Reject invalid settings, as `runs.compare` does, without importing jax."""
-    check_recordable(settings)
-    check_comparison(comparison(settings, WORLDS[0]))
-
-
-def comparison(settings: Settings, world: str) -> Comparison:
-    """Settings of the comparison in one of the worlds."""
-    parts = {name: getattr(settings, name) for name in ("heads", "seeds", "smoke")}
-    return Comparison(env=world, **parts)
+    check_shared(settings)
+    check_comparison(comparison(settings, env=WORLDS[0]))
 
 
 def study(job: Job) -> Page:
     """Run the comparison in both worlds and contrast the heads -> page."""
     from runs.result import Result
 
-    parts = {world: comparison(job.settings, world) for world in WORLDS}
+    parts = {world: comparison(job.settings, env=world, out=None) for world in WORLDS}
     experiments = {world: make_experiment(part) for world, part in parts.items()}
     job.progress.total = sum(experiment.units for experiment in experiments.values())
     results, units = {}, 0
@@ -190,8 +179,8 @@ def draw_curves(results: Mapping[str, "Result"], path: Path) -> None:
             if not arm.endswith(CONTROLS) and not arm.startswith(CONSTANT_POTENTIAL)
         ]
         for i, arm in enumerate(shown):
-            estimates = stats.mean_and_bounds(curves[arm].to_numpy().T).T
-            draw_line(upper, curves[arm].index, estimates, arm, COLOURS[i % len(COLOURS)])
+            curve, colour = curves[arm], COLOURS[i % len(COLOURS)]
+            draw_means(upper, curve.index, curve.to_numpy().T, arm, colour)
         upper.set(title=world, xlabel="hours driven", ylabel="share that arrives", ylim=(0, 1))
         upper.legend(frameon=False, fontsize=8)
         for y, (arm, scores) in enumerate(reversed(away.items())):
@@ -229,6 +218,8 @@ def draw_outcomes(world: str, scores: "DataFrame", path: Path) -> None:
     figure.suptitle(f"{world}: outcome by severity, 0 to 1 from left to right", fontsize=10)
     save_figure(figure, path)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

@@ -11,8 +11,9 @@ further from home, the smaller the best genome.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
-from runs.cli.settings import StudySettings, check_recordable, check_seeds, run_main
+from runs.cli.settings import StudySettings, check, run_main
 from runs.cli.study import Job, run_study
 from runs.report.page import Page
 
@@ -32,21 +33,6 @@ class Settings(StudySettings):
     env: str = "Drive"
     seeds: int = 8
     base: int = 0
-
-
-def main(argv: list[str]) -> int:
-    """Run the study -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
-def check(settings: Settings) -> None:
-    """Check the settings as far as that needs no jax.
-
-    Raises:
-        UserError: for too few pairs, or `record` of a smoke run.
-    """
-    check_seeds(settings)
-    check_recordable(settings)
 
 
 def study(job: Job) -> Page:
@@ -69,6 +55,8 @@ def study(job: Job) -> Page:
         table = raise_all(run, choices)
         return genome_page(run, success, choices, table, job)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

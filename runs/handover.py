@@ -29,17 +29,13 @@ from typing import Any
 import numpy as np
 
 from runs.analysis import stats
-from runs.cli.settings import (
-    TrainingSettings,
-    check_jitted,
-    check_not_negative,
-    check_training,
-    run_main,
-)
+from runs.analysis.contrasts import Contrast, contrast_cells, rival_contrasts
+from runs.cli.settings import TrainingSettings, check_jitted, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.names import safe_name
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_line, new_panels, save_figure
+from runs.report.plots import add_legend, draw_means, new_panels, save_figure
 
 COMMAND = "python -m runs.handover"
 SHOWN = 0.9  # the quantile of the second table, of successful episodes at home
@@ -76,14 +72,10 @@ class Settings(TrainingSettings):
         episodes: at each point; 0 for 64.
     """
 
+    narrowed_by = ("shifts",)
     env: str = "Drive"
     shifts: tuple[str, ...] = ()
     episodes: int = 0
-
-
-def main(argv: list[str]) -> int:
-    """Run the study -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
 
 
 def check(settings: Settings) -> None:
@@ -94,8 +86,7 @@ def check(settings: Settings) -> None:
             partial run.
     """
     check_jitted(settings.env)
-    check_not_negative(settings, "episodes")
-    check_training(settings, "shifts")
+    check_shared(settings)
 
 
 def study(job: Job) -> Page:
@@ -162,25 +153,21 @@ def _by_seed(rows: Any) -> tuple[np.ndarray, np.ndarray]:
     return tuple(table.to_numpy(float) for table in tables)
 
 
-def fear_contrasts(areas: Mapping[str, np.ndarray]) -> dict[str, tuple[stats.Estimate, float]]:
-    """Area of fear less that of each other signal, mean over shifts -> (difference, p of Holm)."""
+def fear_contrasts(areas: Mapping[str, np.ndarray]) -> dict[str, Contrast]:
+    """Area of fear less that of each other signal, mean over shifts, paired by seed."""
     means = {name: area.mean(1) for name, area in areas.items()}
-    rivals = [name for name in means if name != TESTED]
-    p = stats.holm({name: stats.p_paired(means[TESTED], means[name]) for name in rivals})
-    return {name: (stats.paired(means[TESTED], means[name]), p[name]) for name in rivals}
+    return rival_contrasts(means, TESTED, [name for name in means if name != TESTED])
 
 
 def finding(areas: Mapping[str, np.ndarray], env: str) -> str:
     """One sentence with the declared contrast."""
-    difference, p = fear_contrasts(areas)[RIVAL]
-    verb = "is not told apart from"
-    if p < 0.05:
-        verb = "buys more than" if difference.value > 0 else "buys less than"
+    contrast = fear_contrasts(areas)[RIVAL]
     best = max(areas, key=lambda name: areas[name].mean())
     return (
-        f"In {env} handing over by fear {verb} handing over as many steps at random: success "
-        f"{difference}, mean over shares and {areas[TESTED].shape[1]} shifts, "
-        f"{len(areas[TESTED])} seeds, p {p:.3g}; the best signal is {best}."
+        f"In {env} handing over by fear {contrast.verdict('buys more than', 'buys less than')} "
+        f"handing over as many steps at random: success {contrast.estimate}, mean over shares and "
+        f"{areas[TESTED].shape[1]} shifts, {len(areas[TESTED])} seeds, p {contrast.p_holm:.3g}; "
+        f"the best signal is {best}."
     )
 
 
@@ -190,12 +177,9 @@ def area_table(
     """Table with a row per signal: areas, and fear less it."""
     contrasts, rows = fear_contrasts(areas), []
     for name in sorted(areas, key=lambda name: -areas[name].mean()):
-        difference, p = contrasts.get(name, (None, 1.0))
         cells = [name, f"{stats.mean(areas[name].mean(1)):.3f}"]
         cells += [f"{area:.3f}" for area in areas[name].mean(0)]
-        rows.append(
-            [*cells, f"{difference}" if difference else "", f"{p:.2g}" if difference else ""]
-        )
+        rows.append([*cells, *contrast_cells(contrasts.get(name))])
     ends = [curves[shift][TESTED][1] for shift in shifts]
     lines = [(success[:, 0].mean(), success[:, -1].mean()) for success in ends]
     rows.append(["line", "", *(f"{(a + b) / 2:.3f}" for a, b in lines), "", ""])
@@ -223,10 +207,8 @@ def draw_curves(env: str, curves: Mapping[str, Mapping[str, Any]], path: Path) -
     figure, panels = new_panels(len(curves), 4, (2.9, 2.6), sharey=False)
     for panel, (shift, signals) in zip(panels, curves.items(), strict=True):
         for name, (share, success, _) in signals.items():
-            middle, low, high = stats.mean_and_bounds(success)
-            estimates = list(zip(middle, low, high, strict=True))
             options = {"lw": 2.0 if name in (TESTED, RIVAL) else 1.0, "band": name == TESTED}
-            draw_line(panel, share.mean(0), estimates, name, COLOURS[name], **options)
+            draw_means(panel, share.mean(0), success, name, COLOURS[name], **options)
         panel.set_title(shift, fontsize=10)
         panel.set_xlim(0, 1)
     figure.supxlabel("share of steps handed over", fontsize=10)
@@ -234,6 +216,8 @@ def draw_curves(env: str, curves: Mapping[str, Mapping[str, Any]], path: Path) -
     add_legend(figure)
     save_figure(figure, path)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

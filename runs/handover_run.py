@@ -33,7 +33,7 @@ from runs.names import safe_name
 from runs.probes.baselines import ENSEMBLE, Prediction, disagreement, innate_alarm
 from runs.probes.signals import critic_signals, predictions
 from runs.probes.success import episode_success
-from runs.study_run import StudyRun, run_configs
+from runs.study_run import StudyRun, run_configs, seed_rows
 from runs.tree_io import leaves_digest
 
 SHIFTS = ("cones", "cross", "aggressive", "ice")  # of Drive, those of the pilot
@@ -75,16 +75,10 @@ def make_design(settings: Any) -> HandOverDesign:
     if not suite.env.spec.num_actions:
         raise UserError(f"--env {settings.env}: the entropy of a policy needs discrete actions")
     sizes = preset(suite)
-    steps = settings.steps or sizes.steps
-    home, further = run_configs(
-        suite,
-        settings.seeds,
-        (steps, round(FURTHER * steps)),
-        (CHUNKS, CHUNKS),
-        settings.episodes or min(EPISODES, sizes.episodes),
-        settings.base,
-        smoke_updates=(2, 1) if settings.smoke else (),
-    )
+    at_home = settings.steps or sizes.steps
+    steps, chunks = (at_home, round(FURTHER * at_home)), (CHUNKS, CHUNKS)
+    episodes = settings.episodes or min(EPISODES, sizes.episodes)
+    home, further = run_configs(settings, suite, steps, chunks, episodes, smoke_updates=(2, 1))
     heads = {"fear": Fear, "untrained": Untrained(Fear), "novelty": Curiosity}
     heads |= dict.fromkeys(ENSEMBLE, Fear)
     blend = Blend(**{name: (1.0, Lesion(head)) for name, head in heads.items()})
@@ -368,7 +362,5 @@ class HandOverRun(StudyRun):
         self, names: tuple[str, str, float], scores: dict[str, jax.Array], trained: Trained
     ) -> pd.DataFrame:
         """Rows of all seeds for a signal, a kind of threshold and its level."""
-        signal, kind, level = names
-        table = pd.DataFrame({name: np.asarray(x, float) for name, x in scores.items()})
-        table = table.assign(signal=signal, kind=kind, level=level, seed=range(len(table)))
-        return table.assign(alive=trained.alive)[: self.home.seeds]
+        labels = dict(zip(("signal", "kind", "level"), names, strict=True))
+        return seed_rows(scores, trained, self.home.seeds, **labels)

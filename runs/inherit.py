@@ -8,12 +8,14 @@ parent and newborn being the unit. A carrier of your own is a class in a file (`
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from runs.cli.settings import StudySettings, check_recordable, check_seeds, run_main
+from runs.cli.settings import StudySettings, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.report.page import Page
@@ -58,21 +60,11 @@ class Settings(StudySettings):
     base: int = 0
 
 
-def main(argv: list[str]) -> int:
-    """Run the study -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
-    """Check the settings as far as that needs no jax.
-
-    Raises:
-        UserError: for too few pairs or environments, or `record` of a partial run.
-    """
-    check_seeds(settings)
+    """Check what studies have in common, and the newborns' environments; raises UserError."""
+    check_shared(settings)
     if settings.newborn_envs < 1:
         raise UserError(f"--newborn-envs {settings.newborn_envs}: expected at least 1")
-    check_recordable(settings)
 
 
 def study(job: Job) -> Page:
@@ -129,6 +121,8 @@ def units(design: "InheritDesign", newborns: float, trainings: float | None = No
     trainings = 2 + sum(design.stops) if trainings is None else trainings
     return round(parents * design.parents * trainings + newborn * newborns)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

@@ -17,28 +17,27 @@ interrupted run is resumed by the same command.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from runs.analysis import stats
-from runs.cli.settings import TrainingSettings, check_training, run_main
+from runs.analysis.contrasts import contrast_cells, contrasts
+from runs.cli.settings import TrainingSettings, check, run_main
 from runs.cli.study import Job, run_study
 from runs.report.page import Page, markdown_table, page_text
 
 COMMAND = "python -m runs.lava_fear"
+Settings = TrainingSettings
 MOVED = "lava_moves"
+DECLARED = (("lava", "fear"), ("place", "chance"), ("nearness", "chance"))  # arm, reference
 NOTE = (
     "AUROC of harm within ten steps, at every step that did not end its episode. Means over seeds, "
     "t intervals at 95 %; p: paired t test over seeds, Holm-adjusted over the three. `fear` sees "
     "the whole observation, `near` walls and lava at most two cells away, `adjacent` lava at most "
     "one cell away."
 )
-
-
-def main(argv: list[str]) -> int:
-    """Run the study -> exit code."""
-    return run_study(argv, COMMAND, __doc__, TrainingSettings, check_training, study)
 
 
 def study(job: Job) -> Page:
@@ -70,29 +69,13 @@ def of_shift(rows: Any, shift: str) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy(float) for name in table}
 
 
-def lava_contrasts(measures: Mapping[str, np.ndarray]) -> dict[str, tuple[stats.Estimate, float]]:
-    """The declared contrasts over the seeds that define them -> (difference, p of Holm).
-
-    None of them where fewer than `stats.FEWEST` seeds do.
-    """
-    pairs = {
-        "lava less fear": measures["lava"] - measures["fear"],
-        "place less .5": measures["place"] - 0.5,
-        "nearness less .5": measures["nearness"] - 0.5,
-    }
-    finite = {name: x[np.isfinite(x)] for name, x in pairs.items()}
-    if min(map(len, finite.values())) < stats.FEWEST:
-        return {}
-    p = stats.holm({name: stats.p_paired(x, 0 * x) for name, x in finite.items()})
-    return {name: (stats.mean(x), p[name]) for name, x in finite.items()}
-
-
 def finding(measures: Mapping[str, np.ndarray]) -> str:
-    """One sentence with the three declared contrasts."""
-    contrasts = lava_contrasts(measures)
-    if not contrasts:
+    """One sentence with the three declared contrasts, over the seeds that define them."""
+    scores = {**measures, "chance": np.full(len(measures["fear"]), 0.5)}
+    declared = contrasts(scores, DECLARED, paired=True)
+    if any(contrast.estimate is None for contrast in declared):
         return "Too few seeds have both calm and dangerous steps to tell why fear fails."
-    lava, place, nearness = (f"{x} (p {p:.2g})" for x, p in contrasts.values())
+    lava, place, nearness = (f"{x} (p {p})" for x, p in map(contrast_cells, declared))
     return (
         f"Where lava moves, a fear that sees lava alone ranks harm better than one that sees the "
         f"whole room by {lava}; one that sees its walls alone differs from chance by {place}, and "
@@ -108,6 +91,8 @@ def rank_table(measures: Mapping[str, Mapping[str, np.ndarray]], names: Sequence
     ]
     return markdown_table(["signal", *measures], rows)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

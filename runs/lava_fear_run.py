@@ -22,15 +22,16 @@ from runs.engine.phases import Phase, one_world
 from runs.engine.presets import find_suite, preset
 from runs.engine.seeds import vmap_seeds
 from runs.engine.train import Learner
+from runs.engine.training_loop import Trained
 from runs.probes.labels import outcome_labels
 from runs.probes.ranking import discrimination
 from runs.probes.signals import Prediction, predictions
-from runs.study_run import StudyRun, run_configs
+from runs.study_run import StudyRun, run_configs, seed_rows
 from runs.tree_io import leaves_digest
 
 SHIFTS = ("unseen", "lava_moves")
 HORIZON = 10  # steps within which harm is predicted
-CHUNKS = 8
+CHUNKS, STEPS = 8, 300_000
 CENTRE = SIDE // 2  # of the observed room, where the agent is
 
 
@@ -126,16 +127,8 @@ class LavaDesign:
 def make_design(settings: Any) -> LavaDesign:
     """The design that these settings define."""
     suite = replace(find_suite("Lava", SHIFTS), severities=(1.0,))
-    steps = settings.steps or 300_000
-    (config,) = run_configs(
-        suite,
-        settings.seeds,
-        (steps,),
-        (CHUNKS,),
-        preset(suite).episodes,
-        settings.base,
-        smoke_updates=(2,) if settings.smoke else (),
-    )
+    sizes = (settings.steps or STEPS,), (CHUNKS,), preset(suite).episodes
+    (config,) = run_configs(settings, suite, *sizes, smoke_updates=(2,))
     fears = {"fear": Fear} | {name: SeenFear(seen=seen) for name, seen in SEEN.items()}
     blend = Blend(**{name: (1.0, Lesion(fear)) for name, fear in fears.items()})
     return LavaDesign(suite, config, blend.with_epochs(head_epochs(config)))
@@ -156,20 +149,18 @@ class LavaRun(StudyRun):
         self.progress.total = 2 * config.chunks * config.updates
         sizes = config.chunks, config.updates, config.agent
         phase = Phase(one_world(design.suite.world), *sizes, design.blend)
-        state, alive = self.train("at home", phase, folder=self.out / "at_home")
-        digest = leaves_digest(state.learner)
-        compute = partial(self._measure, state.learner, alive)
+        trained = self.train("at home", phase, folder=self.out / "at_home")
+        digest = leaves_digest(trained.state.learner)
+        compute = partial(self._measure, trained)
         return pd.DataFrame(self.part("ranks", digest, config.chunks * config.updates, compute))
 
-    def _measure(self, learner: Learner, alive: np.ndarray) -> dict[str, list]:
+    def _measure(self, trained: Trained) -> dict[str, list]:
         """Measures of all seeds at home and in each shift -> columns."""
-        config = self.home
+        config, learner = self.home, trained.state.learner
         points = draw_points(self.design.suite, self.backend.draws, config.base)
         inputs = learner, config.agent, points, self.stopped, config.episodes
-        tables = []
-        for point, recording in zip(points.points, self.backend.record(*inputs), strict=True):
-            measured = self._ranks(learner, *recording)
-            table = pd.DataFrame({k: np.asarray(x, float) for k, x in measured.items()})
-            table = table.assign(shift=point.shift, seed=range(config.rows), alive=alive)
-            tables.append(table[: config.seeds])
+        tables = [
+            seed_rows(self._ranks(learner, *episodes), trained, config.seeds, shift=point.shift)
+            for point, episodes in zip(points.points, self.backend.record(*inputs), strict=True)
+        ]
         return pd.concat(tables).to_dict("list")

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from runs.analysis import stats
-from runs.cli.settings import StudySettings, check_recordable, check_seeds, run_main
+from runs.cli.settings import StudySettings, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.report.page import Page, markdown_table, page_text
@@ -95,11 +96,6 @@ class LesionResults(NamedTuple):
     ponder: dict[str, Any]
 
 
-def main(argv: list[str]) -> int:
-    """Run the study -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
     """Reject invalid settings, without importing jax.
 
@@ -108,8 +104,7 @@ def check(settings: Settings) -> None:
     """
     if settings.people < 100:
         raise UserError(f"--people {settings.people}: a curve needs at least 100 people")
-    check_seeds(settings)
-    check_recordable(settings)
+    check_shared(settings)
 
 
 def study(job: Job) -> Page:
@@ -274,6 +269,8 @@ def draw_people(axis: Any) -> float:
         axis.plot(blocks, group_curve(group), mark, color="#777777", markersize=4, label=label)
     return 1 - healthy["share_total_at_least_10"]
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

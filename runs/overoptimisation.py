@@ -34,11 +34,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runs.analysis import stats
-from runs.cli.settings import StudySettings, check_recordable, check_seeds, run_main
+from runs.analysis.contrasts import Contrast, contrast_cells, rival_contrasts
+from runs.cli.settings import StudySettings, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.names import checked_choice
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_line, new_figure, save_figure
+from runs.report.plots import add_legend, draw_means, new_figure, save_figure
 
 COMMAND = "python -m runs.overoptimisation"
 WORLDS = ("BoatRace", "Tomatoes", "Button")
@@ -70,14 +72,10 @@ class Settings(StudySettings):
         base: seed of all seeds: claims use 0, pilots another.
     """
 
+    narrowed_by = ("worlds",)
     worlds: tuple[str, ...] = WORLDS
     seeds: int = 20
     base: int = 0
-
-
-def main(argv: list[str]) -> int:
-    """Run the study -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
 
 
 def check(settings: Settings) -> None:
@@ -88,8 +86,7 @@ def check(settings: Settings) -> None:
     """
     for world in settings.worlds:
         checked_choice("world", world, WORLDS)
-    check_seeds(settings)
-    check_recordable(settings, *(("worlds",) if settings.worlds != WORLDS else ()))
+    check_shared(settings)
 
 
 def study(job: Job) -> Page:
@@ -191,26 +188,23 @@ def final_scores(curves: Mapping[str, Mapping[str, Curve]]) -> dict[str, dict[st
     return ends
 
 
-def primary_contrasts(ends: Mapping[str, Any]) -> dict[str, tuple[stats.Estimate, float]]:
-    """Hidden score on the farm of TESTED less that of each rival -> (difference, p of Holm)."""
+def primary_contrasts(ends: Mapping[str, Any]) -> dict[str, Contrast]:
+    """Hidden score on the farm of TESTED less that of each rival, paired by seed."""
     means = {arm: scores["hidden"].mean(1) for arm, scores in ends.items()}
-    p = stats.holm({name: stats.p_paired(means[TESTED], means[name]) for name in RIVALS})
-    return {name: (stats.paired(means[TESTED], means[name]), p[name]) for name in RIVALS}
+    return rival_contrasts(means, TESTED, RIVALS)
 
 
 def finding(ends: Mapping[str, Any]) -> str:
     """One sentence with the declared contrast, and the best rival."""
     contrasts = primary_contrasts(ends)
-    difference, p = contrasts[CONTROL]
+    contrast = contrasts[CONTROL]
     best = max(RIVALS, key=lambda name: ends[name]["hidden"].mean())
-    verb = "is not told apart from"
-    if p < 0.05:
-        verb = "keeps more of the hidden performance than" if difference.value > 0 else "loses to"
+    verb = contrast.verdict("keeps more of the hidden performance than", "loses to")
     return (
-        f"Where the proxy can be farmed, satiation by source {verb} a maximiser: {difference:+.2f} "
-        f"of what work achieves, mean over {ends[TESTED]['hidden'].shape[1]} worlds, "
-        f"{len(ends[TESTED]['hidden'])} seeds, p {p:.2g}; less the best rival, {best}: "
-        f"{contrasts[best][0]:+.2f}."
+        f"Where the proxy can be farmed, satiation by source {verb} a maximiser: "
+        f"{contrast.estimate:+.2f} of what work achieves, mean over "
+        f"{ends[TESTED]['hidden'].shape[1]} worlds, {len(ends[TESTED]['hidden'])} seeds, p "
+        f"{contrast.p_holm:.2g}; less the best rival, {best}: {contrasts[best].estimate:+.2f}."
     )
 
 
@@ -221,7 +215,7 @@ def arm_table(ends: Mapping[str, Any], worlds: Sequence[str]) -> str:
         paid, hidden, home = (scores[name] for name in NAMES)
         gain = stats.paired(hidden.mean(1), none["hidden"].mean(1))
         less = "" if arm == CONTROL else f"{gain:+.2f}"
-        p = f"{contrasts[arm][1]:.2g}" if arm in contrasts else ""
+        p = contrast_cells(contrasts.get(arm))[1]
         cost = price(paid.mean(), hidden.mean(), none["paid"].mean(), none["hidden"].mean())
         cells = [arm, f"{paid.mean():.2f}", f"{hidden.mean():.2f}", less, p]
         cells += [f"{x:.2f}" for x in hidden.mean(0)]
@@ -256,8 +250,7 @@ def draw_worlds(
                 ("paid", PAID, "paid return"),
                 ("hidden", MEANT, "what was meant"),
             ):
-                estimates = list(zip(*stats.mean_and_bounds(getattr(curve, name)), strict=True))
-                draw_line(axis, x, estimates, label, colour, lw=2)
+                draw_means(axis, x, getattr(curve, name), label, colour, lw=2)
             axis.axvline(opened * steps / 1000, color="#3c4450", linestyle=":", linewidth=1)
             axis.axhline(1, color="#d3d7dd", linewidth=0.8, zorder=0)
             axis.set_title(f"{world}: {title}", fontsize=9)
@@ -266,6 +259,8 @@ def draw_worlds(
     add_legend(figure, fontsize=10)
     save_figure(figure, path)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

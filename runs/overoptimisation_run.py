@@ -231,14 +231,13 @@ class ProxyRun(StudyRun):
                 mix,
                 numbers={"entropy": entropy},
             )
-            start = partial(self.backend.init, phase)
+            start = None
             if place:
                 keys = seed_keys(key, range(config.rows))
                 start = partial(self.backend.enter, state.learner, phase, keys)
-            for _ in range(evaluations):
-                state, finite = self.train(f"{self.world}, {arm.name}", phase, start)
-                alive, start = alive & finite, partial(_same, state)
-                scores.append(self._score(state.learner))
+            name = f"{self.world}, {arm.name}"
+            trained, measured = self.train_and_measure(name, phase, start, evaluations, self._score)
+            state, alive, scores = trained.state, alive & trained.alive, scores + measured
         table = np.stack(scores, 1)[: config.seeds]  # [S, T, P, scores]
         seed, time, place = (axis.ravel() for axis in np.indices(table.shape[:3]))
         columns = {"seed": seed, "time": time, "place": np.array(["home", "farm"])[place]}
@@ -250,8 +249,3 @@ class ProxyRun(StudyRun):
         """SCORES over those of WORK [S, P, scores], at home and on the farm, the same episodes."""
         scores = np.asarray(self._play(learner.agent, self.points.worlds, self.points.key))
         return scores / np.array(WORK[self.world])
-
-
-def _same(state: Any) -> Any:
-    """The state itself, as the start of a phase that goes on."""
-    return state

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runs.analysis import stats
-from runs.cli.settings import StudySettings, check_recordable, check_seeds, run_main
+from runs.cli.settings import StudySettings, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import Interrupted, UserError
 from runs.names import checked_choice
@@ -61,6 +62,7 @@ class Settings(StudySettings):
         test: episodes of each test, each in its own random world.
     """
 
+    narrowed_by = ("only",)
     only: tuple[str, ...] = ()
     seeds: int = 10
     train: int = 15_000
@@ -78,11 +80,6 @@ class TrainingKind(NamedTuple):
         return f"{self.world}-{self.agent}-{self.trained}"
 
 
-def main(argv: list[str]) -> int:
-    """Run the study -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
     """Reject invalid settings, without importing jax.
 
@@ -93,11 +90,10 @@ def check(settings: Settings) -> None:
         checked_choice("world", name, WORLDS)
     if len(set(settings.only)) < len(settings.only):
         raise UserError(f"--only {' '.join(settings.only)}: name each world once")
-    check_seeds(settings)
     for name in ("train", "test"):
         if getattr(settings, name) < 1:
             raise UserError(f"--{name} {getattr(settings, name)}: at least one episode is needed")
-    check_recordable(settings, "only")
+    check_shared(settings)
 
 
 def study(job: Job) -> Page:
@@ -258,6 +254,8 @@ def sections(scores: dict[TrainingKind, dict], settings: Settings) -> list[str]:
         f"not. Trainings that stopped early at non-finite numbers: {non_finite}.",
     ]
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

@@ -8,6 +8,7 @@ makes files of the heads and of the agent's critic; `python -m runs.zoo` makes t
 
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from runs.cli.settings import run_main
@@ -41,11 +42,6 @@ class Settings(Comparison):
     heads: tuple[str, ...] = ()
     seeds: int = 3
     episodes: int = 16
-
-
-def main(argv: list[str]) -> int:
-    """Train the parents -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
 
 
 def check(settings: Settings) -> None:
@@ -104,6 +100,8 @@ def head_beside(name: str, suite: "Suite") -> "HeadFactory":
     except ValueError as error:
         raise UserError(f"--heads {name}: {error}") from None
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

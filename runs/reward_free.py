@@ -18,15 +18,10 @@ interrupted run is resumed by the same command.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
-from runs.cli.settings import (
-    EnvSettings,
-    check_env,
-    check_not_negative,
-    check_recordable,
-    check_seeds,
-    run_main,
-)
+from runs.cli.settings import EnvSettings, check_env, check_not_negative, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.report.page import Page
@@ -71,11 +66,6 @@ class Settings(EnvSettings):
     tune: bool = False
 
 
-def main(argv: list[str]) -> int:
-    """Run the study, or `--tune` -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
     """Check the settings as far as that needs no jax.
 
@@ -83,11 +73,10 @@ def check(settings: Settings) -> None:
         UserError: for an unknown environment, a number out of range, or `record` of a partial run.
     """
     check_env(settings)
-    check_seeds(settings)
-    check_not_negative(settings, "steps", "further", "episodes", "lr")
+    check_shared(settings)
+    check_not_negative(settings, "lr")
     if settings.weight <= 0:
         raise UserError(f"--weight {settings.weight}: signals need a weight above 0")
-    check_recordable(settings)
 
 
 def study(job: Job) -> Page:
@@ -104,6 +93,8 @@ def study(job: Job) -> Page:
         results, noise = run.run()
     return reward_free_page(design, results, noise, job)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

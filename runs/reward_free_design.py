@@ -78,11 +78,11 @@ def make_design(settings: Any) -> RewardFreeDesign:
     shifts = tuple(shift for shift in suite.shifts if shift.name in (*dev, *sealed))
     suite = replace(suite, shifts=shifts, severities=(1.0,))
     suite = smoke_suite(suite) if settings.smoke else suite
-    sizes, seeds, weight = preset(suite), settings.seeds, settings.weight
+    sizes, weight = preset(suite), settings.weight
     home_steps, episodes = settings.steps or sizes.steps, settings.episodes or sizes.episodes
     steps = home_steps, settings.further or round(SHIFTED_SHARE * home_steps)
-    chunks, smoke_updates = (HOME_CHUNKS, CURVE_CHUNKS), (8, 2) if settings.smoke else ()
-    home, away = run_configs(suite, seeds, steps, chunks, episodes, settings.base, smoke_updates)
+    chunks = HOME_CHUNKS, CURVE_CHUNKS
+    home, away = run_configs(settings, suite, steps, chunks, episodes, smoke_updates=(8, 2))
     heads = available_heads(suite, settings.heads)
     blend = signal_blend(heads, suite, home.agent, varied=True).with_epochs(head_epochs(home))
     zero = SignalArm("zero"), SignalArm("zero_critic_kept", critic_kept=True)

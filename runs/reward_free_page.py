@@ -16,7 +16,7 @@ from runs.prereg import audit
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import (
     add_legend,
-    draw_line,
+    draw_means,
     new_figure,
     new_panels,
     save_figure,
@@ -347,8 +347,8 @@ def draw_curves(results: pd.DataFrame, design: RewardFreeDesign, path: Path) -> 
         at_shift = results[(results["shift"] == shift) & (results["severity"] == 1.0)]
         for arm in (arm for arm in CURVE_ARMS if (at_shift["arm"] == arm).any()):
             curves = at_shift.loc[at_shift["arm"] == arm, columns].to_numpy(float)
-            style, bounds = "--" if arm == "zero" else "-", stats.mean_and_bounds(curves).T
-            draw_line(axis, steps, bounds, arm, COLOURS[arm], ls=style, lw=1.6)
+            style = "--" if arm == "zero" else "-"
+            draw_means(axis, steps, curves, arm, COLOURS[arm], ls=style, lw=1.6)
         frozen = seed_scores(results, [shift], "success_away")["frozen"].mean()
         axis.axhline(frozen, color="#555555", lw=0.8, ls=":", label="frozen, greedy")
         axis.set_ylim(-0.03, 1.03)

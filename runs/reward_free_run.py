@@ -87,11 +87,7 @@ class RewardFreeRun(StudyRun):
             f"{len(design.arms)} arms x {design.away.steps:,} in each of {len(design.dev)} dev and "
             f"{len(design.sealed)} sealed shifts -> {self.out}"
         )
-        if changes := seal.register(self.out, design.plan):
-            raise UserError(
-                f"{self.out}: the study differs from the plan that is registered there "
-                f"({'; '.join(changes)}): choose another --out"
-            )
+        seal.register_unchanged(self.out, design.plan)
         learner, alive = self.train_parents()
         self.save_arms()
         seal.freeze_agents(self.out)

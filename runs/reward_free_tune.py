@@ -9,7 +9,6 @@ import pandas as pd
 from runs.analysis import stats
 from runs.cli.study import Job
 from runs.lock import replace_file
-from runs.names import RESULTS
 from runs.report.page import Page, markdown_table, page_text
 from runs.reward_free_design import CONTROLS, choices_path, make_design
 from runs.reward_free_page import seed_scores
@@ -52,7 +51,7 @@ def tune(job: Job) -> Page:
         f"which it scored higher; the rival of hope - fear is {rival}, the control that then "
         "scored highest."
     )
-    for folder in [job.out] + ([RESULTS] if job.settings.record else []):
+    for folder in job.folders:
         path = choices_path(design.suite.name, folder)
         replace_file(path, json.dumps({"rates": rates, "rival": rival}, indent=1) + "\n")
     title = f"{design.suite.name}: chosen on {', '.join(design.dev)}"

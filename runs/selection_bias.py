@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from runs.analysis import stats
-from runs.cli.settings import StudySettings, check_recordable, run_main
+from runs.cli.settings import StudySettings, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.prereg.ledger import Looks, looks_text
@@ -75,16 +76,11 @@ KINDS = (
 )
 
 
-def main(argv: list[str]) -> int:
-    """Run the simulation -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
     """Reject invalid settings; raises UserError."""
     if settings.researchers < 100:
         raise UserError(f"--researchers {settings.researchers}: a rate of 5 % needs at least 100")
-    check_recordable(settings)
+    check_shared(settings)
 
 
 def study(job: Job) -> Page:
@@ -235,6 +231,8 @@ def figure(outcome: TuningOutcome, path: Path) -> None:
     right.set(xlabel="called better, % of researchers", xlim=(0, max(rates) * 1.2 + 2))
     save_figure(sheet, path)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

@@ -5,12 +5,13 @@ Learners are trained at home and go on from there in other worlds (`runs.reward_
 pages.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from affect import Blend
@@ -25,6 +26,7 @@ from runs.engine.config import RunConfig, make_run_config
 from runs.engine.jax_backend import DRAWS
 from runs.engine.phases import Phase, world_pool
 from runs.engine.presets import preset
+from runs.engine.train import Learner
 from runs.engine.training_loop import Chunk, Trained, run_phase
 from runs.errors import Interrupted, UserError
 from runs.names import safe_name
@@ -35,28 +37,28 @@ SMOKE_SIZES = {"seeds": 3, "num_envs": 4, "num_steps": 32, "episodes": 4}
 
 
 def run_configs(
+    settings: Any,
     suite: Suite,
-    seeds: int,
     steps: Sequence[int],
     chunks: Sequence[int],
     episodes: int,
-    base: int = 0,
-    smoke_updates: Sequence[int] = (),
+    smoke_updates: Sequence[int],
 ) -> list[RunConfig]:
     """Sizes of trainings at home and in other worlds, with the preset's agent and environments.
 
     Each training has its `steps` a seed, in at most so many `chunks`; in a smoke run, which has
     SMOKE_SIZES, its `smoke_updates`.
     """
-    sizes = preset(suite)
-    common = {"seeds": seeds, "num_envs": sizes.num_envs, "num_steps": sizes.num_steps}
+    sizes, smoke = preset(suite), settings.smoke
+    common = {"seeds": settings.seeds, "num_envs": sizes.num_envs, "num_steps": sizes.num_steps}
     common["episodes"] = episodes
-    if smoke_updates:
+    if smoke:
         common = SMOKE_SIZES
         steps = [common["num_envs"] * common["num_steps"] * updates for updates in smoke_updates]
-    common = common | {"base": base, "draws": DRAWS if sizes.jitted else 1}
+    base, draws = getattr(settings, "base", 0), DRAWS if sizes.jitted else 1
+    common = common | {"base": base, "draws": draws, "optimise": not smoke}
     return [
-        make_run_config(sizes.agent, steps=n, chunks=count, optimise=not smoke_updates, **common)
+        make_run_config(sizes.agent, steps=n, chunks=count, **common)
         for n, count in zip(steps, chunks, strict=True)
     ]
 
@@ -84,16 +86,28 @@ class StudyRun(AbstractContextManager):
         self,
         name: str,
         phase: Phase,
-        start: Callable[[], Any] | None = None,
+        start: Any = None,
         folder: Path | None = None,
         on_chunk: Callable[[Chunk], Any] = lambda chunk: None,
     ) -> Trained:
-        """Train a phase, showing `name`, from untrained learners or the state of `start`.
+        """Train a phase, showing `name`, and resume it.
 
-        It is resumed from the checkpoints of `folder`, if one is given. Raises Interrupted if a
-        stop is requested.
+        Args:
+            name: shown as progress.
+            phase: to train.
+            start: state at its beginning, or a function that returns it; by default of untrained
+                learners.
+            folder: of the checkpoints from which it is resumed; None keeps none.
+            on_chunk: receives each chunk.
+
+        Raises:
+            Interrupted: if a stop is requested.
         """
-        before = self.done
+        before, begin = self.done, start
+        if start is None:
+            begin = partial(self.backend.init, phase)
+        elif not callable(start):
+            begin = lambda: start  # noqa: E731
 
         def advance(chunks: int, fresh: bool) -> None:
             self.done = before + chunks * phase.updates * self.units_an_update
@@ -106,12 +120,23 @@ class StudyRun(AbstractContextManager):
         return run_phase(
             self.backend,
             phase,
-            start or partial(self.backend.init, phase),
+            begin,
             self.stopped,
             folder and Checkpoints(folder, keep=1, warn=self.progress.say),
             lambda chunks: advance(chunks, False),
             after_chunk,
         )
+
+    def train_and_measure(
+        self, name: str, phase: Phase, start: Any, times: int, measure: Callable[[Learner], Any]
+    ) -> tuple[Trained, list[Any]]:
+        """Train a phase several times on end (`train`) -> (result, what is measured after each)."""
+        alive, measured = np.ones(self.home.rows, bool), []
+        for _ in range(times):
+            start, finite = self.train(name, phase, start)
+            alive &= finite
+            measured.append(measure(start.learner))
+        return Trained(start, alive), measured
 
     def train_at_home(self, pool: World, blend: Blend, folder: Path) -> Trained:
         """Train on the task reward in worlds [N], or restore -> (learners, alive).
@@ -138,6 +163,14 @@ class StudyRun(AbstractContextManager):
         self.done = before + updates
         self.progress.advance(name, self.done, fresh)
         return part["columns"]
+
+
+def seed_rows(
+    measures: Mapping[str, Any], trained: Trained, seeds: int, **labels: Any
+) -> pd.DataFrame:
+    """Table with a row for each of the first seeds: measures [S], labels, seed, `alive`."""
+    table = pd.DataFrame({name: np.asarray(x, float) for name, x in measures.items()})
+    return table.assign(**labels, seed=range(len(table)), alive=trained.alive)[:seeds]
 
 
 def finite_seeds(results: pd.DataFrame) -> pd.DataFrame:

@@ -7,9 +7,11 @@ whether they agree. Exits with code 1 unless all of them do.
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 
-from runs.cli.settings import StudySettings, check_recordable, run_main
+from runs.cli.settings import StudySettings, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import Interrupted
 from runs.names import checked_choice
@@ -40,12 +42,8 @@ class Settings(StudySettings):
         only: numbers of the targets to check, such as T5; all by default.
     """
 
+    narrowed_by = ("only",)
     only: tuple[str, ...] = ()
-
-
-def main(argv: list[str]) -> int:
-    """Check all targets -> exit code, 1 unless all pass."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
 
 
 def check(settings: Settings) -> None:
@@ -57,7 +55,7 @@ def check(settings: Settings) -> None:
     numbers = sorted((n for group in MODULES.values() for n in group), key=number_of)
     for number in settings.only:
         checked_choice("target", number, numbers)
-    check_recordable(settings, "only")
+    check_shared(settings)
 
 
 def study(job: Job) -> Page:
@@ -119,6 +117,8 @@ def number_of(name: str) -> int:
     """Number of a target, such as 5 for T5."""
     return int(name[1:])
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

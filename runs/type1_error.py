@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from runs.analysis import stats
-from runs.cli.settings import StudySettings, check_recordable, run_main
+from runs.cli.settings import StudySettings, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import Interrupted, UserError
 from runs.report.page import Page, markdown_table, page_text
@@ -71,20 +72,15 @@ class ErrorRates(NamedTuple):
         return FALSE[0] <= self.welch <= FALSE[1] and covered
 
 
-def main(argv: list[str]) -> int:
-    """Run the simulation -> exit code, 1 unless Welch and the intervals keep their level."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
     """Reject invalid settings; raises UserError."""
     if settings.grids < 100:
         raise UserError(f"--grids {settings.grids}: a rate of 5 % needs at least 100")
-    check_recordable(settings)
+    check_shared(settings)
 
 
 def study(job: Job) -> Page:
-    """Simulate every kind of scores."""
+    """Simulate every kind of scores; the exit code is 1 unless all keep their level."""
     grids, kinds = job.settings.grids, list(product(SHARES, SEEDS, SHIFTS, SHAPES))
     if job.settings.smoke:
         grids, kinds = 100, kinds[:2]
@@ -199,6 +195,8 @@ def figure(rates: list[ErrorRates], path: Path) -> None:
     axes[0, 0].legend(frameon=False, fontsize=8)
     save_figure(sheet, path)
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

@@ -19,14 +19,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from runs.cli.settings import EnvSettings, check_recordable, run_main
+from runs.cli.settings import EnvSettings, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
-from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
-from runs.compare import make_experiment
+from runs.compare import comparison, make_experiment
 from runs.errors import UserError
-from runs.lock import replace_file, replacing
-from runs.names import RESULTS, safe_name
+from runs.lock import replacing
+from runs.names import safe_name
 from runs.report.page import Page, page_text
 
 COMMAND = "python -m runs.validity"
@@ -47,6 +47,7 @@ class Settings(EnvSettings):
         episodes: at each point; 0 for 128, or as many as runs.compare takes of a host.
     """
 
+    narrowed_by = ("shifts",)
     head: str = "fear"
     horizon: int = 10
     seeds: int = 20
@@ -55,40 +56,16 @@ class Settings(EnvSettings):
     episodes: int = 0
 
 
-def main(argv: list[str]) -> int:
-    """Run the study -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
     """Reject invalid settings, without importing jax.
 
     Raises:
         UserError: for a number out of range, or `record` with a part of the study.
     """
-    check_comparison(comparison(settings))
+    check_comparison(comparison(settings, heads=(settings.head,)))
     if settings.horizon < 2:
         raise UserError(f"--horizon {settings.horizon}: must be at least 2 steps")
-    check_recordable(settings, "shifts")
-
-
-def comparison(settings: Settings) -> Comparison:
-    """Settings of the comparison (`runs.compare`) with the same worlds, sizes and agent."""
-    names = (
-        "env",
-        "env_kwargs",
-        "not_reproducible",
-        "workers",
-        "env_timeout",
-        "seeds",
-        "steps",
-        "shifts",
-        "episodes",
-        "smoke",
-        "out",
-    )
-    shared = {name: getattr(settings, name) for name in names}
-    return Comparison(heads=(settings.head,), **shared)
+    check_shared(settings)
 
 
 def study(job: Job) -> Page:
@@ -109,11 +86,10 @@ def study(job: Job) -> Page:
         run_config.chunks * run_config.updates * probe.blend.epochs,
         probe.batches * run_config.batch_steps,
     )
-    for folder in [job.out] + ([RESULTS] if job.settings.record else []):
-        replace_file(folder / f"{name}.csv", validity_page.csv_text(result))
     title = f"{suite.name}: validity of {probe.head} under shift"
     text = page_text(title, sections, job.command)
-    return Page(name, text, validity_page.figures(result))
+    tables = {"": validity_page.csv_text(result)}
+    return Page(name, text, validity_page.figures(result), tables=tables)
 
 
 def make_probe(settings: Settings) -> tuple[Any, Any]:
@@ -128,7 +104,7 @@ def make_probe(settings: Settings) -> tuple[Any, Any]:
     from runs.probes.baselines import baseline_blend
     from runs.probes.validity_probe import ValidityProbe
 
-    experiment = make_experiment(comparison(settings))
+    experiment = make_experiment(comparison(settings, heads=(settings.head,)))
     suite, name = experiment.suite, custom_head.short_name(settings.head)
     factory = arms.weighted_head(settings.head, suite)[1]
     if settings.head == "fear":
@@ -178,6 +154,8 @@ def probe_seeds(job: Job, experiment: Any, probe: Any) -> dict[str, Any]:
         np.savez(part, **readouts)
     return readouts
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

@@ -35,6 +35,12 @@ class Contrast(NamedTuple):
     p_value: float
     p_holm: float
 
+    def verdict(self, better: str, worse: str, neither: str = "is not told apart from") -> str:
+        """Which of three verbs holds of the arm and its reference, at 5 % after Holm."""
+        if not self.p_holm < 0.05:
+            return neither
+        return better if self.estimate.value > 0 else worse
+
 
 def contrasts(
     scores: Mapping[Hashable, np.ndarray], pairs: Iterable[tuple[Hashable, Hashable]], paired: bool
@@ -64,6 +70,19 @@ def contrasts(
     p_values = {i: row.p_value for i, row in enumerate(results) if row.estimate is not None}
     adjusted = stats.holm(p_values) if p_values else {}
     return [row._replace(p_holm=adjusted.get(i, np.nan)) for i, row in enumerate(results)]
+
+
+def rival_contrasts(
+    scores: Mapping[str, np.ndarray], tested: str, rivals: Iterable[str]
+) -> dict[str, Contrast]:
+    """Contrasts of one arm with each of its rivals by the rival's name, paired by seed."""
+    family = contrasts(scores, [(tested, rival) for rival in rivals], paired=True)
+    return {contrast.reference: contrast for contrast in family}
+
+
+def contrast_cells(contrast: Contrast | None) -> tuple[str, str]:
+    """Cells of a table with the difference of a contrast and its p-value; empty without one."""
+    return (f"{contrast.estimate}", f"{contrast.p_holm:.2g}") if contrast else ("", "")
 
 
 class HeadContrasts(NamedTuple):

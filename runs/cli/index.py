@@ -43,8 +43,9 @@ def list_studies(root: Path) -> list[ListedStudy]:
     studies = []
     for path in sorted((root / "runs").glob("[!_]*.py")):
         tree = ast.parse(path.read_text(), str(path))
-        if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
-            names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        if "main" in names | functions:
             recorded = not names.isdisjoint(RECORDED)
             name, summary = path.stem, (ast.get_docstring(tree) or "").split("\n")[0]
             last = last_result(root, name, dates)

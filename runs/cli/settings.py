@@ -18,13 +18,14 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from runs.errors import UserError
 from runs.names import LARGEST, checked_choice, closest_name
 
 T = TypeVar("T")
 SCIENTIFIC = r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"  # YAML 1.1 reads 3e-4 and 1.5e3 as text
+COUNTS = ("steps", "further", "episodes", "base", "seed")  # settings that are 0 or more
 MOST_YAML, DEEPEST = 1_000_000, 20  # bytes and levels of a YAML file
 
 
@@ -37,8 +38,10 @@ class StudySettings:
         config: a YAML file of these settings; flags override it.
         smoke: a run of at most a minute to test the code; its numbers mean nothing.
         record: also write page, tables and figures to runs/results/.
+        narrowed_by: names of settings that make a study a part of itself, which is not recorded.
     """
 
+    narrowed_by: ClassVar[tuple[str, ...]] = ()
     out: Path | None = None
     config: Path | None = None
     smoke: bool = False
@@ -158,19 +161,21 @@ def _check_size(flag: str, value: Any) -> None:
         raise UserError(f"{flag} {str(value)[:40]!r}...: expected at most 4,000 characters, no \\0")
 
 
-def check_seeds(settings: Any) -> None:
-    """Check that there are 3 seeds or more, as intervals need, and their base; raises UserError."""
-    if settings.seeds < 3:
+def check(settings: Any) -> None:
+    """Check, without jax, what the settings of studies have in common.
+
+    A study with further conditions has a `check` of its own, which calls this one.
+
+    Raises:
+        UserError: for fewer than 3 seeds, a negative number of COUNTS, or `record` with `smoke` or
+            a setting that narrows the study.
+    """
+    if getattr(settings, "seeds", 3) < 3:
         raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
-    if hasattr(settings, "base"):
-        check_not_negative(settings, "base")
-
-
-def check_training(settings: Any, *parts: str) -> None:
-    """Check seeds, steps, and that a recorded study is complete (`check_recordable`); UserError."""
-    check_seeds(settings)
-    check_not_negative(settings, "steps")
-    check_recordable(settings, *parts)
+    check_not_negative(settings, *(name for name in COUNTS if hasattr(settings, name)))
+    for name in ("smoke", *settings.narrowed_by) if settings.record else ():
+        if getattr(settings, name) != getattr(type(settings), name):
+            raise UserError(f"--record: only a complete study can be recorded; leave --{name} out")
 
 
 def check_jitted(env: str) -> None:
@@ -210,17 +215,6 @@ def check_not_negative(settings: Any, *names: str) -> None:
     for name in names:
         if not getattr(settings, name) >= 0:
             raise UserError(f"--{name} {getattr(settings, name)}: must not be negative")
-
-
-def check_recordable(settings: Any, *parts: str) -> None:
-    """Check that `--record` is not combined with `--smoke` or a flag of `parts`.
-
-    Raises:
-        UserError: naming the flag.
-    """
-    for name in ("smoke", *parts) if settings.record else ():
-        if getattr(settings, name):
-            raise UserError(f"--record: only a complete study can be recorded; leave --{name} out")
 
 
 def shell_command(command: str, argv: Sequence[str]) -> str:

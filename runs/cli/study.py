@@ -34,27 +34,33 @@ class Job(NamedTuple):
     progress: Progress
     stopped: Callable[[], bool]
 
+    @property
+    def folders(self) -> list[Path]:
+        """Folders that results are written to: its own and, with `record`, RESULTS."""
+        return [self.out] + ([RESULTS] if getattr(self.settings, "record", False) else [])
+
 
 def run_study(
-    argv: list[str],
     program: str,
     doc: str | None,
     settings_class: type,
     check: Callable[[Any], None],
     work: Callable[[Job], Any],
+    argv: list[str],
 ) -> int:
     """Parse the flags, check them, run a study in its folder, and write and print its page.
 
     The page is written to the study's folder and, if `settings.record` is set, to RESULTS. A
-    stopped study is resumed by the same command.
+    stopped study is resumed by the same command. The `main` of a study is
+    `partial(run_study, COMMAND, __doc__, Settings, check, study)`.
 
     Args:
-        argv: the flags.
         program: such as `python -m runs.credit`.
         doc: docstring of the study, for `--help`.
         settings_class: a frozen dataclass with a default for every field.
         check: raises a UserError for invalid settings, without importing jax.
         work: job -> `runs.report.page.Page`, or None if it has written and printed its results.
+        argv: the flags.
 
     Returns:
         The exit code: that of the page, or 128 + the signal's number.
@@ -91,10 +97,10 @@ def _run_in_folder(
             check_kept(out)
             seal.check_scores(out)
             replace_file(out / COMMAND_FILE, command + "\n")
-            page = work(Job(settings, out, command, progress, stopped))
-            targets = [out] + ([RESULTS] if getattr(settings, "record", False) else [])
-            for target in targets if page is not None else ():
-                page.write(target)
+            job = Job(settings, out, command, progress, stopped)
+            page = work(job)
+            for folder in job.folders if page is not None else ():
+                page.write(folder)
             enter_manifest(out)
     except Interrupted:
         return 0  # `run_with_progress` prints how to resume
@@ -106,7 +112,7 @@ def _run_in_folder(
     if page is None:
         return 0
     print(page.text)
-    print(f"page, figures   {targets[-1]}/{page.name}*")
+    print(f"page, figures   {job.folders[-1]}/{page.name}*")
     return page.code
 
 

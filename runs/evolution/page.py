@@ -25,7 +25,7 @@ from runs.inheritance.choices import OWN, Choices, choices_csv
 from runs.inheritance.claims import Verdict
 from runs.inheritance.page import claim_sections
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_line, new_figure, save_figure
+from runs.report.plots import add_legend, draw_means, new_figure, save_figure
 from runs.study_run import page_name
 
 FIRST_PANEL = (EVOLVED, RANDOM, CONSTANT, BYTES)
@@ -184,9 +184,9 @@ def draw_areas(study: EvolveDesign, areas: pd.DataFrame, path: Path) -> None:
     others = [arm for arm in study.arms if arm not in FIRST_PANEL]
     for axis, arms in zip(axes[0], (FIRST_PANEL, (EVOLVED, *others)), strict=True):
         for arm in (name for name in arms if name in study.arms):
-            bounds = stats.mean_and_bounds(areas.loc[arm].to_numpy())
             color = f"C{list(study.arms).index(arm)}"
-            draw_line(axis, areas.columns, bounds.T, arm, color, marker="o", markersize=3)
+            scores, style = areas.loc[arm].to_numpy(), {"marker": "o", "markersize": 3}
+            draw_means(axis, areas.columns, scores, arm, color, **style)
         axis.set(xlabel="generation", xticks=list(areas.columns))
     axes[0, 0].set(ylabel="area under newborns' learning curves", title="alphabets and baselines")
     axes[0, 1].set(title="variants and controls")

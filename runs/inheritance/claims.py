@@ -177,11 +177,7 @@ def run_claims(
         UserError: if another plan is registered in the folder, or something frozen has changed.
     """
     design, out = run.design, run.out
-    if changes := seal.register(out, make_claims_plan(design, choices, claims)):
-        raise UserError(
-            f"{out}: the study differs from the plan that is registered there "
-            f"({'; '.join(changes)}): choose another --out"
-        )
+    seal.register_unchanged(out, make_claims_plan(design, choices, claims))
     arms = arms_of(claims)
     frozen = {
         arm.name: [run.base, *(choices.chosen[cell].numbers for cell in arm.cells)]

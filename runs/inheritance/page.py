@@ -22,7 +22,7 @@ from runs.inheritance.design import (
 )
 from runs.inheritance.exploratory import OF_STOPPED
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_line, new_figure, new_panels, save_figure
+from runs.report.plots import add_legend, draw_means, new_figure, new_panels, save_figure
 from runs.study_run import page_name
 
 SHOWN = ("none", CONSTANT, VALUE, SMALL, "teacher", "trunk + critic")  # learning curves
@@ -240,8 +240,7 @@ def draw_curves(design: InheritDesign, explored: pd.DataFrame, path: Path) -> No
     for place, axis in zip(places, axes, strict=True):
         for i, carrier in enumerate(SHOWN):
             rows = table[(table["place"] == place.name) & (table["carrier"] == carrier)]
-            bounds = stats.mean_and_bounds(rows[columns].to_numpy())
-            draw_line(axis, steps, bounds.T, carrier, f"C{i}")
+            draw_means(axis, steps, rows[columns].to_numpy(), carrier, f"C{i}")
         axis.set(title=place.name, xlabel="thousand steps", ylabel="success", ylim=(0, 1))
     add_legend(figure)
     save_figure(figure, path)

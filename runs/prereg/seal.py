@@ -54,6 +54,15 @@ def register(out: Path, plan: Plan) -> list[str]:
     return plan_changes(first_plan, plan)
 
 
+def register_unchanged(out: Path, plan: Plan) -> None:
+    """Register a plan (`register`); raises UserError if another one is registered in the folder."""
+    if changes := register(out, plan):
+        raise UserError(
+            f"{out}: the study differs from the plan that is registered there "
+            f"({'; '.join(changes)}): choose another --out"
+        )
+
+
 def freeze_agents(out: Path) -> None:
     """Enter the checkpoints of all declared arms in the ledger.
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from runs.analysis.stats import mean_and_bounds
+
 
 def new_figure(
     rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.0, 4.0), **options: Any
@@ -52,6 +54,11 @@ def draw_line(
     axis.plot(x, middle, color=color, label=label, **options)
     if band:
         axis.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+
+
+def draw_means(axis: Any, x: Any, seeds: Any, label: str, color: Any, **options: Any) -> None:
+    """Draw means over seeds of scores [S, N] over x [N] with their t intervals (`draw_line`)."""
+    draw_line(axis, x, mean_and_bounds(seeds).T, label, color, **options)
 
 
 def add_legend(figure: Any, columns: int = 5, **options: Any) -> None:

@@ -28,8 +28,7 @@ from runs.bench.timing import (
     alternate,
     in_new_processes,
 )
-from runs.benchmark import INSTALL, Settings, check, installed, main, smoke_load, timed_pairs
-from runs.errors import UserError
+from runs.benchmark import INSTALL, Settings, installed, main, smoke_load, timed_pairs
 
 LOAD = Workload("training.time_training", 4, 1)
 OTHER = Workload("rivals.rejax", 4, 1)
@@ -67,20 +66,6 @@ def test_smoke_run_prints_every_row_or_why_it_is_left_out(parts, tmp_path, monke
     assert "devices " in printed.out
     with next(tmp_path.glob("*.csv")).open() as file:
         assert {row["row"] for row in csv.DictReader(file)} <= {row.title for row in rows}
-
-
-@pytest.mark.parametrize(
-    ("settings", "word"),
-    [
-        (Settings(parts=("trianing",)), "training"),
-        (Settings(parts=()), "--parts"),
-        (Settings(repeats=0), "--repeats 0"),
-        (Settings(smoke=True, record=True), "--record"),
-    ],
-)
-def test_invalid_settings_are_refused(settings, word):
-    with pytest.raises(UserError, match=word):
-        check(settings)
 
 
 def test_parts_select_rows_and_smoke_keeps_all_rows_but_makes_them_small():

@@ -15,7 +15,6 @@ from envs import load_suite
 from envs.worlds.share.partners import EAT, GIVE, WAIT
 from runs import care as study
 from runs import care_run
-from runs.errors import UserError
 
 
 def share_episode(steps) -> tuple[Transition, jax.Array]:
@@ -82,7 +81,7 @@ def test_the_scrambled_seat_reverses_the_other_observation():
 
 
 def test_every_arm_has_the_heads_of_its_weights_and_every_rival_is_an_arm():
-    arms = care_run.make_design(study.TrainingSettings(smoke=True)).arms
+    arms = care_run.make_design(study.Settings(smoke=True)).arms
     for name, weights in care_run.care_arms(0.99).items():
         assert arms[name].names == tuple(weights)
     assert {study.TESTED, *study.RIVALS} <= set(arms)
@@ -119,19 +118,6 @@ def test_sentence_tables_and_figure_of_made_up_rows(tmp_path):
     ]
     study.draw_arms(measures, tmp_path / "it.png")
     assert (tmp_path / "it.png").stat().st_size > 5000
-
-
-@pytest.mark.parametrize(
-    ("wrong", "complaint"),
-    [
-        ({"seeds": 2}, "--seeds 2"),
-        ({"steps": -1}, "--steps -1"),
-        ({"record": True, "smoke": True}, "leave --smoke out"),
-    ],
-)
-def test_bad_input_is_refused(wrong, complaint):
-    with pytest.raises(UserError, match=complaint):
-        study.check_training(study.TrainingSettings(**wrong))
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ STUDY = '''"""Does it work?
 More of it.
 """
 class Settings(StudySettings): ...
-def main(argv): ...
+main = partial(run_study, Settings)
 '''
 TOOL = '"""Mends it."""\ndef main(argv): ...\n'
 
@@ -104,10 +104,9 @@ def test_index_entry_shows_summary_minutes_and_last_result():
 
 def test_every_command_of_this_checkout_is_listed_and_its_studies_are_in_the_readme():
     studies = list_studies(ROOT)
-    commands = {
-        path.stem for path in (ROOT / "runs").glob("*.py") if "\ndef main(" in path.read_text()
-    }
-    assert {study.name for study in studies} == commands - {"__main__"}
+    paths = (ROOT / "runs").glob("[!_]*.py")
+    commands = {path.stem for path in paths if "run_main(main)" in path.read_text()}
+    assert {study.name for study in studies} == commands
     assert all(study.summary for study in studies)
     assert set(index.read_minutes(ROOT)) == {study.name for study in studies if study.recorded}
 

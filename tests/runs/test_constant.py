@@ -9,7 +9,6 @@ from runs.constant import (
     UNITS,
     Settings,
     arms,
-    check,
     draw_scores,
     finding,
     main,
@@ -17,7 +16,7 @@ from runs.constant import (
     summarise,
     table_row,
 )
-from runs.errors import Interrupted, UserError
+from runs.errors import Interrupted
 from runs.theory.deep_sea import CURIOSITY, run_dives
 from tests.runs.small_study import without_key_check_in_threads
 from tests.runs.study_job import make_job
@@ -127,21 +126,3 @@ def test_a_stopped_world_is_not_kept(tmp_path):
     with pytest.raises(Interrupted):
         score_world(job, Settings(seeds=3, smoke=True), "HungryThirsty")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("settings", "complaint"),
-    [
-        (Settings(worlds=("Deepsea",)), "unknown world 'Deepsea'; did you mean DeepSea"),
-        (Settings(worlds=()), "one at least"),
-        (Settings(worlds=("DeepSea", "DeepSea")), "at most once"),
-        (Settings(seeds=2), "--seeds 2: an interval needs"),
-        (Settings(steps=0), "--steps 0"),
-        (Settings(episodes=0), "--episodes 0"),
-        (Settings(size=1), "--size 1: must be at least 2"),
-        (Settings(smoke=True, record=True), "leave --smoke out"),
-    ],
-)
-def test_bad_input_is_named(settings, complaint):
-    with pytest.raises(UserError, match=complaint):
-        check(settings)

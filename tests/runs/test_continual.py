@@ -12,7 +12,7 @@ from envs import load_suite
 from runs import continual_page as page
 from runs import continual_stream
 from runs.analysis.transfer_metrics import transfer_metrics
-from runs.continual import Settings, check, main
+from runs.continual import Settings, main
 from runs.continual_stream import StreamRun, make_design, task_weights
 from runs.engine.training_loop import Trained
 from runs.errors import Interrupted, UserError
@@ -81,24 +81,6 @@ def test_suite_of_one_shift_is_refused(monkeypatch):
     monkeypatch.setattr(continual_stream, "find_suite", lambda env, **options: few)
     with pytest.raises(UserError, match="needs two shifts, and the suite has interpolation"):
         make_design(Settings(env="CartPole"))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (Settings(env="Drvie"), "did you mean Drive"),
-        (Settings(env="LunarLander-v9"), "did you mean LunarLander-v3"),
-        (Settings(pay=()), "--pay : name at least one"),
-        (Settings(heads=("fear", "fear")), "name at least one, and each once"),
-        (Settings(pay=("sometimes",)), "unknown schedule 'sometimes'"),
-        (Settings(seeds=2), "at least 3 seeds"),
-        (Settings(steps=-1), "must not be negative"),
-        (Settings(record=True, smoke=True), "leave --smoke out"),
-    ],
-)
-def test_bad_settings_are_refused(settings, message):
-    with pytest.raises(UserError, match=message):
-        check(settings)
 
 
 # --- a small study ----------------------------------------------------------------------------
@@ -207,7 +189,7 @@ def test_learner_is_renewed_once_and_goes_on_along_the_stream(
 
     def record(name, phase, start):
         phases.append(phase)
-        states.append(start())
+        states.append(start() if callable(start) else start)
         state = SimpleNamespace(learner=len(phases))
         return Trained(state, np.arange(small.stage.rows) != len(phases))
 
@@ -278,7 +260,7 @@ def made_metrics(**levels: float) -> dict:
 def test_finding_is_the_paired_contrast_with_the_best_control_of_each_schedule():
     rows = page.schedule_contrasts(made_metrics(**LEVELS))
     assert list(rows["control"]) == ["plain"] * 3
-    gains = list(rows["second"])
+    gains = [contrast.estimate for contrast in rows["second"]]
     np.testing.assert_allclose([gain.value for gain in gains], [0.2, -0.2, 0.0], atol=1e-9)
     assert all(gain.high - gain.low < 1e-6 for gain in gains), "the level of a seed cancels"
     sentence = page.finding(rows, "ice", 5)
@@ -295,7 +277,7 @@ def test_single_heads_are_no_controls():
     metrics = {arm: transfer_metrics(x, (1, 2, 1)) for arm, x in better.items()}
     row = page.schedule_contrasts({"never": metrics}).loc[0]
     assert row["control"] == "reward_model"
-    assert row["second"].value == pytest.approx(-0.1)
+    assert row["second"].estimate.value == pytest.approx(-0.1)
 
 
 def test_p_values_are_adjusted_over_the_schedules():
@@ -303,10 +285,10 @@ def test_p_values_are_adjusted_over_the_schedules():
     noise = np.array([0.1, -0.1, 0.3, -0.2, 0.1])
     for arms in metrics.values():
         arms[TESTED] = arms[TESTED]._replace(second=arms[TESTED].second + noise)
-    single = page.schedule_contrasts({"rare": metrics["rare"]})["p_holm"].item()
+    single = page.schedule_contrasts({"rare": metrics["rare"]})["second"].item().p_holm
     assert 0.05 < single < 0.3
-    adjusted = page.schedule_contrasts(metrics)["p_holm"]
-    assert list(adjusted) == pytest.approx([3 * single] * 3)
+    adjusted = page.schedule_contrasts(metrics)["second"]
+    assert [contrast.p_holm for contrast in adjusted] == pytest.approx([3 * single] * 3)
 
 
 def test_table_of_arms_by_hand():

@@ -7,10 +7,12 @@ from runs.analysis import stats
 from runs.analysis.contrasts import (
     HeadContrasts,
     compared_heads,
+    contrast_cells,
     contrast_sentence,
     contrasts,
     head_contrasts,
     potential_sentence,
+    rival_contrasts,
 )
 from runs.analysis.stats import Estimate
 
@@ -73,6 +75,17 @@ def test_a_contrast_without_enough_seeds_is_outside_the_family(paired):
 def test_paired_arms_of_unequal_length_are_refused():
     with pytest.raises(ValueError, match="4 and 3 seeds cannot be paired"):
         contrasts({"x": SEEDS[:4], "y": SEEDS[:3]}, [("x", "y")], paired=True)
+
+
+def test_rivals_are_one_family_and_the_verdict_follows_its_p_values():
+    rng = np.random.default_rng(0)
+    scores = {arm: x + rng.normal(size=9) for arm, x in (("a", 0), ("b", 9), ("c", -9), ("d", 0))}
+    family = rival_contrasts(scores, "a", ("b", "c", "d"))
+    verbs = {arm: row.verdict("beats", "loses to") for arm, row in family.items()}
+    assert verbs == {"b": "loses to", "c": "beats", "d": "is not told apart from"}
+    estimate = f"{stats.paired(scores['a'], scores['b'])}"
+    assert contrast_cells(family["b"]) == (estimate, f"{family['b'].p_holm:.2g}")
+    assert contrast_cells(None) == ("", "")
 
 
 # --- heads and their controls ---------------------------------------------------------------------

@@ -10,7 +10,6 @@ import pytest
 
 from affect import Blend, Fear, Lesion, Potential
 from runs import credit
-from runs.errors import UserError
 from runs.probes.signals import wrapped_signals
 from tests.affect.cases import SPEC, B, experience
 
@@ -49,19 +48,6 @@ def test_missing_values_are_shown_as_dashes():
     cells = {row.split()[1]: row.split("|")[2:-1] for row in table.splitlines()[2:]}
     assert [cell.strip() for cell in cells["reward"][:4]] == ["-"] * 4
     assert cells["fear"][-1].strip() == "-3.000"
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (credit.Settings(env="CartPole-v1"), "branching needs a jitted environment"),
-        (credit.Settings(smoke=True, record=True), "leave --smoke out"),
-        (credit.Settings(seeds=2), "--seeds 2: an interval needs at least 3 seeds"),
-    ],
-)
-def test_invalid_settings_are_refused(settings, message):
-    with pytest.raises(UserError, match=message):
-        credit.check(settings)
 
 
 @pytest.mark.slow

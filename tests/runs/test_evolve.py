@@ -197,23 +197,6 @@ def test_a_life_ends_where_areas_differ_most_beside_their_spread():
 
 
 @pytest.mark.parametrize(
-    ("settings", "word"),
-    [
-        ({"population": 1}, "--population 1: selection needs at least 4"),
-        ({"evolutions": 2}, "--evolutions 2"),
-        ({"generations": 0}, "--generations 0"),
-        ({"life": 14}, "--life 14"),
-        ({"seeds": 2}, "--seeds 2"),
-        ({"arms": ("home only",)}, "add evolved"),
-        ({"record": True, "smoke": True}, "leave --smoke out"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused_in_a_line(settings, word):
-    with pytest.raises(UserError, match=word):
-        command.check(Settings(**settings))
-
-
-@pytest.mark.parametrize(
     ("start", "word"),
     [
         ("shift=nan", "shift = nan, expected -4 to 4"),

@@ -40,17 +40,7 @@ def test_different_signals_give_different_figures(tmp_path):
     assert (flat != step).any()
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--env", "CartPoole"], "did you mean CartPole"),
-        (["--env", "CartPole", "--shift", "lenght"], "did you mean length"),
-        (["--severity", "1.5"], "within"),
-        (["--steps", "0"], "positive"),
-        (["--smoke", "--record"], "leave --smoke out"),
-    ],
-)
-def test_bad_input_is_refused_naming_the_remedy(flags, message, tmp_path, monkeypatch):
+def test_an_unknown_shift_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
-    with pytest.raises(UserError, match=message):
-        main([*flags, "--out", str(tmp_path)])
+    with pytest.raises(UserError, match="did you mean length"):
+        main(["--env", "CartPole", "--shift", "lenght", "--out", str(tmp_path)])

@@ -10,12 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from runs.errors import UserError
 from runs.first_drive import (
     arrival_curves,
     draw_outcomes,
     hours_until,
-    main,
     outcomes,
     page,
 )
@@ -115,19 +113,6 @@ def test_the_outcomes_of_25_arms_under_14_shifts_are_drawn_within_two_minutes(tm
     started = time.monotonic()
     draw_outcomes("Drive", pd.DataFrame(rows), tmp_path / "outcomes.png")
     assert time.monotonic() - started < 120  # with shared axes it takes the cube of their number
-
-
-@pytest.mark.parametrize(
-    ("argv", "complaint"),
-    [
-        ("--seeds 2", "an interval needs at least 3 seeds"),
-        ("--heads", "name at least one head"),
-        ("--smoke --record", "leave --smoke out"),
-    ],
-)
-def test_bad_input_is_refused(argv, complaint):
-    with pytest.raises(UserError, match=complaint):
-        main(argv.split())
 
 
 @pytest.mark.slow

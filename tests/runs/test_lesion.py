@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from runs import lesion
-from runs.errors import UserError
-from runs.lesion import LesionResults, Settings, check, finding, main
+from runs.lesion import LesionResults, finding, main
 from runs.theory import gamblers, ponder
 from runs.theory.gambling_scores import OrderScores
 from runs.theory.ponder import Choices, decision_times
@@ -84,19 +83,6 @@ def test_belief_and_table_rows_of_the_ponder_agent():
     assert (rows // ponder.BINS).tolist() == [4, 4, 0]
     middle = ponder.BINS // 2
     assert rows[2] == middle and (rows[:2] % ponder.BINS - middle).tolist() == [3, -3]
-
-
-@pytest.mark.parametrize(
-    ("settings", "complaint"),
-    [
-        ({"people": 99}, "--people 99"),
-        ({"seeds": 2}, "--seeds 2: an interval needs"),
-        ({"record": True, "smoke": True}, "leave --smoke out"),
-    ],
-)
-def test_bad_input_is_refused(settings, complaint):
-    with pytest.raises(UserError, match=complaint):
-        check(Settings(**settings))
 
 
 def test_the_page_has_tables_of_people_and_arms_design_and_contrary_evidence(

@@ -12,7 +12,6 @@ import pytest
 from affect import MissingInfo, Satiation, Sham, Spec, Transition, build
 from affect.examples.source_satiation import SourceSatiation
 from runs import overoptimisation as study
-from runs.errors import UserError
 from runs.overoptimisation_run import WORK, DividedByMean, SetPoint, proxy_arms, proxy_blend
 
 TAU, STEPS = 20, 720
@@ -165,19 +164,6 @@ def test_sentence_tables_and_figure_of_made_up_rows(tmp_path):
     assert "+1.00" in study.goodhart_table(curves["none"])
     study.draw_worlds(curves, 2, 1000, tmp_path / "it.png")
     assert (tmp_path / "it.png").stat().st_size > 5000
-
-
-@pytest.mark.parametrize(
-    ("wrong", "complaint"),
-    [
-        ({"worlds": ("Boat",)}, "unknown world 'Boat'"),
-        ({"seeds": 2}, "--seeds 2"),
-        ({"record": True, "worlds": ("Button",)}, "leave --worlds out"),
-    ],
-)
-def test_bad_input_is_refused(wrong, complaint):
-    with pytest.raises(UserError, match=complaint):
-        study.check(study.Settings(**wrong))
 
 
 @pytest.mark.slow

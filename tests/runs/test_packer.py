@@ -19,7 +19,6 @@ from runs.packer import (
     TRAINED,
     Settings,
     TrainingKind,
-    check,
     main,
     run_config,
     sections,
@@ -207,20 +206,3 @@ def test_an_unusable_folder_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file"):
         main(["--smoke", "--only", "CartPole", "--out", str(tmp_path / "file")])
-
-
-@pytest.mark.parametrize(
-    ("settings", "complaint"),
-    [
-        ({"only": ("Cartpole",)}, "unknown world 'Cartpole'; did you mean CartPole"),
-        ({"only": ("Acrobot", "Acrobot")}, "name each world once"),
-        ({"seeds": 2}, "--seeds 2: an interval needs"),
-        ({"train": 0}, "--train 0"),
-        ({"test": -1}, "--test -1"),
-        ({"record": True, "smoke": True}, "leave --smoke out"),
-        ({"record": True, "only": ("Acrobot",)}, "leave --only out"),
-    ],
-)
-def test_bad_input_is_refused(settings, complaint):
-    with pytest.raises(UserError, match=complaint):
-        check(Settings(**settings))

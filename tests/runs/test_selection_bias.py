@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from runs.analysis import stats
-from runs.errors import UserError
 from runs.selection_bias import (
     MEASURES,
     SEEDS,
@@ -50,12 +49,6 @@ def test_the_bias_of_what_is_not_drawn_anew_remains():
     assert new_runs > 0.5 * tuned  # new runs keep the bias due to the drawn worlds
     assert abs(sealed_worlds) < 0.5 and abs(sealed_and_new) < 0.5
     assert tuned - sealed_worlds > 1.0
-
-
-@pytest.mark.parametrize("flags", [["--researchers", "10"], ["--smoke", "--record"]])
-def test_bad_input_is_one_line(flags):
-    with pytest.raises(UserError):
-        main(flags)
 
 
 def test_a_smoke_run_writes_finding_tables_the_report_of_looks_and_a_figure(tmp_path, capsys):

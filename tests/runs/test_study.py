@@ -49,7 +49,7 @@ def results(tmp_path, monkeypatch) -> Path:
 
 
 def run(work, *argv: str) -> int:
-    return run_study(list(argv), PROGRAM, "Question?", Settings, check, work)
+    return run_study(PROGRAM, "Question?", Settings, check, work, list(argv))
 
 
 def refusal(work, *argv: str) -> str:

@@ -7,8 +7,7 @@ from types import ModuleType
 import pytest
 
 from runs import targets
-from runs.errors import UserError
-from runs.targets import MODULES, Settings, check, main, module_targets
+from runs.targets import MODULES, main, module_targets
 from runs.theory import Target
 from tests.runs.small_study import without_key_check_in_threads
 
@@ -86,17 +85,3 @@ def test_the_targets_of_one_number_are_run_alone(capsys, tmp_path):
     assert main(["--smoke", "--only", "T7", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "FoodShare" in out and "4 of 4 rows as they should be" in out
-
-
-@pytest.mark.parametrize(
-    ("settings", "complaint"),
-    [
-        (Settings(only=("T99",)), "unknown target 'T99'"),
-        (Settings(only=("t5",)), "did you mean T5"),
-        (Settings(record=True, smoke=True), "leave --smoke out"),
-        (Settings(record=True, only=("T5",)), "leave --only out"),
-    ],
-)
-def test_bad_input_is_named(settings, complaint):
-    with pytest.raises(UserError, match=complaint):
-        check(settings)

@@ -5,7 +5,6 @@ from itertools import product
 import numpy as np
 import pytest
 
-from runs.errors import UserError
 from runs.type1_error import (
     SEEDS,
     SHAPES,
@@ -64,12 +63,6 @@ def test_the_page_counts_the_tests_that_keep_their_level_and_draws_all(tmp_path)
     assert "1 of 4 kinds of scores keep their level" in finding([good, *bad])
     figure([good, *others], tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
-
-
-@pytest.mark.parametrize("flags", [["--grids", "10"], ["--smoke", "--record"]])
-def test_bad_input_is_one_line(flags):
-    with pytest.raises(UserError):
-        main(flags)
 
 
 def test_a_smoke_run_writes_its_table(tmp_path, capsys):
