@@ -26,7 +26,6 @@ from runs.engine.phases import Phase, flat_worlds, world_pool
 from runs.engine.seeds import Stream, seed_keys, stream_key, vmap_seeds
 from runs.engine.train import Learner
 from runs.engine.training_loop import Trained
-from runs.errors import UserError
 from runs.lock import replace_file
 from runs.names import SCORES, safe_name
 from runs.prereg import seal

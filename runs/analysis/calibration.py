@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from runs.analysis.scores import rows_as_csv
 from runs.errors import UserError
-from runs.lock import replace_file
 from runs.names import RESULTS, safe_name
 
 COST, SOLVED, ROOM = 0.1, 0.5, 0.1
@@ -54,13 +53,13 @@ def calibration_path(env: str, folder: Path = RESULTS) -> Path:
     return folder / f"calibrate-{safe_name(env)}.csv"
 
 
-def write_calibration(file: Path, levels: Iterable[Level]) -> None:
-    """Writes a calibration as CSV; four digits are enough for a few thousand episodes."""
+def calibration_csv(levels: Iterable[Level]) -> str:
+    """A calibration as CSV text; four digits are enough for a few thousand episodes."""
     rows = [
         {name: f"{x:.4g}" if isinstance(x, float) else x for name, x in level._asdict().items()}
         for level in levels
     ]
-    replace_file(file, rows_as_csv(rows, header=True, columns=Level._fields))
+    return rows_as_csv(rows, header=True, columns=Level._fields)
 
 
 def read_calibration(file: Path) -> list[Level]:

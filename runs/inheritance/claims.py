@@ -17,7 +17,6 @@ from runs.analysis import stats
 from runs.analysis.contrasts import Contrast, contrasts
 from runs.analysis.scores import rows_as_csv
 from runs.engine.checkpoint import Checkpoints
-from runs.errors import UserError
 from runs.inheritance.choices import OWN, Choices, Key
 from runs.inheritance.design import CONSTANT, SMALL, VALUE, InheritDesign
 from runs.inheritance.homes import Place

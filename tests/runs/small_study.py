@@ -35,6 +35,20 @@ CONFIG = RunConfig(
     optimise=False,
 )
 
+CUSTOM_HEAD = """
+from affect import Head
+import jax.numpy as jnp
+
+class Dread(Head):
+    sign = -1
+
+    def __init__(self, spec, *, rngs):
+        pass
+
+    def __call__(self, state, batch):
+        return -jnp.abs(batch.next_obs[..., 2]), state
+"""
+
 
 def without_key_check() -> Iterator[None]:
     """Disable the key-reuse check of JAX around a test.

@@ -1,7 +1,4 @@
-"""The breadth study: areas, measures, diets, bad input, a smoke run."""
-
-import subprocess
-import sys
+"""The breadth study: areas, measures, diets."""
 
 import jax
 import numpy as np
@@ -85,14 +82,3 @@ def test_diets_are_worlds_of_one_structure():
 def test_an_unknown_new_shift_is_refused():
     with pytest.raises(UserError, match="unknown shift 'snow'"):
         breadth_run.make_design(study.Settings(new=("snow",)))
-
-
-@pytest.mark.slow
-def test_command_runs_and_resumes(tmp_path):
-    command = [sys.executable, "-m", "runs.breadth", "--smoke", "--out", str(tmp_path)]
-    for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-        assert done.returncode == 0, done.stderr
-        assert "broad experience less as much narrow" in done.stdout
-    table = pd.read_csv(tmp_path / "breadth.csv")
-    assert table.groupby(["diet", "heads"]).ngroups == 16

@@ -45,6 +45,12 @@ def level(severity=0.0, nominal=0.9, specialist=0.9, random=0.1, shift="ice", ap
     return Level("Road", shift, "dynamics", severity, *numbers, 8)
 
 
+def write_calibration(folder, levels) -> None:
+    """Write the calibration of Road to a folder."""
+    path = calibration.calibration_path("Road", folder)
+    path.write_text(calibration.calibration_csv(levels))
+
+
 AXIS = [level(), level(0.5, 0.7, 0.8), level(1.0, 0.3, 0.6)]
 
 
@@ -58,7 +64,7 @@ def test_normalise_maps_random_to_0_and_specialist_to_1():
 
 def test_calibration_file_round_trip(tmp_path):
     file = calibration.calibration_path("Road", tmp_path)
-    calibration.write_calibration(file, [level(shift="none"), *AXIS])
+    file.write_text(calibration.calibration_csv([level(shift="none"), *AXIS]))
     assert calibration.read_calibration(file) == [
         pytest.approx(value) if not isinstance(value, str) else value
         for value in [level(shift="none"), *AXIS]
@@ -67,16 +73,14 @@ def test_calibration_file_round_trip(tmp_path):
 
 def test_ceiling_is_the_better_of_nominal_and_specialist(tmp_path):
     worse = [level(shift="none"), level(0.5, nominal=0.8, specialist=0.7), AXIS[2]]
-    calibration.write_calibration(calibration.calibration_path("Road", tmp_path), worse)
+    write_calibration(tmp_path, worse)
     references = reference_scores("Road", tmp_path)
     assert references["none", 0.0] == (0.1, 0.9)
     assert references["ice", 0.5] == (0.1, 0.8) and references["ice", 1.0] == (0.1, 0.6)
 
 
 def test_rows_are_normalised_only_if_all_of_them_can_be(tmp_path):
-    calibration.write_calibration(
-        calibration.calibration_path("Road", tmp_path), [level(shift="none"), *AXIS]
-    )
+    write_calibration(tmp_path, [level(shift="none"), *AXIS])
     rows = [
         {"arm": "none", "shift": "none", "severity": 0.0, "score": 0.9},
         {"arm": "none", "shift": "ice", "severity": "1.0", "score": 0.35},
@@ -93,9 +97,7 @@ def test_rows_are_normalised_only_if_all_of_them_can_be(tmp_path):
 
 def test_levels_where_random_is_as_good_have_no_reference_scores(tmp_path):
     flat = level(1.0, nominal=0.15, specialist=0.18)
-    calibration.write_calibration(
-        calibration.calibration_path("Road", tmp_path), [level(shift="none"), flat]
-    )
+    write_calibration(tmp_path, [level(shift="none"), flat])
     assert set(reference_scores("Road", tmp_path)) == {("none", 0.0)}
 
 
@@ -304,8 +306,7 @@ def test_command_writes_table_scores_and_figure(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
     monkeypatch.setattr(study, "calibrate", lambda *_: made_up())
     monkeypatch.setattr(study, "design", lambda settings: (small_study.suite(), CONFIG, CHUNKS))
-    for module in ("runs.calibrate", "runs.cli.study"):
-        monkeypatch.setattr(f"{module}.RESULTS", tmp_path / "results")
+    monkeypatch.setattr("runs.cli.study.RESULTS", tmp_path / "results")
     assert main(["--env", "CartPole", "--record", "--out", str(tmp_path / "logs")]) == 0
     for folder in ("results", "logs"):
         files = {path.name for path in (tmp_path / folder).glob("calibrate*")}

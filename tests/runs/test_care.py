@@ -1,7 +1,5 @@
-"""The care study: what is measured of an episode, two carers, page, bad input, a smoke run."""
+"""The care study: what is measured of an episode, two carers, page."""
 
-import subprocess
-import sys
 from functools import partial
 
 import jax
@@ -118,14 +116,3 @@ def test_sentence_tables_and_figure_of_made_up_rows(tmp_path):
     ]
     study.draw_arms(measures, tmp_path / "it.png")
     assert (tmp_path / "it.png").stat().st_size > 5000
-
-
-@pytest.mark.slow
-def test_command_runs_and_resumes(tmp_path):
-    command = [sys.executable, "-m", "runs.care", "--smoke", "--out", str(tmp_path)]
-    for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-        assert done.returncode == 0, done.stderr
-        assert "Care by one's own circuits" in done.stdout
-    table = pd.read_csv(tmp_path / "care.csv")
-    assert care_run.TWO in set(table["place"]) and table["arm"].nunique() == 15

@@ -17,7 +17,7 @@ from runs.continual_stream import StreamRun, make_design, task_weights
 from runs.engine.training_loop import Trained
 from runs.errors import Interrupted, UserError
 from runs.signal_arms import TESTED
-from tests.runs.small_study import without_key_check_in_threads
+from tests.runs.small_study import CUSTOM_HEAD, without_key_check_in_threads
 from tests.runs.study_job import files, make_job, small_world, with_arms
 
 unchecked = pytest.fixture(autouse=True, scope="module")(without_key_check_in_threads)
@@ -315,8 +315,7 @@ def test_table_of_arms_by_hand():
 @pytest.mark.slow
 def test_command_in_a_host_world_with_a_custom_head(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
-    file = tmp_path / "mine.py"
-    file.write_text("from affect import Hope\n\n\nclass Dread(Hope):\n    '''A custom head.'''\n")
+    (tmp_path / "mine.py").write_text(CUSTOM_HEAD)
     monkeypatch.chdir(tmp_path)
     args = ["--smoke", "--env", "CartPole-v1", "--heads", "fear", "mine.py:Dread"]
     args += ["--pay", "rare", "--out", "out"]

@@ -1,7 +1,4 @@
-"""The hand-over study: areas, conformal thresholds, the agent that hands over, a smoke run."""
-
-import subprocess
-import sys
+"""The hand-over study: areas, conformal thresholds, the agent that hands over."""
 
 import jax
 import jax.numpy as jnp
@@ -127,16 +124,3 @@ def test_tables_and_figure_of_made_up_rows(tmp_path):
 def test_continuous_actions_are_refused():
     with pytest.raises(UserError, match="needs discrete actions"):
         handover_run.make_design(handover.Settings(env="Pendulum"))
-
-
-@pytest.mark.slow
-def test_command_runs_and_resumes(tmp_path):
-    command = [sys.executable, "-m", "runs.handover", "--smoke", "--out", str(tmp_path)]
-    for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-        assert done.returncode == 0, done.stderr
-        assert "handing over by fear" in done.stdout
-    table = pd.read_csv(tmp_path / "handover.csv")
-    assert set(table["shift"]) == {"none", "cones"} and table["seed"].nunique() == 3
-    ends = table[table["kind"].isin(["agent", "specialist"])].groupby("kind")["share"].mean()
-    assert ends.to_dict() == {"agent": 0, "specialist": 1}

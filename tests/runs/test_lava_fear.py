@@ -1,12 +1,8 @@
-"""What a fear sees in Lava: parts of the observation, distance to lava, sentence, a smoke run."""
-
-import subprocess
-import sys
+"""What a fear sees in Lava: parts of the observation, distance to lava, sentence."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from affect import build
 from envs import load_suite
@@ -60,12 +56,3 @@ def test_the_sentence_names_the_declared_contrasts():
     sentence = study.finding(measures)
     assert all(x in sentence for x in ("by +0.307", "by -0.177", "by +0.123", "3 seeds"))
     assert "Too few" in study.finding(measures | {"lava": np.full(3, np.nan)})
-
-
-@pytest.mark.slow
-def test_command_runs_and_resumes(tmp_path):
-    command = [sys.executable, "-m", "runs.lava_fear", "--smoke", "--out", str(tmp_path)]
-    for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-        assert done.returncode == 0, done.stderr
-        assert "# Lava: what a fear sees" in done.stdout

@@ -1,7 +1,4 @@
-"""The over-optimisation study: Goodhart's curve, prices, satiety on a farm, a smoke run."""
-
-import subprocess
-import sys
+"""The over-optimisation study: Goodhart's curve, prices, satiety on a farm."""
 
 import jax
 import jax.numpy as jnp
@@ -164,14 +161,3 @@ def test_sentence_tables_and_figure_of_made_up_rows(tmp_path):
     assert "+1.00" in study.goodhart_table(curves["none"])
     study.draw_worlds(curves, 2, 1000, tmp_path / "it.png")
     assert (tmp_path / "it.png").stat().st_size > 5000
-
-
-@pytest.mark.slow
-def test_command_runs_and_resumes(tmp_path):
-    command = [sys.executable, "-m", "runs.overoptimisation", "--smoke", "--out", str(tmp_path)]
-    for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-        assert done.returncode == 0, done.stderr
-        assert "satiation by source" in done.stdout
-    table = pd.read_csv(tmp_path / "overoptimisation.csv")
-    assert set(table["world"]) == {"BoatRace"} and table["time"].max() == 3

@@ -33,7 +33,7 @@ from runs.signal_arms import (
     signal_blend,
 )
 from runs.study_run import finite_seeds
-from tests.runs.small_study import bits, without_key_check_in_threads
+from tests.runs.small_study import CUSTOM_HEAD, bits, without_key_check_in_threads
 from tests.runs.study_job import files, make_job, small_world, with_arms
 
 unchecked = pytest.fixture(autouse=True, scope="module")(without_key_check_in_threads)
@@ -501,21 +501,6 @@ def test_each_arm_gets_its_better_step_size_and_the_best_control_is_the_rival(
 
 
 # --- the command ------------------------------------------------------------------------------
-
-
-CUSTOM_HEAD = """
-from affect import Head
-import jax.numpy as jnp
-
-class Dread(Head):
-    sign = -1
-
-    def __init__(self, spec, *, rngs):
-        pass
-
-    def __call__(self, state, batch):
-        return -jnp.abs(batch.next_obs[..., 2]), state
-"""
 
 
 @pytest.mark.slow

@@ -12,12 +12,13 @@ from affect import Blend
 from agents.ppo import PPO
 from envs.host.suite import host_suite
 from envs.suite import Point
+from runs.compare import comparison
 from runs.engine.config import make_run_config
 from runs.engine.evaluate import draw_points
 from runs.engine.host_backend import HostBackend
 from runs.engine.phases import Phase, one_world
 from runs.probes.baselines import SIZES
-from runs.validity import main
+from runs.validity import Settings, main
 from runs.validity_page import (
     METRICS,
     ValidityResult,
@@ -134,6 +135,12 @@ def test_pooled_reliability_is_weighted_by_steps():
     assert np.isnan(predicted[[0, 9]]).all()
 
 
+def test_the_comparison_has_all_settings_that_it_knows():
+    compared = comparison(Settings(image="pixels", workers=2, steps=5), heads=("hope",))
+    assert (compared.image, compared.workers, compared.steps) == ("pixels", 2, 5)
+    assert compared.heads == ("hope",) and compared.agent == ""
+
+
 # --- hosts ----------------------------------------------------------------------------------------
 
 
@@ -180,27 +187,13 @@ def test_recorded_host_batches_are_contiguous(cartpole):
 
 # --- the command ----------------------------------------------------------------------------------
 
-CUSTOM_HEAD = """
-from affect import Head
-import jax.numpy as jnp
-
-class Dread(Head):
-    sign = -1
-
-    def __init__(self, spec, *, rngs):
-        pass
-
-    def __call__(self, state, batch):
-        return -jnp.abs(batch.next_obs[..., 2]), state
-"""
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("env", ["CartPole", "CartPole-v1"])
 def test_the_command_evaluates_a_custom_head_and_resumes(env, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
-    (tmp_path / "my_head.py").write_text(CUSTOM_HEAD)
+    (tmp_path / "my_head.py").write_text(small_study.CUSTOM_HEAD)
     argv = ["--smoke", "--env", env, "--head", "my_head.py:Dread", "--out", "here"]
     argv += ["--shifts", "noise"]
     assert main(argv) == 0
