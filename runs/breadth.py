@@ -28,8 +28,8 @@ import numpy as np
 
 from runs.analysis import stats
 from runs.analysis.contrasts import Contrast, contrast_cells, contrasts
-from runs.cli.settings import TrainingSettings, check_jitted, run_main
-from runs.cli.settings import check as check_shared
+from runs.cli.settings import TrainingSettings, run_main
+from runs.cli.settings import check_jitted as check
 from runs.cli.study import Job, run_study
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import add_legend, draw_means, new_panels, save_figure
@@ -62,17 +62,6 @@ class Settings(TrainingSettings):
     env: str = "Drive"
     new: tuple[str, ...] = ()
     episodes: int = 0
-
-
-def check(settings: Settings) -> None:
-    """Check the settings as far as that needs no jax.
-
-    Raises:
-        UserError: for an environment that is not jitted, a number out of range, or `record` of a
-            smoke run.
-    """
-    check_jitted(settings.env)
-    check_shared(settings)
 
 
 def study(job: Job) -> Page:

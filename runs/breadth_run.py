@@ -17,7 +17,7 @@ from affect import Blend, ConstantPotential, Hope, Potential, zoo
 from envs.suite import Suite
 from envs.world import World
 from runs.cli.study import Job
-from runs.engine.config import RunConfig, head_epochs
+from runs.engine.config import head_epochs
 from runs.engine.evaluate import EvalPoints, draw_points, select_points
 from runs.engine.phases import Phase, RewardMix, flat_worlds, signal_weights, world_pool
 from runs.engine.presets import find_suite, preset
@@ -25,7 +25,7 @@ from runs.engine.seeds import Stream, seed_keys, stream_key
 from runs.engine.train import Learner
 from runs.errors import UserError
 from runs.names import checked_choice
-from runs.study_run import StudyRun, run_configs
+from runs.study_run import StudyDesign, StudyRun, run_configs
 from runs.tree_io import leaves_digest
 
 DIETS = ("narrow", "noisy", "broad", "curriculum")
@@ -45,23 +45,15 @@ FURTHER, EVALS = 0.3, 8  # steps in a new shift, as a share of those before; eva
 
 
 @dataclass(frozen=True)
-class BreadthDesign:
-    """Everything that the study runs.
+class BreadthDesign(StudyDesign):
+    """Everything that the study runs; a diet has STAGES chunks, `further` is in a new shift.
 
     Attributes:
-        suite: with its shifts, and the box of worlds that it randomises.
         new: indices of the shifts in which all go on learning.
-        home: sizes of the training of a diet: STAGES chunks; and of evaluations.
-        further: sizes of the training in a new shift.
-        blend: of the heads of all arms.
         heads: name of an arm's heads -> their weights.
     """
 
-    suite: Suite
     new: tuple[int, ...]
-    home: RunConfig
-    further: RunConfig
-    blend: Blend
     heads: Mapping[str, Mapping[str, float]]
 
 
@@ -91,7 +83,7 @@ def make_design(settings: Any) -> BreadthDesign:
     blend = Blend(**{name: (1.0, head) for name, head in terms.items()})
     heads = {"none": {}} | {name: {name: 1.0} for name in terms}
     blend = blend.with_epochs(head_epochs(home))
-    return BreadthDesign(suite, tuple(new), home, further, blend, heads)
+    return BreadthDesign(suite, home, further, blend, tuple(new), heads)
 
 
 def diet_pools(suite: Suite, key: jax.Array, count: int = POOL) -> dict[str, list[World]]:
@@ -173,7 +165,7 @@ class BreadthRun(StudyRun):
             phase = Phase(pool, 1, config.updates, config.agent, design.blend, mix)
             state, finite = self.train(label, phase, state)
             alive &= finite
-        scored = list(self.backend.evaluate(state.learner, config.agent, self.points, self.stopped))
+        scored = self.scores(state.learner, self.points)
         curves = [self._continue(i, label, mix, state.learner) for i in design.new]
         rows = np.arange(config.seeds)
         scores = [
@@ -210,5 +202,5 @@ class BreadthRun(StudyRun):
 
     def _success(self, points: EvalPoints, learner: Learner) -> np.ndarray:
         """Success [seeds] at one point."""
-        (score,) = self.backend.evaluate(learner, self.home.agent, points, self.stopped)
-        return score["success"][: self.home.seeds]
+        (score,) = self.scores(learner, points)
+        return score["success"]

@@ -17,8 +17,8 @@ import numpy as np
 from runs.analysis import calibration, stats
 from runs.analysis.calibration import Level, calibration_csv, calibration_path
 from runs.analysis.stats import Estimate
-from runs.cli.settings import StudySettings, check_jitted, run_main
-from runs.cli.settings import check as check_shared
+from runs.cli.settings import StudySettings, run_main
+from runs.cli.settings import check_jitted as check
 from runs.cli.study import Job, run_study
 from runs.names import safe_name
 from runs.report.page import Page, markdown_table, page_text
@@ -67,16 +67,6 @@ class Settings(StudySettings):
     further: int = 0
     shifts: tuple[str, ...] = ()
     episodes: int = 0
-
-
-def check(settings: Settings) -> None:
-    """Reject invalid settings, without importing jax.
-
-    Raises:
-        UserError: for an unknown suite, a number out of range, or recording a smoke or partial run.
-    """
-    check_jitted(settings.env)
-    check_shared(settings)
 
 
 def study(job: Job) -> Page:
@@ -200,8 +190,7 @@ def train_policy(run: Any, name: str, phase: Any, learner: Any = None) -> tuple[
 
 def success_rates(run: Any, learner: Any, points: Any) -> np.ndarray:
     """Success [S, P] of the learners of all seeds at each point."""
-    scores = run.backend.evaluate(learner, run.home.agent, points, run.stopped)
-    return np.stack([score["success"] for score in scores], 1)[: run.home.seeds]
+    return np.stack([score["success"] for score in run.scores(learner, points)], 1)
 
 
 # --- results ----------------------------------------------------------------------------------

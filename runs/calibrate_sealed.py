@@ -14,7 +14,7 @@ import numpy as np
 
 from runs import calibrate
 from runs.analysis import stats
-from runs.cli.settings import StudySettings, check, run_main
+from runs.cli.settings import StudySettings, check, run_main, shared_settings
 from runs.cli.study import Job, run_study
 from runs.report.page import Page, markdown_table, page_text
 
@@ -45,7 +45,7 @@ def study(job: Job) -> Page:
     """Train and score all policies and the newborns, and report."""
     from envs.worlds.drive.sealed import sealed_suite
 
-    settings = calibrate.Settings(seeds=job.settings.seeds, smoke=job.settings.smoke)
+    settings = shared_settings(calibrate.Settings, job.settings)
     suite, run_config, chunks = calibrate.design(settings, sealed_suite())
     run_config = replace(run_config, base=BASE)
     results = calibrate.calibrate(job, suite, run_config, chunks)

@@ -154,12 +154,7 @@ def draw_arms(measures: Measures, path: Path) -> None:
         ("survival with partners never met", (("both", "#c8322b"), ("own", "#8b929c"))),
         ("share of chances to give that are taken", (("needy", "#c8322b"), ("full", "#8b929c"))),
     )
-    labels = {
-        "both": "both",
-        "own": "the agent",
-        "needy": "to the needy",
-        "full": "to the full",
-    }
+    labels = {"both": "both", "own": "the agent", "needy": "to the needy", "full": "to the full"}
     for axis, (title, columns) in zip(axes[0], panels, strict=True):
         for name, colour in columns:
             bounds = [stats.nan_estimate(values[name]) for values in measures.values()]

@@ -242,8 +242,9 @@ class CareRun(StudyRun):
         phase = Phase(self.home_worlds, config.chunks, config.updates, config.agent, blend)
         trained = self.train(name, phase)
         learner = trained.state.learner
-        inputs = learner, config.agent, self.points, self.stopped, config.episodes
-        measured = [self._behaviour(*recording) for recording in self.backend.record(*inputs)]
+        measured = [
+            self._behaviour(*episodes) for episodes in self.recordings(learner, self.points)
+        ]
         partner = jax.tree.map(lambda leaf: np.roll(np.asarray(leaf), -1, 0), learner.agent)
         keys = stream_keys(config, Stream.PROBE)
         measured.append(self._two(learner.agent, partner, keys, design.suite.world))

@@ -5,12 +5,11 @@ arm without heads. Writes TensorBoard logs, a tidy score file, checkpoints, a ta
 The same command resumes an interrupted run.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runs.cli.settings import EnvSettings, check_env, json_object, run_main
-from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.names import checked_choice
@@ -65,18 +64,10 @@ def check(settings: Settings) -> None:
     json_object(settings, "agent_kwargs")
     if settings.agent_kwargs and not settings.agent:
         raise UserError("--agent-kwargs: name the algorithm too, such as --agent sb3:PPO")
-    check_shared(settings)
     if not settings.heads:
         raise UserError("--heads: name at least one head")
     if len(set(settings.heads)) < len(settings.heads):
         raise UserError(f"--heads {' '.join(settings.heads)}: name each head once")
-
-
-def comparison(settings: Any, **changes: Any) -> Settings:
-    """Settings of a comparison: those of another study that a comparison has too, and `changes`."""
-    names = {field.name for field in fields(Settings)} & {field.name for field in fields(settings)}
-    shared = {name: getattr(settings, name) for name in names - {"config", "record"}}
-    return Settings(**shared | changes)
 
 
 def study(job: Job) -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from runs.cli.settings import EnvSettings, check_env, run_main
-from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.names import checked_choice
@@ -60,7 +59,6 @@ def check(settings: Settings) -> None:
             raise UserError(f"--{flag} {' '.join(values)}: name at least one, and each once")
     for schedule in settings.pay:
         checked_choice("schedule", schedule, Settings.pay)
-    check_shared(settings)
 
 
 def study(job: Job) -> Page:

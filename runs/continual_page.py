@@ -68,7 +68,7 @@ def continual_page(design: ContinualDesign, results: pd.DataFrame, job: Job) -> 
     results = finite_seeds(results)
     metric = "success" if np.isfinite(results["success"]).all() else "return"
     scores = score_arrays(results, metric, design)
-    evals, stages = design.stage.chunks, design.stages
+    evals, stages = design.further.chunks, design.stages
     metrics = {
         schedule: {arm: transfer_metrics(x[:, ::evals], stages) for arm, x in arms.items()}
         for schedule, arms in scores.items()
@@ -85,7 +85,7 @@ def continual_page(design: ContinualDesign, results: pd.DataFrame, job: Job) -> 
         LEGEND.format(stream=stream, world=world, metric=metric),
         f"Runs with non-finite numbers: {int((~runs).sum())}.",
         f"{design.suite.name}: {design.home.seeds} seeds, {design.home.steps:,} steps at home, "
-        f"{design.stage.steps:,} in each stage, {design.home.episodes} episodes an evaluation.",
+        f"{design.further.steps:,} in each stage, {design.home.episodes} episodes an evaluation.",
     ]
     text = page_text("Continual learning in changing worlds", sections, job.command)
     draw = partial(draw_stream, design, scores, metric)
@@ -213,7 +213,7 @@ def draw_stream(design: ContinualDesign, scores: Scores, metric: str, path: Path
             shade_stages(axis, design, w)
             for arm in sorted(arms, key=lambda arm: order.index(arm) if arm in order else 0):
                 scores = arms[arm][:, :, w]
-                x = design.stage.chunk_steps * np.arange(scores.shape[1])
+                x = design.further.chunk_steps * np.arange(scores.shape[1])
                 colour, label = COLOURS.get(arm, OTHERS), arm if arm in COLOURS else "other arms"
                 band, width = arm in (TESTED, "plain"), 2.2 if arm == TESTED else 1.1
                 draw_means(axis, x, scores, label, colour, band=band, lw=width)
@@ -231,7 +231,7 @@ def draw_stream(design: ContinualDesign, scores: Scores, metric: str, path: Path
 
 def shade_stages(axis: Any, design: ContinualDesign, world: int) -> None:
     """Mark the beginnings of all stages, and shade those that train in a world."""
-    steps = design.stage.steps
+    steps = design.further.steps
     for i, trained_in in enumerate(design.stages):
         axis.axvline(i * steps, color="#d5d9df", lw=0.6, zorder=0)
         if trained_in == world:

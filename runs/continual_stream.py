@@ -13,11 +13,10 @@ import jax
 import numpy as np
 import pandas as pd
 
-from affect import Blend
 from envs.suite import Suite
 from runs.analysis.transfer_metrics import last_return
 from runs.cli.study import Job
-from runs.engine.config import RunConfig, head_epochs
+from runs.engine.config import head_epochs
 from runs.engine.evaluate import draw_points
 from runs.engine.phases import Phase, flat_worlds, world_pool
 from runs.engine.presets import find_suite, preset, smoke_suite
@@ -26,7 +25,7 @@ from runs.engine.train import Learner
 from runs.errors import UserError
 from runs.names import checked_choice
 from runs.signal_arms import FROZEN, SignalArm, available_heads, signal_arms, signal_blend
-from runs.study_run import StudyRun, run_configs
+from runs.study_run import StudyDesign, StudyRun, run_configs
 from runs.tree_io import leaves_digest
 
 HOME = "home"
@@ -40,27 +39,19 @@ SCORES = ("success", "return", "terminated", "harm")  # that are kept of an eval
 
 
 @dataclass(frozen=True)
-class ContinualDesign:
-    """Everything that the study runs.
+class ContinualDesign(StudyDesign):
+    """Everything that the study runs; `further` is a stage, of `chunks` evaluations.
 
     Attributes:
-        suite: with the shifts of the stream, each once, at full severity.
         names: of the W worlds, home first.
         stages: [T] the stream, as indices of worlds.
         schedules: of the task reward.
-        home: sizes at home.
-        stage: sizes of a stage: `chunks` evaluations, with as many updates before each.
-        blend: of all heads.
         arms: reward mixes.
     """
 
-    suite: Suite
     names: tuple[str, ...]
     stages: tuple[int, ...]
     schedules: tuple[str, ...]
-    home: RunConfig
-    stage: RunConfig
-    blend: Blend
     arms: tuple[SignalArm, ...]
 
 
@@ -93,7 +84,7 @@ def make_design(settings: Any) -> ContinualDesign:
     kept = SignalArm("old_critic", critic_kept=True)
     arms = (FROZEN, SignalArm("plain"), kept, *signal_arms(heads, blend, home.agent.gamma))
     stages = tuple(1 + names.index(name) for name in stream)
-    return ContinualDesign(suite, (HOME, *names), stages, settings.pay, home, stage, blend, arms)
+    return ContinualDesign(suite, home, stage, blend, (HOME, *names), stages, settings.pay, arms)
 
 
 def _stream(suite: Suite, requested: Sequence[str]) -> tuple[str, ...]:
@@ -151,7 +142,7 @@ class StreamRun(StudyRun):
         Raises:
             Interrupted: if a stop is requested; finished streams are kept.
         """
-        design, home, stage = self.design, self.home, self.design.stage
+        design, home, stage = self.design, self.home, self.design.further
         streams = [(arm, schedule) for schedule in design.schedules for arm in design.arms]
         updates = len(design.stages) * stage.chunks * stage.updates
         runs = 1 + sum(arm.learns for arm, _ in streams)
@@ -179,7 +170,7 @@ class StreamRun(StudyRun):
         Heads keep learning only with the schedule `always`: otherwise they would learn from a task
         reward that the agent does not get.
         """
-        design, stage = self.design, self.design.stage
+        design, stage = self.design, self.design.further
         key = stream_key(self.home.base, Stream.LATER_PHASES)
         mix = arm.mix(design.blend, task_weights(schedule, stage.num_envs))
         heads = "learn" if schedule == "always" else "frozen"
@@ -202,5 +193,5 @@ class StreamRun(StudyRun):
 
     def score(self, learner: Learner) -> dict[str, np.ndarray]:
         """Scores [S, W] in every world, the same episodes each time."""
-        scored = list(self.backend.evaluate(learner, self.home.agent, self.points, self.stopped))
-        return {name: np.stack([s[name][: self.home.seeds] for s in scored], 1) for name in SCORES}
+        scored = self.scores(learner, self.points)
+        return {name: np.stack([score[name] for score in scored], 1) for name in SCORES}

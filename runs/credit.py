@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from runs.analysis.stats import nan_estimate, nan_mean
-from runs.cli.settings import StudySettings, run_main
+from runs.cli.settings import StudySettings, run_main, shared_settings
 from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, identity, run_study
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
-from runs.compare import comparison, make_experiment
+from runs.compare import make_experiment
 from runs.errors import Interrupted, UserError
 from runs.names import safe_name
 from runs.report.page import Page, markdown_table, page_text
@@ -63,7 +63,7 @@ def check(settings: Settings) -> None:
     """
     from envs import is_jitted
 
-    check_comparison(with_shifts(settings))
+    check_comparison(comparison(settings))
     check_shared(settings)
     if not is_jitted(settings.env):
         raise UserError(
@@ -72,15 +72,15 @@ def check(settings: Settings) -> None:
         )
 
 
-def with_shifts(settings: Settings) -> Comparison:
+def comparison(settings: Settings) -> Comparison:
     """Settings of the comparison with the same worlds, sizes and agent, and the default shifts."""
     shifts = settings.shifts or (SHIFTS if settings.env in ("Drive", "Timid") else ())
-    return comparison(settings, shifts=shifts)
+    return shared_settings(Comparison, settings, shifts=shifts)
 
 
 def study(job: Job) -> Page:
     """Train the agents, branch every step of their episodes, and report."""
-    experiment = make_experiment(with_shifts(job.settings))
+    experiment = make_experiment(comparison(job.settings))
     suite = replace(experiment.suite, severities=(1.0,))
     lesion = next(arm for arm in experiment.arms if arm.name == "lesion")
     metrics = probe_seeds(job, replace(experiment, suite=suite, arms=[lesion]))

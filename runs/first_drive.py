@@ -24,12 +24,13 @@ from runs.analysis.contrasts import (
     potential_sentence,
 )
 from runs.analysis.scores import seed_means
-from runs.cli.settings import StudySettings, run_main
+from runs.cli.settings import StudySettings, run_main, shared_settings
 from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, claimed_folder, run_study
 from runs.compare import COMMAND as COMPARE
+from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
-from runs.compare import comparison, make_experiment
+from runs.compare import make_experiment
 from runs.names import CONSTANT_POTENTIAL
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import add_legend, draw_means, new_figure, save_figure
@@ -64,14 +65,16 @@ class Settings(StudySettings):
 def check(settings: Settings) -> None:
     """Reject invalid settings, as `runs.compare` does, without importing jax."""
     check_shared(settings)
-    check_comparison(comparison(settings, env=WORLDS[0]))
+    check_comparison(shared_settings(Comparison, settings, env=WORLDS[0]))
 
 
 def study(job: Job) -> Page:
     """Run the comparison in both worlds and contrast the heads -> page."""
     from runs.result import Result
 
-    parts = {world: comparison(job.settings, env=world, out=None) for world in WORLDS}
+    parts = {
+        world: shared_settings(Comparison, job.settings, env=world, out=None) for world in WORLDS
+    }
     experiments = {world: make_experiment(part) for world, part in parts.items()}
     job.progress.total = sum(experiment.units for experiment in experiments.values())
     results, units = {}, 0

@@ -37,13 +37,7 @@ class Settings(StudySettings):
 
 def study(job: Job) -> Page:
     """Run the whole study -> page."""
-    from runs.genomes.newborns import (
-        GenomeRun,
-        choose,
-        genome_design,
-        planned_newborns,
-        raise_all,
-    )
+    from runs.genomes.newborns import GenomeRun, choose, genome_design, planned_newborns, raise_all
     from runs.genomes.page import genome_page
     from runs.inherit import units
 

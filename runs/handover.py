@@ -30,8 +30,8 @@ import numpy as np
 
 from runs.analysis import stats
 from runs.analysis.contrasts import Contrast, contrast_cells, rival_contrasts
-from runs.cli.settings import TrainingSettings, check_jitted, run_main
-from runs.cli.settings import check as check_shared
+from runs.cli.settings import TrainingSettings, run_main
+from runs.cli.settings import check_jitted as check
 from runs.cli.study import Job, run_study
 from runs.names import safe_name
 from runs.report.page import Page, markdown_table, page_text
@@ -76,17 +76,6 @@ class Settings(TrainingSettings):
     env: str = "Drive"
     shifts: tuple[str, ...] = ()
     episodes: int = 0
-
-
-def check(settings: Settings) -> None:
-    """Check the settings as far as that needs no jax.
-
-    Raises:
-        UserError: for a number out of range, an environment that is not jitted, or `record` of a
-            partial run.
-    """
-    check_jitted(settings.env)
-    check_shared(settings)
 
 
 def study(job: Job) -> Page:

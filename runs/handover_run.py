@@ -18,11 +18,10 @@ from affect import Blend, Curiosity, Fear, Lesion, Transition, Untrained
 from affect.monitor import conformal_threshold
 from affect.predict import harm
 from agents.body import observation_hash
-from envs.suite import Suite
 from runs.calibrate import FURTHER
 from runs.cli.study import Job
-from runs.engine.config import RunConfig, head_epochs
-from runs.engine.evaluate import EvalPoints, draw_points, select_points
+from runs.engine.config import head_epochs
+from runs.engine.evaluate import draw_points, select_points
 from runs.engine.phases import Phase, RewardMix, flat_worlds, one_world, signal_weights, world_pool
 from runs.engine.presets import find_suite, preset
 from runs.engine.seeds import Stream, stream_key, vmap_seeds
@@ -33,7 +32,7 @@ from runs.names import safe_name
 from runs.probes.baselines import ENSEMBLE, Prediction, disagreement, innate_alarm
 from runs.probes.signals import critic_signals, predictions
 from runs.probes.success import episode_success
-from runs.study_run import StudyRun, run_configs, seed_rows
+from runs.study_run import StudyDesign, StudyRun, run_configs, seed_rows
 from runs.tree_io import leaves_digest
 
 SHIFTS = ("cones", "cross", "aggressive", "ice")  # of Drive, those of the pilot
@@ -45,25 +44,8 @@ CHUNKS = 8  # of each training
 LARGE = 1e30  # a threshold above or below all signals
 
 
-@dataclass(frozen=True)
-class HandOverDesign:
-    """Everything that the study runs.
-
-    Attributes:
-        suite: with the shifts alone, at full severity.
-        home: sizes of the training at home, and of evaluations.
-        further: sizes of that of a specialist.
-        blend: heads beside the agent, without effect on it.
-    """
-
-    suite: Suite
-    home: RunConfig
-    further: RunConfig
-    blend: Blend
-
-
-def make_design(settings: Any) -> HandOverDesign:
-    """The design that these settings define.
+def make_design(settings: Any) -> StudyDesign:
+    """The design that these settings define: heads beside the agent, `further` for specialists.
 
     Raises:
         UserError: for an unknown environment or shift, or continuous actions.
@@ -82,7 +64,7 @@ def make_design(settings: Any) -> HandOverDesign:
     heads = {"fear": Fear, "untrained": Untrained(Fear), "novelty": Curiosity}
     heads |= dict.fromkeys(ENSEMBLE, Fear)
     blend = Blend(**{name: (1.0, Lesion(head)) for name, head in heads.items()})
-    return HandOverDesign(suite, home, further, blend.with_epochs(head_epochs(home)))
+    return StudyDesign(suite, home, further, blend.with_epochs(head_epochs(home)))
 
 
 # --- signals ----------------------------------------------------------------------------------
@@ -219,7 +201,7 @@ def signal_levels(
 class HandOverRun(StudyRun):
     """The study in its folder."""
 
-    def __init__(self, design: HandOverDesign, job: Job):
+    def __init__(self, design: StudyDesign, job: Job):
         super().__init__(job, design.suite.env, design.home)
         self.design, agent = design, design.home.agent
         self.dangers = Dangers(agent, design.blend, innate_alarm(design.suite))
@@ -289,18 +271,13 @@ class HandOverRun(StudyRun):
         )
         return self._train(design.suite.shifts[index].name, phase, home.state.learner)
 
-    def _record(self, learner: Any, agent: Any, points: EvalPoints) -> tuple[Transition, Any]:
-        """Episodes of all seeds at one point -> (transitions, alive), each [S, T, B]."""
-        episodes = self.home.episodes
-        return next(iter(self.backend.record(learner, agent, points, self.stopped, episodes)))
-
     def _fit(self, home: Trained) -> tuple[Units, list[np.ndarray], pd.DataFrame]:
         """Units, highest signals of successful episodes at home [K, N] of each seed, rows at home.
 
         The rows are those of conformal thresholds, on other episodes than they were fitted to.
         """
         learner, rows = home.state.learner, self.home.rows
-        batch, alive = self._record(learner, self.home.agent, select_points(self.fitting, [0]))
+        ((batch, alive),) = self.recordings(learner, select_points(self.fitting, [0]))
         one = Units(jnp.zeros((rows, 2)), jnp.ones((rows, 2)))
         raw = np.asarray(self._levels(learner, one, batch, alive))
         pair = raw[:, [self.dangers.names.index(name) for name in ("fear", "novelty")]]
@@ -310,7 +287,7 @@ class HandOverRun(StudyRun):
         succeeded = np.asarray(self._succeeded(batch, alive))
         maxima = [np.nanmax(levels[s], 1)[:, succeeded[s]] for s in range(rows)]
         plain = HandOverState(learner, learner.agent, units, *self._choice(0, LARGE))
-        episodes = self._record(learner, self.home.agent, select_points(self.points, [0]))
+        (episodes,) = self.recordings(learner, select_points(self.points, [0]))
         tables = []
         for signal, quantile in np.ndindex(len(self.dangers.names), len(QUANTILES)):
             threshold = self._conformal(maxima, signal, QUANTILES[quantile])
@@ -341,7 +318,7 @@ class HandOverRun(StudyRun):
     ) -> dict[str, list]:
         """Hand over in one shift by every signal and threshold -> columns (`run`)."""
         learner, point = home.state.learner, [1 + index]
-        fitted = self._record(learner, self.home.agent, select_points(self.fitting, point))
+        (fitted,) = self.recordings(learner, select_points(self.fitting, point))
         levels = np.asarray(self._levels(learner, units, *fitted))
         levels = levels.reshape(*levels.shape[:2], -1)
         plans = [("none", "agent", 0.0, 0, LARGE), ("none", "specialist", 1.0, 0, -LARGE)]
@@ -354,7 +331,7 @@ class HandOverRun(StudyRun):
             choice = self._choice(signal, threshold)
             state = HandOverState(learner, special.state.learner.agent, units, *choice)
             points = select_points(self.points, point)
-            episodes = self._record(Learner(state, ()), self.agent, points)
+            (episodes,) = self.recordings(Learner(state, ()), points, self.agent)
             tables.append(self._rows((name, kind, level), self._outcomes(state, *episodes), both))
         return {name: list(x) for name, x in pd.concat(tables).to_dict("list").items()}
 

@@ -53,8 +53,8 @@ def study(job: Job) -> Page:
         finding(of_shift(rows, MOVED)),
         rank_table({shift: of_shift(rows, shift) for shift in SHIFTS}, names),
         NOTE,
-        f"{design.config.seeds} seeds x {design.config.steps:,} steps, {design.config.episodes} "
-        "episodes a point.",
+        f"{design.home.seeds} seeds x {design.home.steps:,} steps, {design.home.episodes} episodes "
+        "a point.",
     ]
     text = page_text("Lava: what a fear sees", sections, job.command)
     return Page("lava_fear", text, tables={"": rows.to_csv(index=False)})

@@ -1,6 +1,6 @@
 """Fears that see parts of a grid, and how they rank harm where the layout changes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,11 +12,10 @@ from flax import nnx
 
 from affect import Blend, Fear, Lesion, Spec, Transition
 from affect.head import State
-from envs.suite import Suite
 from envs.worlds.grid.grid import OBSERVED
 from envs.worlds.grid.layouts import LAVA, SIDE, WALL
 from runs.cli.study import Job
-from runs.engine.config import RunConfig, head_epochs
+from runs.engine.config import head_epochs
 from runs.engine.evaluate import draw_points
 from runs.engine.phases import Phase, one_world
 from runs.engine.presets import find_suite, preset
@@ -26,7 +25,7 @@ from runs.engine.training_loop import Trained
 from runs.probes.labels import outcome_labels
 from runs.probes.ranking import discrimination
 from runs.probes.signals import Prediction, predictions
-from runs.study_run import StudyRun, run_configs, seed_rows
+from runs.study_run import StudyDesign, StudyRun, run_configs, seed_rows
 from runs.tree_io import leaves_digest
 
 SHIFTS = ("unseen", "lava_moves")
@@ -115,31 +114,22 @@ def ranks(
     }
 
 
-@dataclass(frozen=True)
-class LavaDesign:
-    """Suite with SHIFTS at full severity, sizes, and the fears beside the agent."""
-
-    suite: Suite
-    config: RunConfig
-    blend: Blend
-
-
-def make_design(settings: Any) -> LavaDesign:
-    """The design that these settings define."""
+def make_design(settings: Any) -> StudyDesign:
+    """The design that these settings define: fears beside the agent, and no further training."""
     suite = replace(find_suite("Lava", SHIFTS), severities=(1.0,))
     sizes = (settings.steps or STEPS,), (CHUNKS,), preset(suite).episodes
     (config,) = run_configs(settings, suite, *sizes, smoke_updates=(2,))
     fears = {"fear": Fear} | {name: SeenFear(seen=seen) for name, seen in SEEN.items()}
     blend = Blend(**{name: (1.0, Lesion(fear)) for name, fear in fears.items()})
-    return LavaDesign(suite, config, blend.with_epochs(head_epochs(config)))
+    return StudyDesign(suite, config, config, blend.with_epochs(head_epochs(config)))
 
 
 class LavaRun(StudyRun):
     """The study in its folder."""
 
-    def __init__(self, design: LavaDesign, job: Job):
-        super().__init__(job, design.suite.env, design.config)
-        self.design, config = design, design.config
+    def __init__(self, design: StudyDesign, job: Job):
+        super().__init__(job, design.suite.env, design.home)
+        self.design, config = design, design.home
         measured = partial(ranks, blend=design.blend, gamma=config.agent.gamma)
         self._ranks = vmap_seeds(measured, config.rows, optimise=config.optimise)
 
@@ -158,9 +148,8 @@ class LavaRun(StudyRun):
         """Measures of all seeds at home and in each shift -> columns."""
         config, learner = self.home, trained.state.learner
         points = draw_points(self.design.suite, self.backend.draws, config.base)
-        inputs = learner, config.agent, points, self.stopped, config.episodes
         tables = [
             seed_rows(self._ranks(learner, *episodes), trained, config.seeds, shift=point.shift)
-            for point, episodes in zip(points.points, self.backend.record(*inputs), strict=True)
+            for point, episodes in zip(points.points, self.recordings(learner, points), strict=True)
         ]
         return pd.concat(tables).to_dict("list")

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from runs.cli.settings import EnvSettings, check_env, check_not_negative, run_main
-from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
 from runs.report.page import Page
@@ -73,7 +72,6 @@ def check(settings: Settings) -> None:
         UserError: for an unknown environment, a number out of range, or `record` of a partial run.
     """
     check_env(settings)
-    check_shared(settings)
     check_not_negative(settings, "lr")
     if settings.weight <= 0:
         raise UserError(f"--weight {settings.weight}: signals need a weight above 0")

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from affect import Blend
 from envs.suite import Suite
-from runs.engine.config import RunConfig, head_epochs
+from runs.engine.config import head_epochs
 from runs.engine.presets import find_suite, preset, smoke_suite
 from runs.errors import UserError
 from runs.names import RESULTS, checked_choice
@@ -23,7 +22,7 @@ from runs.signal_arms import (
     signal_blend,
     variants,
 )
-from runs.study_run import page_name, run_configs
+from runs.study_run import StudyDesign, page_name, run_configs
 
 RIVAL = "reward_model"  # control of the primary contrast, unless `--tune` has chosen another
 CONTROLS = ("frozen", "zero", "zero_critic_kept", *SIGNAL_CONTROLS)
@@ -35,30 +34,22 @@ MILDER = 0.5  # second severity of the dev shifts
 
 
 @dataclass(frozen=True)
-class RewardFreeDesign:
-    """Everything that the study runs.
+class RewardFreeDesign(StudyDesign):
+    """Everything that the study runs; `further` is in a shifted world, with the usual step size.
 
     Attributes:
-        suite: with the dev and the sealed shifts, at severity 1.
         dev, sealed: names of the shifts.
         severities: of the dev shifts; 1 alone where the suite has no others.
-        home: sizes at home.
-        away: sizes in a shifted world; its agent has the usual step size.
-        rates: step size there, by arm.
-        blend: of all heads.
+        rates: step size in a shifted world, by arm.
         arms: of the registered comparison.
         extra: variants of hope - fear, on the dev shifts alone.
         plan: the registered plan.
     """
 
-    suite: Suite
     dev: tuple[str, ...]
     sealed: tuple[str, ...]
     severities: tuple[float, ...]
-    home: RunConfig
-    away: RunConfig
     rates: Mapping[str, float]
-    blend: Blend
     arms: tuple[SignalArm, ...]
     extra: tuple[SignalArm, ...]
     plan: Plan
@@ -102,7 +93,7 @@ def make_design(settings: Any) -> RewardFreeDesign:
     secondary = tuple((TESTED, name) for name in controls if name != rival)
     plan = replace(plan, secondary=secondary, sizes=plan.sizes | own_sizes)
     return RewardFreeDesign(
-        suite, dev, sealed, severities, home, away, rates, blend, arms, extra, plan
+        suite, home, away, blend, dev, sealed, severities, rates, arms, extra, plan
     )
 
 

@@ -14,13 +14,7 @@ from runs.analysis.stats import Estimate
 from runs.cli.study import Job
 from runs.prereg import audit
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import (
-    add_legend,
-    draw_means,
-    new_figure,
-    new_panels,
-    save_figure,
-)
+from runs.report.plots import add_legend, draw_means, new_figure, new_panels, save_figure
 from runs.reward_free_design import CONTROLS, RewardFreeDesign, read_choices
 from runs.signal_arms import TESTED
 from runs.study_run import finite_seeds, page_name
@@ -102,10 +96,7 @@ def reward_free_page(
 
 
 def seed_scores(
-    results: pd.DataFrame,
-    shifts: Sequence[str],
-    column: str = "score_away",
-    severity: float = 1.0,
+    results: pd.DataFrame, shifts: Sequence[str], column: str = "score_away", severity: float = 1.0
 ) -> dict[str, np.ndarray]:
     """Per-seed means [S] of a column over shifts, by arm."""
     rows = results[results["shift"].isin(shifts) & (results["severity"] == severity)]
@@ -239,8 +230,8 @@ def sizes_text(design: RewardFreeDesign, settings: Any) -> str:
     how = ", each arm's the better of two on the dev shifts, with other seeds: `--tune`"
     return (
         f"{design.home.seeds} seeds: {design.home.steps:,} steps at home, then "
-        f"{design.away.steps:,} in a shift at severity 1 with the task reward off, heads frozen, "
-        f"critic and optimiser new (signals at weight {settings.weight:g}, step size "
+        f"{design.further.steps:,} in a shift at severity 1 with the task reward off, heads "
+        f"frozen, critic and optimiser new (signals at weight {settings.weight:g}, step size "
         f"{', '.join([f'{usual:g}', *others])}{how if tuned else ''}); {design.home.episodes} "
         f"episodes a point. The primary contrast is {' less '.join(design.plan.primary)}."
     )
@@ -339,9 +330,9 @@ def draw_shares(
 def draw_curves(results: pd.DataFrame, design: RewardFreeDesign, path: Path) -> None:
     """Draw success of training episodes by steps, a panel a shift, with 95 % bands."""
     shifts = (*design.sealed, *design.dev)
-    chunks = design.away.chunks
+    chunks = design.further.chunks
     columns = [f"curve_{i}" for i in range(chunks)]
-    steps = design.away.chunk_steps * (np.arange(chunks) + 0.5)
+    steps = design.further.chunk_steps * (np.arange(chunks) + 0.5)
     figure, panels = new_panels(len(shifts), 3, (3.9, 2.9))
     for axis, shift in zip(panels, shifts, strict=True):
         at_shift = results[(results["shift"] == shift) & (results["severity"] == 1.0)]

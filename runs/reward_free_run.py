@@ -63,7 +63,7 @@ class RewardFreeRun(StudyRun):
         milder = (len(design.severities) - 1) * len(BOUNDS)
         cells = len(design.arms) * (len(design.dev) + len(design.sealed))
         cells += (len(design.extra) + milder) * len(design.dev)
-        self.cell_updates = design.away.chunks * design.away.updates
+        self.cell_updates = design.further.chunks * design.further.updates
         self.home_updates = design.home.chunks * design.home.updates
         self.progress.total = self.home_updates + (cells + 1) * self.cell_updates
 
@@ -83,8 +83,8 @@ class RewardFreeRun(StudyRun):
         design, home = self.design, self.design.home
         self.progress.say(
             f"{design.suite.name}: {home.seeds} seeds x {home.steps:,} steps at home, then "
-            f"{len(design.arms)} arms x {design.away.steps:,} in each of {len(design.dev)} dev and "
-            f"{len(design.sealed)} sealed shifts -> {self.out}"
+            f"{len(design.arms)} arms x {design.further.steps:,} in each of {len(design.dev)} dev "
+            f"and {len(design.sealed)} sealed shifts -> {self.out}"
         )
         seal.register_unchanged(self.out, design.plan)
         learner, alive = self.train_parents()
@@ -152,7 +152,7 @@ class RewardFreeRun(StudyRun):
         self, learner: Learner, arm: SignalArm, pool: Any, points: EvalPoints, k_train: jax.Array
     ) -> dict[str, list]:
         """Train one arm in one shift -> columns with an entry per seed (`run`)."""
-        away, blend, seeds = self.design.away, self.design.blend, self.home.seeds
+        away, blend, seeds = self.design.further, self.design.blend, self.home.seeds
         agent = replace(away.agent, lr=self.rates[arm.name])
         columns: dict[str, Any] = {"seed": range(seeds), "alive": np.ones(seeds, bool)}
         if arm.learns:
@@ -200,7 +200,7 @@ class RewardFreeRun(StudyRun):
         """AUROCs [S, P] of the pairs of fear and hope heads with these suffixes, by name."""
         home, blend = self.home, self.design.blend
         measure = vmap_seeds(partial(head_aurocs, blend=blend, suffixes=tuple(suffixes)), home.rows)
-        recordings = self.backend.record(learner, home.agent, points, self.stopped, home.episodes)
+        recordings = self.recordings(learner, points)
         values = [measure(learner.blend_state, *recording) for recording in recordings]
         return {
             name: np.stack([np.asarray(value[name]) for value in values], 1)[: home.seeds].tolist()

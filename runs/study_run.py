@@ -5,8 +5,9 @@ Learners are trained at home and go on from there in other worlds (`runs.reward_
 pages.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from affect import Blend
+from affect import Blend, Transition
 from envs.suite import Suite
 from envs.world import World
 from runs.analysis.stats import FEWEST
@@ -23,6 +24,7 @@ from runs.engine.backend import make_backend
 from runs.engine.cache import cached_part
 from runs.engine.checkpoint import Checkpoints
 from runs.engine.config import RunConfig, make_run_config
+from runs.engine.evaluate import EvalPoints
 from runs.engine.jax_backend import DRAWS
 from runs.engine.phases import Phase, world_pool
 from runs.engine.presets import preset
@@ -34,6 +36,23 @@ from runs.signal_arms import AT_HOME, with_parent_critic
 
 NO_HEADS = Blend()  # one object: agents that are trained with it share their compiled programs
 SMOKE_SIZES = {"seeds": 3, "num_envs": 4, "num_steps": 32, "episodes": 4}
+
+
+@dataclass(frozen=True)
+class StudyDesign:
+    """What a study of several phases runs; a study adds its own.
+
+    Attributes:
+        suite: with the shifts that are used.
+        home: sizes of the training at home, and of evaluations.
+        further: sizes of the training elsewhere after it.
+        blend: heads of all learners.
+    """
+
+    suite: Suite
+    home: RunConfig
+    further: RunConfig
+    blend: Blend
 
 
 def run_configs(
@@ -137,6 +156,21 @@ class StudyRun(AbstractContextManager):
             alive &= finite
             measured.append(measure(start.learner))
         return Trained(start, alive), measured
+
+    def scores(self, learner: Learner, points: EvalPoints) -> list[dict[str, np.ndarray]]:
+        """Scores [seeds] by name of the agents from home at each point."""
+        scored = self.backend.evaluate(learner, self.home.agent, points, self.stopped)
+        return [{name: x[: self.home.seeds] for name, x in score.items()} for score in scored]
+
+    def recordings(
+        self, learner: Any, points: EvalPoints, agent: Any = None
+    ) -> Iterator[tuple[Transition, Any]]:
+        """Whole episodes at each point -> (transitions, alive), each [S, T, B] (`Backend.record`).
+
+        They are of the agents from home, or of another one whose state is in the learners.
+        """
+        acting = self.home.agent if agent is None else agent
+        return self.backend.record(learner, acting, points, self.stopped, self.home.episodes)
 
     def train_at_home(self, pool: World, blend: Blend, folder: Path) -> Trained:
         """Train on the task reward in worlds [N], or restore -> (learners, alive).

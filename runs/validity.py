@@ -19,11 +19,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from runs.cli.settings import EnvSettings, run_main
+from runs.cli.settings import EnvSettings, run_main, shared_settings
 from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
+from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
-from runs.compare import comparison, make_experiment
+from runs.compare import make_experiment
 from runs.errors import UserError
 from runs.lock import replacing
 from runs.names import safe_name
@@ -62,7 +63,7 @@ def check(settings: Settings) -> None:
     Raises:
         UserError: for a number out of range, or `record` with a part of the study.
     """
-    check_comparison(comparison(settings, heads=(settings.head,)))
+    check_comparison(shared_settings(Comparison, settings, heads=(settings.head,)))
     if settings.horizon < 2:
         raise UserError(f"--horizon {settings.horizon}: must be at least 2 steps")
     check_shared(settings)
@@ -104,7 +105,7 @@ def make_probe(settings: Settings) -> tuple[Any, Any]:
     from runs.probes.baselines import baseline_blend
     from runs.probes.validity_probe import ValidityProbe
 
-    experiment = make_experiment(comparison(settings, heads=(settings.head,)))
+    experiment = make_experiment(shared_settings(Comparison, settings, heads=(settings.head,)))
     suite, name = experiment.suite, custom_head.short_name(settings.head)
     factory = arms.weighted_head(settings.head, suite)[1]
     if settings.head == "fear":

@@ -134,25 +134,21 @@ def finding(result: ValidityResult, family: Sequence[Contrast]) -> str:
     if primary.estimate is None:
         return f"{result.env}: harm was too rare for a contrast."
     seeds = np.isfinite(result.over_shifts(result.head) - result.over_shifts(primary.reference))
-    verb = "ranks harm better than" if primary.estimate.value > 0 else "ranks harm worse than"
-    if primary.p_holm >= 0.05:
-        verb = "does not differ significantly from"
+    verbs = "ranks harm better than", "ranks harm worse than", "does not differ significantly from"
     home, shifted = (nan_estimate(x(result.head)) for x in (result.at_home, result.over_shifts))
     home_text = f"at home {home.value:.3f}" if np.isfinite(home.value) else "no harm at home"
     p_text = "< .001" if primary.p_holm < 0.001 else f"{primary.p_holm:.3f}"
     sentences = [
-        f"{result.env}, {seeds.sum()} seeds: under shift {result.head} {verb} the agent's critic: "
-        f"AUROC {shifted:.3f} ({home_text}), {primary.estimate:+.3f} beyond minus the critic "
-        f"(Holm p {p_text})."
+        f"{result.env}, {seeds.sum()} seeds: under shift {result.head} {primary.verdict(*verbs)} "
+        f"the agent's critic: AUROC {shifted:.3f} ({home_text}), {primary.estimate:+.3f} beyond "
+        f"minus the critic (Holm p {p_text})."
     ]
     labels = {pattern.format(head=result.head): label for pattern, label in FAMILY.items()}
     tested = [other for other in others if other.estimate is not None]
-    for kind, holds in (
-        ("Better than", lambda row: row.p_holm < 0.05 and row.estimate.value > 0),
-        ("Worse than", lambda row: row.p_holm < 0.05 and row.estimate.value <= 0),
-        ("Not significant:", lambda row: row.p_holm >= 0.05),
-    ):
-        items = [f"{labels[row.reference]} {row.estimate:+.3f}" for row in filter(holds, tested)]
+    kinds = "Better than", "Worse than", "Not significant:"
+    for kind in kinds:
+        rows = [row for row in tested if row.verdict(*kinds) == kind]
+        items = [f"{labels[row.reference]} {row.estimate:+.3f}" for row in rows]
         sentences += [f"{kind} {'; '.join(items)}."] if items else []
     return " ".join(sentences)
 

@@ -178,16 +178,17 @@ def check(settings: Any) -> None:
             raise UserError(f"--record: only a complete study can be recorded; leave --{name} out")
 
 
-def check_jitted(env: str) -> None:
-    """Check that an environment is a suite of this project or another jitted one; UserError."""
+def check_jitted(settings: Any) -> None:
+    """`check`, and that the environment is a suite of this project or another jitted one."""
     from envs import SUITES, is_jitted
 
-    if not is_jitted(env):
-        checked_choice("suite", env, SUITES)
+    if not is_jitted(settings.env):
+        checked_choice("suite", settings.env, SUITES)
+    check(settings)
 
 
 def check_env(settings: EnvSettings) -> None:
-    """Check, without jax, that the environment is known; raises UserError."""
+    """`check`, and that the environment is known, without jax; raises UserError."""
     from envs.host import known
 
     settings.env_options()
@@ -195,6 +196,7 @@ def check_env(settings: EnvSettings) -> None:
         known.check_env(settings.env)
     except ValueError as error:
         raise UserError(str(error)) from None
+    check(settings)
 
 
 def json_object(settings: Any, name: str) -> dict[str, Any]:
@@ -215,6 +217,13 @@ def check_not_negative(settings: Any, *names: str) -> None:
     for name in names:
         if not getattr(settings, name) >= 0:
             raise UserError(f"--{name} {getattr(settings, name)}: must not be negative")
+
+
+def shared_settings(kind: type[T], settings: Any, **changes: Any) -> T:
+    """Settings of another command: those that it has in common with `settings`, and `changes`."""
+    own, others = ({field.name for field in dataclasses.fields(x)} for x in (kind, settings))
+    shared = {name: getattr(settings, name) for name in (own & others) - {"config", "record"}}
+    return kind(**shared | changes)
 
 
 def shell_command(command: str, argv: Sequence[str]) -> str:

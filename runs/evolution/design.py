@@ -9,6 +9,7 @@ import numpy as np
 
 from affect import Blend, Fear, Hope
 from envs.worlds.drive.sensors import SENSES
+from runs.cli.settings import shared_settings
 from runs.engine.config import head_epochs
 from runs.errors import UserError
 from runs.evolution.alphabets import CRITIC, Feelings, Genome, TwoUnits, middle, read_start
@@ -140,8 +141,7 @@ def evolve_design(settings: Any) -> EvolveDesign:
             that cannot be read.
     """
     smoke = settings.smoke
-    shared = {name: getattr(settings, name) for name in ("env", "seeds", "smoke", "base")}
-    design = make_design(InheritSettings(**shared))
+    design = make_design(shared_settings(InheritSettings, settings))
     spec, family = design.suite.env.spec, 2 if smoke else FAMILY
     looming = rules(design.suite).get("looming")
     alphabets: dict[str, Any] = {

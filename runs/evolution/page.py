@@ -11,15 +11,7 @@ import pandas as pd
 
 from runs.analysis import stats
 from runs.cli.study import Job
-from runs.evolution.design import (
-    BYTES,
-    CONSTANT,
-    EVOLVED,
-    INHERIT,
-    RANDOM,
-    EvolveDesign,
-    winner,
-)
+from runs.evolution.design import BYTES, CONSTANT, EVOLVED, INHERIT, RANDOM, EvolveDesign, winner
 from runs.evolution.generations import EvolveRun
 from runs.inheritance.choices import OWN, Choices, choices_csv
 from runs.inheritance.claims import Verdict
@@ -32,11 +24,7 @@ FIRST_PANEL = (EVOLVED, RANDOM, CONSTANT, BYTES)
 
 
 def evolve_page(
-    run: EvolveRun,
-    generations: pd.DataFrame,
-    winners: Choices,
-    results: list[Verdict],
-    job: Job,
+    run: EvolveRun, generations: pd.DataFrame, winners: Choices, results: list[Verdict], job: Job
 ) -> Page:
     """The page of a finished study."""
     study, suite = run.study, run.design.suite.name

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from runs.cli.settings import shared_settings
 from runs.cli.study import Job
 from runs.engine.seeds import take_seeds
 from runs.genomes.distilled import (
@@ -26,12 +27,7 @@ from runs.genomes.distilled import (
 from runs.inherit import Settings as InheritSettings
 from runs.inheritance.bodies import bodies
 from runs.inheritance.carrier import Carrier, Numbers
-from runs.inheritance.carriers import (
-    CARRIERS,
-    MOST_SAMPLES,
-    PolicyTeacher,
-    ValuePotential,
-)
+from runs.inheritance.carriers import CARRIERS, MOST_SAMPLES, PolicyTeacher, ValuePotential
 from runs.inheritance.choices import OWN, Choices, choose_base, tried, tune
 from runs.inheritance.claims import PERMUTED
 from runs.inheritance.controls import KNOWLEDGE_FREE
@@ -138,8 +134,7 @@ def genome_design(settings: Any) -> InheritDesign:
     Raises:
         UserError: for a suite without development worlds.
     """
-    shared = {name: getattr(settings, name) for name in ("env", "seeds", "smoke", "base")}
-    design = make_design(InheritSettings(**shared))
+    design = make_design(shared_settings(InheritSettings, settings))
     kinds, smoke, newborn = bodies(design.suite), settings.smoke, design.newborn_config
     forms = genomes(design.suite.env.spec.obs_dim, smoke)
     full = {VALUE: CARRIERS[VALUE], TEACHER: CARRIERS[TEACHER]}

@@ -13,14 +13,7 @@ from envs.worlds.drive.sensors import SENSES
 from runs.analysis import stats
 from runs.cli.study import Job
 from runs.genomes.newborns import FORTY, PERMUTED, GenomeRun, tuned_in
-from runs.genomes.results import (
-    FULL,
-    Results,
-    make_results,
-    sizes_of,
-    slope_change,
-    smallest_equal,
-)
+from runs.genomes.results import FULL, Results, make_results, sizes_of, slope_change, smallest_equal
 from runs.genomes.road import draw_road, road_values
 from runs.inheritance.choices import OWN, Choices, choices_csv
 from runs.inheritance.claims import SHARE, Arm, Claim, p_equivalent

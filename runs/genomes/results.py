@@ -8,15 +8,7 @@ import numpy as np
 import pandas as pd
 
 from runs.analysis import stats
-from runs.genomes.newborns import (
-    RULE,
-    SHUFFLED,
-    TEACHER,
-    GenomeRun,
-    is_exact,
-    places,
-    severities,
-)
+from runs.genomes.newborns import RULE, SHUFFLED, TEACHER, GenomeRun, is_exact, places, severities
 from runs.inheritance.choices import OWN
 from runs.inheritance.design import CONSTANT, VALUE, InheritDesign
 

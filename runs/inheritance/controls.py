@@ -123,10 +123,7 @@ def rules(suite: Suite) -> dict[str, Carrier]:
     """Rules made by hand for the worlds of a suite; {} where there are none."""
     if suite.name not in ("Drive", "Timid"):
         return {}
-    return {
-        "looming": RulePotential(_minus_looming),
-        "progress": ProgressPotential(_progress),
-    }
+    return {"looming": RulePotential(_minus_looming), "progress": ProgressPotential(_progress)}
 
 
 def _minus_looming(obs: jax.Array) -> jax.Array:

@@ -11,15 +11,7 @@ from runs.analysis import stats
 from runs.cli.study import Job
 from runs.inheritance.choices import Choices, choices_csv
 from runs.inheritance.claims import Verdict, detectable
-from runs.inheritance.design import (
-    BESIDE,
-    CONSTANT,
-    MISLED,
-    SIX,
-    SMALL,
-    VALUE,
-    InheritDesign,
-)
+from runs.inheritance.design import BESIDE, CONSTANT, MISLED, SIX, SMALL, VALUE, InheritDesign
 from runs.inheritance.exploratory import OF_STOPPED
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import add_legend, draw_means, new_figure, new_panels, save_figure

@@ -18,9 +18,7 @@ from runs.engine.seeds import take_seeds
 
 
 @partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("agent", "heads"),
-    meta_fields=("design", "info"),
+    jax.tree_util.register_dataclass, data_fields=("agent", "heads"), meta_fields=("design", "info")
 )
 @dataclass(frozen=True)
 class Parent:

@@ -134,9 +134,8 @@ class InheritRun(StudyRun):
         Raises:
             UserError: if they fail there.
         """
-        inputs = learner, self.home.agent, self._home_points(), self.stopped
-        success = np.asarray(next(iter(self.backend.evaluate(*inputs)))["success"])
-        success = success[: self.design.parents]
+        (score,) = self.scores(learner, self._home_points())
+        success = np.asarray(score["success"])
         if not success.mean() > LEAST_SUCCESS and self.home.optimise:
             raise UserError(
                 f"{self.design.suite.name}: parents succeed in {success.mean():.0%} of episodes at "

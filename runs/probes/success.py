@@ -22,10 +22,7 @@ Success = Callable[[jax.Array, jax.Array], jax.Array]  # (return [B], length [B]
 
 
 def success_measures(
-    head: Head,
-    recordings: Iterable[tuple[Transition, jax.Array]],
-    success: Success,
-    gamma: float,
+    head: Head, recordings: Iterable[tuple[Transition, jax.Array]], success: Success, gamma: float
 ) -> dict[str, float]:
     """Validity of a head at home and under shift.
 

@@ -14,11 +14,7 @@ WIDTH, STRIP = 300, 54  # pixels: approximate width of a frame, height of a sign
 
 
 def write_film(
-    out: Path,
-    env: str,
-    arm: str,
-    frames: np.ndarray,
-    signals: Mapping[str, np.ndarray],
+    out: Path, env: str, arm: str, frames: np.ndarray, signals: Mapping[str, np.ndarray]
 ) -> None:
     """Writes the animation of `draw_film` to TensorBoard; a simple world's has under a megabyte.
 

@@ -28,10 +28,7 @@ SLOW = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-3))
 """Optimiser of curiosity here: at heads' default step size, .01, all of 8 seeds find the treasure
 of a 20 x 20 sea and none keeps to it."""
 EPISODES, SEEDS = {10: 4_000, 14: 8_000, 20: 16_000}, 8  # size -> episodes a seed, in either arm
-ARMS = {
-    "epsilon-greedy": Blend(),
-    "epsilon-greedy + curiosity": Blend(SLOW, curiosity=CURIOSITY),
-}
+ARMS = {"epsilon-greedy": Blend(), "epsilon-greedy + curiosity": Blend(SLOW, curiosity=CURIOSITY)}
 
 
 class DiveResults(NamedTuple):

@@ -17,14 +17,7 @@ from agents.qlearning import QLearning
 from envs.worlds.theory.gamble import DECKS, UNIT, decks
 from runs.analysis import stats
 from runs.theory import Target
-from runs.theory.gamblers import (
-    INTACT,
-    NO_LOSSES,
-    NO_REVERSAL,
-    USUAL,
-    simulate,
-    simulate_orders,
-)
+from runs.theory.gamblers import INTACT, NO_LOSSES, NO_REVERSAL, USUAL, simulate, simulate_orders
 from runs.theory.gambling_scores import group_curve, human_scores, slope, total_deficits
 
 PEOPLE = 5_000  # simulated

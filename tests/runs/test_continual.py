@@ -37,7 +37,7 @@ def test_task_weights_of_each_schedule(schedule, envs, count):
 
 def test_design_has_the_requested_sizes_and_a_constant_step_size_in_the_stream():
     design = make_design(Settings(steps=30_000, episodes=40))
-    home, stage = design.home, design.stage
+    home, stage = design.home, design.further
     assert home.agent.anneal == home.chunks * home.updates and stage.agent.anneal == 0
     assert stage.agent.lr == home.agent.lr
     assert (stage.chunks, stage.updates, home.episodes) == (3, 2, 32)
@@ -57,7 +57,7 @@ def test_design_has_the_requested_sizes_and_a_constant_step_size_in_the_stream()
 def test_default_stream_is_of_the_first_shifts(env, names, evals):
     design = make_design(Settings(env=env))
     assert (design.names, design.stages) == (("home", *names), (1, 2, 3, 1))
-    assert design.stage.chunks == evals
+    assert design.further.chunks == evals
     assert "innate" not in {arm.name for arm in design.arms}
 
 
@@ -101,7 +101,7 @@ def study(tmp_path_factory):
     job = make_job(SETTINGS, tmp_path_factory.mktemp("continual"))
     with small_world(continual_stream):
         design = with_arms(make_design(SETTINGS), ARMS, ("fear", "hope", "critic"))
-        design = replace(design, stage=replace(design.stage, chunks=2))
+        design = replace(design, further=replace(design.further, chunks=2))
         return design, job, StreamRun(design, job).run()
 
 
@@ -191,13 +191,13 @@ def test_learner_is_renewed_once_and_goes_on_along_the_stream(
         phases.append(phase)
         states.append(start() if callable(start) else start)
         state = SimpleNamespace(learner=len(phases))
-        return Trained(state, np.arange(small.stage.rows) != len(phases))
+        return Trained(state, np.arange(small.further.rows) != len(phases))
 
     monkeypatch.setattr(run, "train", record)
     (arm,) = (arm for arm in small.arms if arm.name == name)
     columns = run.run_stream("home", arm, schedule)
     assert [phase.renew for phase in phases] == [renew] * 2 + [()] * 4
-    assert {phase.heads for phase in phases} == {heads} and not small.stage.agent.anneal
+    assert {phase.heads for phase in phases} == {heads} and not small.further.agent.anneal
     assert all(phase.mix.task.tolist() == [task] for phase in phases)
     worlds = [[pool is phase.worlds.args[0] for pool in run.pools].index(True) for phase in phases]
     assert worlds == [1, 1, 2, 2, 1, 1]

@@ -149,7 +149,7 @@ def test_design_of_a_host_environment():
     design = make_design(Settings(env="CartPole-v1", seeds=3, episodes=10))
     home = design.home
     assert (home.num_envs, home.num_steps, home.episodes) == (8, 128, 10)
-    assert design.severities == (0.5, 1.0) and design.away.steps < home.steps
+    assert design.severities == (0.5, 1.0) and design.further.steps < home.steps
     assert {"innate", "critic"}.isdisjoint(arm.name for arm in design.arms)
     smoke = make_design(Settings(env="MiniGrid-DistShift1-v0", seeds=3, smoke=True))
     assert smoke.severities == (1.0,) and smoke.dev == ("DistShift2",)  # no half of a layout
@@ -286,7 +286,7 @@ def test_arms_are_trained_on_their_mix_with_frozen_heads_and_what_they_renew(fin
 
     def record(name, phase, start, on_chunk):
         phases[name] = phase
-        return Trained(SimpleNamespace(learner=learner), np.ones(design.away.rows, bool))
+        return Trained(SimpleNamespace(learner=learner), np.ones(design.further.rows, bool))
 
     monkeypatch.setattr(run, "train", record)
     split = run.make_split(jax.random.key(0), design.dev, (1.0,))

@@ -12,7 +12,8 @@ from affect import Blend
 from agents.ppo import PPO
 from envs.host.suite import host_suite
 from envs.suite import Point
-from runs.compare import comparison
+from runs.cli.settings import shared_settings
+from runs.compare import Settings as Comparison
 from runs.engine.config import make_run_config
 from runs.engine.evaluate import draw_points
 from runs.engine.host_backend import HostBackend
@@ -136,7 +137,8 @@ def test_pooled_reliability_is_weighted_by_steps():
 
 
 def test_the_comparison_has_all_settings_that_it_knows():
-    compared = comparison(Settings(image="pixels", workers=2, steps=5), heads=("hope",))
+    settings = Settings(image="pixels", workers=2, steps=5)
+    compared = shared_settings(Comparison, settings, heads=("hope",))
     assert (compared.image, compared.workers, compared.steps) == ("pixels", 2, 5)
     assert compared.heads == ("hope",) and compared.agent == ""
 
