@@ -72,9 +72,13 @@ def check(settings: Settings) -> None:
 
 def study(job: Job) -> None:
     """Train, score and report all arms."""
+    run_experiment(make_experiment(job.settings), job)
+
+
+def run_experiment(experiment: "Experiment", job: Job) -> None:
+    """Train, score and report all arms of an experiment in the folder of a job."""
     from runs.result import Result
 
-    experiment = make_experiment(job.settings)
     job.progress.total = experiment.units
     experiment.run_arms(job.out, job.progress, job.stopped)
     job.progress.close()

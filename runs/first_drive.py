@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from runs.analysis import stats
 from runs.analysis.contrasts import (
     compared_heads,
@@ -98,9 +96,7 @@ def outcomes(scores: "DataFrame") -> "DataFrame":
 
 def hours_until(curve: "DataFrame") -> float:
     """Hours until arrivals [hours, seeds] reach LEARNED, median; infinite if half never do."""
-    reached = (curve >= LEARNED).to_numpy()
-    first = np.where(reached.any(0), curve.index.to_numpy()[reached.argmax(0)], np.inf)
-    return float(np.sort(first)[(len(first) - 1) // 2])
+    return stats.median_time(curve.to_numpy().T, LEARNED, curve.index.to_numpy())
 
 
 def arrival_curves(curves: "DataFrame") -> dict[str, "DataFrame"]:

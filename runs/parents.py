@@ -16,6 +16,7 @@ from runs.cli.study import Job, run_study
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import make_experiment as make_comparison
+from runs.compare import run_experiment
 from runs.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,13 +58,7 @@ def check(settings: Settings) -> None:
 
 def study(job: Job) -> None:
     """Train, score and report the one arm."""
-    from runs.result import Result
-
-    experiment = make_experiment(job.settings)
-    job.progress.total = experiment.units
-    experiment.run_arms(job.out, job.progress, job.stopped)
-    job.progress.close()
-    Result(experiment, job.out).print_report(job.command, record=False)
+    run_experiment(make_experiment(job.settings), job)
 
 
 def make_experiment(settings: Settings) -> "Experiment":

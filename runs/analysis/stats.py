@@ -103,6 +103,16 @@ def mean_and_bounds(scores: np.ndarray) -> np.ndarray:
     return np.stack([mean, mean - half_width, mean + half_width]).reshape(3, *scores.shape[1:])
 
 
+def median_time(curves: np.ndarray, level: float, times: np.ndarray) -> float:
+    """Median over curves [N, T] of the first of the times [T] at which they reach a level.
+
+    Of an even number the lower one; infinite if half never do.
+    """
+    reached = curves >= level
+    first = np.where(reached.any(1), np.asarray(times)[reached.argmax(1)], np.inf)
+    return float(np.sort(first)[(len(first) - 1) // 2])
+
+
 def wilson(count: int, trials: int) -> Estimate:
     """Rate `count / trials` with Wilson's 95 % interval (1927)."""
     from statsmodels.stats.proportion import proportion_confint

@@ -138,26 +138,17 @@ def worlds_table(design: InheritDesign, explored: pd.DataFrame) -> str:
 def speed_table(design: InheritDesign, explored: pd.DataFrame) -> str:
     """Steps until a share of .5 and of .8 of training episodes succeeded, by carrier and world."""
     table, rows = explored[explored["part"] == "worlds"], []
-    places = [place.name for place in (*design.dev, *design.shown)]
+    places, columns = [place.name for place in (*design.dev, *design.shown)], curve_columns(table)
+    steps = design.newborn_config.chunk_steps * np.arange(1, 1 + len(columns))
     for carrier, of_carrier in table.groupby("carrier", sort=False):
         cells = [str(carrier)]
         for place in places:
-            curves = of_carrier[of_carrier["place"] == place][curve_columns(table)].to_numpy()
-            until = [
-                median_steps(curves, share, design.newborn_config.chunk_steps)
-                for share in (0.5, 0.8)
-            ]
+            curves = of_carrier[of_carrier["place"] == place][columns].to_numpy()
+            until = [stats.median_time(curves, share, steps) for share in (0.5, 0.8)]
             cells.append(" / ".join(f"{x / 1e3:.0f}" if np.isfinite(x) else "never" for x in until))
         rows.append(cells)
     note = "Thousand steps until .5 / .8 of training episodes succeeded, median over pairs."
     return f"{markdown_table(['carrier', *places], rows)}\n\n{note}"
-
-
-def median_steps(curves: np.ndarray, share: float, chunk_steps: int) -> float:
-    """Median over learning curves [N, chunks] of the steps until they reach a share."""
-    reached = curves >= share
-    steps = np.where(reached.any(1), (reached.argmax(1) + 1) * chunk_steps, np.inf)
-    return float(np.sort(steps)[(len(steps) - 1) // 2])
 
 
 def curve_columns(table: pd.DataFrame) -> list[str]:

@@ -1,4 +1,4 @@
-"""A job without a terminal, which stops a study after a number of units of work; a small design."""
+"""A job that stops a study after a number of units of work, a small design, cells of a page."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -44,6 +44,12 @@ def files(out: Path) -> dict[str, bytes]:
     """Content of the results in a study's folder, by path: parts, score files, plan."""
     paths = [*out.glob("parts/*.json"), *out.glob("*.csv"), *out.glob("plan.toml")]
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in paths}
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """Cells of the rows of all Markdown tables in a text."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
 
 
 one_backend = functools.cache(make_backend)  # of all studies of a module, compiled once

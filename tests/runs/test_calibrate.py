@@ -30,7 +30,7 @@ from runs.engine import jax_backend
 from runs.engine.evaluate import draw_points, with_random_actions
 from runs.errors import Interrupted, UserError
 from tests.runs import small_study
-from tests.runs.study_job import make_job, one_backend
+from tests.runs.study_job import make_job, one_backend, table_rows
 
 ROOT = Path(__file__).parents[2]
 no_key_check = pytest.fixture(autouse=True)(small_study.without_key_check_in_threads)
@@ -312,7 +312,7 @@ def test_command_writes_table_scores_and_figure(tmp_path, monkeypatch, capsys):
         files = {path.name for path in (tmp_path / folder).glob("calibrate*")}
         assert files == {f"calibrate-CartPole.{kind}" for kind in ("csv", "md", "png")}
     text = (tmp_path / "results/calibrate-CartPole.md").read_text()
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    rows = table_rows(text)
     row = ["force", "dynamics", "0.70 0.20", "0.90 0.60", "0.00 [0.00, 0.00]", "0.20 [0.20, 0.20]"]
     assert [*row, "0.60 [0.60, 0.60]", "0.90", "fine"] in rows
     assert [row[-1] for row in rows if row[:1] == ["flip"]] == ["cannot be solved"]

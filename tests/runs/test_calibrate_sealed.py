@@ -9,20 +9,15 @@ import pytest
 
 from envs.worlds.drive.sealed import WORST
 from runs.calibrate_sealed import newborn_table
+from tests.runs.study_job import table_rows
 
 ROOT = Path(__file__).parents[2]
-
-
-def cells(text: str) -> list[list[str]]:
-    """Cells of the tables in a Markdown text, by row."""
-    rows = [line.split("|") for line in text.splitlines() if "|" in line]
-    return [[cell.strip() for cell in row if cell.strip()] for row in rows]
 
 
 def test_verdicts_on_newborns_are_of_area_and_end():
     curve = np.array([[0.0, 0.2, 0.4, np.nan, 0.6]] * 3)
     text = newborn_table({"fine": curve, "hard": curve / 3, "easy": curve + 0.5})
-    assert [[row[0], row[1][:4], row[2][:4], row[-1]] for row in cells(text)[2:]] == [
+    assert [[row[0], row[1][:4], row[2][:4], row[-1]] for row in table_rows(text)[1:]] == [
         ["fine", "0.30", "0.60", "fine"],
         ["hard", "0.10", "0.20", "does not learn"],
         ["easy", "0.80", "1.10", "no headroom"],
@@ -31,7 +26,7 @@ def test_verdicts_on_newborns_are_of_area_and_end():
 
 def test_recorded_shifts_are_hard_solvable_and_leave_newborns_headroom():
     page = (ROOT / "runs/results/calibrate-Drive-sealed.md").read_text()
-    verdicts = [(row[0], row[-1]) for row in cells(page) if row[0] in WORST]
+    verdicts = [(row[0], row[-1]) for row in table_rows(page) if row[0] in WORST]
     assert verdicts == 2 * [(name, "fine") for name in WORST]
 
 
@@ -42,7 +37,7 @@ def test_command_runs_in_a_subprocess(tmp_path):
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "calibrate-Drive-sealed.md").read_text()
     assert page in done.stdout
-    names = [row[0] for row in cells(page)]
+    names = [row[0] for row in table_rows(page)]
     assert names.count("gusts") == names.count("heavy") == 2
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert again.returncode == 0 and page in again.stdout

@@ -13,6 +13,7 @@ from envs import load_suite
 from envs.worlds.share.partners import EAT, GIVE, WAIT
 from runs import care as study
 from runs import care_run
+from tests.runs.study_job import table_rows
 
 
 def share_episode(steps) -> tuple[Transition, jax.Array]:
@@ -107,12 +108,7 @@ def test_sentence_tables_and_figure_of_made_up_rows(tmp_path):
     assert sentence.endswith("full: +0.400 [+0.400, +0.400].")
     table = study.arm_table(measures).splitlines()
     assert "3.00, 0.90" in table[2] and len(table) == 2 + len(measures)
-    places = study.place_table(rows, ("home", study.UNFAIR, "stranger")).splitlines()
-    assert [cell.strip() for cell in places[2].split("|")[1:5]] == [
-        study.TESTED,
-        "0.22",
-        "0.72",
-        "0.72",
-    ]
+    places = table_rows(study.place_table(rows, ("home", study.UNFAIR, "stranger")))
+    assert places[1][:4] == [study.TESTED, "0.22", "0.72", "0.72"]
     study.draw_arms(measures, tmp_path / "it.png")
     assert (tmp_path / "it.png").stat().st_size > 5000

@@ -19,7 +19,7 @@ from runs.constant import (
 from runs.errors import Interrupted
 from runs.theory.deep_sea import CURIOSITY, run_dives
 from tests.runs.small_study import without_key_check_in_threads
-from tests.runs.study_job import make_job
+from tests.runs.study_job import make_job, table_rows
 
 no_key_check = pytest.fixture(autouse=True)(without_key_check_in_threads)
 
@@ -112,9 +112,7 @@ def test_command_writes_the_page_and_keeps_finished_worlds(worlds, tmp_path, mon
     assert "Finding: " in text and text in printed.out
     assert f"`python -m runs.constant --smoke --out {tmp_path} --worlds HungryThirsty" in text
     assert all(f"{world}  none: " in printed.err for world in worlds)
-    assert [line.split("|")[1].strip() for line in text.splitlines() if "| none " in line] == [
-        *worlds
-    ]
+    assert [world for world, arm, *_ in table_rows(text) if arm == "none"] == [*worlds]
     assert (tmp_path / "constant.png").exists()
     monkeypatch.setattr("runs.constant.score_world", pytest.fail)  # nothing is computed again
     assert main(command) == 0 and capsys.readouterr().out == printed.out

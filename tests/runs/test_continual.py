@@ -18,7 +18,7 @@ from runs.engine.training_loop import Trained
 from runs.errors import Interrupted, UserError
 from runs.signal_arms import TESTED
 from tests.runs.small_study import CUSTOM_HEAD, without_key_check_in_threads
-from tests.runs.study_job import files, make_job, small_world, with_arms
+from tests.runs.study_job import files, make_job, small_world, table_rows, with_arms
 
 unchecked = pytest.fixture(autouse=True, scope="module")(without_key_check_in_threads)
 
@@ -268,8 +268,7 @@ def test_finding_is_the_paired_contrast_with_the_best_control_of_each_schedule()
     assert "one environment of eight it loses to plain (-0.200" in sentence
     assert "with it off it is not told apart from plain (+0.000" in sentence
     assert sentence.count("over frozen)") == 3 and sentence.endswith("5 seeds, paired.")
-    row = [cell.strip() for cell in page.contrast_table(rows).splitlines()[3].split("|")]
-    assert row[1:5] == ["rare", f"{gains[1]}", "plain", "0.000"]
+    assert table_rows(page.contrast_table(rows))[2][:4] == ["rare", f"{gains[1]}", "plain", "0.000"]
 
 
 def test_single_heads_are_no_controls():
@@ -300,8 +299,7 @@ def test_table_of_arms_by_hand():
         for arm in scores
         for time in range(4)
     )
-    rows = {row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]]
-            for row in page.arm_table(scores, metrics, outcomes).splitlines()}  # fmt: skip
+    rows = {arm: cells for arm, *cells in table_rows(page.arm_table(scores, metrics, outcomes))}
     # seeds .50 to .58: sd .0316, half width 2.776 x .0316 / sqrt(5) = .039
     assert rows[TESTED][1] == "0.540 ±0.039"
     assert rows["sham"][2:6] == ["0.540 ±0.039", "0.700 ±0.088", "0.540 ±0.039", "0.240 ±0.039"]

@@ -12,6 +12,7 @@ from affect import Blend, Fear, Lesion, Potential
 from runs import credit
 from runs.probes.signals import wrapped_signals
 from tests.affect.cases import SPEC, B, experience
+from tests.runs.study_job import table_rows
 
 
 def credit_metrics(seeds: int = 4) -> dict:
@@ -45,9 +46,8 @@ def test_finding_is_paired_by_seed():
 
 def test_missing_values_are_shown_as_dashes():
     table = credit.credit_table(["ice", "fog"], credit_metrics())
-    cells = {row.split()[1]: row.split("|")[2:-1] for row in table.splitlines()[2:]}
-    assert [cell.strip() for cell in cells["reward"][:4]] == ["-"] * 4
-    assert cells["fear"][-1].strip() == "-3.000"
+    cells = {arm: cells for arm, *cells in table_rows(table)}
+    assert cells["reward"][:4] == ["-"] * 4 and cells["fear"][-1] == "-3.000"
 
 
 @pytest.mark.slow

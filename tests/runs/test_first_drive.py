@@ -74,6 +74,7 @@ def test_one_hour_is_18000_steps():
 def test_hours_until_is_the_median_over_seeds():
     success = pd.DataFrame([[0.0, 0.6, 0.0], [0.5, 0.0, 0.0], [1.0, 0.0, 0.4]], [1.0, 2.0, 3.0])
     assert hours_until(success) == 2.0
+    assert hours_until(success[[0, 2]]) == 2.0  # of an even number the lower one
     assert hours_until(success[[2]]) == np.inf
     assert hours_until(success * np.nan) == np.inf
 

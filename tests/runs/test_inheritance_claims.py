@@ -23,7 +23,6 @@ from runs.inheritance.choices import (
 from runs.inheritance.claims import Arm, Claim, arms_of, make_claims, verdicts
 from runs.inheritance.design import make_design
 from runs.inheritance.homes import HOMES, Place
-from runs.inheritance.page import median_steps
 from runs.inheritance.table import place_named, read_arms
 from runs.inheritance.tuning import Choice, best_trials, choose, stages, trials
 from runs.scale.grid import Range
@@ -181,12 +180,6 @@ def test_verdicts_are_paired_and_adjusted_together():
     inconclusive = verdicts([claim("same", -0.1)], table)[0]
     assert not inconclusive.holds and inconclusive.contrast.p_value == 1.0
     assert set(arms_of(claims)) == {"base", "better", "worse", "same"}
-
-
-def test_the_median_time_to_a_share_of_success():
-    curves = np.array([[0.0, 0.6, 0.9], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])
-    assert median_steps(curves, 0.5, 1000) == 3000
-    assert median_steps(curves, 0.8, 1000) == np.inf
 
 
 # --- carriers of a user ---------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from affect import MissingInfo, Satiation, Sham, Spec, Transition, build
 from affect.examples.source_satiation import SourceSatiation
 from runs import overoptimisation as study
 from runs.overoptimisation_run import WORK, DividedByMean, SetPoint, proxy_arms, proxy_blend
+from tests.runs.study_job import table_rows
 
 TAU, STEPS = 20, 720
 
@@ -155,9 +156,9 @@ def test_sentence_tables_and_figure_of_made_up_rows(tmp_path):
     np.testing.assert_allclose(ends["early_stopping"]["paid"], 2)
     sentence = study.finding(ends)
     assert "keeps more of the hidden performance than a maximiser: +1.00" in sentence
-    lines = study.arm_table(ends, ["BoatRace", "Button"]).splitlines()
-    row = next(line for line in lines if study.TESTED in line).split("|")
-    assert [cell.strip() for cell in row[2:4]] == ["1.00", "1.00"] and row[8].strip() == "1.00"
+    rows = table_rows(study.arm_table(ends, ["BoatRace", "Button"]))
+    row = next(row for row in rows if row[0] == study.TESTED)
+    assert row[1:3] == ["1.00", "1.00"] and row[7] == "1.00"
     assert "+1.00" in study.goodhart_table(curves["none"])
     study.draw_worlds(curves, 2, 1000, tmp_path / "it.png")
     assert (tmp_path / "it.png").stat().st_size > 5000

@@ -25,7 +25,7 @@ from runs.packer import (
     train_and_test,
 )
 from runs.packer import suite as packer_suite
-from tests.runs.study_job import make_job
+from tests.runs.study_job import make_job, table_rows
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 4
@@ -54,12 +54,6 @@ def test_the_geometric_mean_is_taken_per_seed():
     results = made_up_results(CELLS)
     results["D"]["R"], results["D"]["E"], results["R"]["E"] = [1, 0, 0, 1], [1] * 4, [1, 1, 1, 0]
     assert packer.summary(results, "extrapolation").tolist() == [100.0, 0.0, 0.0, 0.0]
-
-
-def table_rows(text: str) -> list[list[str]]:
-    """Cells of the rows of all Markdown tables in a text."""
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
 
 
 def test_the_table_shows_published_and_our_scores_and_stars_where_they_differ():

@@ -34,7 +34,7 @@ from runs.signal_arms import (
 )
 from runs.study_run import finite_seeds
 from tests.runs.small_study import CUSTOM_HEAD, bits, without_key_check_in_threads
-from tests.runs.study_job import files, make_job, small_world, with_arms
+from tests.runs.study_job import files, make_job, small_world, table_rows, with_arms
 
 unchecked = pytest.fixture(autouse=True, scope="module")(without_key_check_in_threads)
 
@@ -403,8 +403,7 @@ def test_table_of_arms_by_hand():
     summary = page.summarise(
         made_results(made_scores(0.1, 0.3)), ("ice", "fog"), [*CONTROLS, TESTED, "true"]
     )
-    rows = {row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]]
-            for row in page.arm_table(summary).splitlines()}  # fmt: skip
+    rows = {arm: cells for arm, *cells in table_rows(page.arm_table(summary))}
     # sd .2 of 3 seeds: half width 4.303 x .2 / sqrt(3) = .497
     assert rows["frozen"][:6] == ["0.400 [-0.097, 0.897]", "0.100", "0.500", "0.900", "-", "-"]
     assert rows["frozen"][6:] == ["+0.100 [+0.100, +0.100]", "0.000"]
@@ -495,8 +494,7 @@ def test_each_arm_gets_its_better_step_size_and_the_best_control_is_the_rival(
     choices = reward_free_design.read_choices("CartPole", tmp_path)
     assert choices["rival"] == "classifier"
     assert {arm for arm, rate in choices["rates"].items() if rate == 3e-4} == {TESTED, "sham"}
-    (row,) = (row for row in result.text.splitlines() if row.startswith(f"| {TESTED} "))
-    cells = [cell.strip() for cell in row.split("|")[2:-1]]
+    (cells,) = (cells for arm, *cells in table_rows(result.text) if arm == TESTED)
     assert cells == ["0.200 [-0.297, 0.697]", "0.600 [0.103, 1.097]", "0.900", "0.900", "0.0003"]
 
 
