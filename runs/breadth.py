@@ -32,7 +32,7 @@ from runs.cli.settings import TrainingSettings, run_main
 from runs.cli.settings import check_jitted as check
 from runs.cli.study import Job, run_study
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_means, new_panels, save_figure
+from runs.report.plots import draw_means, new_panels, save_with_legend
 
 COMMAND = "python -m runs.breadth"
 NARROW = ("narrow", "none")
@@ -189,9 +189,7 @@ def draw_diets(env: str, scores: Any, curves: Any, path: Path) -> None:
             panel.set_xlabel("evaluations", fontsize=9)
     panels[0].set_title("all shifts", fontsize=10)
     panels[0].set_xlabel("severity", fontsize=9)
-    figure.supylabel(f"success in {env}", fontsize=10)
-    add_legend(figure, fontsize=9)
-    save_figure(figure, path)
+    save_with_legend(figure, path, y=f"success in {env}", fontsize=9)
 
 
 def _draw(panel: Any, table: Any, label: str, colour: str) -> None:

@@ -22,7 +22,7 @@ from runs.cli.settings import check_jitted as check
 from runs.cli.study import Job, run_study
 from runs.names import safe_name
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_line, new_panels, save_figure
+from runs.report.plots import draw_line, new_panels, save_with_legend
 
 COMMAND = "python -m runs.calibrate"
 CHUNKS = 20  # of each training, about
@@ -273,10 +273,7 @@ def draw_levels(name: str, levels: list[Level], path: Path) -> None:
         panel.text(0.03, 0.2, verdict, transform=panel.transAxes, fontsize=7, color="#c8322b")
         panel.set_ylim(-0.03, 1.03)
         panel.set_xticks([0, 0.5, 1])
-    figure.supxlabel("severity", fontsize=10)
-    figure.supylabel(f"success in {name}", fontsize=10)
-    add_legend(figure, fontsize=10)
-    save_figure(figure, path)
+    save_with_legend(figure, path, "severity", f"success in {name}", fontsize=10)
 
 
 main = partial(run_study, COMMAND, __doc__, Settings, check, study)

@@ -24,7 +24,7 @@ from runs.cli.study import Job, run_study
 from runs.errors import Interrupted, UserError
 from runs.names import checked_choice
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, new_figure, save_figure
+from runs.report.plots import new_figure, save_with_legend
 
 COMMAND = "python -m runs.constant"
 UNITS = {
@@ -285,8 +285,7 @@ def draw_scores(rows: list[ConstantRow], path: Path) -> None:
         axis.grid(axis="x", alpha=0.3)
     for kind, colour in COLOURS.items():
         axes[0, 0].plot([], [], "o-", color=colour, label=kind)
-    add_legend(figure, loc="outside lower center")
-    save_figure(figure, path)
+    save_with_legend(figure, path, loc="outside lower center")
 
 
 main = partial(run_study, COMMAND, __doc__, Settings, check, study)

@@ -14,7 +14,7 @@ from runs.analysis.transfer_metrics import TransferMetrics, last_return, transfe
 from runs.cli.study import Job
 from runs.continual_stream import HOME, ContinualDesign
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_means, new_figure, save_figure
+from runs.report.plots import draw_means, new_figure, save_with_legend
 from runs.signal_arms import SIGNAL_CONTROLS, TESTED
 from runs.study_run import finite_seeds, page_name
 
@@ -222,11 +222,8 @@ def draw_stream(design: ContinualDesign, scores: Scores, metric: str, path: Path
         row[0].set_ylabel(f"{metric}, task reward {schedule}")
     for axis, name in zip(axes[0], design.names, strict=True):
         axis.set_title(name if name == HOME else f"in {name}", fontsize=10)
-    figure.supxlabel(
-        "environment steps after home training; shaded: trained in this world", fontsize=10
-    )
-    add_legend(figure)
-    save_figure(figure, path)
+    x = "environment steps after home training; shaded: trained in this world"
+    save_with_legend(figure, path, x)
 
 
 def shade_stages(axis: Any, design: ContinualDesign, world: int) -> None:

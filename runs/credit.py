@@ -27,7 +27,7 @@ from runs.compare import make_experiment
 from runs.errors import Interrupted, UserError
 from runs.names import safe_name
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, new_figure, save_figure
+from runs.report.plots import new_figure, save_with_legend
 
 COMMAND = "python -m runs.credit"
 SHIFTS = ("cones", "aggressive", "cross", "ice")  # of Drive, at full severity
@@ -219,8 +219,7 @@ def figure(env: str, metrics: Mapping[str, Any], path: Path) -> None:
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
     axis.set_xlabel(f"rank correlation with the true advantage, {env}")
-    add_legend(sheet)
-    save_figure(sheet, path)
+    save_with_legend(sheet, path)
 
 
 main = partial(run_study, COMMAND, __doc__, Settings, check, study)

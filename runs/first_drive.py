@@ -31,7 +31,7 @@ from runs.compare import check as check_comparison
 from runs.compare import make_experiment
 from runs.names import CONSTANT_POTENTIAL
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_means, new_figure, save_figure
+from runs.report.plots import draw_means, new_figure, save_figure, save_with_legend
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -213,9 +213,8 @@ def draw_outcomes(world: str, scores: "DataFrame", path: Path) -> None:
             if arm == arms[0]:
                 axis.set_title(shift.replace("|", "\n| "), fontsize=8)
         row[0].set_ylabel(arm, rotation=0, ha="right", va="center", fontsize=8)
-    add_legend(figure, 3, loc="outside lower center")
     figure.suptitle(f"{world}: outcome by severity, 0 to 1 from left to right", fontsize=10)
-    save_figure(figure, path)
+    save_with_legend(figure, path, columns=3, loc="outside lower center")
 
 
 main = partial(run_study, COMMAND, __doc__, Settings, check, study)

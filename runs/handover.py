@@ -35,7 +35,7 @@ from runs.cli.settings import check_jitted as check
 from runs.cli.study import Job, run_study
 from runs.names import safe_name
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_means, new_panels, save_figure
+from runs.report.plots import draw_means, new_panels, save_with_legend
 
 COMMAND = "python -m runs.handover"
 SHOWN = 0.9  # the quantile of the second table, of successful episodes at home
@@ -200,10 +200,7 @@ def draw_curves(env: str, curves: Mapping[str, Mapping[str, Any]], path: Path) -
             draw_means(panel, share.mean(0), success, name, COLOURS[name], **options)
         panel.set_title(shift, fontsize=10)
         panel.set_xlim(0, 1)
-    figure.supxlabel("share of steps handed over", fontsize=10)
-    figure.supylabel(f"success in {env}", fontsize=10)
-    add_legend(figure)
-    save_figure(figure, path)
+    save_with_legend(figure, path, "share of steps handed over", f"success in {env}")
 
 
 main = partial(run_study, COMMAND, __doc__, Settings, check, study)

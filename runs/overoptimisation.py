@@ -40,7 +40,7 @@ from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.names import checked_choice
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_means, new_figure, save_figure
+from runs.report.plots import draw_means, new_figure, save_with_legend
 
 COMMAND = "python -m runs.overoptimisation"
 WORLDS = ("BoatRace", "Tomatoes", "Button")
@@ -254,10 +254,8 @@ def draw_worlds(
             axis.axvline(opened * steps / 1000, color="#3c4450", linestyle=":", linewidth=1)
             axis.axhline(1, color="#d3d7dd", linewidth=0.8, zorder=0)
             axis.set_title(f"{world}: {title}", fontsize=9)
-    figure.supxlabel("thousand steps; dotted: the farm opens", fontsize=9)
-    figure.supylabel("over what work achieves", fontsize=9)
-    add_legend(figure, fontsize=10)
-    save_figure(figure, path)
+    x, y = "thousand steps; dotted: the farm opens", "over what work achieves"
+    save_with_legend(figure, path, x, y, label_size=9, fontsize=10)
 
 
 main = partial(run_study, COMMAND, __doc__, Settings, check, study)

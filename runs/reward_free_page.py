@@ -14,7 +14,7 @@ from runs.analysis.stats import Estimate
 from runs.cli.study import Job
 from runs.prereg import audit
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_means, new_figure, new_panels, save_figure
+from runs.report.plots import draw_means, new_figure, new_panels, save_figure, save_with_legend
 from runs.reward_free_design import CONTROLS, RewardFreeDesign, read_choices
 from runs.signal_arms import TESTED
 from runs.study_run import finite_seeds, page_name
@@ -344,10 +344,8 @@ def draw_curves(results: pd.DataFrame, design: RewardFreeDesign, path: Path) -> 
         axis.axhline(frozen, color="#555555", lw=0.8, ls=":", label="frozen, greedy")
         axis.set_ylim(-0.03, 1.03)
         axis.set_title(shift, fontsize=10)
-    figure.supxlabel("steps in the shifted world, task reward off", fontsize=9)
-    figure.supylabel("share of episodes that succeed", fontsize=9)
-    add_legend(figure)
-    save_figure(figure, path)
+    x, y = "steps in the shifted world, task reward off", "share of episodes that succeed"
+    save_with_legend(figure, path, x, y, label_size=9)
 
 
 def draw_label_noise(
@@ -376,6 +374,5 @@ def draw_label_noise(
             axis.axvspan(crossing.low, crossing.high, color=COLOURS[TESTED], alpha=0.08, lw=0)
         axis.set_xlabel(f"AUROC away, {where}")
     axes[0, 0].set_ylabel("gain over the frozen agent, without reward")
-    figure.supxlabel(f"training in {', '.join(shifts)} on heads with label noise", fontsize=10)
-    add_legend(figure, 7)
-    save_figure(figure, path)
+    label = f"training in {', '.join(shifts)} on heads with label noise"
+    save_with_legend(figure, path, label, columns=7)

@@ -14,7 +14,7 @@ from runs.analysis.scores import rows_as_csv
 from runs.analysis.stats import nan_estimate, nan_mean
 from runs.probes.baselines import SIZES
 from runs.report.page import markdown_table
-from runs.report.plots import add_legend, new_figure, save_figure
+from runs.report.plots import new_figure, save_with_legend
 
 FAMILY = {
     "minus_critic": "the agent's critic",
@@ -294,8 +294,7 @@ def shift_figure(result: ValidityResult, path: Path) -> None:
     axis.set_xticks(range(len(places)), labels, rotation=35, ha="right", fontsize=8)
     axis.set_xlim(-0.5, len(places) - 0.5)
     axis.set_ylabel(f"{result.env}: AUROC of harm ahead")
-    add_legend(figure)
-    save_figure(figure, path)
+    save_with_legend(figure, path)
 
 
 def reliability_figure(result: ValidityResult, path: Path) -> None:
@@ -314,8 +313,7 @@ def reliability_figure(result: ValidityResult, path: Path) -> None:
         axis.set_xlabel("predicted")
         axis.set_title(f"reliability {place}", fontsize=10)
     axes[0, 0].set_ylabel("share with harm within the horizon")
-    add_legend(figure)
-    save_figure(figure, path)
+    save_with_legend(figure, path)
 
 
 def pooled_reliability(curves: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -347,8 +345,7 @@ def memory_figure(result: ValidityResult, path: Path) -> None:
         axis.annotate(label, place, xycoords=("data", "axes fraction"), ha="center", fontsize=9)
     axis.set_xlabel("memory: share of random labels memorised")
     axis.set_ylabel(f"{result.env}: AUROC of harm ahead")
-    add_legend(figure)
-    save_figure(figure, path)
+    save_with_legend(figure, path)
 
 
 def _shown_signals(result: ValidityResult) -> dict[str, str]:

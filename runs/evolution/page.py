@@ -17,7 +17,7 @@ from runs.inheritance.choices import OWN, Choices, choices_csv
 from runs.inheritance.claims import Verdict
 from runs.inheritance.page import claim_sections
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_means, new_figure, save_figure
+from runs.report.plots import draw_means, new_figure, save_with_legend
 from runs.study_run import page_name
 
 FIRST_PANEL = (EVOLVED, RANDOM, CONSTANT, BYTES)
@@ -178,5 +178,4 @@ def draw_areas(study: EvolveDesign, areas: pd.DataFrame, path: Path) -> None:
         axis.set(xlabel="generation", xticks=list(areas.columns))
     axes[0, 0].set(ylabel="area under newborns' learning curves", title="alphabets and baselines")
     axes[0, 1].set(title="variants and controls")
-    add_legend(figure, columns=4)
-    save_figure(figure, path)
+    save_with_legend(figure, path, columns=4)

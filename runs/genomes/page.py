@@ -20,7 +20,7 @@ from runs.inheritance.claims import SHARE, Arm, Claim, p_equivalent
 from runs.inheritance.design import CONSTANT, VALUE, InheritDesign
 from runs.inheritance.page import chosen_table
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_line, new_figure, save_figure
+from runs.report.plots import draw_line, new_figure, save_with_legend
 from runs.study_run import page_name
 
 # --- text -----------------------------------------------------------------------------------------
@@ -209,5 +209,4 @@ def draw_gains(results: Results, path: Path) -> None:
         options = {"textcoords": "offset points", "xytext": (0, -12), "ha": "center", "fontsize": 6}
         axes[0, 0].annotate(label, at, color="C0", **options)
     axes[0, 0].set_ylabel("gain in area over the constant potential")
-    add_legend(figure, columns=3)
-    save_figure(figure, path)
+    save_with_legend(figure, path, columns=3)

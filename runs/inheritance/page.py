@@ -14,7 +14,7 @@ from runs.inheritance.claims import Verdict, detectable
 from runs.inheritance.design import BESIDE, CONSTANT, MISLED, SIX, SMALL, VALUE, InheritDesign
 from runs.inheritance.exploratory import OF_STOPPED
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_means, new_figure, new_panels, save_figure
+from runs.report.plots import draw_means, new_figure, new_panels, save_figure, save_with_legend
 from runs.study_run import page_name
 
 SHOWN = ("none", CONSTANT, VALUE, SMALL, "teacher", "trunk + critic")  # learning curves
@@ -225,5 +225,4 @@ def draw_curves(design: InheritDesign, explored: pd.DataFrame, path: Path) -> No
             rows = table[(table["place"] == place.name) & (table["carrier"] == carrier)]
             draw_means(axis, steps, rows[columns].to_numpy(), carrier, f"C{i}")
         axis.set(title=place.name, xlabel="thousand steps", ylabel="success", ylim=(0, 1))
-    add_legend(figure)
-    save_figure(figure, path)
+    save_with_legend(figure, path)

@@ -96,10 +96,7 @@ def severity_figure(
     for axis, (shift, panel) in zip(panels, curves.items(), strict=True):
         draw_curves(axis, panel, styles)
         axis.set_title(shift, fontsize=10, parse_math=False)
-    figure.supxlabel("severity", fontsize=10)
-    figure.supylabel(score, fontsize=10)
-    plots.add_legend(figure)
-    plots.save_figure(figure, path)
+    plots.save_with_legend(figure, path, "severity", score)
 
 
 # --- scores by family, seed and arm ---------------------------------------------------------------

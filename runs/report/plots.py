@@ -61,8 +61,28 @@ def draw_means(axis: Any, x: Any, seeds: Any, label: str, color: Any, **options:
     draw_line(axis, x, mean_and_bounds(seeds).T, label, color, **options)
 
 
-def add_legend(figure: Any, columns: int = 5, **options: Any) -> None:
-    """Draw one legend of all panels above them, each label once."""
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure as PNG."""
+    figure.savefig(path, dpi=110)
+
+
+def save_with_legend(
+    figure: Any,
+    path: Path,
+    x: str = "",
+    y: str = "",
+    label_size: int = 10,
+    columns: int = 5,
+    **options: Any,
+) -> None:
+    """Write a figure as PNG, with labels x, y that all panels share and one legend of all entries.
+
+    `label_size` is in points, `columns` are those of the legend, above the panels by default;
+    further options are those of `Figure.legend`.
+    """
+    for label, draw in ((x, figure.supxlabel), (y, figure.supylabel)):
+        if label:
+            draw(label, fontsize=label_size)
     entries: dict[str, Any] = {}
     for axis in figure.axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
@@ -71,8 +91,4 @@ def add_legend(figure: Any, columns: int = 5, **options: Any) -> None:
     legend = figure.legend(list(entries.values()), list(entries), ncol=columns, **options)
     for text in legend.get_texts():
         text.set_parse_math(False)  # a name with $ is no formula
-
-
-def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure as PNG."""
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path)

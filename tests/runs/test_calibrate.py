@@ -1,8 +1,6 @@
 """Calibration of shifts: files and normalised scores, flags, training and scoring, command."""
 
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -330,18 +328,6 @@ def test_nominal_sizes_equal_those_of_a_comparison_and_a_specialist_gets_45_perc
     for name in names:
         assert getattr(nominal, name) == getattr(compared, name), name
     assert chunks / nominal.chunks == pytest.approx(0.45, abs=0.02)
-
-
-@pytest.mark.slow
-def test_command_runs_in_a_subprocess(tmp_path):
-    command = [sys.executable, "-m", "runs.calibrate", "--smoke", "--env", "Pendulum"]
-    process = subprocess.run(
-        [*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=900
-    )
-    assert process.returncode == 0, process.stderr
-    assert "# Pendulum: how hard its shifts are" in process.stdout
-    levels = calibration.read_calibration(tmp_path / "calibrate-Pendulum.csv")
-    assert len(levels) == 1 + 2 * 3 and {level.seeds for level in levels} == {3}
 
 
 def test_unknown_shift_is_refused():

@@ -1,12 +1,8 @@
-"""The credit study: measured signals, table, finding and a smoke run."""
-
-import subprocess
-import sys
+"""The credit study: measured signals, table and finding."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from affect import Blend, Fear, Lesion, Potential
 from runs import credit
@@ -48,15 +44,3 @@ def test_missing_values_are_shown_as_dashes():
     table = credit.credit_table(["ice", "fog"], credit_metrics())
     cells = {arm: cells for arm, *cells in table_rows(table)}
     assert cells["reward"][:4] == ["-"] * 4 and cells["fear"][-1] == "-3.000"
-
-
-@pytest.mark.slow
-def test_smoke_run_prints_the_table_and_draws_the_figure(tmp_path):
-    command = [sys.executable, "-m", "runs.credit", "--env", "CartPole", "--smoke"]
-    command += ["--out", str(tmp_path)]
-    first = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert first.returncode == 0, first.stderr
-    assert "CartPole: credit assignment" in first.stdout
-    assert (tmp_path / "credit-CartPole.png").read_bytes().startswith(b"\x89PNG")
-    second = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert second.stdout == first.stdout

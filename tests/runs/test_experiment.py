@@ -20,18 +20,7 @@ from gymnasium import spaces
 from nbclient import NotebookClient
 from scipy import stats
 
-from affect import (
-    Blend,
-    Constant,
-    Fear,
-    Hope,
-    Inherited,
-    Lesion,
-    Potential,
-    Spec,
-    load,
-    read_card,
-)
+from affect import Blend, Constant, Fear, Hope, Inherited, Lesion, Potential, Spec, load, read_card
 from affect.blend import HEAD_OPTIMISER
 from agents import A2C, PPO, Body
 from agents.actor_critic import ReturnSize

@@ -1,24 +1,14 @@
 """First drive: learning curves, outcomes, contrasts, page and figures of two comparisons."""
 
-import subprocess
-import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from runs.first_drive import (
-    arrival_curves,
-    draw_outcomes,
-    hours_until,
-    outcomes,
-    page,
-)
+from runs.first_drive import arrival_curves, draw_outcomes, hours_until, outcomes, page
 
-ROOT = Path(__file__).parents[2]
 KINDS = ("", "_sham", "_untrained", "_constant")
 POTENTIALS = ("potential_-1", "potential_-1_constant")
 ARMS = ("none", "constant_plus", *(f"fear{kind}" for kind in KINDS), *POTENTIALS)
@@ -114,11 +104,3 @@ def test_the_outcomes_of_25_arms_under_14_shifts_are_drawn_within_two_minutes(tm
     started = time.monotonic()
     draw_outcomes("Drive", pd.DataFrame(rows), tmp_path / "outcomes.png")
     assert time.monotonic() - started < 120  # with shared axes it takes the cube of their number
-
-
-@pytest.mark.slow
-def test_smoke_run_prints_the_report(tmp_path):
-    command = [sys.executable, "-m", "runs.first_drive", "--smoke", "--out", str(tmp_path / "out")]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1500)
-    assert ended.returncode == 0, ended.stderr
-    assert "# Learning to drive" in ended.stdout and "Timid:" in ended.stdout

@@ -1,10 +1,5 @@
 """Packer's table: its summaries and text, the count of training episodes, and the command."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -27,7 +22,6 @@ from runs.packer import (
 from runs.packer import suite as packer_suite
 from tests.runs.study_job import make_job, table_rows
 
-ROOT = Path(__file__).parents[2]
 SEEDS = 4
 
 
@@ -167,23 +161,6 @@ def test_the_command_prints_the_table_and_reuses_saved_trainings(tmp_path, monke
     monkeypatch.setattr(packer, "train_and_test", pytest.fail)  # nothing is trained again
     assert main(argv) == 0
     assert capsys.readouterr().out == out
-
-
-@pytest.mark.slow
-def test_the_command_runs_as_a_user_runs_it(tmp_path):
-    command = [sys.executable, "-m", "runs.packer", "--smoke", "--only", "MountainCar", "Pendulum"]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=900
-    )
-    assert done.returncode == 0, done.stderr
-    rows = [row[:4] for row in table_rows(done.stdout)]
-    assert ["MountainCar", "A2C", "default", "79.8"] in rows
-    assert ["Pendulum", "PPO", "extrapolation", "0.0"] in rows
-    files = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
-    assert len(files) == 8
-    for results in files:
-        assert min(results["episodes"]) >= 64 and results["non_finite"] == 0
-        assert all(0 <= share <= 1 for name in "DRE" for share in results[name])
 
 
 def test_a_part_of_other_settings_or_damaged_is_computed_again(tmp_path):

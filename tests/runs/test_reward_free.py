@@ -25,13 +25,7 @@ from runs.prereg import audit, ledger
 from runs.reward_free import Settings, main
 from runs.reward_free_design import CONTROLS, choose_shifts, make_design
 from runs.reward_free_run import RewardFreeRun
-from runs.signal_arms import (
-    HEADS,
-    TESTED,
-    SignalArm,
-    available_heads,
-    signal_blend,
-)
+from runs.signal_arms import HEADS, TESTED, SignalArm, available_heads, signal_blend
 from runs.study_run import finite_seeds
 from tests.runs.small_study import CUSTOM_HEAD, bits, without_key_check_in_threads
 from tests.runs.study_job import files, make_job, small_world, table_rows, with_arms

@@ -3,13 +3,7 @@
 import numpy as np
 import pytest
 
-from runs.analysis.scores import (
-    check_complete,
-    finite_rows,
-    read_scores,
-    rows_as_csv,
-    seed_means,
-)
+from runs.analysis.scores import check_complete, finite_rows, read_scores, rows_as_csv, seed_means
 from runs.errors import UserError
 from runs.lock import replace_file
 from tests.runs import sealed_study
