@@ -212,11 +212,11 @@ def draw_stream(design: ContinualDesign, scores: Scores, metric: str, path: Path
         for w, axis in enumerate(row):
             shade_stages(axis, design, w)
             for arm in sorted(arms, key=lambda arm: order.index(arm) if arm in order else 0):
-                scores = arms[arm][:, :, w]
-                x = design.further.chunk_steps * np.arange(scores.shape[1])
+                in_world = arms[arm][:, :, w]
+                x = design.further.chunk_steps * np.arange(in_world.shape[1])
                 colour, label = COLOURS.get(arm, OTHERS), arm if arm in COLOURS else "other arms"
                 band, width = arm in (TESTED, "plain"), 2.2 if arm == TESTED else 1.1
-                draw_means(axis, x, scores, label, colour, band=band, lw=width)
+                draw_means(axis, x, in_world, label, colour, band=band, lw=width)
             if metric == "success":
                 axis.set_ylim(-0.03, 1.03)
         row[0].set_ylabel(f"{metric}, task reward {schedule}")
