@@ -23,7 +23,8 @@ import numpy as np
 
 from runs.analysis import stats
 from runs.analysis.scores import rows_as_csv
-from runs.cli.settings import TrainingSettings, check_training, run_main
+from runs.cli.settings import TrainingSettings, run_main
+from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.names import checked_choice
 from runs.report.page import Page, markdown_table, page_text
@@ -115,15 +116,10 @@ class Settings(TrainingSettings):
     seeds: int = 10
 
 
-def main(argv: list[str]) -> int:
-    """Run one part -> exit code."""
-    return run_study(argv, COMMAND, __doc__, Settings, check, study)
-
-
 def check(settings: Settings) -> None:
     """Reject invalid settings; raises UserError."""
     checked_choice("part", settings.part, PARTS)
-    check_training(settings)
+    check_shared(settings)
 
 
 def study(job: Job) -> Page:
@@ -302,6 +298,8 @@ def home_return(folder: Path) -> float:
     rows = read_scores(folder / "scores.csv")
     return float(np.mean([r["return"] for r in rows if r["shift"] == "none" and not r["seed"]]))
 
+
+main = partial(run_study, COMMAND, __doc__, Settings, check, study)
 
 if __name__ == "__main__":
     run_main(main)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 import affect
 from runs.analysis.scores import read_scores
-from runs.cli.settings import TrainingSettings, check_training, parse_settings, plain_line
+from runs.cli.settings import TrainingSettings, parse_settings, plain_line
+from runs.cli.settings import check as check_shared
 from runs.errors import UserError
 from runs.names import LARGEST
 from runs.prereg.plan_file import read_plan
@@ -27,7 +28,7 @@ from runs.tree_io import read_npz
 from tests.faults.bench import ROOT, report, tries
 
 STUDIES = sorted(
-    path.stem for path in (ROOT / "runs").glob("*.py") if "return run_study(" in path.read_text()
+    path.stem for path in (ROOT / "runs").glob("*.py") if "(run_study, COMMAND" in path.read_text()
 )
 VALUES = st.one_of(
     st.none(),
@@ -47,7 +48,7 @@ def settings_of(study: str) -> tuple[type, Callable]:
     module = import_module(f"runs.{study}")
     return (
         getattr(module, "Settings", TrainingSettings),
-        getattr(module, "check", check_training),
+        getattr(module, "check", check_shared),
     )
 
 
