@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from affect import Blend, Image, Innate, Lesion, Potential
+from affect import Blend, Image, Innate, Lesion, Potential, load, read_card
 from agents import Foreign
 from envs import load_suite
 from runs import export, inherit
@@ -23,6 +23,7 @@ from runs.engine.custom_head import is_custom, load_head
 from runs.engine.foreign_policies import ForeignPolicies
 from runs.engine.phases import RewardMix
 from runs.engine.presets import foreign_agent
+from runs.engine.resources import check_resources
 from runs.errors import Interrupted, UserError
 from runs.experiment import Experiment
 from runs.inheritance.design import make_design
