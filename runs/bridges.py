@@ -28,7 +28,7 @@ from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.names import checked_choice
 from runs.report.page import Page, markdown_table, page_text
-from runs.report.plots import add_legend, draw_line, new_figure, save_figure
+from runs.report.plots import draw_line, new_figure, save_with_legend
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -287,8 +287,7 @@ def draw_areas(curves: "pd.DataFrame", path: Path) -> None:
         draw_line(axis, steps, lines, name, styles[name].colour)
     axis.set_xlabel("steps", fontsize=9)
     axis.set_ylabel("return of the task", fontsize=9)
-    add_legend(figure)
-    save_figure(figure, path)
+    save_with_legend(figure, path)
 
 
 def home_return(folder: Path) -> float:
