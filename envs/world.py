@@ -212,36 +212,28 @@ def rollout(
         k_pool, key = jax.random.split(key)
         pool = reset_batch(k_pool, env, worlds, reset_pool_size)
 
-    def draw(key):  # the random numbers of a step of all environments, but for those of `env`
-        k_act, k_step = jax.random.split(key)
-        keys = jax.random.split(k_step, env_states.time.shape[0])
-        k_step, k_world, k_reset = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
+    def new_episode(k_world, k_reset):
         if not reset_pool_size:
-            return k_act, k_step, (k_world, k_reset)
-        index = jax.vmap(lambda key: jax.random.randint(key, (), 0, reset_pool_size))(k_reset)
-        return k_act, k_step, index
-
-    def new_episode(drawn):
-        if not reset_pool_size:
-            k_world, k_reset = drawn
             return env.reset(k_reset, worlds(k_world))
-        return jax.tree.map(lambda leaf: leaf[drawn], pool)
+        index = jax.random.randint(k_reset, (), 0, reset_pool_size)
+        return jax.tree.map(lambda leaf: leaf[index], pool)
 
-    def step_one(key, drawn, env_state, action):
-        env_state, transition = env.step(key, env_state, action)
+    def step_one(key, env_state, action):
+        k_step, k_world, k_reset = jax.random.split(key, 3)
+        env_state, transition = env.step(k_step, env_state, action)
         ended = transition.terminated | transition.truncated
-        fresh = new_episode(drawn)
+        fresh = new_episode(k_world, k_reset)
         return jax.tree.map(
             lambda new, old: jnp.where(ended, new, old), fresh, env_state
         ), transition
 
-    def step(env_states, drawn):
-        k_act, keys, drawn = drawn
+    def step(env_states, key):
+        k_act, k_step = jax.random.split(key)
         action = act(k_act, env_states.obs)
-        return jax.vmap(step_one)(keys, drawn, env_states, action)
+        keys = jax.random.split(k_step, env_states.time.shape[0])
+        return jax.vmap(step_one)(keys, env_states, action)
 
-    drawn = jax.vmap(draw)(jax.random.split(key, num_steps))  # at once: faster than step by step
-    return jax.lax.scan(step, env_states, drawn)
+    return jax.lax.scan(step, env_states, jax.random.split(key, num_steps))
 
 
 def reset_batch(
