@@ -38,10 +38,9 @@ class StudySettings:
         config: a YAML file of these settings; flags override it.
         smoke: a run of at most a minute to test the code; its numbers mean nothing.
         record: also write page, tables and figures to runs/results/.
-        narrowed_by: names of settings that make a study a part of itself, which is not recorded.
     """
 
-    narrowed_by: ClassVar[tuple[str, ...]] = ()
+    narrowed_by: ClassVar[tuple[str, ...]] = ()  # settings with which a study is not recorded
     out: Path | None = None
     config: Path | None = None
     smoke: bool = False
