@@ -1,12 +1,12 @@
 """Breadth: for as many steps, is an agent trained in many worlds more robust than in one world?
 
-Four diets of the same number of steps: narrow (home alone), noisy (home with sensor noise, a
-data augmentation), broad (a box of worlds, `Suite.randomised`), curriculum (the box, ever further
+Four ways to train for the same number of steps: narrow (home alone), noisy (home with sensor noise,
+a data augmentation), broad (a box of worlds, `Suite.randomised`), curriculum (the box, ever further
 from home). Each without a feeling, and with one paid as a potential: own (hope that learns in the
 same life), inherited (a trained head of `affect.zoo`, 4 bits a weight in Drive, whose parents' own
-experience is extra), and constant, the control of both. All are scored at home, which is the exam
-that narrow trained for, and under every shift by severity. Then all go on in shifts that none has
-met, cross traffic and ice, and the area under success there says who learns a new world faster.
+experience is extra), and constant, the control of both. All are scored at home, where narrow
+trained, and under every shift by severity. Then all go on in shifts that none has met, cross
+traffic and ice, and the area under success there says who learns a new world faster.
 
 Stated before the run. Mechanism: a policy of one world may rest on what holds there alone; many
 worlds leave what holds in all. So broad should be better under shift and no better at home, and

@@ -5,9 +5,10 @@ cannot forage and lives on gifts, and then acts, frozen, with partners that it n
 feed themselves and give, one that acts at random, one that gives nothing back, two trained
 policies, bodies with a greater need, and an agent of its own arm (two carers). Arms: none; care,
 the drive reduction of the other's body (`Care(Homeostasis)`), by weight; care by a learned fear of
-starving, read from the other's seat, of 4, 16 and 64 units; told what the other wants (its reward
-less its death); prosocial reward (the sum of both); inequity aversion (Hughes et al., 2018).
-Controls: another pair's need (sham), a scrambled seat, an untrained fear, constants.
+starving, applied to what the other observes, of 4, 16 and 64 units; told what the other wants (its
+reward less its death); prosocial reward (the sum of both); inequity aversion (Hughes et al., 2018).
+Controls: another pair's need (sham), observations of the other in a wrong order (scrambled), an
+untrained fear, constants.
 
 The world was mended first: among the suite's own partners of training, which feed themselves, no
 arm gave more than .14 gifts an episode (five seeds of base 1), so nothing could be told apart.
@@ -19,7 +20,7 @@ to the end, as either's death ends one, mean over places with partners never met
 less none; Holm over the rivals. Secondary: the rate of gifts to the needy less that to the full;
 what is given to one that gives nothing back, and own survival there; widths.
 
-What would refute it: care at or below none, its sham or the scrambled seat; or gifts to everybody
+What would refute it: care at or below none, its sham or the scrambled one; or gifts to everybody
 alike. That being told does as well is no refutation: care needs not to be told. The exact optimum
 for two bodies is in FoodShare (`runs.targets`, T7). An interrupted run is resumed by the same
 command.
