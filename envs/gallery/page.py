@@ -14,7 +14,7 @@ WORLDS = {
     "Lava": "Cross rivers of lava in a room of 7 x 7 and reach the coin.",
     "MountainCar": "Get a weak car out of a valley by rocking.",
     "Pendulum": "Swing a pole up, and hold it, with a motor too weak to lift it at once.",
-    "Timid": "Drive on a longer road, with less gas and better brakes; agents brake and never arrive.",
+    "Timid": "A longer road, with less gas and better brakes; agents brake and never arrive.",
 }
 """Suite -> description, in place of the first line of the docstring of its world."""
 
