@@ -17,9 +17,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def table(out: Path) -> pd.DataFrame:
-    """The only CSV file of a study's folder."""
-    (path,) = out.glob("*.csv")
-    return pd.read_csv(path)
+    """The table of a study's folder: the CSV file without a suffix, which has the shortest name."""
+    return pd.read_csv(min(out.glob("*.csv"), key=lambda path: len(path.name)))
 
 
 def has_severities_of_two_shifts(out: Path) -> bool:
