@@ -7,9 +7,9 @@ constant potentials; `timid_ours` pays our PPO there the critic of their PPO fro
 `python -m runs.export` does.
 
 Declared for each part: the signal less no signal, and less the best of the constants, in the area
-under the learning curve, the mean of the task's return over the training. The best constant is
-chosen by the same areas, in favour of the control. An interrupted part is resumed by the same
-command.
+under the learning curve, the mean of the task's return over the training; Holm over the two. The
+best constant is chosen by the same areas, in favour of the control. An interrupted part is resumed
+by the same command.
 """
 
 from collections.abc import Mapping
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from runs.analysis import stats
+from runs.analysis.contrasts import contrasts
 from runs.analysis.scores import rows_as_csv
 from runs.cli.settings import TrainingSettings, run_main
 from runs.cli.settings import check as check_shared
@@ -209,7 +210,8 @@ def page(job: Job, part: Part, result: "Result") -> Page:
         f"{config.seeds} seeds an arm, {config.steps:,} steps a seed in {env}, {agent}. "
         "`area`: mean of the task's return over the training episodes, by seed. Greedy returns "
         f"after training are means of {config.episodes} episodes. `{SIGNAL}`: {part.signal}. Means "
-        "and differences with t and Welch intervals at 95 %, not corrected for their number.",
+        "and differences with t and Welch intervals at 95 %; p-values are Holm's over the two "
+        "contrasts of the finding.",
         f"![Learning curves]({name}.png)",
     ]
     if not part.agent:
@@ -250,16 +252,15 @@ def finding(signal: str, rows: list[dict]) -> str:
     """One sentence with the two declared contrasts."""
     areas = by_arm(rows, "area")
     best = best_constant(areas)
-    over_none, over_best = (stats.difference(areas[SIGNAL], areas[x]) for x in ("none", best))
-    verdict = "does not differ measurably from no signal"
-    if over_none.low > 0 or over_none.high < 0:
-        verdict = f"makes the agent learn {'faster' if over_none.value > 0 else 'more slowly'}"
-    end = "which is not told apart from it"
-    if over_best.low > 0 or over_best.high < 0:
-        end = f"{'more' if over_best.value > 0 else 'less'} than it"
+    pairs = (SIGNAL, "none"), (SIGNAL, best)
+    over_none, over_best = contrasts(areas, pairs, paired=False)
+    faster, slower = (f"makes the agent learn {how}" for how in ("faster", "more slowly"))
+    verdict = over_none.verdict(faster, slower, "does not differ measurably from no signal")
+    end = over_best.verdict("more than it", "less than it", "which is not told apart from it")
     return (
-        f"Finding: {signal} {verdict}: area under the learning curve {over_none:+.3f}; less the "
-        f"best of the constants, {best}, {over_best:+.3f}, {end}."
+        f"Finding: {signal} {verdict}: area under the learning curve {over_none.estimate:+.3f} "
+        f"(p {over_none.p_holm:.2g}); less the best of the constants, {best}, "
+        f"{over_best.estimate:+.3f} (p {over_best.p_holm:.2g}), {end}."
     )
 
 

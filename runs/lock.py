@@ -118,9 +118,9 @@ def replacing(path: Path) -> Iterator[Path]:
     part = path.with_name(f".part-{path.name}")
     try:
         yield part
-        _flush(part)
+        flush(part)
         os.replace(part, path)
-        _flush(path.parent)
+        flush(path.parent)
     except OSError as error:
         error.filename, error.filename2 = str(path), None
         raise
@@ -147,7 +147,7 @@ def append_file(path: Path, content: str | bytes, flush: bool = True) -> None:
         raise
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Force a file or folder to disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

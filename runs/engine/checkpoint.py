@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from runs.errors import UserError
+from runs.lock import flush
 from runs.tree_io import decode_leaf, encode_leaf, named_leaves
 
 FORMAT = 1
@@ -133,7 +134,7 @@ class Checkpoints:
         _write(partial, manifest, arrays)
         serial = max(map(_serial, self._saved()), default=0) + 1
         os.rename(partial, self.directory / f"{serial:06d}-step-{manifest['step']}")
-        _flush(self.directory)
+        flush(self.directory)
         self._mark_old()
 
     def _saved(self) -> list[Path]:
@@ -216,7 +217,7 @@ def _write(path: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]) 
     manifest["sha256"] = _manifest_sha(manifest)
     (path / "manifest.json").write_text(json.dumps(manifest, indent=1))
     for written in [path, *path.rglob("*")]:
-        _flush(written)
+        flush(written)
     read_arrays(path, read_manifest(path))
 
 
@@ -258,15 +259,6 @@ def _leaf_sha(array: np.ndarray) -> str:
 def _manifest_sha(manifest: dict[str, Any]) -> str:
     """SHA-256 of a manifest without its own checksum."""
     return _sha(json.dumps(manifest, sort_keys=True).encode())
-
-
-def _flush(path: Path) -> None:
-    """Force a file or directory to disk (fsync)."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_space(directory: Path, size: int) -> None:

@@ -125,11 +125,6 @@ class Phase:
                 kind = type(self.agent).__name__
                 raise ValueError(f"numbers: {name} of {kind} is no float or tuple to replace")
 
-    @property
-    def total_updates(self) -> int:
-        """Updates in all chunks."""
-        return self.chunks * self.updates
-
     def mixes(self, first: int) -> list[RewardMix]:
         """Mix of each update of a chunk from `first` on: leaves [...], or [S, ...] of each seed."""
         mix = self.mix.at(np.arange(first, first + self.updates))

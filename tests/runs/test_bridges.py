@@ -27,8 +27,8 @@ def rows(**means):
 @pytest.mark.parametrize(
     ("signal", "words"),
     [
-        (0.9, "learn faster: area under the learning curve +0.900 [+0.673, +1.127]; less the"),
-        (0.9, "best of the constants, potential_-1, +0.500 [+0.273, +0.727], more than it"),
+        (0.9, "learn faster: area under the learning curve +0.900 [+0.673, +1.127] (p 0.00077)"),
+        (0.9, "constants, potential_-1, +0.500 [+0.273, +0.727] (p 0.0036), more than it"),
         (0.0, "does not differ measurably from no signal"),
         (-0.9, "learn more slowly"),
         (-0.9, "less than it"),
