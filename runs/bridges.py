@@ -1,4 +1,4 @@
-"""Agents of Stable-Baselines3: do our signals help them learn, and its critic an agent of ours?
+"""Stable-Baselines3's agents: do our signals help them learn, and does their critic help ours?
 
 A part is one comparison: `deep_sea` and `mountain_car` pay curiosity to their PPO where reward is
 rare, against constant rewards; `timid_ppo` and `timid_dqn` pay the zoo's value of Drive as a

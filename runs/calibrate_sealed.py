@@ -1,4 +1,4 @@
-"""Sealed shifts' difficulty: scores as in runs.calibrate, and training curves of newborns there.
+"""Sealed shifts' difficulty: scores as in runs.calibrate, and learning curves of new agents.
 
 Done once, before anything else is trained in the sealed shifts of Drive, to choose how strong they
 are (`envs.worlds.drive.sealed.WORST`). Flags what `runs.calibrate` flags, and shifts in which plain

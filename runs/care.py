@@ -1,4 +1,4 @@
-"""Care: does reward for a partner's body, by the agent's own signal, keep unseen partners alive?
+"""Care: does a reward for a partner's bodily state keep alive partners that the agent never met?
 
 In Share two bodies forage and may give each other food. An agent is trained beside a partner that
 cannot forage and lives on gifts, and then acts, frozen, with partners that it never met: peers that
