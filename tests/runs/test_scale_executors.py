@@ -164,6 +164,35 @@ def wait_until(true: Callable[[], Any], seconds: float = 60.0) -> None:
 
 
 @pytest.mark.slow
+def test_cells_of_a_node_of_ray_that_is_lost_are_computed_on_another(tmp_path, monkeypatch):
+    skip_if_missing("ray")
+    monkeypatch.setattr(processes, "cell_command", stub_cells.stub_command)
+    from ray.cluster_utils import Cluster
+
+    folders, cluster, lost = make_folders(tmp_path, 4), Cluster(), []
+    cluster.add_node(num_cpus=0)  # of the driver: it runs no cell
+    node = cluster.add_node(num_cpus=1)
+    (folders[0] / "wait").touch()
+    executor = make_executor("ray", tmp_path, 1, address=cluster.address)
+
+    def lose_the_node() -> bool:
+        """Kill the node while it runs the first cell, once, and add another."""
+        if not lost and (folders[0] / "pid").exists():
+            lost.append(node)
+            cluster.remove_node(node, allow_graceful=False)
+            (folders[0] / "wait").unlink()
+            cluster.add_node(num_cpus=1)
+        return False
+
+    try:
+        assert driver.run_missing(folders, executor, Silent(), lose_the_node) == {}
+    finally:
+        cluster.shutdown()
+    assert lost and results(folders) == [f"result of {folder.name}" for folder in folders]
+    assert len((folders[0] / "tries").read_text()) == 2
+
+
+@pytest.mark.slow
 def test_a_job_that_slurm_preempts_is_queued_again(tmp_path, monkeypatch):
     skip_if_missing("slurm")
     monkeypatch.setattr(processes, "cell_command", stub_cells.stub_command)
