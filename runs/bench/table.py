@@ -21,7 +21,7 @@ environment steps a second, over all seeds. Rejax trains as many seeds as we do,
 evaluations; SBX and Stable-Baselines3 (SB3) train one seed in one process, the latter with one
 thread or torch's choice, whichever is faster; two SB3 are two such processes at once, one thread
 each. A part alone does its work and nothing else, so that the ratio is its share of the time;
-`updates` include advantages. A difference is ours less the other, in the unit of the row."""
+`updates` and learning include advantages. A difference is ours less the other, in the unit of the row."""
 
 
 def values(result: TimedResult) -> list[tuple[float, float]]:
@@ -68,7 +68,7 @@ def table_row(result: TimedResult) -> list[str]:
 
 
 def remarks(results: list[TimedResult]) -> list[str]:
-    """Notes below the table: rows left out, and shares of steps within episodes."""
+    """Notes below the table: rows left out, steps within episodes, and how busy processors were."""
     lines = [f"left out: {row.title}: {reason}" for row, _, reason in results if reason]
     for row, pairs, _ in results:
         live = [side["live_share"] for pair in pairs for side in pair if "live_share" in side]
@@ -77,6 +77,10 @@ def remarks(results: list[TimedResult]) -> list[str]:
                 f"{row.title}: steps up to the horizon; {100 * statistics.median(live):.0f}"
                 " % of them came before the end of their episode"
             )
+        busy = [[side.get("busy") for side in sides] for sides in zip(*pairs, strict=True)]
+        if row.part == "hosts" and busy and not any(None in side for side in busy):
+            ours, other = (f"{100 * statistics.median(side):.0f} %" for side in busy)
+            lines.append(f"{row.title}: the processors computed for {ours} and {other} of the time")
     return lines
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 LIMIT = 300.0  # seconds for one request to a process
@@ -198,9 +199,27 @@ def serve(connection: Connection, cache: str | None) -> None:
                 module, _, name = load.prepare.partition(".")
                 prepare = getattr(importlib.import_module(f"runs.bench.{module}"), name)
                 prepared[load] = prepare(load)
-            connection.send({} if verb == "prepare" else prepared[load]())
+            connection.send({} if verb == "prepare" else _with_busy_share(prepared[load]))
         except Exception as error:
             connection.send(" ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def _with_busy_share(measure: Measure) -> dict[str, float]:
+    """What is measured, and `busy`, the share of all processors' time in which they computed."""
+    before = _processor_seconds()
+    values, after = measure(), _processor_seconds()
+    total = sum(after) - sum(before)
+    return values | ({"busy": (after[0] - before[0]) / total} if total else {})
+
+
+def _processor_seconds() -> tuple[float, float]:
+    """Seconds that this machine's processors have computed and been idle; (0, 0) where unknown."""
+    times = Path("/proc/stat")
+    if not times.exists():
+        return 0.0, 0.0
+    user, nice, system, *idle = map(float, times.read_text().split("\n")[0].split()[1:6])
+    ticks = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system) / ticks, sum(idle) / ticks
 
 
 def alternate(

@@ -58,11 +58,26 @@ def time_image_training(load: Workload) -> Measure:
     return _time_host(load, suite, replace(_run_config(load), agent=agent))
 
 
+def time_host_learning(load: Workload) -> Measure:
+    """Time the updates of `time_host_training`, each from one and the same batch."""
+    suite = load_suite(load.world, [], image="numbers")
+    backend, phase, state = _host_training(load, suite, _run_config(load))
+    batch = jax.tree.map(lambda x: x[:, 0], backend.record_batches(state, phase, 1, _never_stop))
+    update_seeds = backend.updating(phase, state.learner)
+    mixes = list(phase.mixes(0))
+
+    def learn() -> Any:
+        learner, stats, keys = state.learner, state.episode_stats, state.key
+        for mix in mixes:
+            learner, stats, keys, *_ = update_seeds(learner, stats, batch, keys, (), mix)
+        return learner
+
+    return timer(learn, load.steps)
+
+
 def _time_host(load: Workload, suite: Suite, run_config: RunConfig) -> Measure:
     """Time training without heads in a host-stepped environment."""
-    backend = make_backend(suite.env, run_config)
-    phase = Phase(one_world(suite.world), 1, load.updates, run_config.agent, Blend())
-    state = backend.init(phase)
+    backend, phase, state = _host_training(load, suite, run_config)
 
     def train() -> Any:
         nonlocal state
@@ -70,6 +85,13 @@ def _time_host(load: Workload, suite: Suite, run_config: RunConfig) -> Measure:
         return state.learner
 
     return timer(train, load.steps)
+
+
+def _host_training(load: Workload, suite: Suite, run_config: RunConfig) -> tuple[Any, Phase, Any]:
+    """Backend, phase and untrained state of training without heads in an environment."""
+    backend = make_backend(suite.env, run_config)
+    phase = Phase(one_world(suite.world), 1, load.updates, run_config.agent, Blend())
+    return backend, phase, backend.init(phase)
 
 
 def time_host_steps(load: Workload) -> Measure:

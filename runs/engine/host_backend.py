@@ -157,7 +157,7 @@ class HostBackend:
         """
         state = self._restore(state, phase)
         channel, stepper = with_channel(state.world).channel, self._stepper(phase.agent)
-        update_seeds, rows = self._updating(phase, state.learner), []
+        update_seeds, rows = self.updating(phase, state.learner), []
         learner, host_obs, episode_stats, keys = state[:4]
         teacher = () if phase.teacher is None else phase.teacher.state
         for mix in phase.mixes(first):
@@ -354,7 +354,7 @@ class HostBackend:
             self._evaluators[key] = HostEvaluator(stepper, self.env, *sizes, workers)
         return self._evaluators[key]
 
-    def _updating(self, phase: Phase, learner: Learner) -> Callable:
+    def updating(self, phase: Phase, learner: Learner) -> Callable:
         """Compiled `_update` over seeds; arms whose heads differ in numbers alone share it."""
         config = train_config(phase, self.run_config)
         heads = phase.blend.rule, jax.tree.structure(learner.blend_state)

@@ -105,7 +105,9 @@ class JaxBackend:
     ) -> tuple[RunnerState, dict[str, jax.Array], np.ndarray]:
         """Train a chunk update by update, each submitted while the devices work on those before.
 
-        So devices wait neither for the host nor, where one is slower for a while, for one another.
+        So devices do not wait for the host. On a CPU they wait for one another: XLA begins a
+        program of several devices when all have ended the last. Programs of one device each would
+        be 3 to 4 % faster, but compiled once a device.
         """
         state, results = _flat(state), []
         for mix in phase.mixes(first):

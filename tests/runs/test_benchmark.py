@@ -205,6 +205,9 @@ def test_every_pair_is_written_and_rows_left_out_are_named():
     assert table_row(results[0])[3:] == ["2.50 [2.00, 3.00]", "ratio >= 1.7", "yes"]
     assert table_row(missing) == ["c / d", "-", "-", "left out", "-", "-"]
     assert remarks(results) == [f"left out: c / d: {INSTALL}"]
+    sides = {"seconds": 1.0, "busy": 0.5}, {"seconds": 1.0, "busy": 0.875}
+    hosts = TimedResult(replace(results[0].row, part="hosts"), (sides, sides))
+    assert remarks([hosts]) == ["a / b: the processors computed for 50 % and 88 % of the time"]
     rows = list(csv.DictReader(pairs_csv(results).splitlines()))
     assert [(row["repeat"], row["ratio"]) for row in rows] == [("0", "2.0"), ("1", "3.0")]
 
