@@ -21,7 +21,8 @@ environment steps a second, over all seeds. Rejax trains as many seeds as we do,
 evaluations; SBX and Stable-Baselines3 (SB3) train one seed in one process, the latter with one
 thread or torch's choice, whichever is faster; two SB3 are two such processes at once, one thread
 each. A part alone does its work and nothing else, so that the ratio is its share of the time;
-`updates` and learning include advantages. A difference is ours less the other, in the unit of the row."""
+`updates` and learning include advantages. A difference is ours less the other, in the unit of the
+row."""
 
 
 def values(result: TimedResult) -> list[tuple[float, float]]:
