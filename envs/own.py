@@ -1,6 +1,7 @@
 """Suites of a user's own environments: an object, a class, a function or a file that makes one."""
 
 import copy
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -11,16 +12,17 @@ import jax
 import numpy as np
 
 from affect import Transition
+from affect.observation import read_spec
 from affect.transition import one_line
 from envs.channel import channel_of, random_actions
 from envs.host.known import EnvFacts
 from envs.host.make import make_env
 from envs.host.probe import try_apart
 from envs.host.shifts import channel_shifts
-from envs.host.suite import host_suite
+from envs.host.suite import READER_REMEDY, host_suite
 from envs.host.user_code import FromFile, call_user, check_file, from_file
 from envs.shift import Shift
-from envs.suite import Suite
+from envs.suite import SEVERITIES, Suite
 from envs.world import Env, World, reset_batch, rollout, some_allowed
 
 
@@ -105,11 +107,12 @@ def check_rows(
 
     Raises:
         ValueError: naming a part of another shape or dtype, or the first step whose mask allows no
-            action, without a shift or under one.
+            action, without a shift or under one; for a reader that gives no features.
     """
     spec, world = env.spec, World(env.default_params, channel_of(env.spec))
     if spec.plain:
         return
+    call_user(f"{name}: its reader fails", partial(read_spec, spec), READER_REMEDY)
     key = jax.random.key(0)
     state = jax.eval_shape(env.initial, key, world.params)
     for part, got, expected in _declared_parts(env, state, world.params):
@@ -125,9 +128,11 @@ def check_rows(
         start = reset_batch(key, env, lambda key: world, num_envs)
         return rollout(jax.random.clone(key), env, lambda key: world, act, start, steps)[1]
 
-    worlds = {f" under shift {s.name}": s(world, 1.0, jax.random.key(0)) for s in shifts}
+    worlds = [("", world)]
+    for shift, level in itertools.product(shifts, SEVERITIES):
+        worlds.append((f" under shift {shift.name}", shift(world, level, jax.random.key(0))))
     program = jax.jit(run)
-    for where, each in ({"": world} | worlds).items():
+    for where, each in worlds:
         batch = program(jax.random.clone(key), jax.tree.map(np.asarray, each))
         allowed = jax.vmap(jax.vmap(partial(some_allowed, spec)))(batch.obs)
         if not (allowed := np.asarray(allowed)).all():

@@ -39,7 +39,7 @@ def standard_actions(env: gymnasium.Env, id: str) -> gymnasium.Env:
             f"expected 1 to {LARGEST}; map it by gymnasium.wrappers.TransformAction"
         )
     if discrete:
-        if space.start == 0:
+        if space.start == 0 and space.dtype.kind == "i":
             return env
         counted = partial(np.add, int(space.start))
         return wrappers.TransformAction(env, counted, spaces.Discrete(int(space.n)))
@@ -81,7 +81,7 @@ def _several_choices(env: gymnasium.Env, id: str) -> gymnasium.Env:
             f"expected 1 to {LARGEST} in all; map it by gymnasium.wrappers.TransformAction"
         )
     start = np.zeros_like(sizes) if binary else np.broadcast_to(space.start, sizes.shape)
-    if not binary and sizes.ndim == 1 and not start.any():
+    if not binary and sizes.ndim == 1 and not start.any() and space.dtype.kind == "i":
         return env
     to_action = partial(shaped_choices, space=space, start=start)
     return wrappers.TransformAction(env, to_action, spaces.MultiDiscrete(sizes.ravel()))
