@@ -3,7 +3,7 @@
 import copy
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -107,7 +107,8 @@ def check_rows(
 
     Raises:
         ValueError: naming a part of another shape or dtype, or the first step whose mask allows no
-            action, without a shift or under one; for a reader that gives no features.
+            action, without a shift or under one; for a mask that is not defined, and a reader that
+            gives no features.
     """
     spec, world = env.spec, World(env.default_params, channel_of(env.spec))
     if spec.plain:
@@ -115,7 +116,8 @@ def check_rows(
     call_user(f"{name}: its reader fails", partial(read_spec, spec), READER_REMEDY)
     key = jax.random.key(0)
     state = jax.eval_shape(env.initial, key, world.params)
-    for part, got, expected in _declared_parts(env, state, world.params):
+    declared = partial(_declared_parts, env, state, world.params)
+    for part, got, expected in call_user(f"{name}: its observation or mask fails", declared):
         if got != expected:
             raise ValueError(
                 f"{name}: {part} is {got}, expected {expected} of its spec; correct it"
@@ -144,18 +146,19 @@ def check_rows(
             )
 
 
-def _declared_parts(env: Env, state: Any, params: Any) -> Iterator[tuple[str, str, str]]:
+def _declared_parts(env: Env, state: Any, params: Any) -> list[tuple[str, str, str]]:
     """(part, what an environment gives, what its spec declares) of an observation."""
-    spec = env.spec
+    spec, parts = env.spec, []
     obs = jax.eval_shape(env.observation, state, jax.random.key(0), params)
     if spec.image is not None:
         image, numbers = obs if isinstance(obs, tuple) else (obs, None)
         sizes = [spec.image.height, spec.image.width, spec.image.channels]
-        yield "the image of its observation", one_line(image), f"uint8{sizes}"
+        parts.append(("the image of its observation", one_line(image), f"uint8{sizes}"))
     else:
         numbers = obs
     if numbers is not None or spec.obs_dim:
-        yield "its observation", one_line(numbers), f"float32[{spec.obs_dim}]"
+        parts.append(("its observation", one_line(numbers), f"float32[{spec.obs_dim}]"))
     if spec.masked:
         mask = jax.eval_shape(env.action_mask, state, params)
-        yield "its action_mask", one_line(mask), f"bool[{spec.mask_dim}]"
+        parts.append(("its action_mask", one_line(mask), f"bool[{spec.mask_dim}]"))
+    return parts

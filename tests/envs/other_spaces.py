@@ -223,6 +223,12 @@ class WrongMask(Lane):
         return jnp.ones(4, bool)
 
 
+class Maskless(Lane):
+    """A lane whose spec declares masks that it does not define."""
+
+    action_mask = Env.action_mask
+
+
 class Lamp(Lane):
     """A jitted world that observes an image, bright or dark, and the time; bright pays action 1."""
 

@@ -28,6 +28,7 @@ from tests.envs.other_spaces import (
     Doors,
     Lamp,
     Lane,
+    Maskless,
     Switches,
     Told,
     Unseeded,
@@ -323,6 +324,7 @@ def test_a_jitted_world_reports_its_mask_and_image_to_gymnasium():
     [
         (Closed, "Closed: its action_mask allows no action at step . of an episode: allow one"),
         (WrongMask, r"WrongMask: its action_mask is bool\[4\], expected bool\[3\] of its spec"),
+        (Maskless, r"Maskless: its observation or mask fails \(.* must implement action_mask"),
     ],
 )
 def test_a_wrong_mask_of_a_jitted_world_is_refused(env, message):
