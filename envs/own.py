@@ -11,7 +11,6 @@ import gymnasium
 import jax
 import numpy as np
 
-from affect import Transition
 from affect.observation import read_spec
 from affect.transition import one_line
 from envs.channel import channel_of, random_actions
@@ -125,21 +124,22 @@ def check_rows(
     if not spec.masked:
         return
 
-    def run(key: jax.Array, world: World) -> Transition:
+    def run(key: jax.Array, world: World) -> tuple[jax.Array, jax.Array]:
         act = partial(random_actions, spec)
         start = reset_batch(key, env, lambda key: world, num_envs)
-        return rollout(jax.random.clone(key), env, lambda key: world, act, start, steps)[1]
+        batch = rollout(jax.random.clone(key), env, lambda key: world, act, start, steps)[1]
+        return jax.vmap(jax.vmap(partial(some_allowed, spec)))(batch.obs), batch.first
 
     worlds = [("", world)]
     for shift, level in itertools.product(shifts, SEVERITIES):
         worlds.append((f" under shift {shift.name}", shift(world, level, jax.random.key(0))))
     program = jax.jit(run)
     for where, each in worlds:
-        batch = program(jax.random.clone(key), jax.tree.map(np.asarray, each))
-        allowed = jax.vmap(jax.vmap(partial(some_allowed, spec)))(batch.obs)
-        if not (allowed := np.asarray(allowed)).all():
+        inputs = jax.random.clone(key), jax.tree.map(np.asarray, each)
+        allowed, first = map(np.asarray, program(*inputs))
+        if not allowed.all():
             step, i = np.argwhere(~allowed)[0]
-            begun = np.flatnonzero(np.asarray(batch.first)[: step + 1, i])[-1]
+            begun = np.flatnonzero(first[: step + 1, i])[-1]
             raise ValueError(
                 f"{name}:{where} its action_mask allows no action at step {step - begun} of an "
                 "episode: allow one, or end the episode before"
