@@ -146,7 +146,6 @@ def test_studies_of_any_environment_take_masks(study, flags, tmp_path, usual_dev
     ("command", "env", "flags", "message"),
     [
         (inherit, "Taxi-v4", [], "--env Taxi-v4: expected one of Drive"),
-        slow(compare, f"{FILE}:Doors", ["--agent", "sb3:PPO"], "sb3:PPO reads no action masks"),
         slow(compare, f"{FILE}:Bright", ["--image", "picture"], "image='picture', expected None"),
         slow(compare, f"{FILE}:Lane", ["--image", "pixels"], "image and reader are of its own"),
         slow(compare, f"{FILE}:Closed", [], "its action_mask allows no action at step"),
