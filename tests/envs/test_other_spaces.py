@@ -361,6 +361,12 @@ def test_shifts_keep_their_contract(env):
         assert violations(shift, suite.env, suite.world) == []
 
 
+@pytest.mark.parametrize("path", ["channel.tighten", "channel.image.occlusion"])
+def test_a_shift_of_what_a_world_does_not_have_is_refused(path):
+    with pytest.raises(ValueError, match="has no field '(tighten|image)'; it has noise, gain,"):
+        load_suite(Switches, [ramp("absent", "sensor", path, to=0.5)], workers=0)
+
+
 PIXELS = load_suite(partial(Bright, (12, 12, 3)), [], workers=0).env.spec
 MASKED = Lane.spec
 GRAY = np.full(432, 100, np.uint8)
