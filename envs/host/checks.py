@@ -132,8 +132,8 @@ class Checked(gymnasium.Wrapper):
         if isinstance(obs, Mapping) and MASK in obs and not reported:
             raise LastingFault(
                 f"has {MASK!r} in its observation, and not in its info",
-                "report it in the info of "
-                "reset and of every step, or drop it by gymnasium.wrappers.FilterObservation",
+                "report it in the info of reset and of every step, or drop it by "
+                "gymnasium.wrappers.FilterObservation",
             )
 
     def _check_reward(self, reward: Any) -> None:
