@@ -192,6 +192,7 @@ ROWS = ((1, 0), (1, 0, 1)), ((0, 1, 1), (1, 1))
         (spaces.Discrete(3, start=5), [1, 0, 1], [1, 0, 1], 2, 7),
         (spaces.Discrete(3, start=-1), np.array([0.0, 1, 1]), [0, 1, 1], 2, 1),
         (spaces.Discrete(2, dtype=np.uint8), np.array([False, True]), [0, 1], 1, 1),
+        (spaces.Discrete(2, start=3, dtype=np.int32), (0, 1), [0, 1], 1, 4),
         (PAIR, (np.int8([1, 0]), np.int8([1, 0, 1])), [1, 0, 1, 0, 1], [0, 2], [0, 2]),
         (PAIR, [True, True, False, False, True], [1, 1, 0, 0, 1], [1, 2], [1, 2]),
         (spaces.MultiDiscrete([2], dtype=np.uint8), ([0, 1],), [0, 1], [1], [1]),
