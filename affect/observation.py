@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from affect.image import FEATURES, random_features
-from affect.transition import Spec, Transition, replace_spec
+from affect.transition import Spec, Transition, one_line, replace_spec
 
 
 class Parts(NamedTuple):
@@ -60,8 +60,8 @@ def read_spec(spec: Spec) -> Spec:
     """The spec that heads are built for: numbers alone, features of an image among them."""
     if spec.plain:
         return spec
-    dim = jax.eval_shape(partial(_read, spec), jnp.zeros((1, spec.row), spec.dtype)).shape[-1]
-    return replace_spec(spec, obs_dim=dim)
+    obs = jax.ShapeDtypeStruct((1, 1, spec.row), spec.dtype)
+    return replace_spec(spec, obs_dim=jax.eval_shape(partial(read_obs, spec), obs).shape[-1])
 
 
 def read(spec: Spec, batch: Transition) -> Transition:
@@ -72,7 +72,32 @@ def read(spec: Spec, batch: Transition) -> Transition:
     """
     if spec.plain:
         return batch
-    return batch._replace(obs=_read(spec, batch.obs), next_obs=_read(spec, batch.next_obs))
+    obs, next_obs = (read_obs(spec, x) for x in (batch.obs, batch.next_obs))
+    return batch._replace(obs=obs, next_obs=next_obs)
+
+
+def read_obs(spec: Spec, obs: jax.Array) -> jax.Array:
+    """What heads read [T, B, D'] of observations [T, B, D].
+
+    Raises:
+        ValueError: if a reader gives no features [T, B, F].
+    """
+    image, numbers, _ = split(spec, obs)
+    if image is None:
+        return numbers
+    if spec.reader is not None:
+        features = spec.reader(spec.image.shaped(image))
+        if jnp.shape(features)[:-1] != image.shape[:-1]:
+            raise ValueError(
+                f"the reader gives {one_line(features)} of images "
+                f"{one_line(spec.image.shaped(image))}, expected features [T, B, F]"
+            )
+    elif spec.image.symbols:
+        features = image
+    else:
+        features = random_features(spec.image)(image)
+    features = jnp.asarray(features, jnp.float32)
+    return features if numbers is None else jnp.concatenate([features, numbers], -1)
 
 
 def reading(spec: Spec) -> str:
@@ -94,17 +119,3 @@ def action_numbers(spec: Spec, action: jax.Array) -> jax.Array:
         return jax.nn.one_hot(action, spec.num_actions)
     parts = [jax.nn.one_hot(action[..., i], size) for i, size in enumerate(spec.action_sizes)]
     return jnp.concatenate(parts, -1) if parts else action
-
-
-def _read(spec: Spec, obs: jax.Array) -> jax.Array:
-    """What heads read [..., D'] of observations [..., D]."""
-    image, numbers, _ = split(spec, obs)
-    if spec.image is None:
-        return numbers
-    if spec.reader is not None:
-        features = spec.reader(spec.image.shaped(image))
-    elif spec.image.symbols:
-        features = image.astype(jnp.float32)
-    else:
-        features = random_features(spec.image)(image)
-    return features if numbers is None else jnp.concatenate([features, numbers], -1)

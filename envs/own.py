@@ -1,8 +1,9 @@
 """Suites of a user's own environments: an object, a class, a function or a file that makes one."""
 
 import copy
+import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,17 +11,17 @@ import gymnasium
 import jax
 import numpy as np
 
-from affect import Transition
+from affect.observation import read_spec
 from affect.transition import one_line
 from envs.channel import channel_of, random_actions
 from envs.host.known import EnvFacts
 from envs.host.make import make_env
 from envs.host.probe import try_apart
 from envs.host.shifts import channel_shifts
-from envs.host.suite import host_suite
+from envs.host.suite import READER_REMEDY, host_suite
 from envs.host.user_code import FromFile, call_user, check_file, from_file
 from envs.shift import Shift
-from envs.suite import Suite
+from envs.suite import SEVERITIES, Suite
 from envs.world import Env, World, reset_batch, rollout, some_allowed
 
 
@@ -105,14 +106,17 @@ def check_rows(
 
     Raises:
         ValueError: naming a part of another shape or dtype, or the first step whose mask allows no
-            action, without a shift or under one.
+            action, without a shift or under one; for a mask that is not defined, and a reader that
+            gives no features.
     """
     spec, world = env.spec, World(env.default_params, channel_of(env.spec))
     if spec.plain:
         return
+    call_user(f"{name}: its reader fails", partial(read_spec, spec), READER_REMEDY)
     key = jax.random.key(0)
     state = jax.eval_shape(env.initial, key, world.params)
-    for part, got, expected in _declared_parts(env, state, world.params):
+    declared = partial(_declared_parts, env, state, world.params)
+    for part, got, expected in call_user(f"{name}: its observation or mask fails", declared):
         if got != expected:
             raise ValueError(
                 f"{name}: {part} is {got}, expected {expected} of its spec; correct it"
@@ -120,37 +124,41 @@ def check_rows(
     if not spec.masked:
         return
 
-    def run(key: jax.Array, world: World) -> Transition:
+    def run(key: jax.Array, world: World) -> tuple[jax.Array, jax.Array]:
         act = partial(random_actions, spec)
         start = reset_batch(key, env, lambda key: world, num_envs)
-        return rollout(jax.random.clone(key), env, lambda key: world, act, start, steps)[1]
+        batch = rollout(jax.random.clone(key), env, lambda key: world, act, start, steps)[1]
+        return jax.vmap(jax.vmap(partial(some_allowed, spec)))(batch.obs), batch.first
 
-    worlds = {f" under shift {s.name}": s(world, 1.0, jax.random.key(0)) for s in shifts}
+    worlds = [("", world)]
+    for shift, level in itertools.product(shifts, SEVERITIES):
+        worlds.append((f" under shift {shift.name}", shift(world, level, jax.random.key(0))))
     program = jax.jit(run)
-    for where, each in ({"": world} | worlds).items():
-        batch = program(jax.random.clone(key), jax.tree.map(np.asarray, each))
-        allowed = jax.vmap(jax.vmap(partial(some_allowed, spec)))(batch.obs)
-        if not (allowed := np.asarray(allowed)).all():
+    for where, each in worlds:
+        inputs = jax.random.clone(key), jax.tree.map(np.asarray, each)
+        allowed, first = map(np.asarray, program(*inputs))
+        if not allowed.all():
             step, i = np.argwhere(~allowed)[0]
-            begun = np.flatnonzero(np.asarray(batch.first)[: step + 1, i])[-1]
+            begun = np.flatnonzero(first[: step + 1, i])[-1]
             raise ValueError(
                 f"{name}:{where} its action_mask allows no action at step {step - begun} of an "
                 "episode: allow one, or end the episode before"
             )
 
 
-def _declared_parts(env: Env, state: Any, params: Any) -> Iterator[tuple[str, str, str]]:
+def _declared_parts(env: Env, state: Any, params: Any) -> list[tuple[str, str, str]]:
     """(part, what an environment gives, what its spec declares) of an observation."""
-    spec = env.spec
+    spec, parts = env.spec, []
     obs = jax.eval_shape(env.observation, state, jax.random.key(0), params)
     if spec.image is not None:
         image, numbers = obs if isinstance(obs, tuple) else (obs, None)
         sizes = [spec.image.height, spec.image.width, spec.image.channels]
-        yield "the image of its observation", one_line(image), f"uint8{sizes}"
+        parts.append(("the image of its observation", one_line(image), f"uint8{sizes}"))
     else:
         numbers = obs
     if numbers is not None or spec.obs_dim:
-        yield "its observation", one_line(numbers), f"float32[{spec.obs_dim}]"
+        parts.append(("its observation", one_line(numbers), f"float32[{spec.obs_dim}]"))
     if spec.masked:
         mask = jax.eval_shape(env.action_mask, state, params)
-        yield "its action_mask", one_line(mask), f"bool[{spec.mask_dim}]"
+        parts.append(("its action_mask", one_line(mask), f"bool[{spec.mask_dim}]"))
+    return parts

@@ -147,10 +147,11 @@ def edit(tree: Any, path: str, fn: Callable[[Any], Any]) -> Any:
     """Applies fn to the field at a dotted path of nested named tuples and mappings.
 
     Raises:
-        ValueError: if there is no such field; the message lists the fields.
+        ValueError: if there is no such field, or nothing in it; the message lists the others.
     """
     name, _, rest = path.partition(".")
     fields = tree if isinstance(tree, Mapping) else getattr(tree, "_asdict", dict)()
+    fields = {key: value for key, value in fields.items() if value is not None}
     if name not in fields:
         raise ValueError(f"this world has no field {name!r}; it has {', '.join(fields) or 'none'}")
     value = edit(fields[name], rest, fn) if rest else fn(fields[name])

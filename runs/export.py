@@ -136,13 +136,19 @@ def open_study(folder: Path, command: str) -> "Result":
 def seed_recordings(
     result: "Result", arm: str, seed: int
 ) -> Iterator[tuple["Transition", "np.ndarray"]]:
-    """Whole episodes of one trained agent -> (transitions, alive), each [T, B], home first."""
+    """Whole episodes of one trained agent -> (transitions, alive), each [T, B], home first.
+
+    Observations are those that heads read.
+    """
+    from affect.observation import read
     from envs.host.suite import HostEnv
     from runs.engine.seeds import take_seeds
 
-    on_host = isinstance(result.experiment.suite.env, HostEnv)
-    for recording in result.recordings(arm, HOST_EPISODES if on_host else EPISODES):
-        yield take_seeds(recording, seed)
+    env = result.experiment.suite.env
+    episodes = HOST_EPISODES if isinstance(env, HostEnv) else EPISODES
+    for recording in result.recordings(arm, episodes):
+        batch, alive = take_seeds(recording, seed)
+        yield read(env.spec, batch), alive
 
 
 def observations(batch: "Transition", alive: "np.ndarray") -> "np.ndarray":

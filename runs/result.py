@@ -163,7 +163,8 @@ class Result:
         agent = self.experiment.run_config.agent
         if isinstance(agent, Foreign):
             raise UserError(f"{agent.name} acts by its library: read its scores and recordings")
-        return TrainedAgent(agent, self._learner(arm, seed).agent)
+        dtype = self.experiment.suite.env.spec.dtype
+        return TrainedAgent(agent, self._learner(arm, seed).agent, dtype)
 
     def recordings(self, arm: str, episodes: int) -> Iterator[tuple[Transition, np.ndarray]]:
         """Whole episodes of the trained agents -> (transitions, alive), each [S, T, B].
@@ -290,15 +291,16 @@ class TrainedAgent:
     Args:
         agent: its static description, such as `PPO`.
         state: of one seed.
+        dtype: of observations: uint8 if they hold an image (`affect.observation`).
     """
 
-    def __init__(self, agent: Any, state: Any):
-        self.static, self.state = agent, state
+    def __init__(self, agent: Any, state: Any, dtype: Any = np.float32):
+        self.static, self.state, self.dtype = agent, state, dtype
         self._act, self._value = jax.jit(partial(agent.act, state, None)), None
 
     def act(self, obs: np.ndarray) -> np.ndarray:
         """Best actions [...] at observations [..., D]."""
-        return np.asarray(self._act(np.asarray(obs, np.float32)))
+        return np.asarray(self._act(np.asarray(obs, self.dtype)))
 
     def value(self, obs: np.ndarray) -> np.ndarray:
         """Values [...] of the task at observations [..., D].
@@ -310,4 +312,4 @@ class TrainedAgent:
             raise TypeError(f"{type(self.static).__name__} has no critic: it defines no value()")
         if self._value is None:
             self._value = jax.jit(partial(self.static.value, self.state))
-        return np.asarray(self._value(np.asarray(obs, np.float32))[..., 0])
+        return np.asarray(self._value(np.asarray(obs, self.dtype))[..., 0])

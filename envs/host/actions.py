@@ -39,9 +39,9 @@ def standard_actions(env: gymnasium.Env, id: str) -> gymnasium.Env:
             f"expected 1 to {LARGEST}; map it by gymnasium.wrappers.TransformAction"
         )
     if discrete:
-        if space.start == 0:
+        if space.start == 0 and space.dtype == np.int64:
             return env
-        counted = partial(np.add, int(space.start))
+        counted = partial(shaped_choices, space=space, start=np.asarray(space.start))
         return wrappers.TransformAction(env, counted, spaces.Discrete(int(space.n)))
     if not isinstance(space, spaces.Box):
         raise ValueError(
@@ -81,14 +81,14 @@ def _several_choices(env: gymnasium.Env, id: str) -> gymnasium.Env:
             f"expected 1 to {LARGEST} in all; map it by gymnasium.wrappers.TransformAction"
         )
     start = np.zeros_like(sizes) if binary else np.broadcast_to(space.start, sizes.shape)
-    if not binary and sizes.ndim == 1 and not start.any():
+    if sizes.ndim == 1 and not start.any() and space.dtype == np.int64:
         return env
     to_action = partial(shaped_choices, space=space, start=start)
     return wrappers.TransformAction(env, to_action, spaces.MultiDiscrete(sizes.ravel()))
 
 
 def shaped_choices(action: np.ndarray, *, space: spaces.Space, start: np.ndarray) -> np.ndarray:
-    """Element of `space` for choices [n] from 0; `start` is the least of each."""
+    """Element of `space`, in its dtype, for choices [n] or one, from 0; `start` is the least."""
     return (np.reshape(action, start.shape) + start).astype(space.dtype)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.host.fault import LastingFault
-from envs.host.rows import MASK
+from envs.host.rows import MASK, MASK_REMEDY
 
 EXACT = 2**24  # the largest integer up to which float32 holds every integer
 ROUNDING = 1e-5  # relative to a bound or 1, by which a rounded observation may leave its space
@@ -31,7 +31,7 @@ class Checked(gymnasium.Wrapper):
         reproducible: whether a seed and actions determine an episode.
 
     Attributes:
-        reports_mask: whether the last reset reported `info["action_mask"]`.
+        reports_mask: whether the first reset reported `info["action_mask"]`; None before it.
     """
 
     def __init__(self, env: gymnasium.Env, values: bool = False, reproducible: bool = True):
@@ -40,7 +40,7 @@ class Checked(gymnasium.Wrapper):
         space = env.observation_space
         plain = isinstance(space, spaces.Box) and _any_value(space) and not values
         self._plain = (space.shape, space.dtype) if plain else None  # needs no look at its values
-        self.reports_mask = False
+        self.reports_mask: bool | None = None
         self._actions = env.action_space
 
     def reset(self, *, seed=None, options=None):
@@ -56,7 +56,7 @@ class Checked(gymnasium.Wrapper):
                 f"returned {_described(result)} from reset, expected (obs, info)", RESET_REMEDY
             )
         self._check_observation(result[0], "reset")
-        self.reports_mask = MASK in result[1]
+        self._check_mask(*result)
         actions = self.env.action_space
         if actions is not self._actions and actions != self._actions:
             raise LastingFault(
@@ -79,9 +79,10 @@ class Checked(gymnasium.Wrapper):
                 f"returned {_described(result)} from step, expected 5 values, the last a dict",
                 STEP_REMEDY,
             )
-        obs, reward, *flags, _ = result
+        obs, reward, *flags, info = result
         self._check_observation(obs, "step")
         self._check_reward(reward)
+        self._check_mask(obs, info)
         for name, flag in zip(("terminated", "truncated"), flags, strict=True):
             array = _array(flag)
             if array.dtype != bool or array.shape != ():
@@ -113,6 +114,27 @@ class Checked(gymnasium.Wrapper):
         fault = observation_fault(self.env.observation_space, obs, self.checks_values)
         if fault:
             raise LastingFault(f"returned from {method} an {fault}", SPACE_REMEDY)
+
+    def _check_mask(self, obs: Any, info: dict) -> None:
+        """Raises `LastingFault` for a mask that would not be respected, if values are checked."""
+        reported = MASK in info
+        if self.reports_mask is None:
+            self.reports_mask = reported
+        if not self.checks_values:
+            return
+        if reported and not self.reports_mask:
+            raise LastingFault(f"has {MASK!r} in this info, and not in that of reset", MASK_REMEDY)
+        if reported and isinstance(self._actions, spaces.Box):
+            raise LastingFault(
+                f"has {MASK!r} in its info, and continuous actions",
+                "leave it out, or make them discrete by gymnasium.wrappers.TransformAction",
+            )
+        if isinstance(obs, Mapping) and MASK in obs and not reported:
+            raise LastingFault(
+                f"has {MASK!r} in its observation, and not in its info",
+                "report it in the info of reset and of every step, or drop it by "
+                "gymnasium.wrappers.FilterObservation",
+            )
 
     def _check_reward(self, reward: Any) -> None:
         """Raises `LastingFault` for a reward that is not one number."""

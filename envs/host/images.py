@@ -4,6 +4,9 @@ An image is a `Box` of uint8 with three axes, or with two of at least PIXELS. It
 last axis, or the first if that is the shorter one. If the shorter side has at least PIXELS and the
 upper bound is 255, bytes are brightness, which networks get divided by 255. Otherwise they are
 symbols, such as the codes of the cells of a 7 x 7 x 3 grid, which networks get as they are.
+
+An image that cannot be taken is refused: of other numbers up to 255, of one pixel, of four axes as
+stacked frames have them, and one inside of a `Tuple` or of a `Dict` in a `Dict`.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from gymnasium import spaces
 PIXELS = 12  # of the shorter side of an image, from which bytes are brightness and no symbols
 KINDS = ("pixels", "symbols", "numbers")
 """What a user may say an image is: brightness, symbols, or a vector of numbers like any other."""
-REMEDY = "gymnasium.wrappers.TransformObservation"
+NUMBERS = "gymnasium.wrappers.TransformObservation, or take it for numbers by image='numbers'"
 
 
 class ImageFacts(NamedTuple):
@@ -44,14 +47,20 @@ def image_facts(space: spaces.Space, id: str, kind: str | None = None) -> ImageF
         kind: one of KINDS, in the place of the rule; None for the rule.
 
     Raises:
-        ValueError: for a kind that is none or a space without an image, several images, an image
-            of one pixel, and one of floats up to 255.
+        ValueError: for a kind that is none or a space without an image, several images, and an
+            image that cannot be taken.
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"{id}: image={kind!r}, expected None or one of {', '.join(KINDS)}")
     if kind == "numbers":
         return None
     entries = dict(space.items()) if isinstance(space, spaces.Dict) else {None: space}
+    for part in filter(_is_nested, entries.values()):
+        if any(_is_image(box, id, kind) for box in _boxes(part)):
+            raise ValueError(
+                f"{id}: an image inside of a {type(part).__name__}: observe a Dict of it and of "
+                f"numbers, by {NUMBERS}"
+            )
     boxes = {key: part for key, part in entries.items() if isinstance(part, spaces.Box)}
     facts = [
         _box_facts(box, id, kind)._replace(key=key)
@@ -71,22 +80,39 @@ def image_facts(space: spaces.Space, id: str, kind: str | None = None) -> ImageF
 
 def _is_image(box: spaces.Box, id: str, kind: str | None) -> bool:
     """Whether a box holds an image; ValueError for one that cannot be taken as it is."""
-    sides, _, _ = _sides(box.shape)
-    large = min(sides, default=0) >= PIXELS
+    axes, sides = len(box.shape), sorted(_sides(box.shape)[0])
+    large = axes in (2, 3, 4) and sides[-2] >= PIXELS
     if box.dtype != np.uint8:
-        is_float = box.dtype.kind == "f" and len(box.shape) == 3 and large
-        if is_float and (box.low == 0).all() and (box.high == 255).all():
+        if large and axes < 4 and (box.low == 0).all() and (box.high == 255).all():
             raise ValueError(
-                f"{id}: a float image in [0, 255], of shape {box.shape}: expected uint8; convert "
-                f"it by {REMEDY}"
+                f"{id}: an image of {box.dtype} in [0, 255], of shape {box.shape}: expected uint8; "
+                f"convert it by {NUMBERS}"
             )
         return False
-    if len(box.shape) == 3 and sorted(box.shape)[1] == 1:
+    if axes == 3 and sorted(box.shape)[1] == 1:
         raise ValueError(
             f"{id}: an image of one pixel, of shape {box.shape}: observe its {max(box.shape)} "
-            f"numbers as a vector, by {REMEDY} or image='numbers'"
+            f"numbers as a vector, by {NUMBERS}"
         )
-    return len(box.shape) == 3 or (len(box.shape) == 2 and (large or kind is not None))
+    if axes == 4 and large:
+        raise ValueError(
+            f"{id}: an image of four axes, of shape {box.shape}, such as stacked frames: expected "
+            f"three; move frames to the channels by {NUMBERS}"
+        )
+    return axes == 3 or (axes == 2 and (large or kind is not None))
+
+
+def _is_nested(space: spaces.Space) -> bool:
+    """Whether a space has parts."""
+    return isinstance(space, spaces.Dict | spaces.Tuple)
+
+
+def _boxes(space: spaces.Space) -> list[spaces.Box]:
+    """All boxes in a space, in its parts and in theirs."""
+    if not _is_nested(space):
+        return [space] if isinstance(space, spaces.Box) else []
+    parts = space.values() if isinstance(space, spaces.Dict) else space
+    return [box for part in parts for box in _boxes(part)]
 
 
 def _box_facts(box: spaces.Box, id: str, kind: str | None) -> ImageFacts:

@@ -193,7 +193,7 @@ class HostPool(AbstractContextManager):
             return self._call_all([("step_seconds", actions)] * len(self._rows))[0]
 
     def reports_mask(self) -> bool:
-        """Whether the last reset of the first environment reported `info["action_mask"]`."""
+        """Whether the first reset of the first environment reported `info["action_mask"]`."""
         with self._close_on_error():
             return self._call_all([("reports_mask",)] * len(self._rows))[0]
 

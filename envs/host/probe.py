@@ -53,7 +53,7 @@ def probe(
         options = {"name": name, "workers": processes, "timeout": timeout, "streams": (0, 0)}
         with HostPool(make, 2, SEED, **options) as pool:
             seen = []
-            for step, results in enumerate(_results(pool, mask_dim or 0)):
+            for step, results in enumerate(_results(pool, mask_dim or 0, reproducible)):
                 if step == 0 and mask_dim is None and pool.reports_mask():
                     return True
                 seen.append(results)
@@ -62,7 +62,7 @@ def probe(
                     _check_equal(f"{name}: step {step} {TWO}", *pair)
             if reproducible:
                 pool.restore(pool.snapshot())
-                again = _results(pool, mask_dim or 0)
+                again = _results(pool, mask_dim or 0, reproducible)
                 for step, pair in enumerate(zip(seen, again, strict=False)):
                     _check_equal(f"{name}: step {step} {AGAIN}", *pair)
     except HostFailure as failure:
@@ -117,15 +117,18 @@ def _answers(shard: WorkerShard, what: str) -> bool:
     return True
 
 
-def _results(pool: HostPool, mask_dim: int) -> Iterator[dict[str, np.ndarray]]:
-    """Yields the results of a reset and of each step by name, [2, ...] each."""
+def _results(pool: HostPool, mask_dim: int, same: bool) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the results of a reset and of each step by name, [2, ...] each.
+
+    Both environments get the `same` action, or else each one that its own mask allows.
+    """
     rng, end = np.random.default_rng(SEED), time.monotonic() + SECONDS
     obs = pool.reset()
     yield {"observation": obs}
     for _ in range(STEPS):
-        allowed = obs[0, -mask_dim:] if mask_dim else None
-        action = random_action(pool.single_action_space, rng, allowed)
-        results = pool.step(np.stack([action, action]))
+        masks = obs[: 2 - same, -mask_dim:] if mask_dim else (None,)
+        actions = [random_action(pool.single_action_space, rng, allowed) for allowed in masks]
+        results = pool.step(np.stack([actions[0], actions[-1]]))
         obs = results.obs
         yield dict(zip(HostStep._fields[:-1], results[:-1], strict=True))
         if time.monotonic() > end:

@@ -102,6 +102,10 @@ class MaskedRows(gymnasium.Wrapper):
         if mask is None or mask.shape != (count,):
             got = "no array" if mask is None else f"{mask.size} entries"
             raise LastingFault(f"has an {MASK} of {got}, expected {count}", "one for each action")
+        if (wrong := (mask != 0) & (mask != 1)).any():
+            raise LastingFault(
+                f"has an {MASK} with {mask[wrong][0]:g}, expected 0 and 1", "1 for what is allowed"
+            )
         self._mask = mask > 0
         if goes_on and not np.logical_or.reduceat(self._mask, self._starts).all():
             raise LastingFault(
@@ -139,10 +143,10 @@ def choices(space: spaces.Space) -> tuple[int, ...]:
 
 
 def _flat(mask: Any) -> np.ndarray | None:
-    """A mask, or a tuple of those of several choices, as one array; None if it is none."""
-    parts = mask if isinstance(mask, tuple | list) and np.ndim(mask[0]) else (mask,)
+    """A mask, or nested tuples of those of several choices, as one array; None if it is none."""
     try:
-        flat = np.concatenate([np.ravel(part) for part in parts])
-    except ValueError:
-        return None
+        flat = np.ravel(mask)
+    except ValueError:  # of several lengths
+        parts = [_flat(part) for part in mask]
+        return None if any(part is None for part in parts) else np.concatenate(parts)
     return flat if flat.dtype.kind in "biuf" else None

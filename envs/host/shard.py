@@ -190,9 +190,9 @@ class EnvShard:
         return float(np.median(seconds))
 
     def reports_mask(self) -> bool:
-        """Whether the last reset of the first environment reported `info["action_mask"]`."""
+        """Whether the first reset of the first environment reported `info["action_mask"]`."""
         env = self._set.envs[0]
-        return env.has_wrapper_attr("reports_mask") and env.get_wrapper_attr("reports_mask")
+        return env.has_wrapper_attr("reports_mask") and bool(env.get_wrapper_attr("reports_mask"))
 
     def close(self) -> None:
         """Closes the environments."""

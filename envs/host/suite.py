@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from affect import Image, Spec
+from affect.observation import read_spec
 from envs.channel import channel_of
 from envs.host import make
 from envs.host.fault import Fault
@@ -29,6 +30,7 @@ from envs.world import World
 LOG = logging.getLogger(__name__)
 RESERVED = {"id", "constructor", "check_values", "reproducible", "image", "masked"}
 """Arguments of `make_env` that are set here."""
+READER_REMEDY = "write a function of images [T, B, H, W, C], in jax.numpy"
 
 
 class NoEffect(ValueError):
@@ -255,7 +257,7 @@ def _shapes(
     """Spec of an environment of `make_env` without masks, and the space of its numbers.
 
     Raises:
-        ValueError: if there is a reader, and no image.
+        ValueError: if there is a reader and no image, or one that gives no features.
     """
     facts, numbers = None, env.observation_space
     if env.has_wrapper_attr("image_facts"):
@@ -273,6 +275,8 @@ def _shapes(
         image=None if facts is None else Image(*facts[:-1]),
         reader=reader,
     )
+    if reader is not None:
+        call_user(f"{id}: its reader fails", partial(read_spec, spec), READER_REMEDY)
     return spec, numbers
 
 

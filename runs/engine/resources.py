@@ -34,8 +34,9 @@ def check_resources(
     by_heads = sorted(phases, key=lambda phase: len(phase.blend.names))
     least, most = (_seed_bytes(by_heads[i], suite, run_config) for i in (0, -1))
     spec, rows = suite.env.spec, run_config.rows
-    batch = 4 * run_config.batch_steps * (2 * spec.obs_dim + spec.action_dim + 6)
-    scored = 4 * len(suite.points()) * run_config.episodes * spec.obs_dim
+    obs = spec.row * np.dtype(spec.dtype).itemsize
+    batch = run_config.batch_steps * (2 * obs + 4 * (spec.action_dim + 6))
+    scored = len(suite.points()) * run_config.episodes * obs
     scored = 0 if isinstance(suite.env, HostEnv) else scored  # a point after the other there
     memory = rows * max(2 * most + batch, scored)
     if memory > (free := free_memory()):

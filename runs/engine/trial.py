@@ -81,7 +81,9 @@ def _host_batches(suite: Suite, steps: int, envs: int) -> list[Transition]:
     for _ in range(2 * steps * envs):
         allowed = obs[-spec.mask_dim :] if spec.masked else None
         action = random_action(env.action_space, rng, allowed)
+        obs = np.array(obs)  # which the environment may change in place
         after, reward, terminated, truncated, _ = env.step(action)
+        after = np.array(after)
         rows.append((obs, action, after, np.float32(reward), terminated, truncated, first))
         first = bool(terminated or truncated)
         obs = env.reset()[0] if first else after

@@ -151,7 +151,7 @@ def innate_alarm(suite: Suite) -> Prediction | None:
     """Alarm without learning: the suite's innate head or a hand-written feature; None if neither.
 
     Features: looming in Drive (`envs.worlds.drive.sensors.looming`); in any CartPole the pole's
-    angle plus 0.2 times its angular velocity, as an absolute value.
+    angle plus 0.2 times its angular velocity, as an absolute value, unless it is an image.
     """
     if suite.innate is not None:
         head = build(suite.innate, suite.env.spec, jax.random.key(0))
@@ -160,7 +160,7 @@ def innate_alarm(suite: Suite) -> Prediction | None:
         from envs.worlds.drive.sensors import looming
 
         return lambda batch: looming(batch.next_obs)
-    if "CartPole" in suite.name:
+    if "CartPole" in suite.name and suite.env.spec.plain:
         return lambda batch: jnp.abs(batch.next_obs[..., 2] + 0.2 * batch.next_obs[..., 3])
     return None
 

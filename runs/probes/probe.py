@@ -37,6 +37,7 @@ def probe_recordings(
     signals_of: Callable[..., Signals],
     inputs: tuple[Any, ...],
     recordings: Iterable[tuple[Transition, Any]],
+    spec: Spec,
     horizon: int,
     gamma: float,
     ranked: bool = True,
@@ -48,24 +49,24 @@ def probe_recordings(
         signals_of: inputs of one seed -> (its signals, names of those that are probabilities).
         inputs: pytrees with leaves [S, ...].
         recordings: (transitions, alive), each [S, T, B], of the points, home first.
+        spec: of the world.
         horizon: steps within which harm is predicted.
         gamma: discount of the return.
         ranked: see `runs.probes.readouts.point_readouts`.
         **options: `optimise` and `together` of `runs.engine.seeds.vmap_seeds`.
     """
 
-    def blank_home(inputs: tuple, batch: Transition) -> HomeStatistics:
-        return blank_statistics(signals_of(*inputs)[0], batch)
+    def blank_home(inputs: tuple) -> HomeStatistics:
+        return blank_statistics(signals_of(*inputs)[0], spec)
 
     def at_point(inputs, batch, alive, home, is_home):
         signals, probabilities = signals_of(*inputs)
         measure = partial(point_readouts, horizon=horizon, gamma=gamma, ranked=ranked)
-        return measure(signals, batch, alive, home, is_home, probabilities)
+        return measure(signals, spec, batch, alive, home, is_home, probabilities)
 
     compiled = partial(vmap_seeds, num_seeds=jax.tree.leaves(inputs)[0].shape[0], **options)
-    program, home, points = compiled(at_point, shared=1), None, []
+    program, home, points = compiled(at_point, shared=1), compiled(blank_home)(inputs), []
     for batch, alive in recordings:
-        home = compiled(blank_home)(inputs, batch) if home is None else home
         home, readouts = program(inputs, batch, alive, home, not points)
         points.append(jax.tree.map(np.asarray, readouts))
     return {name: np.stack([point[name] for point in points], 1) for name in points[0]}
@@ -97,6 +98,7 @@ def probe_arm(
         partial(arm_signals, agent=agent, blend=phase.blend, spec=spec),
         (learner, stream_keys(run_config, Stream.PROBE)),
         backend.record(learner, agent, points, stopped, episodes),
+        spec,
         HORIZON,
         agent.gamma,
         optimise=run_config.optimise,

@@ -19,8 +19,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from affect import Transition
+from affect import Spec, Transition
 from affect.moments import Moments, whiten
+from affect.observation import read_obs, read_spec
 from runs.probes.alarms import ALARM_METRICS, alarm_metrics, alarm_threshold
 from runs.probes.labels import OutcomeLabels, outcome_labels
 from runs.probes.ranking import centred_ranks, cosine, discrimination
@@ -47,21 +48,22 @@ class HomeStatistics(NamedTuple):
     thresholds: jax.Array
 
 
-def home_statistics(values: jax.Array, batch: Transition, labels: OutcomeLabels) -> HomeStatistics:
-    """Statistics of one seed's episodes [T, B] at home, for signals with values [K, T, B]."""
+def home_statistics(values: jax.Array, obs: jax.Array, labels: OutcomeLabels) -> HomeStatistics:
+    """Statistics of one seed's obs [T, B, D] at home, for signals with values [K, T, B]."""
     thresholds = jax.vmap(alarm_threshold, (0, None))(values, labels.known & ~labels.harmed)
-    return HomeStatistics(*visit_counts(batch.next_obs, labels.counted), thresholds)
+    return HomeStatistics(*visit_counts(obs, labels.counted), thresholds)
 
 
-def blank_statistics(signals: dict[str, Prediction], batch: Transition) -> HomeStatistics:
-    """Home statistics of the same shapes, all 0, for the first call of `point_readouts`."""
-    obs = batch.next_obs.shape[-1:]
-    moments = Moments(jnp.zeros(()), jnp.zeros(obs), jnp.zeros(obs))
+def blank_statistics(signals: dict[str, Prediction], spec: Spec) -> HomeStatistics:
+    """Home statistics of worlds of shapes `spec`, all 0, for the first call of `point_readouts`."""
+    zeros = jnp.zeros(read_spec(spec).obs_dim)
+    moments = Moments(jnp.zeros(()), zeros, zeros)
     return HomeStatistics(moments, jnp.zeros(2**BITS), jnp.zeros(len(signals)))
 
 
 def point_readouts(
     signals: dict[str, Prediction],
+    spec: Spec,
     batch: Transition,
     alive: jax.Array,
     home: HomeStatistics,
@@ -75,6 +77,7 @@ def point_readouts(
 
     Args:
         signals: name -> prediction, of a frozen agent and its baselines.
+        spec: of the world; cells are those of what heads read of an observation.
         batch: [T, B] whole episodes, 0 after their end.
         alive: [T, B] bool.
         home: of the same signals.
@@ -98,7 +101,8 @@ def point_readouts(
     due, calm = labels.known & labels.harmed, labels.known & ~labels.harmed
     values = {name: predict(batch) for name, predict in signals.items()}
     stacked = jnp.stack(list(values.values()))
-    home = jax.lax.cond(is_home, lambda: home_statistics(stacked, batch, labels), lambda: home)
+    obs = read_obs(spec, batch.next_obs)
+    home = jax.lax.cond(is_home, lambda: home_statistics(stacked, obs, labels), lambda: home)
 
     def measure(signal, threshold):
         danger = discrimination(signal, labels.harmed, labels.known)
@@ -106,7 +110,7 @@ def point_readouts(
 
     measured = dict(zip(SIGNAL_METRICS, jax.vmap(measure)(stacked, home.thresholds), strict=True))
     if ranked:
-        rarity = -home.visits[visit_cell(home.moments, batch.next_obs)]
+        rarity = -home.visits[visit_cell(home.moments, obs)]
         measured |= dict(zip(RANK_METRICS, _ranks(stacked, labels, rarity), strict=True))
     metrics = {
         "steps": labels.counted.sum().astype(jnp.float32),

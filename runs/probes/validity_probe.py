@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from affect import Blend, BlendState, Fear, Transition
+from affect.observation import read_obs
 from envs.host.suite import HostEnv
 from envs.suite import Suite
 from runs.engine.backend import Backend
@@ -103,6 +104,7 @@ class ValidityProbe:
             self.signals,
             (learner, heads),
             _counted(recordings, stopped, on_point),
+            self.suite.env.spec,
             self.horizon,
             agent.gamma,
             ranked=False,
@@ -152,7 +154,7 @@ class ValidityProbe:
         counted = ~steps.terminated & ~steps.truncated
         slopes = baselines.fit_line(minus_critic, progress, counted)
         untrained = self.blend.init(k_made, spec, 2)
-        obs = offline.spread_observations(home_batches)
+        obs = read_obs(self.suite.env.spec, offline.spread_observations(home_batches)[None])[0]
         fit = partial(offline.memorisation, obs=obs, steps=self.fitting)
         memory = [fit(unwrapped(untrained.heads[size].net, ())[0], k_label) for size in SIZES]
         return OfflineHeads(untrained, at_home, randomised, slopes, jnp.stack(memory))

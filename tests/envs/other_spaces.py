@@ -19,7 +19,7 @@ class Doors(gymnasium.Env):
 
     Args:
         doors: n.
-        fault: what is wrong with the mask at step 3.
+        fault: what is wrong with the mask at step 3, or with that of reset if it is late.
         several: two choices of doors at once.
     """
 
@@ -38,7 +38,7 @@ class Doors(gymnasium.Env):
 
     def step(self, action):
         chosen = np.atleast_1d(action - getattr(self.action_space, "start", 0))
-        assert self.open[np.arange(self.choices), chosen].all()
+        assert self.fault == "late" or self.open[np.arange(self.choices), chosen].all()
         reward = float((chosen == self.open.argmax(1)).mean())
         self.steps += 1
         obs, info = self._open()
@@ -51,11 +51,46 @@ class Doors(gymnasium.Env):
         mask: Any = tuple(self.open) if self.choices > 1 else self.open[0].astype(np.int8)
         if self.steps == 3:
             faults = {"short": mask[:-1], "none": np.zeros_like(mask), "text": "all"}
+            faults |= {"twos": 2 * mask, "log": np.log(np.where(mask, 1, 1e-9)), "empty": ()}
             mask = faults.get(self.fault, mask)
         if self.steps == 9:
             mask = np.zeros(self.doors * self.choices)  # nothing is left to do
-        info = {} if self.fault == "missing" and self.steps == 3 else {"action_mask": mask}
+        left_out = self.steps == {"missing": 3, "late": 0}.get(self.fault)
+        info = {} if left_out else {"action_mask": mask}
         return np.float32([self.steps / 9, 1.0]), info
+
+
+class Unseeded(Doors):
+    """Doors that no seed determines."""
+
+    def _open(self):
+        self.np_random = np.random.default_rng()
+        return super()._open()
+
+
+class Told(gymnasium.Env):
+    """An environment of some spaces that reports one observation and one mask, and keeps actions.
+
+    Args:
+        action_space: of actions.
+        mask: that every step reports; None for none.
+        observation_space: of observations, the first of which is all that is seen.
+    """
+
+    def __init__(self, action_space: spaces.Space, mask: Any = None, observation_space: Any = None):
+        self.action_space, self.mask = action_space, mask
+        self.observation_space = observation_space or spaces.Box(0.0, 1.0, (1,), np.float32)
+        self.observation_space.seed(0)
+        self.seen, self.steps = self.observation_space.sample(), 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.seen, {} if self.mask is None else {"action_mask": self.mask}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.action = action
+        return self.reset()[0], 0.0, False, False, self.reset()[1]
 
 
 class Switches(gymnasium.Env):
@@ -83,12 +118,19 @@ class Bright(gymnasium.Env):
         shape: of the image.
         extra: a dict of image, speed and gear instead of the image alone.
         high: upper bound of a byte.
+        render_mode: None, or "rgb_array".
     """
 
     action_space = spaces.Discrete(2)
 
-    def __init__(self, shape: tuple[int, ...] = (12, 12, 3), extra: bool = False, high: int = 255):
-        self.high, self.extra = high, extra
+    def __init__(
+        self,
+        shape: tuple[int, ...] = (12, 12, 3),
+        extra: bool = False,
+        high: int = 255,
+        render_mode: str | None = None,
+    ):
+        self.high, self.extra, self.render_mode = high, extra, render_mode
         self.box = spaces.Box(0, high, shape, np.uint8)
         self.observation_space = self.box
         if extra:
@@ -104,6 +146,9 @@ class Bright(gymnasium.Env):
     def step(self, action):
         reward, self.steps = float(action == self.bright), self.steps + 1
         return self._look(), reward, self.steps == 8, False, {}
+
+    def render(self):
+        return np.full((16, 16, 3), 255 * self.bright, np.uint8)
 
     def _look(self):
         self.bright = int(self.np_random.integers(2))
@@ -162,11 +207,26 @@ class Closed(Lane):
         return self.Params(**{"gap": 3.0} | kwargs)
 
 
+class Ditch(Lane):
+    """A lane with harm at its left end."""
+
+    spec = Spec(obs_dim=1, num_actions=3, masked=True, info=("harm",))
+
+    def transition_info(self, state, action, next_state, params):
+        return {"harm": (next_state == 0).astype(jnp.float32)}
+
+
 class WrongMask(Lane):
     """A lane whose mask has four entries."""
 
     def action_mask(self, state, params):
         return jnp.ones(4, bool)
+
+
+class Maskless(Lane):
+    """A lane whose spec declares masks that it does not define."""
+
+    action_mask = Env.action_mask
 
 
 class Lamp(Lane):

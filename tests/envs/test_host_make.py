@@ -122,7 +122,7 @@ def test_mujoco_without_a_display_renders_or_raises(library):
     [
         (STRANGE + "Text-v0", ["observation space Dict", "FilterObservation"]),
         (STRANGE + "Floats-v0", ["21168 numbers, more than 10000", "make an image uint8"]),
-        (STRANGE + "FloatImage-v0", ["a float image in [0, 255]", "expected uint8"]),
+        (STRANGE + "FloatImage-v0", ["an image of float32 in [0, 255]", "expected uint8"]),
         (STRANGE + "Pixel-v0", ["an image of one pixel", "image='numbers'"]),
         (STRANGE + "Tuple-v0", ["action space Tuple", "TransformAction"]),
         (STRANGE + "Unbounded-v0", ["action space Box(-inf, inf", "TransformAction"]),

@@ -15,12 +15,25 @@ from envs.adapters.gymnasium_env import WorldEnv
 from envs.adapters.gymnasium_vector import WorldVectorEnv
 from envs.channel import Channel, apply_action, channel_of, observe, reset_obs
 from envs.contract import violations
+from envs.host.fault import HostFailure
 from envs.host.images import ImageFacts, image_facts
 from envs.host.make import make_env
 from envs.host.pool import HostPool
+from envs.host.rows import choices
 from envs.shift import ramp, with_channel
 from envs.world import World, reset_batch, rollout
-from tests.envs.other_spaces import Bright, Closed, Doors, Lamp, Lane, Switches, WrongMask
+from tests.envs.other_spaces import (
+    Bright,
+    Closed,
+    Doors,
+    Lamp,
+    Lane,
+    Maskless,
+    Switches,
+    Told,
+    Unseeded,
+    WrongMask,
+)
 from tests.tiers import slow
 
 CHANNEL = ["dropout", "flip", "delay"]
@@ -54,6 +67,12 @@ def box(*shape: int, high: float = 255, dtype: type = np.uint8) -> spaces.Box:
         (box(4, 4), None, None),
         (box(7, 7, 3, dtype=np.int64), None, None),
         (box(20, 20, 3, high=1, dtype=np.float32), None, None),
+        (box(4, 84, 84, 3), "numbers", None),
+        (box(84, 84, dtype=np.float32), "numbers", None),
+        (box(3, 3, 5, 3), None, None),
+        (spaces.Tuple([box(4, 4), spaces.Discrete(3)]), None, None),
+        (box(1, 84, 84), None, ImageFacts(84, 84, 1, 255.0, True)),
+        (box(84, 84, 1), None, ImageFacts(84, 84, 1, 255.0, False)),
         (box(4, 4, 3, dtype=np.float32), None, None),
     ],
 )
@@ -64,7 +83,12 @@ def test_what_makes_an_observation_an_image(space, kind, expected):
 @pytest.mark.parametrize(
     ("space", "kind", "message"),
     [
-        (box(84, 84, 3, dtype=np.float32), None, "a float image in .0, 255., of shape .*expected"),
+        (box(84, 84, 3, dtype=np.float32), None, "an image of float32 in .0, 255., of .*expected"),
+        (box(84, 84, dtype=np.float64), None, "an image of float64 in .0, 255., .*image='numbers'"),
+        (box(3, 20, 20, dtype=np.int32), None, "an image of int32 in .0, 255., .*expected uint8"),
+        (box(4, 84, 84, 3), None, "an image of four axes, .*move frames to the channels by"),
+        (spaces.Tuple([box(9, 9, 3), box(2)]), None, "an image inside of a Tuple: observe a Dict"),
+        (spaces.Dict(a=spaces.Dict(b=box(9, 9, 3))), None, "an image inside of a Dict: observe a"),
         (box(1, 1, 3), None, "an image of one pixel, of shape .1, 1, 3.: observe its 3 numbers"),
         (box(8), "pixels", "image='pixels', but no part of"),
         (box(84, 84, 3), "picture", "image='picture', expected None or one of pixels, symbols"),
@@ -109,6 +133,9 @@ def test_a_user_says_what_an_image_is_and_how_heads_read_it():
     assert suite.env.spec.image.unit == 255 and suite.env.spec.reader is total
     with pytest.raises(ValueError, match="a reader of images, and Box.* has none"):
         load_suite(Doors, [], workers=0, reader=total)
+    for wrong, what in ((jnp.mean, r"gives float32\[\] of images"), (np.asarray, "Tracer")):
+        with pytest.raises(ValueError, match=f"^Bright: its reader fails .*{what}.*, B, H, W, C]"):
+            load_suite(make, [], workers=0, reader=wrong)
     for arguments in ({"image": "pixels"}, {"reader": total}):
         with pytest.raises(ValueError, match="image and reader"):
             load_suite("CartPole", **arguments)
@@ -141,12 +168,80 @@ def test_a_mask_is_the_end_of_a_row_and_forbids_actions(several):
         ("short", "an action_mask of 4 entries, expected 5"),
         ("text", "an action_mask of no array, expected 5"),
         ("missing", "has no 'action_mask' in its info"),
+        ("late", "has 'action_mask' in this info, and not in that of reset: report it in the info"),
+        ("twos", "an action_mask with 2, expected 0 and 1: 1 for what is allowed"),
+        ("log", "an action_mask with -20.7233, expected 0 and 1"),
+        ("empty", "an action_mask of 0 entries, expected 5"),
     ],
 )
 def test_a_wrong_mask_is_refused_with_its_step(fault, message):
     with pytest.raises(ValueError, match=message) as caught:
         load_suite(partial(Doors, fault=fault), [], workers=0)
-    assert "step 2" in str(caught.value) and "seed" in str(caught.value)
+    step = 0 if fault == "late" else 2
+    assert f"step {step})" in str(caught.value) and "seed" in str(caught.value)
+
+
+PAIR = spaces.MultiDiscrete([2, 3])
+SQUARE = spaces.MultiDiscrete([[2, 3], [3, 2]], start=[[0, 1], [2, 3]])
+ROWS = ((1, 0), (1, 0, 1)), ((0, 1, 1), (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("space", "mask", "expected", "action", "given"),
+    [
+        (spaces.Discrete(3, start=5), [1, 0, 1], [1, 0, 1], 2, 7),
+        (spaces.Discrete(3, start=-1), np.array([0.0, 1, 1]), [0, 1, 1], 2, 1),
+        (spaces.Discrete(2, dtype=np.uint8), np.array([False, True]), [0, 1], 1, 1),
+        (spaces.Discrete(2, start=3, dtype=np.int32), (0, 1), [0, 1], 1, 4),
+        (PAIR, (np.int8([1, 0]), np.int8([1, 0, 1])), [1, 0, 1, 0, 1], [0, 2], [0, 2]),
+        (PAIR, [True, True, False, False, True], [1, 1, 0, 0, 1], [1, 2], [1, 2]),
+        (spaces.MultiDiscrete([2], dtype=np.uint8), ([0, 1],), [0, 1], [1], [1]),
+        (SQUARE, ROWS, [1, 0, 1, 0, 1, 0, 1, 1, 1, 1], [0, 2, 1, 1], [[0, 3], [3, 4]]),
+        (spaces.MultiBinary(1), [0, 1], [0, 1], [1], [1]),
+        (spaces.MultiBinary((1, 2)), np.eye(2)[None], [1, 0, 0, 1], [0, 1], [[0, 1]]),
+    ],
+)
+def test_masks_of_all_forms_and_spaces(space, mask, expected, action, given):
+    """A mask is that of all choices one after another, counted from the least action of each."""
+    envs = []
+
+    def make():
+        envs.append(make_env("Told", partial(Told, space, mask), masked=True))
+        return envs[-1]
+
+    with HostPool(make, 1, 0, name="Told", workers=0) as pool:
+        assert pool.reset()[0, 1:].tolist() == expected
+        pool.step(np.array([action], np.int32))
+        np.testing.assert_array_equal(envs[0].unwrapped.action, given)
+        ends = np.cumsum(choices(pool.single_action_space))[:-1]
+        wrong = [np.argmin(part) for part in np.split(np.array(expected), ends)]
+        wrong = wrong if np.ndim(action) else wrong[0]
+        with pytest.raises(HostFailure, match="step 1. was given .*, which its mask forbids"):
+            pool.step(np.array([wrong], np.int32))
+
+
+NOTED = spaces.Dict(action_mask=spaces.MultiBinary(2), seen=spaces.Box(0, 1, (1,)))
+
+
+@pytest.mark.parametrize(
+    ("spaces_and_mask", "message"),
+    [
+        ((spaces.Discrete(2), None, NOTED), "'action_mask' in its observation, .*FilterObserv"),
+        ((spaces.Box(-1, 1, (2,)), [1, 1]), "'action_mask' in its info, and continuous actions"),
+    ],
+)
+def test_a_mask_that_nobody_would_respect_is_refused(spaces_and_mask, message):
+    with pytest.raises(ValueError, match=f"Told: .*{message}"):
+        load_suite(partial(Told, *spaces_and_mask), [], workers=0)
+
+
+def test_a_mask_in_info_may_be_observed_too():
+    suite = load_suite(partial(Told, spaces.Discrete(2), [1, 1], NOTED), [], workers=0)
+    assert suite.env.spec.masked and suite.env.spec.obs_dim == 3
+
+
+def test_masks_that_no_seed_determines_are_probed_one_by_one():
+    assert load_suite(Unseeded, [], reproducible=False, workers=0).env.spec.masked
 
 
 def test_several_binary_choices_are_shaped_as_the_space_says():
@@ -230,6 +325,7 @@ def test_a_jitted_world_reports_its_mask_and_image_to_gymnasium():
     [
         (Closed, "Closed: its action_mask allows no action at step . of an episode: allow one"),
         (WrongMask, r"WrongMask: its action_mask is bool\[4\], expected bool\[3\] of its spec"),
+        (Maskless, r"Maskless: its observation or mask fails \(.* must implement action_mask"),
     ],
 )
 def test_a_wrong_mask_of_a_jitted_world_is_refused(env, message):
@@ -237,8 +333,9 @@ def test_a_wrong_mask_of_a_jitted_world_is_refused(env, message):
         load_suite(env)
 
 
-def test_a_shift_under_which_a_mask_allows_nothing_is_refused():
-    closes = ramp("closes", "dynamics", "params.gap", to=3.0)
+@pytest.mark.parametrize("to", [3.0, slow(5.0)])  # at severity 1, and at .5 alone
+def test_a_shift_under_which_a_mask_allows_nothing_is_refused(to):
+    closes = ramp("closes", "dynamics", "params.gap", to=to)
     message = "Lane: under shift closes its action_mask allows no action at step . of an episode"
     with pytest.raises(ValueError, match=message):
         load_suite(Lane, [closes])
@@ -263,6 +360,12 @@ def test_shifts_keep_their_contract(env):
     assert names >= ({"tighten"} if env is Lane else {"occlusion", "brightness", "colour", "noise"})
     for shift in suite.shifts:
         assert violations(shift, suite.env, suite.world) == []
+
+
+@pytest.mark.parametrize("path", ["channel.tighten", "channel.image.occlusion"])
+def test_a_shift_of_what_a_world_does_not_have_is_refused(path):
+    with pytest.raises(ValueError, match="has no field '(tighten|image)'; it has noise, gain,"):
+        load_suite(Switches, [ramp("absent", "sensor", path, to=0.5)], workers=0)
 
 
 PIXELS = load_suite(partial(Bright, (12, 12, 3)), [], workers=0).env.spec

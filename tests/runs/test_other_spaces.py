@@ -11,17 +11,23 @@ import jax
 import numpy as np
 import pytest
 
-from affect import Blend, Curiosity, Hope
-from affect.observation import split
+from affect import Blend, Curiosity, Hope, Spec
+from affect.observation import read, split
 from agents import PPO
 from envs import load_suite
 from envs.channel import is_allowed
 from envs.host.rows import random_action
 from envs.shift import ramp, with_channel
+from runs import compare, continual, export, inherit, reward_free, validity
+from runs.engine import resources
 from runs.engine.host_step import changes_nothing
 from runs.engine.presets import preset
+from runs.engine.seeds import take_seeds
 from runs.engine.trial import sample_batches
+from runs.errors import Interrupted, UserError
 from runs.experiment import Experiment
+from runs.result import Result
+from tests.envs import other_spaces
 from tests.envs.other_spaces import Bright, Doors, Lamp, Lane, Switches
 from tests.runs import small_study
 from tests.tiers import slow
@@ -46,7 +52,15 @@ def run(suite, out=None, **changes):
 @pytest.mark.slow  # a minute of compiling each
 @pytest.mark.parametrize(
     "env",
-    [partial(Doors, several=True), partial(Bright, (12, 12, 3), True), Lane, Lamp, Doors, Switches],
+    [
+        partial(Doors, several=True),
+        partial(Bright, (12, 12, 3), True),
+        partial(Bright, (7, 7, 3), True),
+        Lane,
+        Lamp,
+        Doors,
+        Switches,
+    ],
 )
 def test_an_experiment_trains_and_scores_under_all_shifts(env, tmp_path):
     is_class = isinstance(env, type) and env in (Lane, Lamp)
@@ -55,10 +69,104 @@ def test_an_experiment_trains_and_scores_under_all_shifts(env, tmp_path):
     scores = result.scores
     assert set(scores["shift"]) == {"none", *(shift.name for shift in suite.shifts)}
     assert np.isfinite(scores["return"]).all()
+    check_what_an_experiment_gives(result, suite.env.spec)
     page = result.report().read_text()
     assert ("through a frozen random convolution" in page) == (
         suite.env.spec.image is not None and not suite.env.spec.image.symbols
     )
+
+
+def check_what_an_experiment_gives(result: Result, spec: Spec) -> None:
+    """Heads and critic on what heads read, the agent on rows; films of what can be drawn."""
+    batch, alive = take_seeds(next(result.recordings("hope", 4)), 0)
+    agent, row = result.agent("hope"), batch.obs[0, 0]
+    assert row.shape == (spec.row,) and agent.act(row).shape == spec.action_shape
+    exported, batch = next(export.seed_recordings(result, "hope", 0))[0], read(spec, batch)
+    assert exported.next_obs.shape[2:] == batch.next_obs.shape[2:]
+    heads = [result.head("hope", name) for name in ARMS["hope"].names]
+    if spec.image is None:
+        value = result.value("hope")
+        np.testing.assert_allclose(value.value(batch.obs[0, 0]), agent.value(row), 1e-3, 1e-4)
+        heads.append(value)
+    for head in heads:
+        assert np.isfinite(export.recommended(head, batch, alive)["shift"])
+    drawn = spec.image is not None and not spec.image.channel_first  # `Bright` draws itself
+    assert {any(result.out.glob(f"{name}/*")) for name in ("films", "timelines")} == {drawn}
+    assert (result.out / "readouts.csv").exists() == (not spec.image or spec.image.symbols)
+
+
+HOSTED = {
+    "masks": Doors,
+    "masks of two choices": partial(Doors, several=True),
+    "binary choices": Switches,
+    "pixels and numbers": partial(Bright, (12, 12, 3), True),
+    "symbols": partial(Bright, (3, 7, 7)),
+}
+
+
+@pytest.mark.slow  # 10 s each
+@pytest.mark.parametrize("env", HOSTED.values(), ids=HOSTED)
+def test_a_stopped_study_goes_on_with_the_same_bits_in_worker_processes(env, tmp_path):
+    for name, parts in (("whole", ((0, None),)), ("parts", ((0, 2), (2, None)))):
+        for workers, stop_at in parts:
+            suite = replace(load_suite(env, workers=workers), severities=(1.0,))
+            study = small_study.make_study(small_study.ARMS["hope"], in_suite=suite)
+            try:
+                small_study.run(study, tmp_path / name, stop_at=stop_at)
+            except Interrupted:
+                assert stop_at
+            finally:
+                study.backend.close()
+    small_study.assert_same_files(tmp_path / "whole", tmp_path / "parts")
+
+
+FILE = other_spaces.__file__
+
+
+@pytest.fixture
+def usual_devices(monkeypatch):
+    """Commands in this process take its devices as they are."""
+    monkeypatch.setattr("runs.engine.devices.prepare_devices", lambda: None)
+
+
+@pytest.mark.slow  # a minute each
+@pytest.mark.parametrize(
+    ("study", "flags"),
+    [
+        (validity, ["--head", "fear"]),
+        (reward_free, ["--heads", "hope"]),
+        (continual, ["--heads", "hope"]),
+    ],
+)
+def test_studies_of_any_environment_take_masks(study, flags, tmp_path, usual_devices):
+    out = ["--out", str(tmp_path / "out")]
+    assert study.main(["--smoke", "--env", f"{FILE}:Ditch", *flags, *out]) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "env", "flags", "message"),
+    [
+        (inherit, "Taxi-v4", [], "--env Taxi-v4: expected one of Drive"),
+        slow(compare, f"{FILE}:Bright", ["--image", "picture"], "image='picture', expected None"),
+        slow(compare, f"{FILE}:Lane", ["--image", "pixels"], "image and reader are of its own"),
+        slow(compare, f"{FILE}:Closed", [], "its action_mask allows no action at step"),
+    ],
+)
+def test_what_a_command_cannot_take_is_refused_in_one_line(
+    command, env, flags, message, tmp_path, usual_devices
+):
+    with pytest.raises(UserError, match=message) as caught:
+        command.main(["--smoke", "--env", env, *flags, "--out", str(tmp_path / "out")])
+    assert "\n" not in str(caught.value)
+
+
+def test_the_estimate_of_memory_counts_the_bytes_of_images(tmp_path, monkeypatch):
+    suite = load_suite(partial(Bright, (84, 84, 4)), workers=0)
+    experiment = Experiment(suite, NONE, seeds=3, steps=2048)
+    monkeypatch.setattr(resources, "free_memory", lambda: 150_000_000)  # of 3 x 58 MB in batches
+    with pytest.raises(UserError, match="seeds need at least .* take fewer seeds"):
+        arguments = experiment.phases.values(), suite, experiment.run_config, tmp_path
+        resources.check_resources(*arguments)
 
 
 def test_the_channel_of_such_a_world_changes_nothing_until_it_is_shifted():

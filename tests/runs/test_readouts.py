@@ -192,7 +192,9 @@ def walks():
     worlds = SUITE.worlds(jax.random.key(1), 2)
     recordings = [record(jax.tree.map(lambda leaf, i=i: leaf[i], worlds)) for i in range(2)]
     signals = lambda _: (SIGNALS, ("nearness", "flat"))  # noqa: E731
-    metrics = probe_recordings(signals, (jnp.arange(2),), recordings, H, 0.9, optimise=False)
+    metrics = probe_recordings(
+        signals, (jnp.arange(2),), recordings, ENV.spec, H, 0.9, optimise=False
+    )
     alive = np.stack([alive for _, alive in recordings], 1)
     return [({name: leaf[i] for name, leaf in metrics.items()}, alive[i]) for i in range(2)]
 
