@@ -4,14 +4,18 @@ Serves one page on 127.0.0.1: keys are the actions, and under the picture is the
 at every step. At the end of the episode it is written as a page that replays it. With --keys the
 episode is played from a script instead, without a browser: `--keys up*20 up+left*5 none*9`.
 
-Keys are the arrows where a world has 2, 3 or 9 actions or one continuous one, as Drive has (up and
-down are the pedal), and digits, the number of an action, everywhere.
+Keys are the arrows where a world has 9 actions, as Drive has (up and down are the pedal), 2 or 3,
+or continuous ones, and digits, the number of an action, wherever it has numbers. In the browser a
+world goes on by itself if it has an action that does nothing; others take a step at each key.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from runs.cli.settings import parse_settings, run_main
+from tyro.conf import arg
+
+from runs.cli.settings import check_not_negative, parse_settings, run_main
 from runs.errors import UserError
 
 COMMAND = "python -m runs.play"
@@ -23,7 +27,8 @@ class Settings:
 
     Attributes:
         env: as that of `runs.compare`: one of ours, a gymnasium id, or path/to/file.py:Name.
-        heads: that watch: zoo:NAME of `affect.zoo`, or files such as fear.safetensors.
+        heads: that watch: zoo:NAME of `affect.zoo`, or files such as fear.safetensors; none if no
+            name follows.
         shift: under which it is played; without one, at home.
         severity: of the shift.
         keys: played in the place of a person: KEY+KEY*STEPS ...
@@ -33,7 +38,10 @@ class Settings:
     """
 
     env: str = "Drive"
-    heads: tuple[str, ...] = ("zoo:drive-fear", "zoo:drive-hope-20")
+    heads: Annotated[tuple[str, ...], arg(aliases=["--head"])] = (
+        "zoo:drive-fear",
+        "zoo:drive-hope-20",
+    )
     shift: str = ""
     severity: float = 1.0
     keys: tuple[str, ...] = ()
@@ -47,6 +55,11 @@ def main(argv: list[str]) -> int:
     settings = parse_settings(Settings, argv, __doc__ or "", prog=COMMAND)
     if not 0 <= settings.severity <= 1:
         raise UserError(f"--severity {settings.severity}: must be in 0 to 1")
+    check_not_negative(settings, "seed")
+    if not 0 <= settings.port <= 65535:
+        raise UserError(f"--port {settings.port}: must be in 0 to 65535; 0 takes any that is free")
+    if settings.save.is_dir():
+        raise UserError(f"--save {settings.save}: is a folder; name a file, such as play.html")
     if not settings.save.parent.is_dir():
         raise UserError(f"--save {settings.save}: there is no folder {settings.save.parent}")
     from runs.playing.keys import scripted
@@ -65,9 +78,11 @@ def main(argv: list[str]) -> int:
         for pressed in script:
             if not game.ended:
                 game.step(pressed)
-        print(game.save(settings.save) if game.frames else "nothing was played")
+        print(game.save(settings.save) if game.steps else "nothing was played", flush=True)
     finally:
         game.close()
+    if game.fault:
+        raise UserError(game.fault)
     return 0
 
 

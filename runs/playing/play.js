@@ -5,7 +5,8 @@
   const picture = document.querySelector("img"), note = document.querySelector(".note");
   const outputs = [...document.querySelectorAll("output")];
   const curves = [...document.querySelectorAll("canvas")].map((canvas) => ({ canvas, values: [] }));
-  const pressed = new Set();
+  const waits = document.body.dataset.waits === "True"; // whether steps are taken at keys alone
+  const pressed = new Set(), tapped = new Set(); // held now, pressed since the last step
   const ink = getComputedStyle(document.body).color;
 
   /** Draws a curve through its values, between their extremes. */
@@ -24,8 +25,9 @@
 
   function show(state) {
     picture.src = state.frame;
-    note.textContent = `step ${state.step}, reward so far ${state.total.toFixed(2)}` +
+    note.textContent = state.refused || `step ${state.step}, reward so far ${state.total}` +
       (state.ended ? `: ${state.ended}. The replay is in the file that the terminal names.` : "");
+    if (state.refused) return;
     state.signals.forEach((value, i) => {
       outputs[i].textContent = value === null ? "" : String(value);
       if (value !== null) curves[i].values = [...curves[i].values, value].slice(-KEPT);
@@ -33,26 +35,43 @@
     });
   }
 
+  /** Takes a step with these keys -> whether the game goes on. */
+  async function step(keys) {
+    try {
+      const answer = await fetch("/step", { method: "POST", body: JSON.stringify(keys) });
+      const state = await answer.json();
+      show(state);
+      return !state.ended;
+    } catch {
+      note.textContent = "The game has ended. Its replay is in the file that the terminal names.";
+      return false;
+    }
+  }
+
   async function play() {
-    const begun = performance.now();
-    const answer = await fetch("/step", { method: "POST", body: JSON.stringify([...pressed]) });
-    const state = await answer.json();
-    show(state);
+    const begun = performance.now(), keys = [...new Set([...pressed, ...tapped])];
+    tapped.clear();
+    if (!(await step(keys))) return;
     const rest = 1000 / STEPS_PER_SECOND - (performance.now() - begun);
-    if (!state.ended) setTimeout(play, Math.max(rest, 0));
+    setTimeout(play, Math.max(rest, 0));
   }
 
   const nameOf = (event) => event.key.replace("Arrow", "").toLowerCase();
   const KNOWN = /^(up|down|left|right|\d)$/;
   let playing = false;
-  addEventListener("keydown", (event) => {
-    if (!KNOWN.test(nameOf(event))) return;
+  addEventListener("keydown", async (event) => {
+    const key = nameOf(event);
+    if (!KNOWN.test(key)) return;
     event.preventDefault();
-    pressed.add(nameOf(event));
-    if (!playing) play();
+    pressed.add(key);
+    tapped.add(key);
+    if (playing) return;
     playing = true;
+    if (!waits) play();
+    else playing = !(await step([key]));
   });
   addEventListener("keyup", (event) => pressed.delete(nameOf(event)));
+  addEventListener("blur", () => pressed.clear());
   show(JSON.parse(document.body.dataset.state));
-  note.textContent = "Press an arrow or a digit to begin.";
+  note.textContent = "Press a key to begin.";
 }

@@ -109,7 +109,7 @@ def png_data_url(frame: np.ndarray) -> str:
     """Encodes a frame [H, W, 3] as a PNG at most WIDTH wide, of few colours, in a data URL."""
     from PIL import Image
 
-    image = _shrunk(frame)
+    image = shrunk(frame)
     if image.width * 2 <= WIDTH:
         times = WIDTH // image.width
         image = image.resize((image.width * times, image.height * times), Image.NEAREST)
@@ -129,7 +129,7 @@ def sheet_of_frames(frames: np.ndarray) -> Sheet:
     count = min(len(frames), MAX_FRAMES)
     while True:
         steps = np.linspace(0, len(frames) - 1, count).round().astype(int)
-        tiles = [_shrunk(frames[step]) for step in steps]
+        tiles = [shrunk(frames[step]) for step in steps]
         (width, height), columns = tiles[0].size, int(np.ceil(np.sqrt(count)))
         sheet = Image.new("RGB", (width * columns, height * -(-count // columns)))
         for i, tile in enumerate(tiles):
@@ -145,7 +145,7 @@ def sheet_of_frames(frames: np.ndarray) -> Sheet:
         count = max(count // 2, MAX_STILLS)
 
 
-def _shrunk(frame: np.ndarray) -> Any:
+def shrunk(frame: np.ndarray) -> Any:
     """A frame [H, W, 3] as a picture of at most WIDTH pixels across."""
     from PIL import Image
 

@@ -146,9 +146,10 @@ def scheme_flag(dark: bool) -> str:
     return f"--blink-settings=preferredColorScheme={0 if dark else 1}"
 
 
-def load_page(page: Path, home: Path, *flags: str) -> tuple[str, list[str]]:
-    """Load a page in Chromium -> (its document after loading, lines of its console)."""
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={home}", *flags, page.as_uri()]
+def load_page(page: Path | str, home: Path, *flags: str) -> tuple[str, list[str]]:
+    """Load a file or URL in Chromium -> (its document after loading, lines of its console)."""
+    url = page if isinstance(page, str) else page.as_uri()
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={home}", *flags, url]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
     browser = subprocess.Popen(command, start_new_session=True, **pipes)
     try:
@@ -187,6 +188,11 @@ def measure_layout(
     flags = scheme_flag(dark), "--window-size=1400,1000"
     document, console = load_page(wrapper, home / "profile", *flags)
     assert console == []
+    return measures(document)
+
+
+def measures(document: str) -> dict[str, dict]:
+    """Measures by frame id, which IN_FRAMES wrote into the title of a document."""
     title = re.search("<title>(.*?)</title>", document)
     assert title, document[-2000:]
     return json.loads(html.unescape(title[1]))
