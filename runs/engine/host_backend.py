@@ -402,7 +402,7 @@ def _side_by_side(learner: Learner, worlds: list[World]) -> tuple[Learner, World
     if len(worlds) == 1:
         return learner, worlds[0]
     rows, count = jax.tree.leaves(learner.agent)[0].shape[0], len(worlds)
-    agent = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * count), learner.agent)
+    agent = take_seeds(learner.agent, np.tile(np.arange(rows), count))
     channels = [world.channel for world in worlds]
     channel = jax.tree.map(lambda *leaves: np.repeat(np.float32(leaves), rows), *channels)
     return Learner(agent, ()), worlds[0]._replace(channel=channel)

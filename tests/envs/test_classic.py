@@ -1,6 +1,7 @@
 """Classic control equals gymnasium step by step; initial states, success and pictures."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -170,33 +171,38 @@ def test_parity_with_gymnasium(case):
 
 def parity(pair, params, policy, forced, atol, steps) -> np.ndarray:
     """Step both and assert that they agree -> end of each episode, [..., 2]."""
-    env, gym, rng = pair.env, pair.make_gymnasium(params), np.random.default_rng(0)
-    world, step, env_state, endings = World(params), jax.jit(env.step), None, []
+    gym, rng, endings, rows = pair.make_gymnasium(params), np.random.default_rng(0), [], []
+    restart = True
     for _ in range(steps):
-        restart = env_state is None
         if restart:
             gym.reset(seed=len(endings))
-            env_state = env.reset(jax.random.key(0), world)
-        before = gym.unwrapped.state
-        if restart or forced:
-            env_state = env_state._replace(state=pair.copy_state(before, env_state.state))
-        action = policy(rng, np.asarray(before), len(endings))
-        obs, reward, terminated, truncated, _ = gym.step(pair.gymnasium_action(action))
-        env_state, transition = step(jax.random.key(0), env_state, jnp.asarray(action))
-        for our_leaf, gym_leaf in zip(
-            jax.tree.leaves(env_state.state),
-            jax.tree.leaves(pair.copy_state(gym.unwrapped.state, env_state.state)),
-            strict=True,
-        ):
-            np.testing.assert_allclose(our_leaf, gym_leaf, rtol=0, atol=atol)
-        np.testing.assert_allclose(transition.next_obs, obs, rtol=1e-6, atol=max(atol, 1e-5))
-        rtol = 1e-5 if env.spec.action_dim else 0.0  # the others pay whole numbers
-        np.testing.assert_allclose(transition.reward, reward, rtol=rtol, atol=rtol and atol)
-        assert (bool(transition.terminated), bool(transition.truncated)) == (terminated, truncated)
-        assert transition.info.get("harm", 0) == (pair is CARTPOLE and terminated)
-        if terminated or truncated:
-            endings.append((terminated, truncated))
-            env_state = None
+        before = np.asarray(gym.unwrapped.state)
+        action = policy(rng, before, len(endings))
+        obs, reward, *ends, _ = gym.step(pair.gymnasium_action(action))
+        rows.append((restart, before, action, gym.unwrapped.state, obs, reward, *ends))
+        if restart := any(ends):
+            endings.append(ends)
+    *inputs, obs, reward, terminated, truncated = map(np.array, zip(*rows, strict=True))
+    fresh = pair.env.reset(jax.random.key(0), World(params))
+
+    def step(env_state, row):
+        restart, before, action, after = row
+        env_state = jax.tree.map(partial(jnp.where, restart), fresh, env_state)
+        copied = pair.copy_state(before, env_state.state)
+        copied = jax.tree.map(partial(jnp.where, restart | forced), copied, env_state.state)
+        env_state = env_state._replace(state=copied)
+        env_state, transition = pair.env.step(jax.random.key(0), env_state, action)
+        return env_state, (env_state.state, pair.copy_state(after, env_state.state), transition)
+
+    _, (ours, theirs, transition) = jax.jit(partial(jax.lax.scan, step))(fresh, tuple(inputs))
+    for our_leaf, gym_leaf in zip(*map(jax.tree.leaves, (ours, theirs)), strict=True):
+        np.testing.assert_allclose(our_leaf, gym_leaf, rtol=0, atol=atol)
+    np.testing.assert_allclose(transition.next_obs, obs, rtol=1e-6, atol=max(atol, 1e-5))
+    rtol = 1e-5 if pair.env.spec.action_dim else 0.0  # the others pay whole numbers
+    np.testing.assert_allclose(transition.reward, reward, rtol=rtol, atol=rtol and atol)
+    np.testing.assert_array_equal(transition.terminated, terminated)
+    np.testing.assert_array_equal(transition.truncated, truncated)
+    assert (transition.info.get("harm", 0) == terminated * (pair is CARTPOLE)).all()
     return np.array(endings)
 
 

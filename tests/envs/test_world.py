@@ -111,21 +111,23 @@ def test_the_rollout_is_a_loop_over_steps():
     _, batch = play(env, worlds, coin, num_envs, num_steps)
     reset, advance = jax.jit(env.reset), jax.jit(env.step)
     k_reset_all, k_roll = jax.random.split(jax.random.key(0))
-    env_states = []
+    env_states, steps = [], []
     for key in jax.random.split(k_reset_all, num_envs):
         k_world, k_reset = jax.random.split(key)
         env_states.append(reset(k_reset, worlds(k_world)))
-    for t, k_time in enumerate(jax.random.split(k_roll, num_steps)):
+    for k_time in jax.random.split(k_roll, num_steps):
         k_act, k_step = jax.random.split(k_time)
         actions = coin(k_act, jnp.zeros((num_envs, 4)))
         for i, key in enumerate(jax.random.split(k_step, num_envs)):
             k_transition, k_world, k_reset = jax.random.split(key, 3)
             env_states[i], transition = advance(k_transition, env_states[i], actions[i])
-            for name in ("obs", "action", "next_obs", "reward", "terminated", "truncated", "first"):
-                rolled_out, stepped = getattr(batch, name)[t, i], getattr(transition, name)
-                np.testing.assert_allclose(rolled_out, stepped, rtol=1e-5, atol=1e-6)
+            steps.append(transition)
             if transition.terminated or transition.truncated:
                 env_states[i] = reset(k_reset, worlds(k_world))
+    looped = jax.tree.map(lambda *leaves: np.stack(leaves), *steps)
+    for rolled_out, stepped in zip(*map(jax.tree.leaves, (batch, looped)), strict=True):
+        stepped = stepped.reshape(rolled_out.shape)
+        np.testing.assert_allclose(rolled_out, stepped, rtol=1e-5, atol=1e-6)
     assert (batch.terminated | batch.truncated).sum() > 4
 
 

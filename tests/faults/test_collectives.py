@@ -80,9 +80,10 @@ def test_memory_that_runs_out_is_met_with_fewer_seeds_at_once(caplog):
 
 
 @pytest.mark.slow
-def test_no_program_of_a_whole_study_has_a_collective(tmp_path):
+@pytest.mark.parametrize(("env", "shift"), [("CartPole", "force"), ("CartPole-v1", "noise")])
+def test_no_program_of_a_whole_study_has_a_collective(env, shift, tmp_path):
     flags = f"--xla_dump_to={tmp_path / 'dump'} --xla_dump_hlo_as_text"
-    argv = ["--smoke", "--env", "CartPole", "--shifts", "force", "--heads", "mood", "--out"]
+    argv = ["--smoke", "--env", env, "--shifts", shift, "--heads", "mood", "--out"]
     done = subprocess.run(
         [sys.executable, "-m", "runs.compare", *argv, str(tmp_path / "out")],
         cwd=ROOT,

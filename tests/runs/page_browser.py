@@ -164,8 +164,8 @@ def load_page(page: Path | str, home: Path, *flags: str) -> tuple[str, list[str]
 
 def measure_layout(
     page: Path, home: Path, widths: tuple[int, ...], dark: bool, script: str = MEASURE
-) -> dict[str, dict]:
-    """Measure a page in frames of some widths -> measures by frame id (`w420`).
+) -> tuple[dict[str, dict], list[str]]:
+    """Measure a page in frames of some widths -> measures by frame id (`w420`), complaints.
 
     Args:
         page: the file.
@@ -173,6 +173,8 @@ def measure_layout(
         widths: of the frames, in pixels.
         dark: whether the page is shown dark.
         script: defines `measure(page)`: the layout, or how the player answers (PLAY).
+
+    Complaints are lines of the console, and requests.
     """
     source = html.escape(page.read_text())
     frames = [
@@ -186,9 +188,9 @@ def measure_layout(
         f"<!doctype html><script>{script}{IN_FRAMES}</script><body>{''.join(frames)}"
     )
     flags = scheme_flag(dark), "--window-size=1400,1000"
-    document, console = load_page(wrapper, home / "profile", *flags)
-    assert console == []
-    return measures(document)
+    with Proxy() as proxy:
+        document, console = load_page(wrapper, home / "profile", *flags, *proxy.flags)
+    return measures(document), console + proxy.requests
 
 
 def measures(document: str) -> dict[str, dict]:

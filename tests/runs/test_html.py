@@ -507,7 +507,9 @@ def brightness(colour: str) -> float:
 @browser
 @pytest.mark.parametrize("dark", [slow(False), True], ids=["light", "dark"])
 def test_every_figure_is_visible_at_every_width(page_path, tmp_path, dark):
-    layouts = page_browser.measure_layout(page_path, tmp_path / "home", WIDTHS, dark)
+    """And the page makes no request and logs nothing."""
+    layouts, complaints = page_browser.measure_layout(page_path, tmp_path / "home", WIDTHS, dark)
+    assert complaints == []
     for width in WIDTHS:
         layout = layouts[f"w{width}"]
         assert (layout["width"], layout["wide"], layout["scripts"]) == (width, width, 1)
@@ -522,21 +524,11 @@ def test_every_figure_is_visible_at_every_width(page_path, tmp_path, dark):
 
 
 @browser
-@pytest.mark.parametrize("name", ["page_path", "replay_path"])
-def test_a_page_makes_no_request_and_logs_nothing(name, request, tmp_path):
-    path = request.getfixturevalue(name)
-    with page_browser.Proxy() as proxy:
-        document, console = page_browser.load_page(path, tmp_path / "profile", *proxy.flags)
-    assert console == []
-    assert proxy.requests == []
-    assert 'class="plays"' in document  # the script ran
-
-
-@browser
 def test_the_player_answers_buttons_keys_and_the_pointer(replay_path, tmp_path):
     """Its episodes have 60 and 35 steps; the red of a frame is its step."""
-    home = tmp_path / "home"
-    states = page_browser.measure_layout(replay_path, home, WIDTHS, False, page_browser.PLAY)
+    inputs = replay_path, tmp_path / "home", WIDTHS, False, page_browser.PLAY
+    states, complaints = page_browser.measure_layout(*inputs)
+    assert complaints == []
     for width in WIDTHS:
         state = states[f"w{width}"]
         steps = {name: state[name]["step"] for name in ("start", "stepped", "jumped", "last")}
@@ -558,16 +550,16 @@ def test_the_player_answers_buttons_keys_and_the_pointer(replay_path, tmp_path):
 @browser
 def test_faults_of_a_bad_page_are_detected(tmp_path):
     bad = tmp_path / "bad.html"
-    bad.write_text("<img src='http://somewhere.invalid/x.png'><script>console.error('no')</script>")
-    with page_browser.Proxy() as proxy:
-        _, console = page_browser.load_page(bad, tmp_path / "profile", *proxy.flags)
-    assert any("somewhere.invalid" in line for line in proxy.requests)
-    assert any('"no"' in line for line in console)
     bad.write_text(
         "<body style='margin:0'><main><svg class='flat' width='900' height='2'></svg>"
         "<svg class='tiny' viewBox='0 0 99 99' width='99'><text x='0' y='9' font-size='3'>x</text>"
+        "</svg></main><img src='http://somewhere.invalid/x.png'>"
+        "<script>console.error('no')</script>"
     )
-    layout = page_browser.measure_layout(bad, tmp_path / "home", (420,), False)["w420"]
-    assert (layout["hidden"], layout["out"]) == (["flat"], ["flat"])
+    layouts, complaints = page_browser.measure_layout(bad, tmp_path / "home", (420,), False)
+    layout = layouts["w420"]
+    assert any("somewhere.invalid" in line for line in complaints)
+    assert any('"no"' in line for line in complaints)
+    assert layout["out"] == ["flat"] and "flat" in layout["hidden"]
     assert layout["wide"] > 420
     assert layout["least"] < 4
