@@ -9,6 +9,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from functools import partial
 from http.server import HTTPServer
 from pathlib import Path
@@ -517,11 +518,18 @@ def test_a_browser_plays_an_episode(world, keys, first, last, tmp_path, monkeypa
     name = world.rpartition(":")[2]
     head = save_heads(tmp_path, other_env(name))["hope"]
     with page_browser.Proxy() as proxy:
-        flags = proxy.flags[0], "--virtual-time-budget=60000"  # 127.0.0.1 needs no proxy
-        home = tmp_path / "profile"
-        thread = when_served(
-            port, lambda url: loaded.append(page_browser.load_page(f"{url}/wrapper", home, *flags))
-        )
+        local = proxy.flags[0], "--virtual-time-budget=60000"  # 127.0.0.1 needs no proxy
+
+        def browse(url):
+            try:
+                home = tmp_path / "profile"
+                loaded.append(page_browser.load_page(f"{url}/wrapper", home, *local))
+            finally:  # a browser that failed leaves a game that nobody ends
+                with suppress(OSError):
+                    while True:
+                        ask(url + "/step", b'["right"]')
+
+        thread = when_served(port, browse)
         flags = "--env", world, "--heads", str(head), "--port", str(port), "--save", str(path)
         assert play.main(list(flags)) == 0
         thread.join(page_browser.SECONDS)
