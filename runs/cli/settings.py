@@ -36,7 +36,7 @@ class StudySettings:
     Attributes:
         out: folder of the study; by default runs/logs/STUDY/, named by all settings.
         config: a YAML file of these settings; flags override it.
-        smoke: a run of at most a minute to test the code; its numbers mean nothing.
+        smoke: a small run to test the code, most of it compiling; its numbers mean nothing.
         record: also write page, tables and figures to runs/results/.
     """
 
