@@ -40,7 +40,6 @@ from runs.engine.training_loop import Trained
 from runs.engine.trial import try_heads
 from runs.errors import Interrupted, UserError
 from runs.lock import claim_folder, hold_lock
-from runs.names import safe_name
 from runs.prereg import seal
 from runs.prereg.manifest import check_kept
 from runs.prereg.plan_file import Plan, make_plan
@@ -174,7 +173,7 @@ class Experiment:
             UserError: for a failing host environment or a full disk.
         """
         check_resources(self.phases.values(), self.suite, self.run_config, out)
-        if any(not (out / "checkpoints" / safe_name(arm.name)).exists() for arm in self.all_arms):
+        if not all(seal.has_checkpoint(out, arm.name) for arm in self.all_arms):
             try_heads(self.all_arms, self.suite, self.run_config)
         for departure in seal.register(out, self.plan):
             progress.say(f"not as declared: {departure}")
@@ -327,7 +326,7 @@ class Experiment:
         rows: list[dict] = []
         points = draw_points(self.split("dev"), backend.draws, self.base)
         untrained = [
-            None if (out / "checkpoints" / safe_name(arm.name)).exists() else self.phases[arm.name]
+            None if seal.has_checkpoint(out, arm.name) else self.phases[arm.name]
             for arm in self.all_arms
         ]
         with closing(compile_ahead(backend, untrained)) as compiled:

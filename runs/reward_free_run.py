@@ -113,10 +113,10 @@ class RewardFreeRun(StudyRun):
     def save_arms(self) -> None:
         """Save the reward mix and the options of each arm as its checkpoint."""
         for arm in self.design.arms:
-            folder = self.out / "checkpoints" / safe_name(arm.name)
-            if arm.learns and not folder.exists():
+            if arm.learns and not seal.has_checkpoint(self.out, arm.name):
                 mix = tuple(np.asarray(x, np.float32) for x in arm.mix(self.design.blend)[:3])
                 options = np.array([arm.critic_kept, self.rates[arm.name]], np.float32)
+                folder = self.out / "checkpoints" / safe_name(arm.name)
                 Checkpoints(folder, keep=1).save(self.home_updates, (mix, options))
 
     def make_split(

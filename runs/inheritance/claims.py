@@ -183,9 +183,8 @@ def run_claims(
         for arm in arms.values()
     }
     for name, content in {"parents": run.parents["trained"], **others, **frozen}.items():
-        folder = out / "checkpoints" / safe_name(name)
-        if not folder.exists():
-            Checkpoints(folder, keep=1).save(0, content)
+        if not seal.has_checkpoint(out, name):
+            Checkpoints(out / "checkpoints" / safe_name(name), keep=1).save(0, content)
     seal.freeze_agents(out)
     digest = seal.draw_sealed(out)
     suite = design.home.sealed_suite(design.suite.name, digest)

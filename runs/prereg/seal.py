@@ -153,6 +153,11 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return max(paths, key=lambda path: int(serials[path]), default=None)
 
 
+def has_checkpoint(out: Path, arm: str) -> bool:
+    """Whether an arm has a checkpoint; its folder alone may be what a kill during a save left."""
+    return newest_checkpoint(out / "checkpoints" / safe_name(arm)) is not None
+
+
 def content_hash(path: Path) -> str:
     """Hash (sha256) of a checkpoint's content: its step and the sha256 of every leaf.
 

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from runs.analysis.scores import read_scores
+from runs.engine.checkpoint import Checkpoints
 from runs.errors import UserError
 from runs.prereg import ledger, plan_file, seal
 from runs.prereg.plan_file import PLAN_FILE, plan_changes, plan_text, read_plan, score_departures
 from runs.prereg.splits import Splits, families, refuse_training_on
 from tests.runs import sealed_study
 from tests.runs.sealed_study import cartpole, score, sealed_plan, train
+from tests.runs.small_study import Killed
 
 SHIFTS = {"ice": "dynamics", "fog": "sensor", "blind_ice": "dynamics|sensor", "flip": "actuator"}
 
@@ -245,3 +248,19 @@ def test_a_changed_plan_draws_nothing(out):
     path = out / PLAN_FILE
     path.write_text(path.read_text().replace("base = 0", "base = 1"))
     assert "not the plan that was entered" in refusal(seal.draw_sealed, out)
+
+
+def test_an_arm_whose_save_was_killed_has_no_checkpoint(tmp_path, monkeypatch):
+    """A kill leaves the arm's folder with an unfinished save, which was once taken for one."""
+    folder = tmp_path / "checkpoints" / "fear"
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.rename", killed)
+        with pytest.raises(Killed):
+            Checkpoints(folder).save(1, {"x": np.zeros(2)})
+    assert list(folder.iterdir()) and not seal.has_checkpoint(tmp_path, "fear")
+    Checkpoints(folder).save(1, {"x": np.zeros(2)})
+    assert seal.has_checkpoint(tmp_path, "fear") and not seal.has_checkpoint(tmp_path, "none")
