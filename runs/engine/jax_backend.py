@@ -107,7 +107,7 @@ class JaxBackend:
 
         So devices do not wait for the host. On a CPU they wait for one another: XLA begins a
         program of several devices when all have ended the last. Programs of one device each would
-        be 3 to 4 % faster, but compiled once a device.
+        not, but are compiled once a device.
         """
         state, results = _flat(state), []
         for mix in phase.mixes(first):
