@@ -83,7 +83,7 @@ def read_obs(spec: Spec, obs: jax.Array) -> jax.Array:
         ValueError: if a reader gives no features [T, B, F].
     """
     image, numbers, _ = split(spec, obs)
-    if image is None:
+    if spec.image is None or image is None:
         return numbers
     if spec.reader is not None:
         features = spec.reader(spec.image.shaped(image))
