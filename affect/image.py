@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-AT_ONCE = 256  # images that are computed at once: their patches take far more room than their bytes
+CACHED = 2**17  # bytes of images that a CPU computes at once: their patches take 15 times as much
+AT_ONCE = 2**23  # bytes that other devices do
+LOOPS = 2  # over such groups, side by side: a CPU computes them on two cores
 FEATURES = 64  # numbers of a frozen random convolution, which heads read
 Layer = tuple[int, int, int]  # filters, size of the square kernel, stride
 
@@ -101,14 +103,21 @@ def small_layers(image: Image) -> tuple[Layer, ...]:
     return (16, min(3, side), 1), (32, min(3, max(side - 2, 1)), 1)
 
 
-def in_batches(fn: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """`fn`, rows [N, D] -> [N, F], of x [..., D] -> [..., F], of at most AT_ONCE rows at a time."""
+def in_groups(fn: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """`fn`, rows [N, D] -> [N, F], of x [..., D] -> [..., F], of few rows at a time.
+
+    A gradient computes a group again, so that no more than its patches are kept.
+    """
     rows = x.reshape(-1, x.shape[-1])
-    if (count := len(rows)) > AT_ONCE:
-        number = -(-count // AT_ONCE)
-        padded = jnp.pad(rows, ((0, number * AT_ONCE - count), (0, 0)))
-        out = jax.lax.map(fn, padded.reshape(number, AT_ONCE, -1))
-        out = out.reshape(number * AT_ONCE, -1)[:count]
+    count, size = rows.shape
+    room = CACHED if jax.default_backend() == "cpu" else AT_ONCE
+    together = 1 << max(room // size, 1).bit_length() - 1  # a power of 2, as most batches are
+    if count > together:
+        number = -(-count // (LOOPS * together))
+        padded = jnp.pad(rows, ((0, LOOPS * number * together - count), (0, 0)))
+        again = jax.checkpoint(fn)
+        loops = [jax.lax.map(again, x) for x in padded.reshape(LOOPS, number, together, size)]
+        out = jnp.concatenate(loops).reshape(LOOPS * number * together, -1)[:count]
     else:
         out = fn(rows)
     return out.reshape(*x.shape[:-1], out.shape[-1])
@@ -134,7 +143,7 @@ def random_features(image: Image) -> Callable[[jax.Array], jax.Array]:
             x = jax.nn.relu(patches(x, kernel, stride) @ weights)
         return x.reshape(len(x), -1) @ projection
 
-    return partial(in_batches, compute)
+    return partial(in_groups, compute)
 
 
 def _weights(rng: np.random.Generator, inputs: int, outputs: int, gain: float) -> np.ndarray:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from affect import Image, Spec
-from affect.image import Layer, in_batches, output_sizes, patches, small_layers
+from affect.image import Layer, in_groups, output_sizes, patches, small_layers
 from affect.observation import split
 from agents.nets import dense
 
@@ -79,19 +79,19 @@ class Encoder(nnx.Module):
     def __call__(self, obs: jax.Array) -> jax.Array:
         """Features, numbers and mask in a row [..., F + obs_dim + n] of observations [..., D]."""
         image, numbers, mask = split(self.spec, obs)
-        row = [in_batches(self._features, image)]
+        row = [jax.nn.relu(self.out(in_groups(self._convolved, image)))]
         row += [] if numbers is None else [numbers]
         row += [] if mask is None else [mask.astype(jnp.float32)]
         return jnp.concatenate(row, -1)
 
-    def _features(self, flat: jax.Array) -> jax.Array:
-        """Features [N, F] of bytes [N, size]."""
+    def _convolved(self, flat: jax.Array) -> jax.Array:
+        """What the last convolution makes, flat [N, h w filters], of bytes [N, size]."""
         x = self.spec.image.shaped(flat)
         for i, (_, kernel, stride) in enumerate(self.layers):
             x = patches(x, kernel, stride)
             x = x.astype(jnp.float32) / self.spec.image.unit if i == 0 else x
             x = jax.nn.relu(getattr(self, f"layer_{i}")(x))
-        return jax.nn.relu(self.out(x.reshape(len(x), -1)))
+        return x.reshape(len(x), -1)
 
 
 def _positive(values: Any) -> bool:

@@ -74,6 +74,25 @@ def test_brightness_is_divided_by_255_once_and_symbols_are_not():
         )
 
 
+def test_many_images_are_computed_in_groups_and_give_the_same(monkeypatch):
+    """Features and gradients of 19 images in groups of 4, the last one padded, or all at once."""
+    spec = Spec(obs_dim=2, num_actions=2, image=Image(16, 12, 3))
+    encoder = Encoder(spec, ((4, 8, 4), 5), rngs=nnx.Rngs(0))
+    rows = jax.random.randint(jax.random.key(0), (19, spec.row), 0, 256).astype(jnp.uint8)
+    rows = rows.at[:, -8:].set(0)  # the bytes of two numbers
+
+    def gradients():
+        return nnx.value_and_grad(lambda encoder: (encoder(rows) ** 2).sum())(encoder)
+
+    whole = encoder(rows), gradients()
+    monkeypatch.setattr("affect.image.CACHED", 4 * spec.image.size)
+    grouped = encoder(rows), gradients()
+    compare = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(compare, grouped, whole)
+    loops = str(jax.make_jaxpr(encoder)(rows)).count("scan")
+    assert loops == 2
+
+
 def brightness_batch(spec: Spec, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Observations [4, 8, D] of dark or bright images, and whether they are bright [4, 8]."""
     k_bright, k_noise = jax.random.split(key)
