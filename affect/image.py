@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-CACHED = 2**17  # bytes of images that a CPU computes at once: their patches take 15 times as much
-AT_ONCE = 2**23  # bytes that other devices do
-LOOPS = 2  # over such groups, side by side: a CPU computes them on two cores
+CPU_BYTES = 2**17  # of images in a group on a CPU, whose patches, 15 times as much, fit its cache
+DEVICE_BYTES = 2**23  # of images in a group on any other device, whose patches fit its memory
+LOOPS = 2  # over groups, side by side: a CPU computes them on two cores
 FEATURES = 64  # numbers of a frozen random convolution, which heads read
 Layer = tuple[int, int, int]  # filters, size of the square kernel, stride
 
@@ -104,19 +104,20 @@ def small_layers(image: Image) -> tuple[Layer, ...]:
 
 
 def in_groups(fn: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """`fn`, rows [N, D] -> [N, F], of x [..., D] -> [..., F], of few rows at a time.
+    """`fn`, rows of bytes [N, D] -> [N, F], of x [..., D] -> [..., F], in groups of rows.
 
-    A gradient computes a group again, so that no more than its patches are kept.
+    A gradient computes a group again, so that no more than the patches of one are kept.
     """
     rows = x.reshape(-1, x.shape[-1])
     count, size = rows.shape
-    room = CACHED if jax.default_backend() == "cpu" else AT_ONCE
+    room = CPU_BYTES if jax.default_backend() == "cpu" else DEVICE_BYTES
     together = 1 << max(room // size, 1).bit_length() - 1  # a power of 2, as most batches are
     if count > together:
         number = -(-count // (LOOPS * together))
         padded = jnp.pad(rows, ((0, LOOPS * number * together - count), (0, 0)))
         again = jax.checkpoint(fn)
-        loops = [jax.lax.map(again, x) for x in padded.reshape(LOOPS, number, together, size)]
+        groups = padded.reshape(LOOPS, number, together, size)
+        loops = [jax.lax.map(again, of_loop) for of_loop in groups]
         out = jnp.concatenate(loops).reshape(LOOPS * number * together, -1)[:count]
     else:
         out = fn(rows)

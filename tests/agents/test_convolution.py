@@ -85,7 +85,7 @@ def test_many_images_are_computed_in_groups_and_give_the_same(monkeypatch):
         return nnx.value_and_grad(lambda encoder: (encoder(rows) ** 2).sum())(encoder)
 
     whole = encoder(rows), gradients()
-    monkeypatch.setattr("affect.image.CACHED", 4 * spec.image.size)
+    monkeypatch.setattr("affect.image.CPU_BYTES", 4 * spec.image.size)
     grouped = encoder(rows), gradients()
     compare = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
     jax.tree.map(compare, grouped, whole)
