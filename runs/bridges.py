@@ -90,7 +90,7 @@ PARTS = {
     ),
     "timid_ppo": Part(
         "The value of our agents for PPO of Stable-Baselines3",
-        *(VALUE, "affect/Timid-v0", POTENTIALS, 40_960, "sb3:PPO", DRIVING),
+        *(VALUE, "affect/Timid-v0", POTENTIALS, 81_920, "sb3:PPO", DRIVING),
     ),
     "timid_dqn": Part(
         "The value of our agents for DQN of Stable-Baselines3",
