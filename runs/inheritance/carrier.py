@@ -46,6 +46,7 @@ class Carrier:
         teaches: whether the newborn imitates the policy `teacher`, with the weight of `schedule`.
         beside: heads of the newborn's own by name, which learn during its life; their signals are
             rewards, and the numbers of the same names their weights.
+        begins: name of such a head -> name of the parents' head whose weights it begins with.
         knows: "nothing" of the task; a "value" of the parents; their "weights", and no value that
             is paid; a "rule" that is made by hand.
     """
@@ -56,6 +57,7 @@ class Carrier:
     yoked: ClassVar[bool] = False
     teaches: ClassVar[bool] = False
     beside: ClassVar[Mapping[str, HeadFactory]] = {}
+    begins: ClassVar[Mapping[str, str]] = {}
     knows: ClassVar[str] = "nothing"
 
     def init(self, parent: Parent, obs: np.ndarray) -> Any:

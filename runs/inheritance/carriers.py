@@ -150,6 +150,23 @@ class HopePotential(ValuePotential):
         return sum(jnp.where(one, signal, 0.0) for one, signal in zip(chosen, signals, strict=True))
 
 
+class LearningHopePotential(Carrier):
+    """The parent's head Hope of horizon 20 as a potential; it goes on learning in the newborn.
+
+    phi = hope H + shift, where H begins with the parent's weights.
+    """
+
+    knobs = {"hope": SCALE, "shift": SHIFT}
+    pays: ClassVar[str] = "potential"
+    beside: ClassVar = {"hope": affect.Potential(affect.Hope(horizon=20))}
+    begins: ClassVar = {"hope": "hope_20"}
+    knows: ClassVar[str] = "value"
+
+    def phi(self, inherited: Any, numbers: Numbers, obs: jax.Array) -> jax.Array:
+        """The shift alone: the head is paid beside it."""
+        return jnp.broadcast_to(numbers["shift"], obs.shape[:-1])
+
+
 class WideHopePotential(HopePotential):
     """The parent's head Hope of 64 units, of a horizon that is tuned, as a potential."""
 
@@ -262,6 +279,7 @@ CARRIERS: dict[str, Carrier] = {
     "small value": SmallValuePotential(),
     "hope": HopePotential(),
     "wide hope": WideHopePotential(),
+    "learning hope": LearningHopePotential(),
     "HuRL": HeuristicGuided(),
     "classifier": ClassifierPotential(),
     "reward model": RewardPotential(),

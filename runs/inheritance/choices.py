@@ -15,7 +15,7 @@ from runs.inheritance.tuning import Choice, best_trials, choose, stages, trials
 from runs.scale.grid import Axes
 
 OWN = "own"
-RETUNED = ("scale", "shift", "k", "end")  # numbers that are chosen again in each body
+RETUNED = ("scale", "hope", "shift", "k", "end")  # numbers that are chosen again in each body
 Key = tuple[str, str]  # carrier, body
 
 

@@ -35,7 +35,7 @@ VALUE, CONSTANT, SMALL = "value", "constant potential", "small value"
 SIX = ("none", "constant potential", "value", "teacher", "trunk + critic", "trunk + critic + value")
 """Carriers that are raised in every body."""
 MISLED = ("mirrored", "table")  # bodies in which what was inherited may mislead
-BESIDE = ("policy", "fading value")  # carriers that are raised there too
+BESIDE = ("policy", "fading value", "hope", "learning hope")  # carriers that are raised there too
 SMOKE_CARRIERS = (*SIX[:3], *SIX[4:], SMALL, "trunk + critic + constant")
 
 
@@ -142,8 +142,8 @@ def make_design(settings: Any) -> InheritDesign:
         claimed=tuple(name for name in BODIES if name in kinds),
         pairs=settings.seeds,
         dev_parents=2 if settings.smoke else 8,
-        trials=2 if settings.smoke else 24,
-        body_trials=1 if settings.smoke else 8,
+        trials=2 if settings.smoke else home.trials,
+        body_trials=1 if settings.smoke else home.trials // 3,
         blend=parents_blend(settings.heads, suite).with_epochs(head_epochs(config)),
         stops=(0.5,) if settings.smoke else (0.1, 0.25, 0.5),
         tested=tested,

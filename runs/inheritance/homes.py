@@ -35,6 +35,7 @@ class Home:
         shown: further worlds, of the exploratory part.
         held_out: shifts that are sealed; () where the suite has a sealed part of its own.
         longer: training of parents, as a multiple of that of Drive.
+        trials: for each carrier in the parents' own body; a third as many in other bodies.
     """
 
     make: Callable[[], Mapping[str, Suite]]
@@ -42,6 +43,7 @@ class Home:
     shown: tuple[Place, ...]
     held_out: tuple[str, ...] = ()
     longer: float = 1.0
+    trials: int = 12
 
     def suites(self) -> dict[str, Suite]:
         """Suites by name, without the shifts that are held out."""
@@ -97,6 +99,7 @@ HOMES = {
         drive_suites,
         dev=(Place("Timid"), Place("Drive", "cross")),
         shown=(Place("Drive"), Place("Drive", "cones", 0.75)),
+        trials=24,
     ),
     "MountainCar": Home(
         OneSuite("MountainCar", 100.0, (-200.0, -100.0)),

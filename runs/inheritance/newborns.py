@@ -240,6 +240,10 @@ def enter(
     heads[REWARD] = HeadState.create(constant, blend.tx)
     if INHERITED in heads:
         heads[INHERITED].net.alone().data = nnx.data((inherited, numbers))
+    for name, source in carrier.begins.items():
+        net = heads[name].net
+        nnx.update(net.alone(), nnx.state(inherited.heads[source]))
+        heads[name] = HeadState.create(net, blend.tx)
     agent = carrier.hand_over(state.learner.agent, inherited, numbers)
     return state._replace(learner=Learner(agent, blend_state._replace(heads=heads)))
 

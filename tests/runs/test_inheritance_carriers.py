@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from affect import ConstantPotential as LibraryPotential
-from affect import Spec, Transition, build
+from affect import Hope, Inherited, Spec, Transition, build
+from affect import Potential as LibraryShaping
 from agents import PPO
 from envs.worlds.drive.sensors import AHEAD
 from runs.engine.train import Learner, RunnerState
@@ -126,6 +127,24 @@ def test_a_constant_potential_is_the_librarys():
     expected, _ = head(head.initial_state(B), some_batch())
     got = paid(ConstantPotential(), {"k": jnp.float32(-0.7)}, parent_of())
     np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_a_head_that_goes_on_learning_begins_with_the_parents_weights():
+    head = build(Hope(horizon=20), SPEC, jax.random.key(4))
+    parent = replace(parent_of(), heads={"hope_20": head})
+    carrier, batch = CARRIERS["learning hope"], some_batch()
+    blend = newborn_blend(carrier)
+    runner = RunnerState(Learner(newborn_of(), None), None, None, jax.random.key(0))
+    numbers = {"hope": jnp.float32(2.0), "shift": jnp.float32(-1.0)}
+    sizes = {"carrier": carrier, "spec": SPEC, "num_envs": B}
+    learner = enter(runner, parent, numbers, jnp.zeros(()), **sizes).learner
+    signals, _ = blend.feel(learner.blend_state, batch)
+    shaped = build(LibraryShaping(Inherited(head)), SPEC, jax.random.key(0))
+    expected, _ = shaped(shaped.initial_state(B), batch)
+    np.testing.assert_allclose(signals[..., -1], expected, rtol=1e-5, atol=1e-6)
+    constant = build(LibraryPotential(k=-1.0), SPEC, jax.random.key(0))
+    expected, _ = constant(constant.initial_state(B), batch)
+    np.testing.assert_allclose(signals[..., 0], expected, rtol=1e-6)
 
 
 def test_hurl_pays_the_discounted_value_and_shortens_the_horizon():
