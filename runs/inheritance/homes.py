@@ -72,6 +72,17 @@ def drive_suites() -> dict[str, Suite]:
     return {name: any_suite(name) for name in ("Drive", "Timid")}
 
 
+FOUR_ROOMS = "gymnax:FourRooms-misc"
+
+
+def four_rooms() -> dict[str, Suite]:
+    """Four rooms of gymnax in 80 steps instead of 500, so that chance seldom reaches the goal."""
+    from envs.adapters.gymnax import Gymnax
+
+    env = Gymnax(FOUR_ROOMS.partition(":")[2], horizon=80)
+    return {FOUR_ROOMS: replace(load_suite(FOUR_ROOMS), env=env)}
+
+
 @dataclass(frozen=True)
 class OneSuite:
     """Makes a suite of `envs.load_suite`, with its returns as success where it has bounds.
@@ -101,13 +112,6 @@ HOMES = {
         shown=(Place("Drive"), Place("Drive", "cones", 0.75)),
         trials=24,
     ),
-    "MountainCar": Home(
-        OneSuite("MountainCar", 100.0, (-200.0, -100.0)),
-        dev=(Place("MountainCar", "gravity"), Place("MountainCar", "gravity", 0.5)),
-        shown=(Place("MountainCar"), Place("MountainCar", "noise")),
-        held_out=("force", "extrapolation"),
-        longer=4.0,
-    ),
     "Acrobot": Home(
         OneSuite("Acrobot", 100.0, (-500.0, -70.0)),
         dev=(Place("Acrobot", "mass"), Place("Acrobot", "mass", 0.5)),
@@ -126,5 +130,19 @@ HOMES = {
         shown=(Place("Keys"), Place("Keys", "flip")),
         held_out=("more_keys",),
     ),
+    FOUR_ROOMS: Home(
+        four_rooms,
+        dev=(Place(FOUR_ROOMS, "slip", 0.5), Place(FOUR_ROOMS, "flip")),
+        shown=(Place(FOUR_ROOMS), Place(FOUR_ROOMS, "noise")),
+        held_out=("delay", "dropout"),
+        longer=2.0,
+    ),
 }
-"""Suite -> where its parents and newborns learn."""
+"""Suite -> where its parents and newborns learn.
+
+Said before any newborn was raised: in DeepSea the policy is harder than the value, since which
+action goes right was drawn for every cell, while the value rises along the diagonal; in Acrobot it
+is the other way round, since torque along a joint's speed is nearly optimal, while the value grows
+with the energy and falls with the steps that are left. MountainCar is left out: parents do not
+reach its goal in four times the training of Drive's.
+"""
