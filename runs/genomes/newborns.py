@@ -96,11 +96,12 @@ class GenomeTeacher(PolicyTeacher):
 # --- design ---------------------------------------------------------------------------------------
 
 
-def genomes(senses: int, smoke: bool = False) -> list[Genome]:
+def genomes(senses: int, smoke: bool = False, whole: bool = True) -> list[Genome]:
     """The genomes: values of nine sizes at 32 and at 4 bits, two units at 8, 3 and 2 bits, pruned.
 
-    Policies, whose newborns take longer, in five sizes at 32 bits and two at 4. Functions of a few
-    senses are left out where an observation has no more.
+    Policies, whose newborns take longer, in five sizes at 32 bits and two at 4. Without `whole`
+    values of six sizes at 32 bits and two units at 4, and policies of three sizes. Functions of a
+    few senses are left out where an observation has no more.
     """
     two, five = (Genome("value", "features", features=count, bits=None) for count in (2, 5))
     linear, layers = Genome("value", "linear", bits=None), Genome("value", "layers", (64, 64))
@@ -113,6 +114,9 @@ def genomes(senses: int, smoke: bool = False) -> list[Genome]:
     pruned = Genome("value", "pruned", (16,), bits=None)
     small = [x._replace(bits=4) for x in taught[1:3]]
     forms = [*sizes, *(x._replace(bits=4) for x in sizes), *fewer, pruned, *taught, *small]
+    if not whole:
+        some = two, linear, *(units[i] for i in (0, 1, 3)), sizes[-1]
+        forms = [*some, FORTY, taught[1], taught[2], taught[-1]]
     return [x for x in forms if x.form != "features" or x.features < senses]
 
 
@@ -129,14 +133,15 @@ def genome_design(settings: Any) -> InheritDesign:
     each of 6 worlds: 35 (26 + 48). With permuted actions 6 teachers choose again, and pairs of 21
     carriers are raised in 3 worlds: 6 x 26 + 21 x 24. Without numbers there is one trial of 8
     newborns, 18 less; the base reward takes 2 x 8 more. So 3,248 newborns (`planned_newborns`): 19
-    minutes at .35 s each.
+    minutes at .35 s each. Other suites than Drive have fewer genomes (see `genomes`), one body and
+    one severity.
 
     Raises:
         UserError: for a suite without development worlds.
     """
     design = make_design(shared_settings(InheritSettings, settings))
     kinds, smoke, newborn = bodies(design.suite), settings.smoke, design.newborn_config
-    forms = genomes(design.suite.env.spec.obs_dim, smoke)
+    forms = genomes(design.suite.env.spec.obs_dim, smoke, design.home.whole)
     full = {VALUE: CARRIERS[VALUE], TEACHER: CARRIERS[TEACHER]}
     controls = {name: KNOWLEDGE_FREE[name] for name in ("none", CONSTANT)}
     small = {
@@ -147,7 +152,7 @@ def genome_design(settings: Any) -> InheritDesign:
         design,
         newborn_config=newborn if smoke else replace(newborn, episodes=EPISODES),
         carriers={**controls, **full, **small, **{x.name: carrier_of(x) for x in forms}},
-        bodies={name: kinds[name] for name in (OWN, PERMUTED)},
+        bodies={name: kinds[name] for name in (OWN, PERMUTED)[: 1 + design.home.whole]},
         claimed=(),
         dev_parents=2 if smoke else 8,
         trials=2 if smoke else TRIALS,
@@ -159,7 +164,7 @@ def genome_design(settings: Any) -> InheritDesign:
 def severities(design: InheritDesign) -> dict[Place, float]:
     """World -> severity of the development shift, from home on."""
     shift = next(place for place in design.dev if place.shift != "none")
-    steps = SEVERITIES if design.config.optimise else SEVERITIES[-1:]
+    steps = SEVERITIES if design.home.whole and design.config.optimise else (shift.severity,)
     far = {Place(shift.suite, shift.shift, severity): severity for severity in steps}
     return {Place(design.suite.name): 0.0, **far}
 

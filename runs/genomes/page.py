@@ -37,8 +37,8 @@ def genome_page(
         setup(design, success, choices),
         gains_table(results),
         "Gain in area over the chosen constant potential with its 95 % interval over pairs: own "
-        "body / actions permuted, where newborns have them. R2 is that of the fit, on samples held "
-        "out, mean over parents.",
+        "body / actions permuted, where newborns have that body. R2 is that of the fit, on samples "
+        "held out, mean over parents.",
         "## The smallest that is not worse than the whole\n\n" + smallest_lines(results),
     ]
     figures: dict[str, Any] = {"": partial(draw_gains, results)}
@@ -64,12 +64,13 @@ def genome_page(
 def setup(design: InheritDesign, success: np.ndarray, choices: Choices) -> str:
     """How it was measured, in a paragraph."""
     base = "and c = 1 - gamma" if choices.base else "alone"
+    again = "; those of teachers again with permuted actions, which change nothing for others"
+    again = again if PERMUTED in design.bodies else ""
     return (
         f"{design.parents} parents learn at home (success {success.mean():.2f}). With "
         f"{design.dev_parents} of them, in {' and '.join(place.name for place in design.dev)}, "
         f"the numbers of each carrier were chosen by {design.trials} trials, of which the best "
-        f"third goes on after a quarter and after half of the newborns; those of teachers again "
-        f"with permuted actions, which change nothing for other carriers. Each of the other "
+        f"third goes on after a quarter and after half of the newborns{again}. Each of the other "
         f"{design.pairs} parents is paired with a newborn. Areas are under the learning curve: "
         f"the mean share of training episodes that succeeded. Every newborn gets the task's reward "
         f"{base}. Values are paid as potentials; policies teach by imitation that fades. Nothing "
@@ -102,7 +103,7 @@ def findings(results: Results, choices: Choices) -> list[str]:
         f"{p:.3f} of two one-sided tests, mean over {len(results.places)} worlds, own body.",
         f"That the best genome is smaller the further from home {direction}: what ten times the "
         f"bytes of a value, of 32 bits a weight, add to the area changes by {change} from home to "
-        f"severity 1.",
+        f"severity {max(results.severities.values()):g}.",
     ]
 
 
@@ -189,6 +190,8 @@ def draw_gains(results: Results, path: Path) -> None:
     for axis, place in zip(axes[0], (steps[0], steps[-1]), strict=True):
         for of, color in (("value", "C0"), ("policy", "C3")):
             for body, style in ((OWN, "-"), (PERMUTED, "--")):
+                if body not in results.bodies:
+                    continue
                 names = results.by_size(of, in_line=True)
                 gains = [results.gain(name, body, place) for name in names]
                 label = f"{of}, {'own body' if body == OWN else 'actions permuted'}"

@@ -74,6 +74,11 @@ class Results(NamedTuple):
     severities: dict[str, float]
     places: list[str]
 
+    @property
+    def bodies(self) -> set[str]:
+        """Bodies of newborns."""
+        return set(self.areas.index.get_level_values("body"))
+
     def less(self, carrier: str, reference: str, body: str, place: str) -> np.ndarray:
         """Area of a carrier less that of a reference [pairs]."""
         arm, other = (self.areas.loc[(name, body, place), :] for name in (carrier, reference))

@@ -36,6 +36,7 @@ class Home:
         held_out: shifts that are sealed; () where the suite has a sealed part of its own.
         longer: training of parents, as a multiple of that of Drive.
         trials: for each carrier in the parents' own body; a third as many in other bodies.
+        whole: whether `runs.genome` raises genomes of all forms, at all severities, in two bodies.
     """
 
     make: Callable[[], Mapping[str, Suite]]
@@ -44,6 +45,7 @@ class Home:
     held_out: tuple[str, ...] = ()
     longer: float = 1.0
     trials: int = 12
+    whole: bool = False
 
     def suites(self) -> dict[str, Suite]:
         """Suites by name, without the shifts that are held out."""
@@ -111,6 +113,7 @@ HOMES = {
         dev=(Place("Timid"), Place("Drive", "cross")),
         shown=(Place("Drive"), Place("Drive", "cones", 0.75)),
         trials=24,
+        whole=True,
     ),
     "Acrobot": Home(
         OneSuite("Acrobot", 100.0, (-500.0, -70.0)),

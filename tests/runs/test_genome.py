@@ -221,6 +221,22 @@ def test_every_genome_gets_as_many_trials_and_the_study_has_3248_newborns():
     assert planned_newborns(genome_design(Settings(smoke=True, seeds=3))) < 250
 
 
+def test_in_other_suites_than_drive_there_are_fewer_newborns(tmp_path):
+    design = genome_design(Settings(env="Acrobot"))
+    assert list(design.bodies) == [OWN] and len(design.carriers) == 16
+    assert [place.name for place in places(design)] == ["Acrobot", "mass", "mass 0.5"]
+    assert list(severities(design).values()) == [0.0, 1.0]
+    assert planned_newborns(design) == 16 * (26 + 24) - 18 + 16
+    rows = [
+        {"carrier": name, "body": OWN, "place": place.name, "pair": pair, "area": 0.01 * pair}
+        for name in SIZES
+        for place in places(design)
+        for pair in range(3)
+    ]
+    draw_gains(make_results(design, pd.DataFrame(rows), SIZES), tmp_path / "genome.png")
+    assert (tmp_path / "genome.png").stat().st_size > 10_000
+
+
 def test_genomes_have_names_of_their_own():
     names = [genome.name for genome in genomes(37)]
     assert len(set(names)) == len(names) == 29
