@@ -30,7 +30,7 @@ INCLUDED = {
 FIGURES = {"figures/results": "runs/results", "figures/worlds": "envs/gallery"}
 """Folder of the site -> the folder of the repository whose pictures it holds."""
 HOUSE = "figures/house.svg"  # drawn from the source by docs/house.py
-RECORDED = re.compile(r"^<!-- recorded: ([\w.-]+) -->$", re.MULTILINE)
+RECORDED = re.compile(r"^\[`([\w.-]+)`\]\(\.\./\.\./runs/results/\1\)$", re.MULTILINE)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -59,13 +59,17 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Put recorded results in the place of their marks."""
-    return with_results(markdown, page.file.src_uri)
+    """Make a page that is written in docs/ one of the site."""
+    uri = page.file.src_uri
+    return site_page(markdown, uri) if (ROOT / "docs" / uri).exists() else markdown
 
 
-def with_results(markdown: str, page: str) -> str:
-    """A page with each mark `<!-- recorded: NAME -->` replaced by that file of runs/results."""
-    return RECORDED.sub(lambda match: recorded(match[1], page), markdown)
+def site_page(markdown: str, page: str) -> str:
+    """A page of docs/ whose links hold on the site; a link to a result, in a line, becomes it."""
+    parts = RECORDED.split(markdown)  # text, name of a result, text, ...
+    parts[::2] = [with_links(text, page, f"docs/{page}") for text in parts[::2]]
+    parts[1::2] = [recorded(name, page) for name in parts[1::2]]
+    return "".join(parts)
 
 
 # --- pages --------------------------------------------------------------------------------------
@@ -92,8 +96,11 @@ def with_links(markdown: str, page: str, source: str) -> str:
             return match[0]
         path = os.path.normpath(f"{os.path.dirname(source)}/{target}".lstrip("/"))
         places = {file: place for place, file in INCLUDED.items()} | {"README.md": "index.md"}
+        places["runs/results"] = "findings/recorded.md"
         for folder, pictures in FIGURES.items():
-            places |= {path: f"{folder}/{Path(path).name}"} if path.startswith(pictures) else {}
+            places |= (
+                {path: f"{folder}/{Path(path).name}"} if path.startswith(f"{pictures}/") else {}
+            )
         if path.startswith("docs/"):
             places[path] = path.removeprefix("docs/")
         if path not in places:

@@ -333,11 +333,14 @@ def test_the_picture_of_the_house_is_made_and_well_formed():
 
 
 def test_links_lead_to_what_there_is():
-    texts = {
-        path.relative_to(DOCS).as_posix(): path.read_text() for path in DOCS.rglob("*.md")
-    } | MADE
+    texts = {path.relative_to(DOCS).as_posix(): path.read_text() for path in DOCS.rglob("*.md")}
+    for page, text in texts.items():  # in the repository
+        for _, _, target, _ in pages.LINK.findall(text):
+            place = DOCS / os.path.dirname(page) / target
+            assert "://" in target or pages.HOUSE in target or place.exists(), f"{page}: {target}"
+    texts = {page: pages.site_page(text, page) for page, text in texts.items()} | MADE
     for page, text in texts.items():
-        for _, _, target, anchor in pages.LINK.findall(pages.with_results(text, page)):
+        for _, _, target, anchor in pages.LINK.findall(text):
             if "://" in target:
                 continue
             place = os.path.normpath(os.path.join(os.path.dirname(page), target))

@@ -14,7 +14,7 @@ WORLDS = {
     "Lava": "Cross rivers of lava in a room of 7 x 7 and reach the coin.",
     "MountainCar": "Get a weak car out of a valley by rocking.",
     "Pendulum": "Swing a pole up, and hold it, with a motor too weak to lift it at once.",
-    "Timid": "A longer road, with less gas and better brakes; agents brake and never arrive.",
+    "Timid": "A longer road, with less gas and better brakes; plain PPO brakes and seldom arrives.",
 }
 """Suite -> description, in place of the first line of the docstring of its world."""
 
@@ -72,9 +72,9 @@ SHIFTS = {
 HEAD = """# Worlds and shifts
 
 This page shows every suite of this folder under each of its shifts: without the shift ("home") and
-at severities .5 and 1. `python -m envs.gallery` draws it; shifts and suites are defined in
-`envs/shift.py` and `envs/suite.py`. A row of a sheet is a shift; below its name is what it changes
-at severity 1. All tiles of a sheet start with the same random key and take the same actions, until
+at severities .5 and 1. `python -m envs.gallery` draws it; shifts are defined in the module of their
+world, in `envs/worlds/`. A row of a sheet is a shift; below its name is what it changes at severity
+1. All tiles of a sheet start with the same random key and take the same actions, until
 the episode ends. Below a picture are:
 
 - the number of steps, and the sum of their rewards ("paid");

@@ -75,8 +75,8 @@ class Claim(NamedTuple):
 
 def make_claims(design: InheritDesign, choices: Choices) -> list[Claim]:
     """The claims, from what was chosen in development; fewer for a carrier of one's own."""
-    tested = design.tested
-    weights = [name for name, carrier in design.carriers.items() if carrier.knows == "weights"]
+    tested, carriers = design.tested, design.carriers
+    weights = [name for name in carriers if carriers[name].knows == "weights" and name != tested]
     rivals = tuple((choices.best(body, weights), body) for body in design.claimed)
     own = {name: Arm(f"own: {name}", ((name, OWN),)) for name in (tested, CONSTANT, VALUE, SMALL)}
     everywhere = Arm(f"other bodies: {tested}", tuple((tested, body) for body in design.claimed))

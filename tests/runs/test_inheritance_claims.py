@@ -1,5 +1,7 @@
 """Tuning and claims: trials, chosen numbers, verdicts on tables made by hand, tables from files."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from envs.world import World
 from runs.cli.study import study_folder
 from runs.errors import UserError
 from runs.inherit import COMMAND, Settings
+from runs.inheritance.carriers import CopiedPolicy
 from runs.inheritance.choices import (
     Choices,
     choices_csv,
@@ -211,6 +214,10 @@ def test_a_carrier_of_a_user_is_claimed_against_controls_and_the_value(tmp_path)
         "other bodies: mine less other bodies: best other carrier",
         "own: mine less own: value",
     ]
+    mine = CopiedPolicy()  # weights of one's own are no rival of themselves
+    design = replace(design, carriers={**design.carriers, "mine": mine})
+    rivals = make_claims(design, chosen_everywhere(design))[1].reference.cells
+    assert "mine" not in {carrier for carrier, _ in rivals}
 
 
 def test_a_head_or_a_file_of_a_user_becomes_a_potential(tmp_path):
