@@ -180,9 +180,10 @@ def comparison(part: Part, settings: Settings, head: "Factory | None" = None) ->
 
 
 def critic_of_parent(job: Job) -> "tuple[Factory, int]":
-    """Trains PPO of Stable-Baselines3 in Drive -> (the first critic as a potential, units done).
+    """Trains PPO of Stable-Baselines3 in Drive -> (a critic as a potential, units done).
 
-    Its scale and shift are those that `python -m runs.export` writes into a card.
+    Of three agents the one that is best at home is taken, since not every one arrives there. Scale
+    and shift are those that `python -m runs.export` writes into a card.
     """
     from affect import Potential
     from runs.export import recommended, seed_recordings
@@ -190,8 +191,9 @@ def critic_of_parent(job: Job) -> "tuple[Factory, int]":
     path = job.out / "value.safetensors"
     experiment = comparison(PARENT, replace(job.settings, seeds=3, steps=0))
     result = trained(job, experiment, job.out / "parent")
-    head = result.value("none")
-    head.save(path, **recommended(head, *next(seed_recordings(result, "none", 0))))
+    seed = int(home_returns(job.out / "parent").argmax())
+    head = result.value("none", seed)
+    head.save(path, **recommended(head, *next(seed_recordings(result, "none", seed))))
     return Potential.from_card(path), experiment.units
 
 
@@ -225,8 +227,12 @@ def page(job: Job, part: Part, result: "Result") -> Page:
         f"![Learning curves]({name}.png)",
     ]
     if not part.agent:
-        home = home_return(job.out / "parent")
-        sections.insert(3, f"The parent, {PARENT.agent} in Drive, returns {home:.2f} there.")
+        home = home_returns(job.out / "parent")
+        sections.insert(
+            3,
+            f"The parent is the best at home of {len(home)} agents of {PARENT.agent}, trained in "
+            f"Drive: it returns {home.max():.2f} there, the worst {home.min():.2f}.",
+        )
     figures = {"": partial(draw_areas, result.curves)}
     tables = {"": rows_as_csv(rows, header=True, columns=COLUMNS)}
     return Page(name, page_text(part.title, sections, job.command), figures, tables=tables)
@@ -301,12 +307,13 @@ def draw_areas(curves: "pd.DataFrame", path: Path) -> None:
     save_with_legend(figure, path)
 
 
-def home_return(folder: Path) -> float:
-    """Mean greedy return at home of the first parent in a folder."""
+def home_returns(folder: Path) -> np.ndarray:
+    """Mean greedy return at home of each parent [seeds] in a folder."""
     from runs.analysis.scores import read_scores
 
-    rows = read_scores(folder / "scores.csv")
-    return float(np.mean([r["return"] for r in rows if r["shift"] == "none" and not r["seed"]]))
+    rows = [row for row in read_scores(folder / "scores.csv") if row["shift"] == "none"]
+    seeds = sorted({row["seed"] for row in rows})
+    return np.array([np.mean([r["return"] for r in rows if r["seed"] == seed]) for seed in seeds])
 
 
 main = partial(run_study, COMMAND, __doc__, Settings, check, study)

@@ -8,6 +8,7 @@ import pytest
 
 from affect import Potential, load
 from runs import bridges
+from runs.analysis.scores import COLUMNS
 from runs.bridges import PARTS, Settings, best_constant, check, finding, main, table
 from runs.errors import UserError
 from tests.runs.small_study import without_key_check_in_threads
@@ -54,6 +55,14 @@ def test_the_figure_takes_curves_in_which_no_episode_ended(tmp_path):
     ]
     bridges.draw_areas(pd.DataFrame(curves), tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_returns_of_parents_are_those_at_home(tmp_path):
+    rows = [(1, "none", 1.0), (0, "none", 0.5), (0, "noise", 0.9), (2, "none", -1.0)]
+    other = dict.fromkeys(COLUMNS, 0.0)
+    dicts = [other | {"seed": i, "episodes": 2, "shift": at, "return": x} for i, at, x in rows]
+    pd.DataFrame(dicts).to_csv(tmp_path / "scores.csv", index=False)
+    np.testing.assert_allclose(bridges.home_returns(tmp_path), [0.5, 1.0, -1.0])
 
 
 @pytest.mark.parametrize(
