@@ -3,8 +3,8 @@
 A part is one comparison: `deep_sea` and `mountain_car` pay curiosity to their PPO where reward is
 rare, against constant rewards; `timid_ppo` and `timid_dqn` pay the zoo's value of Drive as a
 potential, with the scale and the shift of its card, in Timid, where agents seldom arrive, against
-constant potentials; `timid_ours` pays our PPO there the critic of their PPO from Drive, exported as
-`python -m runs.export` does.
+constant potentials; `timid_ours` pays our PPO there the critic of a PPO of theirs that arrives in
+Drive, exported as `python -m runs.export` does.
 
 Declared for each part: the signal less no signal, and less the best of the constants, in the area
 under the learning curve, the mean of the task's return over the training; Holm over the two. The
