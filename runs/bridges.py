@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from runs.analysis import stats
-from runs.analysis.contrasts import contrasts
+from runs.analysis.contrasts import Contrast, contrasts
 from runs.analysis.scores import rows_as_csv
 from runs.cli.settings import TrainingSettings, run_main
 from runs.cli.settings import check as check_shared
@@ -274,10 +274,16 @@ def finding(signal: str, rows: list[dict]) -> str:
     verdict = over_none.verdict(faster, slower, "does not differ measurably from no signal")
     end = over_best.verdict("more than it", "less than it", "which is not told apart from it")
     return (
-        f"Finding: {signal} {verdict}: area under the learning curve {over_none.estimate:+.3f} "
-        f"(p {over_none.p_holm:.2g}); less the best of the constants, {best}, "
-        f"{over_best.estimate:+.3f} (p {over_best.p_holm:.2g}), {end}."
+        f"Finding: {signal} {verdict}: area under the learning curve {in_numbers(over_none)}; less "
+        f"the best of the constants, {best}, {in_numbers(over_best)}, {end}."
     )
+
+
+def in_numbers(contrast: Contrast) -> str:
+    """A contrast with its interval and p-value, or why it has none."""
+    if contrast.estimate is None:
+        return f"unknown (episodes ended in fewer than {stats.FEWEST} seeds)"
+    return f"{contrast.estimate:+.3f} (p {contrast.p_holm:.2g})"
 
 
 def table(rows: list[dict]) -> list[list[str]]:
@@ -285,8 +291,9 @@ def table(rows: list[dict]) -> list[list[str]]:
     measures = {name: by_arm(rows, name) for name in ("area", "home", "shifted")}
     areas, cells = measures["area"], []
     for arm in areas:
-        less = "-" if arm == "none" else f"{stats.difference(areas[arm], areas['none']):+.3f}"
-        cells.append([arm, *(f"{stats.mean(x[arm]):.3f}" for x in measures.values()), less])
+        (over_none,) = contrasts(areas, [(arm, "none")], paired=False)
+        less = "-" if arm == "none" or not over_none.estimate else f"{over_none.estimate:+.3f}"
+        cells.append([arm, *(f"{stats.nan_estimate(x[arm]):.3f}" for x in measures.values()), less])
     return cells
 
 

@@ -17,6 +17,7 @@ from runs.analysis import stats
 from runs.analysis.contrasts import Contrast, contrasts
 from runs.analysis.scores import rows_as_csv
 from runs.engine.checkpoint import Checkpoints
+from runs.errors import UserError
 from runs.inheritance.choices import OWN, Choices, Key
 from runs.inheritance.design import CONSTANT, SMALL, VALUE, InheritDesign
 from runs.inheritance.homes import Place
@@ -246,11 +247,20 @@ class Verdict(NamedTuple):
 
 
 def verdicts(claims: Sequence[Claim], table: pd.DataFrame) -> list[Verdict]:
-    """Contrasts of the claims over pairs: areas are means over sealed worlds and bodies first."""
+    """Contrasts of the claims over pairs: areas are means over sealed worlds and bodies first.
+
+    Raises:
+        UserError: if fewer than 3 pairs of a claim have finite areas.
+    """
     by_pair = table.groupby(["arm", "pair"])["area"].mean().unstack("pair")
     scores: Mapping[str, np.ndarray] = {arm: row.to_numpy() for arm, row in by_pair.iterrows()}
     pairs = [(claim.arm.name, claim.reference.name) for claim in claims]
     rows = contrasts(scores, pairs, paired=True)
+    for claim, row in zip(claims, rows, strict=True):
+        if row.estimate is None:
+            raise UserError(
+                f"{claim.title}: fewer than {stats.FEWEST} pairs have finite areas; run more --seeds"
+            )
     p_values = {
         i: row.p_value if claim.margin is None else p_equivalent(scores, claim)
         for i, (claim, row) in enumerate(zip(claims, rows, strict=True))

@@ -46,6 +46,13 @@ def test_the_finding_is_the_two_declared_contrasts(signal, words):
     assert cells[0][-1] == "-" and cells[1][-1] == "+0.400 [+0.173, +0.627]"
 
 
+def test_where_no_episode_ended_the_finding_says_so():
+    scores = rows(none=np.nan, **{"potential_-1": np.nan}, signal=np.nan)
+    text = finding("curiosity", scores)
+    assert text.count("unknown (episodes ended in fewer than 3 seeds)") == 2
+    assert table(scores)[0][-1] == "-"
+
+
 def test_the_figure_takes_curves_in_which_no_episode_ended(tmp_path):
     curves = [
         {"arm": arm, "seed": seed, "step": step, "return": None if step == 1 else seed}

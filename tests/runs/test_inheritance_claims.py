@@ -183,6 +183,9 @@ def test_verdicts_are_paired_and_adjusted_together():
     inconclusive = verdicts([claim("same", -0.1)], table)[0]
     assert not inconclusive.holds and inconclusive.contrast.p_value == 1.0
     assert set(arms_of(claims)) == {"base", "better", "worse", "same"}
+    lost = table_of(base=base, better=np.full(20, np.nan))
+    with pytest.raises(UserError, match="better less base: fewer than 3 pairs have finite areas"):
+        verdicts([claim("better")], lost)
 
 
 # --- carriers of a user ---------------------------------------------------------------------------
