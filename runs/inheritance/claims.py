@@ -259,7 +259,8 @@ def verdicts(claims: Sequence[Claim], table: pd.DataFrame) -> list[Verdict]:
     for claim, row in zip(claims, rows, strict=True):
         if row.estimate is None:
             raise UserError(
-                f"{claim.title}: fewer than {stats.FEWEST} pairs have finite areas; run more --seeds"
+                f"{claim.title}: fewer than {stats.FEWEST} pairs have finite areas; "
+                "run more --seeds"
             )
     p_values = {
         i: row.p_value if claim.margin is None else p_equivalent(scores, claim)
