@@ -58,9 +58,6 @@ WIDTHS = (4, 16, 64)  # units of the fear that is read from the other's seat
 WEIGHTS = (0.25, 1.0, 4.0)  # of care
 SIZES = {"num_envs": 4, "num_steps": 128, "episodes": 128}
 CHUNKS, STEPS = 4, 400_000
-MEASURES = ("own", "other", "both", "gifts", "needy", "full")
-"""Shares of episodes in which the agent, the other, and both survive; gifts an episode; share of
-the chances to give that are taken while the other has at most half of its energy, and more."""
 
 
 def worry(batch: Transition) -> jax.Array:
@@ -146,10 +143,15 @@ def make_design(settings: Any) -> CareDesign:
 
 
 def behaviour(batch: Transition, alive: jax.Array) -> dict[str, jax.Array]:
-    """MEASURES of whole episodes [T, B] in Share, [] each; NaN where there was no chance to give.
+    """Survival and gifts in whole episodes [T, B] in Share; NaN where there was no chance to give.
 
     A chance is a step at which the agent holds berries at most one step from the other, whose hand
     is empty; a gift is one at which it then gives, and its hand is empty afterwards.
+
+    Returns:
+        [] each: `own`, `other` and `both`, shares of episodes in which these survive; `gifts` an
+        episode; `needy` and `full`, share of the chances to give that are taken while the other has
+        at most half of its energy, and more.
     """
     obs, other_died = batch.obs, (batch.info["other"]["harm"] > 0) & alive
     died = (batch.info["harm"] > 0) & alive
@@ -175,7 +177,7 @@ def behaviour(batch: Transition, alive: jax.Array) -> dict[str, jax.Array]:
 def two_agents(
     first: Any, second: Any, key: jax.Array, world: World, *, agent: Any, env: Share, episodes: int
 ) -> dict[str, jax.Array]:
-    """MEASURES of the first of two agents that act together, by the modes of their policies."""
+    """`behaviour` of the first of two agents that act together, by the modes of their policies."""
     k_reset, k_steps = jax.random.split(key)
     params = world.params
     states = jax.vmap(env.initial, (0, None))(jax.random.split(k_reset, episodes), params)
@@ -220,7 +222,7 @@ class CareRun(StudyRun):
         """Train and measure every arm, or load its rows.
 
         Returns:
-            A row per arm, place and seed: MEASURES, and whether the seed is `alive`.
+            A row per arm, place and seed: measures of `behaviour`, and whether the seed is `alive`.
         """
         config, tables = self.home, []
         arms, updates = self.design.arms, config.chunks * config.updates

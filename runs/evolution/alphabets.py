@@ -23,7 +23,6 @@ from runs.inheritance.carriers import HORIZONS
 from runs.inheritance.parent import Parent
 
 Genome = dict[str, float]
-MOST = 10  # numbers of the small alphabet, at most
 CRITIC = 100.0  # horizon of the parents' critic, whose discount is .99
 LEVELS = 7  # of a weight of 4 bits, on either side of 0
 INNER, OUTER = 2.0, 4.0  # largest weight of a unit, and of the output

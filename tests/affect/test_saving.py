@@ -245,10 +245,6 @@ def test_scale_and_shift_come_from_the_card(path, batch):
 # --- other observations -----------------------------------------------------------------------
 
 
-def first_three(obs):
-    return obs[..., :3]
-
-
 INDICES = [slice(1, 4), (1, 2, 3), [1, 2, 3], range(1, 4), np.arange(1, 4)]
 
 

@@ -38,7 +38,6 @@ GOOD = {
     "loss": "return jnp.square(self.net(batch.obs)[..., 0] - batch.reward).mean(), {'x': 1.0}",
     "arguments": "self, spec, *, rngs",
 }
-WITHOUT_STATE = {"state": "return ()", "call": "return {}, ()"}
 
 
 def source(**parts: str) -> str:
