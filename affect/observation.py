@@ -5,6 +5,7 @@ need not know what is in it. Without an image a row is of float32: the numbers, 
 and 1. With an image it is of bytes: those of the image, of the numbers (float32) and of the mask.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from affect.image import FEATURES, random_features
-from affect.transition import Spec, Transition, one_line, replace_spec
+from affect.transition import Spec, Transition, one_line
 
 
 class Parts(NamedTuple):
@@ -61,7 +62,8 @@ def read_spec(spec: Spec) -> Spec:
     if spec.plain:
         return spec
     obs = jax.ShapeDtypeStruct((1, 1, spec.row), spec.dtype)
-    return replace_spec(spec, obs_dim=jax.eval_shape(partial(read_obs, spec), obs).shape[-1])
+    obs_dim = jax.eval_shape(partial(read_obs, spec), obs).shape[-1]
+    return replace(spec, obs_dim=obs_dim, masked=False, image=None, reader=None)
 
 
 def read(spec: Spec, batch: Transition) -> Transition:

@@ -2,7 +2,7 @@
 
 import numbers
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -185,8 +185,3 @@ class Spec:
         values = self.image, self.masked, self.action_sizes
         if present := [name for name, value in zip(names, values, strict=True) if value]:
             raise ValueError(f"{who} does not take {' or '.join(present)}: use PPO or A2C")
-
-
-def replace_spec(spec: Spec, obs_dim: int) -> Spec:
-    """The spec of worlds whose observations are so many numbers alone."""
-    return replace(spec, obs_dim=obs_dim, masked=False, image=None, reader=None)

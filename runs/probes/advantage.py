@@ -51,8 +51,8 @@ def credit_assignment(
     worlds: World,
     key: jax.Array,
     episodes: int,
-    rollouts: int = 32,
-    gamma: float = 0.99,
+    rollouts: int,
+    gamma: float,
     window: int = 10,
 ) -> dict[str, jax.Array]:
     """Rank correlation of signals with the advantage, and delay after blunders, at each point.
