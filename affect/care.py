@@ -45,12 +45,12 @@ class Care(StatefulWrapper):
     Args:
         head: the inner head, a factory.
         swap: batch -> the same steps from the other's perspective, same shapes and dtypes. By
-            default the fields in `info["other"]` replace the agent's own. What it makes that is
-            not finite counts as 0.
+            default the fields in `info["other"]` replace the agent's own. Numbers of its result
+            that are not finite count as 0.
 
     Raises:
         MissingInfo: the world reports no `other` and the default swap needs it.
-        ValueError: the swap changes a shape or dtype, or loses a field, or `other` fits none.
+        ValueError: the swap changes a shape or dtype, or loses a field; `other` has an unknown key.
     """
 
     @classmethod

@@ -54,8 +54,8 @@ def fit(
 ) -> MLP:
     """Takes an Adam step a key on the mean squared error of the network that is used -> net.
 
-    To it is added the error that rounding a layered network to the final bits is expected to add:
-    of those that compute nearly the same it is to be the one that is rounded best.
+    To it is added the error that rounding a layered network to the final bits is expected to add,
+    so that of networks that compute nearly the same one is fitted that rounding changes little.
 
     Args:
         net: in whitened units.
@@ -89,8 +89,8 @@ def rounding_error(net: MLP, bits: int, units: Units) -> jax.Array:
 
     A weight that is rounded to multiples of a step has an error of variance step^2 / 12, which its
     input and the weights of the layers after it pass on; the slope of tanh is taken as 1, and means
-    of inputs are left to the biases. The step of a layer is set by its largest weight, in a fit
-    without this term that of a sense that hardly varies: the others are rounded to nothing.
+    of inputs are left to the biases. The step of a layer is set by its largest weight. Without this
+    term that is often the weight of an input that hardly varies, and all others are rounded to 0.
 
     Args:
         net: in own units.

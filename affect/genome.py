@@ -161,5 +161,5 @@ def _whole(bits: np.ndarray, width: int) -> np.ndarray:
 
 
 def _index_bits(size: int) -> int:
-    """Bits that number the weights."""
+    """Number of bits of an index into `size` weights."""
     return max(1, math.ceil(math.log2(size)))

@@ -113,7 +113,7 @@ class Inheritance:
             expected = named_leaves(like)
         except MissingInfo:
             raise
-        except Exception as error:  # whatever settings there are in a file of somebody's
+        except Exception as error:  # the settings of a file may be anything
             cause = " ".join(str(error).split())
             raise ValueError(
                 f"{name} cannot be built with the settings of its card: {cause}"

@@ -14,7 +14,8 @@ from agents.wrapper import AgentWrapper
 class ShuffledRewards(AgentWrapper):
     """Agent that is trained on the task's rewards of a batch in random order.
 
-    It gets the same rewards, and nothing of what earned them. Signals stay as they are.
+    The rewards are the same, but come at other steps than those that earned them. Signals stay as
+    they are.
     """
 
     def update(

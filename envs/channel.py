@@ -40,8 +40,8 @@ class Channel(NamedTuple):
         flip: probability that an action is replaced by a uniformly random one.
         delay: steps from choosing an action to executing it, rounded, at most MAX_DELAY.
         reward_noise: standard deviation of noise on the reward that the agent receives.
-        tighten: probability that an allowed action is forbidden at a step, but one that stays; None
-            in worlds without masks.
+        tighten: probability that an allowed action is forbidden at a step; one always stays
+            allowed. None in worlds without masks.
         image: disturbances of an image; None in worlds without one.
     """
 
@@ -57,9 +57,9 @@ class Channel(NamedTuple):
 
 
 def channel_of(spec: Spec) -> Channel | None:
-    """The channel that a world of shapes `spec` begins with: None, as it has no need of one.
+    """The channel that a world of shapes `spec` begins with: None for plain observations.
 
-    With an image or masks it is one that changes nothing, which has their disturbances.
+    With an image or masks it is one with fields for their disturbances, which changes nothing yet.
     """
     if spec.plain:
         return None

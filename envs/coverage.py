@@ -1,7 +1,4 @@
-"""Number of shifts of each family in each suite, as a table: `python -m envs.coverage`.
-
-`python -m envs.coverage` prints it.
-"""
+"""Number of shifts of each family in each suite, as a table: `python -m envs.coverage`."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -71,11 +71,11 @@ class Experiment:
         without: arms that were left out on request, which the report names.
         base: seed of all seeds.
         recordings: also film the arms with heads, and record an episode of one of them step by
-            step, for the report; None for only if `out` is given.
+            step, for the report; None to do so only if `out` is given.
         probe_signals: with the recordings, also measure what the signals of one arm predict; not
             of images of pixels.
-        optimise: whether to compile with optimisation, which takes longer and runs faster; None
-            for whether training and scoring an arm take more than LONG steps.
+        optimise: whether to compile with optimisation, which takes longer and runs faster; None to
+            do so only if training and scoring an arm take more than LONG steps.
     """
 
     suite: Suite

@@ -200,7 +200,7 @@ class AffectEnv:
 
 
 def _typed(key: jax.Array) -> jax.Array:
-    """A key of the new kind, of which another may be derived though it was used."""
+    """A typed key; a copy, so that jax's check of reused keys allows it after the original."""
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return jax.random.clone(key)
     return jax.random.wrap_key_data(key)

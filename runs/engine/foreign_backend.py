@@ -52,7 +52,7 @@ class ForeignState(NamedTuple):
     trained: np.ndarray
 
     def where(self, alive: np.ndarray, old: "ForeignState") -> "ForeignState":
-        """This state: what a seed ended with is all that there is of it."""
+        """This state: seeds are trained in one piece, so there is no earlier state to keep."""
         return self
 
     def one_seed(self, seed: int) -> "ForeignState":

@@ -13,11 +13,11 @@ import numpy as np
 @partial(jax.tree_util.register_dataclass, data_fields=("leaves",), meta_fields=("structure",))
 @dataclass(frozen=True)
 class Flat:
-    """A tree as the list of its leaves: those of Flax modules are found in Python, at each call.
+    """A tree as the list of its leaves: jax finds those of Flax modules in Python, at each call.
 
     Attributes:
         leaves: of the tree.
-        structure: of the tree; one object in a series of calls, since equal ones take long to tell.
+        structure: of the tree; the same object in all calls, since comparing equal ones takes long.
     """
 
     leaves: list[jax.Array]

@@ -22,7 +22,7 @@ from runs.engine.seeds import take_seeds
 )
 @dataclass(frozen=True)
 class Parent:
-    """What a parent knows.
+    """Networks of a trained agent, and the heads that learned beside it.
 
     Attributes:
         agent: its networks and moments, without the optimiser.

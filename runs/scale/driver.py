@@ -21,8 +21,8 @@ def run_missing(
 ) -> dict[Path, str]:
     """Run every cell that is not done, and close the executor -> why cells failed, by folder.
 
-    Settings that cannot be run (exit code 2) are not tried again, neither now nor by another
-    driver; after any other end a cell is, ATTEMPTS times in all.
+    Settings that cannot be run (exit code 2) are tried once, and by no other driver. A cell that
+    fails otherwise is tried ATTEMPTS times.
 
     Raises:
         Interrupted: if `stopped()` is true; cells resume when the driver is started again.
