@@ -4,7 +4,8 @@ A part is one comparison: `deep_sea` and `mountain_car` pay curiosity to their P
 rare, against constant rewards; `timid_ppo` and `timid_dqn` pay the zoo's value of Drive as a
 potential, with the scale and the shift of its card, in Timid, where agents seldom arrive, against
 constant potentials; `timid_ours` pays our PPO there the critic of a PPO of theirs that arrives in
-Drive, exported as `python -m runs.export` does.
+Drive, exported as `python -m runs.export` does. `replay` pays curiosity to their DQN, whose buffer
+recomputes it with the present head, against a buffer that keeps it as it was paid.
 
 Declared for each part: the signal less no signal, and less the best of the constants, in the area
 under the learning curve, the mean of the task's return over the training; Holm over the two. The
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from runs.result import Result
 
 COMMAND = "python -m runs.bridges"
-SIGNAL, SHIFT = "signal", "noise"
+SIGNAL, STALE, SHIFT = "signal", "stale", "noise"
 REWARDS = ("none", "constant_plus", "constant_minus")
 POTENTIALS = ("none", "potential_-1", "potential_-0.5")
 PPO = {"n_steps": 64, "batch_size": 128, "learning_rate": 0.001}
@@ -49,6 +50,8 @@ DRIVING |= {"ent_coef": 0.01}  # as those of our PPO in Drive
 DQN = {"train_freq": 4, "gradient_steps": 8, "batch_size": 64, "learning_rate": 0.0005}
 DQN |= {"learning_starts": 2000, "buffer_size": 50_000, "target_update_interval": 1000}
 DQN |= {"exploration_fraction": 0.3}
+RECOMPUTED = {"replay_buffer_class": "AffectReplayBuffer"}
+REPLAYED = DQN | {"learning_starts": 500, "target_update_interval": 500} | RECOMPUTED
 SIZES = {"num_steps": 64, "recordings": False, "probe_signals": False}
 SMALL = {"steps": 256, "num_envs": 2, "num_steps": 64, "episodes": 2, "optimise": False}
 COLUMNS = ("part", "arm", "seed", "area", "home", "shifted")
@@ -109,6 +112,11 @@ PARTS = {
         "The critic of Stable-Baselines3 for our PPO",
         *("a critic of Stable-Baselines3 from Drive", "Timid", POTENTIALS, 150_000, "", {}),
     ),
+    "replay": Part(
+        "Curiosity recomputed in the replay buffer of DQN of Stable-Baselines3",
+        *("curiosity as of now", "affect/DeepSea-v0", ("none",), 16_384, "sb3:DQN", REPLAYED),
+        {"size": 10},
+    ),
 }
 PARENT = Part("Parent", "", "affect/Drive-v0", ("none",), 61_440, "sb3:PPO", DRIVING)
 
@@ -118,7 +126,7 @@ class Settings(TrainingSettings):
     """Settings of the study.
 
     Attributes:
-        part: deep_sea, mountain_car, timid_ppo, timid_dqn or timid_ours.
+        part: deep_sea, mountain_car, timid_ppo, timid_dqn, timid_ours or replay.
         seeds: training runs an arm, at least 3.
     """
 
@@ -142,7 +150,16 @@ def study(job: Job) -> Page:
     elif part.agent == "":
         head, before = critic_of_parent(job)
     result = trained(job, comparison(part, job.settings, head), job.out, before)
-    return page(job, part, result)
+    rows, curves = score_rows(job.settings.part, result), result.curves
+    if RECOMPUTED.items() <= part.settings.items():
+        import pandas as pd
+
+        kept = {k: v for k, v in part.settings.items() if k not in RECOMPUTED}
+        experiment = comparison(part._replace(settings=kept, controls=()), job.settings)
+        other = trained(job, experiment, job.out / STALE, result.experiment.units)
+        rows += [row | {"arm": STALE} for row in score_rows(job.settings.part, other)]
+        curves = pd.concat([curves, other.curves.assign(arm=STALE)])
+    return page(job, part, result, rows, curves)
 
 
 # --- what is trained ----------------------------------------------------------------------------
@@ -175,7 +192,7 @@ def comparison(part: Part, settings: Settings, head: "Factory | None" = None) ->
     sizes = {"seeds": seeds, "steps": settings.steps or part.steps, "base": settings.base}
     sizes |= SIZES if agent else {"recordings": False, "probe_signals": False}
     sizes |= SMALL if settings.smoke else {"episodes": 16 if agent else 256}
-    primary = (SIGNAL, "none") if part.signal else None
+    primary = (SIGNAL, "none") if part.signal and part.controls else None
     return Experiment(suite, arms, agent, primary=primary, **sizes)
 
 
@@ -209,21 +226,22 @@ def trained(job: Job, experiment: "Experiment", out: Path, before: int = 0) -> "
 # --- results ------------------------------------------------------------------------------------
 
 
-def page(job: Job, part: Part, result: "Result") -> Page:
-    """Page, table and figure of a part."""
-    rows = score_rows(job.settings.part, result)
+def page(job: Job, part: Part, result: "Result", rows: list[dict], curves: "pd.DataFrame") -> Page:
+    """Page, table and figure of a part, from its scores and learning curves."""
     config, name = result.experiment.run_config, f"bridges-{job.settings.part}"
     agent = f"{part.agent} {dict(part.settings)}" if part.agent else "our PPO"
     env = part.env if isinstance(part.env, str) else str(part.env.__doc__).partition(":")[0]
     env += f" {dict(part.world)}" if part.world else ""
+    has_stale = any(row["arm"] == STALE for row in rows)
+    stale = f"; `{STALE}`: as it was paid when a step was made" if has_stale else ""
     sections = [
         finding(part.signal, rows),
         markdown_table(HEADINGS, table(rows)),
         f"{config.seeds} seeds an arm, {config.steps:,} steps a seed in {env}, {agent}. "
         "`area`: mean of the task's return over the training episodes, by seed. Greedy returns "
-        f"after training are means of {config.episodes} episodes. `{SIGNAL}`: {part.signal}. Means "
-        "and differences with t and Welch intervals at 95 %; p-values are Holm's over the two "
-        "contrasts of the finding.",
+        f"after training are means of {config.episodes} episodes. `{SIGNAL}`: {part.signal}{stale}. "
+        "Means and differences with t and Welch intervals at 95 %; p-values are Holm's over the "
+        "two contrasts of the finding.",
         f"![Learning curves]({name}.png)",
     ]
     if not part.agent:
@@ -233,7 +251,7 @@ def page(job: Job, part: Part, result: "Result") -> Page:
             f"The parent is the best at home of {len(home)} agents of {PARENT.agent}, trained in "
             f"Drive: it returns {home.max():.2f} there, the worst {home.min():.2f}.",
         )
-    figures = {"": partial(draw_areas, result.curves)}
+    figures = {"": partial(draw_areas, curves)}
     tables = {"": rows_as_csv(rows, header=True, columns=COLUMNS)}
     return Page(name, page_text(part.title, sections, job.command), figures, tables=tables)
 
@@ -273,9 +291,10 @@ def finding(signal: str, rows: list[dict]) -> str:
     faster, slower = (f"makes the agent learn {how}" for how in ("faster", "more slowly"))
     verdict = over_none.verdict(faster, slower, "does not differ measurably from no signal")
     end = over_best.verdict("more than it", "less than it", "which is not told apart from it")
+    rival = "what was paid when a step was made" if best == STALE else f"the best constant, {best}"
     return (
         f"Finding: {signal} {verdict}: area under the learning curve {in_numbers(over_none)}; less "
-        f"the best of the constants, {best}, {in_numbers(over_best)}, {end}."
+        f"{rival}, {in_numbers(over_best)}, {end}."
     )
 
 

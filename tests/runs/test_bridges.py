@@ -29,7 +29,7 @@ def rows(**means):
     ("signal", "words"),
     [
         (0.9, "learn faster: area under the learning curve +0.900 [+0.673, +1.127] (p 0.00077)"),
-        (0.9, "constants, potential_-1, +0.500 [+0.273, +0.727] (p 0.0036), more than it"),
+        (0.9, "the best constant, potential_-1, +0.500 [+0.273, +0.727] (p 0.0036), more than it"),
         (0.0, "does not differ measurably from no signal"),
         (-0.9, "learn more slowly"),
         (-0.9, "less than it"),
@@ -96,7 +96,7 @@ def test_a_part_is_run_and_reported(part, tmp_path, monkeypatch, capsys):
     assert "Finding: " in text and text in capsys.readouterr().out
     assert len(re.findall(r"\[", text)) > 10 and (tmp_path / f"bridges-{part}.png").exists()
     lines = (tmp_path / f"bridges-{part}.csv").read_text().splitlines()
-    arms = (*PARTS[part].controls, "signal")
+    arms = (*PARTS[part].controls, "signal", *["stale"] * (part == "replay"))
     assert [line.split(",")[1] for line in lines[1:]] == list(np.repeat(arms, 3))
     if part == "timid_ours":
         head = load(tmp_path / "value.safetensors")
