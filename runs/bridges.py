@@ -239,8 +239,8 @@ def page(job: Job, part: Part, result: "Result", rows: list[dict], curves: "pd.D
         markdown_table(HEADINGS, table(rows)),
         f"{config.seeds} seeds an arm, {config.steps:,} steps a seed in {env}, {agent}. "
         "`area`: mean of the task's return over the training episodes, by seed. Greedy returns "
-        f"after training are means of {config.episodes} episodes. `{SIGNAL}`: {part.signal}{stale}. "
-        "Means and differences with t and Welch intervals at 95 %; p-values are Holm's over the "
+        f"after training are means of {config.episodes} episodes. `{SIGNAL}`: {part.signal}{stale}."
+        " Means and differences with t and Welch intervals at 95 %; p-values are Holm's over the "
         "two contrasts of the finding.",
         f"![Learning curves]({name}.png)",
     ]
