@@ -13,7 +13,16 @@ from envs.worlds.drive.sensors import SENSES
 from runs.analysis import stats
 from runs.cli.study import Job
 from runs.genomes.newborns import FORTY, PERMUTED, GenomeRun, tuned_in
-from runs.genomes.results import FULL, Results, make_results, sizes_of, slope_change, smallest_equal
+from runs.genomes.results import (
+    FULL,
+    Results,
+    byte_slopes,
+    make_results,
+    of_equal_numbers,
+    sizes_of,
+    slope_change,
+    smallest_equal,
+)
 from runs.genomes.road import draw_road, road_values
 from runs.inheritance.choices import OWN, Choices, choices_csv
 from runs.inheritance.claims import SHARE, Arm, Claim, p_equivalent
@@ -79,7 +88,7 @@ def setup(design: InheritDesign, success: np.ndarray, choices: Choices) -> str:
 
 
 def findings(results: Results, choices: Choices) -> list[str]:
-    """The two statements that were made before the run, and what became of each."""
+    """The two statements that were made before the run, what became of them, and a third."""
     place_areas = {
         name: results.areas.loc[(name, OWN), :].loc[results.places].mean().to_numpy()
         for name in (FORTY.name, VALUE)
@@ -104,7 +113,22 @@ def findings(results: Results, choices: Choices) -> list[str]:
         f"That the best genome is smaller the further from home {direction}: what ten times the "
         f"bytes of a value, of 32 bits a weight, add to the area changes by {change} from home to "
         f"severity {max(results.severities.values()):g}.",
+        at_equal_numbers(results, choices),
     ]
+
+
+def at_equal_numbers(results: Results, choices: Choices) -> str:
+    """What bytes are worth among values that got the same scale and shift: not stated before."""
+    names = of_equal_numbers(results, choices)
+    if len(names) < stats.FEWEST:
+        return "No three values got the same scale and shift, so bytes and numbers go together."
+    near, *_, far = map(stats.nan_estimate, byte_slopes(results, names))
+    numbers = ", ".join(f"{k} {v:.3g}" for k, v in choices.chosen[names[0], OWN].numbers.items())
+    return (
+        f"Which numbers a genome got from few trials is part of its gain. Among the {len(names)} "
+        f"values of 32 bits that got the same ({numbers}), ten times the bytes add {near} to the "
+        f"area at home and {far} furthest from it; this comparison was not stated before."
+    )
 
 
 def gains_table(results: Results) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from runs.analysis import stats
 from runs.genomes.newborns import RULE, SHUFFLED, TEACHER, GenomeRun, is_exact, places, severities
-from runs.inheritance.choices import OWN
+from runs.inheritance.choices import OWN, Choices
 from runs.inheritance.design import CONSTANT, VALUE, InheritDesign
 
 FULL = {"value": VALUE, "policy": TEACHER}  # what is distilled -> carrier of the whole of it
@@ -122,20 +122,34 @@ def smallest_equal(results: Results, of: str, place: str) -> tuple[str, stats.Es
 
 
 def slope_change(results: Results) -> stats.Estimate:
-    """Change, from home to severity 1, of the area that ten times the bytes of a value add.
+    """Change, from home to the furthest world, of the area that ten times the bytes of a value add.
 
-    Slopes are of least squares, over values of 32 bits and the critic in the parents' own body, a
-    pair at a time: first over the logarithm of bytes in each world, then over severity.
+    Least squares of the `byte_slopes` of all values of 32 bits and the critic over severity.
     """
-    names = results.by_size("value", in_line=True)
-    x = np.log10([results.sizes[name].num_bytes for name in names])
-    x = (x - x.mean()) / np.square(x - x.mean()).sum()
     s = np.array(list(results.severities.values()))
     s = (s - s.mean()) / np.square(s - s.mean()).sum()
+    return stats.nan_estimate(s @ byte_slopes(results, results.by_size("value", in_line=True)))
+
+
+def byte_slopes(results: Results, names: Sequence[str]) -> np.ndarray:
+    """Area [severities, pairs] that ten times the bytes of some values add, in the own body.
+
+    Least squares over the logarithm of bytes, a pair at a time.
+    """
+    x = np.log10([results.sizes[name].num_bytes for name in names])
+    x = (x - x.mean()) / np.square(x - x.mean()).sum()
     areas = np.array(
         [
             [results.areas.loc[(name, OWN, place), :] for place in results.severities]
             for name in names
         ]
     )
-    return stats.nan_estimate(np.einsum("g,s,gsp->p", x, s, areas))
+    return np.einsum("g,gsp->sp", x, areas)
+
+
+def of_equal_numbers(results: Results, choices: Choices) -> list[str]:
+    """The values of 32 bits, and the critic, with those numbers that most of them got."""
+    names = results.by_size("value", in_line=True)
+    numbers = [tuple(choices.chosen[name, OWN].numbers.values()) for name in names]
+    most = max(numbers, key=numbers.count)
+    return [name for name, own in zip(names, numbers, strict=True) if own == most]

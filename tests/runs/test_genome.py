@@ -1,5 +1,6 @@
 """Genomes: fits and bytes, one form for all, sizes of the study, results, formula, command."""
 
+import re
 from dataclasses import replace
 from functools import cache, partial
 from operator import itemgetter
@@ -321,13 +322,19 @@ def test_the_slope_over_bytes_changes_with_severity_as_it_was_made_to():
 
 def test_findings_say_whether_the_statements_hold():
     choice = {VALUE: 0.7, CONSTANT: 0.4}
-    chosen = {(name, OWN): Choice({}, score, 8, ()) for name, score in choice.items()}
+    chosen = {(name, OWN): Choice({}, choice.get(name, 0.5), 8, ()) for name in SIZES}
     choices = Choices(0.0, chosen, {}, {})
-    equal, size = findings(some_results(), choices)
+    equal, size, among = findings(some_results(), choices)
     assert equal.startswith("Finding: 44 bytes are equivalent to the whole critic")
     assert "margin 0.060" in equal and "is not shown, nor its opposite" in size
     assert "the further, the more bytes are worth" in findings(some_results(0.2), choices)[1]
     assert "the further from home holds" in findings(some_results(-0.2), choices)[1]
+    x = np.log10([14, 316, 20_000])
+    expected = 0.2 * (x - x.mean())[1:].sum() / np.square(x - x.mean()).sum()
+    (value,) = np.unique(re.findall(r"ten times the bytes add \+([.\d]+)", among))
+    assert "Among the 3 values" in among and float(value) == pytest.approx(expected, abs=0.02)
+    chosen[FORTY.name.replace("4", "32"), OWN] = Choice({"scale": 2.0}, 0.5, 8, ())
+    assert "No three values got the same" in findings(some_results(), choices)[2]
     chosen[VALUE, OWN] = Choice({}, 0.3, 8, ())  # no gain: no margin
     assert "are not shown to be equivalent" in findings(some_results(), choices)[0]
 
