@@ -30,7 +30,7 @@ INCLUDED = {
 FIGURES = {"figures/results": "runs/results", "figures/worlds": "envs/gallery"}
 """Folder of the site -> the folder of the repository whose pictures it holds."""
 HOUSE = "figures/house.svg"  # drawn from the source by docs/house.py
-RECORDED = re.compile(r"^\[`([\w.-]+)`\]\(\.\./\.\./runs/results/\1\)$", re.MULTILINE)
+RECORDED = re.compile(r"^\[`([\w.-]+)`\]\(\.\./\.\./runs/results/\1\)[ \t]*$", re.MULTILINE)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -99,7 +99,7 @@ def with_links(markdown: str, page: str, source: str) -> str:
         places["runs/results"] = "findings/recorded.md"
         for folder, pictures in FIGURES.items():
             places |= (
-                {path: f"{folder}/{Path(path).name}"} if path.startswith(f"{pictures}/") else {}
+                {path: f"{folder}/{Path(path).name}"} if fits else {}
             )
         if path.startswith("docs/"):
             places[path] = path.removeprefix("docs/")

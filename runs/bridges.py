@@ -28,6 +28,7 @@ from runs.analysis.scores import rows_as_csv
 from runs.cli.settings import TrainingSettings, run_main
 from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
+from runs.errors import UserError
 from runs.names import checked_choice
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import draw_line, new_figure, save_with_legend
@@ -201,6 +202,9 @@ def critic_of_parent(job: Job) -> "tuple[Factory, int]":
 
     Of three agents the one that is best at home is taken, since not every one arrives there. Scale
     and shift are those that `python -m runs.export` writes into a card.
+
+    Raises:
+        UserError: none of them arrives.
     """
     from affect import Potential
     from runs.export import recommended, seed_recordings
@@ -208,7 +212,10 @@ def critic_of_parent(job: Job) -> "tuple[Factory, int]":
     path = job.out / "value.safetensors"
     experiment = comparison(PARENT, replace(job.settings, seeds=3, steps=0))
     result = trained(job, experiment, job.out / "parent")
-    seed = int(home_returns(job.out / "parent").argmax())
+    returns = home_returns(job.out / "parent")
+    if not returns.max() > 0 and not job.settings.smoke:
+        raise UserError("none of the three parents arrives in Drive: choose another --base")
+    seed = int(returns.argmax())
     head = result.value("none", seed)
     head.save(path, **recommended(head, *next(seed_recordings(result, "none", seed))))
     return Potential.from_card(path), experiment.units
@@ -279,7 +286,8 @@ def by_arm(rows: list[dict], measure: str) -> dict[str, np.ndarray]:
 def best_constant(areas: Mapping[str, np.ndarray]) -> str:
     """The control of the highest mean area, other than none."""
     controls = [name for name in areas if name not in (SIGNAL, "none")]
-    return max(controls, key=lambda name: float(np.mean(areas[name])))
+    means = {name: stats.nan_estimate(areas[name]).value for name in controls}
+    return max(controls, key=lambda name: np.nan_to_num(means[name], nan=-np.inf))
 
 
 def finding(signal: str, rows: list[dict]) -> str:

@@ -132,9 +132,8 @@ def genome_design(settings: Any) -> InheritDesign:
     newborns of each trial, 2 more of the best 3, 4 more of the best; then 8 pairs are raised in
     each of 6 worlds: 35 (26 + 48). With permuted actions 6 teachers choose again, and pairs of 21
     carriers are raised in 3 worlds: 6 x 26 + 21 x 24. Without numbers there is one trial of 8
-    newborns, 18 less; the base reward takes 2 x 8 more. So 3,248 newborns (`planned_newborns`): 19
-    minutes at .35 s each. Other suites than Drive have fewer genomes (see `genomes`), one body and
-    one severity.
+    newborns, 18 less; the base reward takes 2 x 8 more. So 3,248 newborns (`planned_newborns`).
+    Other suites than Drive have fewer genomes (see `genomes`), one body and one severity.
 
     Raises:
         UserError: for a suite without development worlds.

@@ -100,6 +100,8 @@ def findings(results: Results, choices: Choices) -> list[str]:
     scores = {name: areas[finite] for name, areas in place_areas.items()}
     p = p_equivalent(scores, Claim(*arms, "", "", margin))
     equal = "are equivalent to" if p < 0.05 else "are not shown to be equivalent to"
+    if not margin > 0:
+        equal = "cannot be tested, for want of a gain in development, against"
     count, change = results.sizes[FORTY.name].num_bytes, slope_change(results)
     direction = "is not shown, nor its opposite"
     if change.high < 0:
@@ -122,12 +124,14 @@ def at_equal_numbers(results: Results, choices: Choices) -> str:
     names = of_equal_numbers(results, choices)
     if len(names) < stats.FEWEST:
         return "No three values got the same scale and shift, so bytes and numbers go together."
-    near, *_, far = map(stats.nan_estimate, byte_slopes(results, names))
+    slopes = byte_slopes(results, names)
+    near, far, change = map(stats.nan_estimate, (slopes[0], slopes[-1], slopes[-1] - slopes[0]))
     numbers = ", ".join(f"{k} {v:.3g}" for k, v in choices.chosen[names[0], OWN].numbers.items())
     return (
         f"Which numbers a genome got from few trials is part of its gain. Among the {len(names)} "
         f"values of 32 bits that got the same ({numbers}), ten times the bytes add {near} to the "
-        f"area at home and {far} furthest from it; this comparison was not stated before."
+        f"area at home and {far} furthest from it, a change by {change}; this comparison was not "
+        "stated before."
     )
 
 

@@ -260,7 +260,7 @@ def verdicts(claims: Sequence[Claim], table: pd.DataFrame) -> list[Verdict]:
         if row.estimate is None:
             raise UserError(
                 f"{claim.title}: fewer than {stats.FEWEST} pairs have finite areas; "
-                "run more --seeds"
+                "start again in another --out with more --seeds"
             )
     p_values = {
         i: row.p_value if claim.margin is None else p_equivalent(scores, claim)

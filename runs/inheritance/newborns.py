@@ -274,6 +274,10 @@ def misfit(carrier: Carrier, agent: Any, spec: Spec, parent: Parent, inherited: 
         known = jax.eval_shape(design.policy, state, obs)[0].shape[-1]
         if known != actions:
             return f"the teacher has {known} actions and this body {actions}"
+    heads = getattr(inherited, "heads", {})
+    for name, source in carrier.begins.items():
+        if name not in carrier.beside or source not in heads:
+            return f"head {name} begins with {source}, which is no head of the parents"
     try:
         result = jax.eval_shape(carrier.hand_over, newborn, inherited, numbers)
         before, after = (jax.tree_util.tree_leaves_with_path(tree) for tree in (newborn, result))

@@ -51,6 +51,12 @@ def test_where_no_episode_ended_the_finding_says_so():
     text = finding("curiosity", scores)
     assert text.count("unknown (episodes ended in fewer than 3 seeds)") == 2
     assert table(scores)[0][-1] == "-"
+    areas = {
+        "a": np.full(3, np.nan),
+        "b": np.array([1.0, 2.0, 3.0]),
+        "c": np.array([0.0, 1.0, 2.0]),
+    }
+    assert best_constant(areas) == "b"
 
 
 def test_the_figure_takes_curves_in_which_no_episode_ended(tmp_path):
