@@ -98,9 +98,8 @@ def with_links(markdown: str, page: str, source: str) -> str:
         places = {file: place for place, file in INCLUDED.items()} | {"README.md": "index.md"}
         places["runs/results"] = "findings/recorded.md"
         for folder, pictures in FIGURES.items():
-            places |= (
-                {path: f"{folder}/{Path(path).name}"} if fits else {}
-            )
+            if path.startswith(f"{pictures}/") and path.endswith(".png"):
+                places[path] = f"{folder}/{Path(path).name}"
         if path.startswith("docs/"):
             places[path] = path.removeprefix("docs/")
         if path not in places:
