@@ -147,6 +147,12 @@ def test_a_head_that_goes_on_learning_begins_with_the_parents_weights():
     np.testing.assert_allclose(signals[..., 0], expected, rtol=1e-6)
 
 
+def test_a_head_that_the_parents_do_not_have_cannot_begin():
+    parent, carrier = parent_of(), CARRIERS["learning hope"]
+    reason = misfit(carrier, PPO_16, SPEC, parent, parent)
+    assert reason == "head hope begins with hope_20, which is no head of the parents"
+
+
 def test_hurl_pays_the_discounted_value_and_shortens_the_horizon():
     parent, batch, carrier = parent_of(), some_batch(), HeuristicGuided()
     numbers = {k: jnp.float32(v) for k, v in {"scale": 1.5, "start": 0.8, "speed": 2.0}.items()}
