@@ -7,9 +7,10 @@ constant potentials; `timid_ours` pays our PPO there the critic of a PPO of thei
 Drive, exported as `python -m runs.export` does. `replay` pays curiosity to their DQN, whose buffer
 recomputes it with the present head, against a buffer that keeps it as it was paid.
 
-Declared for each part: the signal less no signal, and less the best of the constants, in the area
-under the learning curve, the mean of the task's return over the training; Holm over the two. The
-best constant is chosen by the same areas, in favour of the control. An interrupted part is resumed
+Declared for each part: the signal less no signal, and less the best of the constants (in `replay`,
+which has none, less the signal as it was paid), in the area under the learning curve, the mean of
+the task's return over the training; Holm over the two. The best constant is chosen by the same
+areas, in favour of the control. An interrupted part is resumed
 by the same command.
 """
 
@@ -73,7 +74,7 @@ class Part(NamedTuple):
     Attributes:
         title: of its page.
         signal: what is paid, in words.
-        env: where agents learn; a function that makes it.
+        env: id of the environment in which agents learn, or a function that makes it.
         controls: arms of `runs.engine.arms.comparison_arms`, `none` among them.
         steps: environment steps a seed.
         agent: an algorithm of Stable-Baselines3; empty for our PPO.
@@ -213,12 +214,24 @@ def critic_of_parent(job: Job) -> "tuple[Factory, int]":
     experiment = comparison(PARENT, replace(job.settings, seeds=3, steps=0))
     result = trained(job, experiment, job.out / "parent")
     returns = home_returns(job.out / "parent")
-    if not returns.max() > 0 and not job.settings.smoke:
-        raise UserError("none of the three parents arrives in Drive: choose another --base")
-    seed = int(returns.argmax())
+    seed = int(returns.argmax()) if job.settings.smoke else best_parent(returns)
     head = result.value("none", seed)
     head.save(path, **recommended(head, *next(seed_recordings(result, "none", seed))))
     return Potential.from_card(path), experiment.units
+
+
+def best_parent(returns: np.ndarray) -> int:
+    """Seed of the parent of the highest return at home, of returns [seeds].
+
+    Raises:
+        UserError: none of them arrives.
+    """
+    if not returns.max() > 0:
+        raise UserError(
+            f"parents in Drive return {returns.max():.2f} at most, and one that arrives more than "
+            "0: there is no value to hand on; choose another --base"
+        )
+    return int(returns.argmax())
 
 
 def trained(job: Job, experiment: "Experiment", out: Path, before: int = 0) -> "Result":

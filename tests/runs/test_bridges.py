@@ -75,7 +75,11 @@ def test_returns_of_parents_are_those_at_home(tmp_path):
     other = dict.fromkeys(COLUMNS, 0.0)
     dicts = [other | {"seed": i, "episodes": 2, "shift": at, "return": x} for i, at, x in rows]
     pd.DataFrame(dicts).to_csv(tmp_path / "scores.csv", index=False)
-    np.testing.assert_allclose(bridges.home_returns(tmp_path), [0.5, 1.0, -1.0])
+    returns = bridges.home_returns(tmp_path)
+    np.testing.assert_allclose(returns, [0.5, 1.0, -1.0])
+    assert bridges.best_parent(returns) == 1
+    with pytest.raises(UserError, match="return 0.00 at most.*choose another --base"):
+        bridges.best_parent(np.array([-0.5, 0.0, -1.0]))
 
 
 @pytest.mark.parametrize(
