@@ -524,7 +524,7 @@ def test_workers_of_a_stopped_host_study_end_and_it_resumes_exactly(number, tmp_
         ("CartPole-v1", "success", "force length mass noise dropout flip delay"),
         ("LunarLander-v3", "success", "gravity wind noise dropout flip delay"),
         ("Pendulum-v1", "return", "gravity mass length noise dropout slip delay"),
-        ("MiniGrid-DistShift1-v0", "success", "DistShift2 noise dropout flip delay"),
+        ("MiniGrid-DistShift1-v0", "success", "DistShift2 occlusion dropout flip delay"),
     ],
 )
 def test_smoke_run_on_gymnasium_environments(id, score, shifts, tmp_path, capfd):
