@@ -138,11 +138,24 @@ def best_features(obs: np.ndarray, target: np.ndarray, count: int) -> list[int]:
 
 
 def largest(net: MLP, count: int) -> MLP:
-    """Mask of the weights that are largest in magnitude, 1, and of all others, 0."""
-    leaves, structure = jax.tree.flatten(net)
-    size = np.abs(np.concatenate([np.asarray(leaf).ravel() for leaf in leaves]))
-    flat = np.zeros(len(size), np.float32)
-    flat[np.argsort(-size, kind="stable")[:count]] = 1
-    parts = np.split(flat, np.cumsum([leaf.size for leaf in leaves])[:-1])
-    shaped = [jnp.asarray(x.reshape(leaf.shape)) for x, leaf in zip(parts, leaves, strict=True)]
-    return jax.tree.unflatten(structure, shaped)
+    """Mask of the weights of a network of one tanh layer that are kept, 1, and of all others, 0.
+
+    Weights of observations are kept in order of |w v|, where v are those from the same unit to the
+    outputs: as far as tanh is linear, the change of the outputs per unit of the observation (each
+    a product over a path, as in Tanaka et al., 2020). A unit of which any is kept keeps its bias
+    and its weights to the outputs too, and outputs keep their biases, all of which count.
+    """
+    (hidden,), out = net.hidden, net.out
+    kernel, outgoing = np.asarray(hidden.kernel[...]), np.asarray(out.kernel[...])
+    effect = np.abs(kernel) * np.abs(outgoing).sum(-1)
+    kept, left = np.zeros(effect.shape, np.float32), count - out.bias.size
+    order = np.argsort(-effect, axis=None, kind="stable")
+    for place in zip(*np.unravel_index(order, effect.shape), strict=True):
+        cost = 1 if kept[:, place[1]].any() else 2 + outgoing.shape[-1]
+        if cost <= left:
+            kept[place], left = 1, left - cost
+    units, mask = kept.max(0), jax.tree.map(jnp.ones_like, net)
+    mask.hidden[0].kernel = nnx.Param(jnp.asarray(kept))
+    mask.hidden[0].bias = nnx.Param(jnp.asarray(units))
+    mask.out.kernel = nnx.Param(jnp.asarray(np.repeat(units[:, None], outgoing.shape[-1], 1)))
+    return mask

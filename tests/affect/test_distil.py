@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from affect import Curiosity, Distilled, Hope, Inherited, Value, build, distil, load
-from affect.fitting import Units, rounding_error
+from affect.fitting import Units, largest, rounding_error
 from affect.genome import layers_of, pack, scales_of, unpack
 from affect.mlp import MLP
 from tests.affect.cases import KEY, SPEC, experience, run_head, same_bits
@@ -104,8 +104,21 @@ def test_rounding_error_is_that_of_weights_rounded_at_random(obs, layers):
 def test_few_features_are_those_that_matter_and_pruned_weights_are_0(obs):
     kernel = distil(linear, "features", None, on=obs, features=2, steps=STEPS).head.net.out.kernel
     assert np.flatnonzero(kernel[...]).tolist() == [0, 3]
-    head = distil(bent, "pruned", None, on=obs, units=8, weights=12, steps=STEPS).head
+    head, r2, _ = distil(bent, "pruned", None, on=obs, units=8, weights=12, steps=STEPS)
     assert sum(int((leaf != 0).sum()) for leaf in jax.tree.leaves(head.net)) <= 12
+    assert r2 > 0.95  # two units of three observations would be exact
+
+
+def test_weights_are_kept_whose_unit_reaches_the_output_with_all_biases_they_need():
+    net = MLP(3, (2,), rngs=nnx.Rngs(0))
+    net.hidden[0].kernel = nnx.Param(jnp.array([[9.0, 0.3], [9.0, 0.2], [9.0, 0.1]]))
+    net.out.kernel = nnx.Param(jnp.array([[0.01], [1.0]]))
+    mask = largest(net, 5)  # two weights, a bias, a weight to the output and its bias
+    assert mask.hidden[0].kernel[...].tolist() == [[0, 1], [0, 1], [0, 0]]
+    assert mask.hidden[0].bias[...].tolist() == [0, 1]
+    assert mask.out.kernel[...].tolist() == [[0], [1]]
+    assert mask.out.bias[...].tolist() == [1]
+    assert all((np.asarray(leaf) == 1).all() for leaf in jax.tree.leaves(largest(net, 11)))
 
 
 @pytest.mark.slow
