@@ -24,8 +24,9 @@ from runs.inheritance.choices import (
     tune,
 )
 from runs.inheritance.claims import Arm, Claim, arms_of, make_claims, verdicts
-from runs.inheritance.design import make_design
+from runs.inheritance.design import CONSTANT, VALUE, make_design
 from runs.inheritance.homes import HOMES, Place
+from runs.inheritance.page import gains_table
 from runs.inheritance.table import place_named, read_arms
 from runs.inheritance.tuning import Choice, best_trials, choose, stages, trials
 from runs.scale.grid import Range
@@ -179,6 +180,8 @@ def test_verdicts_are_paired_and_adjusted_together():
     results = verdicts(claims, table)
     assert [verdict.holds for verdict in results] == [True, False, False, True]
     assert results[0].contrast.estimate.value == pytest.approx(0.05, abs=0.01)
+    means = table.groupby("arm")["area"].mean()
+    assert results[1].areas == pytest.approx((means["worse"], means["base"]))
     assert results[0].contrast.p_holm >= results[0].contrast.p_value
     inconclusive = verdicts([claim("same", -0.1)], table)[0]
     assert not inconclusive.holds and inconclusive.contrast.p_value == 1.0
@@ -186,6 +189,19 @@ def test_verdicts_are_paired_and_adjusted_together():
     lost = table_of(base=base, better=np.full(20, np.nan))
     with pytest.raises(UserError, match="better less base: fewer than 3 pairs have finite areas"):
         verdicts([claim("better")], lost)
+
+
+def test_bodies_whose_heads_sense_more_than_the_newborn_are_named_so():
+    design = make_design(Settings(seeds=3))
+    rows = [
+        {"part": "bodies", "body": body, "carrier": carrier, "pair": pair, "area": area + pair}
+        for body in ("16 units", "noisy", "no closing speeds")
+        for carrier, area in ((CONSTANT, 0.2), (VALUE, 0.5))
+        for pair in range(3)
+    ]
+    text = gains_table(design, pd.DataFrame(rows).assign(place="Timid"))
+    assert "noisy (extra information)" in text and "no closing speeds (extra" in text
+    assert "16 units (" not in text and "+0.300 [+0.300, +0.300]" in text
 
 
 # --- carriers of a user ---------------------------------------------------------------------------
