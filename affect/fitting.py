@@ -148,7 +148,7 @@ def largest(net: MLP, count: int) -> MLP:
     (hidden,), out = net.hidden, net.out
     kernel, outgoing = np.asarray(hidden.kernel[...]), np.asarray(out.kernel[...])
     effect = np.abs(kernel) * np.abs(outgoing).sum(-1)
-    kept, left = np.zeros(effect.shape, np.float32), count - out.bias.size
+    kept, left = np.zeros(effect.shape, np.float32), count - outgoing.shape[-1]
     order = np.argsort(-effect, axis=None, kind="stable")
     for place in zip(*np.unravel_index(order, effect.shape), strict=True):
         cost = 1 if kept[:, place[1]].any() else 2 + outgoing.shape[-1]
