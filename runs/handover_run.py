@@ -259,16 +259,9 @@ class HandOverRun(StudyRun):
         design, config = self.design, self.design.further
         key = stream_key(config.base, Stream.TRAINING_WORLDS)
         pool = world_pool(flat_worlds(design.suite.worlds(key, WORLDS), [1 + index]))
-        phase = Phase(
-            pool,
-            config.chunks,
-            config.updates,
-            config.agent,
-            design.blend,
-            RewardMix(1.0, signal_weights(design.blend, {})),
-            heads="frozen",
-            renew=("optimiser",),
-        )
+        inputs = config.chunks, config.updates, config.agent, design.blend
+        mix = RewardMix(1.0, signal_weights(design.blend, {}))
+        phase = Phase(pool, *inputs, mix, heads="frozen", renew=("optimiser",))
         return self._train(design.suite.shifts[index].name, phase, home.state.learner)
 
     def _fit(self, home: Trained) -> tuple[Units, list[np.ndarray], pd.DataFrame]:

@@ -164,12 +164,10 @@ class Upbringing:
         if self.carrier.teaches:
             design, states = self.carrier.teacher(parents, inherited)
             teacher = Teacher(in_body(self.agent, design), of_pairs(states, rows))
+        inputs = config.chunks, config.updates, self.agent, newborn_blend(self.carrier)
         return Phase(
             Sampler(sample_world, pools),
-            config.chunks,
-            config.updates,
-            self.agent,
-            newborn_blend(self.carrier),
+            *inputs,
             self.mix(rows, config),
             heads="learn" if self.carrier.beside else "frozen",
             teacher=teacher,

@@ -208,14 +208,9 @@ class InheritRun(StudyRun):
         before = self.done
 
         def compute() -> dict[str, list]:
+            inputs = backend, upbringing, rows, self.parents["trained"], handed, key, self.stopped
             raised = raise_newborns(
-                backend,
-                upbringing,
-                rows,
-                self.parents["trained"],
-                handed,
-                key,
-                self.stopped,
+                *inputs,
                 lambda done: self.progress.advance(label, before + done * config.updates, True),
                 scored,
                 cell.chunks,
