@@ -129,21 +129,13 @@ class Curve(NamedTuple):
 NAMES = Curve._fields
 
 
-class Goodhart(NamedTuple):
-    """Turning point of a hidden score, and what happens after it (`goodhart`)."""
-
-    peak: int
-    fall: float
-    rise: float
-
-
-def goodhart(paid: np.ndarray, hidden: np.ndarray) -> Goodhart:
+def goodhart(paid: np.ndarray, hidden: np.ndarray) -> tuple[int, float, float]:
     """Time of the highest hidden score [T], its fall from there to the end, the rise of the paid.
 
     Over-optimisation (Goodhart, 1975; Gao et al., 2023) is a positive fall with a positive rise.
     """
     peak = int(np.argmax(hidden))
-    return Goodhart(peak, float(hidden[peak] - hidden[-1]), float(paid[-1] - paid[peak]))
+    return peak, float(hidden[peak] - hidden[-1]), float(paid[-1] - paid[peak])
 
 
 def early_stop(paid: np.ndarray, share: float = GROWTH) -> int:
