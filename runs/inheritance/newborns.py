@@ -61,17 +61,10 @@ UNTRAINED = Blend(epochs=0, **{REWARD: (1.0, Constant(0.0))})  # before anything
 
 
 NOT_PAID = {
-    "init",
-    "hand_over",
-    "schedule",
-    "teacher",
-    "reward",
-    "knobs",
-    "source",
-    "knows",
-    "yoked",
-    "teaches",
+    *("init", "hand_over", "copies", "schedule", "teacher", "reward"),
+    *("knobs", "source", "knows", "yoked", "teaches"),
 }
+"""Parts of a carrier without a say in what a signal is."""
 
 
 def payer(carrier: Carrier) -> Carrier:
