@@ -35,10 +35,8 @@ import numpy as np
 
 from runs.analysis import stats
 from runs.analysis.contrasts import Contrast, contrast_cells, rival_contrasts
-from runs.cli.settings import StudySettings, run_main
-from runs.cli.settings import check as check_shared
+from runs.cli.settings import StudySettings, check, run_main
 from runs.cli.study import Job, run_study
-from runs.names import checked_choice
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import draw_means, new_figure, save_with_legend
 
@@ -73,20 +71,10 @@ class Settings(StudySettings):
     """
 
     narrowed_by = ("worlds",)
+    known = {"worlds": ("world", WORLDS)}
     worlds: tuple[str, ...] = WORLDS
     seeds: int = 20
     base: int = 0
-
-
-def check(settings: Settings) -> None:
-    """Check the settings as far as that needs no jax.
-
-    Raises:
-        UserError: for an unknown world, too few seeds, or `record` of a partial run.
-    """
-    for world in settings.worlds:
-        checked_choice("world", world, WORLDS)
-    check_shared(settings)
 
 
 def study(job: Job) -> Page:
