@@ -1,4 +1,7 @@
-"""Gradient steps of heads and agents: the only place that takes the gradient of a loss."""
+"""Training step of heads and agents: gradient of the loss, optax update, average of the weights.
+
+Gradients of losses are taken here and nowhere else.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,7 +1,8 @@
-"""Monitor: an alarm on a trained head's signal, its threshold set by successful episodes at home.
+"""Monitor: an alarm where a trained head's signal is above a conformal threshold, fitted at home.
 
-The threshold is a conformal quantile (Vovk, Gammerman & Shafer, 2005): it needs no model of the
-signal, and how often the alarm is raised in another world is a finding, not a choice.
+The threshold is a conformal quantile of successful episodes (Vovk, Gammerman & Shafer, 2005): it
+needs no model of the signal, and how often the alarm is raised in another world is a finding, not a
+choice.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Draws the picture of the house: which part of the project imports which, from the source alone.
+"""Draws the graph of imports between the project's packages as an SVG, from the source alone.
 
 A part is a package, a folder of `runs`, or one of three groups of modules that lie directly in
 `runs`: what the engine imports of them, what the public API imports beside that, and the studies;

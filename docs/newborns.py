@@ -1,4 +1,4 @@
-"""Draws docs/assets/newborns.gif: two agents after the same training, one with a given value.
+"""Draws docs/assets/newborns.gif: two new agents learn to drive, one of them with a given value.
 
 Both learn to drive from scratch in Timid, where reward comes at the end alone. One is paid the
 value of an agent that has learned in Drive, in two tanh units of 4 bits (`affect.zoo`), as a

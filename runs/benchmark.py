@@ -28,7 +28,6 @@ from runs.cli.settings import StudySettings, run_main
 from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import Interrupted, UserError
-from runs.names import checked_choice
 from runs.report.page import Page, markdown_table, page_text
 
 COMMAND = "python -m runs.benchmark"
@@ -58,6 +57,8 @@ class Settings(StudySettings):
         repeats: measurements of each side of a row.
     """
 
+    known = {"parts": ("part", (*PARTS, *ON_REQUEST))}
+    least = {"repeats": (1, "must be at least 1")}
     parts: tuple[str, ...] = PARTS
     repeats: int = 5
 
@@ -70,10 +71,6 @@ def check(settings: Settings) -> None:
     """
     if not settings.parts:
         raise UserError(f"--parts: choose at least one of {', '.join(PARTS)}")
-    for part in settings.parts:
-        checked_choice("part", part, (*PARTS, *ON_REQUEST))
-    if settings.repeats < 1:
-        raise UserError(f"--repeats {settings.repeats}: must be at least 1")
     check_shared(settings)
 
 

@@ -26,11 +26,9 @@ import numpy as np
 from runs.analysis import stats
 from runs.analysis.contrasts import Contrast, contrasts
 from runs.analysis.scores import rows_as_csv
-from runs.cli.settings import TrainingSettings, run_main
-from runs.cli.settings import check as check_shared
+from runs.cli.settings import TrainingSettings, check, run_main
 from runs.cli.study import Job, run_study
 from runs.errors import UserError
-from runs.names import checked_choice
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import draw_line, new_figure, save_with_legend
 
@@ -132,14 +130,9 @@ class Settings(TrainingSettings):
         seeds: training runs an arm, at least 3.
     """
 
+    known = {"part": ("part", PARTS)}
     part: str = "timid_ppo"
     seeds: int = 10
-
-
-def check(settings: Settings) -> None:
-    """Reject invalid settings; raises UserError."""
-    checked_choice("part", settings.part, PARTS)
-    check_shared(settings)
 
 
 def study(job: Job) -> Page:

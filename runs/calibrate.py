@@ -20,7 +20,6 @@ from runs.analysis.stats import Estimate
 from runs.cli.settings import StudySettings, run_main
 from runs.cli.settings import check_jitted as check
 from runs.cli.study import Job, run_study
-from runs.names import safe_name
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import draw_line, new_panels, save_with_legend
 
@@ -176,15 +175,8 @@ def calibrate(job: Job, suite: Any, run_config: Any, chunks: int) -> dict[str, d
 
 
 def train_policy(run: Any, name: str, phase: Any, learner: Any = None) -> tuple[Any, int]:
-    """Train a phase from a learner or untrained ones -> (learner, number of seeds that diverged).
-
-    Its checkpoints are in a folder of this name and a digest of the worlds and of the learner.
-    """
-    from runs.tree_io import leaves_digest
-
-    start = None if learner is None else partial(run.backend.enter, learner, phase)
-    folder = run.out / f"{safe_name(name)}-{leaves_digest((phase.worlds, learner))}"
-    state, alive = run.train(name, phase, start, folder)
+    """Train a phase (`StudyRun.train_from`) -> (learner, number of seeds that diverged)."""
+    state, alive = run.train_from(name, phase, learner)
     return state.learner, int((~alive[: run.home.seeds]).sum())
 
 

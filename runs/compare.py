@@ -1,4 +1,4 @@
-"""Robustness under shift: how much does each head add to the score, beyond its controls?
+"""Compare training arms: how much success under shift does each head add, beyond its controls?
 
 Trains every arm over many seeds, scores each on every shift x severity, and compares it with the
 arm without heads. Writes TensorBoard logs, a tidy score file, checkpoints, a table and a figure.

@@ -22,7 +22,6 @@ from runs.cli.settings import StudySettings, run_main
 from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import Interrupted, UserError
-from runs.names import checked_choice
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import new_figure, save_with_legend
 
@@ -51,6 +50,9 @@ class Settings(StudySettings):
         size: side length of the DeepSea grid.
     """
 
+    known = {"worlds": ("world", UNITS)}
+    least = dict.fromkeys(("steps", "episodes"), (1, "must be at least 1"))
+    least |= {"size": (2, "must be at least 2")}
     worlds: tuple[str, ...] = tuple(UNITS)
     seeds: int = 8
     steps: int = 100_000
@@ -92,13 +94,8 @@ def check(settings: Settings) -> None:
         UserError: for an unknown world, none, or one named twice; a number out of range; a recorded
             smoke run.
     """
-    for name in settings.worlds:
-        checked_choice("world", name, UNITS)
     if not settings.worlds or len(set(settings.worlds)) < len(settings.worlds):
         raise UserError(f"--worlds: name each of {', '.join(UNITS)} at most once, and one at least")
-    for name, least in (("steps", 1), ("episodes", 1), ("size", 2)):
-        if getattr(settings, name) < least:
-            raise UserError(f"--{name} {getattr(settings, name)}: must be at least {least}")
     check_shared(settings)
 
 

@@ -1,4 +1,4 @@
-"""Evolution: what does selection make of inheritance, and does it find what learning finds?
+"""Evolution: which inherited value and rewards does CMA-ES select, and does learning find the same?
 
 A genome is eight numbers: scale, shift and horizon of a value that is inherited, and weights of
 fear, an innate signal, curiosity, satiation and a constant reward; or the forty bytes of a value of

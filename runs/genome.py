@@ -1,4 +1,4 @@
-"""Genome: what does a kilobyte of inheritance buy, near home and far from it?
+"""Genome: how many bytes of a trained value or policy do new agents need, near home and far away?
 
 The values and policies of parents are distilled into two numbers, linear functions and networks of
 1 to 64-64 units, with weights of 2 to 32 bits. A value is paid to newborns as a potential, a policy

@@ -28,7 +28,6 @@ from runs.engine.seeds import Stream, stream_key, vmap_seeds
 from runs.engine.train import Learner
 from runs.engine.training_loop import Trained
 from runs.errors import UserError
-from runs.names import safe_name
 from runs.probes.baselines import ENSEMBLE, Prediction, disagreement, innate_alarm
 from runs.probes.signals import critic_signals, predictions
 from runs.probes.success import episode_success
@@ -235,7 +234,7 @@ class HandOverRun(StudyRun):
         )
         sizes = design.home.chunks, design.home.updates, design.home.agent
         phase = Phase(one_world(design.suite.world), *sizes, design.blend)
-        home = self._train("at home", phase)
+        home = self.train_from("at home", phase)
         units, maxima, home_rows = self._fit(home)
         tables = [home_rows]
         for i, shift in enumerate(shifts):
@@ -248,28 +247,15 @@ class HandOverRun(StudyRun):
             tables.append(pd.DataFrame(columns).assign(shift=shift.name))
         return pd.concat(tables, ignore_index=True)
 
-    def _train(self, name: str, phase: Phase, learner: Learner | None = None) -> Trained:
-        """Train a phase from a learner or untrained ones, or restore it."""
-        start = None if learner is None else partial(self.backend.enter, learner, phase)
-        folder = self.out / f"{safe_name(name)}-{leaves_digest((phase.worlds, learner))}"
-        return self.train(name, phase, start, folder)
-
     def _specialist(self, index: int, home: Trained) -> Trained:
         """The agents from home, trained on in a shift with the task's reward."""
         design, config = self.design, self.design.further
         key = stream_key(config.base, Stream.TRAINING_WORLDS)
         pool = world_pool(flat_worlds(design.suite.worlds(key, WORLDS), [1 + index]))
-        phase = Phase(
-            pool,
-            config.chunks,
-            config.updates,
-            config.agent,
-            design.blend,
-            RewardMix(1.0, signal_weights(design.blend, {})),
-            heads="frozen",
-            renew=("optimiser",),
-        )
-        return self._train(design.suite.shifts[index].name, phase, home.state.learner)
+        inputs = config.chunks, config.updates, config.agent, design.blend
+        mix = RewardMix(1.0, signal_weights(design.blend, {}))
+        phase = Phase(pool, *inputs, mix, heads="frozen", renew=("optimiser",))
+        return self.train_from(design.suite.shifts[index].name, phase, home.state.learner)
 
     def _fit(self, home: Trained) -> tuple[Units, list[np.ndarray], pd.DataFrame]:
         """Units, highest signals of successful episodes at home [K, N] of each seed, rows at home.

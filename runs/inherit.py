@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from runs.cli.settings import StudySettings, run_main
-from runs.cli.settings import check as check_shared
+from runs.cli.settings import StudySettings, check, run_main
 from runs.cli.study import Job, run_study
-from runs.errors import UserError
 from runs.report.page import Page
 
 if TYPE_CHECKING:
@@ -47,6 +45,7 @@ class Settings(StudySettings):
         base: seed of all seeds.
     """
 
+    least = {"newborn_envs": (1, "expected at least 1")}
     env: str = "Drive"
     seeds: int = 20
     carrier: str = ""
@@ -58,13 +57,6 @@ class Settings(StudySettings):
     neutral: ClassVar = ("parts",)
     choices: Path | None = None
     base: int = 0
-
-
-def check(settings: Settings) -> None:
-    """Check what studies have in common, and the newborns' environments; raises UserError."""
-    check_shared(settings)
-    if settings.newborn_envs < 1:
-        raise UserError(f"--newborn-envs {settings.newborn_envs}: expected at least 1")
 
 
 def study(job: Job) -> Page:

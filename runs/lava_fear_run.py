@@ -35,26 +35,16 @@ CENTRE = SIDE // 2  # of the observed room, where the agent is
 
 
 class SeenFear(Fear):
-    """`Fear` of some numbers of the observation.
+    """`Fear` of some numbers of the observation, within HORIZON.
 
     Args:
         spec: shapes of the world.
         seen: indices of the numbers that it sees.
-        horizon: in steps, at least 1.
-        width: hidden units.
         rngs: for the initial weights.
     """
 
-    def __init__(
-        self,
-        spec: Spec,
-        seen: tuple[int, ...] = (0,),
-        horizon: float = HORIZON,
-        width: int = 16,
-        *,
-        rngs: nnx.Rngs,
-    ):
-        super().__init__(replace(spec, obs_dim=len(seen)), horizon, width, rngs=rngs)
+    def __init__(self, spec: Spec, seen: tuple[int, ...] = (0,), *, rngs: nnx.Rngs):
+        super().__init__(replace(spec, obs_dim=len(seen)), HORIZON, rngs=rngs)
         self.seen = tuple(seen)
 
     def __call__(self, state: State, batch: Transition) -> tuple[jax.Array, State]:

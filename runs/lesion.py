@@ -24,10 +24,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from runs.analysis import stats
-from runs.cli.settings import StudySettings, run_main
-from runs.cli.settings import check as check_shared
+from runs.cli.settings import StudySettings, check, run_main
 from runs.cli.study import Job, run_study
-from runs.errors import UserError
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import draw_line, new_figure, save_figure
 from runs.theory.gambling_scores import (
@@ -66,6 +64,7 @@ class Settings(StudySettings):
         seeds: agents of Ponder per arm, at least 3.
     """
 
+    least = {"people": (100, "a curve needs at least 100 people")}
     people: int = 2000
     seeds: int = 20
 
@@ -94,17 +93,6 @@ class LesionResults(NamedTuple):
     consistency: float
     gamble: dict[str, OrderScores]
     ponder: dict[str, Any]
-
-
-def check(settings: Settings) -> None:
-    """Reject invalid settings, without importing jax.
-
-    Raises:
-        UserError: for too few people or seeds, or a recorded smoke run.
-    """
-    if settings.people < 100:
-        raise UserError(f"--people {settings.people}: a curve needs at least 100 people")
-    check_shared(settings)
 
 
 def study(job: Job) -> Page:

@@ -35,10 +35,8 @@ import numpy as np
 
 from runs.analysis import stats
 from runs.analysis.contrasts import Contrast, contrast_cells, rival_contrasts
-from runs.cli.settings import StudySettings, run_main
-from runs.cli.settings import check as check_shared
+from runs.cli.settings import StudySettings, check, run_main
 from runs.cli.study import Job, run_study
-from runs.names import checked_choice
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import draw_means, new_figure, save_with_legend
 
@@ -73,20 +71,10 @@ class Settings(StudySettings):
     """
 
     narrowed_by = ("worlds",)
+    known = {"worlds": ("world", WORLDS)}
     worlds: tuple[str, ...] = WORLDS
     seeds: int = 20
     base: int = 0
-
-
-def check(settings: Settings) -> None:
-    """Check the settings as far as that needs no jax.
-
-    Raises:
-        UserError: for an unknown world, too few seeds, or `record` of a partial run.
-    """
-    for world in settings.worlds:
-        checked_choice("world", world, WORLDS)
-    check_shared(settings)
 
 
 def study(job: Job) -> Page:
@@ -129,21 +117,13 @@ class Curve(NamedTuple):
 NAMES = Curve._fields
 
 
-class Goodhart(NamedTuple):
-    """Turning point of a hidden score, and what happens after it (`goodhart`)."""
-
-    peak: int
-    fall: float
-    rise: float
-
-
-def goodhart(paid: np.ndarray, hidden: np.ndarray) -> Goodhart:
+def goodhart(paid: np.ndarray, hidden: np.ndarray) -> tuple[int, float, float]:
     """Time of the highest hidden score [T], its fall from there to the end, the rise of the paid.
 
     Over-optimisation (Goodhart, 1975; Gao et al., 2023) is a positive fall with a positive rise.
     """
     peak = int(np.argmax(hidden))
-    return Goodhart(peak, float(hidden[peak] - hidden[-1]), float(paid[-1] - paid[peak]))
+    return peak, float(hidden[peak] - hidden[-1]), float(paid[-1] - paid[peak])
 
 
 def early_stop(paid: np.ndarray, share: float = GROWTH) -> int:

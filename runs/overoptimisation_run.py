@@ -218,19 +218,11 @@ class ProxyRun(StudyRun):
         """Train one arm at home and on the open farm, scoring it on the way -> columns (`run`)."""
         config, key = self.home, stream_key(self.home.base, Stream.LATER_PHASES)
         mix = RewardMix(1.0, signal_weights(self.blend, arm.weights))
-        entropy = jnp.full(config.rows, arm.entropy)
+        numbers = {"entropy": jnp.full(config.rows, arm.entropy)}
         state, alive, scores = None, np.ones(config.rows, bool), []
         for place, evaluations in enumerate(self.phases):
             worlds = world_pool(jax.tree.map(lambda x, i=place: x[i], self.points.worlds))
-            phase = Phase(
-                worlds,
-                1,
-                config.updates,
-                config.agent,
-                self.blend,
-                mix,
-                numbers={"entropy": entropy},
-            )
+            phase = Phase(worlds, 1, config.updates, config.agent, self.blend, mix, numbers=numbers)
             start = None
             if place:
                 keys = seed_keys(key, range(config.rows))

@@ -18,7 +18,6 @@ from runs.cli.settings import StudySettings, run_main
 from runs.cli.settings import check as check_shared
 from runs.cli.study import Job, run_study
 from runs.errors import Interrupted, UserError
-from runs.names import checked_choice
 from runs.report.page import Page, markdown_table, page_text
 
 COMMAND = "python -m runs.packer"
@@ -63,6 +62,8 @@ class Settings(StudySettings):
     """
 
     narrowed_by = ("only",)
+    known = {"only": ("world", WORLDS)}
+    least = dict.fromkeys(("train", "test"), (1, "at least one episode is needed"))
     only: tuple[str, ...] = ()
     seeds: int = 10
     train: int = 15_000
@@ -86,13 +87,8 @@ def check(settings: Settings) -> None:
     Raises:
         UserError: for an unknown world, too few seeds or episodes, or recording a partial run.
     """
-    for name in settings.only:
-        checked_choice("world", name, WORLDS)
     if len(set(settings.only)) < len(settings.only):
         raise UserError(f"--only {' '.join(settings.only)}: name each world once")
-    for name in ("train", "test"):
-        if getattr(settings, name) < 1:
-            raise UserError(f"--{name} {getattr(settings, name)}: at least one episode is needed")
     check_shared(settings)
 
 

@@ -16,10 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from runs.analysis import stats
-from runs.cli.settings import StudySettings, run_main
-from runs.cli.settings import check as check_shared
+from runs.cli.settings import StudySettings, check, run_main
 from runs.cli.study import Job, run_study
-from runs.errors import UserError
 from runs.prereg.ledger import Looks, looks_text
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import new_figure, save_figure
@@ -41,6 +39,7 @@ class Settings(StudySettings):
         researchers: number of simulated researchers for each kind of scores.
     """
 
+    least = {"researchers": (100, "a rate of 5 % needs at least 100")}
     researchers: int = 2_000
 
 
@@ -74,13 +73,6 @@ KINDS = (
     ScoreVariance(0.3, 0.0, own_control=True),
     *(ScoreVariance(seeds, worlds) for worlds in (0.0, 0.1, 0.2) for seeds in (0.0, 0.3, 0.6)),
 )
-
-
-def check(settings: Settings) -> None:
-    """Reject invalid settings; raises UserError."""
-    if settings.researchers < 100:
-        raise UserError(f"--researchers {settings.researchers}: a rate of 5 % needs at least 100")
-    check_shared(settings)
 
 
 def study(job: Job) -> Page:

@@ -33,6 +33,7 @@ from runs.engine.training_loop import Chunk, Trained, run_phase
 from runs.errors import Interrupted, UserError
 from runs.names import safe_name
 from runs.signal_arms import AT_HOME, with_parent_critic
+from runs.tree_io import leaves_digest
 
 NO_HEADS = Blend()  # one object: agents that are trained with it share their compiled programs
 SMOKE_SIZES = {"seeds": 3, "num_envs": 4, "num_steps": 32, "episodes": 4}
@@ -145,6 +146,15 @@ class StudyRun(AbstractContextManager):
             lambda chunks: advance(chunks, False),
             after_chunk,
         )
+
+    def train_from(self, name: str, phase: Phase, learner: Learner | None = None) -> Trained:
+        """Train a phase from a learner or untrained ones (`train`), or restore it.
+
+        Its checkpoints are in a folder of this name and a digest of the worlds and of the learner.
+        """
+        start = None if learner is None else partial(self.backend.enter, learner, phase)
+        folder = self.out / f"{safe_name(name)}-{leaves_digest((phase.worlds, learner))}"
+        return self.train(name, phase, start, folder)
 
     def train_and_measure(
         self, name: str, phase: Phase, start: Any, times: int, measure: Callable[[Learner], Any]

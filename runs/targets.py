@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from itertools import chain
 
-from runs.cli.settings import StudySettings, run_main
-from runs.cli.settings import check as check_shared
+from runs.cli.settings import StudySettings, check, run_main
 from runs.cli.study import Job, run_study
 from runs.errors import Interrupted
-from runs.names import checked_choice
 from runs.report.page import Page, markdown_table, page_text
 from runs.theory import Target
 
@@ -34,6 +33,11 @@ MODULES = {
 HEADINGS = ("target", "what", "expected", "ours", "pass", "seconds")
 
 
+def number_of(name: str) -> int:
+    """Number of a target, such as 5 for T5."""
+    return int(name[1:])
+
+
 @dataclass(frozen=True)
 class Settings(StudySettings):
     """Settings of the table of targets.
@@ -43,19 +47,8 @@ class Settings(StudySettings):
     """
 
     narrowed_by = ("only",)
+    known = {"only": ("target", sorted(chain(*MODULES.values()), key=number_of))}
     only: tuple[str, ...] = ()
-
-
-def check(settings: Settings) -> None:
-    """Reject invalid settings.
-
-    Raises:
-        UserError: for an unknown target, or recording a partial or smoke run.
-    """
-    numbers = sorted((n for group in MODULES.values() for n in group), key=number_of)
-    for number in settings.only:
-        checked_choice("target", number, numbers)
-    check_shared(settings)
 
 
 def study(job: Job) -> Page:
@@ -111,11 +104,6 @@ def page(rows: list[tuple[Target, float]], seconds: float, command: str) -> Page
 def yes_or_no(target: Target) -> str:
     """Cell of the column `pass`."""
     return "yes" if target.passed else "NO"
-
-
-def number_of(name: str) -> int:
-    """Number of a target, such as 5 for T5."""
-    return int(name[1:])
 
 
 main = partial(run_study, COMMAND, __doc__, Settings, check, study)

@@ -17,10 +17,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from runs.analysis import stats
-from runs.cli.settings import StudySettings, run_main
-from runs.cli.settings import check as check_shared
+from runs.cli.settings import StudySettings, check, run_main
 from runs.cli.study import Job, run_study
-from runs.errors import Interrupted, UserError
+from runs.errors import Interrupted
 from runs.report.page import Page, markdown_table, page_text
 from runs.report.plots import new_figure, save_figure
 
@@ -43,6 +42,7 @@ class Settings(StudySettings):
         grids: simulated pairs of arms for each kind of scores.
     """
 
+    least = {"grids": (100, "a rate of 5 % needs at least 100")}
     grids: int = 4_000
 
 
@@ -70,13 +70,6 @@ class ErrorRates(NamedTuple):
         """Whether Welch and the intervals are within the accepted rates."""
         covered = all(COVER[0] <= rate <= COVER[1] for rate in (self.covers, self.covers_mean))
         return FALSE[0] <= self.welch <= FALSE[1] and covered
-
-
-def check(settings: Settings) -> None:
-    """Reject invalid settings; raises UserError."""
-    if settings.grids < 100:
-        raise UserError(f"--grids {settings.grids}: a rate of 5 % needs at least 100")
-    check_shared(settings)
 
 
 def study(job: Job) -> Page:

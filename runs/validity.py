@@ -25,7 +25,6 @@ from runs.cli.study import Job, run_study
 from runs.compare import Settings as Comparison
 from runs.compare import check as check_comparison
 from runs.compare import make_experiment
-from runs.errors import UserError
 from runs.lock import replacing
 from runs.names import safe_name
 from runs.report.page import Page, page_text
@@ -49,6 +48,7 @@ class Settings(EnvSettings):
     """
 
     narrowed_by = ("shifts",)
+    least = {"horizon": (2, "must be at least 2 steps")}
     head: str = "fear"
     horizon: int = 10
     seeds: int = 20
@@ -64,8 +64,6 @@ def check(settings: Settings) -> None:
         UserError: for a number out of range, or `record` with a part of the study.
     """
     check_comparison(shared_settings(Comparison, settings, heads=(settings.head,)))
-    if settings.horizon < 2:
-        raise UserError(f"--horizon {settings.horizon}: must be at least 2 steps")
     check_shared(settings)
 
 

@@ -62,31 +62,23 @@ def rejax(load: Workload) -> Measure:
     return timer(partial(jax.jit(jax.vmap(algorithm.train)), keys), load.steps)
 
 
-def stable_baselines3(load: Workload) -> Measure:
-    """Time Stable-Baselines3's PPO, with one thread or torch's default, whichever is faster."""
+def stable_baselines3(load: Workload, images: bool = False) -> Measure:
+    """Time Stable-Baselines3's PPO, with one thread or torch's default, whichever is faster.
+
+    On `images` it has the same convolution as ours.
+    """
     import torch
     from stable_baselines3 import PPO as SB3
 
-    return _with_best_threads(_learn(SB3, load, torch.nn.Tanh))
-
-
-def stable_baselines3_images(load: Workload) -> Measure:
-    """Time Stable-Baselines3's PPO on images with the same convolution, as `stable_baselines3`."""
-    from stable_baselines3 import PPO as SB3
-
-    return _with_best_threads(_learn(SB3, load, None))
-
-
-def _with_best_threads(measure: Measure) -> Measure:
-    """A measure of torch, which has from now on one thread or its default, whichever is faster."""
-    import torch
-
-    seconds = {}
+    measure, seconds = _learn(SB3, load, None if images else torch.nn.Tanh), {}
     for threads in (torch.get_num_threads(), 1):
         torch.set_num_threads(threads)
         seconds[threads] = measure()["seconds"]
     torch.set_num_threads(min(seconds, key=seconds.get))
     return measure
+
+
+stable_baselines3_images = partial(stable_baselines3, images=True)
 
 
 def stable_baselines3_thread(load: Workload) -> Measure:

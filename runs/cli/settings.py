@@ -16,7 +16,7 @@ import signal
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -41,6 +41,8 @@ class StudySettings:
     """
 
     narrowed_by: ClassVar[tuple[str, ...]] = ()  # settings with which a study is not recorded
+    known: ClassVar[Mapping[str, tuple[str, Iterable[str]]]] = {}  # setting -> (of what, its names)
+    least: ClassVar[Mapping[str, tuple[int, str]]] = {}  # setting -> (least number, what is wrong)
     out: Path | None = None
     config: Path | None = None
     smoke: bool = False
@@ -166,9 +168,16 @@ def check(settings: Any) -> None:
     A study with further conditions has a `check` of its own, which calls this one.
 
     Raises:
-        UserError: for fewer than 3 seeds, a negative number of COUNTS, or `record` with `smoke` or
-            a setting that narrows the study.
+        UserError: for a name that is not `known`, a number below its `least`, fewer than 3 seeds, a
+            negative number of COUNTS, or `record` with `smoke` or a setting that narrows the study.
     """
+    for name, (kind, choices) in settings.known.items():
+        given = getattr(settings, name)
+        for choice in [given] if isinstance(given, str) else given:
+            checked_choice(kind, choice, choices)
+    for name, (least, wrong) in settings.least.items():
+        if (number := getattr(settings, name)) < least:
+            raise UserError(f"--{name.replace('_', '-')} {number}: {wrong}")
     if getattr(settings, "seeds", 3) < 3:
         raise UserError(f"--seeds {settings.seeds}: an interval needs at least 3 seeds")
     check_not_negative(settings, *(name for name in COUNTS if hasattr(settings, name)))

@@ -3,8 +3,7 @@
 A subclass overrides what it needs, in the field's words, and knows nothing of the engine:
 
     class WarmCritic(Carrier):
-        def hand_over(self, newborn, inherited, numbers):
-            return copied(newborn, inherited, "critic")
+        copies = ("critic",)
 
     class CriticPotential(Carrier):
         knobs = {"scale": Range(0.25, 8.0, log=True), "shift": Range(-3.0, 3.0)}
@@ -40,6 +39,7 @@ class Carrier:
         knobs: free numbers by name, with the interval or the values among which they are tuned.
         source: whose knowledge is handed on: "trained"; "untrained", a twin with random weights;
             "shuffled", a parent that was trained on rewards of other steps.
+        copies: parts of the parents' networks that the newborn begins with (see `copied`).
         pays: "potential" if phi is paid as gamma (1 - terminated) phi(s') - phi(s); "reward" if phi
             of the successor is paid as it is, 0 at an end; "" if nothing is paid.
         yoked: whether the newborn gets the signal of another environment, less its mean.
@@ -53,6 +53,7 @@ class Carrier:
 
     knobs: ClassVar[Mapping[str, Range | Sequence[float]]] = {}
     source: ClassVar[str] = "trained"
+    copies: ClassVar[tuple[str, ...]] = ()
     pays: ClassVar[str] = ""
     yoked: ClassVar[bool] = False
     teaches: ClassVar[bool] = False
@@ -69,9 +70,9 @@ class Carrier:
         return parent
 
     def hand_over(self, newborn: AgentState, inherited: Any, numbers: Numbers) -> AgentState:
-        """The newborn agent with what it inherits, from the untrained one."""
-        del inherited, numbers
-        return newborn
+        """The newborn agent with what it inherits, from the untrained one: by default `copies`."""
+        del numbers
+        return copied(newborn, inherited, *self.copies) if self.copies else newborn
 
     def phi(self, inherited: Any, numbers: Numbers, obs: jax.Array) -> jax.Array:
         """What is paid [...], a function of observations [..., D]; used if `pays` is set."""

@@ -10,7 +10,7 @@ import numpy as np
 import affect
 from affect import distil
 from agents.actor_critic import AgentState
-from runs.inheritance.carrier import Carrier, Numbers, Range, copied, softened
+from runs.inheritance.carrier import Carrier, Numbers, Range, softened
 from runs.inheritance.parent import Parent, head_signal
 
 SCALE = Range(0.25, 8.0, log=True)  # of f in phi = scale f + shift
@@ -26,11 +26,8 @@ MOST_SAMPLES = 60_000  # observations on which a value is distilled
 class CopiedPolicy(Carrier):
     """The parent's policy network."""
 
+    copies = ("actor",)
     knows: ClassVar[str] = "weights"
-
-    def hand_over(self, newborn: AgentState, inherited: Parent, numbers: Numbers) -> AgentState:
-        """Copy the actor."""
-        return copied(newborn, inherited, "actor")
 
 
 class SoftenedPolicy(CopiedPolicy):
@@ -39,43 +36,32 @@ class SoftenedPolicy(CopiedPolicy):
     knobs = {"softness": SOFTNESS}
 
     def hand_over(self, newborn: AgentState, inherited: Parent, numbers: Numbers) -> AgentState:
-        """Copy the actor and soften it."""
-        return softened(copied(newborn, inherited, "actor"), numbers["softness"])
+        """Copy the networks and soften the actor."""
+        return softened(super().hand_over(newborn, inherited, numbers), numbers["softness"])
 
 
 class PolicyAndCritic(CopiedPolicy):
     """The parent's policy and critic networks."""
 
-    def hand_over(self, newborn: AgentState, inherited: Parent, numbers: Numbers) -> AgentState:
-        """Copy actor and critic."""
-        return copied(newborn, inherited, "actor", "critic")
+    copies = ("actor", "critic")
 
 
-class SoftenedPolicyAndCritic(CopiedPolicy):
+class SoftenedPolicyAndCritic(SoftenedPolicy):
     """The parent's policy, softened, and its critic."""
 
-    knobs = {"softness": SOFTNESS}
-
-    def hand_over(self, newborn: AgentState, inherited: Parent, numbers: Numbers) -> AgentState:
-        """Copy actor and critic and soften the actor."""
-        newborn = copied(newborn, inherited, "actor", "critic")
-        return softened(newborn, numbers["softness"])
+    copies = ("actor", "critic")
 
 
 class TrunkAndCritic(CopiedPolicy):
     """The hidden layers of the parent's policy, with a new output layer, and its critic."""
 
-    def hand_over(self, newborn: AgentState, inherited: Parent, numbers: Numbers) -> AgentState:
-        """Copy the actor's trunk and the critic."""
-        return copied(newborn, inherited, "actor.trunk", "critic")
+    copies = ("actor.trunk", "critic")
 
 
 class WarmCritic(CopiedPolicy):
     """The parent's critic network, beside a new policy."""
 
-    def hand_over(self, newborn: AgentState, inherited: Parent, numbers: Numbers) -> AgentState:
-        """Copy the critic."""
-        return copied(newborn, inherited, "critic")
+    copies = ("critic",)
 
 
 class PolicyTeacher(Carrier):
@@ -261,9 +247,7 @@ class FilePotential(ValuePotential):
 class TrunkCriticAndValue(ValuePotential):
     """Hidden layers of the policy and the critic, copied, and the critic also as a potential."""
 
-    def hand_over(self, newborn: AgentState, inherited: Parent, numbers: Numbers) -> AgentState:
-        """Copy the actor's trunk and the critic."""
-        return copied(newborn, inherited, "actor.trunk", "critic")
+    copies = TrunkAndCritic.copies
 
 
 CARRIERS: dict[str, Carrier] = {

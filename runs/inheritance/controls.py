@@ -78,7 +78,7 @@ class TrunkCriticAndConstant(ConstantPotential):
     """Hidden layers of the policy and the critic, copied, and a constant potential."""
 
     knows: ClassVar[str] = "weights"
-    hand_over = TrunkAndCritic.hand_over
+    copies = TrunkAndCritic.copies
 
 
 @dataclass(frozen=True)

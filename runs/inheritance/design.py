@@ -1,12 +1,11 @@
 """Design of `runs.inherit`: worlds, bodies, carriers and sizes, from the command's settings."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from affect import Blend, Hope
@@ -14,7 +13,7 @@ from envs.suite import Suite
 from runs.engine import custom_head
 from runs.engine.config import RunConfig, head_epochs, make_run_config, whole_number
 from runs.engine.control_heads import LearnedReward
-from runs.engine.evaluate import EvalPoints, draw_points
+from runs.engine.evaluate import EvalPoints, draw_points, select_points
 from runs.engine.jax_backend import DRAWS
 from runs.engine.presets import DRIVE
 from runs.errors import UserError
@@ -237,18 +236,8 @@ def parents_blend(names: Sequence[str], suite: Suite) -> Blend:
     return Blend(**hopes, **wide, **models, **own)
 
 
-def place_points(suite: Suite, places: Iterable[Place], source: int | jax.Array) -> EvalPoints:
-    """Worlds of a suite as points, worlds [W, DRAWS], drawn from a base seed or a key.
-
-    The worlds of a place do not depend on the other places.
-    """
-    parts = []
-    for place in places:
-        shifts = tuple(shift for shift in suite.shifts if shift.name == place.shift)
-        points = draw_points(
-            replace(suite, shifts=shifts, severities=(place.severity,)), DRAWS, source
-        )
-        worlds = jax.tree.map(lambda leaf: leaf[-1:], points.worlds)
-        parts.append(points._replace(points=points.points[-1:], worlds=worlds))
-    worlds = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *(p.worlds for p in parts))
-    return parts[0]._replace(points=tuple(p.points[0] for p in parts), worlds=worlds)
+def place_points(suite: Suite, place: Place, source: int | jax.Array) -> EvalPoints:
+    """Worlds of a place as one point, worlds [1, DRAWS], drawn from a base seed or a key."""
+    shifts = tuple(shift for shift in suite.shifts if shift.name == place.shift)
+    alone = replace(suite, shifts=shifts, severities=(place.severity,))
+    return select_points(draw_points(alone, DRAWS, source), [-1])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 from envs import load_sealed_suite, load_suite, sealed_families
@@ -85,26 +86,20 @@ def four_rooms() -> dict[str, Suite]:
     return {FOUR_ROOMS: replace(load_suite(FOUR_ROOMS), env=env)}
 
 
-@dataclass(frozen=True)
-class OneSuite:
-    """Makes a suite of `envs.load_suite`, with its returns as success where it has bounds.
+def one_suite(
+    name: str, unit: float = 1.0, returns: tuple[float, float] | None = None
+) -> dict[str, Suite]:
+    """A suite of `envs.load_suite` by its name, its returns as success where they have bounds.
 
-    Attributes:
+    Args:
         name: of the suite.
         unit: by which rewards are divided.
         returns: that count as success 0 and 1; None to keep the suite's own success.
     """
-
-    name: str
-    unit: float = 1.0
-    returns: tuple[float, float] | None = None
-
-    def __call__(self) -> dict[str, Suite]:
-        """The suite by its name."""
-        suite = load_suite(self.name)
-        if self.returns is not None:
-            suite = replace(suite, env=Normalised(suite.env, self.unit, *self.returns))
-        return {self.name: suite}
+    suite = load_suite(name)
+    if returns is not None:
+        suite = replace(suite, env=Normalised(suite.env, unit, *returns))
+    return {name: suite}
 
 
 HOMES = {
@@ -116,19 +111,19 @@ HOMES = {
         whole=True,
     ),
     "Acrobot": Home(
-        OneSuite("Acrobot", 100.0, (-500.0, -70.0)),
+        partial(one_suite, "Acrobot", 100.0, (-500.0, -70.0)),
         dev=(Place("Acrobot", "mass"), Place("Acrobot", "mass", 0.5)),
         shown=(Place("Acrobot"), Place("Acrobot", "noise")),
         held_out=("torque", "extrapolation"),
     ),
     "DeepSea": Home(
-        OneSuite("DeepSea"),
+        partial(one_suite, "DeepSea"),
         dev=(Place("DeepSea", "slip", 0.25), Place("DeepSea", "toll")),
         shown=(Place("DeepSea"), Place("DeepSea", "flip")),
         held_out=("currents",),
     ),
     "Keys": Home(
-        OneSuite("Keys"),
+        partial(one_suite, "Keys"),
         dev=(Place("Keys", "unseen"), Place("Keys", "unseen", 0.5)),
         shown=(Place("Keys"), Place("Keys", "flip")),
         held_out=("more_keys",),

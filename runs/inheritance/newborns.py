@@ -61,17 +61,10 @@ UNTRAINED = Blend(epochs=0, **{REWARD: (1.0, Constant(0.0))})  # before anything
 
 
 NOT_PAID = {
-    "init",
-    "hand_over",
-    "schedule",
-    "teacher",
-    "reward",
-    "knobs",
-    "source",
-    "knows",
-    "yoked",
-    "teaches",
+    *("init", "hand_over", "copies", "schedule", "teacher", "reward"),
+    *("knobs", "source", "knows", "yoked", "teaches"),
 }
+"""Parts of a carrier without a say in what a signal is."""
 
 
 def payer(carrier: Carrier) -> Carrier:
@@ -164,12 +157,10 @@ class Upbringing:
         if self.carrier.teaches:
             design, states = self.carrier.teacher(parents, inherited)
             teacher = Teacher(in_body(self.agent, design), of_pairs(states, rows))
+        inputs = config.chunks, config.updates, self.agent, newborn_blend(self.carrier)
         return Phase(
             Sampler(sample_world, pools),
-            config.chunks,
-            config.updates,
-            self.agent,
-            newborn_blend(self.carrier),
+            *inputs,
             self.mix(rows, config),
             heads="learn" if self.carrier.beside else "frozen",
             teacher=teacher,

@@ -168,7 +168,7 @@ class InheritRun(StudyRun):
 
     def _home_points(self) -> EvalPoints:
         """Worlds of the parents, as one point."""
-        return place_points(self.design.suite, [Place(self.design.suite.name)], self.home.base)
+        return place_points(self.design.suite, Place(self.design.suite.name), self.home.base)
 
     # --- newborns ---------------------------------------------------------------------------------
 
@@ -190,7 +190,7 @@ class InheritRun(StudyRun):
         carrier, body = design.carriers[cell.carrier], design.bodies[cell.body]
         agent = body.agent(config.agent)
         places = list(dict.fromkeys(place for _, place in cell.newborns))
-        points = join(place_points(self.suites[p.suite], [p], source) for p in places)
+        points = join(place_points(self.suites[p.suite], p, source) for p in places)
         rows = make_rows([(i, places.index(place)) for i, place in cell.newborns], cell.trials)
         rows = with_order(rows, body)
         scored = points
@@ -208,14 +208,9 @@ class InheritRun(StudyRun):
         before = self.done
 
         def compute() -> dict[str, list]:
+            inputs = backend, upbringing, rows, self.parents["trained"], handed, key, self.stopped
             raised = raise_newborns(
-                backend,
-                upbringing,
-                rows,
-                self.parents["trained"],
-                handed,
-                key,
-                self.stopped,
+                *inputs,
                 lambda done: self.progress.advance(label, before + done * config.updates, True),
                 scored,
                 cell.chunks,

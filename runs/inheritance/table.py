@@ -1,4 +1,4 @@
-"""Newborns of numbers that are given, not tuned: a table of arms x worlds from a YAML file.
+"""Train new agents with hand-chosen numbers, not tuned: a table of arms x worlds from a YAML file.
 
 worlds: [Timid, cross, cones 0.75]
 pairs: 8

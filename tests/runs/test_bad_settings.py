@@ -25,6 +25,7 @@ OWN = {
         ({"repeats": 0}, "--repeats 0"),
     ),
     "breadth": (({"env": "Drve"}, "unknown suite 'Drve'"),),
+    "bridges": (({"part": "timid"}, "unknown part 'timid'; did you mean timid_ppo"),),
     "calibrate": (
         ({"env": "Drve"}, "unknown suite 'Drve'; did you mean Drive"),
         ({"env": "LunarLander-v3"}, "unknown suite"),
@@ -63,6 +64,7 @@ OWN = {
         ({"env": "Drve"}, "unknown suite 'Drve'"),
         ({"record": True, "shifts": ("ice",)}, "leave --shifts out"),
     ),
+    "inherit": (({"newborn_envs": 0}, "--newborn-envs 0: expected at least 1"),),
     "lesion": (({"people": 99}, "--people 99"),),
     "overoptimisation": (
         ({"worlds": ("Boat",)}, "unknown world 'Boat'"),

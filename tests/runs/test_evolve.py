@@ -260,7 +260,7 @@ def test_the_page_states_what_was_selected_whichever_way_it_fell(study, tmp_path
 @pytest.mark.slow
 def test_a_genome_of_a_value_alone_is_the_parents_value_and_own_heads_learn():
     suite, config = load_suite("CartPole"), replace(small_study.CONFIG, seeds=4, rows=4)
-    backend, points = make_backend(suite.env, config), place_points(suite, [Place("CartPole")], 0)
+    backend, points = make_backend(suite.env, config), place_points(suite, Place("CartPole"), 0)
     hopes = {f"hope_{n}": (1.0, Hope(horizon=n)) for n in HORIZONS}
     pool, key = world_pool(flat_worlds(points.worlds, [0])), jax.random.key(5)
     phase = Phase(pool, 2, 2, config.agent, Blend(**hopes, fear=(1.0, Fear())))

@@ -24,6 +24,7 @@ from runs.inheritance.design import place_points
 from runs.inheritance.homes import Place
 from runs.inheritance.newborns import Upbringing, make_rows, raise_newborns
 from runs.inheritance.parent import make_parent
+from runs.inheritance.run import join
 from tests.runs import small_study
 
 unchecked = pytest.fixture(autouse=True, scope="module")(small_study.without_key_check_in_threads)
@@ -31,7 +32,7 @@ SUITE = load_suite("CartPole")
 CONFIG = replace(small_study.CONFIG, seeds=4, rows=4, chunks=2, num_steps=16)
 AGENT = CONFIG.agent
 PLACES = [Place("CartPole"), Place("CartPole", "force")]
-POINTS = place_points(SUITE, PLACES, 0)
+POINTS = join(place_points(SUITE, place, 0) for place in PLACES)
 KEY = jax.random.key(5)
 
 

@@ -1,8 +1,8 @@
-"""Sealed shifts of Drive, for newborns of `runs.inherit`: gusts of wind, a heavy car, a narrow end.
+"""Held-out shifts of Drive, for final tests alone: gusts of wind, a heavy car, a narrowing road.
 
-Nothing is developed on them: they are no part of the suite Drive, and a study gets them from
-`envs.load_sealed_suite` with the digest of its sealed draw (`runs.prereg.seal.draw_sealed`).
-`runs.calibrate_sealed` alone measured, before, how hard they are.
+Newborns of `runs.inherit` meet them. Nothing is developed on them: they are no part of the suite
+Drive, and a study gets them from `envs.load_sealed_suite` with the digest of its sealed draw
+(`runs.prereg.seal.draw_sealed`). `runs.calibrate_sealed` alone measured, before, how hard they are.
 """
 
 from envs.shift import ramps
