@@ -41,12 +41,14 @@ class BodyKind:
         env: the environment -> one with other actions.
         knobs: numbers of the agent by name, tuned with those of each carrier.
         orders: permutations of the actions; pair i has number i modulo their count.
+        extra: whether heads sense what the newborn does not: extra information.
     """
 
     agent: Callable[[Any], Any] = unchanged
     env: Callable[[Any], Any] = unchanged
     knobs: Axes = field(default_factory=dict)
     orders: tuple[tuple[int, ...], ...] = ()
+    extra: bool = False
 
 
 def bodies(suite: Suite) -> dict[str, BodyKind]:
@@ -58,7 +60,7 @@ def bodies(suite: Suite) -> dict[str, BodyKind]:
         "A2C": BodyKind(as_a2c, knobs=LEARNER),
         "linear": BodyKind(partial(replace, width=0)),
         "discount .97": BodyKind(partial(replace, gamma=0.97)),
-        "noisy": BodyKind(partial(Body, noise=0.3)),
+        "noisy": BodyKind(partial(Body, noise=0.3), extra=True),
     }
     actions = suite.env.spec.num_actions
     if actions >= 2:
@@ -69,7 +71,7 @@ def bodies(suite: Suite) -> dict[str, BodyKind]:
         kinds["25 actions"] = BodyKind(env=finer)
         kinds["mirrored"] = BodyKind(partial(Body, actions=MIRRORED))
         kinds["table"] = BodyKind(as_table, knobs=TABLE)
-        kinds["no closing speeds"] = BodyKind(partial(Body, senses=senses))
+        kinds["no closing speeds"] = BodyKind(partial(Body, senses=senses), extra=True)
     return kinds
 
 
