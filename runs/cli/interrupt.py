@@ -1,5 +1,6 @@
 """Run a study with a progress bar and ETA, stopping cleanly on Ctrl-C or SIGTERM."""
 
+import math
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 
 PATIENCE = 3.5  # seconds from the request to stop to a forced exit
+MEMORY = 600.0  # seconds in which the rate of an ETA forgets most, since parts differ in speed
 LINE_SECONDS = 10.0  # seconds between lines of progress without a terminal
 
 
@@ -24,9 +26,10 @@ class Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
 
-        self.total, self.done, self.new_units = total, 0, 0
+        self.total, self.done = total, 0
         self.started, self.last_line_time = time.monotonic(), 0.0
-        self.first_units, self.first_time = 0, self.started  # of those that this process has done
+        self.new_time: float | None = None  # of the last units that this process has done
+        self.recent_units, self.recent_seconds = 0.0, 0.0  # in which they were done, fading
         self.console = Console(stderr=True)
         columns = (
             TextColumn("{task.description:<16}", markup=False),
@@ -45,14 +48,17 @@ class Progress:
 
     def advance(self, label: str, done: int, fresh: bool = True) -> None:
         """Show the current work and the units done in total; `fresh` if done by this process."""
-        now = time.monotonic()
-        self.new_units += done - self.done if fresh else 0
-        self.done, eta = done, "ETA ..."
-        if self.new_units > self.first_units > 0:  # the first units took time to compile
-            rate = (now - self.first_time) / (self.new_units - self.first_units)
-            eta = f"ETA {_clock(rate * (self.total - done))}"
-        elif self.new_units > 0:
-            self.first_units, self.first_time = self.new_units, now
+        now, units, eta = time.monotonic(), done - self.done, "ETA ..."
+        self.done = done
+        if fresh and self.new_time is not None:  # the first units took time to compile
+            fade = math.exp(-(now - self.new_time) / MEMORY)
+            self.recent_units = fade * self.recent_units + units
+            self.recent_seconds = fade * self.recent_seconds + now - self.new_time
+        if self.new_time is not None or (fresh and units > 0):
+            self.new_time = now
+        if self.recent_units > 0:
+            left = self.recent_seconds / self.recent_units * (self.total - done)
+            eta = f"ETA {_clock(left)}"
         self.bar.update(self.task, total=self.total, completed=done, description=label, eta=eta)
         if not self.console.is_terminal and now - self.last_line_time > LINE_SECONDS:
             self.last_line_time = now

@@ -133,6 +133,18 @@ def test_lines_are_printed_if_there_is_no_terminal(monkeypatch, capsys):
                      "00:30  none  5/40  ETA 03:30"]  # fmt: skip
 
 
+def test_the_eta_follows_the_speed_of_the_present_part(monkeypatch, capsys):
+    clock, progress, done = Clock(monkeypatch), Progress(total=10_000), 0
+    for seconds in [60] * 60 + [1] * 3000:  # an hour of slow units, then fast ones
+        clock.now, done = clock.now + seconds, done + 1
+        progress.advance("none", done)
+    progress.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[59].endswith("ETA 165:40:00")  # 9,940 minutes
+    hours, minutes, seconds = map(int, lines[-1].rpartition(" ")[2].split(":"))
+    assert 3600 * hours + 60 * minutes + seconds == pytest.approx(10_000 - done, rel=0.2)
+
+
 def test_work_done_before_does_not_count_for_the_rate(monkeypatch, capsys):
     clock = Clock(monkeypatch)
     progress = Progress(total=100)
