@@ -22,7 +22,7 @@ from affect.head import State
 from affect.predict import GVFTargets, Predictor, lambda_returns
 from agents.nets import Trunk, dense
 from envs.suite import Suite
-from runs.probes.signals import Prediction, fixed_head
+from runs.probes.signals import Prediction, read_signal
 
 SIZES: dict[str, tuple[int, ...]] = {
     "fear_linear": (),
@@ -155,7 +155,7 @@ def innate_alarm(suite: Suite) -> Prediction | None:
     """
     if suite.innate is not None:
         head = build(suite.innate, suite.env.spec, jax.random.key(0))
-        return as_alarm(head, fixed_head(suite.innate, suite.env.spec))
+        return as_alarm(head, partial(read_signal, head, head.initial_state(2)))
     if suite.name in PROGRESS:
         from envs.worlds.drive.sensors import looming
 
