@@ -180,16 +180,11 @@ def progress(suite: Suite) -> Prediction:
         return lambda batch: batch.next_obs[..., indices]
 
     def count_steps(batch):
-        counts = jax.lax.scan(_count_step, jnp.zeros(batch.first.shape[1]), batch.first)[1]
-        return (counts / suite.env.horizon)[..., None]
+        time = jnp.arange(len(batch.first))[:, None]
+        began = jax.lax.cummax(jnp.where(batch.first, time, 0))
+        return ((time - began + 1.0) / suite.env.horizon)[..., None]
 
     return count_steps
-
-
-def _count_step(steps: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Scan step that counts the steps of each episode [B], including this one."""
-    steps = jnp.where(first, 0.0, steps) + 1.0
-    return steps, steps
 
 
 def fit_line(signal: jax.Array, progress: jax.Array, counted: jax.Array) -> jax.Array:
