@@ -110,7 +110,7 @@ def comparison_table(rows: Sequence[dict], arms: Sequence[str], env: str) -> Tab
     table = pd.DataFrame(rows, columns=["arm", "shift", "score"])
     shifts = table[table["shift"] != "none"].groupby(["arm", "shift"])["score"].mean()
     scaled_rows = normalised_rows(rows, env)
-    text = Estimate.__format__ if scaled_rows is None else _with_half_width
+    text = Estimate.__format__ if scaled_rows is None else Estimate.with_half
     baseline, cells = away.get("none", ()), []
     for arm, seeds in away.items():
         row = [arm, str(len(home[arm])), *["-"] * 4]
@@ -147,7 +147,7 @@ def sealed_table(rows: Sequence[dict], arms: Sequence[str]) -> Table | None:
     for arm, seeds in means.items():
         gain = "-"
         if arm != "none" and "none" in means:
-            gain = _with_half_width(stats.difference(seeds, means["none"]), "+.3f")
+            gain = stats.difference(seeds, means["none"]).with_half("+.3f")
         row = {"arm": arm, "mean over families": _seeds_text(seeds, ".3f")}
         row["difference to none"] = gain
         cells.append(row | {name: _seeds_text(scores[name][arm]) for name in families})
@@ -321,19 +321,13 @@ def _seeds_text(seeds: np.ndarray, digits: str = "") -> str:
     digits = digits or _digits(seeds.mean())
     if len(seeds) < stats.FEWEST:
         return f"{seeds.mean():{digits}}"
-    return _with_half_width(stats.mean(seeds), digits)
+    return stats.mean(seeds).with_half(digits)
 
 
 def _over_potential(contrast: HeadContrasts) -> dict[str, str]:
     """Cell of the gain over the best constant potential; none where none was run."""
     name = "constant + head less constant + best constant potential"
     return {name: f"{contrast.over_potential:+.3f}"} if contrast.potential else {}
-
-
-def _with_half_width(estimate: Estimate, digits: str) -> str:
-    """Estimate with half its interval as text; t and Welch intervals are symmetric."""
-    half = estimate.high - estimate.value
-    return f"{estimate.value:{digits}} ±{half:{digits.removeprefix('+')}}"
 
 
 def _digits(value: float) -> str:
