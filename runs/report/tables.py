@@ -22,7 +22,7 @@ from runs.analysis.contrasts import (
 from runs.analysis.robustness import scores_by_arm
 from runs.analysis.scores import finite_rows, score_name, seed_means
 from runs.analysis.stats import Estimate
-from runs.probes.readout_table import PLACES, summarise_readouts
+from runs.probes.readout_table import METRICS
 from runs.report.verdict import Study, declared_contrasts
 
 HEADINGS = (
@@ -42,6 +42,7 @@ ROBUST_NOTE = (
     "`collapsed`: runs that keep less than half of their in-distribution score, with Wilson's "
     "upper bound."
 )
+PLACES = ("home", "shifted")
 PLACES_NOTE = "`home` is in distribution, `shifted` the mean over shifts and severities."
 PROXY_NOTE = (
     f"{PLACES_NOTE} `return` is the observed reward and `hidden` the true performance, each "
@@ -55,6 +56,15 @@ OUTCOMES = {
     "rest": ("rest", "`rest`: none of these, out of time or incapable."),
 }
 """Outcome of an episode -> its name and explanation."""
+READOUTS = {"auroc": "harm soon, AUROC", "return": "return to go", "rarity": "rarity"}
+"""Metric of the readouts -> its heading."""
+READOUTS_NOTE = (
+    "Signals of the arm `{arm}`, evaluated at every step at home and at {places} shifted points: "
+    "AUROC for harm within ten steps, rank correlation with the discounted return to go, and with "
+    "rarity (minus the visits to the observation's cell at home); chance level .5, 0 and 0. "
+    "`signal_sum` is the weighted sum of all signals, the agent's reward beside the task's. "
+    "Per-seed means first, t intervals at 95 %."
+)
 POWER_NOTE = (
     "A-A: the even seeds of an arm less its odd seeds; the true difference is zero, and one in "
     "twenty intervals excludes it by chance. ICC: the share of the variance due to the seeds. "
@@ -238,12 +248,41 @@ def failure_table(rows: Sequence[dict], arms: Sequence[str]) -> Table | None:
 
 
 def readout_table(readouts: Sequence[dict]) -> Table | None:
-    """Table of what each signal predicts at home and under shift; None without readouts."""
-    summary = summarise_readouts(readouts)
-    if summary is None:
+    """Table of what each signal predicts at home and under shift; None without readouts.
+
+    Columns without a finite number, such as harm in a world without harm, are left out.
+    """
+    if not readouts:
         return None
-    cells = pd.DataFrame(summary.rows, columns=summary.headings)
-    return Table(summary.title, cells, summary.note)
+    table = pd.DataFrame(readouts)
+    table["place"] = np.where(table["shift"] == "none", *PLACES)
+    means = table.groupby(["signal", "place", "seed"])[["harmed", *METRICS]].mean()
+    signals = list(dict.fromkeys(table["signal"]))
+    cells = {"signal": signals} | {
+        f"{name}, {place}": [
+            _seeds_text(np.asarray(means[metric].dropna().get((signal, place), ())), ".3f")
+            for signal in signals
+        ]
+        for metric, name in READOUTS.items()
+        if means[metric].notna().any()
+        for place in PLACES
+    }
+    shifted = table.loc[table["place"] == "shifted", ["shift", "severity"]]
+    note = READOUTS_NOTE.format(arm=readouts[0]["arm"], places=len(shifted.drop_duplicates()))
+    sentences = filter(None, (_calibration_sentence(means, signal) for signal in signals))
+    return Table("what the signals predict", pd.DataFrame(cells), " ".join([note, *sentences]))
+
+
+def _calibration_sentence(means: pd.DataFrame, signal: str) -> str | None:
+    """Comparison of a mean predicted probability of harm with its frequency; None without both."""
+    by_place = means.loc[signal, ["expected", "harmed"]].groupby("place").mean()
+    if len(by_place) < len(PLACES) or by_place.isna().any(axis=None):
+        return None
+    (home, harmed), (shifted, harmed_shifted) = by_place.loc[list(PLACES)].to_numpy()
+    return (
+        f"Calibration: mean {signal} {home:.3f} at home, where harm follows in {harmed:.3f}; "
+        f"{shifted:.3f} under shift, where in {harmed_shifted:.3f}."
+    )
 
 
 # --- declared contrasts, controls and power -------------------------------------------------------
