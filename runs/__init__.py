@@ -1,4 +1,4 @@
-"""Experiments and studies: where a batch is rolled out, learned from, scored, compared, drawn.
+"""Experiments: roll out, train, score (engine), probe (probes), compare (analysis), draw (report).
 
 Rolled out   `engine.jax_backend`, `engine.host_backend`, `engine.foreign_backend`
 Learned from `engine.train.update`; a stretch of training is an `engine.phases.Phase`

@@ -1,4 +1,4 @@
-"""List all studies: the question, its run time on two cores, and the last recorded result.
+"""Print the list of studies: question, run time on two cores, and last recorded result.
 
 Each study is a module that is run as `python -m runs.NAME`; `--help` lists its settings.
 """

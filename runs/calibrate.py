@@ -141,7 +141,7 @@ def calibrate(job: Job, suite: Any, run_config: Any, chunks: int) -> dict[str, d
     Raises:
         Interrupted: if the user requested a stop; what is trained is saved.
     """
-    from runs.engine.evaluate import draw_points, select_points, with_random_actions
+    from runs.engine.evaluate import draw_points, select_points, with_disturbances
     from runs.engine.phases import Phase, flat_worlds, world_pool
     from runs.engine.seeds import Stream, stream_key, stream_keys
     from runs.study_run import NO_HEADS, StudyRun
@@ -164,7 +164,9 @@ def calibrate(job: Job, suite: Any, run_config: Any, chunks: int) -> dict[str, d
         phase = Phase(pool, chunks, updates, special, NO_HEADS, renew=("optimiser",))
         specialist, failed = train_policy(run, shift.name, phase, nominal)
         points = select_points(public, [0, *shifted])
-        at_random = points._replace(worlds=with_random_actions(points.worlds), key=own_episodes)
+        at_random = points._replace(
+            worlds=with_disturbances(points.worlds, flip=1.0), key=own_episodes
+        )
         results[shift.name] = {
             "random": success_rates(run, nominal, at_random),
             "nominal": success_rates(run, nominal, points),

@@ -193,8 +193,7 @@ def arm_table(
 
 def _mean_and_half(values: np.ndarray, spec: str = ".3f") -> str:
     """Mean and half the width of its t interval, from per-seed values [S]."""
-    mean = stats.mean(values)
-    return f"{mean.value:{spec}} ±{mean.high - mean.value:.3f}"
+    return stats.mean(values).with_half(spec)
 
 
 # --- figure -----------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from runs.engine.presets import foreign_agent, preset
 from runs.engine.resources import check_resources
 from runs.engine.training_loop import Trained
 from runs.engine.trial import try_heads
-from runs.errors import Interrupted, UserError
+from runs.errors import UserError
 from runs.lock import claim_folder, hold_lock
 from runs.prereg import seal
 from runs.prereg.manifest import check_kept
@@ -151,10 +151,7 @@ class Experiment:
             claim_folder(out, self.identity)
             check_kept(out)
             seal.check_scores(out)
-            try:
-                self.run_arms(out, progress, stopped)
-            except Interrupted:
-                return 1
+            self.run_arms(out, progress, stopped)
         return 0
 
     def run_arms(

@@ -35,35 +35,24 @@ def parse_rows(
     lines = path.read_text(errors="replace").splitlines(keepends=True)
     table = csv.DictReader(line for line in lines if line.endswith("\n"))
     try:
-        return _checked_rows(path, table, columns, numbers, whole)
+        missing = [name for name in columns if name not in (table.fieldnames or columns)]
+        if missing:
+            raise UserError(
+                f"{path} has no column {', '.join(missing)}: another version wrote it; choose "
+                "another --out, or delete its folder"
+            )
+        return [
+            row
+            | {name: float(row[name]) for name in numbers}
+            | {name: int(row[name]) for name in whole}
+            for row in table
+        ]
     except (ValueError, TypeError, csv.Error) as error:  # a field that is no number, or missing
         cause = " ".join(str(error).split())[:80]
         raise UserError(
             f"{path}, line {table.line_num} is damaged ({cause}): restore it from a copy, or "
             "delete it and repeat the command that made it, which computes it again"
         ) from None
-
-
-def _checked_rows(
-    path: Path,
-    table: csv.DictReader,
-    columns: Sequence[str],
-    numbers: Sequence[str],
-    whole: Sequence[str],
-) -> list[dict]:
-    """Rows with numbers; UserError if a column is missing, ValueError if a number is none."""
-    missing = [name for name in columns if name not in (table.fieldnames or columns)]
-    if missing:
-        raise UserError(
-            f"{path} has no column {', '.join(missing)}: another version wrote it; choose another "
-            "--out, or delete its folder"
-        )
-    return [
-        row
-        | {name: float(row[name]) for name in numbers}
-        | {name: int(row[name]) for name in whole}
-        for row in table
-    ]
 
 
 def check_complete(rows: list[dict], where: Path | str, finite: bool = False) -> list[dict]:

@@ -23,6 +23,10 @@ class Estimate(NamedTuple):
         spec = spec or "+.3f"
         return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
+    def with_half(self, spec: str) -> str:
+        """Value with half its interval as text; t and Welch intervals are symmetric."""
+        return f"{self.value:{spec}} ±{self.high - self.value:{spec.removeprefix('+')}}"
+
 
 FEWEST = 3  # minimum number of seeds per arm for an interval
 

@@ -1,4 +1,4 @@
-"""List all studies with summary, run time and last recorded result, without importing them.
+"""Read summary, run time and last recorded result of every study from files, for `runs.__main__`.
 
 The summary is the first line of a module's docstring, the minutes on two cores come from the
 table of STUDIES, the last finding from runs/results/.

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 
+from runs.errors import Interrupted
+
 PATIENCE = 3.5  # seconds from the request to stop to a forced exit
 MEMORY = 600.0  # seconds in which the rate of an ETA forgets most, since parts differ in speed
 LINE_SECONDS = 10.0  # seconds between lines of progress without a terminal
@@ -86,7 +88,7 @@ def run_with_progress(message: str, work: Callable[[Progress, Callable[[], bool]
 
     Args:
         message: that is printed after a stop: how to go on.
-        work: saves what it has done; returns the exit code.
+        work: saves what it has done; returns the exit code, or raises Interrupted on a stop.
 
     Returns:
         The exit code of the work, or 128 + the signal's number.
@@ -96,6 +98,8 @@ def run_with_progress(message: str, work: Callable[[Progress, Callable[[], bool]
     def run_work() -> None:
         try:
             result.set_result(work(progress, lambda: bool(received)))
+        except Interrupted:
+            result.set_result(1)  # a stop was requested, so another exit code is returned
         except BaseException as error:
             result.set_exception(error)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from runs.cli.interrupt import Progress, run_with_progress
 from runs.cli.settings import fingerprint, parse_settings, shell_command
-from runs.errors import Interrupted, UserError
+from runs.errors import UserError
 from runs.lock import claim_folder, hold_lock, replace_file
 from runs.names import LOGS, RESULTS, safe_name
 
@@ -102,8 +102,6 @@ def _run_in_folder(
             for folder in job.folders if page is not None else ():
                 page.write(folder)
             enter_manifest(out)
-    except Interrupted:
-        return 0  # `run_with_progress` prints how to resume
     except HostFailure as error:
         raise UserError(f"{error}; then repeat the command to resume") from error
     except OSError as error:

@@ -76,7 +76,7 @@ def weighted_head(name: str, suite: Suite) -> tuple[float, HeadFactory]:
         UserError: for an unknown head, or `innate` in a suite without an innate head.
     """
     if custom_head.is_custom(name):
-        return 1.0, custom_head.load_head(name)
+        return 1.0, custom_head.load_callable(name)
     if name == "innate" and suite.innate is None:
         raise UserError(f"{suite.name} has no innate head: leave out innate")
     body = functools.partial(Homeostasis, setpoint=suite.setpoint)

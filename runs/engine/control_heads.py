@@ -1,4 +1,4 @@
-"""Control heads: a learned reward, the critic as a head, heads with wrong or missing outcomes.
+"""Heads of control arms: potential differences, learned reward, frozen critic, wrong outcomes.
 
 `SignalDifference` turns a head into a reward. A potential that is 0 beyond the end of an episode
 (`affect.Potential`) sums to -phi(first obs) over any episode, whatever the actions: beside a task

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from affect import HeadFactory
 from envs.host.user_code import from_file
 from runs.errors import UserError
 
@@ -21,12 +20,7 @@ def short_name(name: str) -> str:
     return name.rpartition(":")[2].lower()
 
 
-def load_head(name: str) -> HeadFactory:
-    """Import the head factory `NAME` from `FILE.py`, given as `FILE.py:NAME` (`load_callable`)."""
-    return load_callable(name, "head", "my_head.py:Dread")
-
-
-def load_callable(name: str, kind: str, example: str) -> Any:
+def load_callable(name: str, kind: str = "head", example: str = "my_head.py:Dread") -> Any:
     """Import `NAME` from `FILE.py`, given as `FILE.py:NAME`; errors name its kind and an example.
 
     Raises:

@@ -110,7 +110,7 @@ def evaluate(
     k_reset, k_step = (
         jax.vmap(partial(stream_key, stream=stream))(keys) for stream in (Stream.RESET, Stream.STEP)
     )
-    state = _reset_all(env, without_reward_noise(worlds), k_reset, episodes)
+    state = _reset_all(env, with_disturbances(worlds, reward_noise=0.0), k_reset, episodes)
     span = -(-env.horizon // SORTINGS)
     width = largest_divisor(state.index.size, WIDTH) if jax.default_backend() == "cpu" else None
     step = partial(_step, agent_state, agent, env, k_step)
@@ -187,15 +187,19 @@ def in_blocks(
     return jax.lax.fori_loop(0, -(-running.sum() // width), advance_block, state)
 
 
-def without_reward_noise(worlds: World) -> World:
-    """Set the channel's reward noise to 0, in the worlds and in their scheduled changes."""
+def with_disturbances(worlds: World, **values: float) -> World:
+    """Set disturbances of the channel by name, in the worlds and in their scheduled changes.
 
-    def silenced(part):
-        return part._replace(channel=part.channel._replace(reward_noise=zeros))
+    Without noise of the reward (`reward_noise=0.0`) the task's own reward is observed; with
+    `flip=1.0` every action is replaced by a random one.
+    """
 
-    zeros = jnp.zeros_like(worlds.channel.reward_noise)
-    scheduled = None if worlds.scheduled is None else silenced(worlds.scheduled)
-    return silenced(worlds)._replace(scheduled=scheduled)
+    def changed(part):
+        leaves = {name: jnp.full_like(getattr(part.channel, name), values[name]) for name in values}
+        return part._replace(channel=part.channel._replace(**leaves))
+
+    scheduled = None if worlds.scheduled is None else changed(worlds.scheduled)
+    return changed(worlds)._replace(scheduled=scheduled)
 
 
 def reported_scores(reported: dict[str, Any], success: Any) -> tuple[Any, ...]:
@@ -211,13 +215,3 @@ def reported_scores(reported: dict[str, Any], success: Any) -> tuple[Any, ...]:
     if "other_goal" in reported:
         scores["other_goal"] = (reported["other_goal"] > 0) & (success < 1)
     return tuple(scores[name] for name in REPORTED_SCORES)
-
-
-def with_random_actions(worlds: World) -> World:
-    """Set the channel to replace every action by a random one, scheduled changes included."""
-
-    def flipped(part):
-        return part._replace(channel=part.channel._replace(flip=jnp.ones_like(part.channel.flip)))
-
-    scheduled = None if worlds.scheduled is None else flipped(worlds.scheduled)
-    return flipped(worlds)._replace(scheduled=scheduled)

@@ -200,9 +200,8 @@ class HostStepper:
 
         def act(key, leaves, obs, time):
             state = jax.tree.unflatten(structure, leaves)
-            return policy_actions(
-                self.agent, jax.random.wrap_key_data(key), state, obs, time, greedy
-            )[0]
+            k_act, _ = action_keys(jax.random.wrap_key_data(key), time)
+            return self.agent.act(state, None if greedy else k_act, obs)
 
         program = self._program((structure, greedy), act, (0, 0, 0, None))
         return lambda obs, time: np.asarray(program(keys, leaves, obs, np.int32(time)))
@@ -322,14 +321,6 @@ def observe_reset(
     return HostObservation(sensed, queue, jnp.ones(obs.shape[0], bool))
 
 
-def policy_actions(
-    agent: Any, key: jax.Array, state: Any, obs: jax.Array, time: jax.Array, greedy: bool
-) -> tuple[jax.Array, jax.Array]:
-    """Actions [B, ...] of one seed at obs [B, D], and the key of the channel's disturbances."""
-    k_act, k_slip = action_keys(key, time)
-    return agent.act(state, None if greedy else k_act, obs), k_slip
-
-
 def choose_actions(
     agent: Any,
     host: HostEnv,
@@ -341,7 +332,8 @@ def choose_actions(
     greedy: bool,
 ) -> tuple[jax.Array, jax.Array, HostObservation]:
     """Choose one seed's actions [B] -> (chosen, executed after the channel, host_obs)."""
-    action, k_slip = policy_actions(agent, key, learner.agent, host_obs.obs, time, greedy)
+    k_act, k_slip = action_keys(key, time)
+    action = agent.act(learner.agent, None if greedy else k_act, host_obs.obs)
     return action, *executed_actions(host, k_slip, action, host_obs, channel)
 
 

@@ -15,7 +15,7 @@ from agents.wrapper import with_settings
 from envs.world import Env, World
 from runs.engine.config import RunConfig
 from runs.engine.episodes import episode_length, record_episodes, record_horizon, render_states
-from runs.engine.evaluate import EvalPoints, evaluate, without_reward_noise
+from runs.engine.evaluate import EvalPoints, evaluate, with_disturbances
 from runs.engine.packed import Packed, flat, pack, unpack
 from runs.engine.phases import Phase, RewardMix, carry_over
 from runs.engine.program import Program
@@ -192,7 +192,7 @@ class JaxBackend:
         program = self._compile(
             (_record, agent_key(agent)), partial(_record, agent=agent, env=self.env), 2
         )
-        worlds = without_reward_noise(points.worlds)
+        worlds = with_disturbances(points.worlds, reward_noise=0.0)
         for i in range(count):
             yield program(learner.agent, jax.tree.map(lambda leaf, i=i: leaf[i], worlds), keys)
 

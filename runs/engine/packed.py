@@ -1,4 +1,4 @@
-"""Trees and numbers packed into few parts, so that a program is called and read in less time."""
+"""Flatten pytrees and stack scalar metrics, so that calls of jitted functions cost less time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

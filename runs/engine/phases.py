@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -219,7 +220,9 @@ def _renewed_agent(agent: Any, untrained: Any, parts: list[str]) -> Any:
     """Agent state with some parts of its network, and its optimiser, from an untrained one."""
     net = jax.tree.map(lambda leaf: leaf, agent.train_state.net)  # a copy, to be changed
     for path in (path for part in parts for path in PARTS.get(part, ())):
-        _set_path(net, path, _get_path(untrained.train_state.net, path))
+        parent, _, name = path.rpartition(".")
+        module = attrgetter(parent)(net) if parent else net
+        setattr(module, name, attrgetter(path)(untrained.train_state.net))
     return agent._replace(train_state=TrainState(net, untrained.train_state.opt_state))
 
 
@@ -230,14 +233,3 @@ def _shared_heads(heads: Any, untrained: Any, renew: bool) -> Any:
     kept = {name: heads.heads.get(name, state) for name, state in untrained.heads.items()}
     carry = {name: heads.carry.get(name, state) for name, state in untrained.carry.items()}
     return untrained._replace(heads=kept, carry=carry)
-
-
-def _get_path(module: Any, path: str) -> Any:
-    for name in path.split("."):
-        module = getattr(module, name)
-    return module
-
-
-def _set_path(module: Any, path: str, value: Any) -> None:
-    *parents, name = path.split(".")
-    setattr(_get_path(module, ".".join(parents)) if parents else module, name, value)

@@ -1,4 +1,4 @@
-"""Compile the training programs of the next phases in threads while the present one is trained."""
+"""Compile the training programs of the next phases in background threads, ahead of time."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Compiled function that one thread compiles while the others that need it wait."""
+"""Thread-safe jitted function: one thread compiles it while others that call it wait."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Trial of a user's heads before anything is trained: build, signal, loss and update, twice.
+"""Check a user's heads before training: build, signal, loss and two updates on random actions.
 
 The first arm with such a head is traced for batches of T = 1 and 5 steps of B = 1, 4 and 8
 environments, and computed on two batches of random actions in the suite's world; the others, whose

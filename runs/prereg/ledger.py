@@ -78,15 +78,7 @@ class Looks(NamedTuple):
     sealed: int
 
 
-def append_entry(
-    path: Path,
-    split: str,
-    suite: str,
-    plan: str,
-    checkpoints: Mapping[str, str],
-    seeds: int,
-    result: str | None = None,
-) -> Entry:
+def append_entry(path: Path, look: Look) -> Entry:
     """Append a line, unless the last of its kind is equal -> the line, on disk and counted.
 
     Lines are of one kind if their split is the same, and both or none have a result. Only one
@@ -95,7 +87,6 @@ def append_entry(
     Raises:
         UserError: if the ledger was tampered with; nothing is added then.
     """
-    look = Look(split, suite, plan, checkpoints, seeds, result)
     return append_entries(path, [look])[0]
 
 

@@ -51,7 +51,8 @@ def enter_manifest(out: Path) -> None:
     first = next(iter(ledger.read_entries(path)), None)
     suite, plan, seeds = (first.suite, first.plan, first.seeds) if first else ("", "", 0)
     frozen = seal.frozen_checkpoints(out)
-    ledger.append_entry(path, ledger.FILES, suite, plan, frozen, seeds, _digest(text))
+    look = ledger.Look(ledger.FILES, suite, plan, frozen, seeds, _digest(text))
+    ledger.append_entry(path, look)
     replace_file(out / NAME, text)
 
 

@@ -227,4 +227,5 @@ def _enter(
     out: Path, split: str, plan: Plan, hashes: Mapping[str, str], result: str | None = None
 ) -> None:
     """Append an entry to the study's ledger, unless the last one of its kind is equal."""
-    ledger.append_entry(out / ledger.NAME, split, plan.suite, plan.hash, hashes, plan.seeds, result)
+    look = ledger.Look(split, plan.suite, plan.hash, hashes, plan.seeds, result)
+    ledger.append_entry(out / ledger.NAME, look)

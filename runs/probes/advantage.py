@@ -14,7 +14,7 @@ from affect import Blend
 from envs.world import Env, EnvState, World
 from runs.engine.config import head_spec
 from runs.engine.episodes import Act, record_episodes
-from runs.engine.evaluate import without_reward_noise
+from runs.engine.evaluate import with_disturbances
 from runs.engine.train import Learner
 from runs.probes.ranking import rank_correlation
 from runs.probes.readouts import masked_mean
@@ -101,7 +101,7 @@ def credit_assignment(
         metrics |= {f"{name}/credit": ranks[k] for k, name in enumerate(signals)}
         return metrics | {f"{name}/delay": delays[k] for k, name in enumerate(signals)}
 
-    return jax.lax.map(measure_point, without_reward_noise(worlds))
+    return jax.lax.map(measure_point, with_disturbances(worlds, reward_noise=0.0))
 
 
 def branched_advantages(

@@ -22,7 +22,7 @@ from affect.head import State
 from affect.predict import GVFTargets, Predictor, lambda_returns
 from agents.nets import Trunk, dense
 from envs.suite import Suite
-from runs.probes.signals import Prediction, fixed_head
+from runs.probes.signals import Prediction, read_signal
 
 SIZES: dict[str, tuple[int, ...]] = {
     "fear_linear": (),
@@ -155,7 +155,7 @@ def innate_alarm(suite: Suite) -> Prediction | None:
     """
     if suite.innate is not None:
         head = build(suite.innate, suite.env.spec, jax.random.key(0))
-        return as_alarm(head, fixed_head(suite.innate, suite.env.spec))
+        return as_alarm(head, partial(read_signal, head, head.initial_state(2)))
     if suite.name in PROGRESS:
         from envs.worlds.drive.sensors import looming
 
@@ -180,16 +180,11 @@ def progress(suite: Suite) -> Prediction:
         return lambda batch: batch.next_obs[..., indices]
 
     def count_steps(batch):
-        counts = jax.lax.scan(_count_step, jnp.zeros(batch.first.shape[1]), batch.first)[1]
-        return (counts / suite.env.horizon)[..., None]
+        time = jnp.arange(len(batch.first))[:, None]
+        began = jax.lax.cummax(jnp.where(batch.first, time, 0))
+        return ((time - began + 1.0) / suite.env.horizon)[..., None]
 
     return count_steps
-
-
-def _count_step(steps: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Scan step that counts the steps of each episode [B], including this one."""
-    steps = jnp.where(first, 0.0, steps) + 1.0
-    return steps, steps
 
 
 def fit_line(signal: jax.Array, progress: jax.Array, counted: jax.Array) -> jax.Array:

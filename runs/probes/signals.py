@@ -5,24 +5,12 @@ a number at `next_obs` of each step, [T, B]. Baselines are further entries of th
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from affect import (
-    Blend,
-    BlendState,
-    Care,
-    Head,
-    HeadFactory,
-    Inherited,
-    Lesion,
-    Spec,
-    Transition,
-    build,
-)
+from affect import Blend, BlendState, Care, Head, Inherited, Lesion, Spec, Transition
 from affect.head import per_env
 from affect.observation import read
 from affect.wrappers import StatefulWrapper, Wrapper
@@ -63,12 +51,6 @@ def critic_signals(agent: Any, state: Any) -> dict[str, Prediction]:
         return agent.value(state, batch.next_obs)[..., 0]
 
     return {"critic": value, "minus_critic": lambda batch: -value(batch)}
-
-
-def fixed_head(factory: HeadFactory, spec: Spec) -> Prediction:
-    """Signal of a head without parameters to train, such as a suite's innate one."""
-    head = build(factory, spec, jax.random.key(0))
-    return partial(read_signal, head, head.initial_state(2))
 
 
 def signal_sum(blend: Blend, blend_state: BlendState) -> Prediction:

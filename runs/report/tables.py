@@ -22,7 +22,7 @@ from runs.analysis.contrasts import (
 from runs.analysis.robustness import scores_by_arm
 from runs.analysis.scores import finite_rows, score_name, seed_means
 from runs.analysis.stats import Estimate
-from runs.probes.readout_table import PLACES, summarise_readouts
+from runs.probes.readout_table import METRICS
 from runs.report.verdict import Study, declared_contrasts
 
 HEADINGS = (
@@ -42,6 +42,7 @@ ROBUST_NOTE = (
     "`collapsed`: runs that keep less than half of their in-distribution score, with Wilson's "
     "upper bound."
 )
+PLACES = ("home", "shifted")
 PLACES_NOTE = "`home` is in distribution, `shifted` the mean over shifts and severities."
 PROXY_NOTE = (
     f"{PLACES_NOTE} `return` is the observed reward and `hidden` the true performance, each "
@@ -55,6 +56,15 @@ OUTCOMES = {
     "rest": ("rest", "`rest`: none of these, out of time or incapable."),
 }
 """Outcome of an episode -> its name and explanation."""
+READOUTS = {"auroc": "harm soon, AUROC", "return": "return to go", "rarity": "rarity"}
+"""Metric of the readouts -> its heading."""
+READOUTS_NOTE = (
+    "Signals of the arm `{arm}`, evaluated at every step at home and at {places} shifted points: "
+    "AUROC for harm within ten steps, rank correlation with the discounted return to go, and with "
+    "rarity (minus the visits to the observation's cell at home); chance level .5, 0 and 0. "
+    "`signal_sum` is the weighted sum of all signals, the agent's reward beside the task's. "
+    "Per-seed means first, t intervals at 95 %."
+)
 POWER_NOTE = (
     "A-A: the even seeds of an arm less its odd seeds; the true difference is zero, and one in "
     "twenty intervals excludes it by chance. ICC: the share of the variance due to the seeds. "
@@ -110,7 +120,7 @@ def comparison_table(rows: Sequence[dict], arms: Sequence[str], env: str) -> Tab
     table = pd.DataFrame(rows, columns=["arm", "shift", "score"])
     shifts = table[table["shift"] != "none"].groupby(["arm", "shift"])["score"].mean()
     scaled_rows = normalised_rows(rows, env)
-    text = Estimate.__format__ if scaled_rows is None else _with_half_width
+    text = Estimate.__format__ if scaled_rows is None else Estimate.with_half
     baseline, cells = away.get("none", ()), []
     for arm, seeds in away.items():
         row = [arm, str(len(home[arm])), *["-"] * 4]
@@ -147,7 +157,7 @@ def sealed_table(rows: Sequence[dict], arms: Sequence[str]) -> Table | None:
     for arm, seeds in means.items():
         gain = "-"
         if arm != "none" and "none" in means:
-            gain = _with_half_width(stats.difference(seeds, means["none"]), "+.3f")
+            gain = stats.difference(seeds, means["none"]).with_half("+.3f")
         row = {"arm": arm, "mean over families": _seeds_text(seeds, ".3f")}
         row["difference to none"] = gain
         cells.append(row | {name: _seeds_text(scores[name][arm]) for name in families})
@@ -238,12 +248,41 @@ def failure_table(rows: Sequence[dict], arms: Sequence[str]) -> Table | None:
 
 
 def readout_table(readouts: Sequence[dict]) -> Table | None:
-    """Table of what each signal predicts at home and under shift; None without readouts."""
-    summary = summarise_readouts(readouts)
-    if summary is None:
+    """Table of what each signal predicts at home and under shift; None without readouts.
+
+    Columns without a finite number, such as harm in a world without harm, are left out.
+    """
+    if not readouts:
         return None
-    cells = pd.DataFrame(summary.rows, columns=summary.headings)
-    return Table(summary.title, cells, summary.note)
+    table = pd.DataFrame(readouts)
+    table["place"] = np.where(table["shift"] == "none", *PLACES)
+    means = table.groupby(["signal", "place", "seed"])[["harmed", *METRICS]].mean()
+    signals = list(dict.fromkeys(table["signal"]))
+    cells = {"signal": signals} | {
+        f"{name}, {place}": [
+            _seeds_text(np.asarray(means[metric].dropna().get((signal, place), ())), ".3f")
+            for signal in signals
+        ]
+        for metric, name in READOUTS.items()
+        if means[metric].notna().any()
+        for place in PLACES
+    }
+    shifted = table.loc[table["place"] == "shifted", ["shift", "severity"]]
+    note = READOUTS_NOTE.format(arm=readouts[0]["arm"], places=len(shifted.drop_duplicates()))
+    sentences = filter(None, (_calibration_sentence(means, signal) for signal in signals))
+    return Table("what the signals predict", pd.DataFrame(cells), " ".join([note, *sentences]))
+
+
+def _calibration_sentence(means: pd.DataFrame, signal: str) -> str | None:
+    """Comparison of a mean predicted probability of harm with its frequency; None without both."""
+    by_place = means.loc[signal, ["expected", "harmed"]].groupby("place").mean()
+    if len(by_place) < len(PLACES) or by_place.isna().any(axis=None):
+        return None
+    (home, harmed), (shifted, harmed_shifted) = by_place.loc[list(PLACES)].to_numpy()
+    return (
+        f"Calibration: mean {signal} {home:.3f} at home, where harm follows in {harmed:.3f}; "
+        f"{shifted:.3f} under shift, where in {harmed_shifted:.3f}."
+    )
 
 
 # --- declared contrasts, controls and power -------------------------------------------------------
@@ -321,19 +360,13 @@ def _seeds_text(seeds: np.ndarray, digits: str = "") -> str:
     digits = digits or _digits(seeds.mean())
     if len(seeds) < stats.FEWEST:
         return f"{seeds.mean():{digits}}"
-    return _with_half_width(stats.mean(seeds), digits)
+    return stats.mean(seeds).with_half(digits)
 
 
 def _over_potential(contrast: HeadContrasts) -> dict[str, str]:
     """Cell of the gain over the best constant potential; none where none was run."""
     name = "constant + head less constant + best constant potential"
     return {name: f"{contrast.over_potential:+.3f}"} if contrast.potential else {}
-
-
-def _with_half_width(estimate: Estimate, digits: str) -> str:
-    """Estimate with half its interval as text; t and Welch intervals are symmetric."""
-    half = estimate.high - estimate.value
-    return f"{estimate.value:{digits}} ±{half:{digits.removeprefix('+')}}"
 
 
 def _digits(value: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from runs.arm_runner import Reporter
 from runs.cli.interrupt import run_with_progress
 from runs.engine.devices import prepare_devices
-from runs.errors import Interrupted, UserError
+from runs.errors import UserError
 from runs.experiment import Experiment
 from runs.lock import hold_lock, replace_file
 from runs.names import LOGS
@@ -79,8 +79,6 @@ def _work(
             whole = space.experiment is None
             report = report_findings if whole else partial(write_reports, flags.contrast)
             print(report(result, flags.command) if result.points else "no setting was run")
-    except Interrupted:
-        return 1
     except OSError as error:
         raise UserError(f"{error.filename or flags.out}: {error.strerror or error}") from error
     return 2 if failures else 0
@@ -174,13 +172,10 @@ def sweep(
     def work(progress: Any, stopped: Callable[[], bool]) -> int:
         progress.total = len(result.cells)
         reporter = Reporter(progress.say, lambda *units: None, stopped)
-        try:
-            with hold_lock(path):
-                for i, (folder, cell) in enumerate(zip(result.folders, result.cells, strict=True)):
-                    progress.advance(cell.arm, i)
-                    run_cell(folder, cell, space, reporter)
-        except Interrupted:
-            return 1
+        with hold_lock(path):
+            for i, (folder, cell) in enumerate(zip(result.folders, result.cells, strict=True)):
+                progress.advance(cell.arm, i)
+                run_cell(folder, cell, space, reporter)
         return 0
 
     stopped_message = f"stopped; finished cells are in {path}: run the sweep again to go on"

@@ -1,4 +1,4 @@
-"""Points that differ in numbers alone, trained by one compiled program as further seeds.
+"""Train all points of a sweep that differ only in numbers in one vmapped program, like seeds.
 
 These numbers are data of the program: weights of heads, and what a head holds as a parameter, such
 as the scale of a potential, with the bits of programs of their own; on request also numbers of PPO

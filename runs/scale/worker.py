@@ -27,7 +27,7 @@ from runs.engine.backend import Backend, make_backend
 from runs.engine.devices import prepare_devices
 from runs.engine.evaluate import draw_points
 from runs.engine.phases import Phase
-from runs.errors import Interrupted, UserError
+from runs.errors import UserError
 from runs.experiment import Experiment
 from runs.lock import hold_lock, replace_file
 from runs.names import safe_name
@@ -73,10 +73,7 @@ def run_folder(folder: Path) -> int:
 def _run(folder: Path, cell: Cell, space: Space, progress: Any, stopped: Callable[[], bool]) -> int:
     """Run a cell with progress -> exit code."""
     progress.total = space.at(cell.points[0]).units_per_arm
-    try:
-        run_cell(folder, cell, space, Reporter(progress.say, progress.advance, stopped))
-    except Interrupted:
-        return 1
+    run_cell(folder, cell, space, Reporter(progress.say, progress.advance, stopped))
     return 0
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runs.engine.cache import save_part
+from runs.engine.cache import cached_part
 from runs.engine.checkpoint import Checkpoints
 from runs.errors import UserError
 from runs.lock import append_file, claim_folder, replace_file
@@ -46,7 +46,7 @@ def draw(path: Path) -> None:
 WRITES: dict[str, Callable[[Path], None]] = {
     "identity": lambda out: claim_folder(out, "x"),
     "scores": lambda out: append_file(out / "scores.csv", "1,2\n" * 2000),
-    "part": lambda out: save_part(out / "parts" / "a.json", {"x": [0.5] * 2000}),
+    "part": lambda out: cached_part(out / "parts" / "a.json", "", lambda: {"x": [0.5] * 2000}),
     "plan and ledger": lambda out: seal.register(out, sealed_plan()),
     "manifest": lambda out: (replace_file(out / "a", "a" * 90), enter_manifest(out)),
     "checkpoint": lambda out: Checkpoints(out / "checkpoints").save(1, MANY),

@@ -25,7 +25,7 @@ from runs.analysis.calibration import (
 )
 from runs.calibrate import POLICIES, Settings, calibrate, main
 from runs.engine import jax_backend
-from runs.engine.evaluate import draw_points, with_random_actions
+from runs.engine.evaluate import draw_points, with_disturbances
 from runs.errors import Interrupted, UserError
 from tests.runs import small_study
 from tests.runs.study_job import make_job, one_backend, table_rows
@@ -237,7 +237,7 @@ def test_stopped_and_resumed_calibration_gives_the_same_results(calibrated, tmp_
 def test_seeds_may_have_episodes_of_their_own_and_random_actions_depend_on_no_agent():
     small = small_study.make_study(small_study.ARMS["none"], replace(CONFIG, episodes=16))
     backend, points = small.backend, draw_points(small.suite, 4, 0)
-    points = points._replace(worlds=with_random_actions(points.worlds))
+    points = points._replace(worlds=with_disturbances(points.worlds, flip=1.0))
     first, second = jax.random.split(jax.random.key(3))
     learner = backend.init(small.phase).learner
 
@@ -256,9 +256,9 @@ def test_seeds_may_have_episodes_of_their_own_and_random_actions_depend_on_no_ag
 def test_random_actions_cover_current_and_scheduled_channel():
     world = small_study.suite().worlds(jax.random.key(0), 2)
     scheduled_world = unscheduled(jax.tree.map(lambda leaf: leaf[0, 0], world))
-    random_world = with_random_actions(scheduled_world)
+    random_world = with_disturbances(scheduled_world, flip=1.0)
     assert float(random_world.channel.flip) == float(random_world.scheduled.channel.flip) == 1.0
-    assert with_random_actions(world).scheduled is None
+    assert with_disturbances(world, flip=1.0).scheduled is None
 
 
 # --- the command ------------------------------------------------------------------------------

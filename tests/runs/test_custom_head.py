@@ -45,7 +45,7 @@ def head_file(tmp_path: Path) -> str:
 
 def test_custom_head_computes_what_its_file_defines(head_file):
     name = f"{head_file}:Dread"
-    head = build(custom_head.load_head(name), Spec(obs_dim=2, num_actions=2), jax.random.key(0))
+    head = build(custom_head.load_callable(name), Spec(obs_dim=2, num_actions=2), jax.random.key(0))
     ones, zeros = np.ones((3, 1), np.float32), np.zeros((3, 1), bool)
     batch = Transition(np.zeros((3, 1, 2)), zeros, np.zeros((3, 1, 2)), ones, zeros, zeros, zeros)
     assert custom_head.is_custom(name) and custom_head.short_name(name) == "dread"
@@ -92,7 +92,7 @@ def test_missing_or_broken_file_is_a_user_error(head_file, tmp_path, name, messa
     (tmp_path / "broken.py").write_text("1 / 0\n")
     (tmp_path / "exits.py").write_text("raise SystemExit(5)\n")
     with pytest.raises(UserError, match=message):
-        custom_head.load_head(name.format(file=head_file, folder=tmp_path))
+        custom_head.load_callable(name.format(file=head_file, folder=tmp_path))
 
 
 def test_factory_that_returns_no_head_is_refused(head_file):

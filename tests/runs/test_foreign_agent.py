@@ -17,7 +17,7 @@ from runs.cli.settings import from_yaml, json_object
 from runs.compare import Settings, check, main
 from runs.engine.arms import Arm
 from runs.engine.backend import make_backend
-from runs.engine.custom_head import is_custom, load_head
+from runs.engine.custom_head import is_custom, load_callable
 from runs.engine.foreign_policies import ForeignPolicies
 from runs.engine.phases import RewardMix
 from runs.engine.presets import foreign_agent
@@ -154,7 +154,7 @@ def test_the_examples_are_settings_of_the_command(monkeypatch):
         check(settings)
         assert settings.agent.startswith("sb3:") and json_object(settings, "agent_kwargs")
         for name in settings.heads:
-            assert not is_custom(name) or load_head(name).cls is Potential
+            assert not is_custom(name) or load_callable(name).cls is Potential
     assert len(files) == 4
 
 

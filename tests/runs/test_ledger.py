@@ -10,14 +10,22 @@ import pytest
 
 from runs.errors import UserError
 from runs.prereg import ledger
-from runs.prereg.ledger import Looks, append_entry, count_looks, looks_text, problems, read_entries
+from runs.prereg.ledger import (
+    Look,
+    Looks,
+    append_entry,
+    count_looks,
+    looks_text,
+    problems,
+    read_entries,
+)
 
 ROOT = Path(__file__).parents[2]
 
 
 def append(path: Path, result: str | None, split: str = "dev", suite: str = "suite") -> None:
     agents = "c" if split == "sealed" else f"c {result}"
-    append_entry(path, split, suite, "plan", {"none": agents}, 20, result)
+    append_entry(path, Look(split, suite, "plan", {"none": agents}, 20, result))
 
 
 @pytest.fixture
@@ -67,15 +75,15 @@ def test_another_result_of_the_same_agents_is_refused(path):
         ("sealed", "s", False),
         ("dev", "r4", False),
     ):
-        arguments = split, "suite", "plan", {"none": "c r4"}, 20, result
+        look = Look(split, "suite", "plan", {"none": "c r4"}, 20, result)
         if refused:
             with pytest.raises(UserError, match="what was entered is never replaced"):
-                append_entry(path, *arguments)
+                append_entry(path, look)
             assert path.read_text() == lines
         else:
-            append_entry(path, *arguments)
-    append_entry(path, ledger.FILES, "suite", "plan", {"none": "c r4"}, 20, "one")
-    append_entry(path, ledger.FILES, "suite", "plan", {"none": "c r4"}, 20, "two")
+            append_entry(path, look)
+    append_entry(path, Look(ledger.FILES, "suite", "plan", {"none": "c r4"}, 20, "one"))
+    append_entry(path, Look(ledger.FILES, "suite", "plan", {"none": "c r4"}, 20, "two"))
     assert problems(path) == []
 
 
@@ -173,9 +181,10 @@ def test_a_crash_before_the_count_was_written_loses_no_line(path):
 
 KILLED = """
 import itertools, pathlib, sys
-from runs.prereg.ledger import append_entry
+from runs.prereg.ledger import Look, append_entry
 for i in itertools.count():
-    append_entry(pathlib.Path(sys.argv[1]), "dev", "suite", "plan", {"none": str(i)}, 20, str(i))
+    look = Look("dev", "suite", "plan", {"none": str(i)}, 20, str(i))
+    append_entry(pathlib.Path(sys.argv[1]), look)
     print(i, flush=True)
 """
 
@@ -205,7 +214,7 @@ def test_each_result_counts_as_one_look(tmp_path):
     assert count_looks([path], "suite") == Looks(2, 1)
     assert count_looks([path], "another suite") == Looks(1, 0)
     beside = tmp_path / "beside" / ledger.NAME
-    append_entry(beside, "dev", "suite", "plan 2", {"none": "d"}, 20, "one")
+    append_entry(beside, Look("dev", "suite", "plan 2", {"none": "d"}, 20, "one"))
     assert count_looks([path, beside], "suite") == Looks(3, 1)
 
 

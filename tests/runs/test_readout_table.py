@@ -1,4 +1,4 @@
-"""Readouts of signals: rows survive a round trip to disk; their summary has seeds as units."""
+"""Readouts of signals: rows survive a round trip to disk; their table has seeds as units."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from envs.suite import Point
 from runs.analysis.stats import mean
 from runs.errors import UserError
 from runs.probes import readout_table
+from runs.report import tables
 
 POINTS = (Point("none", "none", 0.0), Point("ice", "dynamics", 0.5), Point("ice", "dynamics", 1.0))
 SEEDS = (0, 2, 3)  # seed 1 was stopped
@@ -44,9 +45,9 @@ def test_rows_are_read_back_as_written(rows):
     assert np.isnan([row["expected"] for row in rows if row["signal"] == "critic"]).all()
 
 
-def test_without_readouts_there_is_no_summary(tmp_path):
+def test_without_readouts_there_is_no_table(tmp_path):
     assert readout_table.read_readouts(tmp_path) == []
-    assert readout_table.summarise_readouts([]) is None
+    assert tables.readout_table([]) is None
 
 
 def test_a_file_of_another_version_is_one_line(tmp_path):
@@ -56,20 +57,20 @@ def test_a_file_of_another_version_is_one_line(tmp_path):
 
 
 def test_a_table_has_heads_first_and_averages_points_before_seeds(rows):
-    table = readout_table.summarise_readouts(rows)
-    assert [row[0] for row in table.rows] == ["fear", "critic"]
-    cells = dict(zip(table.headings, table.rows[0], strict=True))
+    table = tables.readout_table(rows)
+    assert list(table.cells["signal"]) == ["fear", "critic"]
+    fear, critic = table.cells.to_dict("records")
     shifted = made_up_readouts()["fear/auroc"][list(SEEDS), 1:].mean(1)
     estimate = mean(shifted)
     text = f"{estimate.value:.3f} ±{estimate.high - estimate.value:.3f}"
-    assert cells["harm soon, AUROC, shifted"] == text
-    assert dict(zip(table.headings, table.rows[1], strict=True))["return to go, home"] == "-"
+    assert fear["harm soon, AUROC, shifted"] == text
+    assert critic["return to go, home"] == "-"
     assert "Signals of the arm `lesion`" in table.note
     assert "2 shifted points" in table.note
 
 
 def test_the_note_compares_a_mean_probability_with_the_rate_of_harm(rows):
-    note = readout_table.summarise_readouts(rows).note
+    note = tables.readout_table(rows).note
     assert "mean fear 0.500 at home, where harm follows in 0.100" in note
     assert "mean critic" not in note
 
@@ -77,6 +78,4 @@ def test_the_note_compares_a_mean_probability_with_the_rate_of_harm(rows):
 def test_a_metric_that_is_nan_everywhere_has_no_column(rows):
     for row in rows:
         row["rarity"] = np.nan
-    assert not any(
-        "rarity" in heading for heading in readout_table.summarise_readouts(rows).headings
-    )
+    assert not any("rarity" in heading for heading in tables.readout_table(rows).cells)
