@@ -50,7 +50,7 @@ def load_script(name):
 
 
 pages = load_script("pages")
-MADE = pages.made_pages()
+made_pages = cache(pages.made_pages)
 
 
 def name_of(path: Path) -> str:
@@ -197,7 +197,7 @@ def test_every_setting_of_every_command_is_on_the_page_of_commands():
         flags = list(pages.flags_of(ROOT / f"runs/{study.name}.py"))
         shown = {flag.name.lstrip("-").lower().replace("-", "_"): flag.default for flag in flags}
         assert len(shown) == len(flags) and expected.items() <= shown.items(), study.name
-        assert f"### `python -m runs.{study.name}`" in MADE["reference/commands.md"]
+        assert f"### `python -m runs.{study.name}`" in made_pages()["reference/commands.md"]
 
 
 # --- messages and numbers -----------------------------------------------------------------------
@@ -241,7 +241,7 @@ def test_the_page_of_recordings_shows_every_result_with_its_nulls_and_what_is_no
         (-3.0, -1.0),
         (-0.001, 0.0),
     ]
-    text = MADE["findings/recorded.md"]
+    text = made_pages()["findings/recorded.md"]
     for path in pages.RESULTS.glob("*.md"):
         (row,) = [line for line in text.splitlines() if f"`{path.stem}`" in line]
         bounds = pages.signed_intervals(path.read_text())
@@ -338,7 +338,7 @@ def test_links_lead_to_what_there_is():
         for _, _, target, _ in pages.LINK.findall(text):
             place = DOCS / os.path.dirname(page) / target
             assert "://" in target or pages.HOUSE in target or place.exists(), f"{page}: {target}"
-    texts = {page: pages.site_page(text, page) for page, text in texts.items()} | MADE
+    texts = {page: pages.site_page(text, page) for page, text in texts.items()} | made_pages()
     for page, text in texts.items():
         for _, _, target, anchor in pages.LINK.findall(text):
             if "://" in target:

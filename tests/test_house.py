@@ -451,11 +451,11 @@ HELP_SECONDS = 1.5  # of processor time; usually about .3
 
 def scripts(root: Path) -> list[str]:
     """Dotted names of the modules directly under runs/ that can be run with `python -m`."""
+    trees = {x.stem: syntax_tree(x.read_text()) for x in sorted((root / "runs").glob("*.py"))}
     return [
-        name.removesuffix(".py").replace("/", ".")
-        for name, tree in sources(root, "runs")
-        if name.count("/") == 1
-        and any(isinstance(n, ast.If) and "__main__" in ast.unparse(n.test) for n in tree.body)
+        f"runs.{name}"
+        for name, tree in trees.items()
+        if any(isinstance(n, ast.If) and "__main__" in ast.unparse(n.test) for n in tree.body)
     ]
 
 

@@ -40,6 +40,7 @@ from tests.affect.cases import (
     run_head,
     same_bits,
 )
+from tests.refusal import refused
 
 
 def looming(batch):
@@ -94,9 +95,10 @@ def test_a_lambda_cannot_be_pickled_but_by_cloudpickle():
     factory = Potential(Innate(lambda batch: batch.reward))
     head = build(factory, SPEC, KEY)
     for thing, pickler in itertools.product((factory, head), (pickle.Pickler, pickle._Pickler)):
-        with pytest.raises(pickle.PicklingError, match="define it with def at the top of a") as e:
+        with refused(
+            pickle.PicklingError, "Innate(fn=<lambda>)", match="define it with def at the top of a"
+        ):
             pickler(io.BytesIO()).dump(thing)
-        assert "\n" not in str(e.value) and "Innate(fn=<lambda>)" in str(e.value)
         cloudpickle.loads(cloudpickle.dumps(thing)), copy.deepcopy(thing), copy.copy(thing)
 
 
@@ -193,6 +195,5 @@ def test_a_program_is_traced_once_for_heads_of_equal_settings():
     ],
 )
 def test_a_wrong_setting_is_refused_when_the_factory_is_made(call, message):
-    with pytest.raises(ValueError) as caught:
+    with refused(ValueError, message):
         call()
-    assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -48,6 +48,7 @@ from tests.affect.cases import (
     run_head,
     same_bits,
 )
+from tests.refusal import refused
 
 FACTS = {
     "world": "Drive",
@@ -290,9 +291,8 @@ def test_indices_are_settings_that_can_be_pickled_and_are_named_in_the_card(path
 )
 def test_other_observations_are_refused(obs, message, path):
     built(Hope).save(path)
-    with pytest.raises(ValueError, match=message) as caught:
+    with refused(ValueError, match=message):
         build(Inherited(path, obs=obs), replace(SPEC, obs_dim=5), KEY)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_head_that_reads_no_observations_fits_any(path):
@@ -399,9 +399,8 @@ SPOIL = [
 def test_a_wrong_file_is_refused_in_one_line(spoil, message, path):
     built(Hope).save(path)
     spoil(path)
-    with pytest.raises(ValueError, match=message) as caught:
+    with refused(ValueError, match=message):
         load(path)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("where", range(0, 900, 29))
@@ -410,9 +409,8 @@ def test_no_flipped_bit_goes_unnoticed(where, path):
     if where >= path.stat().st_size:
         return
     flip(path, where)
-    with pytest.raises(ValueError) as caught:
+    with refused(ValueError):
         load(path)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -437,9 +435,8 @@ def test_no_flipped_bit_goes_unnoticed(where, path):
     ],
 )
 def test_wrong_arguments_are_refused_in_one_line(call, message, path):
-    with pytest.raises(ValueError) as caught:
+    with refused(ValueError, message):
         call(built(Hope), path)
-    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_another_class_than_that_of_the_file_is_refused(path):

@@ -26,6 +26,7 @@ from runs.prereg.plan_file import read_plan
 from runs.report.episode_trace import load_trace
 from runs.tree_io import read_npz
 from tests.faults.bench import ROOT, report, tries
+from tests.refusal import refused
 
 STUDIES = sorted(
     path.stem for path in (ROOT / "runs").glob("*.py") if "(run_study, COMMAND" in path.read_text()
@@ -190,9 +191,8 @@ HEADS = {
 def test_a_hostile_file_of_a_head_is_refused_in_one_line(what, tmp_path):
     path = tmp_path / "head.safetensors"
     path.write_bytes(HEADS[what])
-    with pytest.raises(ValueError) as caught:
+    with refused(ValueError, str(path)):
         affect.load(path)
-    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 
 def test_a_pipe_a_device_and_a_card_with_control_characters_are_refused(tmp_path):

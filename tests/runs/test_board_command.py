@@ -20,6 +20,7 @@ from runs import board
 from runs.errors import UserError
 from runs.report.film import write_film
 from runs.report.tb_export import CORE, POINTS, TrainingCurves, export_comparison
+from tests.refusal import refused_command
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIFTS = ("ice", "fog|cones", "grip+.5")
@@ -243,7 +244,7 @@ def test_several_studies_are_served_together_and_arms_of_one_name_are_one_colour
         process.seconds_until(3 * 3 + 2 * 2)
         runs, views = set(process.get_json("runs")), views_of(process)
     finally:
-        assert_clean_stop(process, signal.SIGINT)
+        assert_clean_stop(process, signal.SIGTERM)  # the fixture tests SIGINT
     assert [line.split() for line in process.lines[:2]] == [
         ["1-same", str(first)],
         ["2-same", str(second)],
@@ -277,11 +278,6 @@ def test_seeds_of_several_studies_are_left_out_where_runs_are_too_many(tmp_path,
         titles = [title for title, _ in board.board_links([*studies.values()], "", with_seeds)]
         assert ("training, seed by seed" in titles) == seeds
         assert ("training, arm by arm" in titles) != seeds
-
-
-def test_board_stops_cleanly_on_sigterm(tmp_path):
-    """The fixture tests SIGINT."""
-    assert_clean_stop(BoardProcess(study(tmp_path / "mine", 1, 1, 1)), signal.SIGTERM)
 
 
 @pytest.mark.slow
@@ -394,12 +390,6 @@ def test_study_without_scores_has_links_to_its_training(tmp_path):
     assert titles == expected
 
 
-HIDE = (
-    "import runpy, sys; sys.modules['tensorboard'] = None; "
-    "runpy.run_module('runs.board', {}, '__main__')"
-)
-
-
 def test_a_port_that_is_invalid_or_taken_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     (tmp_path / "tb").mkdir()
@@ -412,13 +402,15 @@ def test_a_port_that_is_invalid_or_taken_is_refused(tmp_path, monkeypatch):
                 board.main([str(tmp_path), "--port", port])
 
 
-def test_errors_are_one_line_with_exit_code_2(tmp_path):
+def test_errors_are_one_line_with_exit_code_2(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    monkeypatch.setitem(sys.modules, "tensorboard.program", None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     (tmp_path / "tb").mkdir()
     errors = {
         (tmp_path,): "tensorboard is missing: pip install -e '.[lab]'",
         (tmp_path, tmp_path): f"{tmp_path}: this study is given twice; name each study once",
     }
     for folders, error in errors.items():
-        command = [sys.executable, "-c", HIDE, *map(str, folders)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-        assert (done.returncode, done.stderr) == (2, f"error: {error}\n")
+        line = refused_command(board.main, *folders, capsys=capsys, monkeypatch=monkeypatch)
+        assert line == f"error: {error}\n"

@@ -46,6 +46,7 @@ WITHOUT = [
 ]
 SHIFTS = ("force", "noise")
 SMOKE = "--smoke", "--env", "CartPole", "--shifts", *SHIFTS, *WITHOUT
+HOST = {"env": "CartPole-v1", "workers": 0}
 STRANGE = "tests.envs.unusual_envs:Strange/"
 
 # As many devices as this process has, so that it can resume what the command began.
@@ -60,10 +61,10 @@ runpy.run_module("runs.compare", run_name="__main__", alter_sys=True)
 # --- the real command -------------------------------------------------------------------------
 
 
-def start(*argv, command=("-c", COMMAND)) -> subprocess.Popen:
+def start(*argv) -> subprocess.Popen:
     """Start the command in a subprocess with the compilation cache of this test run."""
     return subprocess.Popen(
-        [sys.executable, *command, *map(str, argv)],
+        [sys.executable, "-c", COMMAND, *map(str, argv)],
         cwd=ROOT,
         env=os.environ | {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir},
         stdout=subprocess.PIPE,
@@ -269,7 +270,7 @@ def test_quick_design_has_one_head_and_three_seeds_and_lists_omitted_arms():
 
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
 def test_host_design_has_its_own_preset(id):
-    experiment = make_experiment(Settings(env=id))
+    experiment = make_experiment(Settings(env=id, workers=0))
     run_config = experiment.run_config
     assert isinstance(experiment.suite.env, HostEnv)
     assert "random" not in [arm.name for arm in experiment.all_arms]
@@ -304,9 +305,9 @@ def test_class_in_a_file_with_arguments_and_what_cannot_be_seeded_is_accepted_on
 
 @pytest.mark.parametrize(("requested", "scored"), [(1, 1), (9, 9), (40, 32)])
 def test_episodes_are_rounded_to_equally_many_per_random_world(requested, scored):
-    for env, episodes in (("Drive", scored), ("CartPole-v1", requested)):
-        experiment = make_experiment(Settings(env=env, heads=("fear",), episodes=requested))
-        assert experiment.run_config.episodes == episodes
+    common = {"heads": ("fear",), "episodes": requested}
+    for env, episodes in (({"env": "Drive"}, scored), (HOST, requested)):
+        assert make_experiment(Settings(**env, **common)).run_config.episodes == episodes
 
 
 # --- bad input --------------------------------------------------------------------------------
@@ -328,7 +329,6 @@ def error_message(*argv) -> str:
 
 BAD_FLAGS = [
     ("--heads feer", "unknown head 'feer'; did you mean fear?"),
-    ("--heads fear feer", "unknown head 'feer'"),
     ("--heads", "--heads: name at least one head"),
     ("--without fear_shame", "unknown arm 'fear_shame'; did you mean fear_sham?"),
     ("--without none", "unknown arm 'none'"),
@@ -337,25 +337,19 @@ BAD_FLAGS = [
     ("--shifts noize", "unknown shift 'noize'; did you mean noise?"),
     ("--env CartPole-v1 --shifts extrapolation", "unknown shift 'extrapolation'; there are force,"),
     ("--env cartpole", "unknown environment 'cartpole'; did you mean CartPole?"),
-    ("--env LunarLander", "did you mean LunarLander-v3?"),
-    ("--env no.such.module:Any-v0", "no.such.module is missing: pip install"),
     (f"--env {STRANGE}Text-v0", "is not made of numbers; keep only numeric keys by gymnasium.wrap"),
-    (f"--env {STRANGE}Floats-v0", "21168 numbers, more than 10000; shrink it, or make an image"),
-    (f"--env {STRANGE}Tuple-v0", "map it by gymnasium.wrappers.TransformAction"),
     ("--sealed dynamics", "random is sealed"),
     ("--seeds 2", "--seeds 2: an interval needs at least 3 seeds"),
-    ("--sedes 3", "Perhaps you meant: --seeds INT"),
-    ("--seeds 2.5", "--seeds: invalid literal for int()"),
+    ("--config {file}", "--seeds 2: an interval needs at least 3 seeds"),
     ("--out {file}", "cannot be used: "),
     ("--out {file}/deeper", "cannot be used: "),
-    ("--config nowhere.yaml", "config nowhere.yaml: no such file"),
 ]
 
 
 @pytest.mark.parametrize(("argv", "complaint"), BAD_FLAGS)
 def test_bad_flags_are_refused(argv, complaint, no_compilation, tmp_path, capfd):
     file = tmp_path / "file"
-    file.touch()
+    file.write_text("seeds: 2")
     argv = argv.format(file=file).split()
     if "--out" not in argv:
         argv += ["--out", tmp_path / "out"]
@@ -364,31 +358,6 @@ def test_bad_flags_are_refused(argv, complaint, no_compilation, tmp_path, capfd)
     assert time.process_time() - begin < 5
     assert capfd.readouterr().err == ""  # `run_main` prints the line
     assert not list(tmp_path.glob("out/checkpoints"))
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("seeds: no", "seeds must be int, not False"),
-        ("seeds: 2", "--seeds 2: an interval needs at least 3 seeds"),
-        ('steps: "3e5x"', "steps must be int, not '3e5x'"),
-        ("heads: fear", "heads must be a list, not 'fear'"),
-        ("heads: [feer]", "unknown head 'feer'; did you mean fear?"),
-        ("haeds: [fear]", "unknown key haeds; did you mean heads?"),
-        ("env: !!python/object/apply:os.system ['touch {marker}']", "use plain values, no tags"),
-    ],
-)
-def test_bad_files_are_refused(text, complaint, no_compilation, tmp_path):
-    path, marker = tmp_path / "settings.yaml", tmp_path / "marker"
-    path.write_text(text.replace("{marker}", str(marker)))
-    assert complaint in error_message("--config", path, "--out", tmp_path / "out")
-    assert not marker.exists()
-
-
-def test_missing_package_is_named(no_compilation, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "minigrid", None)
-    line = error_message("--env", "MiniGrid-DistShift1-v0", "--out", tmp_path)
-    assert line.startswith("minigrid is missing: pip install -e '.[hosts]'")
 
 
 def test_folder_in_use_or_of_another_study_is_refused(no_compilation, tmp_path):
@@ -427,16 +396,6 @@ def test_error_that_ends_a_study_is_one_line_and_closes_its_workers(
     monkeypatch.setattr(JaxBackend, "close", lambda self: closed.append(self))
     assert error_message(*SMOKE, "--out", tmp_path) == complaint
     assert len(closed) == 1
-
-
-def test_real_command_prints_one_error_line_and_exits_with_2(tmp_path):
-    argv = "--env", "CartPole-v1", "--heads", "feer", "--out", tmp_path
-    process = start(*argv, command=("-m", "runs.compare"))
-    assert process.communicate(timeout=600) == (
-        "",
-        "error: unknown head 'feer'; did you mean fear?\n",
-    )
-    assert process.returncode == 2
 
 
 # --- slow: more of the real command -----------------------------------------------------------
@@ -525,11 +484,14 @@ def test_workers_of_a_stopped_host_study_end_and_it_resumes_exactly(number, tmp_
         ("LunarLander-v3", "success", "gravity wind noise dropout flip delay"),
         ("Pendulum-v1", "return", "gravity mass length noise dropout slip delay"),
         ("MiniGrid-DistShift1-v0", "success", "DistShift2 occlusion dropout flip delay"),
+        ("Hopper-v5", "return", "mass friction"),
+        ("MiniGrid-LavaCrossingS9N1-v0", "success", "rivers"),
     ],
 )
 def test_smoke_run_on_gymnasium_environments(id, score, shifts, tmp_path, capfd):
     without = [arm for arm in WITHOUT if arm != "random"]
-    printed = run_here("--smoke", "--env", id, *without, "--out", tmp_path)
+    flags = "--env", id, "--shifts", *shifts.split(), *without
+    printed = run_here("--smoke", *flags, "--out", tmp_path)
     messages = capfd.readouterr().err
     assert "Traceback" not in messages and "not filmed" not in messages
     assert not [line for line in messages.splitlines() if line.startswith("error")]

@@ -37,10 +37,10 @@ from runs.engine.arms import Arm
 from runs.engine.critic_head import critic_head
 from runs.engine.jax_backend import JaxBackend
 from runs.engine.train import TrainConfig, init_learner
-from runs.errors import UserError
 from runs.experiment import Experiment
 from runs.prereg import audit, ledger, plan_file, seal
 from runs.result import Result
+from tests.refusal import refusal
 from tests.runs import small_study
 
 no_key_check = pytest.fixture(scope="module", autouse=True)(
@@ -83,15 +83,6 @@ def finished(tmp_path_factory):
         patch.setattr(seal, "draw_sealed", draw_sealed)
         result = make(out=out, **SEALED).run()
     return SimpleNamespace(result=result, out=out, frozen=frozen)
-
-
-def refusal(call, *args, **options) -> str:
-    """Call that must raise a UserError of one line -> its message."""
-    with pytest.raises(UserError) as caught:
-        call(*args, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 # --- results ----------------------------------------------------------------------------------
@@ -452,7 +443,7 @@ def test_identity_depends_on_all_that_changes_a_result(monkeypatch):
         identity(suite=replace(CARTPOLE, shifts=(*CARTPOLE.shifts[:1], *MORE_SLIP))),
         identity(tx=optax.sgd(0.1)),
         identity(tx=optax.sgd(0.2)),
-        *(identity(suite=load_suite(Corridor(length), SLIP)) for length in (8, 9)),
+        *(identity(suite=load_suite(Corridor(length), SLIP, workers=0)) for length in (8, 9)),
     ]
     monkeypatch.setattr(jax, "devices", lambda: [None] * 3)
     others.append(identity())
@@ -517,8 +508,8 @@ class Corridor(gymnasium.Env):
 
 @pytest.mark.slow
 def test_own_class_and_agent_in_memory_leave_nothing_behind():
-    suite = load_suite(Corridor, [ramp("wind", "dynamics", "params.wind", to=0.9)])
-    suite = replace(suite, severities=(1.0,), env=replace(suite.env, workers=0))
+    suite = load_suite(Corridor, [ramp("wind", "dynamics", "params.wind", to=0.9)], workers=0)
+    suite = replace(suite, severities=(1.0,))
     arms = {"none": Blend(), "constant": Blend(constant=(1.0, HALF))}
     result = make(arms, suite, Fixed(), steps=32).run()
     assert result.scores["env"].unique() == ["Corridor"]

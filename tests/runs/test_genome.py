@@ -279,6 +279,7 @@ def full_design():
     return genome_design(Settings())
 
 
+@cache
 def some_results(further: float = 0.0):
     """Results of 8 pairs: gains of GAINS; the critic's changes by `further` with severity."""
     design = full_design()

@@ -227,7 +227,8 @@ def test_rewards_after_the_scored_episode_do_not_count(strange, monkeypatch):
 
 def test_success_is_a_return_at_or_above_the_reward_threshold():
     total = np.array([[475.0, 474.9], [500.0, np.nan]])
-    cartpole, pendulum = host.host_suite("CartPole-v1").env, host.host_suite("Pendulum-v1").env
+    ids = "CartPole-v1", "Pendulum-v1"
+    cartpole, pendulum = (host.host_suite(id, workers=0).env for id in ids)
     assert cartpole.success(total, None).tolist() == [[True, False], [True, False]]
     assert np.isnan(pendulum.success(total, None)).all()
 
@@ -403,7 +404,7 @@ def test_environments_that_are_not_reproducible_are_resumed_with_new_episodes(tm
 # --- failures ---------------------------------------------------------------------------------
 
 
-def test_infinite_reward_stops_the_study_where_it_enters(strange, tmp_path, monkeypatch):
+def test_infinite_reward_stops_the_study_where_it_enters(tmp_path, monkeypatch):
     # The second environment of the second seed gives an infinite reward in its first episode.
     training = stream_seed(stream_keys(CONFIG, Stream.TRAINING)[0], Stream.HOST_EPISODES)
     index = 1 * CONFIG.num_envs + 1
@@ -411,7 +412,7 @@ def test_infinite_reward_stops_the_study_where_it_enters(strange, tmp_path, monk
     monkeypatch.setenv("RICH", f"{seed} inf")
     place = rf"environment {index} \(episode seed {seed}, step 2\) returned reward inf, expected a"
     with pytest.raises(HostFailure, match=place):
-        small_study.run(with_new_pool(strange), tmp_path)
+        small_study.run(make_study(STRANGE, arm="none", workers=0), tmp_path)
 
 
 @pytest.mark.slow
@@ -456,7 +457,8 @@ def test_permanently_failing_host_is_named_after_a_checkpoint(
     assert len(rows) == CONFIG.seeds
 
 
-@pytest.mark.parametrize("fault", [slow("raise"), "exit"])
+@pytest.mark.slow  # by default as of a pool, in `test_host_pool`
+@pytest.mark.parametrize("fault", ["raise", "exit"])
 def test_transient_fault_changes_nothing(fault, strange, tmp_path, monkeypatch):
     marker = tmp_path / "marker"
     marker.touch()  # as if the fault had happened

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -32,38 +33,48 @@ SUITE = load_suite("CartPole")
 CONFIG = replace(small_study.CONFIG, seeds=4, rows=4, chunks=2, num_steps=16)
 AGENT = CONFIG.agent
 PLACES = [Place("CartPole"), Place("CartPole", "force")]
-POINTS = join(place_points(SUITE, place, 0) for place in PLACES)
 KEY = jax.random.key(5)
+
+
+@cache
+def backend():
+    """Of all tests, which share its programs."""
+    return make_backend(SUITE.env, CONFIG)
+
+
+@cache
+def points():
+    """Where newborns are scored."""
+    return join(place_points(SUITE, place, 0) for place in PLACES)
 
 
 @pytest.fixture(scope="module")
 def parents():
     """Four untrained parents, with a head."""
-    phase = Phase(world_pool(flat_worlds(POINTS.worlds, [0])), 2, 2, AGENT, Blend(hope=(1.0, Hope)))
-    state = BACKEND.init(phase, jax.random.split(jax.random.key(9), 4))
+    phase = Phase(
+        world_pool(flat_worlds(points().worlds, [0])), 2, 2, AGENT, Blend(hope=(1.0, Hope))
+    )
+    state = backend().init(phase, jax.random.split(jax.random.key(9), 4))
     return make_parent(AGENT, state.learner, SUITE.env.spec.info)
-
-
-BACKEND = make_backend(SUITE.env, CONFIG)
 
 
 def raise_in(carrier, parents, rows, agent=AGENT):
     """What becomes of newborns in CartPole."""
-    upbringing = Upbringing(carrier, agent, POINTS.worlds, base=0.0)
-    return raise_newborns(BACKEND, upbringing, rows, parents, parents, KEY, points=POINTS)
+    upbringing = Upbringing(carrier, agent, points().worlds, base=0.0)
+    return raise_newborns(backend(), upbringing, rows, parents, parents, KEY, points=points())
 
 
 @pytest.mark.slow
 def test_a_newborn_that_inherits_nothing_is_the_plain_agent(parents):
     rows = make_rows([(i, 0) for i in range(4)], [{}])
-    phase = Phase(world_pool(flat_worlds(POINTS.worlds, [0])), 2, 2, AGENT, Blend())
-    state, lengths = BACKEND.init(phase, seed_keys(KEY, range(4))), []
+    phase = Phase(world_pool(flat_worlds(points().worlds, [0])), 2, 2, AGENT, Blend())
+    state, lengths = backend().init(phase, seed_keys(KEY, range(4))), []
     for first in (0, 2):
-        state, metrics, _ = BACKEND.train(state, phase, first, lambda: False)
+        state, metrics, _ = backend().train(state, phase, first, lambda: False)
         lengths.append(np.asarray(metrics["success"]))
     raised = raise_in(KNOWLEDGE_FREE["none"], parents, rows)
     np.testing.assert_array_equal(raised.curve, np.nan_to_num(np.stack(lengths, 1)))
-    scores = list(BACKEND.evaluate(state.learner, AGENT, POINTS, lambda: False))
+    scores = list(backend().evaluate(state.learner, AGENT, points(), lambda: False))
     expected = np.stack([score["length"] for score in scores], 1)
     np.testing.assert_allclose(raised.scores["length"], expected, rtol=1e-6)
 
@@ -98,7 +109,7 @@ def test_rows_of_several_trials_are_those_of_each_trial(parents):
 
 def test_a_yoked_newborn_keeps_its_own_constant_reward():
     carrier, rows = KNOWLEDGE_FREE["yoked value"], make_rows([(0, 0)], [{"scale": 1, "shift": 0}])
-    mix = Upbringing(carrier, AGENT, POINTS.worlds, base=0.0).mix(rows, CONFIG)
+    mix = Upbringing(carrier, AGENT, points().worlds, base=0.0).mix(rows, CONFIG)
     signals = jnp.stack([jax.random.normal(KEY, (5, 3)), jnp.full((5, 3), 0.01)], -1)
     mixed = mixed_signals(mix._replace(yoked=mix.yoked[0]), signals)
     np.testing.assert_array_equal(mixed[..., 1], signals[..., 1])
@@ -112,7 +123,7 @@ def test_a_newborn_with_its_parents_policy_and_no_step_acts_as_it_does(parents):
     frozen = replace(AGENT, lr=0.0)
     raised = raise_in(CARRIERS["policy + critic"], parents, rows, frozen)
     learner = jax.tree.map(lambda leaf: leaf, parents)
-    expected = list(BACKEND.evaluate(learner, AGENT, POINTS, lambda: False))[0]["length"]
+    expected = list(backend().evaluate(learner, AGENT, points(), lambda: False))[0]["length"]
     np.testing.assert_allclose(raised.scores["length"][:, 0], expected[2:4], rtol=1e-6)
 
 

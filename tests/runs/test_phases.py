@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -149,6 +149,7 @@ def test_pool_draws_each_of_its_worlds(cartpoles):
 # --- what a phase carries over ----------------------------------------------------------------
 
 
+@cache
 def learner_of(seed: int, blend: Blend = BLEND) -> Any:
     """Untrained learner of CartPole."""
     spec = load_suite("CartPole").env.spec

@@ -31,7 +31,7 @@ def test_the_preset_of_a_jitted_suite_follows_from_its_name(name, expected):
 
 @pytest.mark.parametrize("id", ["CartPole-v1", slow("envs:affect/Drive-v0")])
 def test_environments_on_the_host_have_a_preset_of_their_own(id):
-    assert preset(load_suite(id)) == presets.HOSTED
+    assert preset(load_suite(id, workers=0)) == presets.HOSTED
 
 
 def test_agents_with_continuous_actions_get_no_entropy_bonus():
@@ -52,7 +52,7 @@ def test_heads_take_about_600_gradient_steps_or_two_a_batch(name):
 
 def test_smoke_suites_shorten_the_episodes_of_hosts_alone():
     assert presets.smoke_suite(CARTPOLE) == CARTPOLE
-    host = presets.smoke_suite(load_suite("CartPole-v1"))
+    host = presets.smoke_suite(load_suite("CartPole-v1", workers=0))
     assert host.env.horizon == presets.SMOKE_HORIZON
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from runs.errors import UserError
 from runs.scale.grid import MOST, Range, make_points, parse_axes, point_digest, read_list
+from tests.refusal import refused
 
 
 def test_words_are_read_as_lists_of_values_and_ranges():
@@ -89,6 +90,5 @@ def test_a_list_of_settings_is_read_from_a_file(tmp_path):
     ],
 )
 def test_a_grid_that_is_none_is_refused_in_one_line(words, samples, message):
-    with pytest.raises(UserError, match=message) as error:
+    with refused(UserError, match=message):
         make_points(parse_axes(words), samples)
-    assert "\n" not in str(error.value)

@@ -11,33 +11,15 @@ import pytest
 
 from runs.analysis.scores import read_scores
 from runs.engine.checkpoint import Checkpoints
-from runs.errors import UserError
 from runs.prereg import ledger, plan_file, seal
 from runs.prereg.plan_file import PLAN_FILE, plan_changes, plan_text, read_plan, score_departures
 from runs.prereg.splits import Splits, families, refuse_training_on
+from tests.refusal import refusal
 from tests.runs import sealed_study
 from tests.runs.sealed_study import cartpole, score, sealed_plan, train
 from tests.runs.small_study import Killed
 
 SHIFTS = {"ice": "dynamics", "fog": "sensor", "blind_ice": "dynamics|sensor", "flip": "actuator"}
-
-
-@pytest.fixture(scope="module")
-def finished_study(tmp_path_factory) -> Path:
-    return sealed_study.study(tmp_path_factory.mktemp("finished") / "study")
-
-
-@pytest.fixture
-def out(finished_study, tmp_path) -> Path:
-    return Path(shutil.copytree(finished_study, tmp_path / "study"))
-
-
-def refusal(call, *args) -> str:
-    """Call that must raise a UserError -> its message, of one line."""
-    with pytest.raises(UserError) as caught:
-        call(*args)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def write_plan(folder: Path, text: str) -> Path:

@@ -13,6 +13,7 @@ from runs.cli.study import Job, claimed_folder, identity, run_study, study_folde
 from runs.errors import Interrupted, UserError
 from runs.lock import hold_lock
 from runs.report.page import Page
+from tests.refusal import refusal
 
 PROGRAM = "python -m runs.some_study"
 
@@ -50,13 +51,6 @@ def results(tmp_path, monkeypatch) -> Path:
 
 def run(work, *argv: str) -> int:
     return run_study(PROGRAM, "Question?", Settings, check, work, list(argv))
-
-
-def refusal(work, *argv: str) -> str:
-    with pytest.raises(UserError) as caught:
-        run(work, *argv)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def a_page(job: Job) -> Page:
@@ -127,7 +121,7 @@ def test_errors_of_users_hosts_and_disks_are_one_line(error, message):
     def work(job: Job) -> Page:
         raise error
 
-    assert refusal(work, "--out", "here") == message
+    assert refusal(run, work, "--out", "here") == message
 
 
 @pytest.mark.parametrize(
@@ -140,7 +134,7 @@ def test_errors_of_users_hosts_and_disks_are_one_line(error, message):
     ],
 )
 def test_invalid_settings_are_refused_before_there_is_a_folder(argv, message, tmp_path):
-    assert message in refusal(a_page, *argv.split())
+    assert message in refusal(run, a_page, *argv.split())
     assert not list(tmp_path.iterdir())
 
 
@@ -174,4 +168,4 @@ def test_folder_of_another_study_is_refused():
         assert out == Path("here")
     run(a_page, "--out", "here")
     message = "here holds a study with other settings; choose another --out, or delete it"
-    assert refusal(a_page, "--out", "here", "--size", "2") == message
+    assert refusal(run, a_page, "--out", "here", "--size", "2") == message

@@ -1,21 +1,23 @@
-"""Targets of worlds: DeepSea (T11), Corridor (T13); FoodShare (T7) is in `test_targets`."""
+"""Targets of DeepSea (T11), Corridor (T13) and exact control (T14); T7 is in `test_targets`."""
 
 import numpy as np
 import pytest
 
 from affect import Blend
 from envs.worlds.theory.corridor import always_left_value, hitting_value
-from runs.theory import corridor, deep_sea, food_share
+from runs.theory import control, corridor, deep_sea, food_share
 from tests.runs.small_study import without_key_check
 
 unchecked = pytest.fixture(autouse=True)(without_key_check)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("module", "number"), [(corridor, "T13"), (deep_sea, "T11")])
-def test_targets_pass(module, number):
+@pytest.mark.parametrize(
+    ("module", "number", "count"), [(corridor, "T13", 2), (deep_sea, "T11", 2), (control, "T14", 5)]
+)
+def test_targets_pass(module, number, count):
     rows = list(module.targets(smoke=True))
-    assert [row.number for row in rows] == [number] * 2
+    assert [row.number for row in rows] == [number] * count
     assert all(row.passed for row in rows), rows
 
 

@@ -149,7 +149,7 @@ def test_the_comparison_has_all_settings_that_it_knows():
 @pytest.fixture(scope="module")
 def cartpole():
     """Host backend of CartPole under two shifts, the suite, a phase and its initial state."""
-    suite = host_suite("CartPole-v1")
+    suite = host_suite("CartPole-v1", workers=0)
     shifts = tuple(shift for shift in suite.shifts if shift.name in ("force", "noise"))
     suite = replace(suite, shifts=shifts, severities=(1.0,))
     agent = PPO(width=8, epochs=1, minibatches=2)

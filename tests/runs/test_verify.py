@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,21 +13,11 @@ from runs.errors import UserError
 from runs.prereg import ledger, seal
 from runs.prereg.audit import audit, looks_sentence, watermark
 from runs.verify import main
+from tests.refusal import refused_command
 from tests.runs import sealed_study
 from tests.runs.sealed_study import ARMS, score, sealed_plan, study, train
 
-ROOT = Path(__file__).parents[2]
 SPLITS = {name: split for split, name in seal.SCORES.items()}
-
-
-@pytest.fixture(scope="module")
-def finished_study(tmp_path_factory) -> Path:
-    return study(tmp_path_factory.mktemp("honest") / "study")
-
-
-@pytest.fixture
-def out(finished_study, tmp_path) -> Path:
-    return Path(shutil.copytree(finished_study, tmp_path / "study"))
 
 
 def score_only(out: Path, plan=None, better: float = 0.0) -> Path:
@@ -211,11 +199,6 @@ def test_scores_without_a_ledger_are_unverified_and_an_empty_folder_is_refused(t
 
 
 @pytest.mark.parametrize("argv", [[], ["nowhere"], ["--sealed"]])
-def test_bad_input_is_one_line_and_exit_code_2(argv, tmp_path):
-    command = [sys.executable, "-m", "runs.verify", *argv]
-    done = subprocess.run(
-        command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
+def test_bad_input_is_one_line_and_exit_code_2(argv, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused_command(main, *argv, capsys=capsys, monkeypatch=monkeypatch)

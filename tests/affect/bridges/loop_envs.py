@@ -119,9 +119,3 @@ def transition(obs, action, next_obs, reward, terminated, truncated, first):
         np.asarray(truncated, bool),
         np.asarray(first, bool),
     )
-
-
-def one_line(caught, *words):
-    """Asserts that an error is one line with these words."""
-    message = str(caught.value)
-    assert "\n" not in message and all(word in message for word in words), message

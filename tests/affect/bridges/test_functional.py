@@ -15,7 +15,6 @@ from tests.affect.bridges.loop_envs import (
     LEARNING,
     TINY,
     Slope,
-    one_line,
     position,
     same,
     transition,
@@ -30,6 +29,7 @@ from tests.affect.bridges.stub_gymnax import (
     Walk,
     rollout,
 )
+from tests.refusal import refused
 
 B, STEPS = 3, 10
 PARAMS = Params()
@@ -212,6 +212,5 @@ REFUSED = [
 
 @pytest.mark.parametrize(("call", "words"), REFUSED, ids=[words[0] for _, words in REFUSED])
 def test_wrong_use_is_refused_in_one_line(call, words):
-    with pytest.raises(ValueError) as caught:
+    with refused(ValueError, *words):
         call()
-    one_line(caught, *words)

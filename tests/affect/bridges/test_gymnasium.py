@@ -33,7 +33,6 @@ from tests.affect.bridges.loop_envs import (  # noqa: E402
     Line,
     Slope,
     actions,
-    one_line,
     position,
     same,
     transition,
@@ -41,6 +40,7 @@ from tests.affect.bridges.loop_envs import (  # noqa: E402
 )
 from tests.affect.cases import KEY, same_bits  # noqa: E402
 from tests.envs.other_spaces import Switches  # noqa: E402
+from tests.refusal import refused  # noqa: E402
 
 SPEC = Spec(2, 2, discount=GAMMA)
 MODES = list(AutoresetMode)
@@ -337,9 +337,8 @@ def test_heads_read_keys_of_info():
             assert float(info["affect"]["body"][0]) == step[-1]["affect"]["body"]
     lacking = AffectReward(Line(), blend, info={"body": (2,)}, learn=False)
     lacking.reset()
-    with pytest.raises(ValueError) as caught:
+    with refused(ValueError, 'info["body"]', "expected numbers of shape [2]"):
         lacking.step(0)
-    one_line(caught, 'info["body"]', "expected numbers of shape [2]")
 
 
 # --- saving -----------------------------------------------------------------------------------
@@ -387,21 +386,17 @@ def test_a_saved_wrapper_of_another_blend_is_refused(tmp_path):
         (Blend(mood=(1.0, Mood)), {"gamma": 0.9}, "discount None, and this one has 0.9"),
     ]
     for blend, options, word in wrong:
-        with pytest.raises(ValueError) as caught:
+        with refused(ValueError, "is of a wrapper with", word, "make it with the blend"):
             AffectReward.load(path, Line(), blend, **{"learn": False} | options)
-        one_line(caught, "is of a wrapper with", word, "make it with the blend")
     blend, space = Blend(mood=(1.0, Mood)), spaces.Box(-9, 9, (3,))
-    with pytest.raises(ValueError) as caught:
+    with refused(ValueError, "observations 2, and this one has 3"):
         AffectReward.load(path, Line(space=space), blend, learn=False)
-    one_line(caught, "observations 2, and this one has 3")
     build(Fear, SPEC, KEY).save(path)
-    with pytest.raises(ValueError) as caught:
+    with refused(ValueError, "is no state of a wrapper"):
         AffectReward.load(path, Line(), blend, learn=False)
-    one_line(caught, "is no state of a wrapper")
     path.write_bytes(b"nothing")
-    with pytest.raises(ValueError) as caught:
+    with refused(ValueError, "corrupt"):
         AffectReward.load(path, Line(), blend, learn=False)
-    one_line(caught, "corrupt")
 
 
 # --- bad input --------------------------------------------------------------------------------
@@ -480,6 +475,5 @@ REFUSED = [
 
 @pytest.mark.parametrize(("call", "words"), REFUSED, ids=[words[0] for _, words in REFUSED])
 def test_wrong_use_is_refused_in_one_line(call, words):
-    with pytest.raises(ValueError) as caught:
+    with refused(ValueError, *words):
         call()
-    one_line(caught, *words)

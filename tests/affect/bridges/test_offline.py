@@ -9,7 +9,8 @@ import pytest
 
 import affect
 from affect import Blend, Spec
-from tests.affect.bridges.loop_envs import Slope, one_line
+from tests.affect.bridges.loop_envs import Slope
+from tests.refusal import refused
 
 LENGTHS = (3, 2, 4)
 
@@ -105,9 +106,8 @@ def test_spaces_map_observations_and_actions():
 
 def test_a_dataset_is_loaded_by_its_own_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "minari", None)
-    with pytest.raises(ImportError) as caught:
+    with refused(ImportError, "needs minari", "pip install 'minari[hdf5]>=0.5'"):
         affect.transitions_from("D4RL/pen/human-v2")
-    one_line(caught, "needs minari", "pip install 'minari[hdf5]>=0.5'")
     minari, made = ModuleType("minari"), dataset()
     minari.__version__, minari.load_dataset = "0.5.3", {"mine-v0": made}.get
     monkeypatch.setitem(sys.modules, "minari", minari)
@@ -153,6 +153,5 @@ REFUSED = [
 
 @pytest.mark.parametrize(("call", "words"), REFUSED, ids=[words[0] for _, words in REFUSED])
 def test_wrong_data_is_refused_in_one_line(call, words):
-    with pytest.raises(ValueError) as caught:
+    with refused(ValueError, *words):
         call()
-    one_line(caught, *words)

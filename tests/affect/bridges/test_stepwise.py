@@ -17,11 +17,11 @@ from tests.affect.bridges.loop_envs import (
     LEARNING,
     TINY,
     Slope,
-    one_line,
     same,
     updates,
 )
 from tests.affect.cases import experience, same_bits
+from tests.refusal import refused
 
 SPEC = Spec(3, 2, discount=GAMMA)
 REAL = LEARNING | {"late": (1.0, GRM(Mood, delay=2))}
@@ -227,6 +227,5 @@ def test_axes_of_environments():
     ],
 )
 def test_wrong_settings_are_refused_in_one_line(settings, word):
-    with pytest.raises(ValueError) as caught:
+    with refused(ValueError, word):
         StepwiseBlend(Blend(it=(1.0, Potential(Fear))), SPEC, 4, **settings)
-    one_line(caught, word)
