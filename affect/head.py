@@ -1,4 +1,4 @@
-"""Protocol of heads: modules that map a batch of transitions to one signal per step."""
+"""Base class of heads: from a batch of transitions to one signal per step. One file each here."""
 
 import copy
 import inspect

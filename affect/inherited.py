@@ -1,4 +1,4 @@
-"""Inherited: a factory of a head that was trained before, its weights from a file.
+"""Inherited: a head that was trained before, read from a file, in a blend.
 
 It composes with every wrapper, and stays frozen unless `learn=True`.
 """

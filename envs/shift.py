@@ -1,4 +1,4 @@
-"""Distribution shifts: pure functions from a world to a world, the identity at severity 0.
+"""Shift: a pure function from a world to a world, the identity at severity 0; worlds list theirs.
 
 `scale`, `ramp`, `ramps`, `box` and `swap` make most of them; `first | second` composes. A shift
 works for jitted and host-stepped worlds, since both are a `World` of params and channel.

@@ -1,4 +1,4 @@
-"""Suites: a training world and the shifts that agents are evaluated under."""
+"""Suite: a training world and its shifts; `runs.engine.presets` adds agents and sizes to it."""
 
 import math
 from collections.abc import Iterable, Mapping

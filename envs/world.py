@@ -1,4 +1,4 @@
-"""Base of jitted worlds: reset, step, and rollout of a batch of transitions, with auto-reset."""
+"""Base of jitted worlds: reset, step, and the loop over steps (`rollout`) with auto-reset."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,10 +1,12 @@
 """Experiments: roll out, train, score (engine), probe (probes), compare (analysis), draw (report).
 
-Rolled out   `engine.jax_backend`, `engine.host_backend`, `engine.foreign_backend`
-Learned from `engine.train.update`; a stretch of training is an `engine.phases.Phase`
-Scored       `engine.evaluate`, `engine.host_evaluate`
+Rolled out   `engine.train.collect` in jitted worlds, `engine.host_step` in others, for all seeds
+             at once by `engine.jax_backend`, `engine.host_backend`, `engine.foreign_backend`
+Learned from `engine.train.update`; a stretch of training is an `engine.phases.Phase`, of which a
+             study lists its own
+Scored       `engine.evaluate`, `engine.host_evaluate`; what is counted is `names.SCORES`
 Probed       `probes.readouts`, for a number that says what a signal predicts
-Compared     arms of `engine.arms`, in `analysis.contrasts`; numbers per arm in
+Compared     arms of `engine.arms` (heads by name), in `analysis.contrasts`; numbers per arm in
              `analysis.robustness`, with their column in `report.tables`
 Drawn        `report.figures`, placed on the page by `report.html`
 

@@ -1,4 +1,4 @@
-"""Names of scores (SCORES), arms and folders, and checks of names given by users."""
+"""Names of an episode's scores (SCORES), of arms and folders; checks of names given by users."""
 
 import difflib
 import re

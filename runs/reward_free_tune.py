@@ -1,4 +1,4 @@
-"""Choice of step sizes and of the rival control, on the dev shifts and with seeds of its own."""
+"""Tune step sizes, and pick the control that is then best, on dev shifts with seeds of its own."""
 
 import json
 from dataclasses import replace

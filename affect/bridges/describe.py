@@ -1,4 +1,4 @@
-"""A blend in words that are equal for equal blends, and the classes of its heads, unbuilt."""
+"""Text that is equal for equal blends; and the classes of heads that are not built yet."""
 
 from functools import partial
 from typing import Any

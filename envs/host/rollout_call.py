@@ -1,4 +1,4 @@
-"""Call of a shard that acts by itself: policy, random numbers, and the rows that it steps."""
+"""Request to a worker to act by itself for many steps: policy, random numbers, environments."""
 
 from typing import Any, NamedTuple
 

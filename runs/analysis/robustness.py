@@ -1,4 +1,4 @@
-"""Robustness measures of scores under shift, one number per training run, for `stats` to compare.
+"""Robustness measures: each makes one number of the scores of a training run under shift.
 
 The main measures are the mean, the worst family, and CVaR-25. The interquartile mean discards the
 failures that robustness is about, and saturates where scores are successes, so it is secondary.

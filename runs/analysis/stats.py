@@ -1,4 +1,4 @@
-"""Statistics with the training run as unit: episodes, draws and shifts are averaged first.
+"""Tests and confidence intervals over training runs: the scores of each run are averaged first.
 
 One policy is scored on every shift, so the scores of a seed are not independent. A bootstrap over
 cells (seed x shift) that treats them as independent finds a difference between two identical

@@ -1,4 +1,4 @@
-"""Environment of images that costs next to nothing to step, so that their training is measured."""
+"""Image environment that takes next to no time to step, so that training alone is timed."""
 
 from functools import partial
 from typing import Any

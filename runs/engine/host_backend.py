@@ -1,4 +1,4 @@
-"""Backend of host-stepped environments; the update is that of jitted worlds.
+"""Backend of host-stepped environments: rollout by `host_step`, updates as of jitted worlds.
 
 The environments of all seeds are stepped by one pool of worker processes, which is kept from phase
 to phase and from arm to arm. A state holds a snapshot of them: a state that is not the last one is

@@ -1,4 +1,4 @@
-"""Rollout in host-stepped environments: compiled policy and channel around `HostPool.step`."""
+"""Rollout loop in host-stepped environments: compiled policy and channel, `HostPool.step`."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""Backend of jitted worlds: training and evaluation are compiled and `vmap`ped over seeds."""
+"""Backend of jitted worlds: rollout, training and evaluation, compiled, `vmap`ped over seeds."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""Phases of training: worlds, rewards, and which parts of agent and heads are initialised anew."""
+"""Phase: a stretch of training in some worlds, with some rewards, some parts reinitialised."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

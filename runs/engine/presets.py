@@ -1,4 +1,4 @@
-"""Suites by id, and their default agent and training sizes; set once, never tuned."""
+"""All suites by id, with their default agent and training sizes; set once, never tuned."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Train one seed: roll out, compute signals, and `update` heads and agent on each batch."""
+"""Training of one seed: `collect` rolls out a batch, `update` learns from it, heads and agent."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Newborns of `runs.genome`: carriers of genomes, the sizes of the study, and its steps in order.
+"""Run of `runs.genome`: how genomes enter newborns, the sizes, and all steps in order.
 
 parents trained -> genomes distilled -> numbers chosen -> newborns raised near home and far
 """

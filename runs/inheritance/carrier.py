@@ -1,4 +1,4 @@
-"""Carrier: what is handed from a parent to a newborn, and how it enters; the base of all of them.
+"""Carrier, the base class of all: what a parent hands to a newborn, and how the newborn uses it.
 
 A subclass overrides what it needs, in the field's words, and knows nothing of the engine:
 

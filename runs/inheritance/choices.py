@@ -1,4 +1,4 @@
-"""Choices in development worlds: the base reward, the numbers of every carrier in every body."""
+"""Tune in development worlds: the base reward, and the numbers of each carrier in each body."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Raise newborns: rows of (trial, world, pair) with data of their own, in one compiled program.
+"""Train newborns in one compiled program; a row of it is one newborn: parent, numbers, world.
 
 A row is one newborn: its parent (of a pair), its numbers, its world. All rows of a carrier in a
 body share a program. The random numbers of a newborn depend on its pair alone, so that newborns of

@@ -1,4 +1,4 @@
-"""The command of a cell, and cells as processes of this machine."""
+"""Start cells of a sweep as processes of this machine, and the command that each runs."""
 
 import os
 import sys

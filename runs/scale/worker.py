@@ -1,4 +1,4 @@
-"""The command of a cell: reads its folder, trains and scores what it describes, and is done."""
+"""The program of one cell: reads its folder, trains and scores what it describes, and exits."""
 
 import contextlib
 import csv
