@@ -11,7 +11,7 @@ from affect import Transition
 from envs.host.pool import HostPool
 from envs.host.results import running
 from envs.host.suite import HostEnv
-from envs.world import World, mask_finished
+from envs.world import World
 from runs.engine.evaluate import reported_scores
 from runs.engine.host_step import HostStepper, Played, by_seed, transition
 from runs.names import SCORES
@@ -118,14 +118,14 @@ class HostEvaluator:
         """
         parts, masks = [], []
         for stretch in self.stretches(learner, world, seed, stopped):
-            parts.append(stretch.transitions()._replace(reward=stretch.reward))
+            paid = stretch.transitions()._replace(reward=stretch.reward)
+            parts.append(_mask_finished(stretch.alive, paid))
             masks.append(stretch.alive)
         alive = np.concatenate(masks, 1)
         longest = int(alive.any((0, 2)).sum())
         length = min(self.host.horizon, max(LONG, 1 << (longest - 1).bit_length()))
         batch = jax.tree.map(lambda *xs: _of_length(np.concatenate(xs, 1), length), *parts)
-        alive = _of_length(alive, length)
-        return jax.tree.map(np.asarray, mask_finished(alive, batch)), alive
+        return batch, _of_length(alive, length)
 
     def close(self) -> None:
         """End the worker processes; the next evaluation starts new ones."""
@@ -154,6 +154,16 @@ def _one_step(host: HostEnv, alive: np.ndarray, played: Played) -> Stretch:
 
     step = played.step
     return Stretch(*(x[:, None] for x in (alive, step.reward, step.terminated)), transitions)
+
+
+def _mask_finished(alive: np.ndarray, batch: Transition) -> Transition:
+    """Set leaves [S, T, B, ...] to 0 where not alive [S, T, B]."""
+
+    def mask_leaf(leaf):
+        mask = alive.reshape(alive.shape + (1,) * (leaf.ndim - 3))
+        return np.where(mask, leaf, np.zeros_like(leaf))
+
+    return jax.tree.map(mask_leaf, batch)
 
 
 def _of_length(leaf: np.ndarray, length: int) -> np.ndarray:
