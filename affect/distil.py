@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from affect.factory import Factory
-from affect.fitting import Units, best_features, fit, largest, used
+from affect.fitting import Units, best_features, fit, pruning_mask, used
 from affect.genome import Distilled, check_bits, on_grid, pack, scales_of
 from affect.head import Head
 from affect.mlp import MLP, check_layers
@@ -18,6 +18,7 @@ from affect.value import Value
 
 FORMS = ("features", "linear", "units", "layers", "pruned")
 STEPS = 4000  # of gradient descent, and as many again once weights are pruned or rounded
+FEWEST_WEIGHTS = 4  # of a pruned network that is not constant
 HELD_OUT = 5  # one sample in so many measures R2
 LARGEST = 1e15  # number, whose square float32 can sum
 HARDLY = 1e-6  # deviation relative to the largest value, which float32 cannot tell from none
@@ -63,7 +64,7 @@ def distil(
         on: transitions [T, B], or observations [..., D].
         units: of the layer, or of each of several.
         features: number of observations, for "features".
-        weights: number of weights that are kept, for "pruned".
+        weights: number of weights that are kept at most, at least 4, for "pruned".
         seed: of initial weights and samples.
         steps: of gradient descent, and as many again once weights are pruned or rounded.
 
@@ -88,6 +89,11 @@ def distil(
         raise ValueError(f"features={features}, and an observation has {spec.obs_dim} numbers")
     like = jax.eval_shape(lambda: MLP(spec.obs_dim, layers, rngs=nnx.Rngs(0)))
     total = sum(leaf.size for leaf in jax.tree.leaves(like))
+    if form == "pruned" and weights < FEWEST_WEIGHTS:
+        raise ValueError(
+            f"weights={weights}: a pruned network keeps at least {FEWEST_WEIGHTS}, one of an "
+            "observation, the bias and the output weight of its unit, and the bias of the output"
+        )
     if form == "pruned" and weights > total:
         raise ValueError(f"weights={kept}, and a network of {units} units has {total}")
     test = np.arange(len(obs)) % HELD_OUT == 0
@@ -102,7 +108,7 @@ def distil(
         mask.out.kernel = nnx.Param(jnp.asarray(kernel))
     net = fit(net, mask, None, data, keys[:steps], bits)
     if form == "pruned":
-        mask = largest(net, weights)
+        mask = pruning_mask(net, weights)
     if form == "pruned" or bits is not None:
         net = fit(net, mask, bits, data, keys[steps:], bits)
     head = Distilled(spec, layers=layers, bits=bits, kept=kept, rngs=nnx.Rngs(0))

@@ -137,8 +137,10 @@ def best_features(obs: np.ndarray, target: np.ndarray, count: int) -> list[int]:
     return chosen
 
 
-def largest(net: MLP, count: int) -> MLP:
-    """Mask of the weights of a network of one tanh layer that are kept, 1, and of all others, 0.
+def pruning_mask(net: MLP, count: int) -> MLP:
+    """Mask of at most `count` weights of a network of one tanh layer, 1, and of all others, 0.
+
+    The network is in whitened units.
 
     Weights of observations are kept in order of |w v|, where v are those from the same unit to the
     outputs: as far as tanh is linear, the change of the outputs per unit of the observation (each

@@ -25,7 +25,7 @@ class Distilled(Head):
         spec: shapes of the world.
         layers: units of each tanh layer; none for a linear function.
         bits: of a weight; None for float32.
-        kept: number of weights that are not pruned; None for all.
+        kept: number of weights that are not pruned, at most; None for all.
         rngs: for weights that `distil` replaces.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Base class of heads: from a batch of transitions to one signal per step. One file each here."""
+"""Base class of heads: modules that map a batch of transitions to one signal per step."""
 
 import copy
 import inspect

@@ -1,4 +1,4 @@
-"""Inherited: a head that was trained before, read from a file, in a blend.
+"""Inherited: puts a head that was trained before, from a file or from memory, into a blend.
 
 It composes with every wrapper, and stays frozen unless `learn=True`.
 """

@@ -1,4 +1,4 @@
-"""Shift: a pure function from a world to a world, the identity at severity 0; worlds list theirs.
+"""Shift of a world, a pure function that is the identity at severity 0, and parts to make some.
 
 `scale`, `ramp`, `ramps`, `box` and `swap` make most of them; `first | second` composes. A shift
 works for jitted and host-stepped worlds, since both are a `World` of params and channel.

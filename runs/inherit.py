@@ -76,7 +76,7 @@ def study(job: Job) -> Page:
         with InheritRun(design, job) as run:
             job.progress.total = units(design, sum(arm.cell.count for arm in arms))
             run.train_parents()
-            return table_page(arms, run_table(run, arms), job)
+            return table_page(design, arms, run_table(run, arms), job)
     with InheritRun(design, job) as run:
         job.progress.total = units(design, planned_newborns(design, parts, known))
         success = run.train_parents()

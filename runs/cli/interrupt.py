@@ -30,7 +30,7 @@ class Progress:
 
         self.total, self.done = total, 0
         self.started, self.last_line_time = time.monotonic(), 0.0
-        self.new_time: float | None = None  # of the last units that this process has done
+        self.new_time: float | None = None  # of the last call, since this process has done units
         self.recent_units, self.recent_seconds = 0.0, 0.0  # in which they were done, fading
         self.console = Console(stderr=True)
         columns = (
@@ -73,7 +73,7 @@ class Progress:
 
 def _clock(seconds: float) -> str:
     """Format seconds as mm:ss or h:mm:ss."""
-    minutes, seconds = divmod(int(seconds), 60)
+    minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"
 

@@ -248,7 +248,8 @@ def from_yaml(settings: type[T], path: Path) -> T:
     data = read_yaml(path, "config ")
     if not isinstance(data, dict):
         raise UserError(f"config {path}: write one `key: value` a line")
-    field_types = typing.get_type_hints(settings)
+    hints = typing.get_type_hints(settings)
+    field_types = {field.name: hints[field.name] for field in dataclasses.fields(settings)}
     for key in data:
         if key not in field_types or key == "config":
             raise UserError(

@@ -1,4 +1,4 @@
-"""Search spaces of runs.evolve: 8 weights of a value and of rewards, or a value net of 40 bytes.
+"""Search spaces of `runs.evolve`: 8 numbers of a value and of rewards, or a value of 40 bytes.
 
 A genome is one number for each knob of a carrier, within its interval; a search sees it as a point
 of the unit cube. The middle of every interval pays nothing: there all searches begin.

@@ -15,7 +15,7 @@ from flax import nnx
 
 from affect import Distilled, Spec
 from affect.distil import HELD_OUT
-from affect.fitting import Units, best_features, fit, largest, used
+from affect.fitting import Units, best_features, fit, pruning_mask, used
 from affect.genome import layers_of, on_grid, pack, scales_of
 from affect.mlp import MLP
 from runs.engine.seeds import vmap_seeds
@@ -33,7 +33,7 @@ class Genome(NamedTuple):
         form: "features", "linear", "units", "layers" or "pruned".
         units: of each tanh layer.
         features: number of observations, of "features".
-        weights: number of weights that are kept, of "pruned".
+        weights: number of weights that are kept at most, of "pruned".
         bits: of a weight; None for float32.
     """
 
@@ -128,7 +128,7 @@ def distil_all(
     inputs, bits = (*data, scale), genome.bits
     nets = _program(None, bits, len(obs))(nets, masks, *inputs, keys[:steps])
     if genome.form == "pruned":
-        masks = stack([largest(one_parent(nets, i), genome.weights) for i in parents])
+        masks = stack([pruning_mask(one_parent(nets, i), genome.weights) for i in parents])
     if genome.form == "pruned" or bits is not None:
         nets = _program(bits, bits, len(obs))(nets, masks, *inputs, keys[steps:])
     nets, scales = jax.jit(jax.vmap(partial(rounded, bits=genome.bits)))(nets, masks, scale)

@@ -51,6 +51,16 @@ class BodyKind:
     extra: bool = False
 
 
+EXTRA_NOTE = (
+    "Extra information: values read observations without the noise or the gaps of the newborn's."
+)
+
+
+def body_label(body: str, kind: BodyKind) -> str:
+    """Name of a body, and whether heads sense what the newborn does not."""
+    return f"{body} (extra information)" if kind.extra else body
+
+
 def bodies(suite: Suite) -> dict[str, BodyKind]:
     """Name -> body that newborns in a suite can have; the first is the parents' own."""
     kinds = {

@@ -22,6 +22,7 @@ import numpy as np
 
 from affect import HeadFactory
 from agents.actor_critic import AgentState
+from runs.errors import UserError
 from runs.inheritance.parent import Parent
 from runs.scale.grid import Range
 
@@ -70,8 +71,17 @@ class Carrier:
         return parent
 
     def hand_over(self, newborn: AgentState, inherited: Any, numbers: Numbers) -> AgentState:
-        """The newborn agent with what it inherits, from the untrained one: by default `copies`."""
+        """The newborn agent with what it inherits, from the untrained one: by default `copies`.
+
+        Raises:
+            UserError: for copies of what `init` returns, where that is no parent.
+        """
         del numbers
+        if self.copies and not isinstance(inherited, Parent):
+            raise UserError(
+                f"{type(self).__name__} copies networks of a parent, and its init returns a "
+                f"{type(inherited).__name__}: return the parent, or write hand_over"
+            )
         return copied(newborn, inherited, *self.copies) if self.copies else newborn
 
     def phi(self, inherited: Any, numbers: Numbers, obs: jax.Array) -> jax.Array:

@@ -236,7 +236,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         claim: that was made.
-        areas: of the arm and of its reference, means over pairs.
+        areas: of the arm and of its reference, means over pairs in which both are finite.
         contrast: estimate with its interval, p, and p after Holm over all claims.
         holds: whether it stands: p after Holm is below .05, and the difference above 0 if it is a
             claim of superiority.
@@ -272,7 +272,8 @@ def verdicts(claims: Sequence[Claim], table: pd.DataFrame) -> list[Verdict]:
     for i, (claim, row) in enumerate(zip(claims, rows, strict=True)):
         row = row._replace(p_value=p_values[i], p_holm=adjusted[i])
         better = claim.margin is not None or row.estimate.value > 0
-        areas = tuple(float(np.nanmean(scores[arm])) for arm in pairs[i])
+        both = np.array([scores[arm] for arm in pairs[i]])
+        areas = tuple(both[:, np.isfinite(both).all(0)].mean(1).tolist())
         results.append(Verdict(claim, areas, row, bool(row.p_holm < 0.05 and better)))
     return results
 

@@ -64,7 +64,7 @@ NOT_PAID = {
     *("init", "hand_over", "copies", "schedule", "teacher", "reward"),
     *("knobs", "source", "knows", "yoked", "teaches"),
 }
-"""Parts of a carrier without a say in what a signal is."""
+"""Parts of a carrier that do not change what is paid."""
 
 
 def payer(carrier: Carrier) -> Carrier:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from runs.analysis import stats
 from runs.cli.study import Job
-from runs.inheritance.bodies import BodyKind
+from runs.inheritance.bodies import EXTRA_NOTE, body_label
 from runs.inheritance.choices import Choices, choices_csv
 from runs.inheritance.claims import Verdict, detectable
 from runs.inheritance.design import BESIDE, CONSTANT, MISLED, SIX, SMALL, VALUE, InheritDesign
@@ -97,7 +97,8 @@ def claims_table(results: Sequence[Verdict], design: InheritDesign, choices: Cho
         ]
         for v in results
     ]
-    headings = ["arm", "area", "less", "area", "difference [95 %]", "p", "p (Holm)", "detectable"]
+    headings = ["arm", "area", "less", "its area", "difference [95 %]", "p", "p (Holm)"]
+    headings += ["detectable", "refuted by"]
     headings += ["refuted by"]
     margins = [v.claim.margin for v in results if v.claim.margin is not None]
     notes = [f"The last claim is one of equivalence, with the margin {x:.3f}." for x in margins]
@@ -189,20 +190,14 @@ def gains_table(design: InheritDesign, explored: pd.DataFrame) -> str:
     """Gain over the chosen constant potential by body (rows) and carrier, with its interval."""
     table, rows = gains(design, explored), []
     for body, kind in design.bodies.items():
-        cells = [label(body, kind)]
+        cells = [body_label(body, kind)]
         for carrier in (*SIX, *BESIDE):
             part = table[(table["body"] == body) & (table["carrier"] == carrier)]["gain"].to_numpy()
             enough = np.isfinite(part).sum() >= stats.FEWEST
             raised = carrier in SIX or body in MISLED
             cells.append(f"{stats.nan_estimate(part)}" if enough else "impossible" * raised)
         rows.append(cells)
-    note = "Extra information: values read full observations, which the newborn does not get."
-    return f"{markdown_table(['body', *SIX, *BESIDE], rows)}\n\n{note}"
-
-
-def label(body: str, kind: BodyKind) -> str:
-    """Name of a body, and whether heads sense what the newborn does not."""
-    return f"{body} (extra information)" if kind.extra else body
+    return f"{markdown_table(['body', *SIX, *BESIDE], rows)}\n\n{EXTRA_NOTE}"
 
 
 def draw_gains(design: InheritDesign, explored: pd.DataFrame, path: Path) -> None:
@@ -217,7 +212,7 @@ def draw_gains(design: InheritDesign, explored: pd.DataFrame, path: Path) -> Non
     for (i, j), value in np.ndenumerate(grid.to_numpy()):
         text = f"{value:+.2f}" if np.isfinite(value) else "–"
         axis.text(j, i, text, ha="center", va="center", fontsize=7)
-    labels = [label(body, kind) for body, kind in design.bodies.items()]
+    labels = [body_label(body, kind) for body, kind in design.bodies.items()]
     axis.set_xticks(range(grid.shape[1]), labels, rotation=30, ha="right")
     axis.set_yticks(range(grid.shape[0]), grid.index)
     figure.colorbar(image, label="gain in area over the chosen constant potential")

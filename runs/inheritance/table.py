@@ -3,7 +3,7 @@
 worlds: [Timid, cross, cones 0.75]
 pairs: 8
 arms:
-2 critic - 1, c: {carrier: value, numbers: {scale: 2, shift: -1}, base: 1}
+2 critic - 1, c: {carrier: value, numbers: {scale: 2, shift: -1}, base: 1, less: none}
 none: {carrier: none, body: 16 units}
 """
 
@@ -18,6 +18,7 @@ from runs.analysis import stats
 from runs.cli.settings import read_yaml
 from runs.cli.study import Job
 from runs.errors import UserError
+from runs.inheritance.bodies import EXTRA_NOTE, body_label
 from runs.inheritance.choices import OWN
 from runs.inheritance.design import InheritDesign
 from runs.inheritance.homes import Place
@@ -25,7 +26,7 @@ from runs.inheritance.run import Cell, InheritRun
 from runs.names import checked_choice
 from runs.report.page import Page, markdown_table, page_text
 
-FIELDS = ("carrier", "body", "numbers", "base")
+FIELDS = ("carrier", "body", "numbers", "base", "less")
 
 
 class GivenArm(NamedTuple):
@@ -35,11 +36,13 @@ class GivenArm(NamedTuple):
         name: of the arm.
         base: constant reward, in units of 1 - gamma.
         cell: its newborns.
+        less: name of the arm that it is compared with, pair by pair; empty for none.
     """
 
     name: str
     base: float
     cell: Cell
+    less: str = ""
 
 
 def read_arms(path: Path, design: InheritDesign) -> list[GivenArm]:
@@ -58,10 +61,15 @@ def read_arms(path: Path, design: InheritDesign) -> list[GivenArm]:
         raise UserError(f"--table {path}: pairs {pairs}, expected {stats.FEWEST} to {design.pairs}")
     places = [place_named(str(name), design) for name in content["worlds"]]
     newborns = [(design.dev_parents + i, place) for place in places for i in range(pairs)]
-    return [
+    arms = [
         given_arm(f"--table {path}, {name}", str(name), fields or {}, newborns, design)
         for name, fields in content["arms"].items()
     ]
+    for arm in arms:
+        others = [other.name for other in arms if other is not arm]
+        if arm.less:
+            checked_choice(f"--table {path}, {arm.name}: less", arm.less, others)
+    return arms
 
 
 def given_arm(
@@ -80,7 +88,8 @@ def given_arm(
             f"{', '.join(sorted(needed)) or 'none'}"
         )
     numbers = {key: float(value) for key, value in numbers.items()}
-    return GivenArm(name, float(fields.get("base", 0)), Cell(carrier, body, [numbers], newborns))
+    cell = Cell(carrier, body, [numbers], newborns)
+    return GivenArm(name, float(fields.get("base", 0)), cell, str(fields.get("less", "")))
 
 
 def place_named(name: str, design: InheritDesign) -> Place:
@@ -112,11 +121,12 @@ def run_table(run: InheritRun, arms: list[GivenArm]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def table_page(arms: list[GivenArm], table: pd.DataFrame, job: Job) -> Page:
-    """Page with the area under the learning curve of each arm in each world, and success there."""
+def table_page(design: InheritDesign, arms: list[GivenArm], table: pd.DataFrame, job: Job) -> Page:
+    """Page of areas under the learning curve, success, and paired differences, in each world."""
     worlds, rows = list(dict.fromkeys(place.name for _, place in arms[0].cell.newborns)), []
     for arm in arms:
-        of_arm, cells = table[table["arm"] == arm.name], [arm.name]
+        label = body_label(arm.name, design.bodies[arm.cell.body])
+        of_arm, cells = table[table["arm"] == arm.name], [label]
         for world in worlds:
             part = of_arm[of_arm["place"] == world]
             area = stats.nan_estimate(part["area"].to_numpy(np.float64))
@@ -127,8 +137,23 @@ def table_page(arms: list[GivenArm], table: pd.DataFrame, job: Job) -> Page:
         f"Area under the learning curve with half its 95 % interval / success at the end; "
         f"{len(arms[0].cell.newborns) // len(worlds)} pairs of a parent and a newborn."
     )
-    name = job.settings.table.stem
-    text = page_text(
-        f"Newborns of {name}", [markdown_table(["arm", *worlds], rows), note], job.command
-    )
+    name, sections = job.settings.table.stem, [markdown_table(["arm", *worlds], rows), note]
+    if any(design.bodies[arm.cell.body].extra for arm in arms):
+        sections.append(EXTRA_NOTE)
+    if compared := [arm for arm in arms if arm.less]:
+        sections += ["## Differences, pair by pair\n\n" + differences(compared, table, worlds)]
+    text = page_text(f"Newborns of {name}", sections, job.command)
     return Page(f"inherit-{name}", text, tables={"": table.to_csv()})
+
+
+def differences(arms: list[GivenArm], table: pd.DataFrame, worlds: list[str]) -> str:
+    """Table of each arm's area less that of the arm it is compared with, in each world."""
+    names = dict.fromkeys(name for arm in arms for name in (arm.name, arm.less))
+    areas = table.pivot_table("area", "pair", ["arm", "place"])
+    areas = areas.reindex(columns=pd.MultiIndex.from_product([names, worlds]))  # NaN if impossible
+    rows = []
+    for arm in arms:
+        gains = areas[arm.name] - areas[arm.less]
+        cells = [f"{stats.nan_estimate(gains[world].to_numpy())}" for world in worlds]
+        rows.append([arm.name, arm.less, *("-" if "nan" in cell else cell for cell in cells)])
+    return markdown_table(["arm", "less", *worlds], rows)

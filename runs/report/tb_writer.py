@@ -1,4 +1,4 @@
-"""Writer of TensorBoard event files with GIFs, hparams and margin charts, as no package has all.
+"""Writer of TensorBoard event files; no package writes GIFs, hparams and margin charts at once.
 
 Uses TensorBoard's own protobufs and `RecordWriter`, but not its `EventFileWriter`: that keeps a
 thread per file (180 for nine arms of twenty seeds), prints a traceback from that thread when the

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from affect import Curiosity, Distilled, Hope, Inherited, Value, build, distil, load
-from affect.fitting import Units, largest, rounding_error
+from affect.fitting import Units, pruning_mask, rounding_error
 from affect.genome import layers_of, pack, scales_of, unpack
 from affect.mlp import MLP
 from tests.affect.cases import KEY, SPEC, experience, run_head, same_bits
@@ -114,12 +114,12 @@ def test_weights_are_kept_whose_unit_reaches_the_output_with_all_biases_they_nee
     net = MLP(3, (2,), rngs=nnx.Rngs(0))
     net.hidden[0].kernel = nnx.Param(jnp.array([[9.0, 0.3], [9.0, 0.2], [9.0, 0.1]]))
     net.out.kernel = nnx.Param(jnp.array([[0.01], [1.0]]))
-    mask = largest(net, 5)  # two weights, a bias, a weight to the output and its bias
+    mask = pruning_mask(net, 5)  # two weights, a bias, a weight to the output and its bias
     assert mask.hidden[0].kernel[...].tolist() == [[0, 1], [0, 1], [0, 0]]
     assert mask.hidden[0].bias[...].tolist() == [0, 1]
     assert mask.out.kernel[...].tolist() == [[0], [1]]
     assert mask.out.bias[...].tolist() == [1]
-    assert all((np.asarray(leaf) == 1).all() for leaf in jax.tree.leaves(largest(net, 11)))
+    assert all((np.asarray(leaf) == 1).all() for leaf in jax.tree.leaves(pruning_mask(net, 11)))
 
 
 @pytest.mark.slow
@@ -150,6 +150,10 @@ BATCH = experience(steps=30)
         (lambda o: distil(bent, "features", on=o, features=9), "an observation has 6 numbers"),
         (lambda o: distil(bent, "features", on=o, features=0), "features is a whole number"),
         (lambda o: distil(bent, "pruned", on=o, weights=99), "a network of 2 units has 17"),
+        (
+            lambda o: distil(bent, "pruned", on=o, weights=3),
+            "weights=3: a pruned network keeps at least 4",
+        ),
         (lambda o: distil(bent, on=o, steps=0), "steps is a whole number, at least 1, not 0"),
         (lambda o: distil(bent, on=o[0]), "observations [..., D], not float32[6]"),
         (lambda o: distil(bent, on=o[:3]), "3 observations are too few"),

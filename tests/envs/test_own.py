@@ -19,6 +19,7 @@ from envs.shift import ramp, scale
 from envs.world import Env, World
 from envs.worlds.classic.cartpole import CartPole
 from tests.refusal import refused
+from tests.tiers import slow
 
 WIND = ramp("wind", "dynamics", "params.wind", to=0.5)
 CHANNEL = ["noise", "dropout", "flip", "delay"]
@@ -83,7 +84,14 @@ def test_name_and_id_have_the_shifts_that_come_with_them_or_own_ones():
 
 
 @pytest.mark.parametrize(
-    ("env", "workers"), [(Corridor, None), (partial(Corridor, name="long"), 0), (make_corridor, 0)]
+    ("env", "workers"),
+    [
+        (Corridor, None),
+        (partial(Corridor, name="long"), 0),
+        (make_corridor, 0),
+        slow(partial(Corridor, name="long"), None),
+        slow(make_corridor, None),
+    ],
 )
 def test_class_or_function_is_named_after_its_class_and_its_floats_can_be_shifted(env, workers):
     suite = load_suite(env, [WIND], workers=workers)

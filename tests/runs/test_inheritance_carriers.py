@@ -13,8 +13,9 @@ from affect import Potential as LibraryShaping
 from agents import PPO
 from envs.worlds.drive.sensors import AHEAD
 from runs.engine.train import Learner, RunnerState
+from runs.errors import UserError
 from runs.inheritance.bodies import LEFT, RIGHT, ROWS, as_table, drive_row, permutations
-from runs.inheritance.carrier import copied, softened
+from runs.inheritance.carrier import Carrier, copied, softened
 from runs.inheritance.carriers import (
     CARRIERS,
     HeadPotential,
@@ -94,6 +95,14 @@ def test_of_an_inherited_critic_only_the_tasks_channel_is_copied():
     value = PPO_16.value(born, obs)
     np.testing.assert_array_equal(value[..., 0], parent.value(obs))
     np.testing.assert_array_equal(value[..., 1:], 0.0)
+
+
+def test_networks_are_copied_of_a_parent_alone():
+    class Fitted(Carrier):
+        copies = ("critic",)
+
+    with pytest.raises(UserError, match="copies networks of a parent, and its init returns a dict"):
+        Fitted().hand_over(None, {"a": 1}, {})
 
 
 def test_softening_multiplies_the_logits():

@@ -27,10 +27,11 @@ from runs.inheritance.claims import Arm, Claim, arms_of, make_claims, verdicts
 from runs.inheritance.design import CONSTANT, VALUE, make_design
 from runs.inheritance.homes import HOMES, Place
 from runs.inheritance.page import gains_table
-from runs.inheritance.table import place_named, read_arms
+from runs.inheritance.table import GivenArm, differences, place_named, read_arms
 from runs.inheritance.tuning import Choice, best_trials, choose, stages, trials
 from runs.scale.grid import Range
 from tests.refusal import refused
+from tests.runs.study_job import table_rows
 
 KNOBS = {"scale": Range(0.25, 4.0, log=True), "shift": Range(-1.0, 1.0), "horizon": (10, 20, 50)}
 
@@ -281,6 +282,20 @@ def test_tables_of_the_examples_can_be_read(tmp_path):
     assert place_named("Timid", design) == Place("Timid")
 
 
+def test_arms_of_a_table_are_compared_pair_by_pair():
+    arms = [GivenArm("a", 0, None, "b"), GivenArm("c", 0, None, "b"), GivenArm("b", 0, None)]
+    rows = [
+        {"arm": arm, "place": place, "pair": pair, "area": pair + gain * (place == "cross")}
+        for arm, gain in (("a", 0.25), ("b", 0.0))
+        for place in ("Timid", "cross")
+        for pair in range(3)
+    ]
+    text = differences(arms[:2], pd.DataFrame(rows), ["Timid", "cross"])
+    _, a, c = table_rows(text)
+    assert a == ["a", "b", "+0.000 [+0.000, +0.000]", "+0.250 [+0.250, +0.250]"]
+    assert c == ["c", "b", "-", "-"]  # impossible: no newborn
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -291,6 +306,7 @@ def test_tables_of_the_examples_can_be_read(tmp_path):
         ),
         ("arms:\n  a: {body: 17 units}", "unknown .* body '17 units'; did you mean 16 units?"),
         ("arms:\n  a: {wight: 1}", "unknown .* field 'wight'"),
+        ("arms:\n  a: {less: b}\n  c: {}", "a: less 'b'; there are c"),
         ("arms: {}\nmore: 1", "expected the keys worlds, pairs, arms"),
     ],
 )

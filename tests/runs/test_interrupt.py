@@ -159,3 +159,12 @@ def test_work_done_before_does_not_count_for_the_rate(monkeypatch, capsys):
         "00:20  none  51/100  ETA ...",
         "1:00:20  none  60/100  ETA 4:26:40",
     ]
+
+
+def test_parts_read_from_files_between_others_do_not_count_for_the_rate(monkeypatch, capsys):
+    clock, progress = Clock(monkeypatch), Progress(total=100)
+    for seconds, done, fresh in ((20, 1, True), (20, 2, True), (500, 52, False), (20, 53, True)):
+        clock.now += seconds
+        progress.advance("none", done, fresh)
+    progress.close()
+    assert capsys.readouterr().err.splitlines()[-1] == "09:20  none  53/100  ETA 15:40"

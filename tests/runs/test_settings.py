@@ -89,6 +89,7 @@ def test_values_of_every_type_are_read_floats_in_any_notation(tmp_path):
         ("out: 3", "out must be Path, not 3"),
         ("fast: 1", "fast must be bool, not 1"),
         ("cuont: 3", "unknown key cuont; did you mean count?"),
+        ("least: {}", "unknown key least"),
         ("3: 3", "unknown key 3; there are lr, count,"),
         ("config: other.yaml", "unknown key config"),
         ("- lr", "write one `key: value` a line"),
