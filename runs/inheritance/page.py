@@ -99,7 +99,6 @@ def claims_table(results: Sequence[Verdict], design: InheritDesign, choices: Cho
     ]
     headings = ["arm", "area", "less", "its area", "difference [95 %]", "p", "p (Holm)"]
     headings += ["detectable", "refuted by"]
-    headings += ["refuted by"]
     margins = [v.claim.margin for v in results if v.claim.margin is not None]
     notes = [f"The last claim is one of equivalence, with the margin {x:.3f}." for x in margins]
     return "\n\n".join([markdown_table(headings, rows), *notes])
