@@ -22,13 +22,8 @@ def test_every_example_is_run_and_has_at_most_30_lines():
         assert len(path.read_text().splitlines()) <= 30, path.name
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "own_world",
-        *(pytest.param(x, marks=pytest.mark.slow) for x in sorted({*PRINTS} - {"own_world"})),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PRINTS)
 def test_example_runs_in_an_empty_folder_and_leaves_it_empty(name, tmp_path):
     environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     ended = subprocess.run(

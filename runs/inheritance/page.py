@@ -10,7 +10,7 @@ import pandas as pd
 from runs.analysis import stats
 from runs.cli.study import Job
 from runs.inheritance.bodies import EXTRA_NOTE, body_label
-from runs.inheritance.choices import Choices, choices_csv
+from runs.inheritance.choices import OWN, Choices, choices_csv
 from runs.inheritance.claims import Verdict, detectable
 from runs.inheritance.design import BESIDE, CONSTANT, MISLED, SIX, SMALL, VALUE, InheritDesign
 from runs.inheritance.exploratory import OF_STOPPED
@@ -193,14 +193,19 @@ def gains_table(design: InheritDesign, explored: pd.DataFrame) -> str:
         for carrier in (*SIX, *BESIDE):
             part = table[(table["body"] == body) & (table["carrier"] == carrier)]["gain"].to_numpy()
             enough = np.isfinite(part).sum() >= stats.FEWEST
-            raised = carrier in SIX or body in MISLED
-            cells.append(f"{stats.nan_estimate(part)}" if enough else "impossible" * raised)
+            reason = "impossible" if is_raised(carrier, body) else ""
+            cells.append(f"{stats.nan_estimate(part)}" if enough else reason)
         rows.append(cells)
     return f"{markdown_table(['body', *SIX, *BESIDE], rows)}\n\n{EXTRA_NOTE}"
 
 
+def is_raised(carrier: str, body: str) -> bool:
+    """Whether newborns of a carrier are raised in a body, if that is possible."""
+    return body == OWN or carrier in SIX or (carrier in BESIDE and body in MISLED)
+
+
 def draw_gains(design: InheritDesign, explored: pd.DataFrame, path: Path) -> None:
-    """Heat map of gains over the chosen constant potential, carriers x bodies."""
+    """Heat map of gains over the chosen constant potential, carriers x bodies; x is impossible."""
     table = gains(design, explored).groupby(["carrier", "body"], sort=False)["gain"].mean()
     carriers = list(design.carriers)
     grid = table.unstack("body").reindex(index=carriers, columns=list(design.bodies))
@@ -209,12 +214,14 @@ def draw_gains(design: InheritDesign, explored: pd.DataFrame, path: Path) -> Non
     limit = float(np.nanmax(np.abs(grid.to_numpy()))) or 1.0
     image = axis.imshow(grid, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
     for (i, j), value in np.ndenumerate(grid.to_numpy()):
-        text = f"{value:+.2f}" if np.isfinite(value) else "–"
+        impossible = "×" if is_raised(carriers[i], grid.columns[j]) else ""
+        text = f"{value:+.2f}" if np.isfinite(value) else impossible
         axis.text(j, i, text, ha="center", va="center", fontsize=7)
     labels = [body_label(body, kind) for body, kind in design.bodies.items()]
     axis.set_xticks(range(grid.shape[1]), labels, rotation=30, ha="right")
     axis.set_yticks(range(grid.shape[0]), grid.index)
     figure.colorbar(image, label="gain in area over the chosen constant potential")
+    axis.set_title("×: impossible, blank: not raised", fontsize=8, loc="left")
     save_figure(figure, path)
 
 
