@@ -2,13 +2,22 @@
 
 Rolled out   `engine.train.collect` in jitted worlds, `engine.host_step` in others, for all seeds
              at once by `engine.jax_backend`, `engine.host_backend`, `engine.foreign_backend`
-Learned from `engine.train.update`; a stretch of training is an `engine.phases.Phase`, of which a
-             study lists its own
-Scored       `engine.evaluate`, `engine.host_evaluate`; what is counted is `names.SCORES`
-Probed       `probes.readouts`, for a number that says what a signal predicts
-Compared     arms of `engine.arms` (heads by name), in `analysis.contrasts`; numbers per arm in
-             `analysis.robustness`, with their column in `report.tables`
+Learned from `engine.train.update`
+Scored       `engine.evaluate`, `engine.host_evaluate`
+Probed       `probes.readouts`
+Compared     `analysis.contrasts`
 Drawn        `report.figures`, placed on the page by `report.html`
+
+What is new goes to
+a head       a file in `affect`, a class of `affect.head.Head`; its name for arms: `engine.arms`
+a control    `engine.arms`, and its head `engine.control_heads`
+a world      a file in `envs/worlds`, with its shifts and their suite; its id: `envs.SUITES`
+a shift      the file of its world, made of the parts in `envs.shift`
+a phase      an `engine.phases.Phase`: in `experiment` one an arm, in a study its own
+a metric     of an episode: `names.SCORES`, counted by `engine.evaluate` and `host_evaluate`; of a
+             signal: `probes.readouts`; of an arm: `analysis.robustness`, column `report.tables`
+a statistic  `analysis.stats`
+a figure     `report.figures`; of a study alone, the file of its page
 
 All of it is run by `Experiment`, or by a study: a file here, run as `python -m runs.NAME`. Modules
 import only downwards: studies, theory and bench; experiment; report and cli; probes and prereg;

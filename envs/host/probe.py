@@ -1,4 +1,4 @@
-"""Probe of an environment before anything is trained: two copies, one seed, the same actions."""
+"""Trial of an environment before anything is trained: two copies, one seed, the same actions."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Report of a finished comparison: tables, severity figure, HTML page, TensorBoard aggregates."""
+"""Report of a finished comparison: puts tables, figures and TensorBoard curves together."""
 
 import shlex
 from collections.abc import Sequence
