@@ -1,4 +1,4 @@
-"""Grid worlds Lava, Keys and Coin, which tell goal misgeneralisation from incapability."""
+"""Grid worlds Lava, Keys and Coin, with their shifts: is a failure a wrong goal or inability?"""
 
 from typing import Any, NamedTuple
 
