@@ -1,5 +1,7 @@
 """Targets of DeepSea (T11), Corridor (T13) and exact control (T14); T7 is in `test_targets`."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -54,3 +56,13 @@ def test_a_seed_that_forgets_the_treasure_has_not_solved_the_sea():
 @pytest.mark.parametrize("module", [corridor, deep_sea, food_share], ids=lambda m: m.__name__)
 def test_all_targets_pass_in_full(module):
     assert all(row.passed for row in module.targets(smoke=False))
+
+
+@pytest.mark.slow
+def test_a_lesioned_signal_has_no_channel_of_the_critic_and_paid_ones_have():
+    keys = jax.random.split(jax.random.key(0), control.SEEDS)
+    start, update = control.training_programs(control.HEADS)
+    runs = update(start(keys, jnp.array((0.1, 0.1, 1.0))))
+    out = runs.learner.agent.train_state.net.critic.out
+    used = (out.kernel[...] != 0).any((0, 1)) | (out.bias[...] != 0).any(0)
+    assert used.tolist() == 3 * [True] + 5 * [False]  # the task, two heads; the third is lesioned
