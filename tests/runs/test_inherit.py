@@ -156,4 +156,4 @@ def test_the_smoke_run_ends_in_a_page_that_can_be_verified(tmp_path, capsys, mon
     assert main(["--smoke", "--seeds", "3", "--out", str(out)]) == 0  # nothing is raised again
     assert {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()} == parts
     table = pd.read_csv(out / "inherit.csv")
-    assert set(table["part"]) == {"worlds", "bodies", "severity"}
+    assert set(table["part"]) == {"worlds", "bodies", "severity", "parents"}
