@@ -140,12 +140,14 @@ def best_features(obs: np.ndarray, target: np.ndarray, count: int) -> list[int]:
 def pruning_mask(net: MLP, count: int) -> MLP:
     """Mask of at most `count` weights of a network of one tanh layer, 1, and of all others, 0.
 
-    The network is in whitened units.
-
     Weights of observations are kept in order of |w v|, where v are those from the same unit to the
     outputs: as far as tanh is linear, the change of the outputs per unit of the observation (each
     a product over a path, as in Tanaka et al., 2020). A unit of which any is kept keeps its bias
     and its weights to the outputs too, and outputs keep their biases, all of which count.
+
+    Args:
+        net: of D observations, U units and A outputs, in whitened units.
+        count: of weights, at least 2 A + 2, or only the biases of the outputs are kept.
     """
     (hidden,), out = net.hidden, net.out
     kernel, outgoing = np.asarray(hidden.kernel[...]), np.asarray(out.kernel[...])

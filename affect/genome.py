@@ -1,4 +1,4 @@
-"""Distilled heads: small networks with weights of few bits, which are exact after encoding."""
+"""Distilled heads: small networks with weights of few bits, packed into bytes and back exactly."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Shaping that keeps the optimal policy, as wrappers: potentials (Ng et al., 1999), and GRM.
+"""Reward shaping that keeps the optimal policy: potentials (Ng et al., 1999), GRM (Forbes et al.).
 
 Both are exact only with the discount of the critic that learns from the signal: `gamma`, or where
 it is None that of the spec, `Spec.discount`, which a training loop fills in from its agent.

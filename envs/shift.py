@@ -1,4 +1,4 @@
-"""Shift of a world, a pure function, the identity at severity 0; worlds make theirs of these parts.
+"""Shifts: pure functions from a world to a changed one, the identity at severity 0; their parts.
 
 `scale`, `ramp`, `ramps`, `box` and `swap` make most of them; `first | second` composes. A shift
 works for jitted and host-stepped worlds, since both are a `World` of params and channel.

@@ -124,19 +124,28 @@ def train(job: Job, suite: Any) -> tuple[Any, Any]:
     from runs.engine.training_loop import run_phase
 
     smoke = job.settings.smoke
-    steps, num_steps = (1, 32) if smoke else (job.settings.steps, 128)
-    options = {"seeds": 1, "episodes": 1, "base": job.settings.seed, "optimise": not smoke}
-    options |= {"steps": steps, "num_envs": NUM_ENVS, "num_steps": num_steps}
-    config = make_run_config(PPO(lr=1e-3, anneal=0), **options)
+    config = make_run_config(
+        PPO(lr=1e-3, anneal=0),
+        seeds=1,
+        steps=1 if smoke else job.settings.steps,
+        num_envs=NUM_ENVS,
+        num_steps=32 if smoke else 128,
+        episodes=1,
+        base=job.settings.seed,
+        optimise=not smoke,
+    )
     heads = {name: (1.0, factory) for name, factory in available_factories(suite).items()}
     blend = Blend(epochs=head_epochs(config), **heads)
     sizes = config.chunks, config.updates, config.agent, blend
     task_only = RewardMix(signals=signal_weights(blend, {}))
     phase = Phase(one_world(suite.world), *sizes, mix=task_only)
     backend, job.progress.total = make_backend(suite.env, config), config.chunks
-    inputs = backend, phase, partial(backend.init, phase), job.stopped
     trained = run_phase(
-        *inputs, on_chunk=lambda chunk: job.progress.advance("training", chunk.index + 1)
+        backend,
+        phase,
+        partial(backend.init, phase),
+        job.stopped,
+        on_chunk=lambda chunk: job.progress.advance("training", chunk.index + 1),
     )
     return phase, take_seeds(trained.state.learner, 0)
 

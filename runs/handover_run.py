@@ -252,9 +252,9 @@ class HandOverRun(StudyRun):
         design, config = self.design, self.design.further
         key = stream_key(config.base, Stream.TRAINING_WORLDS)
         pool = world_pool(flat_worlds(design.suite.worlds(key, WORLDS), [1 + index]))
-        inputs = config.chunks, config.updates, config.agent, design.blend
+        sizes = config.chunks, config.updates, config.agent, design.blend
         mix = RewardMix(1.0, signal_weights(design.blend, {}))
-        phase = Phase(pool, *inputs, mix, heads="frozen", renew=("optimiser",))
+        phase = Phase(pool, *sizes, mix, heads="frozen", renew=("optimiser",))
         return self.train_from(design.suite.shifts[index].name, phase, home.state.learner)
 
     def _fit(self, home: Trained) -> tuple[Units, list[np.ndarray], pd.DataFrame]:

@@ -1,4 +1,4 @@
-"""Text that is equal for equal blends; and the classes of heads that are not built yet."""
+"""Describe a blend as text, the same for equal blends, and find the classes of unbuilt heads."""
 
 from functools import partial
 from typing import Any

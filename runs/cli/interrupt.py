@@ -12,7 +12,7 @@ from concurrent.futures import Future, wait
 from runs.errors import Interrupted
 
 PATIENCE = 3.5  # seconds from the request to stop to a forced exit
-MEMORY = 600.0  # seconds in which the rate of an ETA forgets most, since parts differ in speed
+MEMORY = 600.0  # seconds, time constant of the average rate of an ETA, since parts differ in speed
 LINE_SECONDS = 10.0  # seconds between lines of progress without a terminal
 
 
@@ -30,8 +30,8 @@ class Progress:
 
         self.total, self.done = total, 0
         self.started, self.last_line_time = time.monotonic(), 0.0
-        self.new_time: float | None = None  # of the last call, since this process has done units
-        self.recent_units, self.recent_seconds = 0.0, 0.0  # in which they were done, fading
+        self.last_call: float | None = None  # its time, once this process has done units
+        self.recent_units, self.recent_seconds = 0.0, 0.0  # done lately, and the time that it took
         self.console = Console(stderr=True)
         columns = (
             TextColumn("{task.description:<16}", markup=False),
@@ -52,12 +52,12 @@ class Progress:
         """Show the current work and the units done in total; `fresh` if done by this process."""
         now, units, eta = time.monotonic(), done - self.done, "ETA ..."
         self.done = done
-        if fresh and self.new_time is not None:  # the first units took time to compile
-            fade = math.exp(-(now - self.new_time) / MEMORY)
+        if fresh and self.last_call is not None:  # the first units took time to compile
+            fade = math.exp(-(now - self.last_call) / MEMORY)
             self.recent_units = fade * self.recent_units + units
-            self.recent_seconds = fade * self.recent_seconds + now - self.new_time
-        if self.new_time is not None or (fresh and units > 0):
-            self.new_time = now
+            self.recent_seconds = fade * self.recent_seconds + now - self.last_call
+        if self.last_call is not None or (fresh and units > 0):
+            self.last_call = now
         if self.recent_units > 0:
             left = self.recent_seconds / self.recent_units * (self.total - done)
             eta = f"ETA {_clock(left)}"

@@ -61,8 +61,17 @@ UNTRAINED = Blend(epochs=0, **{REWARD: (1.0, Constant(0.0))})  # before anything
 
 
 NOT_PAID = {
-    *("init", "hand_over", "copies", "schedule", "teacher", "reward"),
-    *("knobs", "source", "knows", "yoked", "teaches"),
+    "init",
+    "hand_over",
+    "copies",
+    "schedule",
+    "teacher",
+    "reward",
+    "knobs",
+    "source",
+    "knows",
+    "yoked",
+    "teaches",
 }
 """Parts of a carrier that do not change what is paid."""
 
@@ -157,10 +166,12 @@ class Upbringing:
         if self.carrier.teaches:
             design, states = self.carrier.teacher(parents, inherited)
             teacher = Teacher(in_body(self.agent, design), of_pairs(states, rows))
-        inputs = config.chunks, config.updates, self.agent, newborn_blend(self.carrier)
         return Phase(
             Sampler(sample_world, pools),
-            *inputs,
+            config.chunks,
+            config.updates,
+            self.agent,
+            newborn_blend(self.carrier),
             self.mix(rows, config),
             heads="learn" if self.carrier.beside else "frozen",
             teacher=teacher,

@@ -208,9 +208,14 @@ class InheritRun(StudyRun):
         before = self.done
 
         def compute() -> dict[str, list]:
-            inputs = backend, upbringing, rows, self.parents["trained"], handed, key, self.stopped
             raised = raise_newborns(
-                *inputs,
+                backend,
+                upbringing,
+                rows,
+                self.parents["trained"],
+                handed,
+                key,
+                self.stopped,
                 lambda done: self.progress.advance(label, before + done * config.updates, True),
                 scored,
                 cell.chunks,

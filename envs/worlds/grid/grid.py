@@ -1,4 +1,4 @@
-"""Grid worlds Lava, Keys and Coin, with their shifts: is a failure a wrong goal or inability?"""
+"""Grid worlds Lava, Keys and Coin, whose shifts tell goal misgeneralisation from incapability."""
 
 from typing import Any, NamedTuple
 
